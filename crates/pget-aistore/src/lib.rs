@@ -1,0 +1,1 @@
+//! Reads AIStore objects in parallel ranges, straight from their target.

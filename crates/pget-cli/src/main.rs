@@ -1,0 +1,2 @@
+//! The pget program.
+fn main() {}

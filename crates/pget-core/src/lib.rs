@@ -1,0 +1,1 @@
+//! Split one object into ranges, fetch them in parallel, deliver them in order: contract, schedule, ring and driver.

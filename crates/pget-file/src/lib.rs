@@ -1,0 +1,1 @@
+//! Reads files by positional reads straight into the slot.

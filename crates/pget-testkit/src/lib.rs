@@ -1,0 +1,1 @@
+//! Servers and sources for pget's tests: a misbehaving HTTP server, an AIStore stand-in, real servers started on free ports, conformance.

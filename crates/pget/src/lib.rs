@@ -1,0 +1,1 @@
+//! One big object out of object storage, fast: in order or straight into its destination.
