@@ -1,1 +1,3 @@
 //! Servers and sources for pget's tests: a misbehaving HTTP server, an AIStore stand-in, real servers started on free ports, conformance.
+
+pub mod content;
