@@ -1,1 +1,35 @@
-//! Split one object into ranges, fetch them in parallel, deliver them in order: contract, schedule, ring and driver.
+//! One object, read as many parallel byte ranges and delivered in order through a bounded window.
+//!
+//! This crate has no network and makes no operating-system calls. It holds
+//!
+//! - the contract with a transport: [`RangeSource`], [`RangeRequest`], [`Reply`], [`ChunkWriter`];
+//! - [`schedule`]: which range next, window, permits, retries, cursor, end: a state machine without sockets, clock or tasks;
+//! - [`ring`]: the memory chunks land in, the published watermark, and the view lent to the consumer;
+//! - [`Download`]: the thin tokio driver, and the in-order [`Reader`] and [`BlockingReader`] on top of it;
+//! - [`Budget`]: what all downloads of a process may hold together.
+//!
+//! # The promises, in order of importance
+//!
+//! 1. The bytes are exactly one revision of the object, complete, or the read fails.
+//! 2. Memory is bounded by `window × chunk_size` for a download, and by one [`Budget`] for all of them.
+//! 3. Nothing hangs: what can stall has a no-progress deadline ([`Deadlines`]); dropping a reader cancels everything.
+//! 4. The bytes of a socket land in their final memory.
+
+mod budget;
+mod download;
+mod error;
+mod revision;
+pub mod ring;
+pub mod schedule;
+mod source;
+mod stats;
+
+pub use budget::Budget;
+pub use download::{BlockingReader, Deadlines, Download, Monitor, Options, Progress, Reader};
+pub use error::{BoxError, Error, ErrorKind, Retry, SourceError};
+pub use revision::{Checksum, Match, ObjectInfo, Revision};
+pub use ring::{ChunkWriter, Lease};
+pub use source::{RangeRequest, RangeSource, Reply};
+pub use stats::Stats;
+
+pub use bytes::BufMut;

@@ -1,0 +1,152 @@
+//! What all downloads of a process may hold together: bytes of slots, and requests in flight.
+//!
+//! First come, first served: a waiting download is not overtaken by a smaller one. A download's chunk at the cursor never waits, so that no two downloads can wait
+//! for each other, whatever order their consumers are read in; the hard bound is therefore the limit plus one chunk and one request for each download.
+
+use std::sync::{Arc, LazyLock};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes a permit stands for; semaphores count to `u32`.
+const UNIT: u64 = 4096;
+
+/// The most memory that is taken by default: 1 GiB.
+const MOST: u64 = 1 << 30;
+
+/// Requests in flight in a process, by default. Above this, more connections add load and no speed.
+const CONNECTIONS: usize = 512;
+
+/// A limit on buffered bytes and on requests in flight, shared by any number of downloads.
+#[derive(Debug)]
+pub struct Budget {
+    limit: u64,
+    memory: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+}
+
+impl Budget {
+    /// A budget of `bytes` (at least one MiB is taken) and `connections` requests in flight (at least 1).
+    #[must_use]
+    pub fn new(bytes: u64, connections: usize) -> Arc<Self> {
+        let limit = bytes.clamp(1 << 20, UNIT * u64::from(u32::MAX));
+        let units = usize::try_from(limit / UNIT)
+            .unwrap_or(Semaphore::MAX_PERMITS)
+            .min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            limit,
+            memory: Arc::new(Semaphore::new(units)),
+            connections: Arc::new(Semaphore::new(connections.clamp(1, Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    /// The process's budget: a quarter of the memory that the control group or the machine has, at most 1 GiB, and 512 requests.
+    #[must_use]
+    pub fn process() -> &'static Arc<Self> {
+        static PROCESS: LazyLock<Arc<Budget>> =
+            LazyLock::new(|| Budget::new((memory_of_this_process() / 4).min(MOST), CONNECTIONS));
+        &PROCESS
+    }
+
+    /// The limit on buffered bytes.
+    #[must_use]
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Waits for `bytes` of memory.
+    pub(crate) async fn reserve(self: Arc<Self>, bytes: u64) -> Reservation {
+        let units = units(bytes.min(self.limit));
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.memory).acquire_many_owned(units).await.ok();
+        Reservation { permit }
+    }
+
+    /// `bytes` of memory if they are free now and nobody waits for them; else beyond the limit if `must`.
+    pub(crate) fn try_reserve(&self, bytes: u64, must: bool) -> Option<Reservation> {
+        match Arc::clone(&self.memory).try_acquire_many_owned(units(bytes.min(self.limit))) {
+            Ok(permit) => Some(Reservation { permit: Some(permit) }),
+            Err(_) if must => Some(Reservation { permit: None }),
+            Err(_) => None,
+        }
+    }
+
+    /// Waits for leave to send a request, unless it `must` go out now.
+    pub(crate) async fn connection(&self, must: bool) -> Option<OwnedSemaphorePermit> {
+        match Arc::clone(&self.connections).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) if must => None,
+            Err(_) => Arc::clone(&self.connections).acquire_owned().await.ok(),
+        }
+    }
+}
+
+/// Memory taken from a [`Budget`], given back on drop.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    /// `None`: beyond the limit, for the chunk at a cursor.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Reservation {
+    /// Gives back all but `bytes`.
+    pub(crate) fn shrink_to(&mut self, bytes: u64) {
+        if let Some(permit) = &mut self.permit {
+            let keep = units(bytes) as usize;
+            let surplus = permit.num_permits().saturating_sub(keep);
+            drop(permit.split(surplus));
+        }
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// The control group's limit (version 2, then 1) if there is one below the machine's memory, else the machine's; 2 GiB if neither can be read.
+fn memory_of_this_process() -> u64 {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace()
+            .nth(1)?
+            .parse::<u64>()
+            .ok()
+            .map(|kib| kib.saturating_mul(1024))
+    });
+    let group =
+        number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    [machine, group].into_iter().flatten().min().unwrap_or(2 << 30)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_waiting_download_is_not_overtaken_and_the_cursor_never_waits() {
+        let budget = Budget::new(1 << 20, 1);
+        let all = Arc::clone(&budget).reserve(1 << 20).await;
+        assert!(budget.try_reserve(1, false).is_none());
+        assert!(
+            budget.try_reserve(1 << 20, true).is_some(),
+            "the chunk at the cursor is served beyond the limit"
+        );
+        let mut waiting = Box::pin(Arc::clone(&budget).reserve(1 << 20));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(all);
+        assert!(
+            budget.try_reserve(4096, false).is_none(),
+            "memory set free belongs to who waits"
+        );
+        drop(waiting);
+        assert!(budget.try_reserve(1 << 20, false).is_some());
+    }
+
+    #[test]
+    fn shrinking_gives_back_the_rest() {
+        let budget = Budget::new(1 << 20, 1);
+        let mut held = budget.try_reserve(1 << 20, false).expect("all of it is free");
+        held.shrink_to(10);
+        assert!(budget.try_reserve((1 << 20) - 4096, false).is_some());
+    }
+}

@@ -1,0 +1,271 @@
+//! Whether a reply answers its request: the header checks of every reply, before a byte of its body counts.
+//!
+//! Pure. Called with each reply by the download and by [`Collector`](crate::ring::Collector); the one place where a splice of two revisions is stopped.
+
+use crate::{ErrorKind, ObjectInfo, RangeRequest, Reply, SourceError, revision::Match};
+
+/// What an acceptable reply means for its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Bytes before the wanted range in the body.
+    pub(crate) skip: u64,
+    /// Where in the object the body ends, if it said.
+    pub(crate) body_end: Option<u64>,
+    /// The body is the whole object although a part was asked for.
+    pub(crate) whole: bool,
+}
+
+/// Holds `reply` against `request` and against what is `pinned`.
+pub(crate) fn accept(
+    request: &RangeRequest,
+    pinned: Option<&ObjectInfo>,
+    reply: &Reply,
+) -> Result<Answer, SourceError> {
+    let protocol = |text: String| SourceError::fatal(ErrorKind::Protocol, text);
+    let body_end = match reply.length {
+        Some(length) => Some(
+            reply
+                .start
+                .checked_add(length)
+                .ok_or_else(|| protocol(format!("a body of {length} bytes at {} cannot be", reply.start)))?,
+        ),
+        None => None,
+    };
+    if let (Some(end), Some(total)) = (body_end, reply.total)
+        && end > total
+    {
+        return Err(protocol(format!(
+            "the body goes to byte {end} of an object of {total} bytes"
+        )));
+    }
+    if let Some(pinned) = pinned {
+        match pinned.revision.compare(&reply.revision) {
+            Match::Changed(how) => return Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),
+            Match::Untold if pinned.revision.is_identity() => {
+                return Err(SourceError::retryable(
+                    ErrorKind::Protocol,
+                    format!("the reply does not say whether it is still {}", pinned.revision),
+                ));
+            }
+            Match::Same | Match::Untold => {}
+        }
+        if let (Some(was), Some(is)) = (pinned.size, reply.total)
+            && was != is
+        {
+            return Err(SourceError::fatal(
+                ErrorKind::ObjectChanged,
+                format!("its size was {was} bytes, is {is}"),
+            ));
+        }
+    }
+    if reply.whole {
+        return accept_whole(request, pinned, reply, body_end);
+    }
+    if reply.start != request.start {
+        return Err(protocol(format!(
+            "asked for bytes from {}, the answer starts at {}",
+            request.start, reply.start
+        )));
+    }
+    if let (Some(wanted), Some(end)) = (request.end, body_end)
+        && end > wanted
+    {
+        return Err(protocol(format!(
+            "asked for bytes to {wanted}, the answer goes to {end}"
+        )));
+    }
+    if pinned.is_none() && reply.total.is_none() {
+        return Err(protocol(
+            "the first answer does not tell the object's size".into(),
+        ));
+    }
+    // An answer without any byte would be asked for again and again; the only one is at the object's end.
+    if reply.length == Some(0) && reply.total.is_none_or(|total| request.start < total) {
+        return Err(protocol(format!(
+            "asked for bytes from {}, the answer has none",
+            request.start
+        )));
+    }
+    Ok(Answer {
+        skip: 0,
+        body_end,
+        whole: false,
+    })
+}
+
+/// A reply that ignored the range serves as the stream of everything when it is the first, or when one stream was asked for; later, among other
+/// ranges, only if the range was the whole object anyway.
+fn accept_whole(
+    request: &RangeRequest,
+    pinned: Option<&ObjectInfo>,
+    reply: &Reply,
+    body_end: Option<u64>,
+) -> Result<Answer, SourceError> {
+    if reply.start != 0 {
+        return Err(SourceError::fatal(
+            ErrorKind::Internal,
+            "the source calls a part of the object the whole",
+        ));
+    }
+    if let Some(total) = reply.total
+        && request.start > total
+    {
+        return Err(SourceError::fatal(
+            ErrorKind::Range,
+            format!(
+                "it starts at byte {} of an object of {total} bytes",
+                request.start
+            ),
+        ));
+    }
+    let is_all = request.start == 0 && request.end.is_some() && request.end == body_end;
+    if pinned.is_some() && request.end.is_some() && !is_all {
+        return Err(SourceError::retryable(
+            ErrorKind::Protocol,
+            "the server ignored the range although it served ranges before",
+        ));
+    }
+    Ok(Answer {
+        skip: request.start,
+        body_end,
+        whole: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Revision;
+
+    fn etag(tag: &str) -> Revision {
+        Revision {
+            etag: Some(tag.into()),
+            ..Revision::default()
+        }
+    }
+
+    fn reply(start: u64, length: u64, total: u64) -> Reply {
+        Reply {
+            start,
+            length: Some(length),
+            total: Some(total),
+            whole: false,
+            revision: etag("\"a\""),
+            chunk_hint: None,
+        }
+    }
+
+    fn pin(total: u64) -> ObjectInfo {
+        ObjectInfo {
+            size: Some(total),
+            revision: etag("\"a\""),
+            ..ObjectInfo::default()
+        }
+    }
+
+    fn kind(result: Result<Answer, SourceError>) -> ErrorKind {
+        result.expect_err("must be refused").kind()
+    }
+
+    #[test]
+    fn an_exact_answer_and_a_clipped_one_are_accepted() {
+        let request = RangeRequest::new(10, Some(20));
+        for length in [1, 5, 10] {
+            let answer = accept(&request, Some(&pin(100)), &reply(10, length, 100)).expect("fits");
+            assert_eq!(
+                answer,
+                Answer {
+                    skip: 0,
+                    body_end: Some(10 + length),
+                    whole: false
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn every_misfit_is_refused() {
+        let request = RangeRequest::new(10, Some(20));
+        let pin = pin(100);
+        assert_eq!(
+            kind(accept(&request, Some(&pin), &reply(11, 10, 100))),
+            ErrorKind::Protocol
+        );
+        assert_eq!(
+            kind(accept(&request, Some(&pin), &reply(9, 10, 100))),
+            ErrorKind::Protocol
+        );
+        assert_eq!(
+            kind(accept(&request, Some(&pin), &reply(10, 11, 100))),
+            ErrorKind::Protocol
+        );
+        assert_eq!(
+            kind(accept(&request, Some(&pin), &reply(10, 0, 100))),
+            ErrorKind::Protocol
+        );
+        assert_eq!(
+            kind(accept(&request, Some(&pin), &reply(10, u64::MAX, 100))),
+            ErrorKind::Protocol
+        );
+        assert_eq!(
+            kind(accept(&request, Some(&pin), &reply(10, 10, 15))),
+            ErrorKind::Protocol
+        );
+        assert_eq!(
+            kind(accept(&request, Some(&pin), &reply(10, 10, 101))),
+            ErrorKind::ObjectChanged
+        );
+        let other = Reply {
+            revision: etag("\"b\""),
+            ..reply(10, 10, 100)
+        };
+        assert_eq!(
+            kind(accept(&request, Some(&pin), &other)),
+            ErrorKind::ObjectChanged
+        );
+        let silent = Reply {
+            revision: Revision::default(),
+            ..reply(10, 10, 100)
+        };
+        assert_eq!(kind(accept(&request, Some(&pin), &silent)), ErrorKind::Protocol);
+        let sizeless = Reply {
+            total: None,
+            ..reply(10, 10, 100)
+        };
+        assert!(
+            accept(&request, Some(&pin), &sizeless).is_ok(),
+            "the size is pinned already"
+        );
+        assert_eq!(kind(accept(&request, None, &sizeless)), ErrorKind::Protocol);
+    }
+
+    #[test]
+    fn a_whole_body_is_a_stream_at_first_and_a_fault_later() {
+        let whole = Reply {
+            whole: true,
+            ..reply(0, 100, 100)
+        };
+        let first = accept(&RangeRequest::new(10, Some(20)), None, &whole).expect("the stream");
+        assert_eq!(
+            first,
+            Answer {
+                skip: 10,
+                body_end: Some(100),
+                whole: true
+            }
+        );
+        assert_eq!(
+            kind(accept(&RangeRequest::new(0, Some(20)), Some(&pin(100)), &whole)),
+            ErrorKind::Protocol
+        );
+        assert!(accept(&RangeRequest::new(0, Some(100)), Some(&pin(100)), &whole).is_ok());
+        assert!(
+            accept(&RangeRequest::new(30, None), Some(&pin(100)), &whole).is_ok(),
+            "a stream resumes by skipping"
+        );
+        assert_eq!(
+            kind(accept(&RangeRequest::new(101, None), None, &whole)),
+            ErrorKind::Range
+        );
+    }
+}

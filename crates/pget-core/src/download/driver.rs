@@ -1,0 +1,281 @@
+//! The thin driver: a task that does what the schedule says, and one task for each attempt under a watchdog.
+//!
+//! Invariant: when the driver task ends, however it ends, no attempt of its download is left (its `JoinSet` goes with it).
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    future::{Future, pending},
+    hash::{BuildHasher, Hasher},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    task::{Id, JoinSet},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{Deadlines, Options, shared::Shared};
+use crate::{
+    Budget, Error, ErrorKind, RangeRequest, RangeSource, Retry, SourceError,
+    budget::Reservation,
+    ring::{ChunkWriter, Host, Pulse},
+    schedule::{Action, Attempt, Schedule},
+};
+
+/// Received within a stall deadline, fewer bytes than these are no progress.
+const LEAST_PROGRESS: u64 = 4096;
+
+/// Begins a download on `runtime`.
+pub(super) fn start(source: Arc<dyn RangeSource>, options: &Options, runtime: &Handle) -> Arc<Shared> {
+    let seed = RandomState::new().build_hasher().finish();
+    let schedule = Schedule::new(options.settings(seed));
+    let shared = Shared::new(schedule, source.name(), Arc::clone(&options.budget));
+    let driver = Driver {
+        shared: Arc::clone(&shared),
+        source,
+        deadlines: options.deadlines,
+        budget: Arc::clone(&options.budget),
+        began: Instant::now(),
+        attempts: JoinSet::new(),
+        ids: HashMap::new(),
+        memory: None,
+        reserving: None,
+    };
+    runtime.spawn(driver.run());
+    shared
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    source: Arc<dyn RangeSource>,
+    deadlines: Deadlines,
+    budget: Arc<Budget>,
+    began: Instant,
+    attempts: JoinSet<Result<(), SourceError>>,
+    /// The attempt behind each task, and how often its range was tried with it.
+    ids: HashMap<Id, (u64, u32)>,
+    /// Memory for the next chunk.
+    memory: Option<Reservation>,
+    reserving: Option<Pin<Box<dyn Future<Output = Reservation> + Send>>>,
+}
+
+/// If the driver is dropped before it is done (its runtime shuts down), the consumer must not wait for ever.
+struct Abandoned(Arc<Shared>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        let object = self.0.object().to_owned();
+        self.0.finish(Err(Error::new(
+            ErrorKind::Cancelled,
+            object,
+            "the runtime has shut down",
+        )));
+    }
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let abandoned = Abandoned(Arc::clone(&self.shared));
+        while let Some(until) = self.act() {
+            let reserving = async {
+                match &mut self.reserving {
+                    Some(reserving) => reserving.await,
+                    None => pending().await,
+                }
+            };
+            let due = async {
+                match until {
+                    Some(at) => sleep_until(self.began + at).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                Some(ended) = self.attempts.join_next_with_id() => {
+                    let (task, result) = match ended {
+                        Ok((task, result)) => (task, result),
+                        Err(error) => (error.id(), Err(panicked(error))),
+                    };
+                    if let Some((id, tried)) = self.ids.remove(&task) {
+                        let now = self.began.elapsed();
+                        if let Some(error) = self.shared.landed(id, now, result, tried) {
+                            self.shared.finish(Err(error));
+                            break;
+                        }
+                    }
+                }
+                memory = reserving => {
+                    self.reserving = None;
+                    self.memory = Some(memory);
+                    self.shared.state().schedule.reserved();
+                }
+                () = self.shared.driver.notified() => {}
+                () = due => {}
+            }
+        }
+        // The outcome is there; `abandoned` would come too late to change it.
+        drop(abandoned);
+    }
+
+    /// Does what the schedule says until it says to wait, then gives the time to wait for, if any. `None`: the download is over.
+    #[allow(
+        clippy::option_option,
+        reason = "the outer one ends the loop, the inner one is the time"
+    )]
+    fn act(&mut self) -> Option<Option<Duration>> {
+        loop {
+            if self.shared.is_over() {
+                return None;
+            }
+            let mut state = self.shared.state();
+            match state.schedule.poll(self.began.elapsed()) {
+                Action::Request(attempt) => {
+                    let memory = if attempt.opens { self.memory.take() } else { None };
+                    let (slot, request) = self.shared.launch(&mut state, &attempt, memory);
+                    drop(state);
+                    let host: Arc<dyn Host> = Arc::clone(&self.shared) as Arc<dyn Host>;
+                    let Some(writer) = ChunkWriter::claim(host, attempt.id, slot) else {
+                        let object = self.shared.object().to_owned();
+                        let message = "an earlier read of this range did not let go of its memory";
+                        self.shared
+                            .finish(Err(Error::new(ErrorKind::Timeout, object, message)));
+                        return None;
+                    };
+                    self.spawn(attempt, request, writer);
+                }
+                Action::Reserve {
+                    bytes,
+                    at_cursor,
+                    retry_at,
+                } => {
+                    if let Some(memory) = self.budget.try_reserve(bytes, at_cursor) {
+                        state.schedule.reserved();
+                        self.memory = Some(memory);
+                        self.reserving = None;
+                        continue;
+                    }
+                    if self.reserving.is_none() {
+                        self.reserving = Some(Box::pin(Arc::clone(&self.budget).reserve(bytes)));
+                    }
+                    return Some(retry_at);
+                }
+                Action::Wait(until) => return Some(until),
+                Action::Finished => {
+                    drop(state);
+                    self.shared.finish(Ok(()));
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn spawn(&mut self, attempt: Attempt, request: RangeRequest, writer: ChunkWriter) {
+        let source = Arc::clone(&self.source);
+        let shared = Arc::clone(&self.shared);
+        let budget = Arc::clone(&self.budget);
+        let deadlines = self.deadlines;
+        let task = self.attempts.spawn(async move {
+            let _connection = budget.connection(attempt.at_cursor).await;
+            let pulse = writer.pulse();
+            let result = watch(source.read(&request, writer), &pulse, deadlines).await;
+            judge(&*source, &shared, &request, &pulse, result).await
+        });
+        self.ids.insert(task.id(), (attempt.id, attempt.fruitless + 1));
+    }
+}
+
+/// Lets `read` run as long as it shows signs of life.
+async fn watch(
+    read: impl Future<Output = Result<(), SourceError>>,
+    pulse: &Pulse,
+    deadlines: Deadlines,
+) -> Result<(), SourceError> {
+    let mut read = std::pin::pin!(read);
+    // Looking eight times within a deadline finds a stall at most an eighth late.
+    let step = (deadlines.first_byte.min(deadlines.stall) / 8).max(Duration::from_millis(1));
+    let mut since = Instant::now();
+    let mut begun = false;
+    let mut bytes = 0;
+    loop {
+        if let Ok(result) = timeout(step, &mut read).await {
+            return result;
+        }
+        let now = Instant::now();
+        if !pulse.has_begun() {
+            if now - since >= deadlines.first_byte {
+                let message = format!("no answer within {:?}", deadlines.first_byte);
+                return Err(SourceError::retryable(ErrorKind::Timeout, message));
+            }
+        } else if !begun || pulse.waits_for_consumer() || pulse.bytes() >= bytes + LEAST_PROGRESS {
+            begun = true;
+            since = now;
+            bytes = pulse.bytes();
+        } else if now - since >= deadlines.stall {
+            let message = format!("no progress within {:?}", deadlines.stall);
+            return Err(SourceError::retryable(ErrorKind::Timeout, message));
+        }
+    }
+}
+
+/// Sees an attempt's end in the light of what is known of the object.
+async fn judge(
+    source: &dyn RangeSource,
+    shared: &Shared,
+    request: &RangeRequest,
+    pulse: &Pulse,
+    result: Result<(), SourceError>,
+) -> Result<(), SourceError> {
+    let error = match result {
+        Ok(()) if pulse.has_begun() => return Ok(()),
+        Ok(()) => {
+            return Err(SourceError::fatal(
+                ErrorKind::Internal,
+                "the source ended a read that it had not begun",
+            ));
+        }
+        Err(error) => error,
+    };
+    match (error.kind(), &request.pinned) {
+        (ErrorKind::NotFound, Some(_)) => Err(error.reclassified(
+            ErrorKind::ObjectChanged,
+            Retry::Never,
+            "deleted while being read: ",
+        )),
+        (ErrorKind::Range, Some(_)) => Err(error.reclassified(
+            ErrorKind::ObjectChanged,
+            Retry::Never,
+            "it became shorter while being read: ",
+        )),
+        // A server that refuses the first range need not tell the size (416 without Content-Range).
+        (ErrorKind::Range, None) => match source.head().await {
+            Ok(info) if info.size == Some(request.start) => {
+                shared.nothing_to_read(info);
+                Ok(())
+            }
+            Ok(info) => match info.size {
+                Some(size) if size > request.start => Err(SourceError::fatal(
+                    ErrorKind::Protocol,
+                    format!(
+                        "the server refuses a range from byte {} of an object of {size} bytes",
+                        request.start
+                    ),
+                )
+                .with_cause(error)),
+                Some(size) => Err(SourceError::fatal(
+                    ErrorKind::Range,
+                    format!("it starts at byte {} of an object of {size} bytes", request.start),
+                )
+                .with_cause(error)),
+                None => Err(error),
+            },
+            Err(_) => Err(error),
+        },
+        _ => Err(error),
+    }
+}
+
+fn panicked(error: tokio::task::JoinError) -> SourceError {
+    SourceError::fatal(ErrorKind::Internal, "the source panicked").with_cause(error)
+}

@@ -1,0 +1,183 @@
+//! What a caller may set, its defaults and its limits.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{Budget, Stats, schedule::Settings};
+
+/// How long to wait for what. All are no-progress deadlines: a slow but steady transfer of any size meets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deadlines {
+    /// To a connection, name look-up and TLS included; kept by the transports.
+    pub connect: Duration,
+    /// From the start of a request to its reply's header, connecting included.
+    pub first_byte: Duration,
+    /// Without progress in a body: fewer than 4 KiB received in this time. It stops while the consumer is what we wait for.
+    pub stall: Duration,
+}
+
+impl Default for Deadlines {
+    /// 5 s, 30 s, 20 s.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            first_byte: Duration::from_secs(30),
+            stall: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Where a download stands.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes to be delivered in all, once that is known.
+    pub total: Option<u64>,
+    /// The counters.
+    pub stats: Stats,
+}
+
+/// Called on the consumer's thread whenever bytes are given to it.
+pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How to read. Start from [`Options::default`] and set what differs.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// Bytes in a range, 1 to 1 GiB; `None`: the source's hint, else 8 MiB.
+    pub chunk_size: Option<u64>,
+    /// Requests in flight at the most, 1 to 1,024. With 1, the object is read as one stream.
+    pub concurrency: u32,
+    /// Chunks fetched or being fetched but not consumed at the most, 1 to 65,536; `None`: three times the concurrency, within the budget.
+    pub window: Option<u32>,
+    /// Offset of the first byte wanted. At the object's end there is nothing to read; behind it is an error.
+    pub offset: u64,
+    /// Bytes wanted; `None`: to the end. Cut at the object's end.
+    pub length: Option<u64>,
+    /// Failed attempts without progress, in a row, that a range may have before the download fails, 0 to 1,000.
+    pub retries: u32,
+    /// How long to wait for what.
+    pub deadlines: Deadlines,
+    /// What this and other downloads may hold together.
+    pub budget: Arc<Budget>,
+    /// Called on the consumer's thread whenever bytes are given to it.
+    pub progress: Option<ProgressFn>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            chunk_size: None,
+            concurrency: 8,
+            window: None,
+            offset: 0,
+            length: None,
+            retries: 5,
+            deadlines: Deadlines::default(),
+            budget: Arc::clone(Budget::process()),
+            progress: None,
+        }
+    }
+}
+
+impl Options {
+    /// Bytes in a range when neither the caller nor the source says.
+    pub const DEFAULT_CHUNK_SIZE: u64 = 8 << 20;
+    /// The largest chunk.
+    pub const MAX_CHUNK_SIZE: u64 = 1 << 30;
+    /// The most requests in flight.
+    pub const MAX_CONCURRENCY: u32 = 1024;
+    /// The largest window.
+    pub const MAX_WINDOW: u32 = 65_536;
+    /// The most retries.
+    pub const MAX_RETRIES: u32 = 1000;
+
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let within = |name: &str, value: u64, most: u64| {
+            if (1..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("{name} must be 1 to {most}, not {value}"))
+            }
+        };
+        if let Some(size) = self.chunk_size {
+            within("chunk_size", size, Self::MAX_CHUNK_SIZE)?;
+        }
+        within(
+            "concurrency",
+            self.concurrency.into(),
+            Self::MAX_CONCURRENCY.into(),
+        )?;
+        if let Some(window) = self.window {
+            within("window", window.into(), Self::MAX_WINDOW.into())?;
+        }
+        if self.retries > Self::MAX_RETRIES {
+            return Err(format!(
+                "retries must be 0 to {}, not {}",
+                Self::MAX_RETRIES,
+                self.retries
+            ));
+        }
+        let Deadlines {
+            connect,
+            first_byte,
+            stall,
+        } = self.deadlines;
+        for (name, value) in [
+            ("connect_timeout", connect),
+            ("first_byte_timeout", first_byte),
+            ("stall_timeout", stall),
+        ] {
+            let most = Duration::from_secs(86_400);
+            if value.is_zero() || value > most {
+                return Err(format!(
+                    "{name} must be more than 0 and at most {most:?}, not {value:?}"
+                ));
+            }
+        }
+        if self
+            .length
+            .is_some_and(|length| self.offset.checked_add(length).is_none())
+        {
+            return Err(format!(
+                "offset {} and length {:?} go beyond what can be counted",
+                self.offset, self.length
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn settings(&self, seed: u64) -> Settings {
+        let chunk_size = self.chunk_size.unwrap_or(Self::DEFAULT_CHUNK_SIZE);
+        let affordable = u32::try_from(self.budget.limit() / chunk_size)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        Settings {
+            start: self.offset,
+            end: self.length.map(|length| self.offset.saturating_add(length)),
+            chunk_size,
+            follow_hint: self.chunk_size.is_none(),
+            concurrency: self.concurrency,
+            window: self
+                .window
+                .unwrap_or_else(|| (self.concurrency * 3).min(affordable)),
+            retries: self.retries,
+            seed,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("chunk_size", &self.chunk_size)
+            .field("concurrency", &self.concurrency)
+            .field("window", &self.window)
+            .field("offset", &self.offset)
+            .field("length", &self.length)
+            .field("retries", &self.retries)
+            .field("deadlines", &self.deadlines)
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
+    }
+}

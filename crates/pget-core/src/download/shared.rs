@@ -1,0 +1,380 @@
+//! What the driver, the writers and the reader of one download share, under one lock that is held for a few instructions.
+//!
+//! Invariants: `slots` are the schedule's open places, in order; `over` is set, once, before the consumer is woken for the last time; what is behind
+//! the first failure is never handed out.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use super::accept::accept;
+use crate::{
+    Budget, Error, ErrorKind, ObjectInfo, RangeRequest, Reply, Retry, SourceError, Stats,
+    ring::{Accepted, Host, PoolGuard, Slot},
+    schedule::{Attempt, Begun, Ended, Schedule, Verdict},
+    stats::Counters,
+};
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Something happened that the schedule may act on.
+    pub(super) driver: Notify,
+    /// The first reply was accepted, or the download is over.
+    pub(super) begun: Notify,
+    consumer: AtomicWaker,
+    /// The stream's writer, waiting for the window.
+    room: AtomicWaker,
+    cursor: AtomicU64,
+    over: AtomicBool,
+    pub(super) counters: Counters,
+    object: String,
+    budget: Arc<Budget>,
+    _pool: PoolGuard,
+}
+
+pub(super) struct State {
+    pub(super) schedule: Schedule,
+    slots: VecDeque<Arc<Slot>>,
+    pinned: Option<Arc<ObjectInfo>>,
+    requests: HashMap<u64, InFlight>,
+    /// How it ended: all is received, or why not.
+    outcome: Option<Result<(), Error>>,
+}
+
+/// An attempt in flight.
+struct InFlight {
+    request: RangeRequest,
+    /// The slot it fills now.
+    slot: Arc<Slot>,
+    restream: bool,
+}
+
+/// What the reader finds at the cursor.
+pub(super) enum AtCursor {
+    Slot(Arc<Slot>),
+    Nothing,
+    End,
+}
+
+impl Shared {
+    pub(super) fn new(schedule: Schedule, object: String, budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                schedule,
+                slots: VecDeque::new(),
+                pinned: None,
+                requests: HashMap::new(),
+                outcome: None,
+            }),
+            driver: Notify::new(),
+            begun: Notify::new(),
+            consumer: AtomicWaker::new(),
+            room: AtomicWaker::new(),
+            cursor: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+            counters: Counters::default(),
+            object,
+            budget,
+            _pool: crate::ring::Pool::enter(),
+        })
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn object(&self) -> &str {
+        &self.object
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let one_stream = self.state().schedule.is_stream();
+        self.counters.snapshot(one_stream)
+    }
+
+    /// What is known of the object, once the first reply was accepted; the error if the download failed.
+    pub(super) fn pinned(&self) -> Result<Option<Arc<ObjectInfo>>, Error> {
+        let state = self.state();
+        match &state.outcome {
+            Some(Err(error)) => Err(error.clone()),
+            _ => Ok(state.pinned.clone()),
+        }
+    }
+
+    /// Bytes to be delivered in all, once that is known.
+    pub(super) fn total(&self) -> Option<u64> {
+        let state = self.state();
+        let plan = state.schedule.plan();
+        plan.known_end().map(|end| end - plan.start())
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Ends the download; the first outcome stays.
+    pub(super) fn finish(&self, outcome: Result<(), Error>) {
+        let slots = {
+            let mut state = self.state();
+            state.schedule.cancel();
+            if state.outcome.is_some() {
+                return;
+            }
+            let failed = outcome.is_err();
+            state.outcome = Some(outcome);
+            self.over.store(true, Ordering::Release);
+            // After a failure nothing more is handed out, so the memory can go. Outside the lock, as it goes to another one.
+            if failed {
+                std::mem::take(&mut state.slots)
+            } else {
+                VecDeque::new()
+            }
+        };
+        drop(slots);
+        self.driver.notify_one();
+        self.begun.notify_waiters();
+        self.consumer.wake();
+        self.room.wake();
+    }
+
+    pub(super) fn cancel(&self) {
+        self.finish(Err(Error::new(ErrorKind::Cancelled, self.object.clone(), "")));
+    }
+
+    // For the reader.
+
+    pub(super) fn register_consumer(&self, cx: &Context<'_>) {
+        self.consumer.register(cx.waker());
+    }
+
+    pub(super) fn at_cursor(&self) -> Result<AtCursor, Error> {
+        let state = self.state();
+        match &state.outcome {
+            Some(Err(error)) => Err(error.clone()),
+            Some(Ok(())) if state.schedule.is_consumed() => Ok(AtCursor::End),
+            _ => Ok(state
+                .slots
+                .front()
+                .map_or(AtCursor::Nothing, |slot| AtCursor::Slot(Arc::clone(slot)))),
+        }
+    }
+
+    /// The reader has taken all of the slot at the cursor.
+    pub(super) fn consumed(&self) {
+        let slot = {
+            let mut state = self.state();
+            state.schedule.consumed();
+            // Before the reader looks at the next slot's watermark: see `Slot::publish`.
+            self.cursor.store(state.schedule.cursor(), Ordering::SeqCst);
+            state.slots.pop_front()
+        };
+        drop(slot);
+        self.driver.notify_one();
+        self.room.wake();
+    }
+
+    // For the driver.
+
+    /// Registers an attempt; gives its slot and its request.
+    pub(super) fn launch(
+        &self,
+        state: &mut State,
+        attempt: &Attempt,
+        memory: Option<crate::budget::Reservation>,
+    ) -> (Arc<Slot>, RangeRequest) {
+        let slot = if attempt.opens {
+            let slot = Slot::new(
+                attempt.chunk,
+                attempt.chunk_start..attempt.chunk_end,
+                Arc::clone(&self.counters.gauge),
+                memory,
+            );
+            state.slots.push_back(Arc::clone(&slot));
+            slot
+        } else {
+            let index = usize::try_from(attempt.chunk - state.schedule.cursor()).unwrap_or(usize::MAX);
+            Arc::clone(&state.slots[index])
+        };
+        let request = RangeRequest {
+            start: attempt.start,
+            end: attempt.end,
+            pinned: state.pinned.clone(),
+            attempt: attempt.fruitless,
+        };
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        if !attempt.opens {
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        }
+        state.requests.insert(
+            attempt.id,
+            InFlight {
+                request: request.clone(),
+                slot: Arc::clone(&slot),
+                restream: false,
+            },
+        );
+        (slot, request)
+    }
+
+    /// An attempt ended. Gives the download's error if that was its end.
+    pub(super) fn landed(
+        &self,
+        id: u64,
+        now: std::time::Duration,
+        result: Result<(), SourceError>,
+        tried: u32,
+    ) -> Option<Error> {
+        let mut state = self.state();
+        let flight = state.requests.remove(&id)?;
+        if flight.restream {
+            state.schedule.restream(id, now);
+            return None;
+        }
+        let how = match &result {
+            Ok(()) => Ended::Complete,
+            Err(error) => match error.retry() {
+                Retry::Never => Ended::Fatal,
+                Retry::Backoff => Ended::Retry,
+                Retry::Throttled(after) => Ended::Throttled(after),
+            },
+        };
+        let position = flight.slot.position();
+        let verdict = state.schedule.ended(id, now, position, how);
+        // The end of a body of unknown length is the end of its slot.
+        if let Some(end) = state.schedule.plan().known_end() {
+            flight.slot.shrink_to(end);
+        }
+        drop(state);
+        self.consumer.wake();
+        if verdict == Verdict::GoesOn {
+            if let Err(error) = result {
+                tracing::debug!(object = %self.object, position, %error, "attempt failed, the rest is asked for again");
+            }
+            return None;
+        }
+        let error = result.err().unwrap_or_else(|| {
+            SourceError::fatal(
+                ErrorKind::Protocol,
+                format!("the body ended at byte {position}, before its range's end"),
+            )
+        });
+        let range = position..flight.request.end.unwrap_or(u64::MAX);
+        Some(Error::from_attempt(
+            self.object.clone(),
+            Some(range),
+            tried,
+            error,
+        ))
+    }
+
+    /// The object is known to end where the read begins.
+    pub(super) fn nothing_to_read(&self, info: ObjectInfo) {
+        let mut state = self.state();
+        state.pinned = Some(Arc::new(info));
+        state.schedule.nothing_to_read();
+        drop(state);
+        self.begun.notify_waiters();
+    }
+
+    fn over_error(&self) -> SourceError {
+        SourceError::fatal(ErrorKind::Cancelled, "the download is over")
+    }
+}
+
+impl Host for Shared {
+    fn begin(&self, id: u64, reply: &Reply) -> Result<Accepted, SourceError> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let Some(flight) = state.requests.get_mut(&id).filter(|_| state.outcome.is_none()) else {
+            return Err(self.over_error());
+        };
+        let answer = accept(&flight.request, state.pinned.as_deref(), reply)?;
+        let identity = reply.revision.is_identity();
+        let begun = state.schedule.begun(
+            id,
+            reply.total,
+            answer.whole,
+            identity,
+            reply.chunk_hint,
+            answer.body_end,
+        );
+        let end = match begun {
+            Begun::Restream => {
+                flight.restream = true;
+                return Err(SourceError::retryable(
+                    ErrorKind::Protocol,
+                    "no identity: read again as one stream",
+                ));
+            }
+            Begun::Chunk { end } => Some(end),
+            Begun::Stream { end } => match (end, answer.body_end) {
+                (Some(end), Some(body_end)) => Some(end.min(body_end)),
+                (end, body_end) => end.or(body_end),
+            },
+        };
+        if let Some(all) = state.schedule.plan().known_end() {
+            flight.slot.shrink_to(all);
+        }
+        if state.pinned.is_none() {
+            state.pinned = Some(Arc::new(ObjectInfo {
+                size: reply.total,
+                revision: reply.revision.clone(),
+                chunk_hint: reply.chunk_hint,
+                ranges: Some(!answer.whole),
+            }));
+            self.begun.notify_waiters();
+            self.driver.notify_one();
+        }
+        Ok(Accepted {
+            skip: answer.skip,
+            end,
+        })
+    }
+
+    fn poll_next_slot(&self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>> {
+        self.room.register(cx.waker());
+        let mut state = self.state();
+        if state.outcome.is_some() {
+            return Poll::Ready(Err(self.over_error()));
+        }
+        // Memory first: a place once opened must have it.
+        let at_cursor = state.slots.iter().all(|slot| slot.is_full()) && state.slots.len() <= 1;
+        let Some(memory) = self
+            .budget
+            .try_reserve(state.schedule.plan().chunk_size(), at_cursor)
+        else {
+            return Poll::Pending;
+        };
+        let Some((chunk, range)) = state.schedule.next_in_stream(id) else {
+            return Poll::Pending;
+        };
+        let slot = Slot::new(
+            chunk,
+            Range::clone(&range),
+            Arc::clone(&self.counters.gauge),
+            Some(memory),
+        );
+        state.slots.push_back(Arc::clone(&slot));
+        if let Some(flight) = state.requests.get_mut(&id) {
+            flight.slot = Arc::clone(&slot);
+        }
+        drop(state);
+        Poll::Ready(Ok(slot))
+    }
+
+    fn published(&self, slot: &Slot, bytes: u64) {
+        self.counters.received.fetch_add(bytes, Ordering::Relaxed);
+        if slot.chunk() == self.cursor.load(Ordering::SeqCst) {
+            self.consumer.wake();
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Errors: one kind per outcome that a caller can act on, with what was being read and the cause.
+//!
+//! [`SourceError`] is what a transport says of one attempt, with whether another attempt may help; [`Error`] is what the caller of a
+//! download gets. Neither ever holds a credential: transports redact addresses before they name them.
+
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
+
+/// A cause of any type.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An option, address or argument is not usable as given.
+    InvalidArgument,
+    /// Asked for something that this source or build cannot do.
+    Unsupported,
+    /// There is no such object.
+    NotFound,
+    /// The server refuses the credentials, or their lack.
+    PermissionDenied,
+    /// The object was replaced, changed or deleted while it was being read.
+    ObjectChanged,
+    /// The wanted range starts beyond the object's end.
+    Range,
+    /// No connection, no first byte or no progress within its deadline, after retries.
+    Timeout,
+    /// The server cannot be reached or refuses work (5xx, 429), after retries.
+    Unavailable,
+    /// The server's answer makes no sense, or is cut short, after retries.
+    Protocol,
+    /// The bytes do not have the published checksum.
+    Checksum,
+    /// Writing to the destination failed (disk full, closed pipe).
+    Destination,
+    /// The caller's buffer is too small for the object.
+    BufferTooSmall,
+    /// The caller cancelled.
+    Cancelled,
+    /// Used in a child process after `fork`.
+    Forked,
+    /// A defect in this library or in a source.
+    Internal,
+}
+
+impl ErrorKind {
+    /// A few words for messages.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid argument",
+            Self::Unsupported => "not supported",
+            Self::NotFound => "not found",
+            Self::PermissionDenied => "permission denied",
+            Self::ObjectChanged => "object changed while being read",
+            Self::Range => "range not satisfiable",
+            Self::Timeout => "timed out",
+            Self::Unavailable => "unavailable",
+            Self::Protocol => "unusable answer",
+            Self::Checksum => "checksum mismatch",
+            Self::Destination => "cannot write",
+            Self::BufferTooSmall => "buffer too small",
+            Self::Cancelled => "cancelled",
+            Self::Forked => "used after fork",
+            Self::Internal => "internal error",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.describe())
+    }
+}
+
+/// Whether another attempt at the same range may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// No: the answer will be the same.
+    Never,
+    /// Yes, after a backoff.
+    Backoff,
+    /// Yes, and the server asks to be left alone for this long first (`Retry-After`); fewer requests are kept in flight from here.
+    Throttled(Option<Duration>),
+}
+
+/// Why one attempt of a [`RangeSource`](crate::RangeSource) failed.
+#[derive(Debug)]
+pub struct SourceError {
+    kind: ErrorKind,
+    retry: Retry,
+    message: String,
+    cause: Option<BoxError>,
+}
+
+impl SourceError {
+    /// A failure that another attempt would not mend. The message says what failed, without naming credentials.
+    pub fn fatal(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            retry: Retry::Never,
+            message: message.into(),
+            cause: None,
+        }
+    }
+
+    /// A failure that another attempt may mend.
+    pub fn retryable(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            retry: Retry::Backoff,
+            message: message.into(),
+            cause: None,
+        }
+    }
+
+    /// The server asks for fewer requests, perhaps with a pause (`Retry-After`).
+    pub fn throttled(message: impl Into<String>, after: Option<Duration>) -> Self {
+        Self {
+            kind: ErrorKind::Unavailable,
+            retry: Retry::Throttled(after),
+            message: message.into(),
+            cause: None,
+        }
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Into<BoxError>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether another attempt may help.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    /// The same failure, seen as another kind (a 404 in the middle of a read is a deleted object).
+    #[must_use]
+    pub(crate) fn reclassified(mut self, kind: ErrorKind, retry: Retry, prefix: &str) -> Self {
+        self.kind = kind;
+        self.retry = retry;
+        self.message.insert_str(0, prefix);
+        self
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message)
+    }
+}
+
+impl std::error::Error for SourceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+/// Why a download failed: its [`kind`](Self::kind), the object, the range where it happened, the cause, and how often it was tried.
+///
+/// Cloning is cheap; every call after the first failure returns the same error.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    object: String,
+    range: Option<Range<u64>>,
+    attempts: u32,
+    message: String,
+    cause: Option<BoxError>,
+}
+
+impl Error {
+    /// An error about `object` (its redacted address; empty when there is none yet).
+    pub fn new(kind: ErrorKind, object: impl Into<String>, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            object: object.into(),
+            range: None,
+            attempts: 0,
+            message: message.into(),
+            cause: None,
+        }))
+    }
+
+    /// The same with its cause.
+    pub fn with_cause(
+        kind: ErrorKind,
+        object: impl Into<String>,
+        message: impl Into<String>,
+        cause: impl Into<BoxError>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            object: object.into(),
+            range: None,
+            attempts: 0,
+            message: message.into(),
+            cause: Some(cause.into()),
+        }))
+    }
+
+    /// What a source said of `object` outside a ranged read (`head`, opening).
+    pub fn from_source(object: impl Into<String>, error: SourceError) -> Self {
+        Self::from_attempt(object.into(), None, 0, error)
+    }
+
+    pub(crate) fn from_attempt(
+        object: String,
+        range: Option<Range<u64>>,
+        attempts: u32,
+        error: SourceError,
+    ) -> Self {
+        let SourceError {
+            kind,
+            retry: _,
+            message,
+            cause,
+        } = error;
+        Self(Arc::new(Inner {
+            kind,
+            object,
+            range,
+            attempts,
+            message,
+            cause,
+        }))
+    }
+
+    /// What went wrong, by what the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The object's address, redacted.
+    #[must_use]
+    pub fn object(&self) -> &str {
+        &self.0.object
+    }
+
+    /// The range of the failed request, where there was one; an end of `u64::MAX` means "to the object's end".
+    #[must_use]
+    pub fn range(&self) -> Option<Range<u64>> {
+        self.0.range.clone()
+    }
+
+    /// How many times that range was tried (0 outside of a ranged read).
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// The message with every cause behind it, on one line and without control characters, for a terminal or a log.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Many libraries repeat their cause in their own text.
+            if !line.contains(&text) {
+                line.push_str(": ");
+                line.push_str(&text);
+            }
+            cause = error.source();
+        }
+        line.chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            kind,
+            object,
+            range,
+            attempts,
+            message,
+            ..
+        } = &*self.0;
+        if !object.is_empty() {
+            write!(f, "reading {object}")?;
+            match range {
+                Some(range) if range.end == u64::MAX => write!(f, " from byte {}", range.start)?,
+                Some(range) => write!(f, " bytes {}..{}", range.start, range.end)?,
+                None => {}
+            }
+            f.write_str(": ")?;
+        }
+        write!(f, "{kind}")?;
+        if !message.is_empty() {
+            write!(f, ": {message}")?;
+        }
+        if *attempts > 1 {
+            write!(f, " (tried {attempts} times)")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            kind,
+            object,
+            range,
+            attempts,
+            message,
+            cause,
+        } = &*self.0;
+        f.debug_struct("Error")
+            .field("kind", kind)
+            .field("object", object)
+            .field("range", range)
+            .field("attempts", attempts)
+            .field("message", message)
+            .field("cause", cause)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            ErrorKind::InvalidArgument | ErrorKind::Range | ErrorKind::BufferTooSmall => Io::InvalidInput,
+            ErrorKind::Unsupported => Io::Unsupported,
+            ErrorKind::NotFound => Io::NotFound,
+            ErrorKind::PermissionDenied => Io::PermissionDenied,
+            ErrorKind::Timeout => Io::TimedOut,
+            ErrorKind::Protocol | ErrorKind::Checksum => Io::InvalidData,
+            _ => Io::Other,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,196 @@
+//! A slot: the memory of one chunk and its watermark. Made by the download when a chunk's memory is reserved; filled by one [`ChunkWriter`](super::ChunkWriter)
+//! at a time, read by the download's one reader.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use super::{
+    Lease,
+    page::{Gauge, PAGE, Page},
+};
+use crate::budget::Reservation;
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    chunk: u64,
+    start: u64,
+    /// Behind the chunk's last byte. Shrinks when the first reply tells the object's end, never otherwise.
+    end: AtomicU64,
+    /// The watermark: bytes filled, counted from `start`.
+    filled: AtomicU64,
+    claimed: AtomicBool,
+    pages: Mutex<Pages>,
+    gauge: Arc<Gauge>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    list: Vec<Option<Arc<Page>>>,
+    reservation: Option<Reservation>,
+}
+
+impl Slot {
+    pub(crate) fn new(
+        chunk: u64,
+        range: Range<u64>,
+        gauge: Arc<Gauge>,
+        reservation: Option<Reservation>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            chunk,
+            start: range.start,
+            end: AtomicU64::new(range.end),
+            filled: AtomicU64::new(0),
+            claimed: AtomicBool::new(false),
+            pages: Mutex::new(Pages {
+                list: Vec::new(),
+                reservation,
+            }),
+            gauge,
+        })
+    }
+
+    pub(crate) const fn chunk(&self) -> u64 {
+        self.chunk
+    }
+
+    pub(crate) const fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// The watermark as an offset in the object.
+    pub(crate) fn position(&self) -> u64 {
+        self.start + self.filled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.position() == self.end()
+    }
+
+    /// Cuts the chunk to the object's end, and gives back the memory reserved for what lies behind.
+    pub(crate) fn shrink_to(&self, end: u64) {
+        if end < self.end() {
+            self.end.store(end.max(self.start), Ordering::Release);
+            if let Some(reservation) = &mut self.pages().reservation {
+                reservation.shrink_to(end.saturating_sub(self.start));
+            }
+        }
+    }
+
+    /// Becomes the slot's one writer, or `false` while there is another.
+    pub(super) fn claim(&self) -> bool {
+        self.claimed
+            .compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    pub(super) fn unclaim(&self) {
+        self.claimed.store(false, Ordering::Release);
+    }
+
+    /// Publishes the watermark. `SeqCst`, as the writer then looks at the cursor, which the reader moves before it looks at the watermark:
+    /// of the two, one must see the other's store, or a wake-up is lost.
+    pub(super) fn publish(&self, filled: u64) {
+        debug_assert!(filled >= self.filled.load(Ordering::Relaxed) && self.start + filled <= self.end());
+        self.filled.store(filled, Ordering::SeqCst);
+    }
+
+    pub(super) fn filled(&self) -> u64 {
+        self.filled.load(Ordering::Acquire)
+    }
+
+    /// The page that holds byte `at` (counted from the slot's start) and that page's place in the slot; made if it is not there.
+    pub(super) fn page_for_write(&self, at: u64) -> (Arc<Page>, u64) {
+        let (index, page_start) = page_of(at);
+        let length = (self.end() - self.start - page_start).min(PAGE as u64);
+        let mut pages = self.pages();
+        if pages.list.len() <= index {
+            pages.list.resize_with(index + 1, || None);
+        }
+        let page = pages.list[index].get_or_insert_with(|| {
+            Arc::new(Page::new(
+                usize::try_from(length).unwrap_or(PAGE),
+                Arc::clone(&self.gauge),
+            ))
+        });
+        (Arc::clone(page), page_start)
+    }
+
+    /// A view from byte `from` (an offset in the object) to the watermark or the end of its page, whichever comes first.
+    pub(crate) fn lease(&self, from: u64) -> Option<Lease> {
+        let at = from - self.start;
+        // SeqCst for the same reason as in `publish`; it is an acquire, too.
+        let filled = self.filled.load(Ordering::SeqCst);
+        if at >= filled {
+            return None;
+        }
+        let (index, page_start) = page_of(at);
+        let mut pages = self.pages();
+        // Pages before this one are consumed. The writer and leases may still hold them; the slot need not.
+        for consumed in &mut pages.list[..index] {
+            *consumed = None;
+        }
+        let page = Arc::clone(pages.list[index].as_ref()?);
+        drop(pages);
+        let until = filled.min(page_start + page.len() as u64);
+        let range = in_page(at - page_start)..in_page(until - page_start);
+        Some(Lease::new(page, range, from))
+    }
+
+    /// Views of `range` (offsets from the slot's start), page by page, for the slot's writer to read back what it wrote.
+    pub(super) fn pages_of(&self, range: Range<u64>) -> Vec<(Arc<Page>, Range<usize>)> {
+        let pages = self.pages();
+        let mut at = range.start;
+        let mut views = Vec::new();
+        while at < range.end {
+            let (index, page_start) = page_of(at);
+            let until = range.end.min(page_start + PAGE as u64);
+            if let Some(page) = pages.list.get(index).and_then(Option::as_ref) {
+                views.push((
+                    Arc::clone(page),
+                    in_page(at - page_start)..in_page(until - page_start),
+                ));
+            }
+            at = until;
+        }
+        views
+    }
+
+    /// All that is filled and not yet consumed, for [`Collector`](super::Collector).
+    pub(super) fn views(&self) -> Vec<Lease> {
+        let mut offset = self.start;
+        let views = self.pages_of(0..self.filled());
+        views
+            .into_iter()
+            .map(|(page, range)| {
+                let lease = Lease::new(page, range, offset);
+                offset += lease.len() as u64;
+                lease
+            })
+            .collect()
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Index of the page that holds byte `at` of a slot, and the offset of that page's first byte.
+fn page_of(at: u64) -> (usize, u64) {
+    let index = at / PAGE as u64;
+    (usize::try_from(index).unwrap_or(usize::MAX), index * PAGE as u64)
+}
+
+/// An offset inside a page, which is at most [`PAGE`].
+pub(super) fn in_page(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(PAGE)
+}

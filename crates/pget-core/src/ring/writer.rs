@@ -1,0 +1,296 @@
+//! The writer of a slot, as a source sees it.
+//!
+//! Invariants: one writer a slot; bytes go to increasing offsets; nothing is accepted before [`ChunkWriter::begin`] has; nothing lands behind the request's end.
+
+#![allow(
+    unsafe_code,
+    reason = "implements bytes::BufMut over shared pages; the argument is at the head of `ring`"
+)]
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::{BufMut, buf::UninitSlice};
+
+use super::{
+    page::Page,
+    slot::{Slot, in_page},
+};
+use crate::{ErrorKind, Reply, SourceError};
+
+/// What the download answers to a reply that it accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    /// Bytes at the body's beginning that are not wanted (a reply that ignored the range).
+    pub(crate) skip: u64,
+    /// Behind the last byte wanted of this body; `None`: as far as it goes.
+    pub(crate) end: Option<u64>,
+}
+
+/// Signs of life of one attempt, for the watchdog over it.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    begun: AtomicBool,
+    bytes: AtomicU64,
+    waiting: AtomicBool,
+}
+
+impl Pulse {
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the body so far, skipped ones included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The writer waits for the consumer, not for the server.
+    pub(crate) fn waits_for_consumer(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// The download behind a writer.
+pub(crate) trait Host: Send + Sync {
+    /// Holds a reply against the request and the pinned revision.
+    fn begin(&self, attempt: u64, reply: &Reply) -> Result<Accepted, SourceError>;
+
+    /// The slot behind a full one, for a request that spans chunks; pending while the window is full.
+    fn poll_next_slot(&self, attempt: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>>;
+
+    /// More of `slot` is filled.
+    fn published(&self, slot: &Slot, bytes: u64);
+}
+
+/// The only writer of a request's bytes, handed to [`RangeSource::read`](crate::RangeSource::read).
+///
+/// Owned and `Send`, so that a blocking read or a cancelled task can never write into memory that has been handed on: until it is dropped, the slot is taken.
+/// Bytes are put through [`BufMut`] (so that `read_buf` of tokio and others receive straight into their final memory) and published as they are put.
+pub struct ChunkWriter {
+    host: Arc<dyn Host>,
+    attempt: u64,
+    pulse: Arc<Pulse>,
+    slot: Arc<Slot>,
+    /// The page being written and where in the slot it starts.
+    page: Option<(Arc<Page>, u64)>,
+    /// Bytes written, counted from the slot's start.
+    at: u64,
+    begun: Option<Accepted>,
+    skip: u64,
+    /// While withheld: where the unpublished bytes begin, counted from the slot's start.
+    withheld_from: Option<u64>,
+}
+
+impl ChunkWriter {
+    /// A writer from the slot's watermark on, or `None` while the slot has another writer.
+    pub(crate) fn claim(host: Arc<dyn Host>, attempt: u64, slot: Arc<Slot>) -> Option<Self> {
+        slot.claim().then(|| {
+            let at = slot.filled();
+            let pulse = Arc::default();
+            Self {
+                host,
+                attempt,
+                pulse,
+                slot,
+                page: None,
+                at,
+                begun: None,
+                skip: 0,
+                withheld_from: None,
+            }
+        })
+    }
+
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Tells what the server said, before any byte. Must be called once.
+    ///
+    /// # Errors
+    /// If the reply does not answer the request, or is of another revision than the pinned one: return the error from `read`.
+    pub fn begin(&mut self, reply: Reply) -> Result<(), SourceError> {
+        if self.begun.is_some() {
+            return Err(SourceError::fatal(
+                ErrorKind::Internal,
+                "the source began the same chunk twice",
+            ));
+        }
+        let accepted = self.host.begin(self.attempt, &reply)?;
+        self.skip = accepted.skip;
+        self.begun = Some(accepted);
+        self.pulse.begun.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits until there is room for at least one byte; `false` when the request has all its bytes.
+    ///
+    /// Returns at once for a request of one chunk, whose slot is reserved beforehand. In a request that spans chunks it waits for the consumer to make
+    /// room in the window; no deadline of the transport should run meanwhile.
+    ///
+    /// # Errors
+    /// If nothing was [begun](Self::begin), or the download is over.
+    pub async fn ready(&mut self) -> Result<bool, SourceError> {
+        let Some(accepted) = self.begun else {
+            return Err(SourceError::fatal(
+                ErrorKind::Internal,
+                "the source writes before it has begun the chunk",
+            ));
+        };
+        if self.skip > 0 {
+            return Ok(true);
+        }
+        if accepted.end.is_some_and(|end| self.position() >= end) {
+            return Ok(false);
+        }
+        if self.slot.start() + self.at < self.slot.end() {
+            return Ok(true);
+        }
+        self.pulse.waiting.store(true, Ordering::Relaxed);
+        let next = poll_fn(|cx| self.host.poll_next_slot(self.attempt, cx)).await;
+        self.pulse.waiting.store(false, Ordering::Relaxed);
+        let next = next?;
+        if !next.claim() {
+            return Err(SourceError::fatal(
+                ErrorKind::Internal,
+                "the next slot of the stream has another writer",
+            ));
+        }
+        self.slot.unclaim();
+        self.slot = next;
+        self.page = None;
+        self.at = self.slot.filled();
+        Ok(true)
+    }
+
+    /// Offset in the object of the next byte to be put.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.slot.start() + self.at
+    }
+
+    /// Bytes of the body still wanted, those to be skipped included; `None` when only the body's end tells.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        self.begun?
+            .end
+            .map(|end| end.saturating_sub(self.position()) + self.skip)
+    }
+
+    /// From here on, keeps bytes from the consumer until [`release`](Self::release): for a range whose checksum is only known at its end.
+    /// If the writer is dropped before, the bytes are forgotten.
+    ///
+    /// # Errors
+    /// In a request that spans chunks: those are handed out as they fill.
+    pub fn withhold(&mut self) -> Result<(), SourceError> {
+        let end = self.begun.and_then(|accepted| accepted.end);
+        if end.is_none_or(|end| end > self.slot.end()) {
+            return Err(SourceError::fatal(
+                ErrorKind::Unsupported,
+                "a body that spans chunks cannot be withheld",
+            ));
+        }
+        self.withheld_from.get_or_insert(self.at);
+        Ok(())
+    }
+
+    /// Calls `each` with the bytes put since [`withhold`](Self::withhold), in order.
+    pub fn read_withheld(&self, mut each: impl FnMut(&[u8])) {
+        let Some(from) = self.withheld_from else { return };
+        for (page, range) in self.slot.pages_of(from..self.at) {
+            // SAFETY: this writer put all bytes of `from..self.at` (`advance_mut`'s contract) and is `&self` here, so none is being written.
+            each(unsafe { page.filled(range) });
+        }
+    }
+
+    /// Publishes what was withheld.
+    pub fn release(&mut self) {
+        if let Some(from) = self.withheld_from.take() {
+            self.slot.publish(self.at);
+            self.host.published(&self.slot, self.at - from);
+        }
+    }
+
+    fn room(&self) -> u64 {
+        let end = match self.begun {
+            None => return 0,
+            Some(Accepted { end: Some(end), .. }) => end.min(self.slot.end()),
+            Some(Accepted { end: None, .. }) => self.slot.end(),
+        };
+        end.saturating_sub(self.position())
+    }
+}
+
+// SAFETY: `chunk_mut` is never empty while `remaining_mut` is not zero, and `advance_mut` moves only over bytes that `chunk_mut` gave out.
+unsafe impl BufMut for ChunkWriter {
+    /// Room in the chunk at hand; 0 before `begin`, and at a chunk's end until [`ready`](Self::ready) has been asked.
+    fn remaining_mut(&self) -> usize {
+        let room = self.room();
+        let room = if self.skip > 0 { room.min(self.skip) } else { room };
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    fn chunk_mut(&mut self) -> &mut UninitSlice {
+        let room = self.remaining_mut();
+        if room == 0 {
+            return UninitSlice::new(&mut []);
+        }
+        if self
+            .page
+            .as_ref()
+            .is_none_or(|(page, start)| self.at >= start + page.len() as u64)
+        {
+            self.page = Some(self.slot.page_for_write(self.at));
+        }
+        let Some((page, page_start)) = &self.page else {
+            return UninitSlice::new(&mut []);
+        };
+        let from = in_page(self.at - page_start);
+        let to = page.len().min(from.saturating_add(room));
+        // SAFETY: this is the slot's only writer (claimed), `self.at` is never below the watermark, and the borrow of `self` keeps the slice unique.
+        let unfilled = unsafe { page.unfilled(from..to) };
+        UninitSlice::uninit(unfilled)
+    }
+
+    unsafe fn advance_mut(&mut self, count: usize) {
+        let count = count as u64;
+        self.pulse.bytes.fetch_add(count, Ordering::Relaxed);
+        if self.skip > 0 {
+            // Bytes before the wanted range: the next ones overwrite them.
+            assert!(count <= self.skip, "advanced beyond what chunk_mut gave");
+            self.skip -= count;
+            return;
+        }
+        assert!(count <= self.room(), "advanced beyond what chunk_mut gave");
+        self.at += count;
+        if self.withheld_from.is_none() {
+            self.slot.publish(self.at);
+            self.host.published(&self.slot, count);
+        }
+    }
+}
+
+impl Drop for ChunkWriter {
+    fn drop(&mut self) {
+        self.page = None;
+        self.slot.unclaim();
+    }
+}
+
+impl fmt::Debug for ChunkWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunkWriter")
+            .field("chunk", &self.slot.chunk())
+            .field("position", &self.position())
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
+    }
+}

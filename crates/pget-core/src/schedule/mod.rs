@@ -1,0 +1,573 @@
+//! Which range next: a plain state machine. Events in, actions out; no clock, no task, no memory of chunks, no randomness but a seed.
+//!
+//! The cast: a *chunk* has a number, its place in the delivery order; the *cursor* is the chunk the consumer is at; chunks from the cursor to
+//! `cursor + window` may be open (fetched or being fetched); at most `concurrency` *attempts* are in flight. The driver calls
+//! [`Schedule::poll`] after every event and does what it says until it says [`Action::Wait`].
+//!
+//! A download goes through phases. *Probe*: one attempt only, whose reply fixes size and plan. *Parallel*: one attempt a chunk. *Stream*: one attempt that
+//! spans chunks, by choice (`concurrency == 1`) or because the source cannot serve ranges or has no identity to hold two replies together.
+//!
+//! Invariants, checked by [`Schedule::check`] in tests after every event:
+//! never more than `concurrency` attempts in flight, one a chunk; never a chunk open outside the window; chunks open in order, without a gap; and liveness:
+//! while the download is not over, an attempt is in flight, a retry has its time, memory is asked for, or the consumer has something to take.
+//!
+//! Called by the download's driver under its lock, and by seeded tests.
+
+mod backoff;
+mod plan;
+
+use std::{collections::VecDeque, time::Duration};
+
+pub use backoff::Backoff;
+pub use plan::Plan;
+
+/// What a schedule is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Offset of the first byte wanted.
+    pub start: u64,
+    /// Offset behind the last byte wanted; `None`: to the object's end.
+    pub end: Option<u64>,
+    /// Bytes in a chunk.
+    pub chunk_size: u64,
+    /// Take the source's hint for the chunks behind the first, if it gives one.
+    pub follow_hint: bool,
+    /// Attempts in flight at the most.
+    pub concurrency: u32,
+    /// Chunks open at the most.
+    pub window: u32,
+    /// Attempts without progress, in a row, before a chunk's failure is the download's; 0: none may fail.
+    pub retries: u32,
+    /// For the jitter of backoffs.
+    pub seed: u64,
+}
+
+/// An attempt to be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Tells this attempt's events from another's.
+    pub id: u64,
+    /// The chunk it fills, or fills first.
+    pub chunk: u64,
+    /// Where the chunk begins; the attempt resumes at the chunk's watermark.
+    pub chunk_start: u64,
+    /// Behind the chunk's last byte, as far as is known.
+    pub chunk_end: u64,
+    /// Offset of the first byte to ask for.
+    pub start: u64,
+    /// Behind the last byte to ask for; `None`: to the object's end.
+    pub end: Option<u64>,
+    /// Attempts in a row that made no progress before this one.
+    pub fruitless: u32,
+    /// The chunk is at the cursor: it goes before the budget.
+    pub at_cursor: bool,
+    /// The chunk has no slot yet: it takes the memory that was [reserved](Schedule::reserved).
+    pub opens: bool,
+}
+
+/// What the driver is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start this attempt.
+    Request(Attempt),
+    /// Get memory for the next chunk, then call [`Schedule::reserved`].
+    Reserve {
+        /// Bytes of the chunk.
+        bytes: u64,
+        /// The chunk is at the cursor: it must not wait.
+        at_cursor: bool,
+        /// When a retry comes due meanwhile.
+        retry_at: Option<Duration>,
+    },
+    /// Nothing until the next event, or until this time if there is one.
+    Wait(Option<Duration>),
+    /// All is received (or failed, or cancelled); no attempt is in flight.
+    Finished,
+}
+
+/// What became of the reply's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// The attempt goes on and fills its chunk, or what the server gives of it, up to this offset.
+    Chunk {
+        /// Behind the last byte that the attempt delivers.
+        end: u64,
+    },
+    /// The attempt goes on as the stream of all chunks, up to this offset if it is known.
+    Stream {
+        /// Behind the last byte wanted.
+        end: Option<u64>,
+    },
+    /// End the attempt: the object has no identity that would hold several replies together, so it is read anew as one stream.
+    Restream,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The body ended as it should, perhaps before the chunk's end.
+    Complete,
+    /// It failed, and another attempt may help.
+    Retry,
+    /// It failed, and the server asks for fewer requests, after this long.
+    Throttled(Option<Duration>),
+    /// It failed for good.
+    Fatal,
+}
+
+/// What the end of an attempt means for the download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    GoesOn,
+    /// It has failed, by this attempt.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is known: one attempt at a time.
+    Probe,
+    /// The plan is fixed.
+    Parallel,
+    /// One attempt spans all chunks. `resumable`: it may begin again at the watermark.
+    Stream { resumable: bool },
+    /// Over: no new attempt.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// To be requested at this time.
+    Waiting(Duration),
+    InFlight(u64),
+    Filled,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    state: State,
+    /// Offset of the first byte not received.
+    position: u64,
+    fruitless: u32,
+}
+
+/// Progress below this many bytes in an attempt is none, unless it completes the chunk: a server that gives a byte a connection must not be asked for ever.
+const PROGRESS: u64 = 4096;
+
+/// The state machine of one download. See the head of the module.
+#[derive(Debug)]
+pub struct Schedule {
+    settings: Settings,
+    plan: Plan,
+    phase: Phase,
+    cursor: u64,
+    /// Places of chunks `cursor..cursor + places.len()`.
+    places: VecDeque<Place>,
+    in_flight: u32,
+    /// Attempts allowed now: `concurrency`, halved when the server throttles, one more for each chunk completed since.
+    permits: u32,
+    /// No new attempt before this time.
+    paused_until: Duration,
+    memory: bool,
+    next_id: u64,
+    backoff: Backoff,
+}
+
+impl Schedule {
+    /// A download of `start..end` that knows nothing of the object yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let plan = Plan::new(settings.start, settings.end, settings.chunk_size);
+        let backoff = Backoff::new(settings.seed, settings.concurrency);
+        let phase = if settings.start == settings.end.unwrap_or(u64::MAX) {
+            Phase::Over
+        } else {
+            Phase::Probe
+        };
+        Self {
+            permits: settings.concurrency,
+            plan,
+            phase,
+            cursor: 0,
+            places: VecDeque::new(),
+            in_flight: 0,
+            paused_until: Duration::ZERO,
+            memory: false,
+            next_id: 0,
+            backoff,
+            settings,
+        }
+    }
+
+    /// The plan, as far as it is known.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The chunk that the consumer is at.
+    #[must_use]
+    pub const fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Attempts in flight.
+    #[must_use]
+    pub const fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Chunks open: fetched or being fetched, and not consumed.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether one attempt spans all chunks.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        matches!(self.phase, Phase::Stream { .. })
+    }
+
+    /// Whether the consumer has taken everything there is.
+    #[must_use]
+    pub fn is_consumed(&self) -> bool {
+        self.plan.chunks().is_some_and(|chunks| self.cursor >= chunks)
+    }
+
+    /// Memory for the next chunk is there.
+    pub fn reserved(&mut self) {
+        self.memory = true;
+    }
+
+    /// What to do at `now` (time since the download began). Call until it says to wait.
+    pub fn poll(&mut self, now: Duration) -> Action {
+        let permits = match self.phase {
+            Phase::Over => {
+                return if self.in_flight == 0 {
+                    Action::Finished
+                } else {
+                    Action::Wait(None)
+                };
+            }
+            Phase::Probe | Phase::Stream { .. } => 1,
+            Phase::Parallel => self.permits,
+        };
+        if self.in_flight >= permits {
+            return Action::Wait(None);
+        }
+        let mut soonest: Option<Duration> = None;
+        for index in 0..self.places.len() {
+            if let State::Waiting(at) = self.places[index].state {
+                let at = at.max(self.paused_until);
+                if at <= now {
+                    return Action::Request(self.attempt(index, false));
+                }
+                soonest = Some(soonest.map_or(at, |soonest| soonest.min(at)));
+            }
+        }
+        match self.next_to_open() {
+            Some(_) if self.paused_until > now => Action::Wait(Some(
+                soonest.map_or(self.paused_until, |soonest| soonest.min(self.paused_until)),
+            )),
+            Some(chunk) if !self.memory => Action::Reserve {
+                bytes: self
+                    .plan
+                    .range(chunk)
+                    .map_or(self.settings.chunk_size, |range| range.end - range.start),
+                at_cursor: chunk == self.cursor,
+                retry_at: soonest,
+            },
+            Some(_) => {
+                let index = self.open_place();
+                Action::Request(self.attempt(index, true))
+            }
+            None if self.in_flight == 0 && self.is_all_filled() => {
+                self.phase = Phase::Over;
+                Action::Finished
+            }
+            None => Action::Wait(soonest),
+        }
+    }
+
+    /// The attempt's reply states the object's size (`total`), or that only its end tells (`None`); whether the body is the whole object although
+    /// a part was asked for (`whole`); whether the object has an identity that later replies can be held against; and where its body ends (`body_end`).
+    /// The caller has checked that the body starts where it should, and that the numbers fit the pinned ones on later replies.
+    pub fn begun(
+        &mut self,
+        id: u64,
+        total: Option<u64>,
+        whole: bool,
+        identity: bool,
+        hint: Option<u64>,
+        body_end: Option<u64>,
+    ) -> Begun {
+        let first = self.phase == Phase::Probe;
+        if let Some(total) = total
+            && (first || self.is_stream())
+        {
+            self.plan.ends_at(total);
+        }
+        match self.phase {
+            Phase::Stream { .. } => {
+                self.phase = Phase::Stream { resumable: identity };
+                Begun::Stream { end: self.plan.end() }
+            }
+            Phase::Probe if whole || self.settings.concurrency == 1 => {
+                self.phase = Phase::Stream { resumable: identity };
+                Begun::Stream { end: self.plan.end() }
+            }
+            Phase::Probe if !identity && self.plan.chunks().is_none_or(|chunks| chunks > 1) => {
+                self.phase = Phase::Stream { resumable: false };
+                Begun::Restream
+            }
+            Phase::Probe | Phase::Parallel | Phase::Over => {
+                if first {
+                    self.phase = Phase::Parallel;
+                    if let Some(hint) = hint.filter(|_| self.settings.follow_hint) {
+                        self.plan.chunk_size_from_second(hint);
+                    }
+                }
+                let chunk = self.chunk_of(id).unwrap_or(self.cursor);
+                let end = self.chunk_end(chunk);
+                Begun::Chunk {
+                    end: body_end.map_or(end, |body_end| body_end.min(end)),
+                }
+            }
+        }
+    }
+
+    /// The stream attempt `id` has filled its chunk: the next one, or `None` while the window is full.
+    pub fn next_in_stream(&mut self, id: u64) -> Option<(u64, std::ops::Range<u64>)> {
+        if !self.is_stream() || self.next_to_open().is_none() {
+            return None;
+        }
+        if let Some(last) = self.places.back_mut()
+            && last.state == State::InFlight(id)
+        {
+            last.state = State::Filled;
+        }
+        let index = self.open_place();
+        self.places[index].state = State::InFlight(id);
+        let chunk = self.cursor + index as u64;
+        Some((chunk, self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX)))
+    }
+
+    /// The attempt ended, having brought its bytes up to `position` (an offset in the object).
+    pub fn ended(&mut self, id: u64, now: Duration, position: u64, how: Ended) -> Verdict {
+        self.in_flight -= 1;
+        // A body of unknown length that ended as its framing says is all there is.
+        if how == Ended::Complete && self.is_stream() && self.plan.chunks().is_none() {
+            self.plan.ends_at(position);
+        }
+        let Some(index) = self
+            .places
+            .iter()
+            .position(|place| place.state == State::InFlight(id))
+        else {
+            // A stream whose last chunk was consumed before it asked for the next one.
+            let unread = self.plan.chunks().is_none_or(|chunks| self.cursor < chunks);
+            let over = self.phase == Phase::Over || !unread;
+            return if !over && self.cannot_go_on(how, position) {
+                self.fail()
+            } else {
+                Verdict::GoesOn
+            };
+        };
+        let chunk = self.cursor + index as u64;
+        let end = self.chunk_end(chunk);
+        let place = &mut self.places[index];
+        let progress = position.saturating_sub(place.position);
+        place.position = position;
+        if self.phase == Phase::Over {
+            return Verdict::GoesOn;
+        }
+        if position >= end {
+            place.state = State::Filled;
+            self.backoff.chunk_done();
+            self.permits = (self.permits + 1).min(self.settings.concurrency);
+            // What a stream that was cut exactly at a chunk's end has left is opened as a new chunk, so it needs no retry here.
+            let unread = self.is_stream() && self.plan.chunks().is_none_or(|chunks| chunk + 1 < chunks);
+            return if how == Ended::Fatal || unread && self.cannot_go_on(how, position) {
+                self.fail()
+            } else {
+                Verdict::GoesOn
+            };
+        }
+        if self.cannot_go_on(how, position) {
+            return self.fail();
+        }
+        let place = &mut self.places[index];
+        place.fruitless = if progress >= PROGRESS {
+            0
+        } else {
+            place.fruitless + 1
+        };
+        let (fruitless, retries) = (place.fruitless, self.settings.retries);
+        let clipped = how == Ended::Complete && progress > 0;
+        if fruitless > retries || !(clipped && progress >= PROGRESS || self.backoff.spend()) {
+            return self.fail();
+        }
+        // A server that clips ranges has done nothing wrong: its rest is asked for at once.
+        let mut at = if clipped {
+            now
+        } else {
+            now + self.backoff.delay(fruitless)
+        };
+        if let Ended::Throttled(after) = how {
+            self.permits = (self.permits / 2).max(1);
+            let after = after.unwrap_or(Duration::ZERO).min(Backoff::LONGEST);
+            at = at.max(now + after);
+            self.paused_until = self.paused_until.max(now + after);
+        }
+        self.places[index].state = State::Waiting(at);
+        Verdict::GoesOn
+    }
+
+    /// An attempt that [`Begun::Restream`] ended: nothing of it counts.
+    pub fn restream(&mut self, id: u64, now: Duration) {
+        self.in_flight -= 1;
+        if let Some(place) = self
+            .places
+            .iter_mut()
+            .find(|place| place.state == State::InFlight(id))
+        {
+            place.state = State::Waiting(now);
+        }
+    }
+
+    /// The consumer has taken the chunk at the cursor, whose bytes have all arrived (the attempt that brought them may still have to end).
+    pub fn consumed(&mut self) {
+        if self.places.pop_front().is_some() {
+            self.cursor += 1;
+        }
+    }
+
+    /// No new attempt from here; the driver ends those in flight and reports each.
+    pub fn cancel(&mut self) {
+        self.phase = Phase::Over;
+    }
+
+    /// The number of bytes to ask for is known to be none (an empty object, or an offset at its end).
+    pub fn nothing_to_read(&mut self) {
+        self.plan.ends_at(self.settings.start);
+        self.phase = Phase::Over;
+    }
+
+    /// Whether an attempt that ended like this, with bytes missing, ends the download: by its own word, or because nothing ties a second stream to the first.
+    fn cannot_go_on(&self, how: Ended, position: u64) -> bool {
+        how == Ended::Fatal
+            || self.phase == (Phase::Stream { resumable: false }) && position > self.settings.start
+    }
+
+    fn fail(&mut self) -> Verdict {
+        self.phase = Phase::Over;
+        Verdict::Failed
+    }
+
+    /// Behind the last byte of a chunk; the object's end if it has no bytes.
+    fn chunk_end(&self, chunk: u64) -> u64 {
+        self.plan
+            .range(chunk)
+            .map_or_else(|| self.plan.end().unwrap_or(u64::MAX), |range| range.end)
+    }
+
+    fn chunk_of(&self, id: u64) -> Option<u64> {
+        let index = self
+            .places
+            .iter()
+            .position(|place| place.state == State::InFlight(id))?;
+        Some(self.cursor + index as u64)
+    }
+
+    /// The next chunk that was never opened, if there is one and the window has room.
+    fn next_to_open(&self) -> Option<u64> {
+        let next = self.cursor + self.places.len() as u64;
+        let in_window = self.places.len() < self.settings.window as usize;
+        let exists = self.plan.chunks().is_none_or(|chunks| next < chunks);
+        // Before the plan is fixed, only the first chunk has a place.
+        let known = next == 0 || self.phase != Phase::Probe;
+        (in_window && exists && known).then_some(next)
+    }
+
+    fn open_place(&mut self) -> usize {
+        self.memory = false;
+        let chunk = self.cursor + self.places.len() as u64;
+        let position = self.plan.range(chunk).map_or(u64::MAX, |range| range.start);
+        self.places.push_back(Place {
+            state: State::Waiting(Duration::ZERO),
+            position,
+            fruitless: 0,
+        });
+        self.places.len() - 1
+    }
+
+    fn attempt(&mut self, index: usize, opens: bool) -> Attempt {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.in_flight += 1;
+        let chunk = self.cursor + index as u64;
+        let range = self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX);
+        let one_stream = self.is_stream() || (self.phase == Phase::Probe && self.settings.concurrency == 1);
+        let place = &mut self.places[index];
+        place.state = State::InFlight(id);
+        Attempt {
+            id,
+            chunk,
+            chunk_start: range.start,
+            chunk_end: range.end,
+            start: place.position,
+            end: if one_stream {
+                self.plan.end()
+            } else {
+                Some(range.end)
+            },
+            fruitless: place.fruitless,
+            at_cursor: index == 0,
+            opens,
+        }
+    }
+
+    fn is_all_filled(&self) -> bool {
+        let opened = self.cursor + self.places.len() as u64;
+        self.plan.chunks().is_some_and(|chunks| opened >= chunks)
+            && self.places.iter().all(|place| place.state == State::Filled)
+    }
+
+    /// Checks the invariants of the module's head at `now`.
+    ///
+    /// # Errors
+    /// The invariant that does not hold.
+    pub fn check(&self, waited: Option<Action>) -> Result<(), String> {
+        let flying = self
+            .places
+            .iter()
+            .filter(|place| matches!(place.state, State::InFlight(_)))
+            .count();
+        if flying > self.in_flight as usize {
+            return Err(format!("{flying} places in flight, {} attempts", self.in_flight));
+        }
+        if self.in_flight > self.settings.concurrency {
+            return Err(format!(
+                "{} in flight of {}",
+                self.in_flight, self.settings.concurrency
+            ));
+        }
+        if self.places.len() > self.settings.window as usize {
+            return Err(format!(
+                "{} open in a window of {}",
+                self.places.len(),
+                self.settings.window
+            ));
+        }
+        let head_filled = self
+            .places
+            .front()
+            .is_some_and(|place| place.state == State::Filled);
+        if waited == Some(Action::Wait(None)) && self.in_flight == 0 && !head_filled {
+            return Err("nothing in flight, nothing to wait for, nothing to consume".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! Counters of one download.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::ring::Gauge;
+
+/// What a download has done so far. A snapshot: the numbers were true at about the same moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Bytes given to the consumer.
+    pub delivered: u64,
+    /// Bytes that landed in slots.
+    pub received: u64,
+    /// Attempts started: requests as the download sees them, without the redirects and look-ups of a source.
+    pub requests: u64,
+    /// Of these, attempts at a range that had been tried before.
+    pub retries: u64,
+    /// Bytes of slot memory in use.
+    pub buffered: u64,
+    /// The most of it at any time.
+    pub peak_buffered: u64,
+    /// The object is read as one plain stream: by choice (`concurrency` 1), or because the source ignores ranges or does not identify its content.
+    pub one_stream: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) delivered: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) gauge: Arc<Gauge>,
+}
+
+impl Counters {
+    pub(crate) fn snapshot(&self, one_stream: bool) -> Stats {
+        Stats {
+            delivered: self.delivered.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+            retries: self.retries.load(Ordering::Relaxed),
+            buffered: self.gauge.now(),
+            peak_buffered: self.gauge.peak(),
+            one_stream,
+        }
+    }
+}
