@@ -1,3 +1,4 @@
 //! Servers and sources for pget's tests: a misbehaving HTTP server, an AIStore stand-in, real servers started on free ports, conformance.
 
 pub mod content;
+pub mod servers;

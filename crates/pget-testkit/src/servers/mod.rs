@@ -1,0 +1,240 @@
+//! Real servers as child processes, for tests that need the genuine article: nginx, versitygw (S3), gofakes3 (S3 that
+//! ignores conditions), Python's `http.server` (ignores ranges), and big sparse files for them to serve.
+//!
+//! Invariants: a server listens on a free loopback port, keeps everything it writes in its own temporary folder, is ready
+//! when its `start` returns, and is gone, with its process group and folder, when its value is dropped. Nothing needs
+//! privileges. A component that is not installed is [`StartError::Missing`], which names what installs it; tests go through
+//! [`require`]. Starting blocks the calling thread for at most [`READY_WITHIN`]. Called by tests and benches only.
+
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+mod nginx;
+mod python;
+mod s3;
+mod tls;
+
+pub use nginx::{Nginx, NginxOptions};
+pub use python::PythonServer;
+pub use s3::{Gofakes3, S3Endpoint, S3Error, Versitygw, VersitygwOptions};
+pub use tls::{Authority, Leaf, Validity};
+
+/// How long a server has to become ready.
+pub const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// What installs every component that may be missing.
+const INSTALL: &str = "run scripts/test-tools.sh";
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The program is not installed.
+    #[error("{component} is not installed: {install}")]
+    Missing {
+        /// The program.
+        component: &'static str,
+        /// What to do about it.
+        install: &'static str,
+    },
+    /// The program was started and did not become ready; its last words follow.
+    #[error("{component} did not become ready on {address}: {log}")]
+    NotReady {
+        /// The program.
+        component: &'static str,
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// The end of what it wrote.
+        log: String,
+    },
+    /// The file system, a socket or the process could not be had.
+    #[error("cannot {doing} for {component}")]
+    Io {
+        /// The program.
+        component: &'static str,
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// The server is up, and refused to be set up.
+    #[error("cannot set up the server")]
+    Setup(#[from] S3Error),
+}
+
+/// The started server, or `None` with a message when a component is missing and the environment has no `CI`.
+///
+/// # Panics
+/// When a component is missing and `CI` is set, and whenever an installed server does not start.
+pub fn require<T>(started: Result<T, StartError>) -> Option<T> {
+    match started {
+        Ok(server) => Some(server),
+        Err(missing @ StartError::Missing { .. }) if std::env::var_os("CI").is_none() => {
+            eprintln!("skipped: {missing}");
+            None
+        }
+        Err(error) => panic!("{}", chain(&error)),
+    }
+}
+
+/// The error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Make a file of `length` bytes that are all zero and take no space on disk.
+///
+/// # Errors
+/// When the file exists already or the file system refuses the length.
+pub fn sparse_file(path: &Path, length: u64) -> io::Result<()> {
+    File::create_new(path)?.set_len(length)
+}
+
+/// A child process with its own process group, folder and port; ended by drop.
+#[derive(Debug)]
+struct Daemon {
+    child: Child,
+    address: SocketAddr,
+    /// Holds what the server wrote; removed after the process has ended, because fields drop after `Drop::drop`.
+    folder: TempDir,
+}
+
+impl Daemon {
+    /// Start `component` on a free port. `command` gets the address and the folder and says what to run.
+    ///
+    /// A port that was free may be taken before the server binds it, so an early end is tried again on another one.
+    fn start(
+        component: &'static str,
+        command: impl Fn(SocketAddr, &Path) -> Result<Command, StartError>,
+    ) -> Result<Self, StartError> {
+        let mut last = None;
+        for _ in 0..3 {
+            match Self::start_once(component, &command) {
+                Err(error @ StartError::NotReady { .. }) => last = Some(error),
+                other => return other,
+            }
+        }
+        last.map_or_else(
+            || unreachable!("every pass that does not return leaves an error"),
+            Err,
+        )
+    }
+
+    fn start_once(
+        component: &'static str,
+        command: impl Fn(SocketAddr, &Path) -> Result<Command, StartError>,
+    ) -> Result<Self, StartError> {
+        let io = |doing| {
+            move |source| StartError::Io {
+                component,
+                doing,
+                source,
+            }
+        };
+        let folder = TempDir::with_prefix("pget-test-").map_err(io("make a folder"))?;
+        let address = free_address().map_err(io("find a free port"))?;
+        let log_path = folder.path().join("log");
+        let log = File::create(&log_path).map_err(io("create a log"))?;
+        let errors = log.try_clone().map_err(io("create a log"))?;
+        let child = command(address, folder.path())?
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(io("start the process"))?;
+        let mut daemon = Self {
+            child,
+            address,
+            folder,
+        };
+        if daemon.becomes_ready() {
+            return Ok(daemon);
+        }
+        let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+        let end = log.char_indices().rev().nth(2000).map_or(0, |(at, _)| at);
+        Err(StartError::NotReady {
+            component,
+            address,
+            log: log[end..].to_owned(),
+        })
+    }
+
+    /// Whether the port answers before the process ends or time is up. Other programs give no signal to wait for.
+    fn becomes_ready(&mut self) -> bool {
+        let deadline = Instant::now() + READY_WITHIN;
+        while Instant::now() < deadline {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return false;
+            }
+            if TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Failures mean that it has ended already, which is what is wanted.
+        if let Ok(id) = i32::try_from(self.child.id()) {
+            killpg(Pid::from_raw(id), Signal::SIGKILL).ok();
+        }
+        self.child.wait().ok();
+        // A worker of the process is not our child and cannot be waited for: its port says when it has gone.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline && TcpStream::connect(self.address).is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// The program's path: in `$PGET_TOOLS/bin`, the repository's `.tools/bin`, `PATH`, or the folders of system daemons.
+fn find(component: &'static str) -> Result<PathBuf, StartError> {
+    let mut folders = Vec::new();
+    if let Some(tools) = std::env::var_os("PGET_TOOLS") {
+        folders.push(Path::new(&tools).join("bin"));
+    }
+    folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin"));
+    if let Some(path) = std::env::var_os("PATH") {
+        folders.extend(std::env::split_paths(&path));
+    }
+    folders.extend(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    folders
+        .into_iter()
+        .map(|folder| folder.join(component))
+        .find(|file| file.is_file())
+        .ok_or(StartError::Missing {
+            component,
+            install: INSTALL,
+        })
+}

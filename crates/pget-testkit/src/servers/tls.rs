@@ -1,0 +1,98 @@
+//! Certificates for test servers: a private authority and leaves signed by it, good ones and ones that must be refused.
+//!
+//! Invariant: nothing here is trusted by any machine; a test hands the authority to the client it tests.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+
+use super::StartError;
+
+/// A certificate authority of its own key, good until it is dropped.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// When a leaf is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// For years around today.
+    Now,
+    /// Until the year 2001.
+    Expired,
+}
+
+/// A server's certificate and key, in PEM.
+#[derive(Debug)]
+pub struct Leaf {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// Its private key.
+    pub key_pem: String,
+}
+
+impl Authority {
+    /// A new authority.
+    ///
+    /// # Errors
+    /// [`StartError::Certificate`].
+    pub fn new() -> Result<Self, StartError> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "pget test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Ok(Self {
+            issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)?,
+        })
+    }
+
+    /// The authority's certificate, in PEM.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// The authority's certificate, in DER.
+    pub fn der(&self) -> Vec<u8> {
+        self.issuer.der().to_vec()
+    }
+
+    /// A certificate for a server that is known under `names` (host names or IP addresses).
+    ///
+    /// # Errors
+    /// [`StartError::Certificate`], also for a name that cannot stand in a certificate.
+    pub fn leaf(&self, names: &[&str], validity: Validity) -> Result<Leaf, StartError> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names)?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "pget test server");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if validity == Validity::Expired {
+            params.not_before = date_time_ymd(2000, 1, 1);
+            params.not_after = date_time_ymd(2001, 1, 1);
+        }
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Leaf {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
+    }
+}
+
+impl Leaf {
+    /// Write `leaf.pem` and `leaf.key` into `folder` and say where they are.
+    pub(super) fn write(&self, folder: &Path) -> std::io::Result<(PathBuf, PathBuf)> {
+        let certificate = folder.join("leaf.pem");
+        let key = folder.join("leaf.key");
+        std::fs::write(&certificate, &self.certificate_pem)?;
+        std::fs::write(&key, &self.key_pem)?;
+        Ok((certificate, key))
+    }
+}
