@@ -28,7 +28,8 @@ impl Budget {
     /// A budget of `bytes` (at least one MiB is taken) and `connections` requests in flight (at least 1).
     #[must_use]
     pub fn new(bytes: u64, connections: usize) -> Arc<Self> {
-        let limit = bytes.clamp(1 << 20, UNIT * u64::from(u32::MAX));
+        // Whole units: a limit that no number of permits makes up could never be taken by a chunk as large as it.
+        let limit = bytes.clamp(1 << 20, UNIT * u64::from(u32::MAX)) / UNIT * UNIT;
         let units = usize::try_from(limit / UNIT)
             .unwrap_or(Semaphore::MAX_PERMITS)
             .min(Semaphore::MAX_PERMITS);
@@ -140,6 +141,12 @@ mod tests {
         );
         drop(waiting);
         assert!(budget.try_reserve(1 << 20, false).is_some());
+    }
+
+    #[test]
+    fn a_chunk_as_large_as_an_odd_limit_fits() {
+        let budget = Budget::new((1 << 20) + 1, 1);
+        assert!(budget.try_reserve(u64::MAX, false).is_some());
     }
 
     #[test]

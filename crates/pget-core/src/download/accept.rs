@@ -11,6 +11,8 @@ pub(crate) struct Answer {
     pub(crate) skip: u64,
     /// Where in the object the body ends, if it said.
     pub(crate) body_end: Option<u64>,
+    /// The object's size, if it said.
+    pub(crate) total: Option<u64>,
     /// The body is the whole object although a part was asked for.
     pub(crate) whole: bool,
 }
@@ -31,7 +33,9 @@ pub(crate) fn accept(
         ),
         None => None,
     };
-    if let (Some(end), Some(total)) = (body_end, reply.total)
+    // The whole object is as long as its body.
+    let total = reply.total.or_else(|| body_end.filter(|_| reply.whole));
+    if let (Some(end), Some(total)) = (body_end, total)
         && end > total
     {
         return Err(protocol(format!(
@@ -49,7 +53,7 @@ pub(crate) fn accept(
             }
             Match::Same | Match::Untold => {}
         }
-        if let (Some(was), Some(is)) = (pinned.size, reply.total)
+        if let (Some(was), Some(is)) = (pinned.size, total)
             && was != is
         {
             return Err(SourceError::fatal(
@@ -58,8 +62,19 @@ pub(crate) fn accept(
             ));
         }
     }
+    if let Some(total) = total
+        && request.start > total
+    {
+        return Err(SourceError::fatal(
+            ErrorKind::Range,
+            format!(
+                "it starts at byte {} of an object of {total} bytes",
+                request.start
+            ),
+        ));
+    }
     if reply.whole {
-        return accept_whole(request, pinned, reply, body_end);
+        return accept_whole(request, pinned, reply, body_end, total);
     }
     if reply.start != request.start {
         return Err(protocol(format!(
@@ -89,6 +104,7 @@ pub(crate) fn accept(
     Ok(Answer {
         skip: 0,
         body_end,
+        total,
         whole: false,
     })
 }
@@ -100,22 +116,12 @@ fn accept_whole(
     pinned: Option<&ObjectInfo>,
     reply: &Reply,
     body_end: Option<u64>,
+    total: Option<u64>,
 ) -> Result<Answer, SourceError> {
     if reply.start != 0 {
         return Err(SourceError::fatal(
             ErrorKind::Internal,
             "the source calls a part of the object the whole",
-        ));
-    }
-    if let Some(total) = reply.total
-        && request.start > total
-    {
-        return Err(SourceError::fatal(
-            ErrorKind::Range,
-            format!(
-                "it starts at byte {} of an object of {total} bytes",
-                request.start
-            ),
         ));
     }
     let is_all = request.start == 0 && request.end.is_some() && request.end == body_end;
@@ -128,6 +134,7 @@ fn accept_whole(
     Ok(Answer {
         skip: request.start,
         body_end,
+        total,
         whole: true,
     })
 }
@@ -177,6 +184,7 @@ mod tests {
                 Answer {
                     skip: 0,
                     body_end: Some(10 + length),
+                    total: Some(100),
                     whole: false
                 }
             );
@@ -251,6 +259,7 @@ mod tests {
             Answer {
                 skip: 10,
                 body_end: Some(100),
+                total: Some(100),
                 whole: true
             }
         );
@@ -262,6 +271,16 @@ mod tests {
         assert!(
             accept(&RangeRequest::new(30, None), Some(&pin(100)), &whole).is_ok(),
             "a stream resumes by skipping"
+        );
+        let sizeless = Reply {
+            total: None,
+            length: Some(99),
+            ..whole.clone()
+        };
+        assert_eq!(
+            kind(accept(&RangeRequest::new(30, None), Some(&pin(100)), &sizeless)),
+            ErrorKind::ObjectChanged,
+            "the length of the whole is the object's size"
         );
         assert_eq!(
             kind(accept(&RangeRequest::new(101, None), None, &whole)),

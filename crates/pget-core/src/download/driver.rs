@@ -43,6 +43,7 @@ pub(super) fn start(source: Arc<dyn RangeSource>, options: &Options, runtime: &H
         ids: HashMap::new(),
         memory: None,
         reserving: None,
+        _abandoned: Abandoned(Arc::clone(&shared)),
     };
     runtime.spawn(driver.run());
     shared
@@ -60,6 +61,8 @@ struct Driver {
     /// Memory for the next chunk.
     memory: Option<Reservation>,
     reserving: Option<Pin<Box<dyn Future<Output = Reservation> + Send>>>,
+    /// A field and not a variable of `run`, which a runtime that shuts down may never poll.
+    _abandoned: Abandoned,
 }
 
 /// If the driver is dropped before it is done (its runtime shuts down), the consumer must not wait for ever.
@@ -78,7 +81,6 @@ impl Drop for Abandoned {
 
 impl Driver {
     async fn run(mut self) {
-        let abandoned = Abandoned(Arc::clone(&self.shared));
         while let Some(until) = self.act() {
             let reserving = async {
                 match &mut self.reserving {
@@ -115,8 +117,6 @@ impl Driver {
                 () = due => {}
             }
         }
-        // The outcome is there; `abandoned` would come too late to change it.
-        drop(abandoned);
     }
 
     /// Does what the schedule says until it says to wait, then gives the time to wait for, if any. `None`: the download is over.
@@ -177,10 +177,15 @@ impl Driver {
         let budget = Arc::clone(&self.budget);
         let deadlines = self.deadlines;
         let task = self.attempts.spawn(async move {
-            let _connection = budget.connection(attempt.at_cursor).await;
+            let _connection = tokio::select! {
+                biased;
+                connection = budget.connection(attempt.at_cursor) => connection,
+                // Streams hold their connections while they wait for their consumers, so a chunk that gets to the cursor meanwhile goes without one.
+                () = shared.cursor_reaches(attempt.chunk) => None,
+            };
             let pulse = writer.pulse();
             let result = watch(source.read(&request, writer), &pulse, deadlines).await;
-            judge(&*source, &shared, &request, &pulse, result).await
+            judge(&*source, &shared, &request, &pulse, deadlines, result).await
         });
         self.ids.insert(task.id(), (attempt.id, attempt.fruitless + 1));
     }
@@ -225,9 +230,11 @@ async fn judge(
     shared: &Shared,
     request: &RangeRequest,
     pulse: &Pulse,
+    deadlines: Deadlines,
     result: Result<(), SourceError>,
 ) -> Result<(), SourceError> {
     let error = match result {
+        Ok(()) if pulse.skips() => return Err(ended_before(request, shared.size())),
         Ok(()) if pulse.has_begun() => return Ok(()),
         Ok(()) => {
             return Err(SourceError::fatal(
@@ -249,12 +256,12 @@ async fn judge(
             "it became shorter while being read: ",
         )),
         // A server that refuses the first range need not tell the size (416 without Content-Range).
-        (ErrorKind::Range, None) => match source.head().await {
-            Ok(info) if info.size == Some(request.start) => {
+        (ErrorKind::Range, None) => match timeout(deadlines.first_byte, source.head()).await {
+            Ok(Ok(info)) if info.size == Some(request.start) => {
                 shared.nothing_to_read(info);
                 Ok(())
             }
-            Ok(info) => match info.size {
+            Ok(Ok(info)) => match info.size {
                 Some(size) if size > request.start => Err(SourceError::fatal(
                     ErrorKind::Protocol,
                     format!(
@@ -270,9 +277,23 @@ async fn judge(
                 .with_cause(error)),
                 None => Err(error),
             },
-            Err(_) => Err(error),
+            Ok(Err(_)) | Err(_) => Err(error),
         },
         _ => Err(error),
+    }
+}
+
+/// A body that ignored the range ended before the range's first byte.
+fn ended_before(request: &RangeRequest, size: Option<u64>) -> SourceError {
+    if request.pinned.is_none() && size.is_none() {
+        let message = format!("the object ends before byte {}", request.start);
+        SourceError::fatal(ErrorKind::Range, message)
+    } else {
+        let message = format!(
+            "the body ended before byte {}, where it was to go on",
+            request.start
+        );
+        SourceError::retryable(ErrorKind::Protocol, message)
     }
 }
 

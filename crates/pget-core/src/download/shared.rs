@@ -34,6 +34,8 @@ pub(super) struct Shared {
     /// The stream's writer, waiting for the window.
     room: AtomicWaker,
     cursor: AtomicU64,
+    /// The cursor moved, for attempts that wait for a connection.
+    moved: Notify,
     over: AtomicBool,
     pub(super) counters: Counters,
     object: String,
@@ -80,6 +82,7 @@ impl Shared {
             consumer: AtomicWaker::new(),
             room: AtomicWaker::new(),
             cursor: AtomicU64::new(0),
+            moved: Notify::new(),
             over: AtomicBool::new(false),
             counters: Counters::default(),
             object,
@@ -178,11 +181,30 @@ impl Shared {
             state.slots.pop_front()
         };
         drop(slot);
+        self.moved.notify_waiters();
         self.driver.notify_one();
         self.room.wake();
     }
 
     // For the driver.
+
+    /// Waits until the consumer is at `chunk`.
+    pub(super) async fn cursor_reaches(&self, chunk: u64) {
+        loop {
+            // Enabled before the look, so that no move falls between.
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.cursor.load(Ordering::SeqCst) >= chunk {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// The object's size, as far as replies have told it.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.state().pinned.as_ref().and_then(|pinned| pinned.size)
+    }
 
     /// Registers an attempt; gives its slot and its request.
     pub(super) fn launch(
@@ -301,7 +323,7 @@ impl Host for Shared {
         let identity = reply.revision.is_identity();
         let begun = state.schedule.begun(
             id,
-            reply.total,
+            answer.total,
             answer.whole,
             identity,
             reply.chunk_hint,
@@ -326,7 +348,7 @@ impl Host for Shared {
         }
         if state.pinned.is_none() {
             state.pinned = Some(Arc::new(ObjectInfo {
-                size: reply.total,
+                size: answer.total,
                 revision: reply.revision.clone(),
                 chunk_hint: reply.chunk_hint,
                 ranges: Some(!answer.whole),
@@ -343,7 +365,8 @@ impl Host for Shared {
     fn poll_next_slot(&self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>> {
         self.room.register(cx.waker());
         let mut state = self.state();
-        if state.outcome.is_some() {
+        // A source that was given up, but cannot be stopped, gets no more memory: its place may have gone to another attempt.
+        if state.outcome.is_some() || !state.requests.contains_key(&id) {
             return Poll::Ready(Err(self.over_error()));
         }
         // Memory first: a place once opened must have it.

@@ -39,6 +39,8 @@ pub(crate) struct Accepted {
 pub(crate) struct Pulse {
     begun: AtomicBool,
     bytes: AtomicU64,
+    /// Bytes that the body has yet to bring before the first wanted one.
+    to_skip: AtomicU64,
     waiting: AtomicBool,
 }
 
@@ -52,9 +54,30 @@ impl Pulse {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// The body has not reached the first wanted byte.
+    pub(crate) fn skips(&self) -> bool {
+        self.to_skip.load(Ordering::Relaxed) > 0
+    }
+
     /// The writer waits for the consumer, not for the server.
     pub(crate) fn waits_for_consumer(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// While it lives, the writer waits for the consumer. A guard, as a source may drop the wait and turn to the server.
+struct Waiting<'a>(&'a Pulse);
+
+impl<'a> Waiting<'a> {
+    fn new(pulse: &'a Pulse) -> Self {
+        pulse.waiting.store(true, Ordering::Relaxed);
+        Self(pulse)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.store(false, Ordering::Relaxed);
     }
 }
 
@@ -125,8 +148,11 @@ impl ChunkWriter {
             ));
         }
         let accepted = self.host.begin(self.attempt, &reply)?;
-        self.skip = accepted.skip;
         self.begun = Some(accepted);
+        // When nothing is wanted there is nothing to skip to.
+        let wanted = accepted.end.is_none_or(|end| end > self.position());
+        self.skip = if wanted { accepted.skip } else { 0 };
+        self.pulse.to_skip.store(self.skip, Ordering::Relaxed);
         self.pulse.begun.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -154,10 +180,15 @@ impl ChunkWriter {
         if self.slot.start() + self.at < self.slot.end() {
             return Ok(true);
         }
-        self.pulse.waiting.store(true, Ordering::Relaxed);
-        let next = poll_fn(|cx| self.host.poll_next_slot(self.attempt, cx)).await;
-        self.pulse.waiting.store(false, Ordering::Relaxed);
-        let next = next?;
+        let waiting = Waiting::new(&self.pulse);
+        let next = poll_fn(|cx| self.host.poll_next_slot(self.attempt, cx)).await?;
+        drop(waiting);
+        if next.start() != self.position() {
+            return Err(SourceError::fatal(
+                ErrorKind::Internal,
+                "the next slot of the stream is not the next",
+            ));
+        }
         if !next.claim() {
             return Err(SourceError::fatal(
                 ErrorKind::Internal,
@@ -267,6 +298,7 @@ unsafe impl BufMut for ChunkWriter {
             // Bytes before the wanted range: the next ones overwrite them.
             assert!(count <= self.skip, "advanced beyond what chunk_mut gave");
             self.skip -= count;
+            self.pulse.to_skip.store(self.skip, Ordering::Relaxed);
             return;
         }
         assert!(count <= self.room(), "advanced beyond what chunk_mut gave");

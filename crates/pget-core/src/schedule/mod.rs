@@ -320,12 +320,19 @@ impl Schedule {
             }
             Phase::Probe if !identity && self.plan.chunks().is_none_or(|chunks| chunks > 1) => {
                 self.phase = Phase::Stream { resumable: false };
+                // The stream may be of another revision, which has its own end.
+                self.plan = Plan::new(self.settings.start, self.settings.end, self.settings.chunk_size);
                 Begun::Restream
+            }
+            // One chunk needs no second request, and without an identity it must not get one once it has bytes.
+            Phase::Probe if !identity => {
+                self.phase = Phase::Stream { resumable: false };
+                Begun::Stream { end: self.plan.end() }
             }
             Phase::Probe | Phase::Parallel | Phase::Over => {
                 if first {
                     self.phase = Phase::Parallel;
-                    if let Some(hint) = hint.filter(|_| self.settings.follow_hint) {
+                    if let Some(hint) = hint.filter(|hint| self.settings.follow_hint && *hint > 0) {
                         self.plan.chunk_size_from_second(hint);
                     }
                 }
