@@ -6,6 +6,7 @@
 mod accept;
 mod blocking;
 mod driver;
+mod head;
 mod options;
 mod reader;
 mod shared;
@@ -13,6 +14,7 @@ mod shared;
 use std::sync::Arc;
 
 pub use blocking::BlockingReader;
+pub use head::head;
 pub use options::{Deadlines, Options, Progress};
 pub use reader::{Monitor, Reader};
 use tokio::runtime::Handle;
