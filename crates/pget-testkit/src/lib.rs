@@ -1,4 +1,8 @@
 //! Servers and sources for pget's tests: a misbehaving HTTP server, an AIStore stand-in, real servers started on free ports, conformance.
 
+pub mod aistore;
+pub mod conformance;
 pub mod content;
+pub mod hostile;
 pub mod servers;
+pub mod sources;

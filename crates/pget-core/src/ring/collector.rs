@@ -19,7 +19,17 @@ pub struct Collector {
 #[derive(Debug)]
 struct Desk {
     request: RangeRequest,
+    slot: Arc<Slot>,
     reply: Mutex<Option<Reply>>,
+}
+
+impl Desk {
+    fn rest(&self) -> RangeRequest {
+        RangeRequest {
+            start: self.slot.position(),
+            ..self.request.clone()
+        }
+    }
 }
 
 impl Collector {
@@ -31,6 +41,7 @@ impl Collector {
         Self {
             desk: Arc::new(Desk {
                 request,
+                slot: Arc::clone(&slot),
                 reply: Mutex::new(None),
             }),
             slot,
@@ -43,14 +54,20 @@ impl Collector {
         &self.desk.request
     }
 
-    /// A writer from the watermark on; `None` while there is another.
+    /// The request for what is not yet there: from the watermark on.
+    #[must_use]
+    pub fn rest(&self) -> RangeRequest {
+        self.desk.rest()
+    }
+
+    /// A writer from the watermark on, for a read of [`rest`](Self::rest); `None` while there is another.
     #[must_use]
     pub fn writer(&self) -> Option<ChunkWriter> {
         let host = Arc::clone(&self.desk);
         ChunkWriter::claim(host, 0, Arc::clone(&self.slot))
     }
 
-    /// The reply that was begun with.
+    /// The reply that was begun with last.
     #[must_use]
     pub fn reply(&self) -> Option<Reply> {
         self.desk
@@ -73,7 +90,7 @@ impl Collector {
 
 impl Host for Desk {
     fn begin(&self, _attempt: u64, reply: &Reply) -> Result<Accepted, SourceError> {
-        let accepted = crate::download::accept(&self.request, self.request.pinned.as_deref(), reply)?;
+        let accepted = crate::download::accept(&self.rest(), self.request.pinned.as_deref(), reply)?;
         let end = accepted.body_end.map_or(self.request.end, |end| {
             self.request.end.map(|wanted| wanted.min(end))
         });
