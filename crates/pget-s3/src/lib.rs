@@ -1,1 +1,14 @@
-//! Reads S3 (and what object_store signs for: GCS, Azure) in parallel ranges; credentials and signing by object_store.
+//! Reads S3, and what else `object_store` signs for (GCS, Azure), in parallel ranges.
+//!
+//! - [`S3Source`]: `object_store` finds credentials and signs one URL, which all ranges share; the bodies come through `pget-http`, straight into their slots.
+//! - [`ObjectStoreSource`]: any other `object_store` store, through its own API, with one copy.
+
+mod address;
+mod failure;
+mod object_store;
+mod settings;
+mod store;
+mod urls;
+
+pub use object_store::ObjectStoreSource;
+pub use settings::Settings;

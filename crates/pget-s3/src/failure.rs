@@ -1,0 +1,277 @@
+//! What goes wrong in a store or its answers, as errors of a source: the right kind, and no credential in any text.
+//!
+//! Invariant: no text leaves this module with a URL's query (a presigned URL is a credential) or with the parts of an S3 error document that repeat the
+//! request's signature. Called by the sources of this crate.
+
+use std::fmt;
+
+use http::StatusCode;
+use object_store::Error as StoreError;
+use pget_core::{ErrorKind, SourceError};
+
+/// Longest text kept of a cause, in characters.
+const CAUSE_LIMIT: usize = 600;
+
+/// A cause by its text only, cleaned.
+#[derive(Debug)]
+pub(crate) struct Cause(String);
+
+impl Cause {
+    pub(crate) fn of(error: &dyn std::error::Error) -> Self {
+        Self(clean(&error.to_string()))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+/// What a store's error means for the download, with what was being done.
+pub(crate) fn of_store(doing: &str, error: StoreError) -> SourceError {
+    let cause = Cause::of(&error);
+    let kind = match error {
+        StoreError::NotFound { .. } => ErrorKind::NotFound,
+        StoreError::Precondition { .. } | StoreError::NotModified { .. } => ErrorKind::ObjectChanged,
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
+            ErrorKind::PermissionDenied
+        }
+        StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => ErrorKind::Unsupported,
+        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => {
+            ErrorKind::InvalidArgument
+        }
+        StoreError::JoinError { .. } => ErrorKind::Internal,
+        // Generic and what is to come: stores put everything here from a reset connection to a 500, so another attempt may help.
+        _ => return SourceError::retryable(ErrorKind::Unavailable, doing).with_cause(cause),
+    };
+    SourceError::fatal(kind, doing).with_cause(cause)
+}
+
+/// Why no request could be signed; `ever`: whether one was before.
+pub(crate) fn of_signing(error: StoreError, ever: bool) -> SourceError {
+    let doing = "asking for credentials to sign with";
+    match error {
+        // Credentials come from files, the metadata service or a token service, whose failures have no type of their own.
+        StoreError::Generic { .. } if !ever => {
+            SourceError::fatal(ErrorKind::PermissionDenied, doing).with_cause(Cause::of(&error))
+        }
+        error => of_store(doing, error),
+    }
+}
+
+/// The parts of an S3 or Azure error document that say what is wrong.
+///
+/// Source: "Error responses" of the Amazon S3 API reference; Azure Blob's documents have the same two elements.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Document {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) region: Option<String>,
+}
+
+impl Document {
+    /// The most that is read of one.
+    pub(crate) const LIMIT: usize = 64 << 10;
+
+    /// Reads the document's text by its tags: no entities, no nesting, no schema can trouble it. Other bodies give an empty one.
+    pub(crate) fn parse(body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(&body[..body.len().min(Self::LIMIT)]);
+        let element = |name: &str| {
+            let (_, rest) = text.split_once(&format!("<{name}>"))?;
+            let (inner, _) = rest.split_once(&format!("</{name}>"))?;
+            Some(clean(inner))
+        };
+        Self {
+            code: element("Code").unwrap_or_default(),
+            message: element("Message").unwrap_or_default(),
+            region: element("Region"),
+        }
+    }
+
+    /// Whether it says that a signed request came too late, so that a newly signed one may be let in.
+    ///
+    /// Codes by "List of error codes" of the Amazon S3 API reference; GCS says `ExpiredToken`, Azure `AuthenticationFailed`
+    /// with a text that names the expiry.
+    pub(crate) fn is_expiry(&self) -> bool {
+        match self.code.as_str() {
+            "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => true,
+            "AccessDenied" | "AuthenticationFailed" => self.message.to_ascii_lowercase().contains("expired"),
+            _ => false,
+        }
+    }
+
+    /// What an unwelcome answer means.
+    pub(crate) fn failure(&self, status: StatusCode) -> SourceError {
+        let text = match (self.code.is_empty(), self.message.is_empty()) {
+            (true, _) => format!("the server answers {status}"),
+            (false, true) => format!("the server answers {status}: {}", self.code),
+            (false, false) => format!("the server answers {status}: {}: {}", self.code, self.message),
+        };
+        let fatal = |kind| SourceError::fatal(kind, text.clone());
+        match self.code.as_str() {
+            "NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" | "NoSuchUpload" | "BlobNotFound"
+            | "ContainerNotFound" => {
+                return fatal(ErrorKind::NotFound);
+            }
+            "PreconditionFailed" | "ConditionNotMet" => return fatal(ErrorKind::ObjectChanged),
+            "InvalidRange" => return fatal(ErrorKind::Range),
+            "SlowDown"
+            | "SlowDownRead"
+            | "ServerBusy"
+            | "RequestLimitExceeded"
+            | "Throttling"
+            | "ThrottlingException" => return SourceError::throttled(text, None),
+            "InternalError" | "ServiceUnavailable" | "OperationTimedOut" | "RequestTimeout"
+            | "OperationAborted" => {
+                return SourceError::retryable(ErrorKind::Unavailable, text);
+            }
+            "RequestTimeTooSkewed" => {
+                let text = format!("{text} (is this machine's clock right?)");
+                return SourceError::fatal(ErrorKind::PermissionDenied, text);
+            }
+            // An archived object cannot be read before it has been restored.
+            "InvalidObjectState" => return fatal(ErrorKind::Unsupported),
+            "AccessDenied"
+            | "AllAccessDisabled"
+            | "AccountProblem"
+            | "InvalidAccessKeyId"
+            | "InvalidToken"
+            | "ExpiredToken"
+            | "SignatureDoesNotMatch"
+            | "AuthorizationHeaderMalformed"
+            | "AuthorizationQueryParametersError"
+            | "AuthenticationFailed"
+            | "AuthorizationFailure"
+            | "KMS.DisabledException" => return fatal(ErrorKind::PermissionDenied),
+            _ => {}
+        }
+        match status.as_u16() {
+            404 | 410 => fatal(ErrorKind::NotFound),
+            401 | 403 | 407 | 451 => fatal(ErrorKind::PermissionDenied),
+            412 => fatal(ErrorKind::ObjectChanged),
+            416 => fatal(ErrorKind::Range),
+            405 | 501 => fatal(ErrorKind::Unsupported),
+            429 | 503 => SourceError::throttled(text, None),
+            408 | 409 | 500..=599 => SourceError::retryable(ErrorKind::Unavailable, text),
+            _ => fatal(ErrorKind::Protocol),
+        }
+    }
+}
+
+/// One line without control characters, URL queries and error documents, and not too long.
+pub(crate) fn clean(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    // Error documents repeat the key id, the string to sign and the signature.
+    if let Some(at) = rest.find("<?xml").or_else(|| rest.find("<Error")) {
+        let document = Document::parse(&rest.as_bytes()[at..]);
+        rest = &rest[..at];
+        if !document.code.is_empty() {
+            out = format!("{}: {}", document.code, document.message);
+        }
+    }
+    let mut plain = String::with_capacity(rest.len() + out.len());
+    let mut address = false;
+    let mut query = false;
+    let mut last = [' '; 3];
+    for c in rest.chars() {
+        last = [last[1], last[2], c];
+        if last == [':', '/', '/'] {
+            address = true;
+        } else if c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '>' | '`') {
+            (address, query) = (false, false);
+        } else if address && c == '?' {
+            plain.push_str("?…");
+            query = true;
+        }
+        if !query {
+            plain.push(if c.is_control() { ' ' } else { c });
+        }
+    }
+    plain.push_str(&out);
+    if plain.chars().count() > CAUSE_LIMIT {
+        plain = plain.chars().take(CAUSE_LIMIT).chain(['…']).collect();
+    }
+    plain.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pget_core::Retry;
+
+    const DENIED: &str = "<?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>no match</Message>\
+        <AWSAccessKeyId>AKIACANARY</AWSAccessKeyId><StringToSign>canary</StringToSign>\
+        <SignatureProvided>canary</SignatureProvided></Error>";
+
+    #[test]
+    fn cleaning_takes_queries_and_documents_out() {
+        let text = format!(
+            "GET http://host:1/b/k?X-Amz-Signature=canary failed (see \"s3://b/k?sig=canary\"): {DENIED}"
+        );
+        let cleaned = clean(&text);
+        assert!(!cleaned.to_lowercase().contains("canary"), "{cleaned}");
+        assert!(cleaned.starts_with("GET http://host:1/b/k?… failed"), "{cleaned}");
+        assert!(cleaned.ends_with("SignatureDoesNotMatch: no match"), "{cleaned}");
+        assert_eq!(clean("why? because\r\nso"), "why? because  so");
+        assert!(clean(&"é".repeat(10_000)).chars().count() <= CAUSE_LIMIT + 1);
+    }
+
+    #[test]
+    fn a_document_is_read_by_its_tags_only() {
+        let document = Document::parse(DENIED.as_bytes());
+        assert_eq!(document.code, "SignatureDoesNotMatch");
+        assert_eq!(document.message, "no match");
+        for odd in ["", "<Code>", "</Code><Code>", "\u{0}<Message></Message>"] {
+            assert_eq!(Document::parse(odd.as_bytes()), Document::default(), "{odd:?}");
+        }
+        let mut huge = vec![b'x'; Document::LIMIT];
+        huge.extend_from_slice(b"<Code>AccessDenied</Code>");
+        assert_eq!(Document::parse(&huge).code, "");
+    }
+
+    #[test]
+    fn codes_and_statuses_get_their_kinds() {
+        let kind = |status: u16, code: &str| {
+            let document = Document {
+                code: code.into(),
+                ..Document::default()
+            };
+            let error = document.failure(StatusCode::from_u16(status).expect("a status"));
+            (error.kind(), error.retry())
+        };
+        use ErrorKind::*;
+        assert_eq!(kind(404, "NoSuchBucket"), (NotFound, Retry::Never));
+        assert_eq!(kind(404, ""), (NotFound, Retry::Never));
+        assert_eq!(kind(403, "InvalidAccessKeyId"), (PermissionDenied, Retry::Never));
+        assert_eq!(
+            kind(400, "AuthorizationHeaderMalformed"),
+            (PermissionDenied, Retry::Never)
+        );
+        assert_eq!(kind(503, "SlowDown"), (Unavailable, Retry::Throttled(None)));
+        assert_eq!(kind(500, "InternalError"), (Unavailable, Retry::Backoff));
+        assert_eq!(kind(412, ""), (ObjectChanged, Retry::Never));
+        assert_eq!(kind(416, ""), (Range, Retry::Never));
+        assert_eq!(kind(400, ""), (Protocol, Retry::Never));
+        assert_eq!(kind(502, ""), (Unavailable, Retry::Backoff));
+    }
+
+    #[test]
+    fn an_expired_signature_is_told_from_a_refusal() {
+        let is_expiry = |code: &str, message: &str| {
+            let document = Document {
+                code: code.into(),
+                message: message.into(),
+                region: None,
+            };
+            document.is_expiry()
+        };
+        assert!(is_expiry("AccessDenied", "Request has expired"));
+        assert!(is_expiry("ExpiredToken", ""));
+        assert!(!is_expiry("AccessDenied", "Access Denied"));
+        assert!(!is_expiry("SignatureDoesNotMatch", "expired"));
+    }
+}

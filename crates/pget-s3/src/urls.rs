@@ -1,0 +1,173 @@
+//! Signed addresses, shared by all ranges of a download.
+//!
+//! Invariants: one signature a method at a time, made by whoever comes first while the others wait for it (single flight); it is replaced in the last third of its
+//! life, and at once when a server has refused it, but only once for all the requests that went out with it; a region that a server names is believed once.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::Method;
+use pget_core::{ErrorKind, SourceError};
+use tokio::sync::Mutex;
+
+use crate::{
+    failure,
+    store::{HEADER_LIFETIME, Recipe, Signed, Signer},
+};
+
+/// A signature as it is lent to a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Ticket {
+    pub(crate) signed: Arc<Signed>,
+    /// Tells signers apart: what a server refused is refused for all tickets of that signer.
+    issue: u64,
+    /// Made for this very request.
+    pub(crate) fresh: bool,
+}
+
+/// Hands out signed addresses of one object.
+pub(crate) struct Urls {
+    recipe: Recipe,
+    lifetime: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    signer: Option<Arc<Signer>>,
+    issue: u64,
+    region: Option<String>,
+    get: Option<Entry>,
+    head: Option<Entry>,
+    /// Whether credentials were ever had: whoever never had any is told so at once, a later failure is likely to pass.
+    signed: bool,
+}
+
+struct Entry {
+    signed: Arc<Signed>,
+    until: Instant,
+}
+
+impl Urls {
+    pub(crate) fn new(recipe: Recipe, lifetime: Duration) -> Self {
+        Self {
+            recipe,
+            lifetime,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The address for a request of this method. Waits while another request has it signed; cancelling is safe.
+    pub(crate) async fn ticket(&self, method: &Method) -> Result<Ticket, SourceError> {
+        let mut state = self.state.lock().await;
+        let issue = state.issue;
+        let slot = if *method == Method::HEAD {
+            &state.head
+        } else {
+            &state.get
+        };
+        if let Some(entry) = slot.as_ref().filter(|entry| Instant::now() < entry.until) {
+            let signed = Arc::clone(&entry.signed);
+            return Ok(Ticket {
+                signed,
+                issue,
+                fresh: false,
+            });
+        }
+        let ever = state.signed;
+        let failed = |error| failure::of_signing(error, ever);
+        let signer = match &state.signer {
+            Some(signer) => Arc::clone(signer),
+            None => Arc::new(self.recipe.signer(state.region.as_deref()).map_err(failed)?),
+        };
+        state.signer = Some(Arc::clone(&signer));
+        let made = signer.sign(method, self.recipe.address(), self.lifetime).await;
+        let signed = Arc::new(made.map_err(failed)?);
+        let lifetime = if signed.headers.is_empty() {
+            self.lifetime
+        } else {
+            self.lifetime.min(HEADER_LIFETIME)
+        };
+        let entry = Entry {
+            signed: Arc::clone(&signed),
+            until: Instant::now() + lifetime * 2 / 3,
+        };
+        *(if *method == Method::HEAD {
+            &mut state.head
+        } else {
+            &mut state.get
+        }) = Some(entry);
+        state.signed = true;
+        Ok(Ticket {
+            signed,
+            issue,
+            fresh: true,
+        })
+    }
+
+    /// The server refuses `ticket`: the next one comes from new credentials. Others that were refused with the same signature find it done.
+    pub(crate) async fn refused(&self, ticket: &Ticket) {
+        let mut state = self.state.lock().await;
+        if state.issue == ticket.issue {
+            state.begin_anew();
+        }
+    }
+
+    /// The server says that the bucket is in `region`. `Ok(false)`: that is where the request went.
+    ///
+    /// # Errors
+    /// If that is no name of a region, or not the first one that is named.
+    pub(crate) async fn moved(&self, ticket: &Ticket, region: &str) -> Result<bool, SourceError> {
+        // It becomes part of a host name, to which signed requests are sent.
+        let sound = (1..=40).contains(&region.len())
+            && region
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !sound {
+            return Err(SourceError::fatal(
+                ErrorKind::Protocol,
+                "the server names a region that is none",
+            ));
+        }
+        let mut state = self.state.lock().await;
+        if state.issue != ticket.issue {
+            return Ok(true);
+        }
+        if state
+            .signer
+            .as_deref()
+            .and_then(Signer::region)
+            .is_none_or(|signed| signed == region)
+        {
+            return Ok(false);
+        }
+        if let Some(before) = &state.region {
+            let text = format!("the bucket is said to be in region {before}, and there, in {region}");
+            return Err(SourceError::fatal(ErrorKind::Protocol, text));
+        }
+        state.region = Some(region.to_owned());
+        state.begin_anew();
+        Ok(true)
+    }
+}
+
+impl State {
+    fn begin_anew(&mut self) {
+        self.signer = None;
+        self.get = None;
+        self.head = None;
+        self.issue += 1;
+    }
+}
+
+impl fmt::Debug for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Urls")
+            .field("recipe", &self.recipe)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
+}
