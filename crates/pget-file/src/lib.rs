@@ -1,1 +1,128 @@
-//! Reads files by positional reads straight into the slot.
+//! Reads a file by positional reads on tokio's blocking threads, straight into the slot.
+//!
+//! Invariants: the blocking closure owns the [`ChunkWriter`](pget_core::ChunkWriter), so that a dropped read keeps its memory until the closure has noticed; no byte is published
+//! before the file was seen unchanged behind the read that brought it; one source holds one open file, so that what takes over its
+//! name (rename) is never read by it; the file that lost its name is told as changed, for its inode's time changes with that.
+//!
+//! A file's identity is its device, inode, size, and the times of its last change of content and of attributes. Their resolution is the file system's: a write of the same size within
+//! one tick of the kernel's clock (up to 10 ms, before Linux 6.13) of another may go unseen.
+//!
+//! What is not a plain file with a size (a FIFO, a terminal, a device, most files below `/proc`) is read as one stream from its beginning; what comes before the
+//! offset is read and dropped. A FIFO is waited for until a writer opens it: there the download's first-byte deadline does not help, as the stream has begun, but the stall deadline does, and dropping
+//! the reader ends the wait at once. Devices that block although they were opened with `O_NONBLOCK` keep a thread until they give something.
+
+mod identity;
+mod plain;
+mod stream;
+
+use std::{
+    fmt, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use pget_core::{ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, SourceError};
+
+use plain::Plain;
+
+/// A file as a source of ranges.
+pub struct FileSource {
+    path: Arc<PathBuf>,
+    /// The open file, once the first read has opened it.
+    plain: Arc<Mutex<Option<Arc<Plain>>>>,
+}
+
+impl FileSource {
+    /// The file at `path`. Does not touch it yet: what is wrong with it, the first read tells.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: Arc::new(path.into()),
+            plain: Arc::default(),
+        }
+    }
+
+    /// The open file, or `None` if it can only be read as a stream. On a blocking thread.
+    async fn plain(&self) -> Result<Option<Arc<Plain>>, SourceError> {
+        let (path, plain) = (Arc::clone(&self.path), Arc::clone(&self.plain));
+        on_blocking_thread(move || {
+            let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+            if plain.is_none() {
+                *plain = Plain::open(&path)?.map(Arc::new);
+            }
+            Ok(plain.clone())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl RangeSource for FileSource {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        let Some(plain) = self.plain().await? else {
+            return Ok(ObjectInfo {
+                ranges: Some(false),
+                ..ObjectInfo::default()
+            });
+        };
+        let identity = on_blocking_thread(move || plain.identity()).await?;
+        Ok(ObjectInfo {
+            size: Some(identity.size()),
+            revision: identity.revision(),
+            chunk_hint: None,
+            ranges: Some(true),
+        })
+    }
+
+    async fn read(&self, request: &RangeRequest, chunk: ChunkWriter) -> Result<(), SourceError> {
+        match self.plain().await? {
+            Some(plain) => plain::read(plain, request, chunk).await,
+            None => stream::read(Arc::clone(&self.path), chunk).await,
+        }
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+impl fmt::Debug for FileSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileSource")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs `work` where it may block. If the caller is dropped, `work` goes on until its end.
+async fn on_blocking_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, SourceError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => {
+            Err(SourceError::fatal(ErrorKind::Cancelled, "the runtime is shutting down").with_cause(error))
+        }
+    }
+}
+
+/// What an error of the operating system means for a read. `doing` names the step.
+fn failed(doing: &str, error: impl Into<io::Error>) -> SourceError {
+    let error = error.into();
+    let kind = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::NotFound,
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::StaleNetworkFileHandle => ErrorKind::ObjectChanged,
+        _ => ErrorKind::Unavailable,
+    };
+    let full_table = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+        .iter()
+        .any(|errno| Some(errno.raw_os_error()) == error.raw_os_error());
+    let message = format!("cannot {doing}");
+    if full_table {
+        SourceError::retryable(kind, message).with_cause(error)
+    } else {
+        SourceError::fatal(kind, message).with_cause(error)
+    }
+}

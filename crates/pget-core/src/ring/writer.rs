@@ -10,6 +10,7 @@
 use std::{
     fmt,
     future::poll_fn,
+    mem::MaybeUninit,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -200,6 +201,35 @@ impl ChunkWriter {
         self.page = None;
         self.at = self.slot.filled();
         Ok(true)
+    }
+
+    /// Lets `fill` write into the memory that the next bytes belong in (at most `most` bytes, at most a page), publishes what it filled and gives the count.
+    /// For reads into uninitialised memory without unsafe code: `fill` returns the initialised beginning of what it was given.
+    ///
+    /// # Errors
+    /// What `fill` fails with; nothing is published then.
+    ///
+    /// # Panics
+    /// If what `fill` returns is not the beginning of what it was given.
+    pub fn put_with<E>(
+        &mut self,
+        most: usize,
+        fill: impl for<'a> FnOnce(&'a mut [MaybeUninit<u8>]) -> Result<&'a mut [u8], E>,
+    ) -> Result<usize, E> {
+        let room = self.chunk_mut();
+        let most = room.len().min(most);
+        // SAFETY: nothing is written through it but by `fill`, which cannot make initialised bytes uninitialised: they are not initialised yet.
+        let room = unsafe { &mut room.as_uninit_slice_mut()[..most] };
+        let first = room.as_ptr().cast::<u8>();
+        let filled = fill(room)?;
+        let count = filled.len();
+        assert!(
+            count == 0 || (filled.as_ptr() == first && count <= most),
+            "what was filled is not the beginning of what was given"
+        );
+        // SAFETY: an initialised `&mut [u8]` that begins where the room does can only be made of the room, so its bytes are initialised.
+        unsafe { self.advance_mut(count) };
+        Ok(count)
     }
 
     /// Offset in the object of the next byte to be put.
