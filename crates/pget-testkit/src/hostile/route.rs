@@ -1,0 +1,136 @@
+//! What a path serves: an object, and rules about what goes wrong with which requests.
+
+use std::time::{Duration, SystemTime};
+
+use super::Fault;
+use super::request::{Asked, Request};
+use crate::content::Pattern;
+
+/// One revision of a served object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Its bytes.
+    pub pattern: Pattern,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The `ETag` header, quotes included; none is sent without.
+    pub etag: Option<String>,
+    /// The `Last-Modified` header; none is sent without.
+    pub last_modified: Option<SystemTime>,
+    /// More headers of every good answer, e.g. a checksum or a version id.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Object {
+    /// The object of this seed and size, with a strong `ETag` made of both, modified `seed` seconds after the year 2020.
+    pub fn new(seed: u64, size: u64) -> Self {
+        // Seconds from 1970 to 2020; the modulus keeps the date within four-digit years.
+        let modified = Duration::from_secs(1_577_836_800 + seed % 1_000_000_000);
+        Self {
+            pattern: Pattern::new(seed),
+            size,
+            etag: Some(format!("\"{seed:x}-{size:x}\"")),
+            last_modified: Some(SystemTime::UNIX_EPOCH + modified),
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// Which requests of a route a fault meets. All but [`When::Head`] and [`When::HeadToo`] mean GET requests only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum When {
+    /// Every GET.
+    Always,
+    /// Those from the object's first byte (or without a range).
+    First,
+    /// Those from a later byte.
+    Later,
+    /// The nth to arrive, counted from 1.
+    Nth(u64),
+    /// The first n to arrive.
+    UpTo(u64),
+    /// The nth to arrive and all after it.
+    From(u64),
+    /// Those that come on a connection used before.
+    Reused,
+    /// Those that arrive once an earlier rule of the route has put a fault on the wire.
+    AfterFault,
+    /// HEAD requests.
+    Head,
+    /// HEAD and GET requests.
+    HeadToo,
+}
+
+impl When {
+    /// Whether it holds for the `nth` GET of a route (counted from 1) with `before` faults served by earlier rules.
+    pub(super) fn holds(self, request: &Request, nth: u64, before: u64) -> bool {
+        let start = match request.asked {
+            Some(Asked::From { start, .. }) => start,
+            // A suffix range starts at the first byte only when it is the whole object; count it as later.
+            Some(Asked::Last(_)) => u64::MAX,
+            None => 0,
+        };
+        let head = request.method == "HEAD";
+        match self {
+            Self::Head => head,
+            Self::HeadToo => true,
+            _ if head => false,
+            Self::Always => true,
+            Self::First => start == 0,
+            Self::Later => start > 0,
+            Self::Nth(n) => nth == n,
+            Self::UpTo(n) => nth <= n,
+            Self::From(n) => nth >= n,
+            Self::Reused => request.reused,
+            Self::AfterFault => before > 0,
+        }
+    }
+}
+
+/// A fault, the requests it meets, and how often.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub(super) when: When,
+    pub(super) times: u64,
+    pub(super) fault: Fault,
+}
+
+/// What a path serves. The first rule that holds decides; without one the answer is right.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub(super) object: Object,
+    pub(super) rules: Vec<Rule>,
+    pub(super) checks_conditions: bool,
+}
+
+impl Route {
+    /// Serve `object` correctly: ranges, HEAD, `If-Match`, `If-Range`, keep-alive.
+    pub fn new(object: Object) -> Self {
+        Self {
+            object,
+            rules: Vec::new(),
+            checks_conditions: true,
+        }
+    }
+
+    /// Let `fault` meet the requests that `when` names.
+    #[must_use]
+    pub fn fault(self, when: When, fault: Fault) -> Self {
+        self.fault_times(when, u64::MAX, fault)
+    }
+
+    /// Let `fault` meet the first `times` of the requests that `when` names.
+    #[must_use]
+    pub fn fault_times(mut self, when: When, times: u64, fault: Fault) -> Self {
+        self.rules.push(Rule { when, times, fault });
+        self
+    }
+
+    /// Ignore `If-Match` and `If-Range`, as AIStore and others do.
+    #[must_use]
+    pub fn ignoring_conditions(mut self) -> Self {
+        self.checks_conditions = false;
+        self
+    }
+}

@@ -1,0 +1,242 @@
+//! Puts a reply on a connection, byte by byte as it says.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::reply::{Cut, Framing, Part, Reply, Shows};
+
+/// What is told of the sending as it goes.
+pub(super) trait Witness {
+    /// The reply's fault goes on the wire now. Told before the client can notice it, at most once.
+    fn fault_goes_out(&mut self);
+    /// The write that was to carry it has failed.
+    fn fault_was_lost(&mut self);
+    /// So many more body bytes go out now.
+    fn sending(&mut self, body_bytes: u64);
+}
+
+/// Write `bytes`, which carry the fault if `shows`.
+async fn write(
+    stream: &mut TcpStream,
+    bytes: &[u8],
+    shows: bool,
+    witness: &mut impl Witness,
+) -> io::Result<()> {
+    if shows {
+        witness.fault_goes_out();
+    }
+    let written = stream.write_all(bytes).await;
+    if shows && written.is_err() {
+        witness.fault_was_lost();
+    }
+    written
+}
+
+/// Whether the connection may carry another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    Keep,
+    Close,
+}
+
+/// Send `reply`; without the body when it answers a HEAD.
+pub(super) async fn send(
+    stream: &mut TcpStream,
+    reply: Reply,
+    to_head: bool,
+    witness: &mut impl Witness,
+) -> io::Result<After> {
+    if !reply.delay.is_zero() {
+        sleep(reply.delay).await;
+    }
+    if let Some((bytes, end)) = &reply.instead {
+        stream.write_all(bytes).await?;
+        return cut(stream, *end, witness).await;
+    }
+    if let Some(every) = reply.endless_head {
+        return endless_head(stream, &reply, every, witness).await;
+    }
+    let (preface, times) = &reply.preface;
+    for _ in 0..*times {
+        stream.write_all(preface).await?;
+    }
+    let bodiless = to_head || (reply.length() == 0 && reply.cut.is_none() && reply.excess == 0);
+    let shows = reply.shows == Shows::InHead || (reply.shows == Shows::AtEnd && bodiless && !to_head);
+    write(stream, &head(&reply), shows, witness).await?;
+    if !to_head {
+        let mut sender = Sender {
+            stream,
+            reply: &reply,
+            length: reply.length(),
+            sent: 0,
+            start: Instant::now(),
+            buffer: Vec::new(),
+        };
+        if let Some(end) = sender.body(bodiless, witness).await? {
+            return cut(stream, end, witness).await;
+        }
+    }
+    Ok(if reply.closes { After::Close } else { After::Keep })
+}
+
+async fn cut(stream: &mut TcpStream, end: Cut, witness: &mut impl Witness) -> io::Result<After> {
+    match end {
+        Cut::Reset => {
+            // The reset goes out when the connection is dropped, which is next.
+            SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
+            witness.fault_goes_out();
+        }
+        Cut::Fin => {
+            witness.fault_goes_out();
+            let closed = stream.shutdown().await;
+            if closed.is_err() {
+                witness.fault_was_lost();
+            }
+            closed?;
+        }
+        Cut::Stall => {
+            witness.fault_goes_out();
+            // Whatever else the client says is not answered.
+            let mut ignored = [0; 1024];
+            while stream.read(&mut ignored).await? > 0 {}
+        }
+    }
+    Ok(After::Close)
+}
+
+async fn endless_head(
+    stream: &mut TcpStream,
+    reply: &Reply,
+    every: Duration,
+    witness: &mut impl Witness,
+) -> io::Result<After> {
+    let text = format!("HTTP/1.1 {} {}\r\nX-Slow: ", reply.status, reason(reply.status));
+    let mut first = true;
+    for byte in text.bytes().chain(std::iter::repeat(b's')) {
+        sleep(every).await;
+        write(stream, &[byte], std::mem::take(&mut first), witness).await?;
+    }
+    Ok(After::Close)
+}
+
+fn head(reply: &Reply) -> Vec<u8> {
+    let version = if matches!(reply.framing, Framing::Close) {
+        "HTTP/1.0"
+    } else {
+        "HTTP/1.1"
+    };
+    let mut head = format!("{version} {} {}\r\n", reply.status, reason(reply.status));
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    match &reply.framing {
+        Framing::Length(text) => head.push_str(&format!("Content-Length: {text}\r\n")),
+        Framing::Chunked { .. } => head.push_str("Transfer-Encoding: chunked\r\n"),
+        Framing::Close => {}
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|code| code.canonical_reason())
+        .unwrap_or("Whatever")
+}
+
+struct Sender<'a> {
+    stream: &'a mut TcpStream,
+    reply: &'a Reply,
+    /// Body bytes in all, if nothing cuts them short.
+    length: u64,
+    /// Body bytes so far.
+    sent: u64,
+    start: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Sender<'_> {
+    /// Send the body with its framing, up to the cut, which is returned. `told` says that a fault at the end has shown.
+    async fn body(&mut self, told: bool, witness: &mut impl Witness) -> io::Result<Option<Cut>> {
+        let reply = self.reply;
+        let limit = reply.cut.map_or(u64::MAX, |(after, _)| after);
+        let at_end = reply.shows == Shows::AtEnd && !told && reply.cut.is_none();
+        let chunked = matches!(reply.framing, Framing::Chunked { .. });
+        for part in &reply.body {
+            let mut at = 0;
+            while at < part.length() && self.sent < limit {
+                let rest = (part.length() - at).min(limit - self.sent);
+                let piece = usize::try_from(rest).map_or(reply.piece, |rest| rest.min(reply.piece));
+                self.wait_for_turn().await;
+                self.fill(part, at, piece);
+                let last = self.sent + piece as u64 == self.length;
+                let shows = (reply.shows == Shows::InBody && self.sent == 0)
+                    || (at_end && last && !chunked && reply.excess == 0);
+                witness.sending(piece as u64);
+                write(self.stream, &self.buffer, shows, witness).await?;
+                at += piece as u64;
+                self.sent += piece as u64;
+            }
+        }
+        if let Some((_, end)) = reply.cut {
+            return Ok(Some(end));
+        }
+        if let Framing::Chunked { trailers, .. } = &reply.framing {
+            let trailers: String = trailers
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}\r\n"))
+                .collect();
+            let end = format!("0\r\n{trailers}\r\n");
+            write(self.stream, end.as_bytes(), at_end, witness).await?;
+        }
+        if reply.excess > 0 {
+            let length = usize::try_from(reply.excess).unwrap_or(usize::MAX);
+            write(self.stream, &vec![b'x'; length], at_end, witness).await?;
+        }
+        Ok(None)
+    }
+
+    async fn wait_for_turn(&self) {
+        if !self.reply.pause.is_zero() {
+            sleep(self.reply.pause).await;
+        }
+        if let Some(rate) = self.reply.bytes_per_second {
+            let due = u128::from(self.sent) * 1_000_000_000 / u128::from(rate);
+            sleep_until(self.start + Duration::from_nanos(u64::try_from(due).unwrap_or(u64::MAX))).await;
+        }
+    }
+
+    /// Put the next piece with its framing into the buffer.
+    fn fill(&mut self, part: &Part, at: u64, length: usize) {
+        self.buffer.clear();
+        let extension = match &self.reply.framing {
+            Framing::Chunked { extension, .. } => Some(extension),
+            Framing::Length(_) | Framing::Close => None,
+        };
+        if let Some(extension) = extension {
+            self.buffer
+                .extend_from_slice(format!("{length:x}{extension}\r\n").as_bytes());
+        }
+        let data = self.buffer.len();
+        match part {
+            Part::Bytes(bytes) => {
+                // A part in memory has offsets that fit.
+                let from = usize::try_from(at).unwrap_or(usize::MAX);
+                self.buffer.extend_from_slice(&bytes[from..from + length]);
+            }
+            Part::Object { pattern, start, .. } => {
+                self.buffer.resize(data + length, 0);
+                pattern.fill(start.wrapping_add(at), &mut self.buffer[data..]);
+            }
+        }
+        if extension.is_some() {
+            self.buffer.extend_from_slice(b"\r\n");
+        }
+    }
+}
