@@ -1,0 +1,298 @@
+//! What follows a head: received into the slot, read as a short text, or drained so that the connection can be used again.
+//!
+//! Invariants: a connection goes back to the pool only when its body ended exactly and it may serve another request; not one byte behind the framing or behind what
+//! the writer wants reaches the writer.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use bytes::BufMut;
+use pget_core::{ChunkWriter, ErrorKind, SourceError};
+use tokio::time::timeout;
+
+use crate::{
+    chunked::Chunked,
+    connection::Connection,
+    head::{Framing, protocol},
+    pool::{Origin, Pool},
+    proxy::Detour,
+};
+
+/// Bytes drained at a time.
+const DRAIN_PIECE: usize = 8 * 1024;
+/// How long a body that nobody wants may take before its connection is given up instead.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+/// How long to wait for the end of a body of which all that is wanted is here.
+const END_WITHIN: Duration = Duration::from_millis(250);
+
+/// The body of a [`Response`](crate::Response). Dropping it closes its connection.
+#[must_use = "dropping a body closes its connection; drain a small one"]
+pub struct Body {
+    way: Way,
+    /// The answer was 206: it must end where its range ends.
+    partial: bool,
+}
+
+enum Way {
+    Direct(Box<Direct>),
+    Detour(Detour),
+}
+
+pub(crate) struct Direct {
+    pub(crate) connection: Connection,
+    pub(crate) left: Left,
+    pub(crate) keeps_alive: bool,
+    pub(crate) origin: Origin,
+    pub(crate) pool: Arc<Pool>,
+}
+
+/// What is left of a body.
+#[derive(Debug)]
+pub(crate) enum Left {
+    Length(u64),
+    Chunked(Chunked),
+    Close,
+    /// It has ended with its connection.
+    Over,
+}
+
+impl From<Framing> for Left {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => Self::Chunked(Chunked::default()),
+            Framing::Close => Self::Close,
+        }
+    }
+}
+
+impl Body {
+    pub(crate) fn direct(direct: Direct, partial: bool) -> Self {
+        Self {
+            way: Way::Direct(Box::new(direct)),
+            partial,
+        }
+    }
+
+    pub(crate) fn detour(detour: Detour, partial: bool) -> Self {
+        Self {
+            way: Way::Detour(detour),
+            partial,
+        }
+    }
+
+    /// Receives the body into `writer`, which must have been [begun](ChunkWriter::begin), as far as it wants bytes.
+    ///
+    /// Whole bodies may go on behind what is wanted (an offset and a length in a stream): the connection is closed then. Cancel-safe by dropping.
+    ///
+    /// # Errors
+    /// A body that ends early or breaks off may be tried again; one that goes on behind its range, or is framed badly, is
+    /// [`Protocol`](ErrorKind::Protocol); and what the writer says.
+    pub async fn read_into(mut self, writer: &mut ChunkWriter) -> Result<(), SourceError> {
+        while writer.ready().await? {
+            let wanted = writer.remaining();
+            if self.receive(writer, wanted).await? == 0 {
+                self.finish();
+                return Ok(());
+            }
+        }
+        if self.ends_here().await? {
+            self.finish();
+        }
+        Ok(())
+    }
+
+    /// Reads and forgets up to `limit` bytes, for at most a second, so that the connection can be used again; whether the body has ended. If not, the connection is
+    /// closed.
+    pub async fn drain_small(mut self, limit: u64) -> bool {
+        let draining = async {
+            let mut rest = limit;
+            let mut bin = Vec::with_capacity(DRAIN_PIECE);
+            loop {
+                bin.clear();
+                match self.receive(&mut (&mut bin).limit(DRAIN_PIECE), None).await {
+                    Ok(0) => return true,
+                    Ok(count) => match rest.checked_sub(count as u64) {
+                        Some(left) => rest = left,
+                        None => return false,
+                    },
+                    Err(_) => return false,
+                }
+            }
+        };
+        let ended = timeout(DRAIN_WITHIN, draining).await.unwrap_or(false);
+        if ended {
+            self.finish();
+        }
+        ended
+    }
+
+    /// The body as text, cut after `limit` bytes; what is not UTF-8 is replaced. For messages of servers: 64 KiB is plenty. There is no deadline here.
+    ///
+    /// # Errors
+    /// If the connection breaks off or the framing is bad.
+    pub async fn text(self, limit: usize) -> Result<String, SourceError> {
+        let bytes = self.bytes(limit).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The body, cut after `limit` bytes. There is no deadline here.
+    ///
+    /// # Errors
+    /// As for [`text`](Self::text).
+    pub async fn bytes(mut self, limit: usize) -> Result<Vec<u8>, SourceError> {
+        let mut bytes = Vec::new();
+        while bytes.len() < limit {
+            let room = limit - bytes.len();
+            if self.receive(&mut (&mut bytes).limit(room), None).await? == 0 {
+                self.finish();
+                return Ok(bytes);
+            }
+        }
+        if self.ends_here().await.unwrap_or(false) {
+            self.finish();
+        }
+        Ok(bytes)
+    }
+
+    /// Bytes of the body that are still to come, if the framing tells.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        match &self.way {
+            Way::Direct(direct) => match direct.left {
+                Left::Length(length) => Some(length),
+                Left::Over => Some(0),
+                Left::Chunked(_) | Left::Close => None,
+            },
+            Way::Detour(detour) => detour.length(),
+        }
+    }
+
+    /// Moves a piece of the body into `into`, which has room and wants `wanted` bytes (`None`: cannot tell); 0 when the body has ended well.
+    async fn receive(&mut self, into: &mut impl BufMut, wanted: Option<u64>) -> Result<usize, SourceError> {
+        match &mut self.way {
+            Way::Direct(direct) => direct.receive(into, wanted).await,
+            Way::Detour(detour) => detour.receive(into).await,
+        }
+    }
+
+    /// The writer has all it wants: whether the body ends here, too.
+    async fn ends_here(&mut self) -> Result<bool, SourceError> {
+        let (patience, must_end) = match &self.way {
+            Way::Direct(direct) => match &direct.left {
+                Left::Length(0) | Left::Over => return Ok(true),
+                // A whole body is cut on purpose; a range's length was compared with its framing before.
+                Left::Length(_) => return Ok(false),
+                // Its last chunk belongs to it; a stall before that is for the download's deadline to see.
+                Left::Chunked(_) if self.partial => (None, true),
+                // Mostly the last chunk is here already; a body that was cut on purpose is not worth waiting for.
+                Left::Chunked(_) => (Some(END_WITHIN), false),
+                // All of it is here; whether the peer closes is its own affair.
+                Left::Close if self.partial => (Some(END_WITHIN), true),
+                Left::Close => return Ok(false),
+            },
+            Way::Detour(_) if self.partial => (None, true),
+            Way::Detour(_) => return Ok(false),
+        };
+        let mut probe = [0_u8; 1];
+        let mut room = probe.as_mut_slice();
+        let next = self.receive(&mut room, Some(1));
+        let next = match patience {
+            None => next.await,
+            Some(patience) => match timeout(patience, next).await {
+                Ok(next) => next,
+                Err(_) => return Ok(false),
+            },
+        };
+        match next {
+            Ok(0) => Ok(true),
+            Ok(_) if must_end => Err(protocol("the body goes on behind the range asked for")),
+            Err(error) if must_end => Err(error),
+            Ok(_) | Err(_) => Ok(false),
+        }
+    }
+
+    /// Gives the connection of an ended body back.
+    fn finish(self) {
+        let Way::Direct(direct) = self.way else { return };
+        let ended = match &direct.left {
+            Left::Length(left) => *left == 0,
+            Left::Chunked(decoder) => decoder.is_done(),
+            Left::Close | Left::Over => false,
+        };
+        if ended && direct.keeps_alive {
+            direct.pool.put(direct.origin, direct.connection);
+        }
+    }
+}
+
+impl Direct {
+    async fn receive(&mut self, into: &mut impl BufMut, wanted: Option<u64>) -> Result<usize, SourceError> {
+        let connection = &mut self.connection;
+        match &mut self.left {
+            Left::Over | Left::Length(0) => Ok(0),
+            Left::Length(left) => {
+                let count = connection.body(into, *left, *left).await.map_err(broken_off)?;
+                if count == 0 {
+                    return Err(ended_early(&format!("{left} bytes before its end")));
+                }
+                *left = left.saturating_sub(count as u64);
+                Ok(count)
+            }
+            Left::Close => {
+                let count = connection
+                    .body(into, u64::MAX, wanted.unwrap_or(1))
+                    .await
+                    .map_err(broken_off)?;
+                if count == 0 {
+                    self.left = Left::Over;
+                }
+                Ok(count)
+            }
+            Left::Chunked(decoder) => {
+                while decoder.data_left() == 0 {
+                    if decoder.is_done() {
+                        return Ok(0);
+                    }
+                    if connection.buffered().is_empty()
+                        && connection.fill_buffer().await.map_err(broken_off)? == 0
+                    {
+                        return Err(ended_early("before its last chunk"));
+                    }
+                    let used = decoder
+                        .framing(connection.buffered())
+                        .map_err(|cause| protocol("the body makes no sense").with_cause(cause))?;
+                    connection.use_buffered(used);
+                }
+                let left = decoder.data_left();
+                let count = connection
+                    .body(into, left, wanted.unwrap_or(1).max(left))
+                    .await
+                    .map_err(broken_off)?;
+                if count == 0 {
+                    return Err(ended_early("before its last chunk"));
+                }
+                decoder.took(count as u64);
+                Ok(count)
+            }
+        }
+    }
+}
+
+fn broken_off(cause: io::Error) -> SourceError {
+    SourceError::retryable(ErrorKind::Unavailable, "the connection broke off in the body").with_cause(cause)
+}
+
+fn ended_early(where_: &str) -> SourceError {
+    SourceError::retryable(
+        ErrorKind::Protocol,
+        format!("the connection ended in the body, {where_}"),
+    )
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("length", &self.length())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,243 @@
+//! The client: one request to one final answer, over kept or fresh connections, through redirects.
+//!
+//! Invariants: an idle connection that turns out closed costs one repetition on a fresh one, never an error; credentials stay with their origin
+//! (see [`redirect`](crate::redirect)); nothing is sent for a request that cannot be written.
+
+use std::{fmt, io, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use pget_core::{Error, ErrorKind, SourceError};
+use url::Url;
+
+use crate::{
+    body::{Body, Direct, Left},
+    connection::Connection,
+    dial::Dialer,
+    head::{Head, HeadScanner, protocol},
+    options::ClientOptions,
+    pool::{Origin, Pool},
+    proxy::Proxies,
+    redirect::{self, MOST_REDIRECTS},
+    request::{Follow, Method, RequestHead},
+    resolve::Resolver,
+    tls::Tls,
+};
+
+/// Interim answers (1xx) skipped before the final one.
+const MOST_INTERIM: usize = 16;
+/// Of a redirect's body, read so that the connection can be used again.
+const REDIRECT_BODY: u64 = 16 * 1024;
+
+/// An HTTP/1.1 client with one pool of connections. Cheap to clone; clones share everything. Use it on a tokio runtime with I/O and time enabled.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    user_agent: HeaderValue,
+    dialer: Dialer,
+    pool: Arc<Pool>,
+    proxies: Proxies,
+}
+
+/// An answer: its head, and its body still to be received.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Where it came from in the end, behind redirects; without user and password.
+    pub url: Url,
+    /// What follows.
+    pub body: Body,
+}
+
+impl Response {
+    /// Where a redirect that was not followed leads: resolved, without user and password, and held to the same rules as one that is followed.
+    ///
+    /// # Errors
+    /// [`Protocol`](ErrorKind::Protocol) if there is no `Location`, or it is none that may be followed.
+    pub fn location(&self) -> Result<Url, SourceError> {
+        redirect::location(&self.url, &self.headers)
+    }
+
+    /// Whether this is a redirect: 301, 302, 303, 307 or 308.
+    #[must_use]
+    pub fn is_redirect(&self) -> bool {
+        redirect::is_redirect(self.status)
+    }
+}
+
+impl Client {
+    /// Checks the options; connects nowhere.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for certificates that cannot be read, a user agent that cannot be sent, a proxy that is none.
+    pub fn new(options: &ClientOptions) -> Result<Self, Error> {
+        let user_agent = HeaderValue::from_str(&options.user_agent)
+            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "", "the user agent cannot be sent"))?;
+        let tls = Arc::new(Tls::new(&options.tls)?);
+        let proxies = Proxies::new(options, Arc::clone(&tls))?;
+        let dialer = Dialer {
+            connect_timeout: options.connect_timeout,
+            tls,
+            resolver: Resolver::default(),
+        };
+        Ok(Self(Arc::new(Inner {
+            user_agent,
+            dialer,
+            pool: Arc::default(),
+            proxies,
+        })))
+    }
+
+    /// Sends `request` (GET or HEAD) and gives the answer, whatever its status, once its head is here. Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// - [`InvalidArgument`](ErrorKind::InvalidArgument) for a request that cannot be sent; no connection is opened then;
+    /// - [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout) if there is no connection or no answer; another attempt may help;
+    /// - [`Protocol`](ErrorKind::Protocol) for an answer that is not HTTP/1.1, redirects that may not be followed, and a server that is not who it
+    ///   should be (its cause is a [`TlsError`](crate::TlsError)).
+    pub async fn get(&self, mut request: RequestHead) -> Result<Response, SourceError> {
+        request.move_userinfo()?;
+        for _ in 0..=MOST_REDIRECTS {
+            let response = self.exchange(&request).await?;
+            if request.follow == Follow::No || !response.is_redirect() {
+                return Ok(response);
+            }
+            let to = response.location()?;
+            response.body.drain_small(REDIRECT_BODY).await;
+            redirect::turn(&mut request, to);
+        }
+        Err(protocol(format!("more than {MOST_REDIRECTS} redirects in a row")))
+    }
+
+    /// The TLS configuration of this client, for transports that must also speak with other services (credentials) and should trust the same.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if there are no roots to trust.
+    pub async fn tls_config(&self) -> Result<Arc<rustls::ClientConfig>, SourceError> {
+        self.0.dialer.tls.config().await
+    }
+
+    async fn exchange(&self, request: &RequestHead) -> Result<Response, SourceError> {
+        let inner = &*self.0;
+        let origin = Origin::of(&request.url)?;
+        let bytes = request.encode(&inner.user_agent)?;
+        if inner.proxies.serve(&request.url) {
+            let (status, headers, detour) = inner.proxies.exchange(request).await?;
+            return Ok(Response {
+                status,
+                headers,
+                url: request.url.clone(),
+                body: Body::detour(detour, status == StatusCode::PARTIAL_CONTENT),
+            });
+        }
+        if let Some(mut connection) = inner.pool.take(&origin) {
+            match round_trip(&mut connection, &bytes).await {
+                Ok(head) => return self.response(request, origin, connection, head),
+                Err(Failed::Silent(cause)) => {
+                    tracing::debug!(%origin, ?cause, "a kept connection was closed; again on a fresh one");
+                }
+                Err(Failed::Answered(error)) => return Err(error),
+            }
+        }
+        let mut connection = inner.dialer.connect(&origin).await?;
+        match round_trip(&mut connection, &bytes).await {
+            Ok(head) => self.response(request, origin, connection, head),
+            Err(Failed::Answered(error)) => Err(error),
+            Err(Failed::Silent(cause)) => {
+                let message = format!("{origin} closed the connection without an answer");
+                let error = SourceError::retryable(ErrorKind::Unavailable, message);
+                Err(match cause {
+                    Some(cause) => error.with_cause(cause),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    fn response(
+        &self,
+        request: &RequestHead,
+        origin: Origin,
+        connection: Connection,
+        head: Head,
+    ) -> Result<Response, SourceError> {
+        let left = Left::from(head.framing(request.method)?);
+        let direct = Direct {
+            connection,
+            left,
+            keeps_alive: head.keeps_alive(),
+            origin,
+            pool: Arc::clone(&self.0.pool),
+        };
+        let partial = head.status == StatusCode::PARTIAL_CONTENT && request.method == Method::Get;
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            url: request.url.clone(),
+            body: Body::direct(direct, partial),
+        })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("tls", &self.0.dialer.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How an exchange failed.
+enum Failed {
+    /// Before the first byte of an answer.
+    Silent(Option<io::Error>),
+    /// With or after it.
+    Answered(SourceError),
+}
+
+/// Sends a request and receives the final answer's head; what has come behind it stays in the connection's buffer.
+async fn round_trip(connection: &mut Connection, request: &[u8]) -> Result<Head, Failed> {
+    connection
+        .send(request)
+        .await
+        .map_err(|cause| Failed::Silent(Some(cause)))?;
+    let mut answered = false;
+    for _ in 0..MOST_INTERIM {
+        let mut scanner = HeadScanner::default();
+        let (head, length) = loop {
+            if let Some(found) = scanner.scan(connection.buffered()).map_err(Failed::Answered)? {
+                break found;
+            }
+            match connection.fill_buffer().await {
+                Ok(0) if !answered => return Err(Failed::Silent(None)),
+                Err(cause) if !answered => return Err(Failed::Silent(Some(cause))),
+                Ok(0) => return Err(Failed::Answered(cut_head())),
+                Err(cause) => return Err(Failed::Answered(cut_head().with_cause(cause))),
+                Ok(_) => answered = true,
+            }
+        };
+        connection.use_buffered(length);
+        if !head.status.is_informational() {
+            return Ok(head);
+        }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failed::Answered(protocol(
+                "the server switches to another protocol unasked",
+            )));
+        }
+    }
+    Err(Failed::Answered(protocol(format!(
+        "more than {MOST_INTERIM} interim answers"
+    ))))
+}
+
+fn cut_head() -> SourceError {
+    SourceError::retryable(
+        ErrorKind::Unavailable,
+        "the connection broke off in the answer's head",
+    )
+}

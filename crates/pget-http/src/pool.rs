@@ -1,0 +1,148 @@
+//! Idle connections, by origin.
+//!
+//! Invariants: a connection is here only between two exchanges; the one used last goes first (its congestion window is open, its buffers are warm); none stays longer
+//! than [`IDLE`].
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use pget_core::SourceError;
+use url::Url;
+
+use crate::{connection::Connection, request::invalid};
+
+/// How long a connection may idle. Servers close theirs after some time (AIStore after 30 s), and a request sent just then is lost.
+const IDLE: Duration = Duration::from_secs(20);
+/// Idle connections kept for one origin.
+const MOST_IDLE: usize = 256;
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Origin {
+    pub(crate) tls: bool,
+    /// As in the address: IPv6 in brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Origin {
+    pub(crate) fn of(url: &Url) -> Result<Self, SourceError> {
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            scheme => return Err(invalid(format!("{scheme}: is neither http nor https"))),
+        };
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| invalid("the address has no host"))?;
+        let port = url.port_or_known_default().filter(|&port| port != 0);
+        let port = port.ok_or_else(|| invalid("the address has no usable port"))?;
+        Ok(Self {
+            tls,
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: HashMap<Origin, Vec<Idle>>,
+    /// A task will come by to close what has idled for too long.
+    reaping: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Pool {
+    /// A connection that was idle and is still open as far as can be seen.
+    pub(crate) fn take(&self, origin: &Origin) -> Option<Connection> {
+        loop {
+            let idle = self.lock().idle.get_mut(origin)?.pop()?;
+            if idle.since.elapsed() < IDLE && idle.connection.is_quiet() {
+                return Some(idle.connection);
+            }
+        }
+    }
+
+    /// Keeps a connection whose exchange has ended.
+    pub(crate) fn put(self: &Arc<Self>, origin: Origin, mut connection: Connection) {
+        if !connection.rest() {
+            return;
+        }
+        let mut state = self.lock();
+        let idle = state.idle.entry(origin).or_default();
+        if idle.len() < MOST_IDLE {
+            idle.push(Idle {
+                connection,
+                since: Instant::now(),
+            });
+        }
+        if !state.reaping {
+            state.reaping = true;
+            drop(state);
+            tokio::spawn(reap(Reaper(Arc::downgrade(self))));
+        }
+    }
+
+    /// Closes what has idled for too long; whether anything is left.
+    fn close_old(&self) -> bool {
+        let mut old = Vec::new();
+        let mut state = self.lock();
+        state.idle.retain(|_, idle| {
+            // The oldest are in front.
+            let fresh = idle.partition_point(|idle| idle.since.elapsed() >= IDLE);
+            old.extend(idle.drain(..fresh));
+            !idle.is_empty()
+        });
+        let left = !state.idle.is_empty();
+        state.reaping = left;
+        drop(state);
+        left
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes room for another reaper if this one's runtime shuts down.
+struct Reaper(Weak<Pool>);
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.lock().reaping = false;
+        }
+    }
+}
+
+async fn reap(reaper: Reaper) {
+    loop {
+        tokio::time::sleep(IDLE / 4).await;
+        match reaper.0.upgrade() {
+            Some(pool) if pool.close_old() => {}
+            _ => break,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Where a redirect may lead and what may go along.
+//!
+//! Pure. Invariants: never from https to http, never to a scheme other than these, never from elsewhere to a link-local address (the metadata services of
+//! clouds live there); to another origin go only headers that are plainly harmless, and a user and password in a `Location` are never used.
+
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use pget_core::SourceError;
+use url::{Host, Url};
+
+use crate::{
+    head::protocol,
+    request::{RequestHead, redacted, strip_userinfo},
+};
+
+/// Redirects followed in a row.
+pub(crate) const MOST_REDIRECTS: usize = 10;
+
+/// Whether the status is a redirect that can be followed.
+pub(crate) fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// The one `Location`, resolved against `from` and checked.
+pub(crate) fn location(from: &Url, headers: &HeaderMap) -> Result<Url, SourceError> {
+    let mut values = headers.get_all(header::LOCATION).iter();
+    let value = match (values.next(), values.next()) {
+        (Some(value), None) => value,
+        (None, _) => return Err(protocol("a redirect that does not say where to")),
+        (Some(_), Some(_)) => return Err(protocol("a redirect to several places")),
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| protocol("a redirect to an address that is not ASCII"))?;
+    let mut to = from
+        .join(text)
+        .map_err(|cause| protocol("a redirect to no address").with_cause(cause))?;
+    match (from.scheme(), to.scheme()) {
+        ("https", "http") => {
+            return Err(protocol(format!(
+                "a redirect from https to {} is refused",
+                redacted(&to)
+            )));
+        }
+        (_, "http" | "https") => {}
+        (_, scheme) => return Err(protocol(format!("a redirect to {scheme}: is refused"))),
+    }
+    if to.host().is_none() {
+        return Err(protocol("a redirect to an address without a host"));
+    }
+    if to.host() != from.host() && is_link_local(&to) {
+        return Err(protocol(format!(
+            "a redirect to the link-local {} is refused",
+            redacted(&to)
+        )));
+    }
+    strip_userinfo(&mut to);
+    Ok(to)
+}
+
+fn is_link_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_link_local(),
+        Some(Host::Ipv6(ip)) => {
+            ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
+        }
+        _ => false,
+    }
+}
+
+/// Turns `request` to `to`.
+pub(crate) fn turn(request: &mut RequestHead, to: Url) {
+    if request.url.origin() != to.origin() {
+        let names: Vec<HeaderName> = request.headers.keys().cloned().collect();
+        for name in names {
+            if !is_harmless(&name) || request.headers[&name].is_sensitive() {
+                request.headers.remove(&name);
+            }
+        }
+    }
+    request.url = to;
+    request.exact_path = None;
+}
+
+/// Headers that say nothing about who asks.
+fn is_harmless(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::ACCEPT
+            | header::ACCEPT_LANGUAGE
+            | header::CACHE_CONTROL
+            | header::IF_MATCH
+            | header::IF_NONE_MATCH
+            | header::IF_MODIFIED_SINCE
+            | header::IF_UNMODIFIED_SINCE
+            | header::IF_RANGE
+            | header::USER_AGENT
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).expect("an address")
+    }
+
+    fn go(from: &str, to: &'static str) -> Result<Url, SourceError> {
+        let headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(to))]);
+        location(&url(from), &headers)
+    }
+
+    #[test]
+    fn only_upwards_and_only_http() {
+        assert_eq!(
+            go("http://a/x/y", "../z?q").expect("relative").as_str(),
+            "http://a/z?q"
+        );
+        assert_eq!(
+            go("http://a/", "//b/z").expect("no scheme").as_str(),
+            "http://b/z"
+        );
+        assert!(go("http://a/", "https://a/").is_ok());
+        assert_eq!(
+            go("http://a/", "http://u:p@b/").expect("another host").as_str(),
+            "http://b/"
+        );
+        for bad in [
+            "http://a/",
+            "file:///etc/passwd",
+            "unix:/run/x",
+            "ftp://a/",
+            "data:,x",
+            "javascript:x",
+            "http://",
+            "https://169.254.169.254/latest",
+            "https://[fe80::1]/",
+            "https://[::ffff:169.254.169.254]/",
+        ] {
+            assert!(go("https://a/", bad).is_err(), "{bad}");
+        }
+        assert!(go("http://169.254.169.254/a", "/b").is_ok(), "its own choice");
+        assert!(location(&url("http://a/"), &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn another_origin_learns_nothing() {
+        let request = || {
+            let mut request = RequestHead::get(url("http://a:80/x"));
+            for name in [
+                "authorization",
+                "cookie",
+                "x-amz-security-token",
+                "ais-token",
+                "x-own",
+                "if-match",
+            ] {
+                request
+                    .headers
+                    .insert(HeaderName::from_static(name), HeaderValue::from_static("v"));
+            }
+            request.headers.insert(header::ACCEPT, {
+                let mut value = HeaderValue::from_static("secret");
+                value.set_sensitive(true);
+                value
+            });
+            request
+        };
+        for other in ["http://b/x", "https://a/x", "http://a:81/x"] {
+            let mut request = request();
+            turn(&mut request, url(other));
+            let left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
+            assert_eq!(left, ["if-match"], "{other}");
+        }
+        let mut same = request();
+        turn(&mut same, url("http://a/y"));
+        assert_eq!(same.headers.len(), 7);
+    }
+}

@@ -1,0 +1,196 @@
+//! A plain object behind an `http://` or `https://` address.
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pget_core::{ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, SourceError};
+use url::Url;
+
+use crate::{
+    client::{Client, Response},
+    head::content_length,
+    reply::{reply_from_response, revision_from_headers},
+    request::{ByteRange, RequestHead, invalid, redacted},
+    status::{error_for_status, retry_after},
+};
+
+/// Of an error's body, read so that the connection can be used again.
+const ERROR_BODY: u64 = 16 * 1024;
+
+/// One object of a web server.
+#[derive(Clone, Debug)]
+pub struct HttpSource {
+    client: Client,
+    url: Url,
+    exact_path: Option<String>,
+    headers: HeaderMap,
+    name: String,
+}
+
+impl HttpSource {
+    /// The object at `url`. A user and password in it are sent as basic authorization, `headers` with every request to its origin. The path is sent as
+    /// written: dot segments are kept, what may not stand in a path is percent-encoded.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no such address, or holds control characters.
+    pub fn new(client: Client, url: &str, headers: HeaderMap) -> Result<Self, Error> {
+        let refused = |message: &str| Error::new(ErrorKind::InvalidArgument, "", message);
+        if url.chars().any(char::is_control) {
+            return Err(refused("the address has control characters"));
+        }
+        let parsed = Url::parse(url).map_err(|cause| {
+            Error::with_cause(ErrorKind::InvalidArgument, "", "this is no address", cause)
+        })?;
+        crate::pool::Origin::of(&parsed).map_err(|error| Error::from_source(redacted(&parsed), error))?;
+        let source = Self {
+            client,
+            exact_path: exact_path(url, &parsed),
+            name: redacted(&parsed),
+            url: parsed,
+            headers,
+        };
+        // Everything else that cannot be sent, told now.
+        let mut trial = source.request(None, HeaderMap::new());
+        trial
+            .move_userinfo()
+            .and_then(|()| trial.encode(&HeaderValue::from_static("trial")))
+            .map_err(|error| Error::from_source(source.name.clone(), error))?;
+        Ok(source)
+    }
+
+    fn request(&self, range: Option<ByteRange>, more: HeaderMap) -> RequestHead {
+        let mut head = RequestHead::get(self.url.clone());
+        head.exact_path.clone_from(&self.exact_path);
+        head.headers.clone_from(&self.headers);
+        head.headers.extend(more);
+        head.range = range;
+        head
+    }
+
+    /// The object's size by the answer to a GET of its first byte.
+    async fn probe(&self) -> Result<ObjectInfo, SourceError> {
+        let request = RangeRequest::new(0, Some(1));
+        let head = self.request(ByteRange::new(0, Some(1)), HeaderMap::new());
+        let response = self.client.get(head).await?;
+        let reply = match reply_from_response(&request, &response) {
+            Ok(reply) => reply,
+            Err(error) => {
+                response.body.drain_small(ERROR_BODY).await;
+                return Err(error);
+            }
+        };
+        if !reply.whole {
+            response.body.drain_small(1).await;
+        }
+        Ok(ObjectInfo {
+            size: reply.total,
+            revision: reply.revision,
+            chunk_hint: None,
+            ranges: Some(!reply.whole),
+        })
+    }
+}
+
+/// Path and query of `url` as written, if a parsed address would not keep them.
+fn exact_path(url: &str, parsed: &Url) -> Option<String> {
+    let behind_scheme = url.split_once("://")?.1;
+    let path = &behind_scheme[behind_scheme.find(['/', '?', '#'])?..];
+    let path = path.split_once('#').map_or(path, |(path, _)| path);
+    if !path.starts_with('/') {
+        return None;
+    }
+    let written = percent_encoding::utf8_percent_encode(path, NOT_IN_A_PATH).to_string();
+    let kept = match parsed.query() {
+        Some(query) => format!("{}?{query}", parsed.path()),
+        None => parsed.path().to_owned(),
+    };
+    (written != kept).then_some(written)
+}
+
+/// What must be encoded to be sent at all; everything else goes as it is, also `%`.
+const NOT_IN_A_PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
+#[async_trait]
+impl RangeSource for HttpSource {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        let mut head = self.request(None, HeaderMap::new());
+        head.method = crate::Method::Head;
+        let response = self.client.get(head).await?;
+        match response.status.as_u16() {
+            200 => {}
+            // Refused as such (read-only gateways, addresses signed for GET alone), or not built.
+            403 | 405 | 501 => return self.probe().await,
+            _ => {
+                let after = retry_after(&response.headers);
+                let error = error_for_status(response.status, after, "");
+                response.body.drain_small(0).await;
+                return Err(error);
+            }
+        }
+        let Some(size) = content_length(&response.headers)? else {
+            return self.probe().await;
+        };
+        let info = ObjectInfo {
+            size: Some(size),
+            revision: revision_from_headers(&response.headers),
+            chunk_hint: None,
+            ranges: accepts_ranges(&response),
+        };
+        response.body.drain_small(0).await;
+        Ok(info)
+    }
+
+    async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+        let range = if request.is_whole() {
+            None
+        } else {
+            let range = ByteRange::new(request.start, request.end);
+            Some(range.ok_or_else(|| invalid("an empty range cannot be asked for"))?)
+        };
+        let mut more = HeaderMap::new();
+        if let Some(condition) = condition(request) {
+            more.insert(header::IF_MATCH, condition);
+        }
+        let response = self.client.get(self.request(range, more)).await?;
+        match reply_from_response(request, &response) {
+            Ok(reply) => {
+                chunk.begin(reply)?;
+                if response.status == StatusCode::RANGE_NOT_SATISFIABLE {
+                    response.body.drain_small(ERROR_BODY).await;
+                    return Ok(());
+                }
+                response.body.read_into(&mut chunk).await
+            }
+            Err(error) => {
+                response.body.drain_small(ERROR_BODY).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// The pinned ETag as a condition, if it is a strong one in its proper form: many servers answer 412 to anything else.
+fn condition(request: &RangeRequest) -> Option<HeaderValue> {
+    let etag = request.pinned.as_ref()?.revision.strong_etag()?;
+    let quoted = etag.len() > 2 && etag.starts_with('"') && etag.ends_with('"');
+    HeaderValue::from_str(etag).ok().filter(|_| quoted)
+}
+
+fn accepts_ranges(response: &Response) -> Option<bool> {
+    let value = response.headers.get(header::ACCEPT_RANGES)?.to_str().ok()?;
+    match value.trim() {
+        "bytes" => Some(true),
+        "none" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,237 @@
+//! TLS by rustls: the configuration, made once a client, and what a failed handshake means.
+//!
+//! Invariants: the provider is given explicitly (none is installed for the process); ALPN offers HTTP/1.1 only; verification is off only if asked for.
+
+use std::{fmt, io, sync::Arc};
+
+use pget_core::{BoxError, Error, ErrorKind, SourceError};
+use rustls::{
+    AlertDescription, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+};
+use tokio::sync::OnceCell;
+
+use crate::options::TlsOptions;
+
+/// Why no TLS connection came about, as the cause of a [`SourceError`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The server's certificate is not to be trusted: expired, of another host, by an unknown authority, …
+    #[error("the server's certificate is not valid")]
+    Certificate(#[source] rustls::Error),
+    /// The server refuses the client's certificate, or its lack.
+    #[error("the server refuses the client's certificate: {0:?}")]
+    Refused(AlertDescription),
+    /// No common protocol, or an answer that is no TLS.
+    #[error("the TLS handshake failed")]
+    Handshake(#[source] rustls::Error),
+    /// There are no roots to trust.
+    #[error("no trusted root certificates could be read")]
+    NoRoots(#[source] Option<rustls_native_certs::Error>),
+}
+
+/// The configuration of one client.
+pub(crate) struct Tls {
+    options: TlsOptions,
+    extra_roots: Vec<CertificateDer<'static>>,
+    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    config: OnceCell<Arc<ClientConfig>>,
+}
+
+impl Tls {
+    /// Checks what the caller gave; reads no files.
+    pub(crate) fn new(options: &TlsOptions) -> Result<Self, Error> {
+        let refuse = |message: &str, cause: Option<BoxError>| match cause {
+            Some(cause) => Error::with_cause(ErrorKind::InvalidArgument, "", message, cause),
+            None => Error::new(ErrorKind::InvalidArgument, "", message),
+        };
+        let mut extra_roots = Vec::new();
+        for bytes in &options.extra_roots {
+            let before = extra_roots.len();
+            if bytes.first() == Some(&0x30) {
+                extra_roots.push(CertificateDer::from(bytes.clone()));
+            } else {
+                for certificate in CertificateDer::pem_slice_iter(bytes) {
+                    let certificate = certificate
+                        .map_err(|cause| refuse("a root certificate is no PEM", Some(cause.into())))?;
+                    extra_roots.push(certificate);
+                }
+            }
+            if extra_roots.len() == before {
+                return Err(refuse("a root certificate file holds no certificate", None));
+            }
+        }
+        let mut trial = RootCertStore::empty();
+        for root in &extra_roots {
+            trial
+                .add(root.clone())
+                .map_err(|cause| refuse("a root certificate cannot be read", Some(cause.into())))?;
+        }
+        let identity = match &options.identity {
+            None => None,
+            Some(identity) => {
+                let chain = CertificateDer::pem_slice_iter(identity.certificates_pem())
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|cause| refuse("the client certificate is no PEM", Some(cause.into())))?;
+                let key = PrivateKeyDer::from_pem_slice(identity.key_pem())
+                    .map_err(|cause| refuse("the client key cannot be read", Some(cause.into())))?;
+                if chain.is_empty() {
+                    return Err(refuse("the client certificate file holds no certificate", None));
+                }
+                Some((chain, key))
+            }
+        };
+        if options.skip_verify {
+            tracing::warn!("certificates of servers are not verified, as asked");
+        }
+        Ok(Self {
+            options: options.clone(),
+            extra_roots,
+            identity,
+            config: OnceCell::new(),
+        })
+    }
+
+    /// The configuration, made with the first TLS connection: reading the platform's roots takes some milliseconds.
+    pub(crate) async fn config(&self) -> Result<Arc<ClientConfig>, SourceError> {
+        self.config.get_or_try_init(|| self.build()).await.cloned()
+    }
+
+    async fn build(&self) -> Result<Arc<ClientConfig>, SourceError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?;
+        let builder = if self.options.skip_verify {
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(TrustAll(provider)))
+        } else {
+            builder.with_root_certificates(self.roots().await?)
+        };
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder
+                .with_client_auth_cert(chain.clone(), key.clone_key())
+                .map_err(unusable)?,
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    async fn roots(&self) -> Result<RootCertStore, SourceError> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.extra_roots.iter().cloned());
+        if !self.options.platform_roots {
+            return Ok(roots);
+        }
+        let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs)
+            .await
+            .map_err(|cause| {
+                SourceError::fatal(ErrorKind::Internal, "reading root certificates panicked")
+                    .with_cause(cause)
+            })?;
+        let (added, unusable) = roots.add_parsable_certificates(loaded.certs);
+        tracing::debug!(added, unusable, "platform root certificates");
+        if roots.is_empty() {
+            let cause = TlsError::NoRoots(loaded.errors.into_iter().next());
+            return Err(
+                SourceError::fatal(ErrorKind::InvalidArgument, "TLS cannot be used").with_cause(cause),
+            );
+        }
+        for error in loaded.errors {
+            tracing::warn!(%error, "some root certificates could not be read");
+        }
+        Ok(roots)
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unusable(cause: rustls::Error) -> SourceError {
+    SourceError::fatal(ErrorKind::InvalidArgument, "TLS cannot be used as set").with_cause(cause)
+}
+
+/// What a failed handshake means: trust and agreement do not come by trying again, a broken connection may.
+pub(crate) fn handshake_failed(error: io::Error, host: &str) -> SourceError {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .cloned();
+    let message = format!("no secure connection to {host}");
+    match inner {
+        None => SourceError::retryable(ErrorKind::Unavailable, message).with_cause(error),
+        Some(invalid @ rustls::Error::InvalidCertificate(_)) => {
+            SourceError::fatal(ErrorKind::Protocol, message).with_cause(TlsError::Certificate(invalid))
+        }
+        Some(rustls::Error::AlertReceived(alert)) if concerns_client(alert) => {
+            SourceError::fatal(ErrorKind::PermissionDenied, message).with_cause(TlsError::Refused(alert))
+        }
+        Some(other) => {
+            SourceError::fatal(ErrorKind::Protocol, message).with_cause(TlsError::Handshake(other))
+        }
+    }
+}
+
+fn concerns_client(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
+}
+
+/// The verifier of `skip_verify`: any certificate will do, if only the server holds its key.
+#[derive(Debug)]
+struct TrustAll(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustAll {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
