@@ -3,7 +3,7 @@
 //! Invariant: no text leaves this module with a URL's query (a presigned URL is a credential) or with the parts of an S3 error document that repeat the
 //! request's signature. Called by the sources of this crate.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use http::StatusCode;
 use object_store::Error as StoreError;
@@ -103,8 +103,8 @@ impl Document {
         }
     }
 
-    /// What an unwelcome answer means.
-    pub(crate) fn failure(&self, status: StatusCode) -> SourceError {
+    /// What an unwelcome answer means; `pause` is its `Retry-After`.
+    pub(crate) fn failure(&self, status: StatusCode, pause: Option<Duration>) -> SourceError {
         let text = match (self.code.is_empty(), self.message.is_empty()) {
             (true, _) => format!("the server answers {status}"),
             (false, true) => format!("the server answers {status}: {}", self.code),
@@ -123,7 +123,7 @@ impl Document {
             | "ServerBusy"
             | "RequestLimitExceeded"
             | "Throttling"
-            | "ThrottlingException" => return SourceError::throttled(text, None),
+            | "ThrottlingException" => return SourceError::throttled(text, pause),
             "InternalError" | "ServiceUnavailable" | "OperationTimedOut" | "RequestTimeout"
             | "OperationAborted" => {
                 return SourceError::retryable(ErrorKind::Unavailable, text);
@@ -154,7 +154,7 @@ impl Document {
             412 => fatal(ErrorKind::ObjectChanged),
             416 => fatal(ErrorKind::Range),
             405 | 501 => fatal(ErrorKind::Unsupported),
-            429 | 503 => SourceError::throttled(text, None),
+            429 | 503 => SourceError::throttled(text, pause),
             408 | 409 | 500..=599 => SourceError::retryable(ErrorKind::Unavailable, text),
             _ => fatal(ErrorKind::Protocol),
         }
@@ -240,7 +240,7 @@ mod tests {
                 code: code.into(),
                 ..Document::default()
             };
-            let error = document.failure(StatusCode::from_u16(status).expect("a status"));
+            let error = document.failure(StatusCode::from_u16(status).expect("a status"), None);
             (error.kind(), error.retry())
         };
         use ErrorKind::*;

@@ -4,11 +4,14 @@
 //! - [`ObjectStoreSource`]: any other `object_store` store, through its own API, with one copy.
 
 mod address;
+mod connector;
 mod failure;
 mod object_store;
 mod settings;
+mod source;
 mod store;
 mod urls;
 
 pub use object_store::ObjectStoreSource;
 pub use settings::Settings;
+pub use source::S3Source;

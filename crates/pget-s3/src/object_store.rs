@@ -49,10 +49,11 @@ impl ObjectStoreSource {
     }
 
     fn options(&self, pinned: Option<&ObjectInfo>) -> GetOptions {
-        let mut options = GetOptions::default();
-        options.if_match = pinned.and_then(|info| info.revision.strong_etag().map(str::to_owned));
-        options.version.clone_from(&self.version);
-        options
+        GetOptions {
+            if_match: pinned.and_then(|info| info.revision.strong_etag().map(str::to_owned)),
+            version: self.version.clone(),
+            ..GetOptions::default()
+        }
     }
 
     async fn meta(&self) -> Result<ObjectMeta, SourceError> {
@@ -152,8 +153,8 @@ fn revision(meta: &ObjectMeta) -> Revision {
     }
 }
 
-/// Copies `piece` into the chunk.
-async fn put(chunk: &mut ChunkWriter, mut piece: &[u8]) -> Result<(), SourceError> {
+/// Copies `piece` into the chunk, which must want all of it.
+pub(crate) async fn put(chunk: &mut ChunkWriter, mut piece: &[u8]) -> Result<(), SourceError> {
     while !piece.is_empty() {
         if !chunk.ready().await? {
             return Err(SourceError::fatal(

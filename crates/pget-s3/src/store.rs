@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use object_store::{
     Error as StoreError, RetryConfig, StaticCredentialProvider,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, AwsCredential},
@@ -260,10 +260,14 @@ impl Signer {
     /// Where to send a request of this method for `address`. May ask for credentials over the network.
     pub(crate) async fn sign(
         &self,
-        method: &Method,
+        method: pget_http::Method,
         address: &Address,
         lifetime: Duration,
     ) -> Result<Signed, StoreError> {
+        let method = &match method {
+            pget_http::Method::Get => http::Method::GET,
+            pget_http::Method::Head => http::Method::HEAD,
+        };
         let signed = match (self, address.path()) {
             (Self::Plain(url), _) => Signed {
                 url: with_version(url.clone(), address),
@@ -363,7 +367,7 @@ impl fmt::Debug for Signed {
 }
 
 /// The bucket's URL, by the library's own rules, with a slash at its end.
-async fn bucket_url(store: &AmazonS3, method: &Method) -> Result<Url, StoreError> {
+async fn bucket_url(store: &AmazonS3, method: &http::Method) -> Result<Url, StoreError> {
     let second = Duration::from_secs(1);
     let options = SignedUrlOptions::new();
     let mut url = store
@@ -392,7 +396,7 @@ fn with_version(mut url: Url, address: &Address) -> Url {
 
 /// The signature as headers, which unlike a signed URL can be had for any path.
 fn signed_headers(
-    method: &Method,
+    method: &http::Method,
     url: &Url,
     authorizer: &AwsAuthorizer<'_>,
 ) -> Result<HeaderMap, StoreError> {

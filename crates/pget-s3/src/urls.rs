@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Method;
 use pget_core::{ErrorKind, SourceError};
+use pget_http::Method;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -61,10 +61,10 @@ impl Urls {
     }
 
     /// The address for a request of this method. Waits while another request has it signed; cancelling is safe.
-    pub(crate) async fn ticket(&self, method: &Method) -> Result<Ticket, SourceError> {
+    pub(crate) async fn ticket(&self, method: Method) -> Result<Ticket, SourceError> {
         let mut state = self.state.lock().await;
         let issue = state.issue;
-        let slot = if *method == Method::HEAD {
+        let slot = if method == Method::Head {
             &state.head
         } else {
             &state.get
@@ -95,7 +95,7 @@ impl Urls {
             signed: Arc::clone(&signed),
             until: Instant::now() + lifetime * 2 / 3,
         };
-        *(if *method == Method::HEAD {
+        *(if method == Method::Head {
             &mut state.head
         } else {
             &mut state.get

@@ -1,0 +1,306 @@
+//! The source for `s3://`, `gs://` and `az://` objects: signed addresses from `object_store`, bodies through `pget-http`.
+//!
+//! Invariants: a read asks at most three times: as it is, once more with a new signature, once more in another region; each answer is held against the request and
+//! the pin before a byte counts (by [`ChunkWriter::begin`]); no text has a signature in it, as only the object's own address is ever named.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pget_core::{
+    ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
+};
+use pget_http::{
+    ByteRange, Client, Follow, Method, RequestHead, Response, reply_from_response, retry_after,
+    revision_from_headers,
+};
+
+use crate::{
+    address::{Address, Cloud},
+    connector::Connector,
+    failure::Document,
+    object_store::put,
+    settings::Settings,
+    store::Recipe,
+    urls::{Ticket, Urls},
+};
+
+/// An error's body that nobody reads is drained so that its connection can be used again, up to this many bytes.
+const DRAIN: u64 = 16 << 10;
+
+static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
+
+/// Reads one object of S3 (or what speaks like it), Google Cloud Storage or Azure Blob Storage.
+///
+/// `object_store` finds the credentials and signs one URL, which all ranges of the download share: it is signed anew in the last third of its life, and once when
+/// the server refuses it. The bodies never pass through `object_store`.
+pub struct S3Source {
+    client: Client,
+    urls: Urls,
+    cloud: Cloud,
+    name: String,
+}
+
+impl S3Source {
+    /// The object at `address`, by what `settings` say. Reads credential files that the settings name; sends nothing.
+    ///
+    /// # Addresses
+    /// `s3://bucket/key`, `gs://bucket/key`, `az://container/key`. In a key, `%` and two hexadecimal digits stand for a byte; every other character, `+` and `#`
+    /// and spaces and non-ASCII ones too, stands for itself. So `%` is written `%25`, and `?`, behind which only a version may stand, `%3F`:
+    /// `s3://bucket/key?versionId=ID`, `gs://bucket/key?generation=NUMBER`.
+    /// A key is read byte for byte or refused: those with `.` or `..` between slashes are (HTTP takes them away), and except from S3
+    /// those with empty parts (`//`, a slash at either end).
+    ///
+    /// # Endpoints
+    /// Without one, the cloud's own. One of the form `http://…` is used without further permission. With `aws.virtual_hosted_style_request=true`, an endpoint must
+    /// already begin with the bucket's name. The region is `us-east-1` unless it is set; a server that names another one is believed once.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) and [`Unsupported`](ErrorKind::Unsupported) for an address or settings that cannot be used.
+    pub fn open(address: &str, settings: &Settings, client: Client) -> Result<Self, Error> {
+        let address = Address::parse(address)?;
+        let lifetime = settings.lifetime()?;
+        let (cloud, name) = (address.cloud, address.text.clone());
+        let recipe = Recipe::new(address, settings, Connector::new(client.clone()))?;
+        Ok(Self {
+            client,
+            urls: Urls::new(recipe, lifetime),
+            cloud,
+            name,
+        })
+    }
+
+    /// Asks until there is an answer that a new signature or another region would not change.
+    async fn ask(
+        &self,
+        method: Method,
+        range: Option<ByteRange>,
+        pin: Option<&str>,
+    ) -> Result<Response, SourceError> {
+        let (mut renewed, mut moved) = (false, false);
+        loop {
+            let ticket = self.urls.ticket(method).await?;
+            let response = self.client.get(request(method, range, pin, &ticket)?).await?;
+            match response.status {
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                    return Ok(response);
+                }
+                _ => {}
+            }
+            let refusal = Refusal::read(response).await;
+            if !moved && self.is_elsewhere(&refusal, &ticket).await? {
+                moved = true;
+            } else if !renewed && refusal.may_be_stale(&ticket) {
+                renewed = true;
+                self.urls.refused(&ticket).await;
+            } else {
+                return Err(refusal.error());
+            }
+            tracing::debug!(object = %self.name, status = %refusal.status, renewed, "asking again with another signature");
+        }
+    }
+
+    /// Whether the server sends us to another region than we signed for.
+    ///
+    /// Source: "Making requests by using REST to dual-stack endpoints" and "Request redirection and the REST API" of the Amazon S3 user guide: 301 and 307, or 400
+    /// for a signature of another region, with the bucket's region in `x-amz-bucket-region` or in the error document.
+    async fn is_elsewhere(&self, refusal: &Refusal, ticket: &Ticket) -> Result<bool, SourceError> {
+        if self.cloud != Cloud::Aws || !matches!(refusal.status.as_u16(), 301 | 307 | 400 | 403) {
+            return Ok(false);
+        }
+        match &refusal.region {
+            Some(region) => self.urls.moved(ticket, region).await,
+            None => Ok(false),
+        }
+    }
+
+    /// What tells the content's identity beyond ETag and Last-Modified.
+    fn version(&self, headers: &HeaderMap) -> Option<String> {
+        let name = match self.cloud {
+            Cloud::Aws => "x-amz-version-id",
+            Cloud::Google => "x-goog-generation",
+            Cloud::Azure => "x-ms-version-id",
+        };
+        let version = headers.get(name)?.to_str().ok()?;
+        // S3's word for an object from before its bucket had versions: each one has it.
+        (!version.is_empty() && version != "null").then(|| version.to_owned())
+    }
+}
+
+#[async_trait]
+impl RangeSource for S3Source {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        let response = self.ask(Method::Head, None, None).await?;
+        if response.status != StatusCode::OK {
+            return Err(Document::default().failure(response.status, None));
+        }
+        let size = match response
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .map(HeaderValue::to_str)
+        {
+            Some(Ok(text)) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+                text.parse().ok()
+            }
+            _ => None,
+        };
+        let revision = Revision {
+            version: self.version(&response.headers),
+            ..revision_from_headers(&response.headers)
+        };
+        response.body.drain_small(0).await;
+        Ok(ObjectInfo {
+            size,
+            revision,
+            chunk_hint: None,
+            ranges: Some(true),
+        })
+    }
+
+    async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+        let range = if request.is_whole() {
+            None
+        } else {
+            ByteRange::new(request.start, request.end)
+        };
+        let pin = request
+            .pinned
+            .as_deref()
+            .and_then(|info| info.revision.strong_etag());
+        let response = self.ask(Method::Get, range, pin).await?;
+        let mut reply = match reply_from_response(request, &response) {
+            Ok(reply) => reply,
+            Err(error) => {
+                response.body.drain_small(DRAIN).await;
+                return Err(error);
+            }
+        };
+        reply.revision.version = self.version(&response.headers);
+        if may_be_an_error(&response, &reply) {
+            return examine(response, reply, chunk).await;
+        }
+        chunk.begin(reply)?;
+        response.body.read_into(&mut chunk).await
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl fmt::Debug for S3Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Source")
+            .field("name", &self.name)
+            .field("urls", &self.urls)
+            .finish_non_exhaustive()
+    }
+}
+
+fn request(
+    method: Method,
+    range: Option<ByteRange>,
+    pin: Option<&str>,
+    ticket: &Ticket,
+) -> Result<RequestHead, SourceError> {
+    let mut head = RequestHead::get(ticket.signed.url.clone());
+    head.method = method;
+    head.range = range;
+    head.headers = ticket.signed.headers.clone();
+    // A signature is for one host; where else the object is, is told by region.
+    head.follow = Follow::No;
+    if let Some(etag) = pin {
+        let etag = HeaderValue::from_str(etag)
+            .map_err(|_| SourceError::fatal(ErrorKind::Protocol, "the server's ETag cannot be sent back"))?;
+        head.headers.insert(header::IF_MATCH, etag);
+    }
+    Ok(head)
+}
+
+/// An answer that is neither the object nor a part of it.
+struct Refusal {
+    status: StatusCode,
+    document: Document,
+    region: Option<String>,
+    pause: Option<Duration>,
+}
+
+impl Refusal {
+    async fn read(response: Response) -> Self {
+        let status = response.status;
+        let pause = retry_after(&response.headers);
+        let named = response
+            .headers
+            .get(&BUCKET_REGION)
+            .and_then(|value| value.to_str().ok());
+        let named = named.map(str::to_owned);
+        // The status says enough if its document breaks off.
+        let body = response.body.bytes(Document::LIMIT).await.unwrap_or_default();
+        let document = Document::parse(&body);
+        let region = named.or_else(|| document.region.clone());
+        Self {
+            status,
+            document,
+            region,
+            pause,
+        }
+    }
+
+    /// Whether a new signature may help: the server says that this one is too old, or it is refused after it may have been good.
+    fn may_be_stale(&self, ticket: &Ticket) -> bool {
+        match self.status.as_u16() {
+            400 | 401 | 403 => {
+                self.document.is_expiry() || (self.status != StatusCode::BAD_REQUEST && !ticket.fresh)
+            }
+            _ => false,
+        }
+    }
+
+    fn error(&self) -> SourceError {
+        if self.status.is_redirection() {
+            let text = match &self.region {
+                Some(region) => format!(
+                    "the server answers {}: the bucket is in region {region}",
+                    self.status
+                ),
+                None => format!(
+                    "the server answers {} and does not name the bucket's region",
+                    self.status
+                ),
+            };
+            return SourceError::fatal(ErrorKind::Protocol, text);
+        }
+        self.document.failure(self.status, self.pause)
+    }
+}
+
+/// S3 is known to answer 200 with an error document; objects come with an ETag.
+fn may_be_an_error(response: &Response, reply: &Reply) -> bool {
+    let kind = response
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    response.status == StatusCode::OK
+        && reply.revision.etag.is_none()
+        && kind.is_some_and(|kind| kind.starts_with("application/xml") || kind.starts_with("text/xml"))
+        && reply.length.is_none_or(|length| length <= Document::LIMIT as u64)
+}
+
+async fn examine(response: Response, mut reply: Reply, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+    let status = response.status;
+    // One byte more, to see whether that is all of it.
+    let body = response.body.bytes(Document::LIMIT + 1).await?;
+    let document = Document::parse(&body);
+    if body.len() > Document::LIMIT {
+        return Err(SourceError::retryable(
+            ErrorKind::Protocol,
+            "an answer 200 without an ETag and a length",
+        ));
+    }
+    if !document.code.is_empty() {
+        return Err(document.failure(status, None));
+    }
+    reply.length = Some(body.len() as u64);
+    chunk.begin(reply)?;
+    put(&mut chunk, &body).await
+}
