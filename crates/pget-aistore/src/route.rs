@@ -1,0 +1,52 @@
+//! Remembered redirects. A Location of the proxy serves many requests with other ranges; it is kept, verbatim, for one request at a time, so that there is about one
+//! for each connection: not one for each range (half the cost of a 64 KiB range, and a token of the frontend's rate limit), and not one for all, as the
+//! proxy hands out a target's network interfaces in turn.
+
+use std::sync::{Mutex, PoisonError};
+
+use url::Url;
+
+/// Where the proxy sent a request, query and all.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Route(pub(crate) Url);
+
+/// Routes not in use. Last in, first out, as the connections behind them are.
+#[derive(Default)]
+pub(crate) struct Routes(Mutex<Vec<Route>>);
+
+impl Routes {
+    pub(crate) fn take(&self) -> Option<Route> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Keeps the route that served a request, if there was one, for the next.
+    pub(crate) fn put(&self, route: Option<Route>) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(route);
+    }
+
+    /// Forgets those to the same host and port: what failed once will fail again.
+    pub(crate) fn forget(&self, failed: &Route) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|route| !same_origin(&route.0, &failed.0));
+    }
+}
+
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme() && a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
+}
+
+impl std::fmt::Debug for Routes {
+    /// The query of a Location may hold a signature.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Routes({})",
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        )
+    }
+}

@@ -1,0 +1,83 @@
+//! The bearer token: given, or in a file that is read when needed and again when the server answers 401.
+//!
+//! Invariant: the token goes to the proxy only (targets do not check it), and into no error or debug text.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use pget_core::{ErrorKind, SourceError};
+
+pub(crate) struct Token {
+    fixed: Option<String>,
+    file: Option<PathBuf>,
+    /// What the file said last.
+    read: Mutex<Option<String>>,
+}
+
+impl Token {
+    pub(crate) const fn new(fixed: Option<String>, file: Option<PathBuf>) -> Self {
+        Self {
+            fixed,
+            file,
+            read: Mutex::new(None),
+        }
+    }
+
+    /// The token, if there is one.
+    pub(crate) async fn get(&self) -> Result<Option<String>, SourceError> {
+        if let Some(token) = &self.fixed {
+            return Ok(Some(token.clone()));
+        }
+        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(token) => Ok(Some(token)),
+            None => self.read_file().await,
+        }
+    }
+
+    /// After a 401: another token than `refused`, if the file has one by now.
+    pub(crate) async fn renewed(&self, refused: Option<&str>) -> Result<Option<String>, SourceError> {
+        if self.fixed.is_some() {
+            return Ok(None);
+        }
+        Ok(self
+            .read_file()
+            .await?
+            .filter(|token| Some(token.as_str()) != refused))
+    }
+
+    async fn read_file(&self) -> Result<Option<String>, SourceError> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let failed = |what: &str| {
+            SourceError::fatal(
+                ErrorKind::PermissionDenied,
+                format!("the AIStore token file {} {what}", file.display()),
+            )
+        };
+        let text = tokio::fs::read_to_string(file)
+            .await
+            .map_err(|cause| failed("cannot be read").with_cause(cause))?;
+        // The cause of a parse error would quote the file.
+        let parsed: serde_json::Value = serde_json::from_str(&text).map_err(|_| failed("is not JSON"))?;
+        let token = parsed
+            .get("token")
+            .and_then(serde_json::Value::as_str)
+            .ok_or_else(|| failed("has no \"token\""))?;
+        if token.is_empty() || token.chars().any(|c| c.is_control() || c == ' ') {
+            return Err(failed("has an unusable \"token\""));
+        }
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.to_owned());
+        Ok(Some(token.to_owned()))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
