@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -30,6 +30,9 @@ pub use tls::{Authority, Leaf, Validity};
 
 /// How long a server has to become ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a server has to end by itself before it is killed.
+const STOP_WITHIN: Duration = Duration::from_millis(500);
 
 /// What installs every component that may be missing.
 const INSTALL: &str = "run scripts/test-tools.sh";
@@ -201,16 +204,19 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Failures mean that it has ended already, which is what is wanted.
-        if let Ok(id) = i32::try_from(self.child.id()) {
-            killpg(Pid::from_raw(id), Signal::SIGKILL).ok();
+        // A failed signal means that it has ended already, which is what is wanted.
+        let group = i32::try_from(self.child.id()).map(Pid::from_raw);
+        if let Ok(group) = group {
+            // A master that is asked ends its workers and waits for them. Nobody else could, so they would stay as zombies
+            // where the first process of a container reaps none.
+            kill(group, Signal::SIGTERM).ok();
+            let deadline = Instant::now() + STOP_WITHIN;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            killpg(group, Signal::SIGKILL).ok();
         }
         self.child.wait().ok();
-        // A worker of the process is not our child and cannot be waited for: its port says when it has gone.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < deadline && TcpStream::connect(self.address).is_ok() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
     }
 }
 
@@ -237,4 +243,15 @@ fn find(component: &'static str) -> Result<PathBuf, StartError> {
             component,
             install: INSTALL,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_installed_is_missing_and_says_what_installs_it() {
+        let error = find("pget-no-such-program").expect_err("no such program");
+        assert_eq!(error.to_string(), "pget-no-such-program is not installed: run scripts/test-tools.sh");
+    }
 }
