@@ -1,2 +1,46 @@
-//! The pget program.
-fn main() {}
+//! The `pget` program: `get`, `cat` and `stat` of one object.
+//!
+//! Exit status: 0 done, 1 other failure, 2 usage, 3 not found, 4 permission denied, 5 object changed, 6 timed out or unavailable after retries,
+//! 7 the server's answer makes no sense, 8 destination failed.
+
+mod args;
+mod cat;
+mod get;
+mod report;
+mod stat;
+
+use std::process::ExitCode;
+
+use args::{Arguments, Command};
+use clap::Parser;
+use pget::{Error, ErrorKind};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    report::log(arguments.verbose);
+    let result = match &arguments.command {
+        Command::Get(get) => get::run(get),
+        Command::Cat(cat) => cat::run(cat),
+        Command::Stat(stat) => stat::run(stat),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::line(&format!("pget: {}", error.to_line()));
+            ExitCode::from(status(&error))
+        }
+    }
+}
+
+fn status(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::InvalidArgument => 2,
+        ErrorKind::NotFound => 3,
+        ErrorKind::PermissionDenied => 4,
+        ErrorKind::ObjectChanged => 5,
+        ErrorKind::Timeout | ErrorKind::Unavailable => 6,
+        ErrorKind::Protocol | ErrorKind::Checksum => 7,
+        ErrorKind::Destination | ErrorKind::BufferTooSmall => 8,
+        _ => 1,
+    }
+}

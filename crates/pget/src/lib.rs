@@ -1,1 +1,74 @@
-//! One big object out of object storage, fast: in order or straight into its destination.
+//! One big object out of object storage, fast.
+//!
+//! An object is split into byte ranges, fetched over several connections, and delivered **in order** through a bounded window. The bytes are exactly
+//! one revision of the object, complete, or the read fails.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), pget::Error> {
+//! let mut reader = pget::open("s3://bucket/checkpoint.safetensors").await?;
+//! while let Some(lease) = reader.next().await? {
+//!     // `lease` derefs to the bytes, in the memory that the socket put them in.
+//!     println!("{} bytes at {}", lease.len(), lease.offset());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Reader`] is a `Stream` of leases, `AsyncRead` and `AsyncBufRead`; threads that may block use [`blocking::open`], whose reader is
+//! `std::io::Read` and `BufRead`:
+//!
+//! ```no_run
+//! let mut reader = pget::blocking::open("ais://shards/train-000.tar")?;
+//! std::io::copy(&mut reader, &mut std::io::stdout())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Addresses
+//!
+//! | address | transport | feature |
+//! |---|---|---|
+//! | `ais://bucket/object`, `ais://@alias#ns/bucket/object` | AIStore at `AIS_ENDPOINT` | `aistore` |
+//! | `s3://bucket/key`, `gs://bucket/key`, `az://container/key` | S3, Google Cloud Storage, Azure Blob Storage | `s3` |
+//! | `http://…`, `https://…` | HTTP/1.1 | `http` |
+//! | `file:///path`, `/path`, `./path` | files | `file` |
+//!
+//! Anything else: implement [`RangeSource`] and hand it to [`Download`].
+//!
+//! # Settings
+//!
+//! In rising precedence: the environment under each ecosystem's own names, [properties](Builder::property) (`ais.endpoint`, `aws.region`, …), and the typed
+//! options of [`Builder`].
+//!
+//! # Threads and cancellation
+//!
+//! Asynchronous calls run on the caller's tokio runtime. The blocking ones run on one runtime of the process, made at first use, with as many threads as there
+//! are processors, at most 8 (`PGET_THREADS` overrides); its threads block SIGPIPE. Dropping a reader cancels its download.
+
+mod address;
+pub mod blocking;
+mod builder;
+mod connect;
+mod runtime;
+
+pub use address::Address;
+pub use builder::Builder;
+pub use pget_core::{
+    BlockingReader, BoxError, Budget, Checksum, ChunkWriter, Deadlines, Download, Error, ErrorKind, Lease,
+    Monitor, ObjectInfo, Options, Progress, RangeRequest, RangeSource, Reader, Reply, Retry, Revision,
+    SourceError, Stats,
+};
+
+/// Opens the object at `address` with default settings, on the caller's tokio runtime.
+///
+/// Waits for the first reply, so that an error of the address, the credentials or the object is found here.
+///
+/// # Errors
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable address, else what the transport says.
+pub async fn open(address: &str) -> Result<Reader, Error> {
+    Builder::new(address).open().await
+}
+
+/// A read of the object at `address`, to be set up.
+pub fn builder(address: &str) -> Builder {
+    Builder::new(address)
+}

@@ -1,0 +1,225 @@
+//! The command line. The names of options are those of the library.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pget::Builder;
+
+/// One big object out of object storage, fast.
+#[derive(Debug, Parser)]
+#[command(name = "pget", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Tell retries and degraded reads on standard error; twice: every request
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Read an object into a file, which appears under its name only when it is complete
+    Get(Get),
+    /// Write an object to standard output, in order
+    Cat(Cat),
+    /// Tell an object's size and revision
+    Stat(Stat),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) object: Object,
+    /// The file [default: the last part of the address, in the current folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) read: Read,
+    #[command(flatten)]
+    pub(crate) show: Show,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    #[command(flatten)]
+    pub(crate) object: Object,
+    #[command(flatten)]
+    pub(crate) read: Read,
+    #[command(flatten)]
+    pub(crate) show: Show,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stat {
+    #[command(flatten)]
+    pub(crate) object: Object,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which object, and how to reach it.
+#[derive(Debug, Args)]
+pub(crate) struct Object {
+    /// ais://bucket/object, s3://bucket/key, gs://…, az://…, http(s)://…, file:///path or a path
+    #[arg(value_name = "URL")]
+    pub(crate) address: String,
+    /// A transport's setting: ais.endpoint, aws.region, …
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) properties: Vec<(String, String)>,
+    /// A header for http and https
+    #[arg(long = "header", value_name = "K: V", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Attempts without progress that a range may have [default: 5]
+    #[arg(long, value_name = "N")]
+    pub(crate) retries: Option<u32>,
+    /// To a connection [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// To the first byte of an answer [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) first_byte_timeout: Option<Duration>,
+    /// Without progress [default: 20s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) stall_timeout: Option<Duration>,
+}
+
+/// How to read it.
+#[derive(Debug, Args)]
+pub(crate) struct Read {
+    /// Bytes in a range [default: the server's hint, else 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) chunk_size: Option<u64>,
+    /// Requests in flight [default: 8]
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrency: Option<u32>,
+    /// Chunks held at the most [default: three times the concurrency, within the memory limit]
+    #[arg(long, value_name = "N")]
+    pub(crate) window: Option<u32>,
+    /// First byte wanted
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) offset: Option<u64>,
+    /// Bytes wanted [default: to the end]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) length: Option<u64>,
+    /// Memory for chunks [default: a quarter of the memory there is, at most 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory_limit: Option<u64>,
+}
+
+/// What to tell meanwhile and at the end.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// A progress bar on standard error
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) progress: When,
+    /// Print one JSON object with the figures on standard error at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// If standard error is a terminal
+    Auto,
+    Always,
+    Never,
+}
+
+impl Object {
+    pub(crate) fn builder(&self) -> Builder {
+        let mut builder = pget::builder(&self.address);
+        for (key, value) in &self.properties {
+            builder = builder.property(key, value);
+        }
+        for (name, value) in &self.headers {
+            builder = builder.header(name, value);
+        }
+        if let Some(retries) = self.retries {
+            builder = builder.retries(retries);
+        }
+        if let Some(timeout) = self.connect_timeout {
+            builder = builder.connect_timeout(timeout);
+        }
+        if let Some(timeout) = self.first_byte_timeout {
+            builder = builder.first_byte_timeout(timeout);
+        }
+        if let Some(timeout) = self.stall_timeout {
+            builder = builder.stall_timeout(timeout);
+        }
+        builder
+    }
+}
+
+impl Read {
+    pub(crate) fn apply(&self, mut builder: Builder) -> Builder {
+        if let Some(bytes) = self.chunk_size {
+            builder = builder.chunk_size(bytes);
+        }
+        if let Some(requests) = self.concurrency {
+            builder = builder.concurrency(requests);
+        }
+        if let Some(chunks) = self.window {
+            builder = builder.window(chunks);
+        }
+        if let Some(bytes) = self.offset {
+            builder = builder.offset(bytes);
+        }
+        if let Some(bytes) = self.length {
+            builder = builder.length(bytes);
+        }
+        if let Some(bytes) = self.memory_limit {
+            builder = builder.memory_limit(bytes);
+        }
+        builder
+    }
+}
+
+/// `8MiB`, `64KB`, `4096`: binary and decimal units, and plain bytes.
+fn size(text: &str) -> Result<u64, String> {
+    parse_size::parse_size(text).map_err(|error| error.to_string())
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".into()),
+    }
+}
+
+/// The message does not repeat the text: it may be a credential.
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("expected 'NAME: VALUE'".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("8MiB", 8 << 20),
+            ("64KB", 64_000),
+            ("4096", 4096),
+            ("1GiB", 1 << 30),
+            ("0", 0),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "-1", "8 parsecs", "99999999999999999999", "MiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn clap_accepts_its_own_definition() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

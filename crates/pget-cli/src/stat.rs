@@ -1,0 +1,41 @@
+//! `pget stat`: size and revision.
+
+use std::io::Write;
+
+use pget::{Error, ErrorKind, ObjectInfo};
+
+use crate::args::Stat;
+
+pub(crate) fn run(stat: &Stat) -> Result<(), Error> {
+    let info = stat.object.builder().stat_blocking()?;
+    let text = if stat.json { json(&info) } else { plain(&info) };
+    writeln!(std::io::stdout(), "{text}")
+        .map_err(|cause| Error::with_cause(ErrorKind::Destination, "", "standard output", cause))
+}
+
+fn json(info: &ObjectInfo) -> String {
+    let revision = &info.revision;
+    serde_json::json!({
+        "size": info.size,
+        "revision": {
+            "etag": revision.etag,
+            "version": revision.version,
+            "checksum": revision.checksum.as_ref().map(|sum| serde_json::json!({ "algorithm": sum.algorithm, "value": sum.value })),
+            "last_modified": revision.last_modified,
+        },
+        "chunk_size": info.chunk_hint,
+        "ranges": info.ranges,
+    })
+    .to_string()
+}
+
+fn plain(info: &ObjectInfo) -> String {
+    let size = info
+        .size
+        .map_or_else(|| "unknown".to_owned(), |size| format!("{size} bytes"));
+    let mut text = format!("size: {size}\nrevision: {}", info.revision);
+    if let Some(chunk) = info.chunk_hint {
+        text.push_str(&format!("\nchunk size: {chunk} bytes"));
+    }
+    text
+}

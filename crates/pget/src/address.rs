@@ -1,0 +1,149 @@
+//! Which transport an address means. Pure; called by the builder and by the program.
+
+use std::path::PathBuf;
+
+use pget_core::{Error, ErrorKind};
+use url::Url;
+
+/// An address, by transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address {
+    /// `ais://…`, as written.
+    Aistore(String),
+    /// `s3://…`, as written.
+    S3(String),
+    /// `gs://…`, as written.
+    Gcs(String),
+    /// `az://…`, as written.
+    Azure(String),
+    /// `http://…` or `https://…`, as written.
+    Http(String),
+    /// `file:///…` or a plain path.
+    File(PathBuf),
+}
+
+impl Address {
+    /// Tells the transport by the scheme; an address without one is a path.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown scheme, a missing bucket or key, or control characters. The error does not repeat
+    /// what may hold a credential.
+    pub fn parse(address: &str) -> Result<Self, Error> {
+        let invalid = |message: String| Error::new(ErrorKind::InvalidArgument, "", message);
+        if address.is_empty() {
+            return Err(invalid("the address is empty".into()));
+        }
+        if address.chars().any(char::is_control) {
+            return Err(invalid("the address contains control characters".into()));
+        }
+        let Some((scheme, rest)) = address.split_once("://") else {
+            return Ok(Self::File(PathBuf::from(address)));
+        };
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            || !scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        {
+            return Ok(Self::File(PathBuf::from(address)));
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let bucket_and_key = || {
+            let rest = rest.split('?').next().unwrap_or(rest);
+            match rest.split_once('/') {
+                Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(()),
+                Some((bucket, _)) if !bucket.is_empty() => {
+                    Err(invalid(format!("{scheme}://{bucket}/ names no object")))
+                }
+                _ => Err(invalid(format!(
+                    "{scheme}:// needs a bucket and an object: {scheme}://bucket/object"
+                ))),
+            }
+        };
+        match scheme.as_str() {
+            "ais" => {
+                if rest.is_empty() {
+                    bucket_and_key()?;
+                }
+                Ok(Self::Aistore(address.to_owned()))
+            }
+            "s3" => bucket_and_key().map(|()| Self::S3(address.to_owned())),
+            "gs" => bucket_and_key().map(|()| Self::Gcs(address.to_owned())),
+            "az" => bucket_and_key().map(|()| Self::Azure(address.to_owned())),
+            "http" | "https" => {
+                let url = Url::parse(address)
+                    .map_err(|error| invalid(format!("not a usable {scheme} address: {error}")))?;
+                if url.host_str().is_none_or(str::is_empty) {
+                    return Err(invalid(format!("the {scheme} address names no host")));
+                }
+                Ok(Self::Http(address.to_owned()))
+            }
+            "file" => {
+                let path = match rest.strip_prefix("localhost/") {
+                    Some(path) => format!("/{path}"),
+                    None if rest.starts_with('/') => rest.to_owned(),
+                    None => return Err(invalid("file:// needs an absolute path: file:///path".into())),
+                };
+                let path = percent_encoding::percent_decode_str(&path);
+                Ok(Self::File(PathBuf::from(os_string(path.collect()))))
+            }
+            _ => Err(invalid(format!(
+                "the scheme {scheme:?} is not known (known: ais, s3, gs, az, http, https, file, or a plain path)"
+            ))),
+        }
+    }
+}
+
+fn os_string(bytes: Vec<u8>) -> std::ffi::OsString {
+    std::os::unix::ffi::OsStringExt::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes() {
+        assert!(matches!(Address::parse("ais://b/o"), Ok(Address::Aistore(_))));
+        assert!(matches!(Address::parse("S3://b/k"), Ok(Address::S3(_))));
+        assert!(matches!(Address::parse("https://host/x?y"), Ok(Address::Http(_))));
+        assert_eq!(
+            Address::parse("file:///a%20b").expect("a path"),
+            Address::File("/a b".into())
+        );
+        assert_eq!(
+            Address::parse("file://localhost/a").expect("a path"),
+            Address::File("/a".into())
+        );
+        assert_eq!(
+            Address::parse("./a:b").expect("a path"),
+            Address::File("./a:b".into())
+        );
+    }
+
+    #[test]
+    fn unusable_addresses_are_refused_without_repeating_them() {
+        for address in [
+            "",
+            "s3://",
+            "s3://b",
+            "s3://b/",
+            "s3:///k",
+            "gs://b",
+            "az://c/",
+            "ais://",
+            "http://",
+            "https://?x",
+            "ftp://h/x",
+            "s3+x://b/k",
+            "file://host/x",
+            "http://user:hunter2@",
+            "s3://b/k\r\nX: y",
+            "http://h/\0",
+        ] {
+            let error = Address::parse(address).expect_err(address);
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{address}");
+            assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+}

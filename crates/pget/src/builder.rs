@@ -1,0 +1,195 @@
+//! A read of one object, set up step by step: where from, how, and with which credentials.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use pget_core::{Budget, Download, Error, ErrorKind, ObjectInfo, Options, Progress, RangeSource, Reader};
+
+use crate::{Address, blocking, connect};
+
+/// How to read one object. Made by [`builder`](crate::builder); nothing is sent before one of the opening calls.
+#[derive(Clone)]
+#[must_use]
+pub struct Builder {
+    pub(crate) address: String,
+    pub(crate) options: Options,
+    pub(crate) properties: BTreeMap<String, String>,
+    pub(crate) headers: Vec<(String, String)>,
+    #[cfg(feature = "http")]
+    pub(crate) client: Option<pget_http::Client>,
+    /// The read runs on the process's runtime, whose connections outlive it.
+    #[cfg(feature = "http")]
+    pub(crate) on_process_runtime: bool,
+}
+
+impl Builder {
+    pub(crate) fn new(address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            options: Options::default(),
+            properties: BTreeMap::new(),
+            headers: Vec::new(),
+            #[cfg(feature = "http")]
+            client: None,
+            #[cfg(feature = "http")]
+            on_process_runtime: false,
+        }
+    }
+
+    /// Bytes in a range, 1 to 1 GiB. Default: the source's hint, else 8 MiB.
+    pub const fn chunk_size(mut self, bytes: u64) -> Self {
+        self.options.chunk_size = Some(bytes);
+        self
+    }
+
+    /// Requests in flight at the most, 1 to 1,024; default 8. With 1 the object is read as one stream.
+    pub const fn concurrency(mut self, requests: u32) -> Self {
+        self.options.concurrency = requests;
+        self
+    }
+
+    /// Chunks fetched or being fetched but not consumed at the most, 1 to 65,536. Default: three times the concurrency, within the budget.
+    pub const fn window(mut self, chunks: u32) -> Self {
+        self.options.window = Some(chunks);
+        self
+    }
+
+    /// Offset of the first byte wanted. At the object's end there is nothing to read; behind it is an error.
+    pub const fn offset(mut self, bytes: u64) -> Self {
+        self.options.offset = bytes;
+        self
+    }
+
+    /// Bytes wanted, cut at the object's end. Default: to the end.
+    pub const fn length(mut self, bytes: u64) -> Self {
+        self.options.length = Some(bytes);
+        self
+    }
+
+    /// Failed attempts without progress, in a row, that a range may have, 0 to 1,000; default 5.
+    pub const fn retries(mut self, retries: u32) -> Self {
+        self.options.retries = retries;
+        self
+    }
+
+    /// To a connection, name look-up and TLS included; default 5 s.
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.deadlines.connect = timeout;
+        self
+    }
+
+    /// From the start of a request to its reply's header; default 30 s.
+    pub const fn first_byte_timeout(mut self, timeout: Duration) -> Self {
+        self.options.deadlines.first_byte = timeout;
+        self
+    }
+
+    /// Without progress in a body; default 20 s.
+    pub const fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.options.deadlines.stall = timeout;
+        self
+    }
+
+    /// Reads within a budget of its own of that many bytes, in place of the process's.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.options.budget = Budget::new(bytes, Options::MAX_CONCURRENCY as usize);
+        self
+    }
+
+    /// Reads within `budget`, shared with other downloads.
+    pub fn budget(mut self, budget: Arc<Budget>) -> Self {
+        self.options.budget = budget;
+        self
+    }
+
+    /// Called on the consumer's thread whenever bytes are given to it.
+    pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.options.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// A setting of the transport by its name (`ais.endpoint`, `aws.region`, …); goes before the environment.
+    pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(key.into(), value.into());
+        self
+    }
+
+    /// A header sent with each request to the address's origin, for `http` and `https`. Never sent to another origin.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Uses the connections of `client`. Default: asynchronous calls have a client of their own, blocking ones share one.
+    #[cfg(feature = "http")]
+    pub fn client(mut self, client: pget_http::Client) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// The source behind the address, for a [`Download`] of one's own.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable address or property, [`Unsupported`](ErrorKind::Unsupported) if its transport is
+    /// not built in, or what the transport says.
+    pub fn source(&self) -> Result<Arc<dyn RangeSource>, Error> {
+        connect::source(Address::parse(&self.address)?, self)
+    }
+
+    /// Begins the download on the caller's tokio runtime and waits for the first reply.
+    ///
+    /// # Errors
+    /// As [`source`](Self::source), or what the first request meets.
+    pub async fn open(&self) -> Result<Reader, Error> {
+        let download = Download::new(self.source()?, self.options.clone())?;
+        let reader = download.reader();
+        reader.info().await?;
+        Ok(reader)
+    }
+
+    /// Size and revision, without reading.
+    ///
+    /// # Errors
+    /// As [`source`](Self::source), or what the request meets. It is tried again as ranges are.
+    pub async fn stat(&self) -> Result<ObjectInfo, Error> {
+        let source = self.source()?;
+        pget_core::head(&*source, &self.options).await
+    }
+
+    /// As [`open`](Self::open), for a thread that may block.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_blocking(&self) -> Result<pget_core::BlockingReader, Error> {
+        blocking::open_with(self)
+    }
+
+    /// As [`stat`](Self::stat), for a thread that may block.
+    ///
+    /// # Errors
+    /// As [`stat`](Self::stat).
+    pub fn stat_blocking(&self) -> Result<ObjectInfo, Error> {
+        blocking::stat_with(self)
+    }
+
+    pub(crate) fn unsupported(feature: &str) -> Error {
+        Error::new(
+            ErrorKind::Unsupported,
+            "",
+            format!("this build has no {feature} (cargo feature {feature:?})"),
+        )
+    }
+}
+
+impl fmt::Debug for Builder {
+    /// Without header and property values, which may be credentials, and without the address, which may hold one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("options", &self.options)
+            .field("properties", &self.properties.keys())
+            .field(
+                "headers",
+                &self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            )
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! The process's one runtime, for callers that have none. Made at first use, never joined: nothing blocks at exit.
+
+use std::sync::OnceLock;
+
+use nix::sys::signal::{SigSet, Signal};
+use pget_core::{Error, ErrorKind};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+
+/// More threads than these add wake-ups and no speed: one receives about 3 GiB a second.
+const MOST_THREADS: usize = 8;
+
+/// The environment variable that sets the number of threads.
+const THREADS: &str = "PGET_THREADS";
+
+/// The runtime that blocking calls run on.
+pub(crate) fn handle() -> Result<&'static Handle, Error> {
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime.handle());
+    }
+    let threads = threads(std::env::var(THREADS).ok().as_deref())?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("pget")
+        .on_thread_start(block_sigpipe)
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|cause| Error::with_cause(ErrorKind::Internal, "", "cannot start worker threads", cause))?;
+    // Of two threads that come here at once, one wins; the other's runtime has no task and goes.
+    if let Err(surplus) = RUNTIME.set(runtime) {
+        surplus.shutdown_background();
+    }
+    match RUNTIME.get() {
+        Some(runtime) => Ok(runtime.handle()),
+        None => Err(Error::new(ErrorKind::Internal, "", "the runtime is gone")),
+    }
+}
+
+fn threads(setting: Option<&str>) -> Result<usize, Error> {
+    match setting {
+        None => Ok(std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MOST_THREADS)),
+        Some(text) => match text.parse() {
+            Ok(count @ 1..=1024) => Ok(count),
+            _ => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "",
+                format!("{THREADS} must be 1 to 1024, not {text:?}"),
+            )),
+        },
+    }
+}
+
+/// A peer's close must not kill a host that leaves SIGPIPE at its default: vectored socket writes raise it.
+fn block_sigpipe() {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGPIPE);
+    if let Err(error) = set.thread_block() {
+        tracing::warn!(%error, "cannot block SIGPIPE in a worker thread");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_from_the_environment_are_checked() {
+        assert_eq!(threads(Some("3")).expect("usable"), 3);
+        assert!((1..=MOST_THREADS).contains(&threads(None).expect("the default")));
+        for text in ["0", "-1", "", "many", "99999999999"] {
+            assert_eq!(
+                threads(Some(text)).expect_err(text).kind(),
+                ErrorKind::InvalidArgument
+            );
+        }
+    }
+}

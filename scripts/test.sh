@@ -1,0 +1,15 @@
+#!/bin/sh
+# Passes all tests: installs what they need (into .tools, but for nginx), builds, runs. From a fresh machine with Rust, Go, Python 3 and a C compiler.
+set -eu
+cd "$(dirname "$0")/.."
+scripts/test-tools.sh
+scripts/python-env.sh
+# Without the optional transports the library must still build, and pull in no TLS.
+cargo check -q --locked -p libpget --no-default-features
+if cargo tree -q --locked -p libpget --no-default-features -e normal | grep -E 'rustls|reqwest|object_store'; then
+    echo "the base feature set pulls in what it should not" >&2
+    exit 1
+fi
+cargo test --workspace --locked
+# Whole programs at real sizes: gigabytes through a debug build would only test patience.
+cargo test --release --locked -p pget-cli --test big -- --ignored --test-threads=1
