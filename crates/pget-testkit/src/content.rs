@@ -92,14 +92,13 @@ impl Pattern {
         hex(&hasher.finalize())
     }
 
-    /// splitmix64's output function, which is a bijection of `index` for each seed.
+    /// Each step (add, xor of shifts, multiplication by an odd number) can be undone, so this is a bijection of `index`.
     #[inline]
     const fn word(&self, index: u64) -> [u8; 8] {
         let seed = self.seed.wrapping_add(1).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let mut z = seed.wrapping_add(index.wrapping_mul(STEP));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).to_le_bytes()
+        z = (z ^ (z >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (z ^ (z >> 29)).to_le_bytes()
     }
 
     fn fill_bytes(&self, offset: u64, out: &mut [u8]) {

@@ -252,6 +252,9 @@ mod tests {
     #[test]
     fn what_is_not_installed_is_missing_and_says_what_installs_it() {
         let error = find("pget-no-such-program").expect_err("no such program");
-        assert_eq!(error.to_string(), "pget-no-such-program is not installed: run scripts/test-tools.sh");
+        assert_eq!(
+            error.to_string(),
+            "pget-no-such-program is not installed: run scripts/test-tools.sh"
+        );
     }
 }
