@@ -1,0 +1,318 @@
+//! The objects: revisions, where they live, whether the cluster holds them yet, and the lock of each.
+//!
+//! Invariants: a [`Stored`] never changes, so an answer that holds one sends one revision, whatever happens to the name
+//! meanwhile. Versions of a name count from 1, and start again at 1 after a delete.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Notify, watch};
+
+use super::bucket::Bucket;
+use super::checksum::Checksum;
+use super::object::{Object, Pull};
+
+/// Largest object that is hashed: some seconds' work.
+const HASH_LIMIT: u64 = 8 << 30;
+
+/// Properties of a bucket that change what its answers say.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BucketOptions {
+    /// `checksum.type`: `xxhash2` unless changed.
+    pub checksum: String,
+    /// `checksum.enable_read_range`: a 206 carries the checksum of its range, not of the object.
+    pub read_range_checksum: bool,
+}
+
+impl Default for BucketOptions {
+    fn default() -> Self {
+        Self {
+            checksum: "xxhash2".into(),
+            read_range_checksum: false,
+        }
+    }
+}
+
+impl BucketOptions {
+    /// With this type of checksum: `xxhash`, `xxhash2`, `crc32c`, `md5`, `sha256`, `sha512` or `none`.
+    #[must_use]
+    pub fn checksum(mut self, kind: &str) -> Self {
+        self.checksum = kind.into();
+        self
+    }
+
+    /// With range checksums.
+    #[must_use]
+    pub const fn read_range_checksum(mut self) -> Self {
+        self.read_range_checksum = true;
+        self
+    }
+}
+
+/// One revision of an object.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) object: Object,
+    pub(super) version: u64,
+    pub(super) checksum: Option<Checksum>,
+    pub(super) range_checksums: bool,
+    pub(super) checksum_kind: String,
+    pub(super) etag: Option<String>,
+    pub(super) modified: SystemTime,
+    /// Access time in nanoseconds since 1970.
+    pub(super) accessed: u128,
+}
+
+/// A name in a bucket, for as long as something is stored under it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) target: usize,
+    pub(super) stored: Arc<Stored>,
+    pub(super) lock: Lock,
+    cold: Option<Arc<Arrival>>,
+}
+
+impl Slot {
+    pub(super) fn is_present(&self) -> bool {
+        self.cold.is_none()
+    }
+}
+
+/// The coming of a remote object into the cluster.
+#[derive(Debug)]
+struct Arrival {
+    pull: Pull,
+    begun: Mutex<bool>,
+    done: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct BucketState {
+    options: BucketOptions,
+    slots: BTreeMap<String, Slot>,
+}
+
+/// All buckets of the cluster.
+#[derive(Debug)]
+pub(super) struct Store {
+    targets: Vec<u64>,
+    buckets: Mutex<BTreeMap<Bucket, BucketState>>,
+    stamp: AtomicU64,
+}
+
+impl Store {
+    /// `targets`: the digests of the targets' ids.
+    pub(super) fn new(targets: Vec<u64>) -> Self {
+        Self {
+            targets,
+            buckets: Mutex::default(),
+            stamp: AtomicU64::new(0),
+        }
+    }
+
+    /// False when the bucket exists already.
+    pub(super) fn create(&self, bucket: Bucket, options: BucketOptions) -> bool {
+        let mut buckets = self.lock();
+        if buckets.contains_key(&bucket) {
+            return false;
+        }
+        let slots = BTreeMap::new();
+        buckets.insert(bucket, BucketState { options, slots });
+        true
+    }
+
+    pub(super) fn destroy(&self, bucket: &Bucket) -> bool {
+        self.lock().remove(bucket).is_some()
+    }
+
+    pub(super) fn options(&self, bucket: &Bucket) -> Option<BucketOptions> {
+        self.lock().get(bucket).map(|state| state.options.clone())
+    }
+
+    /// Store an object, as the next revision of its name. Waits for nobody. False when there is no such bucket.
+    pub(super) fn put(&self, bucket: &Bucket, name: &str, object: Object) -> bool {
+        let Some(options) = self.options(bucket) else {
+            return false;
+        };
+        // Hashing may take long: not under the lock.
+        let checksum = match &object.stated {
+            Some(stated) => Some(stated.clone()),
+            None => {
+                let size = object.size();
+                let hashed = size <= HASH_LIMIT || options.checksum == "none";
+                assert!(hashed, "{size} bytes take too long to hash: state a checksum");
+                object.hash(&options.checksum, 0, size)
+            }
+        };
+        let cold = object.pull.map(|pull| {
+            assert!(!bucket.is_ais(), "an object of an ais bucket is never cold");
+            let (begun, done) = (Mutex::new(false), watch::Sender::new(false));
+            Arc::new(Arrival { pull, begun, done })
+        });
+        let modified = SystemTime::now();
+        let since = modified
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let stamp = self.stamp.fetch_add(1, Ordering::Relaxed);
+        let mut buckets = self.lock();
+        let Some(state) = buckets.get_mut(bucket) else {
+            return false;
+        };
+        let earlier = state.slots.remove(name);
+        let version = earlier.as_ref().map_or(0, |slot| slot.stored.version) + 1;
+        let etag = checksum.as_ref().map(|checksum| {
+            format!(
+                "\"v{version}-{}-{:x}{stamp:04x}\"",
+                checksum.value,
+                since.as_micros()
+            )
+        });
+        let stored = Arc::new(Stored {
+            object,
+            version,
+            checksum,
+            range_checksums: options.read_range_checksum,
+            checksum_kind: options.checksum,
+            etag,
+            modified,
+            accessed: since.as_nanos(),
+        });
+        let slot = match earlier {
+            Some(slot) => Slot { stored, cold, ..slot },
+            None => Slot {
+                target: bucket.owner(name, &self.targets),
+                stored,
+                lock: Lock::default(),
+                cold,
+            },
+        };
+        state.slots.insert(name.into(), slot);
+        true
+    }
+
+    pub(super) fn delete(&self, bucket: &Bucket, name: &str) -> bool {
+        self.lock()
+            .get_mut(bucket)
+            .is_some_and(|state| state.slots.remove(name).is_some())
+    }
+
+    /// Look at a name's slot; `None` when nothing is stored there.
+    pub(super) fn with<T>(
+        &self,
+        bucket: &Bucket,
+        name: &str,
+        look: impl FnOnce(&mut Slot) -> T,
+    ) -> Option<T> {
+        self.lock().get_mut(bucket)?.slots.get_mut(name).map(look)
+    }
+
+    /// The target that has the object, or that would get it.
+    pub(super) fn target_of(&self, bucket: &Bucket, name: &str) -> usize {
+        self.with(bucket, name, |slot| slot.target)
+            .unwrap_or_else(|| bucket.owner(name, &self.targets))
+    }
+
+    pub(super) fn relocate(&self, bucket: &Bucket, name: &str) -> bool {
+        let count = self.targets.len();
+        self.with(bucket, name, |slot| slot.target = (slot.target + 1) % count)
+            .is_some()
+    }
+
+    /// Bring a cold object into the cluster, and wait until it is there: the first caller begins and waits for as long as
+    /// it takes; the others wait `limit`. False when that was not enough.
+    pub(super) async fn arrive(self: &Arc<Self>, bucket: &Bucket, name: &str, limit: Duration) -> bool {
+        let Some(arrival) = self.with(bucket, name, |slot| slot.cold.clone()).flatten() else {
+            return true;
+        };
+        let mut done = arrival.done.subscribe();
+        // The sender lives in `arrival`: waiting for it cannot fail.
+        let all = async { done.wait_for(|done| *done).await.is_ok() };
+        if std::mem::replace(&mut *guard(&arrival.begun), true) {
+            return tokio::time::timeout(limit, all).await.unwrap_or(false);
+        }
+        if let Pull::After(delay) = arrival.pull {
+            let (store, bucket, name) = (Arc::clone(self), bucket.clone(), name.to_owned());
+            // Goes on when the client that began it goes away, as in a real target.
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                store.arrived(&bucket, &name);
+            });
+        }
+        all.await
+    }
+
+    /// True for the first who asks to stream a cold object while it arrives.
+    pub(super) fn begin_stream(&self, bucket: &Bucket, name: &str) -> bool {
+        let arrival = self.with(bucket, name, |slot| slot.cold.clone()).flatten();
+        arrival.is_some_and(|arrival| !std::mem::replace(&mut *guard(&arrival.begun), true))
+    }
+
+    /// The object is in the cluster now.
+    pub(super) fn arrived(&self, bucket: &Bucket, name: &str) {
+        if let Some(arrival) = self.with(bucket, name, |slot| slot.cold.take()).flatten() {
+            arrival.done.send_replace(true);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Bucket, BucketState>> {
+        guard(&self.buckets)
+    }
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An object's lock: many readers, each for as long as its answer lasts, or one writer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lock(Arc<LockState>);
+
+#[derive(Debug, Default)]
+struct LockState {
+    readers: Mutex<usize>,
+    freed: Notify,
+}
+
+/// A reader's hold on an object.
+#[derive(Debug)]
+pub(super) struct ReadLock(Arc<LockState>);
+
+impl Lock {
+    pub(super) fn read(&self) -> ReadLock {
+        *guard(&self.0.readers) += 1;
+        ReadLock(Arc::clone(&self.0))
+    }
+
+    /// Waits until nobody reads. The stand-in's writes take no time, so there is no writer's hold to return.
+    pub(super) fn unread(&self) -> impl Future<Output = ()> + Send + use<> {
+        let state = Arc::clone(&self.0);
+        async move {
+            loop {
+                let mut freed = std::pin::pin!(state.freed.notified());
+                freed.as_mut().enable();
+                if *guard(&state.readers) == 0 {
+                    return;
+                }
+                freed.await;
+            }
+        }
+    }
+}
+
+impl ReadLock {
+    /// Never let go: what a target does that panics in the middle of an answer.
+    pub(super) fn wedge(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for ReadLock {
+    fn drop(&mut self) {
+        *guard(&self.0.readers) -= 1;
+        self.0.freed.notify_waiters();
+    }
+}
