@@ -120,7 +120,7 @@ async fn what_cannot_be_read_is_told_by_kind() {
 async fn no_permission_is_told() {
     let files = Files::new();
     let path = files.file("secret", PATTERN, 10);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("the test's own file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("the test's own file");
     // The superuser reads anything, but for sysfs files that have nothing to read.
     let refused = if File::open(&path).is_err() {
         path
@@ -276,6 +276,9 @@ async fn changed_while_read(concurrency: u32, change: impl FnOnce(&Path)) -> (Ve
     (bytes, result)
 }
 
+/// A change's name, and what makes it.
+type Change<'a> = (&'a str, &'a dyn Fn(&Path));
+
 #[tokio::test]
 async fn a_file_that_changes_under_way_is_told() {
     let write = |path: &Path| {
@@ -296,7 +299,7 @@ async fn a_file_that_changes_under_way_is_told() {
         let times = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
         file.set_times(times).expect("its own file");
     };
-    let changes: [(&str, &dyn Fn(&Path)); 5] = [
+    let changes: [Change<'_>; 5] = [
         ("write", &write),
         ("append", &append),
         ("truncate", &truncate),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// Delays and the retry bucket of one download.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Backoff {
     random: u64,
     tokens: u32,

@@ -156,7 +156,7 @@ struct Place {
 const PROGRESS: u64 = 4096;
 
 /// The state machine of one download. See the head of the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Schedule {
     settings: Settings,
     plan: Plan,
@@ -266,6 +266,10 @@ impl Schedule {
                 }
                 soonest = Some(soonest.map_or(at, |soonest| soonest.min(at)));
             }
+        }
+        if self.is_stream() && soonest.is_some() {
+            // A stream goes on where it broke off: a chunk opened behind the break would be read by two.
+            return Action::Wait(soonest);
         }
         match self.next_to_open() {
             Some(_) if self.paused_until > now => Action::Wait(Some(
@@ -387,6 +391,7 @@ impl Schedule {
         let place = &mut self.places[index];
         let progress = position.saturating_sub(place.position);
         place.position = position;
+        place.state = State::Waiting(now);
         if self.phase == Phase::Over {
             return Verdict::GoesOn;
         }
@@ -540,6 +545,35 @@ impl Schedule {
         let opened = self.cursor + self.places.len() as u64;
         self.plan.chunks().is_some_and(|chunks| opened >= chunks)
             && self.places.iter().all(|place| place.state == State::Filled)
+    }
+
+    /// All that its future depends on but for the retry bucket, as numbers, for walks over all states. Attempts go by the names that `name` gives their ids, and
+    /// times by whether they have come at `now`.
+    pub fn key(&self, now: Duration, name: impl Fn(u64) -> u64) -> Vec<u64> {
+        let phase = match self.phase {
+            Phase::Probe => 0,
+            Phase::Parallel => 1,
+            Phase::Stream { resumable } => 2 + u64::from(resumable),
+            Phase::Over => 4,
+        };
+        let mut key = vec![
+            phase,
+            self.cursor,
+            self.in_flight.into(),
+            self.permits.into(),
+            (self.paused_until > now).into(),
+            self.memory.into(),
+            self.plan.known_end().unwrap_or(u64::MAX),
+        ];
+        for place in &self.places {
+            let state = match place.state {
+                State::Waiting(at) => u64::from(at > now),
+                State::Filled => 2,
+                State::InFlight(id) => 3 + name(id),
+            };
+            key.extend([state, place.position, place.fruitless.into()]);
+        }
+        key
     }
 
     /// Checks the invariants of the module's head at `now`.

@@ -1,0 +1,150 @@
+//! What one seed decides beforehand: options, server, consumer, and how often what goes wrong.
+
+use fastrand::Rng;
+use pget_core::schedule::Settings;
+
+macro_rules! counts {
+    ($($(#[$about:meta])* $name:ident,)*) => {
+        /// How often each kind of event was met.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counts { $($(#[$about])* pub(crate) $name: u64,)* }
+
+        impl Counts {
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+counts! {
+    empty_objects,
+    offsets_at_the_end,
+    offsets_behind_the_end,
+    unknown_sizes,
+    ranges_ignored_at_first,
+    ranges_ignored_later,
+    no_identity,
+    restreams,
+    hints,
+    retryable_before_the_reply,
+    retryable_in_the_body,
+    throttled_before_the_reply,
+    throttled_in_the_body,
+    fatal_before_the_reply,
+    fatal_in_the_body,
+    clipped_bodies,
+    short_bodies,
+    slow_chunks,
+    slow_consumers,
+    refused_memory,
+    streams_waiting_for_the_window,
+    chunks_consumed_before_their_attempt_ended,
+    cancels,
+    completed,
+    failed,
+}
+
+/// One download's world.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) rng: Rng,
+    pub(crate) settings: Settings,
+    /// The object's size.
+    pub(crate) size: u64,
+    /// The server tells it before the end.
+    pub(crate) tells_size: bool,
+    /// The server serves ranges.
+    pub(crate) ranges: bool,
+    pub(crate) identity: bool,
+    pub(crate) hint: Option<u64>,
+    /// The most bytes in an answer.
+    pub(crate) clip: Option<u64>,
+    /// Of 1,000 attempts, how many go wrong.
+    pub(crate) faults: u32,
+    pub(crate) slow_consumer: bool,
+    /// Of 1,000 requests for memory that may wait, how many must.
+    pub(crate) tight: u32,
+    /// At this event the consumer goes away.
+    pub(crate) cancel_at: Option<u64>,
+}
+
+impl Scene {
+    pub(crate) fn new(seed: u64, counts: &mut Counts) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let chunk_size = match rng.u32(0..10) {
+            0 => rng.u64(1..10),
+            1 => 4096,
+            _ => rng.u64(1..200_000),
+        };
+        let size = match rng.u32(0..14) {
+            0 => 0,
+            1 => 1,
+            2 => chunk_size - 1,
+            3 => chunk_size,
+            4 => chunk_size + 1,
+            5 => chunk_size * rng.u64(1..8),
+            6 => chunk_size * rng.u64(1..8) + 1,
+            7 => rng.u64(0..=chunk_size * 60),
+            _ => rng.u64(0..=chunk_size * 9),
+        };
+        let start = match rng.u32(0..10) {
+            0 => size,
+            1 => size + rng.u64(1..1000),
+            2..5 => rng.u64(0..=size),
+            _ => 0,
+        };
+        let end = rng.bool().then(|| match rng.u32(0..4) {
+            0 => start,
+            1 => start.max(size) + rng.u64(0..1000),
+            _ => start + rng.u64(0..=size.saturating_sub(start)),
+        });
+        let ranges = rng.u32(0..8) > 0;
+        let settings = Settings {
+            start,
+            end,
+            chunk_size,
+            follow_hint: rng.bool(),
+            concurrency: if rng.u32(0..5) == 0 { 1 } else { 1 << rng.u32(0..8) },
+            window: match rng.u32(0..4) {
+                0 => 1,
+                1 => 2,
+                _ => rng.u32(1..=64),
+            },
+            retries: rng.u32(0..6),
+            seed: rng.u64(..),
+        };
+        let scene = Self {
+            size,
+            tells_size: ranges || rng.bool(),
+            ranges,
+            identity: rng.u32(0..6) > 0,
+            hint: (rng.u32(0..4) == 0).then(|| rng.u64(0..300_000)),
+            clip: (rng.u32(0..8) == 0).then(|| rng.u64(1..=chunk_size)),
+            faults: [0, 0, 20, 100, 400, 950][rng.usize(0..6)],
+            slow_consumer: rng.u32(0..4) == 0,
+            tight: [0, 0, 200, 1000][rng.usize(0..4)],
+            cancel_at: (rng.u32(0..12) == 0).then(|| rng.u64(0..40)),
+            settings,
+            rng,
+        };
+        counts.empty_objects += u64::from(size == 0);
+        counts.offsets_at_the_end += u64::from(start == size);
+        counts.offsets_behind_the_end += u64::from(start > size);
+        counts.slow_consumers += u64::from(scene.slow_consumer);
+        scene
+    }
+
+    /// Behind the last byte that a right download delivers.
+    pub(crate) fn right_end(&self) -> u64 {
+        self.settings
+            .end
+            .unwrap_or(u64::MAX)
+            .min(self.size)
+            .max(self.settings.start)
+    }
+}
