@@ -1,1 +1,84 @@
-//! Benches.
+//! What the benches share: one measured run is one child process, so that only the client's CPU time counts.
+
+use std::{io, process::Command};
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// What one run cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::exhaustive_structs, reason = "for the benches alone")]
+pub struct Cost {
+    /// CPU seconds, user and system, of the whole process.
+    pub cpu: f64,
+    /// Seconds by the clock, of the transfer.
+    pub seconds: f64,
+    /// Bytes moved.
+    pub bytes: u64,
+}
+
+impl Cost {
+    /// What this process has used so far, for a transfer of `bytes` in `seconds`.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn of_this_process(bytes: u64, seconds: f64) -> io::Result<Self> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+        let (user, system) = (usage.user_time(), usage.system_time());
+        let part = |seconds: i64, micros: i64| {
+            #[allow(clippy::cast_precision_loss, reason = "CPU seconds of a bench are small")]
+            let value = seconds as f64 + micros as f64 / 1e6;
+            value
+        };
+        Ok(Self {
+            cpu: part(user.tv_sec(), user.tv_usec()) + part(system.tv_sec(), system.tv_usec()),
+            seconds,
+            bytes,
+        })
+    }
+
+    /// The line by which a child tells its parent.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        format!("{} {} {}", self.cpu, self.seconds, self.bytes)
+    }
+
+    /// Runs `child` and reads its line.
+    ///
+    /// # Errors
+    /// If it fails or says something else.
+    pub fn of_child(child: &mut Command) -> io::Result<Self> {
+        let output = child.stderr(std::process::Stdio::inherit()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut words = text.split_whitespace();
+        let mut word = || words.next().unwrap_or_default();
+        let parsed = (word().parse(), word().parse(), word().parse());
+        match parsed {
+            (Ok(cpu), Ok(seconds), Ok(bytes)) if output.status.success() => Ok(Self { cpu, seconds, bytes }),
+            _ => Err(io::Error::other(format!(
+                "the run failed: {}: {text}",
+                output.status
+            ))),
+        }
+    }
+
+    /// CPU seconds per GiB.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "bytes of a bench are few")]
+    pub fn per_gib(&self) -> f64 {
+        self.cpu / (self.bytes as f64 / f64::from(1 << 30))
+    }
+
+    /// GiB per second by the clock.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "bytes of a bench are few")]
+    pub fn speed(&self) -> f64 {
+        self.bytes as f64 / f64::from(1 << 30) / self.seconds
+    }
+}
+
+/// The middle one of `values`; of an even number, the upper of the two. 0 of none.
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}

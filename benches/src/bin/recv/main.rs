@@ -1,0 +1,128 @@
+//! CPU seconds per GiB of receiving one object in parallel from nginx on loopback: pget beside a bare loop of `recv` and beside reqwest.
+//!
+//! `cargo run --release -p pget-bench --bin recv`. The ways run in turn, round after round, each run in a process of its own; medians and ratios are printed.
+
+mod ways;
+
+use std::{
+    error::Error,
+    fs::File,
+    io::{BufWriter, Write as _},
+    process::{Command, ExitCode},
+};
+
+use clap::Parser;
+use pget_bench::{Cost, median};
+use pget_testkit::{
+    content::Pattern,
+    servers::{Nginx, NginxOptions},
+};
+
+/// What to measure.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Rounds; in each, every way runs once.
+    #[arg(long, default_value_t = 7)]
+    rounds: u32,
+    /// Size of the object in MiB.
+    #[arg(long, default_value_t = 1024)]
+    mib: u64,
+    /// Connections.
+    #[arg(long, default_value_t = 4)]
+    concurrency: u32,
+    /// Bytes in a range, in KiB.
+    #[arg(long, default_value_t = 8192)]
+    chunk_kib: u64,
+    /// Threads of the asynchronous ways: 1 is a runtime on the calling thread.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Fail unless pget costs at most this much of the bare loop.
+    #[arg(long)]
+    most_of_bare: Option<f64>,
+    /// Fail unless pget costs at most this much of reqwest.
+    #[arg(long)]
+    most_of_reqwest: Option<f64>,
+    /// Run one way and print its cost: what the parent process calls.
+    #[arg(long, hide = true)]
+    way: Option<ways::Way>,
+    /// Where the object is.
+    #[arg(long, hide = true)]
+    url: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match (args.way, &args.url) {
+        (Some(way), Some(url)) => ways::run(way, url, &args).map(|cost| {
+            println!("{}", cost.to_line());
+            true
+        }),
+        _ => compare(&args),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("recv: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let nginx = Nginx::start(&NginxOptions::default())?;
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(nginx.root().join("object"))?);
+    let pattern = Pattern::new(1);
+    let mut piece = vec![0; 1 << 20];
+    for at in 0..args.mib {
+        pattern.fill(at << 20, &mut piece);
+        file.write_all(&piece)?;
+    }
+    file.into_inner()?;
+    let url = nginx.url("/object");
+    let program = std::env::current_exe()?;
+    let mut costs = [const { Vec::new() }; ways::ALL.len()];
+    let mut speeds = [const { Vec::new() }; ways::ALL.len()];
+    for round in 0..=args.rounds {
+        for (index, way) in ways::ALL.into_iter().enumerate() {
+            let mut child = Command::new(&program);
+            child.args(["--way", way.name(), "--url", &url]);
+            child.arg("--concurrency").arg(args.concurrency.to_string());
+            child.arg("--chunk-kib").arg(args.chunk_kib.to_string());
+            child.arg("--mib").arg(args.mib.to_string());
+            child.arg("--workers").arg(args.workers.to_string());
+            let cost = Cost::of_child(&mut child)?;
+            if cost.bytes != args.mib << 20 {
+                return Err(format!("{} moved {} bytes", way.name(), cost.bytes).into());
+            }
+            // The first round warms the page cache and the processor.
+            if round > 0 {
+                costs[index].push(cost.per_gib());
+                speeds[index].push(cost.speed());
+            }
+        }
+    }
+    println!(
+        "{} MiB, {} connections, ranges of {} KiB, {} worker(s), {} rounds; CPU seconds per GiB",
+        args.mib, args.concurrency, args.chunk_kib, args.workers, args.rounds
+    );
+    for (index, way) in ways::ALL.into_iter().enumerate() {
+        let all: Vec<String> = costs[index].iter().map(|cost| format!("{cost:.3}")).collect();
+        println!(
+            "{:8} {:.3}  ({:.2} GiB/s; {})",
+            way.name(),
+            median(costs[index].clone()),
+            median(speeds[index].clone()),
+            all.join(" ")
+        );
+    }
+    // Ratios within a round: what disturbs one run mostly disturbs its neighbours, too.
+    let ratio = |other: usize| {
+        let pairs = costs[ways::PGET].iter().zip(&costs[other]);
+        median(pairs.map(|(pget, other)| pget / other).collect())
+    };
+    let (of_bare, of_reqwest) = (ratio(ways::BARE), ratio(ways::REQWEST));
+    println!("pget/bare {of_bare:.2}  pget/reqwest {of_reqwest:.2}");
+    Ok(args.most_of_bare.is_none_or(|most| of_bare <= most)
+        && args.most_of_reqwest.is_none_or(|most| of_reqwest <= most))
+}
