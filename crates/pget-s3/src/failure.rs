@@ -145,7 +145,9 @@ impl Document {
             | "AuthorizationQueryParametersError"
             | "AuthenticationFailed"
             | "AuthorizationFailure"
-            | "KMS.DisabledException" => return fatal(ErrorKind::PermissionDenied),
+            | "KMS.DisabledException"
+            // versitygw's answer, a 404, to an unknown access key.
+            | "XAdminUserNotFound" => return fatal(ErrorKind::PermissionDenied),
             _ => {}
         }
         match status.as_u16() {

@@ -18,7 +18,7 @@ use pget_core::{Error, ErrorKind};
 ///
 /// # Properties
 /// `aws.`, `google.` or `azure.` and the name without its first word, in lower case: `aws.region`, `aws.endpoint`, `aws.access_key_id`, `google.service_account`,
-/// `azure.storage_account_name`, …. The environment's spelling and `object_store`'s plain names (`region`) will do, too. Those of another cloud, and any that begin with
+/// `azure.account_name`, `azure.sas_token`, …. The environment's spelling and `object_store`'s plain names (`region`) will do, too. Those of another cloud, and any that begin with
 /// another word and a dot (`ais.endpoint`), are left alone, so that one set of properties can serve addresses of all kinds.
 #[derive(Clone)]
 pub struct Settings {
@@ -93,10 +93,13 @@ impl Settings {
         for (name, value) in &self.properties {
             let refuse =
                 |why: &str| Error::new(ErrorKind::InvalidArgument, "", format!("property {name:?} {why}"));
-            let Some(plain) = cloud.own(name) else { continue };
-            let key = plain
-                .parse::<K>()
-                .map_err(|_| refuse("is not known (names are those of object_store)"))?;
+            let Some(spellings) = cloud.own(name) else {
+                continue;
+            };
+            let key = spellings
+                .iter()
+                .find_map(|spelling| spelling.parse::<K>().ok())
+                .ok_or_else(|| refuse("is not known (names are those of object_store)"))?;
             match key.standing() {
                 Standing::Used => given.push((key, value.clone())),
                 Standing::Idle => {}
@@ -163,16 +166,16 @@ const CLOUDS: [Names; 3] = [
 ];
 
 impl Names {
-    /// The property in `object_store`'s spelling, if it may be one of this cloud.
-    fn own(&self, name: &str) -> Option<String> {
+    /// What the property may be called by `object_store`, if it may be one of this cloud.
+    fn own(&self, name: &str) -> Option<Vec<String>> {
         let name = name.to_ascii_lowercase();
         if let Some((word, rest)) = name.split_once('.') {
-            return (word == self.word).then(|| format!("{}_{rest}", self.word));
+            return (word == self.word).then(|| vec![format!("{word}_{rest}"), rest.to_owned()]);
         }
         let of_another = CLOUDS
             .iter()
             .any(|other| other.word != self.word && name.starts_with(&format!("{}_", other.word)));
-        (!of_another).then_some(name)
+        (!of_another).then(|| vec![name])
     }
 }
 

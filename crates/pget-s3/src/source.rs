@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pget_core::{
-    ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
+    ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Retry, Revision, SourceError,
 };
 use pget_http::{
     ByteRange, Client, Follow, Method, RequestHead, Response, reply_from_response, retry_after,
@@ -114,26 +114,54 @@ impl S3Source {
         }
     }
 
-    /// What tells the content's identity beyond ETag and Last-Modified.
-    fn version(&self, headers: &HeaderMap) -> Option<String> {
+    /// What is known by a GET of the first byte.
+    async fn probe(&self) -> Result<ObjectInfo, SourceError> {
+        let response = self.ask(Method::Get, ByteRange::new(0, Some(1)), None).await?;
+        let reply = match reply_from_response(&RangeRequest::new(0, Some(1)), &response) {
+            Ok(reply) => reply,
+            Err(error) => {
+                response.body.drain_small(DRAIN).await;
+                return Err(error);
+            }
+        };
+        let info = ObjectInfo {
+            size: reply.total,
+            revision: self.revision(reply.revision, &response.headers),
+            chunk_hint: None,
+            ranges: Some(!reply.whole),
+        };
+        if !reply.whole {
+            response.body.drain_small(1).await;
+        }
+        Ok(info)
+    }
+
+    /// Adds what tells the content's identity beyond ETag and Last-Modified.
+    fn revision(&self, revision: Revision, headers: &HeaderMap) -> Revision {
         let name = match self.cloud {
             Cloud::Aws => "x-amz-version-id",
             Cloud::Google => "x-goog-generation",
             Cloud::Azure => "x-ms-version-id",
         };
-        let version = headers.get(name)?.to_str().ok()?;
+        let version = headers.get(name).and_then(|version| version.to_str().ok());
         // S3's word for an object from before its bucket had versions: each one has it.
-        (!version.is_empty() && version != "null").then(|| version.to_owned())
+        let version = version.filter(|version| !version.is_empty() && *version != "null");
+        Revision {
+            version: version.map(str::to_owned),
+            ..revision
+        }
     }
 }
 
 #[async_trait]
 impl RangeSource for S3Source {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
-        let response = self.ask(Method::Head, None, None).await?;
-        if response.status != StatusCode::OK {
-            return Err(Document::default().failure(response.status, None));
-        }
+        let response = match self.ask(Method::Head, None, None).await {
+            Ok(response) if response.status == StatusCode::OK => response,
+            // An answer to HEAD has no document that says why; one to GET has, and may be allowed where HEAD is not.
+            Err(error) if error.retry() != Retry::Never => return Err(error),
+            _ => return self.probe().await,
+        };
         let size = match response
             .headers
             .get(header::CONTENT_LENGTH)
@@ -144,17 +172,14 @@ impl RangeSource for S3Source {
             }
             _ => None,
         };
-        let revision = Revision {
-            version: self.version(&response.headers),
-            ..revision_from_headers(&response.headers)
-        };
-        response.body.drain_small(0).await;
-        Ok(ObjectInfo {
+        let info = ObjectInfo {
             size,
-            revision,
+            revision: self.revision(revision_from_headers(&response.headers), &response.headers),
             chunk_hint: None,
             ranges: Some(true),
-        })
+        };
+        response.body.drain_small(0).await;
+        Ok(info)
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
@@ -175,7 +200,7 @@ impl RangeSource for S3Source {
                 return Err(error);
             }
         };
-        reply.revision.version = self.version(&response.headers);
+        reply.revision = self.revision(reply.revision, &response.headers);
         if may_be_an_error(&response, &reply) {
             return examine(response, reply, chunk).await;
         }
@@ -303,4 +328,57 @@ async fn examine(response: Response, mut reply: Reply, mut chunk: ChunkWriter) -
     reply.length = Some(body.len() as u64);
     chunk.begin(reply)?;
     put(&mut chunk, &body).await
+}
+
+#[cfg(test)]
+mod tests {
+    use pget_core::ring::Collector;
+    use pget_testkit::{
+        content::Pattern,
+        servers::{Versitygw, VersitygwOptions, require},
+    };
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    async fn collect(source: &S3Source, start: u64, end: u64) -> Vec<u8> {
+        let collector = Collector::new(RangeRequest::new(start, Some(end)));
+        let writer = collector.writer().expect("nobody has it yet");
+        source.read(collector.request(), writer).await.expect("it reads");
+        collector.bytes()
+    }
+
+    /// Case 35 by a server that checks: versitygw refuses a signature whose time is over, although the client takes it for good.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_signature_that_expired_unnoticed_is_replaced_once() {
+        let started = tokio::task::spawn_blocking(|| require(Versitygw::start(VersitygwOptions::default())));
+        let Some(server) = started.await.expect("it starts") else {
+            return;
+        };
+        let endpoint = server.endpoint().clone();
+        let pattern = Pattern::new(71);
+        tokio::task::spawn_blocking(move || endpoint.put_pattern("k", pattern, 1000))
+            .await
+            .expect("no panic")
+            .expect("put");
+        let endpoint = server.endpoint();
+        let settings = Settings::new()
+            .property("aws.endpoint", endpoint.url())
+            .property("aws.access_key_id", endpoint.access_key())
+            .property("aws.secret_access_key", endpoint.secret_key())
+            .url_lifetime(Duration::from_secs(1));
+        let client = Client::new(&pget_http::ClientOptions::default()).expect("a client");
+        let source = S3Source::open("s3://bucket/k", &settings, client).expect("usable");
+        let read = async {
+            assert_eq!(pattern.check(0, &collect(&source, 0, 10).await), Ok(()));
+            let before = source.urls.hold_for_good().await;
+            // The server's clock has to pass the signature's end, in whole seconds.
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            let (one, two) = tokio::join!(collect(&source, 10, 20), collect(&source, 20, 30));
+            assert_eq!(pattern.check(10, &[one, two].concat()), Ok(()));
+            assert_eq!(source.urls.hold_for_good().await, before + 1, "once for both");
+        };
+        tokio::time::timeout(LIMIT, read).await.expect("it must end");
+    }
 }

@@ -155,16 +155,20 @@ impl Recipe {
                 check_endpoint(&address, builder.get_config_value(&AzureConfigKey::Endpoint))?;
                 let skip = is_true(&address, builder.get_config_value(&AzureConfigKey::SkipSignature))?;
                 // A shared access signature is a query that goes with every request as it is.
-                let shared = builder.get_config_value(&AzureConfigKey::SasKey);
+                let shared = match builder.get_config_value(&AzureConfigKey::AccessKey) {
+                    None => builder.get_config_value(&AzureConfigKey::SasKey),
+                    Some(_) => None,
+                };
                 let unsigned = if skip { Some(String::new()) } else { shared };
                 if unsigned.is_some() {
                     let nobody = AzureAccessKey::try_new("bm9ib2R5").map_err(|error| {
                         let cause = failure::Cause::of(&error);
                         Error::with_cause(ErrorKind::Internal, address.text.clone(), "its settings", cause)
                     })?;
-                    builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(
-                        AzureCredential::AccessKey(nobody),
-                    )));
+                    // Without signing there would be no URL either.
+                    builder = builder.with_skip_signature(false).with_credentials(Arc::new(
+                        StaticCredentialProvider::new(AzureCredential::AccessKey(nobody)),
+                    ));
                 }
                 let builder = Box::new(builder);
                 Kind::Azure { builder, unsigned }

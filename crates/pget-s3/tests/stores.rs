@@ -19,7 +19,10 @@ use object_store::{
 };
 use pget_core::{Download, Error, ErrorKind, Options, RangeSource};
 use pget_s3::ObjectStoreSource;
-use pget_testkit::content::Pattern;
+use pget_testkit::{
+    conformance::{self, Fixture},
+    content::Pattern,
+};
 
 const CHUNK: u64 = 64 << 10;
 const PATTERN: Pattern = Pattern::new(31);
@@ -96,6 +99,32 @@ async fn sizes_are_exact(store: Arc<dyn ObjectStore>) {
     }
     let missing = read(Arc::clone(&store), "missing", options(0, None)).await;
     assert_eq!(missing.expect_err("missing").kind(), ErrorKind::NotFound);
+}
+
+struct Anywhere(Arc<dyn ObjectStore>);
+
+#[async_trait]
+impl Fixture for Anywhere {
+    async fn put(&self, name: &str, pattern: Pattern, size: u64) -> Arc<dyn RangeSource> {
+        put(&*self.0, name, pattern, size).await;
+        Arc::new(ObjectStoreSource::new(Arc::clone(&self.0), Path::from(name)))
+    }
+
+    async fn missing(&self) -> Arc<dyn RangeSource> {
+        Arc::new(ObjectStoreSource::new(Arc::clone(&self.0), Path::from("missing")))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_conforms() {
+    conformance::run(&Anywhere(Arc::new(InMemory::new()))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_conform() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
+    conformance::run(&Anywhere(Arc::new(store))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,533 @@
+//! Answers that S3 gives and the servers at hand do not: expired signatures, other regions, throttling, 200 with an error; and what is sent.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use pget_core::{Download, ErrorKind, RangeSource};
+use pget_s3::Settings;
+use pget_testkit::{
+    content::Pattern,
+    hostile::{Fault, Hostile, Object, Route, Seen, When},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::common::{check, open, options, read, texts, within};
+
+const SEED: u64 = 51;
+const CHUNK: u64 = 32 << 10;
+const SIZE: u64 = 16 * CHUNK + 5;
+
+fn settings(server: &Hostile) -> Settings {
+    Settings::new()
+        .property("aws.endpoint", server.url(""))
+        .property("aws.access_key_id", "keyid")
+        .property("aws.secret_access_key", "canary")
+}
+
+fn object() -> Object {
+    Object::new(SEED, SIZE)
+}
+
+fn document(status: u16, code: &str, message: &str) -> Fault {
+    answer(status, &[], code, message)
+}
+
+fn answer(status: u16, headers: &[(&str, &str)], code: &str, message: &str) -> Fault {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
+         <AWSAccessKeyId>canary</AWSAccessKeyId><StringToSign>canary</StringToSign></Error>"
+    );
+    let mut all = vec![("Content-Type".to_owned(), "application/xml".to_owned())];
+    all.extend(
+        headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
+    Fault::Answer {
+        status,
+        headers: all,
+        body: body.into_bytes(),
+    }
+}
+
+/// Reads `s3://bucket/k`, served by `route`.
+async fn fetch(route: Route) -> (Hostile, Result<Vec<u8>, pget_core::Error>) {
+    let server = Hostile::start().expect("a server");
+    server.route("/bucket/k", route);
+    let source = open("s3://bucket/k", &settings(&server));
+    let outcome = within(read(source, options(CHUNK, 4))).await;
+    (server, outcome)
+}
+
+fn refused(outcome: Result<Vec<u8>, pget_core::Error>, kind: ErrorKind) -> String {
+    let error = outcome.expect_err("it must fail");
+    assert_eq!(error.kind(), kind, "{}", error.to_line());
+    texts(&error)
+}
+
+fn query<'a>(seen: &'a Seen, name: &str) -> Option<&'a str> {
+    let (_, query) = seen.target.split_once('?')?;
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Settings that lead to credentials at `url` and `/credentials`.
+fn temporary(url: &str, folder: &Path) -> Settings {
+    let token = folder.join("token");
+    std::fs::write(&token, "canary-token").expect("a token file");
+    Settings::new().environment([
+        ("AWS_ENDPOINT_URL".to_owned(), url.to_owned()),
+        (
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI".to_owned(),
+            format!("{url}{CREDENTIALS}"),
+        ),
+        (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE".to_owned(),
+            token.to_str().expect("a path").to_owned(),
+        ),
+        ("AWS_REGION".to_owned(), "eu-north-9".to_owned()),
+    ])
+}
+
+const CREDENTIALS: &str = "/credentials";
+
+fn credentials(token: &str) -> String {
+    format!(
+        r#"{{"AccessKeyId":"temporary","SecretAccessKey":"canary","Token":"{token}","Expiration":"2099-01-01T00:00:00Z"}}"#
+    )
+}
+
+/// Serves credentials, and for its first ones the object's first three ranges only.
+struct Expiring {
+    refusal: String,
+    issued: AtomicU32,
+    served: AtomicU32,
+    refused: AtomicU32,
+}
+
+impl Expiring {
+    fn new(status: &str, code: &str, message: &str) -> Self {
+        let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
+        let refusal = format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Self {
+            refusal,
+            issued: AtomicU32::new(0),
+            served: AtomicU32::new(0),
+            refused: AtomicU32::new(0),
+        }
+    }
+
+    async fn start(self: Arc<Self>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        // It ends with the test's runtime.
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let server = Arc::clone(&self);
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(stream.read_u8().await?);
+                    }
+                    stream
+                        .write_all(&server.answer(&String::from_utf8_lossy(&head)))
+                        .await
+                });
+            }
+        });
+        address
+    }
+
+    fn answer(&self, head: &str) -> Vec<u8> {
+        if head.contains(CREDENTIALS) {
+            let number = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
+            let body = credentials(&format!("token{number}"));
+            return format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .into_bytes();
+        }
+        if head.contains("X-Amz-Security-Token=token1&") && self.served.fetch_add(1, Ordering::SeqCst) >= 3 {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return self.refusal.clone().into_bytes();
+        }
+        let (_, range) = head.split_once("Range: bytes=").expect("a range");
+        let (start, rest) = range.split_once('-').expect("from");
+        let (last, _) = rest.split_once("\r\n").expect("to");
+        let start: u64 = start.parse().expect("a number");
+        let end = last.parse::<u64>().expect("a number").saturating_add(1).min(SIZE);
+        let mut answer = format!(
+            "HTTP/1.1 206 Partial Content\r\nConnection: close\r\nETag: \"e\"\r\nContent-Length: {}\r\nContent-Range: bytes {start}-{}/{SIZE}\r\n\r\n",
+            end - start,
+            end - 1
+        )
+        .into_bytes();
+        let length = usize::try_from(end - start).expect("small");
+        answer.extend(Pattern::new(SEED).bytes(start, length));
+        answer
+    }
+}
+
+/// A place where temporary credentials are had, which tells how often new ones were asked for.
+struct Temporary {
+    settings: Settings,
+    _folder: tempfile::TempDir,
+}
+
+impl Temporary {
+    fn new(server: &Hostile, fault: Option<Fault>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fault = fault.unwrap_or_else(|| Fault::Answer {
+            status: 200,
+            headers: vec![("Content-Type".into(), "application/json".into())],
+            body: credentials("session/+token").into_bytes(),
+        });
+        server.route(CREDENTIALS, Route::new(object()).fault(When::Always, fault));
+        Self {
+            settings: temporary(&server.url(""), folder.path()),
+            _folder: folder,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn temporary_credentials_are_asked_for_once_and_used() {
+    let server = Hostile::start().expect("a server");
+    server.route("/bucket/k", Route::new(object()));
+    let temporary = Temporary::new(&server, None);
+    let source = open("s3://bucket/k", &temporary.settings);
+    check(
+        &within(read(source, options(CHUNK, 4))).await.expect("it reads"),
+        Pattern::new(SEED),
+        SIZE,
+    );
+    let asked = server.requests(CREDENTIALS);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].header("authorization"), Some("canary-token"));
+    let reads = server.requests("/bucket/k");
+    assert!(reads.len() > 4);
+    for read in &reads {
+        assert_eq!(query(read, "X-Amz-Security-Token"), Some("session%2F%2Btoken"));
+        let credential = query(read, "X-Amz-Credential").expect("a credential");
+        assert!(
+            credential.starts_with("temporary%2F") && credential.contains("%2Feu-north-9%2Fs3%2F"),
+            "{credential}"
+        );
+        assert_eq!(
+            query(read, "X-Amz-Signature"),
+            query(&reads[0], "X-Amz-Signature"),
+            "one signature serves all"
+        );
+        assert_eq!(query(read, "X-Amz-Expires"), Some("900"));
+    }
+    let later = reads
+        .iter()
+        .find(|read| read.header("if-match").is_some())
+        .expect("later reads are conditional");
+    assert_eq!(later.header("if-match"), object().etag.as_deref());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_credentials_are_told_as_such() {
+    let server = Hostile::start().expect("a server");
+    server.route("/bucket/k", Route::new(object()));
+    let temporary = Temporary::new(&server, Some(document(403, "AccessDenied", "no")));
+    let outcome = within(read(
+        open("s3://bucket/k", &temporary.settings),
+        options(CHUNK, 4),
+    ))
+    .await;
+    refused(outcome, ErrorKind::PermissionDenied);
+    assert!(
+        server.requests("/bucket/k").is_empty(),
+        "nothing is sent unsigned"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_35_and_37_an_expired_signature_is_replaced_once_for_all() {
+    for (status, code, message) in [
+        ("403 Forbidden", "AccessDenied", "Request has expired"),
+        (
+            "400 Bad Request",
+            "ExpiredToken",
+            "The provided token has expired.",
+        ),
+        ("403 Forbidden", "AccessDenied", "Access Denied"),
+    ] {
+        let server = Arc::new(Expiring::new(status, code, message));
+        let address = Arc::clone(&server).start().await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = temporary(&format!("http://{address}"), folder.path());
+        let mut options = options(CHUNK, 4);
+        options.retries = 0;
+        let outcome = within(read(open("s3://bucket/k", &settings), options)).await;
+        let bytes = outcome.unwrap_or_else(|error| panic!("{code}: {}", error.to_line()));
+        check(&bytes, Pattern::new(SEED), SIZE);
+        assert!(
+            server.refused.load(Ordering::SeqCst) > 0,
+            "{code}: nothing was refused"
+        );
+        assert_eq!(
+            server.issued.load(Ordering::SeqCst),
+            2,
+            "{code}: new credentials, once for all"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_for_good_is_not_argued_with() {
+    let (server, outcome) =
+        fetch(Route::new(object()).fault(When::HeadToo, document(403, "AccessDenied", "No"))).await;
+    let text = refused(outcome, ErrorKind::PermissionDenied);
+    assert!(text.contains("AccessDenied: No"), "{text}");
+    assert_eq!(
+        server.requests("/bucket/k").len(),
+        1,
+        "a fresh signature is refused for good"
+    );
+
+    let expired = document(403, "AccessDenied", "Request has expired");
+    let (server, outcome) = fetch(Route::new(object()).fault(When::Always, expired)).await;
+    refused(outcome, ErrorKind::PermissionDenied);
+    assert_eq!(server.requests("/bucket/k").len(), 2, "once more, not for ever");
+
+    let skewed = document(403, "RequestTimeTooSkewed", "too far");
+    let (_, outcome) = fetch(Route::new(object()).fault(When::Always, skewed)).await;
+    let text = refused(outcome, ErrorKind::PermissionDenied);
+    assert!(text.contains("clock"), "{text}");
+}
+
+#[tokio::test]
+async fn credentials_revoked_while_reading_are_a_refusal() {
+    let revoked = document(403, "InvalidAccessKeyId", "gone");
+    let (server, outcome) = fetch(Route::new(object()).fault(When::From(3), revoked)).await;
+    refused(outcome, ErrorKind::PermissionDenied);
+    assert!(server.served("/bucket/k") > 0);
+}
+
+#[tokio::test]
+async fn case_38_another_region_is_believed_once() {
+    let region = [("x-amz-bucket-region", "eu-west-7")];
+    let malformed = Fault::Answer {
+        status: 400,
+        headers: Vec::new(),
+        body: b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-west-7</Region></Error>".to_vec(),
+    };
+    for elsewhere in [
+        answer(301, &region, "PermanentRedirect", "use the endpoint"),
+        answer(307, &region, "TemporaryRedirect", "later"),
+        malformed,
+    ] {
+        let (server, outcome) = fetch(Route::new(object()).fault(When::Nth(1), elsewhere.clone())).await;
+        check(
+            &outcome.unwrap_or_else(|error| panic!("{}", error.to_line())),
+            Pattern::new(SEED),
+            SIZE,
+        );
+        let requests = server.requests("/bucket/k");
+        assert!(query(&requests[0], "X-Amz-Credential").is_some_and(|c| c.contains("%2Fus-east-1%2F")));
+        for later in &requests[1..] {
+            assert!(query(later, "X-Amz-Credential").is_some_and(|c| c.contains("%2Feu-west-7%2F")));
+        }
+    }
+    let (server, outcome) =
+        fetch(Route::new(object()).fault(When::Always, answer(301, &region, "PermanentRedirect", "m"))).await;
+    let text = refused(outcome, ErrorKind::Protocol);
+    assert!(text.contains("eu-west-7"), "{text}");
+    assert_eq!(server.requests("/bucket/k").len(), 2);
+    for name in ["evil.example/", "", "US-EAST"] {
+        let evil = answer(301, &[("x-amz-bucket-region", name)], "PermanentRedirect", "m");
+        let (server, outcome) = fetch(Route::new(object()).fault(When::Always, evil)).await;
+        refused(outcome, ErrorKind::Protocol);
+        assert_eq!(server.requests("/bucket/k").len(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_signature_follows_no_redirect() {
+    let trap = Hostile::start().expect("another server");
+    let url = trap.route("/trap", Route::new(object()));
+    for status in [301, 302, 303, 307, 308] {
+        let (server, outcome) =
+            fetch(Route::new(object()).fault(When::Always, Fault::redirect(status, &url))).await;
+        refused(outcome, ErrorKind::Protocol);
+        assert!(server.served("/bucket/k") > 0);
+    }
+    assert!(trap.requests("/trap").is_empty());
+}
+
+#[tokio::test]
+async fn throttling_and_server_errors_pass() {
+    for fault in [
+        Fault::throttle(503, "0"),
+        document(503, "SlowDown", "Please reduce your request rate."),
+        document(500, "InternalError", "We encountered an internal error."),
+        document(200, "InternalError", "We encountered an internal error."),
+        document(400, "RequestTimeout", "idle"),
+    ] {
+        for when in [When::First, When::Later] {
+            let (server, outcome) = fetch(Route::new(object()).fault_times(when, 1, fault.clone())).await;
+            let bytes = outcome.unwrap_or_else(|error| panic!("{fault:?} {when:?}: {}", error.to_line()));
+            check(&bytes, Pattern::new(SEED), SIZE);
+            assert_eq!(server.served("/bucket/k"), 1, "{fault:?} {when:?}");
+        }
+    }
+    let (_, outcome) = fetch(Route::new(object()).fault(When::Always, Fault::error_document())).await;
+    refused(outcome, ErrorKind::Unavailable);
+    let (_, outcome) = fetch(Route::new(object()).fault(When::Always, document(503, "SlowDown", "m"))).await;
+    refused(outcome, ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn case_14_and_16_an_object_that_got_shorter_has_changed() {
+    for total in [None, Some(CHUNK)] {
+        let (server, outcome) =
+            fetch(Route::new(object()).fault(When::Later, Fault::unsatisfiable(total))).await;
+        refused(outcome, ErrorKind::ObjectChanged);
+        assert!(server.served("/bucket/k") > 0);
+    }
+}
+
+#[tokio::test]
+async fn case_51_a_refused_head_is_made_up_for_by_a_get() {
+    for status in [403, 405] {
+        let server = Hostile::start().expect("a server");
+        server.route(
+            "/bucket/k",
+            Route::new(object()).fault(When::Head, Fault::status(status)),
+        );
+        let info = within(open("s3://bucket/k", &settings(&server)).head())
+            .await
+            .expect("by GET");
+        assert_eq!(info.size, Some(SIZE));
+        assert_eq!(info.revision.etag, object().etag);
+        assert_eq!(server.served("/bucket/k"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_changed_object_is_noticed_by_its_version_too() {
+    let versioned = |version: &str| {
+        let mut object = object();
+        object.etag = None;
+        object.last_modified = None;
+        object.headers.push(("x-amz-version-id".into(), version.into()));
+        object
+    };
+    let route = Route::new(versioned("a")).fault(When::Later, Fault::Revision(versioned("b")));
+    let (server, outcome) = fetch(route).await;
+    refused(outcome, ErrorKind::ObjectChanged);
+    assert!(server.served("/bucket/k") > 0);
+}
+
+#[tokio::test]
+async fn case_66_the_path_on_the_wire_is_the_key() {
+    let server = Hostile::start().expect("a server");
+    for (key, path) in [
+        ("a+b c", "/bucket/a%2Bb%20c"),
+        ("%2541~", "/bucket/%2541~"),
+        ("dir//dbl", "/bucket/dir//dbl"),
+        ("/lead", "/bucket//lead"),
+        ("trail/", "/bucket/trail/"),
+        ("ä?/€".replace('?', "%3F").as_str(), "/bucket/%C3%A4%3F/%E2%82%AC"),
+        ("..a/b.", "/bucket/..a/b."),
+    ] {
+        server.route(path, Route::new(object()));
+        let settings = settings(&server).property("aws.session_token", "canary");
+        let bytes = within(read(
+            open(&format!("s3://bucket/{key}"), &settings),
+            options(CHUNK, 2),
+        ))
+        .await;
+        check(
+            &bytes.unwrap_or_else(|error| panic!("{key}: {}", error.to_line())),
+            Pattern::new(SEED),
+            SIZE,
+        );
+        for seen in server.requests(path) {
+            // A key that object_store cannot write is signed for in headers; never neither, never both.
+            let by_header =
+                seen.header("authorization").is_some() && seen.header("x-amz-security-token").is_some();
+            let by_query =
+                query(&seen, "X-Amz-Signature").is_some() && query(&seen, "X-Amz-Security-Token").is_some();
+            assert!(by_header != by_query, "{key}: {}", seen.target);
+        }
+    }
+}
+
+#[tokio::test]
+async fn versions_payers_and_hosts_are_where_they_belong() {
+    let server = Hostile::start().expect("a server");
+    server.route("/bucket/k", Route::new(object()));
+    server.route("/bucket/k/", Route::new(object()));
+    server.route("/k", Route::new(object()));
+    for (key, path, by_query) in [("k", "/bucket/k", true), ("k/", "/bucket/k/", false)] {
+        let payer = settings(&server).property("aws.request_payer", "requester");
+        let source = open(&format!("s3://bucket/{key}?versionId=v%2F1"), &payer);
+        within(read(source, options(CHUNK, 2))).await.expect("it reads");
+        for seen in server.requests(path) {
+            assert_eq!(query(&seen, "versionId"), Some("v%2F1"));
+            let payer = if by_query {
+                query(&seen, "x-amz-request-payer")
+            } else {
+                seen.header("x-amz-request-payer")
+            };
+            assert_eq!(payer, Some("requester"), "{key}");
+        }
+    }
+    // The endpoint of a virtual-hosted bucket has its name in the host.
+    let hosted = settings(&server).property("aws.virtual_hosted_style_request", "true");
+    within(read(open("s3://bucket/k", &hosted), options(CHUNK, 2)))
+        .await
+        .expect("it reads");
+    assert!(!server.requests("/k").is_empty());
+}
+
+#[tokio::test]
+async fn a_signature_is_renewed_ahead_of_its_end() {
+    let server = Hostile::start().expect("a server");
+    server.route("/bucket/k", Route::new(object()));
+    let temporary = Temporary::new(&server, None);
+    let short = temporary
+        .settings
+        .clone()
+        .url_lifetime(std::time::Duration::from_secs(3));
+    let mut options = options(CHUNK, 2);
+    options.window = Some(2);
+    let mut reader = Download::new(open("s3://bucket/k", &short), options)
+        .expect("options")
+        .reader();
+    let mut bytes = Vec::new();
+    while let Some(lease) = within(reader.next()).await.expect("it reads") {
+        if bytes.is_empty() {
+            // Time itself is what is tested: signatures have whole seconds. Two thirds of three seconds, and some.
+            tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+        }
+        bytes.extend_from_slice(&lease);
+    }
+    check(&bytes, Pattern::new(SEED), SIZE);
+    let reads = server.requests("/bucket/k");
+    let (first, last) = (reads.first().expect("some"), reads.last().expect("some"));
+    assert_ne!(query(first, "X-Amz-Signature"), query(last, "X-Amz-Signature"));
+    assert_eq!(
+        server.requests(CREDENTIALS).len(),
+        1,
+        "the credentials are still good"
+    );
+}

@@ -1,0 +1,6 @@
+//! `S3Source` against real S3 servers (versitygw, gofakes3) and against the misbehaving server, which stands for AWS, GCS and Azure where those cannot be had.
+
+mod answers;
+mod clouds;
+mod common;
+mod real;
