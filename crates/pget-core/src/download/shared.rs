@@ -100,7 +100,7 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let one_stream = self.state().schedule.is_stream();
+        let one_stream = self.state().schedule.is_one_stream();
         self.counters.snapshot(one_stream)
     }
 
@@ -137,9 +137,9 @@ impl Shared {
             self.over.store(true, Ordering::Release);
             // After a failure nothing more is handed out, so the memory can go. Outside the lock, as it goes to another one.
             if failed {
-                std::mem::take(&mut state.slots)
+                (std::mem::take(&mut state.slots), std::mem::take(&mut state.requests))
             } else {
-                VecDeque::new()
+                (VecDeque::new(), HashMap::new())
             }
         };
         drop(slots);

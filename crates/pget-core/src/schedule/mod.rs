@@ -170,6 +170,7 @@ pub struct Schedule {
     /// No new attempt before this time.
     paused_until: Duration,
     memory: bool,
+    one_stream: bool,
     next_id: u64,
     backoff: Backoff,
 }
@@ -194,6 +195,7 @@ impl Schedule {
             in_flight: 0,
             paused_until: Duration::ZERO,
             memory: false,
+            one_stream: false,
             next_id: 0,
             backoff,
             settings,
@@ -222,6 +224,12 @@ impl Schedule {
     #[must_use]
     pub fn open(&self) -> usize {
         self.places.len()
+    }
+
+    /// Whether the object is read as one stream, also when that is over.
+    #[must_use]
+    pub const fn is_one_stream(&self) -> bool {
+        self.one_stream
     }
 
     /// Whether one attempt spans all chunks.
@@ -315,22 +323,22 @@ impl Schedule {
         }
         match self.phase {
             Phase::Stream { .. } => {
-                self.phase = Phase::Stream { resumable: identity };
+                self.stream(identity);
                 Begun::Stream { end: self.plan.end() }
             }
             Phase::Probe if whole || self.settings.concurrency == 1 => {
-                self.phase = Phase::Stream { resumable: identity };
+                self.stream(identity);
                 Begun::Stream { end: self.plan.end() }
             }
             Phase::Probe if !identity && self.plan.chunks().is_none_or(|chunks| chunks > 1) => {
-                self.phase = Phase::Stream { resumable: false };
+                self.stream(false);
                 // The stream may be of another revision, which has its own end.
                 self.plan = Plan::new(self.settings.start, self.settings.end, self.settings.chunk_size);
                 Begun::Restream
             }
             // One chunk needs no second request, and without an identity it must not get one once it has bytes.
             Phase::Probe if !identity => {
-                self.phase = Phase::Stream { resumable: false };
+                self.stream(false);
                 Begun::Stream { end: self.plan.end() }
             }
             Phase::Probe | Phase::Parallel | Phase::Over => {
@@ -368,8 +376,9 @@ impl Schedule {
     /// The attempt ended, having brought its bytes up to `position` (an offset in the object).
     pub fn ended(&mut self, id: u64, now: Duration, position: u64, how: Ended) -> Verdict {
         self.in_flight -= 1;
-        // A body of unknown length that ended as its framing says is all there is.
-        if how == Ended::Complete && self.is_stream() && self.plan.chunks().is_none() {
+        // A body of unknown length that ended as its framing says is all there is; and one that brought all that was wanted is enough, however it ended.
+        let is_all = how == Ended::Complete || self.plan.end() == Some(position);
+        if is_all && self.is_stream() && self.plan.chunks().is_none() {
             self.plan.ends_at(position);
         }
         let Some(index) = self
@@ -471,6 +480,11 @@ impl Schedule {
     fn cannot_go_on(&self, how: Ended, position: u64) -> bool {
         how == Ended::Fatal
             || self.phase == (Phase::Stream { resumable: false }) && position > self.settings.start
+    }
+
+    const fn stream(&mut self, resumable: bool) {
+        self.phase = Phase::Stream { resumable };
+        self.one_stream = true;
     }
 
     fn fail(&mut self) -> Verdict {

@@ -377,13 +377,7 @@ impl<'a> World<'a> {
                 4 => Ended::Throttled(None),
                 5 => Ended::Throttled(Some(Duration::from_millis(rng.u64(0..100_000)))),
                 6 => Ended::Complete,
-                _ => {
-                    if rng.u32(0..4) == 0 {
-                        Ended::Fatal
-                    } else {
-                        Ended::Retry
-                    }
-                }
+                _ => Ended::Fatal,
             };
             if rng.bool() && kind != Ended::Complete {
                 Fate::Before(kind)
@@ -621,7 +615,8 @@ impl<'a> World<'a> {
         let start = self.scene.settings.start;
         let nothing_ties = self.stream && !self.resumable && flight.at > start;
         let cannot_go_on = how == Ended::Fatal || nothing_ties;
-        let ends_here = how == Ended::Complete && self.stream && all_known.is_none();
+        let brought_all = how == Ended::Complete || self.scene.settings.end == Some(flight.at);
+        let ends_here = brought_all && self.stream && all_known.is_none();
         let end = if ends_here { Some(flight.at) } else { all_known };
         let slot = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk);
         let mut must_fail = false;
