@@ -8,6 +8,7 @@ mod connector;
 mod failure;
 mod object_store;
 mod settings;
+mod sign;
 mod source;
 mod store;
 mod urls;

@@ -15,7 +15,8 @@ use tokio::sync::Mutex;
 
 use crate::{
     failure,
-    store::{HEADER_LIFETIME, Recipe, Signed, Signer},
+    sign::{HEADER_LIFETIME, Signed, Signer},
+    store::Recipe,
 };
 
 /// A signature as it is lent to a request.

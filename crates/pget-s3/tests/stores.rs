@@ -159,7 +159,7 @@ enum Evil {
     ReplaceAndIgnoreConditions,
     /// Deletes the object, then answers honestly.
     Delete,
-    /// Says the right range, delivers half of it.
+    /// Says the right range, delivers half of it, unless it is small.
     Short,
     /// Says the right range, delivers one byte more.
     Long,
@@ -206,7 +206,7 @@ impl EvilStore {
         let start = result.range.start;
         let length = usize::try_from(result.range.end - start).expect("small");
         let (from, count) = match self.evil {
-            Evil::Short => (start, length.div_ceil(2)),
+            Evil::Short if length > 16 << 10 => (start, length / 2),
             Evil::Long => (start, length + 1),
             Evil::Shifted => (start + 1, length),
             Evil::Longer => (start, length + 8),

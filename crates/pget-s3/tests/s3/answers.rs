@@ -259,6 +259,23 @@ async fn no_credentials_are_told_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_any_credentials_the_metadata_service_is_asked_and_its_lack_told() {
+    let server = Hostile::start().expect("a server");
+    server.route("/bucket/k", Route::new(object()));
+    let settings = Settings::new()
+        .property("aws.endpoint", server.url(""))
+        // Nobody listens there.
+        .property("aws.metadata_endpoint", "http://127.0.0.1:1");
+    let outcome = within(read(open("s3://bucket/k", &settings), options(CHUNK, 4))).await;
+    let text = refused(outcome, ErrorKind::PermissionDenied);
+    assert!(text.contains("credentials"), "{text}");
+    assert!(
+        server.requests("/bucket/k").is_empty(),
+        "nothing is sent unsigned"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_35_and_37_an_expired_signature_is_replaced_once_for_all() {
     for (status, code, message) in [
         ("403 Forbidden", "AccessDenied", "Request has expired"),
