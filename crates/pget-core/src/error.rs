@@ -91,6 +91,7 @@ pub struct SourceError {
     kind: ErrorKind,
     retry: Retry,
     message: String,
+    needed: Option<u64>,
     cause: Option<BoxError>,
 }
 
@@ -101,6 +102,7 @@ impl SourceError {
             kind,
             retry: Retry::Never,
             message: message.into(),
+            needed: None,
             cause: None,
         }
     }
@@ -111,6 +113,7 @@ impl SourceError {
             kind,
             retry: Retry::Backoff,
             message: message.into(),
+            needed: None,
             cause: None,
         }
     }
@@ -121,6 +124,7 @@ impl SourceError {
             kind: ErrorKind::Unavailable,
             retry: Retry::Throttled(after),
             message: message.into(),
+            needed: None,
             cause: None,
         }
     }
@@ -129,6 +133,12 @@ impl SourceError {
     #[must_use]
     pub fn with_cause(mut self, cause: impl Into<BoxError>) -> Self {
         self.cause = Some(cause.into());
+        self
+    }
+
+    #[must_use]
+    pub(crate) const fn with_needed(mut self, bytes: u64) -> Self {
+        self.needed = Some(bytes);
         self
     }
 
@@ -178,6 +188,7 @@ struct Inner {
     range: Option<Range<u64>>,
     attempts: u32,
     message: String,
+    needed: Option<u64>,
     cause: Option<BoxError>,
 }
 
@@ -190,6 +201,7 @@ impl Error {
             range: None,
             attempts: 0,
             message: message.into(),
+            needed: None,
             cause: None,
         }))
     }
@@ -207,6 +219,7 @@ impl Error {
             range: None,
             attempts: 0,
             message: message.into(),
+            needed: None,
             cause: Some(cause.into()),
         }))
     }
@@ -226,6 +239,7 @@ impl Error {
             kind,
             retry: _,
             message,
+            needed,
             cause,
         } = error;
         Self(Arc::new(Inner {
@@ -234,6 +248,7 @@ impl Error {
             range,
             attempts,
             message,
+            needed,
             cause,
         }))
     }
@@ -260,6 +275,12 @@ impl Error {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts
+    }
+
+    /// With [`BufferTooSmall`](ErrorKind::BufferTooSmall): how many bytes the buffer must have, if that is known.
+    #[must_use]
+    pub fn needed(&self) -> Option<u64> {
+        self.0.needed
     }
 
     /// The message with every cause behind it, on one line and without control characters, for a terminal or a log.
@@ -320,6 +341,7 @@ impl fmt::Debug for Error {
             range,
             attempts,
             message,
+            needed: _,
             cause,
         } = &*self.0;
         f.debug_struct("Error")

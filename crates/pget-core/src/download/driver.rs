@@ -21,7 +21,7 @@ use super::{Deadlines, Options, shared::Shared};
 use crate::{
     Budget, Error, ErrorKind, RangeRequest, RangeSource, Retry, SourceError,
     budget::Reservation,
-    ring::{ChunkWriter, Host, Pulse},
+    ring::{ChunkWriter, Host, Pulse, Region},
     schedule::{Action, Attempt, Schedule},
 };
 
@@ -29,15 +29,31 @@ use crate::{
 const LEAST_PROGRESS: u64 = 4096;
 
 /// Begins a download on `runtime`.
-pub(super) fn start(source: Arc<dyn RangeSource>, options: &Options, runtime: &Handle) -> Arc<Shared> {
+///
+/// Chunks go to `region` if there is one: there, the window does not bound memory, so it is as wide as can be, and no memory is reserved.
+pub(super) fn start(
+    source: Arc<dyn RangeSource>,
+    options: &Options,
+    runtime: &Handle,
+    region: Option<Region>,
+) -> Arc<Shared> {
     let seed = RandomState::new().build_hasher().finish();
-    let schedule = Schedule::new(options.settings(seed));
-    let shared = Shared::new(schedule, source.name(), Arc::clone(&options.budget));
+    let mut settings = options.settings(seed);
+    let placed = region.is_some();
+    if placed {
+        settings.window = u32::MAX;
+    }
+    let schedule = Schedule::new(settings);
+    let shared = Shared::new(schedule, source.name(), Arc::clone(&options.budget), region);
+    if let Some(cancel) = &options.cancel {
+        cancel.watch(&shared);
+    }
     let driver = Driver {
         shared: Arc::clone(&shared),
         source,
         deadlines: options.deadlines,
         budget: Arc::clone(&options.budget),
+        placed,
         began: Instant::now(),
         attempts: JoinSet::new(),
         ids: HashMap::new(),
@@ -54,6 +70,8 @@ struct Driver {
     source: Arc<dyn RangeSource>,
     deadlines: Deadlines,
     budget: Arc<Budget>,
+    /// Chunks go to the caller's memory.
+    placed: bool,
     began: Instant,
     attempts: JoinSet<Result<(), SourceError>>,
     /// The attempt behind each task, and how often its range was tried with it.
@@ -150,6 +168,10 @@ impl Driver {
                     at_cursor,
                     retry_at,
                 } => {
+                    if self.placed {
+                        state.schedule.reserved();
+                        continue;
+                    }
                     if let Some(memory) = self.budget.try_reserve(bytes, at_cursor) {
                         state.schedule.reserved();
                         self.memory = Some(memory);

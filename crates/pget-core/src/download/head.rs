@@ -14,6 +14,18 @@ use crate::{Error, ErrorKind, ObjectInfo, Options, RangeSource, Retry, SourceErr
 /// # Errors
 /// What the source says, after retries.
 pub async fn head(source: &dyn RangeSource, options: &Options) -> Result<ObjectInfo, Error> {
+    let patient = head_patiently(source, options);
+    match &options.cancel {
+        None => patient.await,
+        Some(cancel) => tokio::select! {
+            biased;
+            () = cancel.triggered() => Err(Error::new(ErrorKind::Cancelled, source.name(), "")),
+            result = patient => result,
+        },
+    }
+}
+
+async fn head_patiently(source: &dyn RangeSource, options: &Options) -> Result<ObjectInfo, Error> {
     let mut backoff = Backoff::new(RandomState::new().build_hasher().finish(), 1);
     let deadline = options.deadlines.first_byte;
     let mut tried = 0;

@@ -5,15 +5,18 @@
 
 mod accept;
 mod blocking;
+mod cancel;
 mod driver;
 mod head;
 mod options;
+mod place;
 mod reader;
 mod shared;
 
 use std::sync::Arc;
 
 pub use blocking::BlockingReader;
+pub use cancel::Cancel;
 pub use head::head;
 pub use options::{Deadlines, Options, Progress};
 pub use reader::{Monitor, Reader};
@@ -55,7 +58,7 @@ impl Download {
     #[must_use]
     pub fn reader_on(&self, runtime: &Handle) -> Reader {
         Reader::new(
-            driver::start(Arc::clone(&self.source), &self.options, runtime),
+            driver::start(Arc::clone(&self.source), &self.options, runtime, None),
             self.options.progress.clone(),
         )
     }

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::Cancel;
 use crate::{Budget, Stats, schedule::Settings};
 
 /// How long to wait for what. All are no-progress deadlines: a slow but steady transfer of any size meets them.
@@ -60,8 +61,11 @@ pub struct Options {
     pub deadlines: Deadlines,
     /// What this and other downloads may hold together.
     pub budget: Arc<Budget>,
-    /// Called on the consumer's thread whenever bytes are given to it.
+    /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to their destination, ten times a second on the thread that waits for
+    /// that (of the asynchronous form: wherever it is polled).
     pub progress: Option<ProgressFn>,
+    /// Ends the download when it is triggered, from any thread.
+    pub cancel: Option<Cancel>,
 }
 
 impl Default for Options {
@@ -76,6 +80,7 @@ impl Default for Options {
             deadlines: Deadlines::default(),
             budget: Arc::clone(Budget::process()),
             progress: None,
+            cancel: None,
         }
     }
 }

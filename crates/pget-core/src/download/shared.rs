@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,10 +18,13 @@ use tokio::sync::Notify;
 use super::accept::accept;
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, RangeRequest, Reply, Retry, SourceError, Stats,
-    ring::{Accepted, Host, PoolGuard, Slot},
+    ring::{Accepted, Home, Host, PoolGuard, Region, Slot},
     schedule::{Attempt, Begun, Ended, Schedule, Verdict},
     stats::Counters,
 };
+
+/// Why a reply cannot go straight to its destination.
+const SIZE_UNKNOWN: &str = "the object's size is not known before its end";
 
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -37,6 +39,8 @@ pub(super) struct Shared {
     /// The cursor moved, for attempts that wait for a connection.
     moved: Notify,
     over: AtomicBool,
+    /// There is a destination, and the first reply did not say whether the object fits.
+    size_unknown: AtomicBool,
     pub(super) counters: Counters,
     object: String,
     budget: Arc<Budget>,
@@ -48,8 +52,17 @@ pub(super) struct State {
     slots: VecDeque<Arc<Slot>>,
     pinned: Option<Arc<ObjectInfo>>,
     requests: HashMap<u64, InFlight>,
+    /// The caller's memory, when chunks go straight there.
+    destination: Option<Destination>,
     /// How it ended: all is received, or why not.
     outcome: Option<Result<(), Error>>,
+}
+
+/// The caller's memory that chunks go to.
+struct Destination {
+    region: Arc<Region>,
+    /// The object's offset at its first byte.
+    origin: u64,
 }
 
 /// An attempt in flight.
@@ -68,13 +81,24 @@ pub(super) enum AtCursor {
 }
 
 impl Shared {
-    pub(super) fn new(schedule: Schedule, object: String, budget: Arc<Budget>) -> Arc<Self> {
+    pub(super) fn new(
+        schedule: Schedule,
+        object: String,
+        budget: Arc<Budget>,
+        region: Option<Region>,
+    ) -> Arc<Self> {
+        let origin = schedule.plan().start();
+        let destination = region.map(|region| Destination {
+            region: Arc::new(region),
+            origin,
+        });
         Arc::new(Self {
             state: Mutex::new(State {
                 schedule,
                 slots: VecDeque::new(),
                 pinned: None,
                 requests: HashMap::new(),
+                destination,
                 outcome: None,
             }),
             driver: Notify::new(),
@@ -84,6 +108,7 @@ impl Shared {
             cursor: AtomicU64::new(0),
             moved: Notify::new(),
             over: AtomicBool::new(false),
+            size_unknown: AtomicBool::new(false),
             counters: Counters::default(),
             object,
             budget,
@@ -120,6 +145,32 @@ impl Shared {
         plan.known_end().map(|end| end - plan.start())
     }
 
+    /// Whether the download failed because the first reply did not say whether the object fits its destination.
+    pub(super) fn is_size_unknown(&self) -> bool {
+        self.size_unknown.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are in the caller's memory, once the download has ended well.
+    pub(super) fn placed_bytes(&self) -> usize {
+        // They fit in memory, so their number does in a `usize`.
+        self.total()
+            .and_then(|total| usize::try_from(total).ok())
+            .unwrap_or_default()
+    }
+
+    /// Waits until the download is over, and tells how it ended.
+    pub(super) async fn ended(&self) -> Result<(), Error> {
+        loop {
+            // Enabled before the look, so that no notice falls between.
+            let mut begun = std::pin::pin!(self.begun.notified());
+            begun.as_mut().enable();
+            if let Some(outcome) = &self.state().outcome {
+                return outcome.clone();
+            }
+            begun.await;
+        }
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
@@ -135,11 +186,17 @@ impl Shared {
             let failed = outcome.is_err();
             state.outcome = Some(outcome);
             self.over.store(true, Ordering::Release);
-            // After a failure nothing more is handed out, so the memory can go. Outside the lock, as it goes to another one.
-            if failed {
-                (std::mem::take(&mut state.slots), std::mem::take(&mut state.requests))
+            // After a failure nothing more is handed out, so the memory can go; a destination's goes back to its owner in any case. Outside the lock, as it goes to
+            // another one.
+            let destination = state.destination.take();
+            if failed || destination.is_some() {
+                (
+                    std::mem::take(&mut state.slots),
+                    std::mem::take(&mut state.requests),
+                    destination,
+                )
             } else {
-                (VecDeque::new(), HashMap::new())
+                (VecDeque::new(), HashMap::new(), None)
             }
         };
         drop(slots);
@@ -218,7 +275,7 @@ impl Shared {
                 attempt.chunk,
                 attempt.chunk_start..attempt.chunk_end,
                 Arc::clone(&self.counters.gauge),
-                memory,
+                state.home(memory),
             );
             state.slots.push_back(Arc::clone(&slot));
             slot
@@ -275,7 +332,11 @@ impl Shared {
         if let Some(end) = state.schedule.plan().known_end() {
             flight.slot.shrink_to(end);
         }
+        let placed = state.take_placed(&self.cursor);
         drop(state);
+        if placed {
+            self.moved.notify_waiters();
+        }
         self.consumer.wake();
         if verdict == Verdict::GoesOn {
             if let Err(error) = result {
@@ -309,6 +370,43 @@ impl Shared {
 
     fn over_error(&self) -> SourceError {
         SourceError::fatal(ErrorKind::Cancelled, "the download is over")
+    }
+}
+
+impl State {
+    /// Where the next slot's memory is.
+    fn home(&self, memory: Option<crate::budget::Reservation>) -> Home {
+        match &self.destination {
+            Some(Destination { region, origin }) => Home::Region(Arc::clone(region), *origin),
+            None => Home::Pages(memory),
+        }
+    }
+
+    /// Chunks that are complete in the caller's memory have been consumed. Whether there were any.
+    fn take_placed(&mut self, cursor: &AtomicU64) -> bool {
+        let before = self.schedule.cursor();
+        while self.destination.is_some() && self.schedule.is_cursor_filled() {
+            self.slots.pop_front();
+            self.schedule.consumed();
+        }
+        cursor.store(self.schedule.cursor(), Ordering::SeqCst);
+        self.schedule.cursor() > before
+    }
+
+    /// Whether what there is to read fits its destination.
+    fn check_destination(&self) -> Result<(), SourceError> {
+        let Some(Destination { region, origin }) = &self.destination else {
+            return Ok(());
+        };
+        let Some(end) = self.schedule.plan().known_end() else {
+            return Err(SourceError::fatal(ErrorKind::Unsupported, SIZE_UNKNOWN));
+        };
+        let needed = end - origin;
+        if needed > region.len() as u64 {
+            let message = format!("{needed} bytes do not fit in {}", region.len());
+            return Err(SourceError::fatal(ErrorKind::BufferTooSmall, message).with_needed(needed));
+        }
+        Ok(())
     }
 }
 
@@ -346,6 +444,11 @@ impl Host for Shared {
         if let Some(all) = state.schedule.plan().known_end() {
             flight.slot.shrink_to(all);
         }
+        if let Err(error) = state.check_destination() {
+            self.size_unknown
+                .store(error.kind() == ErrorKind::Unsupported, Ordering::Relaxed);
+            return Err(error);
+        }
         if state.pinned.is_none() {
             state.pinned = Some(Arc::new(ObjectInfo {
                 size: answer.total,
@@ -369,23 +472,24 @@ impl Host for Shared {
         if state.outcome.is_some() || !state.requests.contains_key(&id) {
             return Poll::Ready(Err(self.over_error()));
         }
+        state.take_placed(&self.cursor);
         // Memory first: a place once opened must have it.
-        let at_cursor = state.slots.iter().all(|slot| slot.is_full()) && state.slots.len() <= 1;
-        let Some(memory) = self
-            .budget
-            .try_reserve(state.schedule.plan().chunk_size(), at_cursor)
-        else {
-            return Poll::Pending;
+        let memory = if state.destination.is_some() {
+            None
+        } else {
+            let at_cursor = state.slots.iter().all(|slot| slot.is_full()) && state.slots.len() <= 1;
+            match self
+                .budget
+                .try_reserve(state.schedule.plan().chunk_size(), at_cursor)
+            {
+                Some(memory) => Some(memory),
+                None => return Poll::Pending,
+            }
         };
         let Some((chunk, range)) = state.schedule.next_in_stream(id) else {
             return Poll::Pending;
         };
-        let slot = Slot::new(
-            chunk,
-            Range::clone(&range),
-            Arc::clone(&self.counters.gauge),
-            Some(memory),
-        );
+        let slot = Slot::new(chunk, range, Arc::clone(&self.counters.gauge), state.home(memory));
         state.slots.push_back(Arc::clone(&slot));
         if let Some(flight) = state.requests.get_mut(&id) {
             flight.slot = Arc::clone(&slot);
@@ -396,6 +500,11 @@ impl Host for Shared {
 
     fn published(&self, slot: &Slot, bytes: u64) {
         self.counters.received.fetch_add(bytes, Ordering::Relaxed);
+        if slot.is_placed() {
+            // What has landed is where the caller wants it.
+            self.counters.delivered.fetch_add(bytes, Ordering::Relaxed);
+            return;
+        }
         if slot.chunk() == self.cursor.load(Ordering::SeqCst) {
             self.consumer.wake();
         }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Accepted, ChunkWriter, Gauge, Host, Slot};
+use super::{Accepted, ChunkWriter, Gauge, Home, Host, Slot};
 use crate::{ErrorKind, RangeRequest, Reply, SourceError};
 
 /// Collects what a source writes for one request of one chunk. It checks a reply against the request and against the pinned revision, as a download does,
@@ -37,7 +37,7 @@ impl Collector {
     #[must_use]
     pub fn new(request: RangeRequest) -> Self {
         let end = request.end.unwrap_or(request.start);
-        let slot = Slot::new(0, request.start..end, Arc::new(Gauge::default()), None);
+        let slot = Slot::new(0, request.start..end, Arc::new(Gauge::default()), Home::default());
         Self {
             desk: Arc::new(Desk {
                 request,

@@ -2,7 +2,7 @@
 //!
 //! A [`Slot`] holds one chunk. Its memory comes in *pages* of [`PAGE`] bytes, taken from a process-wide pool as bytes arrive and given back as
 //! they are consumed, most recently used first, so that a consumer that keeps up touches little memory (first touch of fresh memory costs
-//! more than receiving into it). A [`ChunkWriter`] is the only writer of a slot; a [`Lease`] is a view of filled bytes.
+//! more than receiving into it). Or the slot lies in the caller's memory, where it is to stay. A [`ChunkWriter`] is the only writer of a slot; a [`Lease`] is a view of filled bytes.
 //!
 //! # Why this is sound
 //!
@@ -18,6 +18,7 @@
 mod collector;
 mod lease;
 mod page;
+mod region;
 mod slot;
 mod writer;
 
@@ -27,5 +28,6 @@ pub use page::PAGE;
 pub use writer::ChunkWriter;
 
 pub(crate) use page::{Gauge, Pool, PoolGuard};
-pub(crate) use slot::Slot;
+pub(crate) use region::Region;
+pub(crate) use slot::{Home, Slot};
 pub(crate) use writer::{Accepted, Host, Pulse};

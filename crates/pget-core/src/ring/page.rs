@@ -18,6 +18,8 @@ use std::{
     },
 };
 
+use super::Region;
+
 /// Bytes in a page. Receives cost least from about 1 MiB up; smaller pieces cost more system calls, larger ones more cache.
 pub const PAGE: usize = 1 << 20;
 
@@ -101,8 +103,20 @@ impl Gauge {
 
 /// A piece of a slot's memory, shared by its slot, its writer and its leases.
 pub(crate) struct Page {
-    memory: Memory,
+    place: Place,
     gauge: Arc<Gauge>,
+}
+
+/// Where a page's bytes are.
+enum Place {
+    /// In memory of its own, counted by the gauge.
+    Own(Memory),
+    /// In the caller's, from this offset on.
+    Lent {
+        region: Arc<Region>,
+        offset: usize,
+        length: usize,
+    },
 }
 
 // SAFETY: bytes are written only through `unfilled` by the slot's one writer and read only through `filled` below the published watermark;
@@ -122,11 +136,55 @@ impl Page {
             Box::new_uninit_slice(length)
         };
         gauge.add(length as u64);
-        Self { memory, gauge }
+        Self {
+            place: Place::Own(memory),
+            gauge,
+        }
     }
 
-    pub(crate) const fn len(&self) -> usize {
-        self.memory.len()
+    /// A page of `length` bytes of the caller's memory.
+    pub(crate) fn lent(region: Arc<Region>, offset: usize, length: usize, gauge: Arc<Gauge>) -> Self {
+        let end = offset.checked_add(length);
+        assert!(
+            length > 0 && end.is_some_and(|end| end <= region.len()),
+            "{length} bytes at {offset} lie outside of a region of {}",
+            region.len()
+        );
+        Self {
+            place: Place::Lent {
+                region,
+                offset,
+                length,
+            },
+            gauge,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.place {
+            Place::Own(memory) => memory.len(),
+            Place::Lent { length, .. } => *length,
+        }
+    }
+
+    /// The address of the bytes `range`, which must lie in the page.
+    fn at(&self, range: &Range<usize>) -> *mut MaybeUninit<u8> {
+        assert!(
+            range.start <= range.end && range.end <= self.len(),
+            "{range:?} lies outside of a page of {}",
+            self.len()
+        );
+        match &self.place {
+            // `MaybeUninit<UnsafeCell<u8>>` has the layout of `MaybeUninit<u8>` and permits mutation through a shared reference.
+            Place::Own(memory) => memory[range.clone()]
+                .as_ptr()
+                .cast::<MaybeUninit<u8>>()
+                .cast_mut(),
+            Place::Lent { region, offset, .. } => {
+                // SAFETY: `offset + length` lies in the region (checked in `lent`), and `range.start` in `length`.
+                unsafe { region.start().as_ptr().add(offset + range.start).cast() }
+            }
+        }
     }
 
     /// The bytes `range` for writing.
@@ -138,12 +196,8 @@ impl Page {
         reason = "interior mutability; exclusiveness is the caller's promise"
     )]
     pub(crate) unsafe fn unfilled(&self, range: Range<usize>) -> &mut [MaybeUninit<u8>] {
-        let part = &self.memory[range];
-        // SAFETY: `part` is in bounds (sliced above), `MaybeUninit<UnsafeCell<u8>>` has the layout of `MaybeUninit<u8>` and permits mutation through a
-        // shared reference; the caller promises that nobody else reads or writes these bytes.
-        unsafe {
-            std::slice::from_raw_parts_mut(part.as_ptr().cast::<MaybeUninit<u8>>().cast_mut(), part.len())
-        }
+        // SAFETY: in bounds (`at` checks), in memory that this page keeps; the caller promises that nobody else reads or writes these bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.at(&range), range.len()) }
     }
 
     /// The bytes `range` for reading.
@@ -151,9 +205,8 @@ impl Page {
     /// # Safety
     /// All of `range` was written before a watermark that the caller has loaded with `Acquire`.
     pub(crate) unsafe fn filled(&self, range: Range<usize>) -> &[u8] {
-        let part = &self.memory[range];
-        // SAFETY: in bounds (sliced above); initialised and never written again, as the caller promises.
-        unsafe { std::slice::from_raw_parts(part.as_ptr().cast::<u8>(), part.len()) }
+        // SAFETY: in bounds (`at` checks), in memory that this page keeps; initialised and never written again, as the caller promises.
+        unsafe { std::slice::from_raw_parts(self.at(&range).cast_const().cast::<u8>(), range.len()) }
     }
 }
 
@@ -165,9 +218,9 @@ impl fmt::Debug for Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        self.gauge
-            .now
-            .fetch_sub(self.memory.len() as u64, Ordering::Relaxed);
-        Pool::put(std::mem::take(&mut self.memory));
+        if let Place::Own(memory) = &mut self.place {
+            self.gauge.now.fetch_sub(memory.len() as u64, Ordering::Relaxed);
+            Pool::put(std::mem::take(memory));
+        }
     }
 }

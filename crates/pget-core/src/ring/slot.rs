@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Lease,
+    Lease, Region,
     page::{Gauge, PAGE, Page},
 };
 use crate::budget::Reservation;
@@ -25,31 +25,43 @@ pub(crate) struct Slot {
     filled: AtomicU64,
     claimed: AtomicBool,
     pages: Mutex<Pages>,
+    placed: bool,
     gauge: Arc<Gauge>,
 }
 
 #[derive(Debug, Default)]
 struct Pages {
     list: Vec<Option<Arc<Page>>>,
-    reservation: Option<Reservation>,
+    home: Home,
+}
+
+/// Where a slot's memory is.
+#[derive(Debug)]
+pub(crate) enum Home {
+    /// In pages, which count against this reservation.
+    Pages(Option<Reservation>),
+    /// In the caller's memory, which begins with this offset of the object.
+    Region(Arc<Region>, u64),
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Self::Pages(None)
+    }
 }
 
 impl Slot {
-    pub(crate) fn new(
-        chunk: u64,
-        range: Range<u64>,
-        gauge: Arc<Gauge>,
-        reservation: Option<Reservation>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(chunk: u64, range: Range<u64>, gauge: Arc<Gauge>, home: Home) -> Arc<Self> {
         Arc::new(Self {
             chunk,
             start: range.start,
             end: AtomicU64::new(range.end),
             filled: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
+            placed: matches!(home, Home::Region(..)),
             pages: Mutex::new(Pages {
                 list: Vec::new(),
-                reservation,
+                home,
             }),
             gauge,
         })
@@ -57,6 +69,11 @@ impl Slot {
 
     pub(crate) const fn chunk(&self) -> u64 {
         self.chunk
+    }
+
+    /// Whether its memory is the caller's.
+    pub(crate) const fn is_placed(&self) -> bool {
+        self.placed
     }
 
     pub(crate) const fn start(&self) -> u64 {
@@ -80,7 +97,7 @@ impl Slot {
     pub(crate) fn shrink_to(&self, end: u64) {
         if end < self.end() {
             self.end.store(end.max(self.start), Ordering::Release);
-            if let Some(reservation) = &mut self.pages().reservation {
+            if let Home::Pages(Some(reservation)) = &mut self.pages().home {
                 reservation.shrink_to(end.saturating_sub(self.start));
             }
         }
@@ -113,14 +130,19 @@ impl Slot {
         let (index, page_start) = page_of(at);
         let length = (self.end() - self.start - page_start).min(PAGE as u64);
         let mut pages = self.pages();
-        if pages.list.len() <= index {
-            pages.list.resize_with(index + 1, || None);
+        let Pages { list, home } = &mut *pages;
+        if list.len() <= index {
+            list.resize_with(index + 1, || None);
         }
-        let page = pages.list[index].get_or_insert_with(|| {
-            Arc::new(Page::new(
-                usize::try_from(length).unwrap_or(PAGE),
-                Arc::clone(&self.gauge),
-            ))
+        let page = list[index].get_or_insert_with(|| {
+            let (length, gauge) = (in_page(length), Arc::clone(&self.gauge));
+            Arc::new(match home {
+                Home::Pages(_) => Page::new(length, gauge),
+                Home::Region(region, origin) => {
+                    let offset = usize::try_from(self.start - *origin + page_start).unwrap_or(usize::MAX);
+                    Page::lent(Arc::clone(region), offset, length, gauge)
+                }
+            })
         });
         (Arc::clone(page), page_start)
     }

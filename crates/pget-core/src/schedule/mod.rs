@@ -465,6 +465,14 @@ impl Schedule {
         }
     }
 
+    /// Whether the chunk at the cursor is complete, its attempt included.
+    #[must_use]
+    pub fn is_cursor_filled(&self) -> bool {
+        self.places
+            .front()
+            .is_some_and(|place| place.state == State::Filled)
+    }
+
     /// No new attempt from here; the driver ends those in flight and reports each.
     pub fn cancel(&mut self) {
         self.phase = Phase::Over;

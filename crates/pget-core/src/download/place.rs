@@ -1,0 +1,157 @@
+//! Straight into the caller's memory: each chunk is received at its own offset, with no ring and no copy.
+//!
+//! Invariant: when a call returns, or its future gives the buffer back, nothing can write to the buffer any more, however the download ended. A borrowed buffer is therefore only
+//! taken by the blocking form, which waits; the asynchronous form owns its buffer, and a future that is dropped leaves it to the last writer.
+
+#![allow(
+    unsafe_code,
+    reason = "lends a borrowed buffer to writers, and waits until they have let go"
+)]
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+
+use super::{Download, Progress, driver, shared::Shared};
+use crate::{Error, ErrorKind, ring::Region};
+
+/// How often the progress callback is called.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Waits, when dropped, until the last writer has let go of the borrowed buffer.
+struct LetGo {
+    free: Option<oneshot::Receiver<()>>,
+    runtime: Handle,
+    shared: Option<Arc<Shared>>,
+}
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            // Does nothing if the download has ended; else (a panic of the progress callback) it must not go on.
+            shared.cancel();
+        }
+        if let Some(free) = self.free.take() {
+            // An error means that the sender is gone, which it is only with the region.
+            drop(self.runtime.block_on(free));
+        }
+    }
+}
+
+impl Download {
+    /// Reads into `buffer` from a thread that may block, on `runtime` (with time enabled); gives the number of bytes.
+    ///
+    /// When it returns, nothing writes to `buffer` any more. After an error the buffer's content is unspecified, but for
+    /// [`BufferTooSmall`](ErrorKind::BufferTooSmall) from an object of known size: then nothing was written.
+    ///
+    /// # Errors
+    /// What ended the download; [`BufferTooSmall`](ErrorKind::BufferTooSmall) with the [needed size](Error::needed), if it is known.
+    pub fn read_into_on(&self, runtime: &Handle, buffer: &mut [u8]) -> Result<usize, Error> {
+        // SAFETY: `LetGo` waits, on every way out of this block, until the region is gone; `buffer` is not touched before.
+        let (region, free) = unsafe { Region::borrowing(buffer) };
+        let mut lent = LetGo {
+            free: Some(free),
+            runtime: runtime.clone(),
+            shared: None,
+        };
+        let shared = driver::start(Arc::clone(&self.source), &self.options, runtime, Some(region));
+        lent.shared = Some(Arc::clone(&shared));
+        let result = runtime.block_on(self.placed(&shared));
+        drop(lent);
+        match result {
+            Err(_) if shared.is_size_unknown() => {
+                let mut reader = self.blocking_reader_on(runtime);
+                let mut filled = 0;
+                while let Some(lease) = reader.next_lease()? {
+                    filled = self.append(buffer, filled, &lease)?;
+                }
+                Ok(filled)
+            }
+            result => result,
+        }
+    }
+
+    /// Reads into `buffer` on the caller's tokio runtime; gives the number of bytes, and the buffer back.
+    ///
+    /// Dropping the future cancels; the buffer is then freed when the last writer has let go of it. Errors as
+    /// [`read_into_on`](Self::read_into_on).
+    pub async fn read_into<B: AsMut<[u8]> + Send + 'static>(
+        &self,
+        buffer: B,
+    ) -> (Result<usize, Error>, Option<B>) {
+        let (region, returned) = Region::owning(buffer);
+        let shared = driver::start(
+            Arc::clone(&self.source),
+            &self.options,
+            &Handle::current(),
+            Some(region),
+        );
+        let guard = CancelOnDrop(Arc::clone(&shared));
+        let result = self.placed(&shared).await;
+        drop(guard);
+        // The sender is only lost with a panic in the buffer's own code.
+        let Ok(mut buffer) = returned.await else {
+            return (result, None);
+        };
+        match result {
+            Err(_) if shared.is_size_unknown() => {
+                let result = self.copy_into(buffer.as_mut()).await;
+                (result, Some(buffer))
+            }
+            result => (result, Some(buffer)),
+        }
+    }
+
+    /// Waits for the end, and tells the progress meanwhile.
+    async fn placed(&self, shared: &Shared) -> Result<usize, Error> {
+        let Some(progress) = &self.options.progress else {
+            shared.ended().await?;
+            return Ok(shared.placed_bytes());
+        };
+        let tell = || {
+            progress(Progress {
+                total: shared.total(),
+                stats: shared.stats(),
+            })
+        };
+        loop {
+            let ended = timeout(PROGRESS_EVERY, shared.ended()).await;
+            tell();
+            if let Ok(outcome) = ended {
+                return outcome.map(|()| shared.placed_bytes());
+            }
+        }
+    }
+
+    /// In order and with a copy, for an object whose size only its end tells.
+    async fn copy_into(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let mut reader = self.reader();
+        let mut filled = 0;
+        while let Some(lease) = reader.next().await? {
+            filled = self.append(buffer, filled, &lease)?;
+        }
+        Ok(filled)
+    }
+
+    fn append(&self, buffer: &mut [u8], filled: usize, bytes: &[u8]) -> Result<usize, Error> {
+        let end = filled + bytes.len();
+        let place = buffer.get_mut(filled..end).ok_or_else(|| {
+            Error::new(
+                ErrorKind::BufferTooSmall,
+                self.source.name(),
+                "the object is longer, and does not say how long",
+            )
+        })?;
+        place.copy_from_slice(bytes);
+        Ok(end)
+    }
+}
+
+/// Ends the download of a future that is dropped.
+struct CancelOnDrop(Arc<Shared>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}

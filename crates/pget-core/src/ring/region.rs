@@ -1,0 +1,117 @@
+//! Memory of the caller's that chunks land in directly. Made by `Download::read_into`, written through `Page`.
+//!
+//! Invariant: a region's memory is not touched after its last `Arc` is gone, and only then does its owner get it back. Slots, pages and writers hold one, so that an attempt which
+//! cannot be stopped (a blocking `pread`) keeps the memory until it is done: a lend ends with the call.
+
+#![allow(
+    unsafe_code,
+    reason = "keeps a buffer alive, and its owner away from it, while writers may write to it"
+)]
+
+use std::{fmt, ptr::NonNull};
+
+use tokio::sync::oneshot;
+
+/// Gives the buffer back, or tells that a borrowed one is free.
+type Return = Box<dyn FnOnce() + Send>;
+
+pub(crate) struct Region {
+    start: NonNull<u8>,
+    length: usize,
+    /// Taken on drop.
+    end: Option<Return>,
+}
+
+// SAFETY: the region is an address; what is behind it is written through `Page`, under the rules at the head of `ring`.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// A region in a buffer that it owns until it is dropped; then the receiver gets the buffer.
+    pub(crate) fn owning<B: AsMut<[u8]> + Send + 'static>(buffer: B) -> (Self, oneshot::Receiver<B>) {
+        let (sender, receiver) = oneshot::channel();
+        // From here on the buffer is only reached through this pointer: moving a `Box` would claim its content for the new place.
+        let owned = Owned(Box::into_raw(Box::new(buffer)));
+        // SAFETY: just made from a box, and not shared yet.
+        let bytes = unsafe { &mut *owned.0 }.as_mut();
+        let (start, length) = (NonNull::from(&mut *bytes).cast(), bytes.len());
+        let end: Return = Box::new(move || {
+            // If nobody waits for it, it is freed.
+            drop(sender.send(owned.into_inner()));
+        });
+        (
+            Self {
+                start,
+                length,
+                end: Some(end),
+            },
+            receiver,
+        )
+    }
+
+    /// A region in borrowed memory; the receiver hears when it is free.
+    ///
+    /// # Safety
+    /// The caller neither touches `buffer` nor lets its borrow end before the receiver has been told, or found the sender gone.
+    pub(crate) unsafe fn borrowing(buffer: &mut [u8]) -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        let (start, length) = (NonNull::from(&mut *buffer).cast(), buffer.len());
+        let end: Return = Box::new(move || {
+            // Whoever waits may have stopped to.
+            sender.send(()).ok();
+        });
+        (
+            Self {
+                start,
+                length,
+                end: Some(end),
+            },
+            receiver,
+        )
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.length
+    }
+
+    pub(super) const fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            end();
+        }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Region({} bytes)", self.length)
+    }
+}
+
+/// A box by its raw pointer.
+struct Owned<B>(*mut B);
+
+// SAFETY: it owns a `B`, as a box does.
+unsafe impl<B: Send> Send for Owned<B> {}
+
+impl<B> Owned<B> {
+    fn into_inner(self) -> B {
+        let pointer = self.0;
+        std::mem::forget(self);
+        // SAFETY: made by `Box::into_raw`, and given up only here or in `drop`.
+        *unsafe { Box::from_raw(pointer) }
+    }
+}
+
+impl<B> Drop for Owned<B> {
+    fn drop(&mut self) {
+        // SAFETY: as in `into_inner`.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
