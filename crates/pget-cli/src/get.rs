@@ -1,16 +1,8 @@
 //! `pget get`: an object into a file.
-//!
-//! The bytes go to `FILE.pget-part` beside the file, which is renamed when it is complete: no reader ever sees a part of an object under the final name. On failure the
-//! part is removed.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use pget::{Address, Error, ErrorKind, Stats};
+use pget::{Address, Error, ErrorKind};
 
 use crate::{args::Get, report::Report};
 
@@ -20,22 +12,7 @@ pub(crate) fn run(get: &Get) -> Result<(), Error> {
         None => name_of(&Address::parse(&get.object.address)?)?,
     };
     let (report, builder) = Report::begin(&get.show, get.read.apply(get.object.builder()));
-    let result = builder
-        .open_blocking()
-        .and_then(|mut reader| match Target::open(&target)? {
-            // A device or a pipe has no name to appear under.
-            Target::Stream(mut file) => {
-                reader.write_to(&mut file)?;
-                Ok(reader.stats())
-            }
-            Target::Part(mut part) => {
-                reader.write_to(&mut part.file)?;
-                part.finish(&target)?;
-                Ok(reader.stats())
-            }
-        });
-    let ended: Result<Stats, Error> = result;
-    match ended {
+    match builder.get_file_blocking(&target) {
         Ok(stats) => {
             report.end(&stats);
             Ok(())
@@ -75,101 +52,4 @@ fn name_of(address: &Address) -> Result<PathBuf, Error> {
                 "the address ends in no name; give one with -o FILE",
             )
         })
-}
-
-enum Target {
-    Stream(File),
-    Part(Part),
-}
-
-/// The file being written, removed again unless it is finished.
-struct Part {
-    file: File,
-    path: PathBuf,
-    finished: bool,
-}
-
-impl Target {
-    fn open(target: &Path) -> Result<Self, Error> {
-        let failed = |what: &Path, cause| destination(what, "cannot be created", cause);
-        if let Ok(meta) = fs::metadata(target) {
-            let kind = meta.file_type();
-            if kind.is_dir() {
-                return Err(destination(
-                    target,
-                    "is a folder",
-                    io::Error::from(io::ErrorKind::IsADirectory),
-                ));
-            }
-            if kind.is_char_device() || kind.is_fifo() || kind.is_block_device() {
-                let file = OpenOptions::new()
-                    .write(true)
-                    .open(target)
-                    .map_err(|cause| failed(target, cause))?;
-                return Ok(Self::Stream(file));
-            }
-        }
-        let mut name = target.as_os_str().to_owned();
-        name.push(".pget-part");
-        let path = PathBuf::from(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
-            .open(&path)
-            .map_err(|cause| failed(&path, cause))?;
-        // Two at a time would mix their bytes in one part.
-        if let Err(cause) = file.try_lock() {
-            return Err(destination(
-                &path,
-                "is being written by another pget",
-                io::Error::from(cause),
-            ));
-        }
-        // Between the open and the lock, the other one may have finished: then this is no part any more, but its result.
-        let still_there = fs::symlink_metadata(&path).and_then(|named| {
-            let opened = file.metadata()?;
-            Ok((named.dev(), named.ino()) == (opened.dev(), opened.ino()))
-        });
-        if !still_there.unwrap_or(false) {
-            return Err(destination(
-                &path,
-                "was just written by another pget",
-                io::ErrorKind::AlreadyExists.into(),
-            ));
-        }
-        file.set_len(0).map_err(|cause| failed(&path, cause))?;
-        Ok(Self::Part(Part {
-            file,
-            path,
-            finished: false,
-        }))
-    }
-}
-
-impl Part {
-    fn finish(mut self, target: &Path) -> Result<(), Error> {
-        fs::rename(&self.path, target)
-            .map_err(|cause| destination(target, "cannot be renamed into", cause))?;
-        self.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.finished {
-            drop(fs::remove_file(&self.path));
-        }
-    }
-}
-
-fn destination(path: &Path, what: &str, cause: io::Error) -> Error {
-    Error::with_cause(
-        ErrorKind::Destination,
-        "",
-        format!("{} {what}", path.display()),
-        cause,
-    )
 }

@@ -31,6 +31,12 @@ pub(crate) fn open_with(builder: &Builder) -> Result<BlockingReader, Error> {
     Ok(reader)
 }
 
+pub(crate) fn read_into_with(builder: &Builder, buffer: &mut [u8]) -> Result<usize, Error> {
+    let runtime = runtime::handle()?;
+    let builder = on_process_runtime(builder);
+    Download::new(builder.source()?, builder.options.clone())?.read_into_on(runtime, buffer)
+}
+
 pub(crate) fn stat_with(builder: &Builder) -> Result<ObjectInfo, Error> {
     let runtime = runtime::handle()?;
     let builder = on_process_runtime(builder);

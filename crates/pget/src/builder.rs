@@ -1,10 +1,12 @@
 //! A read of one object, set up step by step: where from, how, and with which credentials.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
 
-use pget_core::{Budget, Download, Error, ErrorKind, ObjectInfo, Options, Progress, RangeSource, Reader};
+use pget_core::{
+    Budget, Cancel, Download, Error, ErrorKind, ObjectInfo, Options, Progress, RangeSource, Reader, Stats,
+};
 
-use crate::{Address, blocking, connect};
+use crate::{Address, blocking, connect, file};
 
 /// How to read one object. Made by [`builder`](crate::builder); nothing is sent before one of the opening calls.
 #[derive(Clone)]
@@ -107,6 +109,12 @@ impl Builder {
         self
     }
 
+    /// Ends the read, and any other with the same handle, when it is triggered.
+    pub fn cancel(mut self, cancel: Cancel) -> Self {
+        self.options.cancel = Some(cancel);
+        self
+    }
+
     /// A setting of the transport by its name (`ais.endpoint`, `aws.region`, …); goes before the environment.
     pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.insert(key.into(), value.into());
@@ -161,6 +169,41 @@ impl Builder {
     /// As [`open`](Self::open).
     pub fn open_blocking(&self) -> Result<pget_core::BlockingReader, Error> {
         blocking::open_with(self)
+    }
+
+    /// Reads straight into `buffer`, each chunk at its place, from a thread that may block; gives the number of bytes. When it returns, nothing writes to `buffer` any
+    /// more. After an error the buffer's content is unspecified.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`BufferTooSmall`](ErrorKind::BufferTooSmall) with the [needed size](Error::needed), if it is known: then nothing was written.
+    pub fn read_into_blocking(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        blocking::read_into_with(self, buffer)
+    }
+
+    /// The same into a buffer that is given and comes back, on the caller's tokio runtime. Dropping the future cancels, and frees the buffer when the last writer has let go of it.
+    ///
+    /// # Errors
+    /// As [`read_into_blocking`](Self::read_into_blocking). The buffer is lost only if its own code panics.
+    pub async fn read_into<B: AsMut<[u8]> + Send + 'static>(
+        &self,
+        buffer: B,
+    ) -> (Result<usize, Error>, Option<B>) {
+        let download = self
+            .source()
+            .and_then(|source| Download::new(source, self.options.clone()));
+        match download {
+            Ok(download) => download.read_into(buffer).await,
+            Err(error) => (Err(error), Some(buffer)),
+        }
+    }
+
+    /// Reads into the file at `path`, from a thread that may block. The file appears under its name when it is complete, in place of one that is there; until then the bytes
+    /// are in `PATH.pget-part`, which a failure removes. A device or a pipe is written to in order. It is not synced to the disk.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Destination`](ErrorKind::Destination) if the file cannot be written, or another process is writing it.
+    pub fn get_file_blocking(&self, path: &Path) -> Result<Stats, Error> {
+        file::get(self, path)
     }
 
     /// As [`stat`](Self::stat), for a thread that may block.

@@ -48,13 +48,14 @@ mod address;
 pub mod blocking;
 mod builder;
 mod connect;
+mod file;
 mod runtime;
 
 pub use address::Address;
 pub use builder::Builder;
 pub use pget_core::{
-    BlockingReader, BoxError, Budget, Checksum, ChunkWriter, Deadlines, Download, Error, ErrorKind, Lease,
-    Monitor, ObjectInfo, Options, Progress, RangeRequest, RangeSource, Reader, Reply, Retry, Revision,
+    BlockingReader, BoxError, Budget, Cancel, Checksum, ChunkWriter, Deadlines, Download, Error, ErrorKind,
+    Lease, Monitor, ObjectInfo, Options, Progress, RangeRequest, RangeSource, Reader, Reply, Retry, Revision,
     SourceError, Stats,
 };
 
