@@ -86,9 +86,14 @@ fn partial(headers: &HeaderMap) -> Result<Reply, SourceError> {
     if let Some(told) = content_length(headers)?
         && told != length
     {
-        return Err(protocol(format!(
-            "the answer's Content-Length is {told}, its Content-Range covers {length} bytes"
-        )));
+        let message =
+            format!("the answer's Content-Length is {told}, its Content-Range covers {length} bytes");
+        // A body that lacks bytes may be a proxy's bad moment; one that has too many is a server that counts wrongly.
+        return Err(if told < length {
+            SourceError::retryable(ErrorKind::Protocol, message)
+        } else {
+            protocol(message)
+        });
     }
     Ok(Reply {
         start,

@@ -1,0 +1,254 @@
+//! Cases 1 to 18.
+
+use http::HeaderMap;
+use pget_core::{ErrorKind, RangeSource as _};
+use pget_testkit::{
+    content::Pattern,
+    hostile::{Fault, Hostile, Object, Route, When},
+    servers::{Nginx, NginxOptions, PythonServer, require},
+};
+
+use crate::{
+    CHUNK, SEED, SIZE, client, fails, object, once, options, read, read_with, source, survives, with, within,
+};
+
+#[tokio::test]
+async fn case_01_a_range_ignored_at_first_becomes_one_stream() {
+    let stats = survives(with(When::Always, Fault::RangeIgnored)).await;
+    assert!(stats.one_stream);
+    assert_eq!(stats.requests, 1);
+    let Some(python) = require(PythonServer::start()) else {
+        return;
+    };
+    python
+        .put("o", Pattern::new(SEED).bytes(0, 1_000_003))
+        .expect("a file");
+    let stats = read(&python.url("/o")).await.complete(Pattern::new(SEED), SIZE);
+    assert!(stats.one_stream);
+    let Some(nginx) = require(Nginx::start(&NginxOptions {
+        server: "max_ranges 0;".into(),
+        ..NginxOptions::default()
+    })) else {
+        return;
+    };
+    nginx
+        .put("o", Pattern::new(SEED).bytes(0, 1_000_003))
+        .expect("a file");
+    let stats = read(&nginx.url("/o")).await.complete(Pattern::new(SEED), SIZE);
+    assert!(stats.one_stream && stats.requests == 1);
+}
+
+#[tokio::test]
+async fn case_02_a_range_ignored_later_is_asked_again_then_refused() {
+    survives(once(When::Later, Fault::RangeIgnored)).await;
+    fails(with(When::Later, Fault::RangeIgnored), ErrorKind::Protocol).await;
+    // As long as the range: a whole object of another size than the pinned one.
+    fails(with(When::Later, Fault::WrongOk), ErrorKind::ObjectChanged).await;
+}
+
+#[tokio::test]
+async fn case_03_a_200_for_a_range_that_is_the_whole_object_is_right() {
+    let server = Hostile::start().expect("a server");
+    let route = Route::new(Object::new(SEED, CHUNK)).fault(When::Always, Fault::RangeIgnored);
+    let url = server.route("/o", route);
+    let stats = read(&url).await.complete(Pattern::new(SEED), CHUNK);
+    assert_eq!((stats.requests, server.served("/o")), (1, 1));
+}
+
+#[tokio::test]
+async fn case_04_another_start_of_equal_length_is_refused() {
+    for by in [1, CHUNK] {
+        fails(with(When::Later, Fault::Shifted { by }), ErrorKind::Protocol).await;
+        fails(with(When::First, Fault::Shifted { by }), ErrorKind::Protocol).await;
+    }
+}
+
+#[tokio::test]
+async fn case_05_a_clipped_range_is_taken_and_the_rest_asked_for() {
+    let stats = survives(with(When::Always, Fault::Clipped { length: 40_000 })).await;
+    assert!(stats.requests > SIZE.div_ceil(CHUNK) * 2, "{stats:?}");
+}
+
+#[tokio::test]
+async fn case_06_a_longer_range_is_refused() {
+    fails(with(When::Later, Fault::Extended { by: 1 }), ErrorKind::Protocol).await;
+    fails(with(When::First, Fault::Extended { by: 1 }), ErrorKind::Protocol).await;
+}
+
+#[tokio::test]
+async fn case_07_a_206_without_content_range_is_refused() {
+    fails(with(When::First, Fault::NoContentRange), ErrorKind::Protocol).await;
+    fails(with(When::Later, Fault::NoContentRange), ErrorKind::Protocol).await;
+}
+
+#[tokio::test]
+async fn case_08_an_unknown_total_will_do_later_but_not_at_first() {
+    let star = || Fault::content_range("bytes {start}-{end}/*");
+    survives(with(When::Later, star())).await;
+    fails(with(When::Always, star()), ErrorKind::Protocol).await;
+}
+
+#[tokio::test]
+async fn case_09_another_total_is_a_change() {
+    for total in ["1000004", "1000002", "9223372036854775807"] {
+        let fault = Fault::ContentRange(vec![format!("bytes {{start}}-{{end}}/{total}")]);
+        // A range that ends behind the total it states contradicts itself before it contradicts the pin.
+        fails(with(When::Nth(3), fault), ErrorKind::ObjectChanged).await;
+    }
+}
+
+#[tokio::test]
+async fn case_10_impossible_content_ranges_are_refused() {
+    let max = u64::MAX;
+    let values = [
+        format!("bytes {max}-{max}/{max}"),
+        format!("bytes {{start}}-{max}/*"),
+        "bytes -5-{end}/{total}".into(),
+        "bytes {start}-{end}/-1".into(),
+        format!("bytes {{start}}-{}/{{total}}", "9".repeat(30)),
+        "bytes  {start} - {end} / {total}".into(),
+        "bytes {end}-{start}/{total}".into(),
+        "bytes */{total}".into(),
+        "lines {start}-{end}/{total}".into(),
+        String::new(),
+    ];
+    for value in values {
+        let fault = Fault::ContentRange(vec![value]);
+        fails(with(When::Always, fault), ErrorKind::Protocol).await;
+    }
+    let twice = vec!["bytes {start}-{end}/{total}".to_owned(); 2];
+    fails(
+        with(When::Always, Fault::ContentRange(twice)),
+        ErrorKind::Protocol,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn case_11_parts_for_one_range_are_refused() {
+    fails(with(When::Always, Fault::Multipart), ErrorKind::Protocol).await;
+    fails(with(When::Later, Fault::Multipart), ErrorKind::Protocol).await;
+}
+
+#[tokio::test]
+async fn case_12_identity_is_asked_for_and_a_coded_body_refused() {
+    for coding in ["gzip", "br", "identity, gzip"] {
+        fails(
+            with(When::Always, Fault::ContentEncoding(coding.into())),
+            ErrorKind::Protocol,
+        )
+        .await;
+    }
+    survives(with(When::Always, Fault::ContentEncoding("identity".into()))).await;
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(object()));
+    read(&url).await.complete(Pattern::new(SEED), SIZE);
+    for request in server.requests("/o") {
+        assert_eq!(request.header("accept-encoding"), Some("identity"));
+    }
+    // A server that would gladly compress.
+    let Some(nginx) = require(Nginx::start(&NginxOptions {
+        server: "gzip on; gzip_types *; gzip_min_length 1;".into(),
+        ..NginxOptions::default()
+    })) else {
+        return;
+    };
+    nginx.put("o", vec![b'a'; 300_000]).expect("a file");
+    let outcome = read(&nginx.url("/o")).await;
+    assert!(outcome.end.is_ok() && outcome.bytes == vec![b'a'; 300_000]);
+}
+
+#[tokio::test]
+async fn case_13_wrong_bytes_behind_right_headers_are_the_documented_limit() {
+    // Plain HTTP publishes no checksum, so nothing can tell; the test holds the limit where it is: only the faulty range differs.
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", once(When::Later, Fault::WrongBytes));
+    let outcome = read(&url).await;
+    assert!(outcome.end.is_ok() && outcome.bytes.len() as u64 == SIZE);
+    let wrong = Pattern::new(SEED)
+        .check(0, &outcome.bytes)
+        .expect_err("the bytes are of another seed");
+    assert_eq!((wrong / CHUNK > 0, server.served("/o")), (true, 1));
+}
+
+#[tokio::test]
+async fn case_14_a_refused_range_inside_the_object_is_a_change() {
+    fails(
+        with(When::Later, Fault::unsatisfiable(Some(100))),
+        ErrorKind::ObjectChanged,
+    )
+    .await;
+    fails(
+        with(When::Later, Fault::unsatisfiable(None)),
+        ErrorKind::ObjectChanged,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn case_15_an_empty_object_is_an_empty_read() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(SEED, 0)));
+    read(&url).await.complete(Pattern::new(SEED), 0);
+    let url = server.route("/p", with(When::Always, Fault::unsatisfiable(Some(0))));
+    read(&url).await.complete(Pattern::new(SEED), 0);
+    assert_eq!(server.served("/p"), 1);
+}
+
+#[tokio::test]
+async fn case_16_a_refusal_that_does_not_tell_the_size_is_looked_up() {
+    let server = Hostile::start().expect("a server");
+    let route = Route::new(Object::new(SEED, 0)).fault(When::Always, Fault::unsatisfiable(None));
+    let url = server.route("/o", route);
+    read(&url).await.complete(Pattern::new(SEED), 0);
+    assert_eq!(server.served("/o"), 1);
+    // Asked for what begins at the end, and behind it.
+    let url = server.route("/p", with(When::Always, Fault::unsatisfiable(None)));
+    for (offset, kind) in [(SIZE, None), (SIZE + 1, Some(ErrorKind::Range))] {
+        let mut options = options();
+        options.offset = offset;
+        let outcome = read_with(source(&url), options).await;
+        assert_eq!(outcome.end.err().map(|error| error.kind()), kind, "{offset}");
+        assert!(outcome.bytes.is_empty());
+    }
+    assert_eq!(server.served("/p"), 2);
+}
+
+#[tokio::test]
+async fn case_17_every_range_sent_is_one_range_with_an_end_behind_its_start() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", with(When::Always, Fault::Clipped { length: 33_333 }));
+    for (offset, length) in [(0, None), (1, Some(1)), (SIZE - 1, Some(5)), (17, None)] {
+        let mut options = options();
+        (options.offset, options.length) = (offset, length);
+        assert!(read_with(source(&url), options).await.end.is_ok());
+    }
+    let requests = server.requests("/o");
+    assert!(requests.len() > 20 && server.served("/o") > 0);
+    for request in requests {
+        let range = request.header("range").expect("all of these have one");
+        let (first, last) = range
+            .strip_prefix("bytes=")
+            .and_then(|rest| rest.split_once('-'))
+            .expect("bytes=A-B");
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        assert!(last.is_empty() || number(first) <= number(last), "{range}");
+    }
+}
+
+#[tokio::test]
+async fn case_18_redirects_that_are_none_are_refused() {
+    for status in [300, 304, 305, 306] {
+        fails(
+            with(When::Always, Fault::redirect(status, "/elsewhere")),
+            ErrorKind::Protocol,
+        )
+        .await;
+    }
+    let client = client();
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", with(When::HeadToo, Fault::redirect(305, "/o")));
+    let source = pget_http::HttpSource::new(client, &url, HeaderMap::new()).expect("an address");
+    let error = within(source.head()).await.expect_err("305 is no answer");
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+}

@@ -1,0 +1,84 @@
+//! Cases 30 to 36. Refreshing credentials and regions (35 to 38) belongs to the sources that have them.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use pget_core::ErrorKind;
+use pget_testkit::hostile::{Fault, When};
+
+use crate::{fails, once, survives, with};
+
+#[tokio::test]
+async fn case_30_retry_after_is_waited_for_in_seconds_and_as_a_date() {
+    for status in [429, 503] {
+        let begun = Instant::now();
+        survives(once(When::Later, Fault::throttle(status, "1"))).await;
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3));
+    let begun = Instant::now();
+    survives(once(When::Later, Fault::throttle(503, &soon))).await;
+    // The date has whole seconds.
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1500),
+        "{:?}",
+        begun.elapsed()
+    );
+    fails(
+        with(When::Always, Fault::throttle(503, "0")),
+        ErrorKind::Unavailable,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn case_31_junk_in_retry_after_is_ignored() {
+    for junk in ["-1", "soon", "", "1.5", "Thu, 99 Foo 2020 00:00:00 GMT"] {
+        let begun = Instant::now();
+        survives(once(When::Later, Fault::throttle(429, junk))).await;
+        assert!(begun.elapsed() < Duration::from_secs(5), "{junk:?}");
+    }
+}
+
+#[tokio::test]
+async fn case_32_passing_failures_are_tried_again() {
+    for status in [500, 502, 504, 408, 409] {
+        let stats = survives(once(When::Later, Fault::status(status))).await;
+        assert!(stats.retries >= 1, "{status}");
+        survives(once(When::First, Fault::status(status))).await;
+    }
+    fails(with(When::Always, Fault::status(500)), ErrorKind::Unavailable).await;
+}
+
+#[tokio::test]
+async fn case_33_a_200_that_is_an_error_document_is_never_data() {
+    survives(once(When::Later, Fault::error_document())).await;
+    // It has no identity, which the pinned revision has.
+    fails(with(When::Later, Fault::error_document()), ErrorKind::Protocol).await;
+}
+
+#[tokio::test]
+async fn case_34_refusals_are_final_and_typed() {
+    for (status, kind) in [
+        (400, ErrorKind::Protocol),
+        (401, ErrorKind::PermissionDenied),
+        (403, ErrorKind::PermissionDenied),
+        (404, ErrorKind::NotFound),
+        (405, ErrorKind::Protocol),
+        (410, ErrorKind::NotFound),
+        (451, ErrorKind::Protocol),
+    ] {
+        let error = fails(with(When::Always, Fault::status(status)), kind).await;
+        assert_eq!(error.attempts(), 1, "{status}");
+        assert!(
+            error.to_line().contains(&status.to_string()),
+            "{}",
+            error.to_line()
+        );
+    }
+}
+
+#[tokio::test]
+async fn case_35_a_refusal_in_mid_read_is_final() {
+    let error = fails(with(When::Later, Fault::status(403)), ErrorKind::PermissionDenied).await;
+    assert_eq!(error.attempts(), 1);
+}

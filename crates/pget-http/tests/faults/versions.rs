@@ -1,0 +1,202 @@
+//! Cases 39 to 52.
+
+use std::sync::Arc;
+
+use pget_core::{Download, ErrorKind, RangeSource as _};
+use pget_testkit::{
+    content::Pattern,
+    hostile::{Fault, Hostile, Object, Route, When},
+};
+
+use crate::{SEED, SIZE, fails, object, once, options, read, source, survives, with, within};
+
+fn other() -> Object {
+    Object::new(SEED + 1, SIZE)
+}
+
+#[tokio::test]
+async fn case_39_a_failed_condition_is_a_change() {
+    fails(with(When::Later, Fault::status(412)), ErrorKind::ObjectChanged).await;
+    // A server that checks conditions answers so by itself.
+    fails(
+        with(When::Later, Fault::Revision(other())),
+        ErrorKind::ObjectChanged,
+    )
+    .await;
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(object()));
+    read(&url).await.complete(Pattern::new(SEED), SIZE);
+    let etag = object().etag;
+    let requests = server.requests("/o");
+    let conditions = requests
+        .iter()
+        .filter(|request| request.header("if-match") == etag.as_deref());
+    assert_eq!(conditions.count(), requests.len() - 1, "all but the first");
+}
+
+#[tokio::test]
+async fn case_40_another_etag_is_a_change_where_conditions_are_ignored() {
+    fails(
+        with(When::Later, Fault::Revision(other())).ignoring_conditions(),
+        ErrorKind::ObjectChanged,
+    )
+    .await;
+    fails(
+        with(When::Later, Fault::Etag(Some("\"other\"".into()))),
+        ErrorKind::ObjectChanged,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn case_41_a_change_between_a_reset_and_the_resume_is_seen() {
+    let route = Route::new(object())
+        .ignoring_conditions()
+        .fault_times(When::First, 1, Fault::Reset { after: 50_000 })
+        .fault(When::AfterFault, Fault::Revision(other()));
+    fails(route, ErrorKind::ObjectChanged).await;
+}
+
+#[tokio::test]
+async fn case_42_a_weak_etag_is_no_pin_but_its_date_is() {
+    let mut weak = object();
+    weak.etag = Some("W/\"weak\"".into());
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(weak.clone()));
+    let stats = read(&url).await.complete(Pattern::new(SEED), SIZE);
+    assert!(!stats.one_stream);
+    for request in server.requests("/o") {
+        assert_eq!(
+            request.header("if-match"),
+            None,
+            "servers answer 412 to a weak one"
+        );
+    }
+    // Without a date, one stream is one revision.
+    weak.last_modified = None;
+    let url = server.route("/p", Route::new(weak));
+    let stats = read(&url).await.complete(Pattern::new(SEED), SIZE);
+    assert!(stats.one_stream);
+}
+
+#[tokio::test]
+async fn case_43_without_etag_the_date_pins_and_without_both_one_stream_is_read() {
+    let mut bare = object();
+    bare.etag = None;
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(bare.clone()));
+    assert!(!read(&url).await.complete(Pattern::new(SEED), SIZE).one_stream);
+    let mut later = other();
+    later.etag = None;
+    let url = server.route(
+        "/c",
+        Route::new(bare.clone()).fault(When::Later, Fault::Revision(later)),
+    );
+    read(&url)
+        .await
+        .failed(Pattern::new(SEED), ErrorKind::ObjectChanged);
+    assert!(server.served("/c") > 0);
+    bare.last_modified = None;
+    let url = server.route("/p", Route::new(bare));
+    assert!(read(&url).await.complete(Pattern::new(SEED), SIZE).one_stream);
+}
+
+#[tokio::test]
+async fn case_44_quoting_does_not_matter_but_case_does() {
+    let etag = object().etag.expect("it has one");
+    let bare = etag.trim_matches('"').to_owned();
+    survives(with(When::Later, Fault::Etag(Some(bare)))).await;
+    survives(with(When::Later, Fault::Etag(Some(format!("  {etag}  "))))).await;
+    let mut object = object();
+    object.etag = Some("\"abc\"".into());
+    let route = Route::new(object).fault(When::Later, Fault::Etag(Some("\"ABC\"".into())));
+    fails(route, ErrorKind::ObjectChanged).await;
+    // A later answer without the pinned ETag is not to be trusted, whatever its date.
+    fails(with(When::Later, Fault::Etag(None)), ErrorKind::Protocol).await;
+}
+
+#[tokio::test]
+async fn case_45_deleted_in_mid_read_is_a_change() {
+    let error = fails(with(When::Later, Fault::status(404)), ErrorKind::ObjectChanged).await;
+    assert!(error.to_line().contains("deleted"), "{}", error.to_line());
+}
+
+#[tokio::test]
+async fn case_46_deleted_and_made_again_alike_is_the_same() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(object()));
+    let download = Download::new(Arc::new(source(&url)), options()).expect("sound options");
+    within(async {
+        let mut reader = download.reader();
+        let first = reader.next().await.expect("it reads").expect("not empty");
+        let mut bytes = first.to_vec();
+        drop(first);
+        server.route("/o", Route::new(object()));
+        while let Some(lease) = reader.next().await.expect("it reads on") {
+            bytes.extend_from_slice(&lease);
+        }
+        assert_eq!(Pattern::new(SEED).check(0, &bytes), Ok(()));
+        assert_eq!(bytes.len() as u64, SIZE);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_47_growth_and_shrinking_are_changes() {
+    for size in [SIZE + 1, SIZE - 1, SIZE * 2, 5] {
+        let changed = Object { size, ..object() };
+        // The same ETag: only the size tells.
+        let route = with(When::Later, Fault::Revision(changed)).ignoring_conditions();
+        fails(route, ErrorKind::ObjectChanged).await;
+    }
+}
+
+#[tokio::test]
+async fn case_50_the_get_is_believed_not_the_head() {
+    for length in [SIZE * 2, SIZE / 2, 0] {
+        let server = Hostile::start().expect("a server");
+        let url = server.route("/o", with(When::Head, Fault::HeadLength(length)));
+        read(&url).await.complete(Pattern::new(SEED), SIZE);
+        let told = within(source(&url).head()).await.expect("HEAD is answered");
+        assert_eq!(told.size, Some(length));
+        assert_eq!(server.served("/o"), 1);
+    }
+}
+
+#[tokio::test]
+async fn case_51_where_head_is_refused_the_first_byte_is_asked_for() {
+    for status in [403, 405, 501] {
+        let server = Hostile::start().expect("a server");
+        let url = server.route("/o", with(When::Head, Fault::status(status)));
+        let info = within(source(&url).head()).await.expect("GET is not refused");
+        assert_eq!((info.size, info.ranges), (Some(SIZE), Some(true)));
+        assert_eq!(info.revision.etag, object().etag);
+        assert_eq!(server.served("/o"), 1);
+        read(&url).await.complete(Pattern::new(SEED), SIZE);
+        let url = server.route(
+            "/e",
+            Route::new(Object::new(SEED, 0)).fault(When::Head, Fault::status(status)),
+        );
+        let info = within(source(&url).head()).await.expect("GET is not refused");
+        assert_eq!(info.size, Some(0));
+    }
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", with(When::HeadToo, Fault::status(404)));
+    let error = within(source(&url).head()).await.expect_err("there is nothing");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn case_52_replicas_that_disagree_are_a_change_and_no_loop() {
+    let route = with(
+        When::Always,
+        Fault::EtagCycle(vec!["\"a\"".into(), "\"b\"".into()]),
+    );
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", route);
+    read(&url)
+        .await
+        .failed(Pattern::new(SEED), ErrorKind::ObjectChanged);
+    assert!(server.served("/o") > 0 && server.requests("/o").len() < 10);
+    survives(once(When::Always, Fault::EtagCycle(vec!["\"7-f4243\"".into()]))).await;
+}
