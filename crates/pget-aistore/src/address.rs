@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use pget_core::{Error, ErrorKind};
 use url::Url;
 
@@ -99,8 +99,13 @@ impl ObjectAddress {
     /// The object's URL at `endpoint`, with `query` behind provider and namespace.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the endpoint cannot have a path.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the endpoint cannot have a path, or has more than that.
     pub(crate) fn url(&self, endpoint: &Url, query: &[(&str, &str)]) -> Result<Url, Error> {
+        if endpoint.query().is_some() || endpoint.fragment().is_some() {
+            let message =
+                "the AIStore endpoint must end with its host or a path: it has a query or a fragment";
+            return Err(Error::new(ErrorKind::InvalidArgument, "", message));
+        }
         let base = endpoint.as_str().trim_end_matches('/');
         let mut text = format!(
             "{base}/v1/objects/{}/{}?provider={}",
@@ -126,7 +131,13 @@ impl ObjectAddress {
         })
     }
 
-    /// Whether the URL means this object: the URL standard resolves dot segments also where they are percent-encoded.
+    /// Whether `url`, of any host and behind any path prefix, names this object. Servers encode names in their own way.
+    pub(crate) fn is_at(&self, url: &Url) -> bool {
+        let path: Vec<u8> = percent_decode_str(url.path()).collect();
+        path.ends_with(format!("/v1/objects/{}/{}", self.bucket.name, self.object).as_bytes())
+    }
+
+    /// Whether a URL can mean this object: the URL standard resolves dot segments also where they are percent-encoded.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.object.split('/').any(|part| part == "." || part == "..") {
             let message = "an object name with a '.' or '..' part cannot be asked for: servers and clients resolve it away";
@@ -203,6 +214,42 @@ mod tests {
             url.as_str(),
             "http://localhost:51080/v1/objects/b/o?provider=ais&namespace=%40u%23n"
         );
+    }
+
+    #[test]
+    fn endpoints_with_ipv6_prefix_and_slash() {
+        for (endpoint, expected) in [
+            (
+                "http://[::1]:51080",
+                "http://[::1]:51080/v1/objects/b/o?provider=ais",
+            ),
+            (
+                "https://gate/ais/",
+                "https://gate/ais/v1/objects/b/o?provider=ais",
+            ),
+            (
+                "https://gate/ais//",
+                "https://gate/ais/v1/objects/b/o?provider=ais",
+            ),
+        ] {
+            let endpoint = Url::parse(endpoint).expect("a URL");
+            let url = parse("ais://b/o").url(&endpoint, &[]).expect("a URL");
+            assert_eq!(url.as_str(), expected);
+        }
+        for bad in ["http://h/?a=b", "http://h/#f", "http://h?"] {
+            let endpoint = Url::parse(bad).expect("a URL");
+            assert!(parse("ais://b/o").url(&endpoint, &[]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_location_of_another_object_is_told() {
+        let at = |name: &str, url: &str| parse(name).is_at(&Url::parse(url).expect("a URL"));
+        assert!(at("ais://b/a b#c", "http://t/v1/objects/b/a%20b%23c?pid=p"));
+        assert!(at("ais://b/é+%", "http://t/prefix/v1/objects/b/%c3%a9+%25"));
+        assert!(at("ais://b/a//b", "http://t/v1/objects/b/a//b"));
+        assert!(!at("ais://b/a//b", "http://t/v1/objects/b/a/b"));
+        assert!(!at("ais://b/a", "http://t/v1/objects/b/x/a"));
     }
 
     #[test]

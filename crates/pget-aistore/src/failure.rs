@@ -34,9 +34,9 @@ fn printable(text: &str) -> String {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.tcode.is_empty(), self.message.is_empty()) {
-            (_, true) => f.write_str(&self.tcode),
+            (_, true) => f.write_str(&printable(&self.tcode)),
             (true, false) => f.write_str(&printable(&self.message)),
-            (false, false) => write!(f, "{}: {}", self.tcode, printable(&self.message)),
+            (false, false) => write!(f, "{}: {}", printable(&self.tcode), printable(&self.message)),
         }
     }
 }
@@ -53,6 +53,8 @@ mod tests {
             failure.to_string(),
             "ErrNotFound: t[target1-8080]: ais://pget/nosuch does not exist"
         );
+        let hostile = Failure::parse(r#"{"tcode":"a\r\nb","message":"c\u001bd"}"#);
+        assert_eq!(hostile.to_string(), "a  b: c d");
         assert_eq!(Failure::parse("").to_string(), "");
         assert_eq!(Failure::parse("<html>\r\n no").to_string(), "<html>   no");
     }

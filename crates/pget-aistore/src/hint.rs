@@ -17,9 +17,10 @@ pub(crate) fn range_length(size: u64, count: u64, largest: u64) -> Option<u64> {
     if largest < SMALLEST {
         return Some(largest * SMALLEST.div_ceil(largest));
     }
-    // The smallest number of equal parts that are short enough, if the chunk divides so.
+    // The smallest number of equal parts that are short enough, if the chunk divides so; not looked for any further than that is likely.
     let parts = largest.div_ceil(LARGEST);
     let part = (parts..=parts * 4)
+        .take(1024)
         .find(|parts| largest.is_multiple_of(*parts))
         .map(|parts| largest / parts);
     Some(part.unwrap_or(LARGEST))
@@ -52,5 +53,13 @@ mod tests {
         assert_eq!(range_length(4096 * MIB, 4, 1024 * MIB), Some(64 * MIB));
         assert_eq!(range_length(300 * MIB, 3, 100 * MIB), Some(50 * MIB));
         assert_eq!(range_length(10 * MIB, 10, MIB), Some(4 * MIB));
+        assert_eq!(range_length(10 * MIB, 1, 1 << 40), Some(64 * MIB));
+    }
+
+    #[test]
+    fn absurd_chunks_cost_no_time() {
+        assert_eq!(range_length(u64::MAX, 1, u64::MAX), Some(LARGEST));
+        assert_eq!(range_length(u64::MAX, u64::MAX, 1), Some(SMALLEST));
+        assert_eq!(range_length(0, 0, 1), Some(SMALLEST));
     }
 }

@@ -1,8 +1,10 @@
 //! What identifies an object's content, and checksums of ranges.
 //!
 //! A native 206 has no ETag and no Last-Modified, but `Ais-Version` and the whole object's checksum. A version alone is not enough: delete and put
-//! restart it at 1. In a bucket with `checksum.enable_read_range` the checksum of a 206 is that *range's*, under the same header, so one that differs from the pinned one may
-//! still be the same content: the range is hashed, and the bytes are kept back until the sums agree.
+//! restart it at 1. In a bucket with `checksum.enable_read_range` the checksum of a 206 is that *range's*, under the same header: it vouches for the range's bytes but
+//! not for whose they are (after delete and put, version, size and the checksums of ranges are all in order), so HEAD is asked whether the object is still the same.
+//!
+//! Where a bucket keeps no checksums (`checksum.type=none`), version and size are all there is: a delete and put of the same size passes unnoticed.
 
 use http::HeaderMap;
 use pget_core::{Checksum, ErrorKind, Revision, SourceError};
@@ -75,22 +77,30 @@ impl RangeHash {
     }
 }
 
-/// The checksum that a reply states in place of the pinned one, to be checked against its bytes.
-pub(crate) fn differing(pinned: Option<&Revision>, reply: &Revision) -> Option<Checksum> {
-    let pinned = pinned?.checksum.as_ref()?;
+/// The checksum that a reply states where `known` has another one of the same algorithm.
+pub(crate) fn differing(known: &Revision, reply: &Revision) -> Option<Checksum> {
+    let known = known.checksum.as_ref()?;
     reply
         .checksum
         .as_ref()
-        .filter(|stated| stated.algorithm == pinned.algorithm && stated.value != pinned.value)
+        .filter(|stated| stated.algorithm == known.algorithm && stated.value != known.value)
         .cloned()
 }
 
-/// Neither the object's checksum nor that of its own bytes: the content is another.
-pub(crate) fn changed(stated: &Checksum) -> SourceError {
-    SourceError::fatal(
-        ErrorKind::ObjectChanged,
+/// What a reply with the checksum of its range stands for, once HEAD has said that the object is `known`. Its version stays, to be compared.
+pub(crate) fn vouched(known: &Revision, reply: Revision) -> Revision {
+    Revision {
+        version: reply.version.or_else(|| known.version.clone()),
+        ..known.clone()
+    }
+}
+
+/// Not the bytes that the server read.
+pub(crate) fn damaged(stated: &Checksum) -> SourceError {
+    SourceError::retryable(
+        ErrorKind::Checksum,
         format!(
-            "the server states {} {}, which is neither the object's nor the range's",
+            "the range does not have the {} that the server states, {}",
             stated.algorithm, stated.value
         ),
     )

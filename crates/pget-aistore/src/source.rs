@@ -2,77 +2,40 @@
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use pget_core::{ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, SourceError};
-use pget_http::{
-    ByteRange, Client, Follow, Method, RequestHead, Response, error_for_status, reply_from_parts, retry_after,
+use pget_core::{
+    Checksum, ChunkWriter, Error, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, Revision,
+    SourceError,
 };
+use pget_http::{Body, ByteRange, Client, Method, Response, reply_from_parts};
 use url::Url;
 
 use crate::{
     Config, ObjectAddress,
-    failure::Failure,
-    hint,
+    exchange::{Answer, Ask, Cluster, SMALL_BODY},
     identity::{self, RangeHash},
-    route::{Route, Routes, same_origin},
-    token::Token,
+    properties::{PROPS, Properties},
 };
-
-/// The properties that tell everything that matters; an unknown one is refused with 400.
-const PROPS: &str = "size,version,checksum,chunked,etag";
 
 /// The whole of a cold object is sent while it is being pulled from its backend.
 const BLOB_DOWNLOAD: HeaderName = HeaderName::from_static("ais-blob-download");
 
-/// A redirect's body and a refused one, read so that the connection can be used again.
-const SMALL_BODY: u64 = 16 << 10;
-
-/// Error bodies are short; more than this of one is not worth reading.
-const LARGEST_ERROR: usize = 64 << 10;
-
 /// An object in an AIStore cluster.
 #[derive(Debug)]
 pub struct AistoreSource {
-    client: Client,
     config: Config,
-    address: ObjectAddress,
-    token: Token,
-    routes: Routes,
-}
-
-/// A request of the object, before it is known who answers it.
-struct Ask {
-    method: Method,
-    /// The object's URL at the proxy.
-    url: Url,
-    range: Option<ByteRange>,
-    headers: HeaderMap,
-    /// The same Location may serve other ranges.
-    remember: bool,
-}
-
-/// What answered.
-struct Answer {
-    response: Response,
-    /// The redirect that led there, to be used again.
-    route: Option<Route>,
+    cluster: Cluster,
 }
 
 impl AistoreSource {
     /// The object at `address`, through `client`. Sends nothing.
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) or [`InvalidArgument`](ErrorKind::InvalidArgument) if its name cannot be asked for.
+    /// [`Unsupported`](ErrorKind::Unsupported) or [`InvalidArgument`](ErrorKind::InvalidArgument) if its name or the endpoint cannot be asked for.
     pub fn new(client: Client, config: Config, address: ObjectAddress) -> Result<Self, Error> {
         address.check()?;
         address.url(&config.endpoint, &[])?;
-        let token = Token::new(config.token.clone(), config.token_file.clone());
-        Ok(Self {
-            client,
-            config,
-            address,
-            token,
-            routes: Routes::default(),
-        })
+        let cluster = Cluster::new(client, &config, address);
+        Ok(Self { config, cluster })
     }
 
     /// Whether the object is read through an archive or a transformation: ranges do not apply to what comes out.
@@ -90,89 +53,10 @@ impl AistoreSource {
             .filter_map(|(key, value)| Some((*key, value.as_deref()?)))
             .collect();
         query.extend_from_slice(extra);
-        self.address.url(&self.config.endpoint, &query).map_err(|error| {
+        let url = self.cluster.address().url(&self.config.endpoint, &query);
+        url.map_err(|error| {
             SourceError::fatal(error.kind(), "the object's address cannot be made").with_cause(error)
         })
-    }
-
-    /// Sends `ask` to a remembered target, or else to the proxy and where it redirects.
-    async fn fetch(&self, ask: &Ask) -> Result<Answer, SourceError> {
-        if ask.remember
-            && let Some(route) = self.routes.take()
-        {
-            match self.ask_at(&route.0, ask, None).await {
-                Ok(response) if is_settled(response.status) => {
-                    return Ok(Answer {
-                        response,
-                        route: Some(route),
-                    });
-                }
-                Ok(response) => {
-                    tracing::debug!(object = %self.address, status = %response.status, "the remembered target refuses; asking the proxy again");
-                    response.body.drain_small(SMALL_BODY).await;
-                }
-                Err(error) => {
-                    tracing::debug!(object = %self.address, %error, "the remembered target fails; asking the proxy again");
-                }
-            }
-            self.routes.forget(&route);
-        }
-        let location = match self.ask_proxy(ask).await? {
-            Proxied::Answer(response) => {
-                return Ok(Answer {
-                    response,
-                    route: None,
-                });
-            }
-            Proxied::Redirect(location) => location,
-        };
-        let response = self.ask_at(&location, ask, None).await?;
-        Ok(Answer {
-            response,
-            route: ask.remember.then_some(Route(location)),
-        })
-    }
-
-    /// Asks the proxy, with the token; after a 401 once more if the token file has another one by now.
-    async fn ask_proxy(&self, ask: &Ask) -> Result<Proxied, SourceError> {
-        let token = self.token.get().await?;
-        let mut response = self.ask_at(&ask.url, ask, token.as_deref()).await?;
-        if response.status == StatusCode::UNAUTHORIZED
-            && let Some(renewed) = self.token.renewed(token.as_deref()).await?
-        {
-            response.body.drain_small(SMALL_BODY).await;
-            response = self.ask_at(&ask.url, ask, Some(&renewed)).await?;
-        }
-        if !response.is_redirect() {
-            return Ok(Proxied::Answer(response));
-        }
-        let location = response.location()?;
-        if same_origin(&location, &ask.url) && location.path() != ask.url.path() {
-            // A Go server cleans the path of a name that it cannot tell from another (`a//b`): that would be another object.
-            let message = "the cluster resolves this object name to another one";
-            return Err(SourceError::fatal(ErrorKind::Unsupported, message));
-        }
-        response.body.drain_small(SMALL_BODY).await;
-        Ok(Proxied::Redirect(location))
-    }
-
-    async fn ask_at(&self, url: &Url, ask: &Ask, token: Option<&str>) -> Result<Response, SourceError> {
-        let mut head = RequestHead::get(url.clone());
-        head.method = ask.method;
-        head.range = ask.range;
-        head.follow = Follow::No;
-        head.headers = ask.headers.clone();
-        if let Some(token) = token {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
-                SourceError::fatal(
-                    ErrorKind::InvalidArgument,
-                    "the AIStore token cannot be sent in a header",
-                )
-            })?;
-            value.set_sensitive(true);
-            head.headers.insert(header::AUTHORIZATION, value);
-        }
-        self.client.get(head).await
     }
 
     /// Size, identity, whether the object is in the cluster, and its chunks.
@@ -183,20 +67,44 @@ impl AistoreSource {
             range: None,
             headers: HeaderMap::new(),
             remember: false,
+            again: false,
         };
-        let mut response = self.fetch(&ask(self.url(&[("props", PROPS)])?)).await?.response;
+        let url = self.url(&[("props", PROPS)])?;
+        let mut response = self.cluster.fetch(&ask(url)).await?.response;
         if response.status == StatusCode::BAD_REQUEST {
             // A server that does not know one of the properties; without any, it tells what it always did.
-            response = self.fetch(&ask(self.url(&[])?)).await?.response;
+            response = self.cluster.fetch(&ask(self.url(&[])?)).await?.response;
         }
         if !response.status.is_success() {
-            return Err(failed(response).await);
+            return Err(self.cluster.failed(response).await);
         }
         Properties::read(&response.headers)
     }
 
+    /// The same; `None` if the token may read the object and not ask about it.
+    async fn permitted_properties(&self) -> Result<Option<Properties>, SourceError> {
+        match self.properties().await {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// Asks by HEAD whether the object is still what it was.
+    ///
+    /// A reply whose headers came between two of these is of that revision: targets hold the object's lock while they answer.
+    async fn vouch(&self, was: &Revision) -> Result<(), SourceError> {
+        match was.compare(&self.properties().await?.revision) {
+            Match::Same => Ok(()),
+            Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),
+            Match::Untold => Err(SourceError::retryable(
+                ErrorKind::Protocol,
+                format!("the server does not say whether it is still {was}"),
+            )),
+        }
+    }
+
     /// One plain stream of the whole of a cold object: a ranged read would wait for all of it to be pulled first.
-    async fn read_cold(&self, cold: Properties, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+    async fn read_cold(&self, size: u64, mut chunk: ChunkWriter) -> Result<(), SourceError> {
         let mut headers = HeaderMap::new();
         headers.insert(BLOB_DOWNLOAD, HeaderValue::from_static("true"));
         let mut ask = Ask {
@@ -205,66 +113,54 @@ impl AistoreSource {
             range: None,
             headers,
             remember: false,
+            again: false,
         };
-        let mut response = self.fetch(&ask).await?.response;
+        let mut response = self.cluster.fetch(&ask).await?.response;
         if response.status == StatusCode::BAD_REQUEST {
             // Buckets that are served without such jobs refuse the header.
             response.body.drain_small(SMALL_BODY).await;
             ask.headers.clear();
-            response = self.fetch(&ask).await?.response;
+            response = self.cluster.fetch(&ask).await?.response;
         }
         if !response.status.is_success() {
-            return Err(failed(response).await);
+            return Err(self.cluster.failed(response).await);
         }
         let mut reply = whole(&response)?;
-        reply.total = reply.total.or(cold.size);
+        reply.total = reply.total.or(Some(size));
         chunk.begin(reply)?;
         response.body.read_into(&mut chunk).await
     }
-}
 
-enum Proxied {
-    Answer(Response),
-    Redirect(Url),
-}
-
-/// What HEAD tells.
-struct Properties {
-    size: Option<u64>,
-    present: bool,
-    revision: pget_core::Revision,
-    chunk_hint: Option<u64>,
-}
-
-impl Properties {
-    fn read(headers: &HeaderMap) -> Result<Self, SourceError> {
-        let number = |name: &str| match headers.get(name) {
-            None => Ok(None),
-            Some(value) => value
-                .to_str()
-                .ok()
-                .and_then(|text| text.parse::<u64>().ok())
-                .map(Some)
-                .ok_or_else(|| {
-                    SourceError::fatal(ErrorKind::Protocol, format!("the header {name} is no number"))
-                }),
+    /// A GET and what its headers say.
+    async fn get(&self, request: &RangeRequest, latest: bool) -> Result<(Reply, Answer), SourceError> {
+        let range = if request.is_whole() || self.is_derived() {
+            None
+        } else {
+            ByteRange::new(request.start, request.end)
         };
-        // HEAD without `props` leaves the length of an empty object out.
-        let size = number("content-length")?.or(Some(0));
-        let chunks = (number("ais-chunks-count")?, number("ais-chunks-max-chunk-size")?);
-        let chunk_hint = match (size, chunks) {
-            (Some(size), (Some(count), Some(largest))) => hint::range_length(size, count, largest),
-            _ => None,
+        let ask = Ask {
+            method: Method::Get,
+            url: self.url(if latest { &[("latest-ver", "true")] } else { &[] })?,
+            range,
+            headers: HeaderMap::new(),
+            remember: !latest,
+            again: request.attempt > 0,
         };
-        let present = headers
-            .get("ais-present")
-            .is_none_or(|value| value.as_bytes() != b"false");
-        Ok(Self {
-            size,
-            present,
-            revision: identity::revision(headers),
-            chunk_hint,
-        })
+        let answer = self.cluster.fetch(&ask).await?;
+        let Response { status, headers, .. } = &answer.response;
+        let ranged = headers.contains_key(header::CONTENT_RANGE);
+        let mut reply = match *status {
+            // Servers before 4.1 answer a range with 200 and Content-Range.
+            StatusCode::OK if range.is_some() && ranged => {
+                reply_from_parts(request, StatusCode::PARTIAL_CONTENT, headers)?
+            }
+            StatusCode::OK => whole(&answer.response)?,
+            StatusCode::PARTIAL_CONTENT => reply_from_parts(request, *status, headers)?,
+            StatusCode::RANGE_NOT_SATISFIABLE if ranged => reply_from_parts(request, *status, headers)?,
+            _ => return Err(self.cluster.failed(answer.response).await),
+        };
+        reply.revision = identity::revision(headers);
+        Ok((reply, answer))
     }
 }
 
@@ -275,23 +171,25 @@ fn whole(response: &Response) -> Result<Reply, SourceError> {
     Ok(reply)
 }
 
-/// A remembered target's answer that need not be asked for again at the proxy.
-fn is_settled(status: StatusCode) -> bool {
-    !(status.is_server_error() || status.is_redirection() || matches!(status.as_u16(), 401 | 403 | 404))
+/// Whether the object has bytes behind this reply's, so that others will have to be held against it.
+fn leaves_more(reply: &Reply) -> bool {
+    reply
+        .length
+        .is_some_and(|length| reply.total > reply.start.checked_add(length))
 }
 
-/// The error behind a status: its text is JSON in the body, or in a header for HEAD.
-async fn failed(response: Response) -> SourceError {
-    let (status, pause) = (response.status, retry_after(&response.headers));
-    let text = match response
-        .headers
-        .get("hdr-error")
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-    {
-        Some(text) => text,
-        None => response.body.text(LARGEST_ERROR).await.unwrap_or_default(),
-    };
-    error_for_status(status, pause, Failure::parse(&text).to_string())
+/// Receives a body that must have the `stated` checksum; nothing of it is handed out before it does.
+async fn read_verified(body: Body, chunk: &mut ChunkWriter, stated: &Checksum) -> Result<(), SourceError> {
+    // A stream that spans chunks is handed out as it comes; whose bytes they are is known without the checksum.
+    let hash = RangeHash::new(&stated.algorithm).filter(|_| chunk.withhold().is_ok());
+    body.read_into(chunk).await?;
+    let Some(mut hash) = hash else { return Ok(()) };
+    chunk.read_withheld(|bytes| hash.update(bytes));
+    if chunk.remaining() != Some(0) || hash.finish() != stated.value {
+        return Err(identity::damaged(stated));
+    }
+    chunk.release();
+    Ok(())
 }
 
 #[async_trait]
@@ -299,7 +197,7 @@ impl RangeSource for AistoreSource {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
         let properties = self.properties().await?;
         Ok(ObjectInfo {
-            size: properties.size.filter(|_| !self.is_derived()),
+            size: Some(properties.size).filter(|_| !self.is_derived()),
             revision: properties.revision,
             chunk_hint: properties.chunk_hint,
             ranges: Some(properties.present && !self.is_derived()),
@@ -307,84 +205,54 @@ impl RangeSource for AistoreSource {
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
-        let first = request.pinned.is_none();
-        if first && self.address.bucket.can_be_cold() && !self.is_derived() {
-            let properties = self.properties().await?;
-            if !properties.present {
-                return self.read_cold(properties, chunk).await;
-            }
+        let pinned = request.pinned.as_deref().map(|info| &info.revision);
+        if pinned.is_none()
+            && self.cluster.address().bucket.can_be_cold()
+            && !self.is_derived()
+            && let Some(properties) = self.permitted_properties().await?
+            && !properties.present
+        {
+            return self.read_cold(properties.size, chunk).await;
         }
-        let range = if request.is_whole() || self.is_derived() {
-            None
-        } else {
-            ByteRange::new(request.start, request.end)
-        };
-        let latest = first && self.config.latest;
-        let url = self.url(if latest { &[("latest-ver", "true")] } else { &[] })?;
-        let ask = Ask {
-            method: Method::Get,
-            url,
-            range,
-            headers: HeaderMap::new(),
-            remember: !latest,
-        };
-        let Answer { response, route } = self.fetch(&ask).await?;
-        let mut reply = match response.status {
-            // Servers before 4.1 answer a range with 200 and Content-Range.
-            StatusCode::OK if range.is_some() && response.headers.contains_key(header::CONTENT_RANGE) => {
-                reply_from_parts(request, StatusCode::PARTIAL_CONTENT, &response.headers)?
+        let latest = pinned.is_none() && self.config.latest;
+        let (mut reply, mut answer) = self.get(request, latest).await?;
+        // Whether the checksum of a reply is that of the object or of the range, only HEAD tells.
+        let mut doubtful = None;
+        if let Some(pinned) = pinned {
+            doubtful = identity::differing(pinned, &reply.revision);
+            if doubtful.is_some() {
+                self.vouch(pinned).await?;
+                reply.revision = identity::vouched(pinned, reply.revision);
             }
-            StatusCode::OK => whole(&response)?,
-            StatusCode::PARTIAL_CONTENT => reply_from_parts(request, response.status, &response.headers)?,
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                match reply_from_parts(request, response.status, &response.headers) {
-                    Ok(reply) => reply,
-                    Err(error) if response.headers.contains_key(header::CONTENT_RANGE) => return Err(error),
-                    Err(_) => return Err(failed(response).await),
+        } else if leaves_more(&reply)
+            && let Some(known) = self.permitted_properties().await?
+        {
+            if identity::differing(&known.revision, &reply.revision).is_some() {
+                drop(answer.response);
+                (reply, answer) = self.get(request, false).await?;
+                doubtful = identity::differing(&known.revision, &reply.revision);
+                if doubtful.is_some() {
+                    self.vouch(&known.revision).await.map_err(|cause| {
+                        let message = "the object is being replaced while its reading begins";
+                        SourceError::retryable(ErrorKind::Unavailable, message).with_cause(cause)
+                    })?;
+                    reply.revision = identity::vouched(&known.revision, reply.revision);
                 }
             }
-            _ => return Err(failed(response).await),
-        };
-        reply.revision = identity::revision(&response.headers);
-        if first
-            && reply
-                .length
-                .is_some_and(|length| reply.total > reply.start.checked_add(length))
-        {
-            // Ranges that align with the object's chunks touch one file each; not knowing them costs little, so an error here is none.
-            reply.chunk_hint = self
-                .properties()
-                .await
-                .ok()
-                .and_then(|properties| properties.chunk_hint);
-        }
-        let pinned = request.pinned.as_deref().map(|info| &info.revision);
-        let doubtful = identity::differing(pinned, &reply.revision);
-        if doubtful.is_some() {
-            reply.revision.checksum = pinned.and_then(|revision| revision.checksum.clone());
+            // Ranges that align with the object's chunks touch one file each.
+            reply.chunk_hint = known.chunk_hint;
         }
         chunk.begin(reply)?;
-        let Some(stated) = doubtful else {
-            response.body.read_into(&mut chunk).await?;
-            self.routes.put(route);
-            return Ok(());
-        };
-        // Another checksum under the same version: that of the range, if the bytes say so, and they are kept back until they do.
-        let mut hash = RangeHash::new(&stated.algorithm).ok_or_else(|| identity::changed(&stated))?;
-        chunk
-            .withhold()
-            .map_err(|error| identity::changed(&stated).with_cause(error))?;
-        response.body.read_into(&mut chunk).await?;
-        chunk.read_withheld(|bytes| hash.update(bytes));
-        if hash.finish() != stated.value {
-            return Err(identity::changed(&stated));
+        let Answer { response, route } = answer;
+        match doubtful {
+            None => response.body.read_into(&mut chunk).await?,
+            Some(stated) => read_verified(response.body, &mut chunk, &stated).await?,
         }
-        chunk.release();
-        self.routes.put(route);
+        self.cluster.keep(route);
         Ok(())
     }
 
     fn name(&self) -> String {
-        self.address.to_string()
+        self.cluster.address().to_string()
     }
 }

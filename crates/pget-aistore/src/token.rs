@@ -49,6 +49,13 @@ impl Token {
             .filter(|token| Some(token.as_str()) != refused))
     }
 
+    /// `text` without the token.
+    pub(crate) fn struck_out(&self, text: String) -> String {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = self.fixed.iter().chain(&*read);
+        tokens.fold(text, |text, token| text.replace(token.as_str(), "***"))
+    }
+
     async fn read_file(&self) -> Result<Option<String>, SourceError> {
         let Some(file) = &self.file else { return Ok(None) };
         let failed = |what: &str| {

@@ -1,0 +1,183 @@
+//! Requests of one object: sent to a remembered target, or to the proxy and where that redirects. Called by the source.
+//!
+//! Invariants: the token goes to the endpoint only, never along a redirect, and into no error; one redirect is followed, never a second, so nothing can lead in a
+//! circle; a redirect to another object's path is refused.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pget_core::{ErrorKind, SourceError};
+use pget_http::{
+    ByteRange, Client, Follow, Method, RequestHead, Response, error_for_status, redacted, retry_after,
+};
+use url::Url;
+
+use crate::{
+    Config, ObjectAddress,
+    failure::Failure,
+    route::{Route, Routes},
+    token::Token,
+};
+
+/// A redirect's body and a refused one, read so that the connection can be used again.
+pub(crate) const SMALL_BODY: u64 = 16 << 10;
+
+/// Error bodies are short; more than this of one is not worth reading.
+const LARGEST_ERROR: usize = 64 << 10;
+
+/// A request of the object, before it is known who answers it.
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    /// The object's URL at the proxy.
+    pub(crate) url: Url,
+    pub(crate) range: Option<ByteRange>,
+    pub(crate) headers: HeaderMap,
+    /// The same Location may serve other ranges.
+    pub(crate) remember: bool,
+    /// An attempt at this range failed before: what the proxy said then may be why.
+    pub(crate) again: bool,
+}
+
+/// What answered.
+pub(crate) struct Answer {
+    pub(crate) response: Response,
+    /// The redirect that led there, to be [kept](Cluster::keep) once it has served.
+    pub(crate) route: Option<Route>,
+}
+
+enum Proxied {
+    Answer(Response),
+    Redirect(Url),
+}
+
+/// The way to one object in a cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    client: Client,
+    address: ObjectAddress,
+    token: Token,
+    routes: Routes,
+}
+
+impl Cluster {
+    pub(crate) fn new(client: Client, config: &Config, address: ObjectAddress) -> Self {
+        Self {
+            client,
+            address,
+            token: Token::new(config.token.clone(), config.token_file.clone()),
+            routes: Routes::default(),
+        }
+    }
+
+    pub(crate) const fn address(&self) -> &ObjectAddress {
+        &self.address
+    }
+
+    /// Keeps the redirect of a request that was served, for the next one.
+    pub(crate) fn keep(&self, route: Option<Route>) {
+        self.routes.put(route);
+    }
+
+    /// Sends `ask` to a remembered target, or else to the proxy and where it redirects.
+    pub(crate) async fn fetch(&self, ask: &Ask) -> Result<Answer, SourceError> {
+        let remembered = if ask.remember { self.routes.take() } else { None };
+        if let Some(route) = remembered.filter(|_| !ask.again) {
+            match self.ask_at(&route.0, ask, None).await {
+                Ok(response) if is_settled(response.status) => {
+                    return Ok(Answer {
+                        response,
+                        route: Some(route),
+                    });
+                }
+                Ok(response) => {
+                    tracing::debug!(object = %self.address, status = %response.status, "the remembered target refuses; asking the proxy again");
+                    response.body.drain_small(SMALL_BODY).await;
+                }
+                Err(error) => {
+                    tracing::debug!(object = %self.address, %error, "the remembered target fails; asking the proxy again");
+                }
+            }
+            self.routes.forget(&route);
+        }
+        let location = match self.ask_proxy(ask).await? {
+            Proxied::Answer(response) => {
+                return Ok(Answer {
+                    response,
+                    route: None,
+                });
+            }
+            Proxied::Redirect(location) => location,
+        };
+        let response = self.ask_at(&location, ask, None).await?;
+        if response.is_redirect() {
+            // Of a target none is known; following it could go in a circle with the proxy.
+            let message = format!("{} redirects once more, as no target does", redacted(&location));
+            return Err(SourceError::fatal(ErrorKind::Protocol, message));
+        }
+        Ok(Answer {
+            response,
+            route: ask.remember.then_some(Route(location)),
+        })
+    }
+
+    /// Asks the proxy, with the token; after a 401 once more if the token file has another one by now.
+    async fn ask_proxy(&self, ask: &Ask) -> Result<Proxied, SourceError> {
+        let token = self.token.get().await?;
+        let mut response = self.ask_at(&ask.url, ask, token.as_deref()).await?;
+        if response.status == StatusCode::UNAUTHORIZED
+            && let Some(renewed) = self.token.renewed(token.as_deref()).await?
+        {
+            response.body.drain_small(SMALL_BODY).await;
+            response = self.ask_at(&ask.url, ask, Some(&renewed)).await?;
+        }
+        if !response.is_redirect() {
+            return Ok(Proxied::Answer(response));
+        }
+        let location = response.location()?;
+        if !self.address.is_at(&location) {
+            // A server that cleans the path of a name (`a//b`) would serve another object.
+            let message = format!("the cluster redirects to another object: {}", redacted(&location));
+            return Err(SourceError::fatal(ErrorKind::Unsupported, message));
+        }
+        response.body.drain_small(SMALL_BODY).await;
+        Ok(Proxied::Redirect(location))
+    }
+
+    async fn ask_at(&self, url: &Url, ask: &Ask, token: Option<&str>) -> Result<Response, SourceError> {
+        let mut head = RequestHead::get(url.clone());
+        head.method = ask.method;
+        head.range = ask.range;
+        head.follow = Follow::No;
+        head.headers = ask.headers.clone();
+        if let Some(token) = token {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
+                SourceError::fatal(
+                    ErrorKind::InvalidArgument,
+                    "the AIStore token cannot be sent in a header",
+                )
+            })?;
+            value.set_sensitive(true);
+            head.headers.insert(header::AUTHORIZATION, value);
+        }
+        self.client.get(head).await
+    }
+
+    /// The error behind a status: its text is JSON in the body, or in a header for HEAD.
+    pub(crate) async fn failed(&self, response: Response) -> SourceError {
+        let (status, pause) = (response.status, retry_after(&response.headers));
+        let text = match response
+            .headers
+            .get("hdr-error")
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        {
+            Some(text) => text,
+            None => response.body.text(LARGEST_ERROR).await.unwrap_or_default(),
+        };
+        // A server may quote what it was shown.
+        let text = self.token.struck_out(text);
+        error_for_status(status, pause, Failure::parse(&text).to_string())
+    }
+}
+
+/// A remembered target's answer that need not be asked for again at the proxy.
+fn is_settled(status: StatusCode) -> bool {
+    !(status.is_server_error() || status.is_redirection() || matches!(status.as_u16(), 401 | 403 | 404))
+}

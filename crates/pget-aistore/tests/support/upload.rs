@@ -1,0 +1,74 @@
+//! Objects into a cluster, by plain HTTP: as AIStore's own clients do it, first to the proxy, then to where it redirects.
+
+use std::net::SocketAddr;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use url::Url;
+
+/// Makes the bucket unless it is there; `checksum`: its properties for checksums, in JSON.
+pub(super) async fn create(endpoint: &str, bucket: &str, checksum: Option<&str>) {
+    let properties = checksum.map_or(String::new(), |checksum| {
+        format!(r#","value":{{"checksum":{checksum}}}"#)
+    });
+    let body = format!(r#"{{"action":"create-bck"{properties}}}"#);
+    let url = url(endpoint, &format!("/v1/buckets/{bucket}?provider=ais"));
+    let (status, _) = ask(&url, "POST", body.as_bytes()).await;
+    assert!(matches!(status, 200 | 409), "create-bck: {status}");
+}
+
+pub(super) async fn put(endpoint: &str, bucket: &str, name: &str, bytes: &[u8]) {
+    write(endpoint, bucket, name, "PUT", bytes).await;
+}
+
+pub(super) async fn delete(endpoint: &str, bucket: &str, name: &str) {
+    write(endpoint, bucket, name, "DELETE", b"").await;
+}
+
+async fn write(endpoint: &str, bucket: &str, name: &str, method: &str, bytes: &[u8]) {
+    let name: Vec<String> = name
+        .split('/')
+        .map(|part| utf8_percent_encode(part, NON_ALPHANUMERIC).to_string())
+        .collect();
+    let path = format!("/v1/objects/{bucket}/{}?provider=ais", name.join("/"));
+    // The proxy has no use for the body.
+    let (status, location) = ask(&url(endpoint, &path), method, b"").await;
+    assert_eq!(status, 307, "{method} {path} at the proxy");
+    let location = location.expect("a Location");
+    let (status, _) = ask(&Url::parse(&location).expect("a URL"), method, bytes).await;
+    assert_eq!(status, 200, "{method} {path} at the target");
+}
+
+fn url(endpoint: &str, path: &str) -> Url {
+    Url::parse(&format!("{}{path}", endpoint.trim_end_matches('/'))).expect("a URL")
+}
+
+/// One request on a connection of its own: the status, and Location if there is one.
+async fn ask(url: &Url, method: &str, body: &[u8]) -> (u16, Option<String>) {
+    let addresses = url.socket_addrs(|| None).expect("an address");
+    let address: SocketAddr = *addresses.first().expect("an address");
+    let mut stream = TcpStream::connect(address).await.expect("connect");
+    let target = &url[url::Position::BeforePath..];
+    let mut head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    if let Ok(token) = std::env::var("AIS_AUTHN_TOKEN") {
+        head += &format!("Authorization: Bearer {token}\r\n");
+    }
+    head += "\r\n";
+    stream.write_all(head.as_bytes()).await.expect("send");
+    stream.write_all(body).await.expect("send");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.get(9..12).and_then(|status| status.parse().ok());
+    let location = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("Location: "))
+        .map(str::to_owned);
+    (status.expect("a status line"), location)
+}
