@@ -306,7 +306,7 @@ impl<'a> World<'a> {
             let number = self
                 .slots
                 .back()
-                .map_or(self.schedule.cursor(), |slot| slot.chunk + 1);
+                .map_or_else(|| self.schedule.cursor(), |slot| slot.chunk + 1);
             assert_eq!(
                 (attempt.chunk, attempt.chunk_start),
                 (number, next),
@@ -575,7 +575,7 @@ impl<'a> World<'a> {
         let next = self
             .slots
             .back()
-            .map_or(self.schedule.cursor(), |slot| slot.chunk + 1);
+            .map_or_else(|| self.schedule.cursor(), |slot| slot.chunk + 1);
         assert_eq!(chunk, next, "the next chunk");
         flight.chunk = chunk;
         self.slots.push_back(Slot {
