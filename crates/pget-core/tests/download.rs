@@ -522,7 +522,7 @@ async fn two_readers_in_turn_under_a_tiny_budget() {
             while let Some(lease) = b.next().await.expect("b goes on while a waits") {
                 left += lease.len();
             }
-            assert_eq!(left, size as usize);
+            assert_eq!(left as u64, size);
             while a.next().await.expect("a goes on").is_some() {}
         };
         tokio::time::timeout(Duration::from_secs(3600), both)
