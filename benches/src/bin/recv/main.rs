@@ -33,6 +33,9 @@ struct Args {
     /// Bytes in a range, in KiB.
     #[arg(long, default_value_t = 8192)]
     chunk_kib: u64,
+    /// Chunks fetched or being fetched but not consumed; by default what pget takes by itself.
+    #[arg(long)]
+    window: Option<u32>,
     /// Threads of the asynchronous ways: 1 is a runtime on the calling thread.
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -91,6 +94,9 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
             child.arg("--chunk-kib").arg(args.chunk_kib.to_string());
             child.arg("--mib").arg(args.mib.to_string());
             child.arg("--workers").arg(args.workers.to_string());
+            if let Some(window) = args.window {
+                child.arg("--window").arg(window.to_string());
+            }
             let cost = Cost::of_child(&mut child)?;
             if cost.bytes != args.mib << 20 {
                 return Err(format!("{} moved {} bytes", way.name(), cost.bytes).into());

@@ -142,7 +142,7 @@ async fn case_26_interim_answers_trailers_and_extensions_are_skipped_and_excess_
             When::Always,
             Fault::Interim {
                 status: 100,
-                count: 1000,
+                count: 17,
             },
         ),
         ErrorKind::Protocol,
