@@ -13,7 +13,7 @@ use url::Url;
 use crate::{
     Config, ObjectAddress,
     failure::Failure,
-    route::{Route, Routes},
+    route::{Route, Routes, same_origin},
     token::Token,
 };
 
@@ -79,7 +79,9 @@ impl Cluster {
     /// Sends `ask` to a remembered target, or else to the proxy and where it redirects.
     pub(crate) async fn fetch(&self, ask: &Ask) -> Result<Answer, SourceError> {
         let remembered = if ask.remember { self.routes.take() } else { None };
-        if let Some(route) = remembered.filter(|_| !ask.again) {
+        let remembered = remembered.filter(|_| !ask.again);
+        let mut may_ask_again = remembered.is_none();
+        if let Some(route) = remembered {
             match self.ask_at(&route.0, ask, None).await {
                 Ok(response) if is_settled(response.status) => {
                     return Ok(Answer {
@@ -97,25 +99,38 @@ impl Cluster {
             }
             self.routes.forget(&route);
         }
-        let location = match self.ask_proxy(ask).await? {
-            Proxied::Answer(response) => {
-                return Ok(Answer {
-                    response,
-                    route: None,
-                });
+        let mut before: Option<(Url, Response)> = None;
+        loop {
+            let location = match self.ask_proxy(ask).await? {
+                Proxied::Answer(response) => {
+                    return Ok(Answer {
+                        response,
+                        route: None,
+                    });
+                }
+                Proxied::Redirect(location) => location,
+            };
+            if let Some((there, response)) = before.take_if(|(there, _)| same_origin(there, &location)) {
+                let route = ask.remember.then_some(Route(there));
+                return Ok(Answer { response, route });
             }
-            Proxied::Redirect(location) => location,
-        };
-        let response = self.ask_at(&location, ask, None).await?;
-        if response.is_redirect() {
-            // Of a target none is known; following it could go in a circle with the proxy.
-            let message = format!("{} redirects once more, as no target does", redacted(&location));
-            return Err(SourceError::fatal(ErrorKind::Protocol, message));
+            let response = self.ask_at(&location, ask, None).await?;
+            if response.is_redirect() {
+                // Of a target none is known; following it could go in a circle with the proxy.
+                let message = format!("{} redirects once more, as no target does", redacted(&location));
+                return Err(SourceError::fatal(ErrorKind::Protocol, message));
+            }
+            if may_ask_again && response.status == StatusCode::NOT_FOUND {
+                // The object may have been moved just now: then the proxy names another target.
+                may_ask_again = false;
+                before = Some((location, response));
+                continue;
+            }
+            return Ok(Answer {
+                response,
+                route: ask.remember.then_some(Route(location)),
+            });
         }
-        Ok(Answer {
-            response,
-            route: ask.remember.then_some(Route(location)),
-        })
     }
 
     /// Asks the proxy, with the token; after a 401 once more if the token file has another one by now.

@@ -57,12 +57,7 @@ async fn conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms_where_checksums_are_of_ranges() {
     let checksum = r#"{"type":"xxhash2","enable_read_range":true}"#;
-    conformance::run(&Fixture::new(
-        cluster().await,
-        "pget-test-ranges",
-        Some(checksum),
-    ))
-    .await;
+    conformance::run(&Fixture::new(cluster().await, "pget-test-ranges", Some(checksum))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,16 +68,20 @@ async fn conforms_without_checksums() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms_to_a_signing_cluster_with_two_interfaces() {
-    let mut options = ClusterOptions::default();
-    options.signing = true;
-    options.interfaces = 2;
-    options.reencode_queries = true;
+    let options = ClusterOptions {
+        signing: true,
+        interfaces: 2,
+        reencode_queries: true,
+        ..ClusterOptions::default()
+    };
     conformance::run(&Fixture::new(standin(options).await, support::BUCKET, None)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms_to_servers_before_4_1() {
-    let mut options = ClusterOptions::default();
-    options.before_4_1 = true;
+    let options = ClusterOptions {
+        before_4_1: true,
+        ..ClusterOptions::default()
+    };
     conformance::run(&Fixture::new(standin(options).await, support::BUCKET, None)).await;
 }

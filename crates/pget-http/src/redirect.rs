@@ -3,6 +3,8 @@
 //! Pure. Invariants: never from https to http, never to a scheme other than these, never from elsewhere to a link-local address (the metadata services of
 //! clouds live there); to another origin go only headers that are plainly harmless, and a user and password in a `Location` are never used.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pget_core::SourceError;
 use url::{Host, Url};
@@ -32,7 +34,7 @@ pub(crate) fn location(from: &Url, headers: &HeaderMap) -> Result<Url, SourceErr
         .to_str()
         .map_err(|_| protocol("a redirect to an address that is not ASCII"))?;
     let mut to = from
-        .join(text)
+        .join(&literal(text))
         .map_err(|cause| protocol("a redirect to no address").with_cause(cause))?;
     match (from.scheme(), to.scheme()) {
         ("https", "http") => {
@@ -55,6 +57,23 @@ pub(crate) fn location(from: &Url, headers: &HeaderMap) -> Result<Url, SourceErr
     }
     strip_userinfo(&mut to);
     Ok(to)
+}
+
+/// The address with backslashes and tabs of its path encoded: they are bytes of a name there (AIStore sends them as they are), while the URL standard
+/// would turn the one into slashes and drop the other.
+fn literal(text: &str) -> Cow<'_, str> {
+    let authority = text.find("://").map_or(0, |at| at + 3);
+    let path = text[authority..]
+        .find('/')
+        .map_or(text.len(), |at| authority + at);
+    let query = text.find('?').unwrap_or(text.len());
+    match text.get(path..query) {
+        Some(name) if name.contains(['\\', '\t']) => {
+            let name = name.replace('\\', "%5C").replace('\t', "%09");
+            format!("{}{name}{}", &text[..path], &text[query..]).into()
+        }
+        _ => text.into(),
+    }
 }
 
 fn is_link_local(url: &Url) -> bool {
@@ -143,6 +162,23 @@ mod tests {
         }
         assert!(go("http://169.254.169.254/a", "/b").is_ok(), "its own choice");
         assert!(location(&url("http://a/"), &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn bytes_of_a_name_stay_what_they_are() {
+        for (location, path) in [
+            ("http://b/a\\b\tc?q", "/a%5Cb%09c"),
+            ("/x\\..\\y", "/x%5C..%5Cy"),
+            ("http://b/%5c+\"<>{}|[]^`'", "/%5c+%22%3C%3E%7B%7D|[]%5E%60'"),
+        ] {
+            let to = go("http://b/", location).expect("an address");
+            let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+            assert_eq!(decoded(to.path()), decoded(path), "{location}");
+        }
+        // Not a way to another host.
+        let host = |location| go("http://a/", location).map(|to| to.host_str().map(str::to_owned));
+        assert_eq!(host("http:\\\\b/x").ok().flatten().as_deref(), Some("b"));
+        assert_eq!(host("http://b\\@c/x").ok().flatten().as_deref(), Some("b"));
     }
 
     #[test]

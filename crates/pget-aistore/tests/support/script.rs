@@ -52,11 +52,7 @@ impl Script {
                 });
             }
         });
-        Self {
-            address,
-            heads,
-            task,
-        }
+        Self { address, heads, task }
     }
 
     pub(crate) fn endpoint(&self) -> String {

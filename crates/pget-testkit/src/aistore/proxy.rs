@@ -155,9 +155,18 @@ fn location(shared: &Shared, request: &Request, path: &str, target: usize) -> St
         return format!("{base}{}?{}", utf8_percent_encode(path, PATH), encode(&pairs));
     }
     match request.query.as_str() {
-        "" => format!("{base}{path}?{}", encode(&marks)),
-        query => format!("{base}{path}?{query}&{}", encode(&marks)),
+        "" => format!("{base}{}?{}", hex_escaped(path), encode(&marks)),
+        query => format!("{base}{}?{query}&{}", hex_escaped(path), encode(&marks)),
     }
+}
+
+/// The path as it is, quotes, backslashes and tabs included, but for what is not ASCII.
+fn hex_escaped(path: &str) -> String {
+    let escaped = path.bytes().map(|byte| match byte {
+        0..=0x7f => char::from(byte).to_string(),
+        _ => format!("%{byte:02x}"),
+    });
+    escaped.collect()
 }
 
 async fn bucket(shared: &Shared, request: &Request, name: &str, wire: &mut Wire) -> Result<Answer, Failure> {
