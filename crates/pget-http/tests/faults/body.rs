@@ -241,7 +241,7 @@ async fn a_close_that_was_not_announced_and_silence_are_survived() {
 
 #[tokio::test]
 async fn slow_and_jerky_data_is_not_held_back() {
-    // Far below what raises the mark, and then pauses with it raised: either way the bytes come as they come.
+    // Below the speed that raises the mark: the bytes come as they come.
     let server = Hostile::start().expect("a server");
     let url = server.route(
         "/o",

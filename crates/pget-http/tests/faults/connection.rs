@@ -112,7 +112,7 @@ async fn case_60_bad_certificates_are_typed_and_final() {
 }
 
 #[tokio::test]
-async fn case_27_a_tls_connection_serves_many_ranges() {
+async fn tls_connections_serve_many_ranges() {
     let authority = Authority::new().expect("an authority");
     for _ in 0..2 {
         let client = trusting(&authority);
