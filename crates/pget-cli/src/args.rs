@@ -103,7 +103,7 @@ pub(crate) struct Read {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) length: Option<u64>,
     /// Memory for chunks [default: a quarter of the memory there is, at most 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size_above_0)]
     pub(crate) memory_limit: Option<u64>,
 }
 
@@ -180,6 +180,14 @@ fn size(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|error| error.to_string())
 }
 
+fn size_above_0(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("must be more than 0".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// The message does not repeat the text: it may be a credential.
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),

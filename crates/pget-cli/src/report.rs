@@ -1,19 +1,19 @@
 //! What the program tells on standard error: log lines, the progress bar, the summary, the one line of an error.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use pget::{Builder, Stats};
 
 use crate::args::{Show, When};
 
 /// Writes a line to standard error; a closed one is nobody's loss.
 pub(crate) fn line(text: &str) {
-    drop(writeln!(std::io::stderr(), "{text}"));
+    drop(writeln!(io::stderr(), "{text}"));
 }
 
 /// Log lines of the library on standard error.
@@ -25,7 +25,7 @@ pub(crate) fn log(verbose: u8) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .without_time()
         .with_ansi(false)
         .init();
@@ -41,17 +41,19 @@ pub(crate) struct Report {
 impl Report {
     /// Begins to report, and lets the read report to the bar.
     pub(crate) fn begin(show: &Show, builder: Builder) -> (Self, Builder) {
+        let terminal = io::stderr().is_terminal();
         let wanted = match show.progress {
             When::Always => true,
             When::Never => false,
-            When::Auto => std::io::stderr().is_terminal(),
+            When::Auto => terminal,
         };
         let bar = Arc::new(ProgressBar::no_length());
         // Ten times a second is enough for an eye.
-        bar.set_draw_target(if wanted {
-            ProgressDrawTarget::stderr_with_hz(10)
-        } else {
-            ProgressDrawTarget::hidden()
+        bar.set_draw_target(match (wanted, terminal) {
+            (true, true) => ProgressDrawTarget::stderr_with_hz(10),
+            // Once a second is enough for a log.
+            (true, false) => ProgressDrawTarget::term_like_with_hz(Box::new(Plain), 1),
+            (false, _) => ProgressDrawTarget::hidden(),
         });
         if let Ok(style) = ProgressStyle::with_template(
             "{bar:40} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
@@ -105,5 +107,52 @@ impl Report {
     /// Takes the bar away, for the error's line to stand alone.
     pub(crate) fn abandon(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Standard error that is no terminal: the bar comes line by line.
+#[derive(Debug)]
+struct Plain;
+
+impl TermLike for Plain {
+    fn width(&self) -> u16 {
+        100
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        line(text.trim_end());
+        Ok(())
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        // The bar is padded to the width, and at times by nothing else.
+        if !text.trim().is_empty() {
+            line(text.trim_end());
+        }
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
     }
 }

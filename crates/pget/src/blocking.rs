@@ -2,7 +2,7 @@
 //!
 //! Not for threads of an asynchronous runtime, where waiting would panic.
 
-use pget_core::{BlockingReader, Download, Error, ObjectInfo};
+use pget_core::{BlockingReader, Download, Error, ErrorKind, ObjectInfo};
 
 use crate::{Builder, runtime};
 
@@ -40,7 +40,19 @@ pub(crate) fn read_into_with(builder: &Builder, buffer: &mut [u8]) -> Result<usi
 pub(crate) fn stat_with(builder: &Builder) -> Result<ObjectInfo, Error> {
     let runtime = runtime::handle()?;
     let builder = on_process_runtime(builder);
-    runtime.block_on(builder.stat())
+    // On a worker: a write to a closed socket raises SIGPIPE, which is the caller's to have on its own thread.
+    let asked = runtime.spawn(async move { builder.stat().await });
+    runtime.block_on(asked).unwrap_or_else(|cause| {
+        Err(Error::with_cause(ErrorKind::Internal, "", "the request's task has ended", cause))
+    })
+}
+
+/// Has the process's runtime run on that many threads, 1 to 1,024, whatever `PGET_THREADS` says. The first blocking call starts it; from then on this has no effect.
+///
+/// # Errors
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for another number.
+pub fn use_threads(count: usize) -> Result<(), Error> {
+    runtime::use_threads(count)
 }
 
 fn on_process_runtime(builder: &Builder) -> Builder {

@@ -9,18 +9,16 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "http")]
-use pget_core::ErrorKind;
-use pget_core::{Error, RangeSource};
+use pget_core::{Error, ErrorKind, RangeSource};
 
 use crate::{Address, Builder};
 
 /// The source behind `address`.
-#[cfg_attr(
-    not(feature = "http"),
-    allow(unused_variables, reason = "only transports over HTTP have settings")
-)]
 pub(crate) fn source(address: Address, builder: &Builder) -> Result<Arc<dyn RangeSource>, Error> {
+    if !builder.headers.is_empty() && !matches!(address, Address::Http(_)) {
+        let message = "headers are for http and https addresses";
+        return Err(Error::new(ErrorKind::InvalidArgument, "", message));
+    }
     match address {
         #[cfg(feature = "file")]
         Address::File(path) => Ok(Arc::new(pget_file::FileSource::new(path))),

@@ -1,7 +1,8 @@
 //! An object into a file.
 //!
 //! The bytes go to `FILE.pget-part` beside the file, which is renamed when it is complete: no reader ever sees a part of an object under the final name. On failure the
-//! part is removed. Called by the builder.
+//! part is removed; a signal that ends the program leaves it, and the next read into that file takes it over. What the name stood for before is replaced, a symbolic link too
+//! (what it points to stays as it is); a device or a pipe is written to. Called by the builder.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::fcntl::OFlag;
 use pget_core::{Error, ErrorKind, Stats};
 
 use crate::Builder;
@@ -54,7 +56,7 @@ impl Target {
                     io::Error::from(io::ErrorKind::IsADirectory),
                 ));
             }
-            if kind.is_char_device() || kind.is_fifo() || kind.is_block_device() {
+            if kind.is_char_device() || kind.is_fifo() || kind.is_block_device() || is_of_process(target) {
                 let file = OpenOptions::new()
                     .write(true)
                     .open(target)
@@ -69,9 +71,13 @@ impl Target {
             .write(true)
             .create(true)
             .truncate(false)
-            .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
             .open(&path)
             .map_err(|cause| failed(&path, cause))?;
+        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+            let cause = io::ErrorKind::AlreadyExists.into();
+            return Err(destination(&path, "is in the way and no plain file", cause));
+        }
         // Two at a time would mix their bytes in one part.
         if let Err(cause) = file.try_lock() {
             return Err(destination(
@@ -116,6 +122,12 @@ impl Drop for Part {
             drop(fs::remove_file(&self.path));
         }
     }
+}
+
+/// `/dev/stdout` and its like name a file that is open already, of whatever kind; to put another in their place would be to lose the name.
+fn is_of_process(target: &Path) -> bool {
+    const NAMES: [&str; 3] = ["/dev/stdin", "/dev/stdout", "/dev/stderr"];
+    target.starts_with("/dev/fd") || target.starts_with("/proc") || NAMES.iter().any(|name| target == Path::new(name))
 }
 
 fn destination(path: &Path, what: &str, cause: io::Error) -> Error {

@@ -1,6 +1,9 @@
 //! The process's one runtime, for callers that have none. Made at first use, never joined: nothing blocks at exit.
 
-use std::sync::OnceLock;
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use nix::sys::signal::{SigSet, Signal};
 use pget_core::{Error, ErrorKind};
@@ -14,12 +17,27 @@ const MOST_THREADS: usize = 8;
 /// The environment variable that sets the number of threads.
 const THREADS: &str = "PGET_THREADS";
 
+/// What [`use_threads`] was told; 0 for nothing.
+static WANTED: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) fn use_threads(count: usize) -> Result<(), Error> {
+    if !(1..=1024).contains(&count) {
+        let message = format!("the number of threads must be 1 to 1024, not {count}");
+        return Err(Error::new(ErrorKind::InvalidArgument, "", message));
+    }
+    WANTED.store(count, Ordering::Relaxed);
+    Ok(())
+}
+
 /// The runtime that blocking calls run on.
 pub(crate) fn handle() -> Result<&'static Handle, Error> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime.handle());
     }
-    let threads = threads(std::env::var(THREADS).ok().as_deref())?;
+    let threads = match WANTED.load(Ordering::Relaxed) {
+        0 => threads(std::env::var(THREADS).ok().as_deref())?,
+        wanted => wanted,
+    };
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("pget")

@@ -12,8 +12,11 @@ use crate::{Error, ErrorKind, ObjectInfo, Options, RangeSource, Retry, SourceErr
 /// What is known of an object without reading it; tried again as ranges are (`options.retries`, `options.deadlines.first_byte`).
 ///
 /// # Errors
-/// What the source says, after retries.
+/// What the source says, after retries; [`InvalidArgument`](ErrorKind::InvalidArgument) if an option is out of its range.
 pub async fn head(source: &dyn RangeSource, options: &Options) -> Result<ObjectInfo, Error> {
+    options
+        .check()
+        .map_err(|message| Error::new(ErrorKind::InvalidArgument, source.name(), message))?;
     let patient = head_patiently(source, options);
     match &options.cancel {
         None => patient.await,

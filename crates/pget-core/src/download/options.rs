@@ -140,6 +140,10 @@ impl Options {
                 ));
             }
         }
+        if self.offset == u64::MAX {
+            // Not even one byte could be asked for, and so nothing found out about the object.
+            return Err(format!("offset must be below {}", u64::MAX));
+        }
         if self
             .length
             .is_some_and(|length| self.offset.checked_add(length).is_none())

@@ -1,0 +1,49 @@
+//! A command line that cannot be used, told on one line and without what may be a credential.
+
+use std::{error::Error as _, process::ExitCode};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::report;
+
+/// Tells what is wrong with the command line, or the help that it asks for; the exit status of that.
+pub(crate) fn tell(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Nobody who has closed standard output misses the text.
+            error.print().ok();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            error.print().ok();
+            ExitCode::from(2)
+        }
+        _ => {
+            report::line(&format!("pget: {} (see pget --help)", line(error)));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn line(error: &clap::Error) -> String {
+    let named = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) => name.clone(),
+        Some(ContextValue::Strings(names)) => names.join(", "),
+        _ => String::new(),
+    };
+    match (error.kind(), error.source()) {
+        // The value is not repeated: it may be a header or a token.
+        (ErrorKind::ValueValidation, Some(cause)) => format!("unusable value for {named}: {cause}"),
+        // Neither is a word too many: it may be an address with a password.
+        (ErrorKind::UnknownArgument, _) if !named.starts_with('-') => "one argument too many".to_owned(),
+        (ErrorKind::UnknownArgument, _) => format!("the option {named} is not known"),
+        (ErrorKind::MissingRequiredArgument, _) => format!("{named} is missing"),
+        _ => error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned(),
+    }
+}

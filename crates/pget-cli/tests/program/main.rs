@@ -1,0 +1,10 @@
+//! The program as users meet it: arguments, exit status, what it prints and leaves behind. Servers are real or really misbehave; each run has a deadline.
+
+mod interrupts;
+mod report;
+mod run;
+mod secrets;
+mod servers;
+mod status;
+mod target;
+mod usage;

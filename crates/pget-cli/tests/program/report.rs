@@ -1,0 +1,108 @@
+//! What is told beside the bytes: `stat`, the summary, the bar, the log.
+
+use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
+use serde_json::Value;
+
+use crate::{
+    run::{pget, run},
+    servers::{PATTERN, Transports},
+};
+
+const SIZE: usize = 1_000_000;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text:?}"))
+}
+
+#[test]
+fn stat_tells_size_and_revision_on_every_transport() {
+    let transports = Transports::start();
+    transports.put("o", SIZE);
+    for (transport, mut command) in transports.commands("stat", "o", &[]) {
+        let text = String::from_utf8(run(&mut command).succeeded()).expect("text");
+        assert!(text.starts_with("size: 1000000 bytes\nrevision: "), "{transport}: {text}");
+        assert!(text.ends_with('\n') && text.lines().count() <= 3, "{transport}: {text}");
+    }
+    for (transport, mut command) in transports.commands("stat", "o", &["--json"]) {
+        let text = String::from_utf8(run(&mut command).succeeded()).expect("text");
+        assert_eq!(text.lines().count(), 1, "{transport}");
+        let told = json(&text);
+        assert_eq!(told["size"], SIZE, "{transport}: {told}");
+        let revision = told["revision"].as_object().expect("an object");
+        assert!(revision.values().any(|part| !part.is_null()), "{transport}: {told}");
+        assert!(told.get("chunk_size").is_some() && told.get("ranges").is_some(), "{transport}");
+    }
+}
+
+#[test]
+fn the_summary_adds_up() {
+    let server = Hostile::start().expect("a server");
+    let route = Route::new(Object::new(7, SIZE as u64)).fault_times(When::Later, 1, Fault::Reset { after: 0 });
+    let url = server.route("/o", route);
+    let options = ["--json", "--chunk-size", "100KB", "--window", "4", "--concurrency", "2"];
+    let folder = tempfile::tempdir().expect("a folder");
+    for (command, requests, retries) in [("cat", 11, 1), ("get", 10, 0)] {
+        let mut command = pget([command, &url]);
+        command.args(options);
+        let ended = run(command.current_dir(folder.path()));
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1);
+        let told = json(&ended.stderr);
+        assert_eq!(told["bytes"], SIZE, "{told}");
+        assert_eq!((&told["requests"], &told["retries"]), (&requests.into(), &retries.into()), "{told}");
+        let number = |name: &str| told[name].as_f64().unwrap_or_else(|| panic!("{name} of {told}"));
+        assert!(number("seconds") > 0.0);
+        let rate = 1e6 / number("seconds");
+        assert!((number("bytes_per_second") / rate - 1.0).abs() < 0.01, "{told}");
+        // Four slots, each of whole pages.
+        let peak = number("peak_buffered_bytes");
+        assert!(peak >= 1.0 && peak <= 4.0 * f64::from(1 << 20), "{told}");
+    }
+    // The server's view of both reads.
+    assert_eq!(server.requests("/o").len(), 21);
+}
+
+#[test]
+fn every_transport_has_a_summary() {
+    let transports = Transports::start();
+    transports.put("o", SIZE);
+    for (transport, mut command) in transports.commands("cat", "o", &["--json", "--chunk-size", "64KiB"]) {
+        let ended = run(&mut command);
+        let told = json(&ended.stderr);
+        assert_eq!((&told["bytes"], ended.stdout.len()), (&SIZE.into(), SIZE), "{transport}");
+        let requests = told["requests"].as_u64().expect("a number");
+        let one_stream = transport == "python";
+        assert_eq!(told["one_stream"], one_stream, "{transport}: {told}");
+        // Chunk sizes may be aligned, never multiplied.
+        assert!(if one_stream { requests == 1 } else { (8..=17).contains(&requests) }, "{transport}: {told}");
+    }
+}
+
+#[test]
+fn the_bar_is_on_standard_error_only_and_only_when_wanted() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, SIZE as u64)));
+    for (when, drawn) in [("always", true), ("never", false), ("auto", false)] {
+        let ended = run(&mut pget(["cat", &url, "--progress", when]));
+        assert_eq!(ended.status.code(), Some(0));
+        assert_eq!(PATTERN.check(0, &ended.stdout), Ok(()), "{when}");
+        assert_eq!(ended.stdout.len(), SIZE, "{when}");
+        // No terminal here, so "auto" means no.
+        assert_eq!(ended.stderr.contains("100%"), drawn, "{when}: {ended:?}");
+        assert_eq!(ended.stderr.is_empty(), !drawn, "{when}: {ended:?}");
+        assert!(!ended.stderr.contains('\u{1b}'), "codes for a terminal: {ended:?}");
+    }
+    let ended = run(&mut pget(["cat", &server.url("/missing"), "--progress", "always"]));
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(ended.status.code() == Some(3) && last.starts_with("pget: "), "{ended:?}");
+}
+
+#[test]
+fn the_log_is_on_standard_error_and_tells_retries() {
+    let server = Hostile::start().expect("a server");
+    let route = Route::new(Object::new(7, SIZE as u64)).fault_times(When::Always, 1, Fault::status(503));
+    let url = server.route("/o", route);
+    let ended = run(&mut pget(["-v", "cat", &url]));
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(0), SIZE));
+    assert!(ended.stderr.contains("503"), "{}", ended.stderr);
+}

@@ -1,0 +1,96 @@
+//! Runs the program, under a deadline and in an environment without settings, and looks at how it ended.
+
+use std::{
+    io::Read,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+/// The longest that any run of these tests may take; a hang is a failure.
+const DEADLINE: Duration = Duration::from_secs(40);
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+/// The program with these arguments. Nothing of the test's own environment reaches it but `PATH`.
+pub(crate) fn pget<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pget"));
+    command.args(arguments);
+    plain_environment(&mut command);
+    command
+}
+
+pub(crate) fn plain_environment(command: &mut Command) {
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .stdin(Stdio::null());
+}
+
+/// Runs to the end.
+pub(crate) fn run(command: &mut Command) -> Ended {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    wait(child)
+}
+
+/// Waits for a child whose standard error, and perhaps its standard output, is a pipe.
+pub(crate) fn wait(mut child: Child) -> Ended {
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+    let both = stdout
+        .recv_timeout(DEADLINE)
+        .and_then(|out| Ok((out, stderr.recv_timeout(DEADLINE)?)));
+    let Ok((stdout, stderr)) = both else {
+        child.kill().expect("a hanging program can be killed");
+        panic!("no end within {DEADLINE:?}");
+    };
+    Ended {
+        status: child.wait().expect("its pipes are closed"),
+        stdout,
+        stderr: String::from_utf8(stderr).expect("messages are text"),
+    }
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+        }
+        // After the deadline nobody waits.
+        send.send(bytes).ok();
+    });
+    receive
+}
+
+impl Ended {
+    /// It has done what it should, without a word.
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> Vec<u8> {
+        assert_eq!((self.status.code(), self.stderr.as_str()), (Some(0), ""));
+        self.stdout
+    }
+
+    /// It failed with this status, and with one line that contains this.
+    #[track_caller]
+    pub(crate) fn failed(self, status: i32, says: &str) -> Vec<u8> {
+        assert_eq!(self.status.code(), Some(status), "{self:?}");
+        let line = self.stderr.strip_suffix('\n').unwrap_or_else(|| panic!("no line: {self:?}"));
+        assert!(!line.contains('\n'), "more than one line: {line}");
+        assert!(line.starts_with("pget: "), "{line}");
+        assert!(!line.contains("panicked") && !line.contains("internal error"), "{line}");
+        assert!(line.contains(says), "{line:?} does not say {says:?}");
+        self.stdout
+    }
+}
