@@ -32,8 +32,6 @@ pub(crate) struct Ask {
     pub(crate) headers: HeaderMap,
     /// The same Location may serve other ranges.
     pub(crate) remember: bool,
-    /// An attempt at this range failed before: what the proxy said then may be why.
-    pub(crate) again: bool,
 }
 
 /// What answered.
@@ -78,15 +76,14 @@ impl Cluster {
 
     /// Sends `ask` to a remembered target, or else to the proxy and where it redirects.
     pub(crate) async fn fetch(&self, ask: &Ask) -> Result<Answer, SourceError> {
-        let remembered = if ask.remember { self.routes.take() } else { None };
-        let remembered = remembered.filter(|_| !ask.again);
+        let remembered = ask.remember.then(|| self.routes.try_one()).flatten();
         let mut may_ask_again = remembered.is_none();
-        if let Some(route) = remembered {
-            match self.ask_at(&route.0, ask, None).await {
+        if let Some(trial) = remembered {
+            match self.ask_at(trial.url(), ask, None).await {
                 Ok(response) if is_settled(response.status) => {
                     return Ok(Answer {
                         response,
-                        route: Some(route),
+                        route: Some(trial.passed()),
                     });
                 }
                 Ok(response) => {
@@ -97,7 +94,6 @@ impl Cluster {
                     tracing::debug!(object = %self.address, %error, "the remembered target fails; asking the proxy again");
                 }
             }
-            self.routes.forget(&route);
         }
         let mut before: Option<(Url, Response)> = None;
         loop {

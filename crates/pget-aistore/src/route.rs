@@ -15,8 +15,14 @@ pub(crate) struct Route(pub(crate) Url);
 pub(crate) struct Routes(Mutex<Vec<Route>>);
 
 impl Routes {
-    pub(crate) fn take(&self) -> Option<Route> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    /// One to be tried.
+    pub(crate) fn try_one(&self) -> Option<Trial<'_>> {
+        let route = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        Some(Trial {
+            routes: self,
+            route,
+            passed: false,
+        })
     }
 
     /// Keeps the route that served a request, if there was one, for the next.
@@ -28,11 +34,38 @@ impl Routes {
     }
 
     /// Forgets those to the same host and port: what failed once will fail again.
-    pub(crate) fn forget(&self, failed: &Route) {
+    fn forget(&self, failed: &Route) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|route| !same_origin(&route.0, &failed.0));
+    }
+}
+
+/// A request along a remembered route. Unless it [passes](Self::passed), what leads to the same place is forgotten: also when it is given up
+/// because no answer comes.
+pub(crate) struct Trial<'a> {
+    routes: &'a Routes,
+    route: Route,
+    passed: bool,
+}
+
+impl Trial<'_> {
+    pub(crate) const fn url(&self) -> &Url {
+        &self.route.0
+    }
+
+    pub(crate) fn passed(mut self) -> Route {
+        self.passed = true;
+        self.route.clone()
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if !self.passed {
+            self.routes.forget(&self.route);
+        }
     }
 }
 

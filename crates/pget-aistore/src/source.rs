@@ -67,7 +67,6 @@ impl AistoreSource {
             range: None,
             headers: HeaderMap::new(),
             remember: false,
-            again: false,
         };
         let url = self.url(&[("props", PROPS)])?;
         let mut response = self.cluster.fetch(&ask(url)).await?.response;
@@ -113,7 +112,6 @@ impl AistoreSource {
             range: None,
             headers,
             remember: false,
-            again: false,
         };
         let mut response = self.cluster.fetch(&ask).await?.response;
         if response.status == StatusCode::BAD_REQUEST {
@@ -144,7 +142,6 @@ impl AistoreSource {
             range,
             headers: HeaderMap::new(),
             remember: !latest,
-            again: request.attempt > 0,
         };
         let answer = self.cluster.fetch(&ask).await?;
         let Response { status, headers, .. } = &answer.response;

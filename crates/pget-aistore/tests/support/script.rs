@@ -26,15 +26,24 @@ impl Script {
         Self::serve("127.0.0.1:0", None, answer).await
     }
 
+    /// The same, and each connection ends with its first answer.
+    pub(crate) async fn start_closing(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let answer: Arc<Answer> = Arc::new(answer);
+        Self::listen("127.0.0.1:0", None, answer, true).await
+    }
+
     pub(crate) async fn serve(
         address: &str,
         tls: Option<Wrap>,
         answer: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Self {
+        Self::listen(address, tls, Arc::new(answer), false).await
+    }
+
+    async fn listen(address: &str, tls: Option<Wrap>, answer: Arc<Answer>, closing: bool) -> Self {
         let listener = TcpListener::bind(address).await.expect("a free loopback port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-        let answer: Arc<Answer> = Arc::new(answer);
         let seen = Arc::clone(&heads);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -42,10 +51,10 @@ impl Script {
                 let (answer, seen, tls) = (Arc::clone(&answer), Arc::clone(&seen), tls.clone());
                 connections.spawn(async move {
                     match tls {
-                        None => connection(stream, &*answer, &seen).await,
+                        None => connection(stream, &*answer, &seen, closing).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                connection(stream, &*answer, &seen).await;
+                                connection(stream, &*answer, &seen, closing).await;
                             }
                         }
                     }
@@ -79,6 +88,7 @@ async fn connection(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     answer: &Answer,
     seen: &Mutex<Vec<String>>,
+    closing: bool,
 ) {
     loop {
         let mut head = Vec::new();
@@ -91,7 +101,7 @@ async fn connection(
         let head = String::from_utf8_lossy(&head).into_owned();
         let text = answer(&head);
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(head);
-        if text.is_empty() || stream.write_all(text.as_bytes()).await.is_err() {
+        if text.is_empty() || stream.write_all(text.as_bytes()).await.is_err() || closing {
             return;
         }
     }

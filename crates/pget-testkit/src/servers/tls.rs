@@ -26,7 +26,7 @@ pub enum Validity {
     Expired,
 }
 
-/// A server's certificate and key, in PEM.
+/// A server's or client's certificate and key, in PEM.
 #[derive(Debug)]
 pub struct Leaf {
     /// The certificate.
@@ -68,11 +68,37 @@ impl Authority {
     /// [`StartError::Certificate`], also for a name that cannot stand in a certificate.
     pub fn leaf(&self, names: &[&str], validity: Validity) -> Result<Leaf, StartError> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        self.sign(
+            "pget test server",
+            names,
+            ExtendedKeyUsagePurpose::ServerAuth,
+            validity,
+        )
+    }
+
+    /// A certificate for a client.
+    ///
+    /// # Errors
+    /// [`StartError::Certificate`].
+    pub fn client_leaf(&self, name: &str) -> Result<Leaf, StartError> {
+        self.sign(
+            name,
+            Vec::new(),
+            ExtendedKeyUsagePurpose::ClientAuth,
+            Validity::Now,
+        )
+    }
+
+    fn sign(
+        &self,
+        name: &str,
+        names: Vec<String>,
+        usage: ExtendedKeyUsagePurpose,
+        validity: Validity,
+    ) -> Result<Leaf, StartError> {
         let mut params = CertificateParams::new(names)?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "pget test server");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![usage];
         if validity == Validity::Expired {
             params.not_before = date_time_ymd(2000, 1, 1);
             params.not_after = date_time_ymd(2001, 1, 1);

@@ -1,0 +1,146 @@
+//! Facts about objects that live only in their backend as yet.
+
+mod support;
+
+use std::time::Duration;
+
+use pget_core::ErrorKind;
+use pget_testkit::{
+    aistore::{ClusterOptions, Fault, Pull, Rule},
+    content::Pattern,
+};
+use support::{Place, aws, expect_content, expect_error, options, pattern, standin, within};
+
+const SIZE: u64 = 1_000_000;
+const AWS: (&str, &str) = ("ais.provider", "aws");
+
+async fn cold(pull: Pull) -> Place {
+    let place = standin(ClusterOptions::default()).await;
+    place.fake().put(aws("b"), "o", pattern(1, SIZE).cold(pull));
+    place
+}
+
+/// It is never pulled by itself here: a ranged read would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_object_is_one_blob_download_stream() {
+    let place = cold(Pull::WhenReleased).await;
+    let source = place.open("ais://b/o", &[AWS]);
+    expect_content(&source, Pattern::new(1), SIZE).await;
+    let (_, targets) = place.exchanges();
+    let gets: Vec<_> = targets
+        .iter()
+        .filter(|exchange| exchange.method == "GET")
+        .collect();
+    assert_eq!(gets.len(), 1);
+    assert_eq!(gets[0].header("ais-blob-download"), Some("true"));
+    assert_eq!(gets[0].header("range"), None);
+    // Now it is there, and read in parallel.
+    expect_content(&source, Pattern::new(1), SIZE).await;
+    assert_eq!(place.counts().ranges, 10);
+    let blobs = place
+        .exchanges()
+        .1
+        .iter()
+        .filter(|exchange| exchange.header("ais-blob-download").is_some())
+        .count();
+    assert_eq!(blobs, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_cold_object_is_cut_from_the_stream() {
+    let place = cold(Pull::WhenReleased).await;
+    let mut part = options(100_000, 4);
+    (part.offset, part.length) = (450_000, Some(200_000));
+    let bytes = support::read(&place.open("ais://b/o", &[AWS]), part)
+        .await
+        .expect("it can be read");
+    assert_eq!(bytes.len(), 200_000);
+    assert_eq!(Pattern::new(1).check(450_000, &bytes), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blob_download_header_refused_with_400_falls_back() {
+    let place = cold(Pull::After(Duration::from_millis(20))).await;
+    place
+        .fake()
+        .inject(Rule::new(Fault::Status(400)).at_targets().method("GET"));
+    expect_content(&place.open("ais://b/o", &[AWS]), Pattern::new(1), SIZE).await;
+    let (_, targets) = place.exchanges();
+    let asked: Vec<_> = targets
+        .iter()
+        .filter(|exchange| exchange.method == "GET")
+        .map(|exchange| {
+            (
+                exchange.header("ais-blob-download"),
+                exchange.header("range"),
+                exchange.status,
+            )
+        })
+        .collect();
+    assert_eq!(asked, [(Some("true"), None, 400), (None, None, 200)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ais_bucket_is_not_asked_whether_it_is_cold() {
+    let place = standin(ClusterOptions::default()).await;
+    place.fake().put("b", "o", pattern(1, 1000));
+    expect_content(&place.open("ais://b/o", &[]), Pattern::new(1), 1000).await;
+    let counts = place.counts();
+    assert_eq!(
+        (counts.at_targets("GET"), counts.at_targets("HEAD")),
+        (1, 0),
+        "one request for one chunk"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_stream_that_breaks_goes_on_with_what_was_pulled() {
+    let place = cold(Pull::WhenReleased).await;
+    place.fake().inject(Rule::new(Fault::Reset { after: 500_000 }));
+    expect_content(&place.open("ais://b/o", &[AWS]), Pattern::new(1), SIZE).await;
+    assert_eq!(place.counts().fault("reset"), 1);
+}
+
+/// Another client pulls it: busy, until it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_get_conflict_409() {
+    let place = cold(Pull::WhenReleased).await;
+    let busy = Rule::new(Fault::Status(409)).at_targets().method("GET").times(2);
+    place.fake().inject(busy);
+    expect_content(&place.open("ais://b/o", &[AWS]), Pattern::new(1), SIZE).await;
+    assert_eq!(place.counts().fault("status"), 2);
+    let busy = Rule::new(Fault::Status(409))
+        .at_targets()
+        .method("GET")
+        .times(u64::MAX);
+    place.fake().inject(busy);
+    let mut once = options(100_000, 4);
+    once.retries = 1;
+    let error = support::read(&place.open("ais://b/o", &[AWS]), once)
+        .await
+        .expect_err("always busy");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("ErrBusy"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_object_of_a_backend_is_not_found() {
+    let place = cold(Pull::WhenReleased).await;
+    expect_error(&place.open("ais://b/none", &[AWS]), ErrorKind::NotFound).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_a_cold_read_ends_it() {
+    let place = cold(Pull::WhenReleased).await;
+    place.fake().inject(Rule::new(Fault::Stall { after: 300_000 }));
+    let source = place.open("ais://b/o", &[AWS]);
+    let mut reader = support::reader(&source, options(100_000, 4));
+    drop(support::first_of(&mut reader).await);
+    drop(reader);
+    within(
+        place
+            .fake()
+            .until(|counts| counts.fault("stall") == 1 && counts.all_open() <= 2),
+    )
+    .await;
+}
