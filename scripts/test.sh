@@ -6,6 +6,9 @@ scripts/test-tools.sh
 scripts/python-env.sh
 # Without the optional transports the library must still build, and pull in no TLS.
 cargo check -q --locked -p libpget --no-default-features
+for transport in aistore file http s3; do
+    cargo check -q --locked -p libpget --no-default-features --features "$transport"
+done
 if cargo tree -q --locked -p libpget --no-default-features -e normal | grep -E 'rustls|reqwest|object_store'; then
     echo "the base feature set pulls in what it should not" >&2
     exit 1

@@ -1,0 +1,533 @@
+//! The front door: an address is enough, every option arrives, and threads without a runtime share one.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pget::{Builder, ErrorKind};
+use pget_testkit::{
+    aistore::{self, Cluster, ClusterOptions},
+    content::Pattern,
+    hostile::{Asked, Fault, Hostile, Object, Route, When},
+    servers::{
+        Authority, Gofakes3, Nginx, NginxOptions, PythonServer, S3Endpoint, Validity, Versitygw,
+        VersitygwOptions, require,
+    },
+};
+
+const PATTERN: Pattern = Pattern::new(7);
+const SIZE: usize = 700_001;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, work).await.expect("in time")
+}
+
+fn on_s3(endpoint: &S3Endpoint, key: &str) -> Builder {
+    pget::builder(&format!("s3://bucket/{key}"))
+        .property("aws.endpoint", endpoint.url())
+        .property("aws.allow_http", "true")
+        .property("aws.region", endpoint.region())
+        .property("aws.access_key_id", endpoint.access_key())
+        .property("aws.secret_access_key", endpoint.secret_key())
+}
+
+/// Reads it both ways, and its size.
+async fn reads(what: &str, builder: Builder) {
+    let builder = builder.chunk_size(64 << 10);
+    let mut reader = in_time(builder.open()).await.expect(what);
+    assert_eq!(reader.total(), Some(SIZE as u64), "{what}");
+    let mut at = 0;
+    while let Some(lease) = in_time(reader.next()).await.expect(what) {
+        assert_eq!(lease.offset(), at, "{what}");
+        assert_eq!(PATTERN.check(at, &lease), Ok(()), "{what}");
+        at += lease.len() as u64;
+    }
+    assert_eq!(at, SIZE as u64, "{what}");
+    let info = in_time(builder.stat()).await.expect(what);
+    assert_eq!(info.size, Some(SIZE as u64), "{what}");
+
+    let blocking = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        builder
+            .open_blocking()
+            .and_then(|mut reader| reader.write_to(&mut bytes))
+            .map(|_| (bytes, builder.stat_blocking().map(|info| info.size)))
+    });
+    let joined = tokio::task::spawn_blocking(|| blocking.join().expect("no panic"));
+    let (bytes, size) = in_time(joined).await.expect("no panic").expect(what);
+    assert_eq!((bytes.len(), PATTERN.check(0, &bytes)), (SIZE, Ok(())), "{what}");
+    assert_eq!(size.expect(what), Some(SIZE as u64), "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_enough_on_every_transport() {
+    let content = PATTERN.bytes(0, SIZE);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a name");
+    std::fs::write(&path, &content).expect("a file");
+    reads("path", pget::builder(path.to_str().expect("text"))).await;
+    reads(
+        "file",
+        pget::builder(&format!("file://{}/a%20name", folder.path().display())),
+    )
+    .await;
+
+    let cluster = Cluster::start(ClusterOptions::default()).await;
+    cluster.put("bucket", "o", aistore::Object::bytes(content.clone()));
+    let builder = pget::builder("ais://bucket/o").property("ais.endpoint", cluster.endpoint());
+    reads("aistore", builder).await;
+
+    let authority = Authority::new().expect("an authority");
+    let tls = authority
+        .leaf(&["localhost"], Validity::Now)
+        .expect("a certificate");
+    let options = NginxOptions {
+        tls: Some(tls),
+        ..NginxOptions::default()
+    };
+    if let Some(nginx) = require(Nginx::start(&options)) {
+        nginx.put("o", &content).expect("an object");
+        reads("http", pget::builder(&nginx.url("/o"))).await;
+        let url = nginx.https_url("/o").expect("it has TLS");
+        let refused = in_time(pget::builder(&url).retries(0).open()).await;
+        assert!(
+            refused.is_err(),
+            "an authority that nobody trusts must not be trusted"
+        );
+        let mut client = pget_http::ClientOptions::default();
+        client.tls.extra_roots = vec![authority.pem().into_bytes()];
+        let client = pget_http::Client::new(&client).expect("a client");
+        let mut reader = in_time(pget::builder(&url).client(client).open())
+            .await
+            .expect("trusted");
+        let mut bytes = Vec::new();
+        in_time(reader.copy_to(&mut bytes)).await.expect("all of it");
+        assert_eq!((bytes.len(), PATTERN.check(0, &bytes)), (SIZE, Ok(())));
+    }
+    if let Some(python) = require(PythonServer::start()) {
+        python.put("o", &content).expect("an object");
+        reads("a server that ignores ranges", pget::builder(&python.url("/o"))).await;
+    }
+    if let Some(server) = require(Versitygw::start(VersitygwOptions::default())) {
+        server.endpoint().put("o", &content).expect("an object");
+        reads("versitygw", on_s3(server.endpoint(), "o")).await;
+    }
+    if let Some(server) = require(Gofakes3::start()) {
+        server.endpoint().put("o", &content).expect("an object");
+        reads("gofakes3", on_s3(server.endpoint(), "o")).await;
+    }
+}
+
+#[tokio::test]
+async fn the_short_forms_work() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 1000)));
+    let mut reader = in_time(pget::open(&url)).await.expect("a reader");
+    let lease = in_time(reader.next()).await.expect("bytes").expect("not the end");
+    assert_eq!(PATTERN.check(0, &lease), Ok(()));
+    let (read, stated) = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = pget::blocking::open(&url).map(|mut reader| reader.read_to_end(&mut bytes).ok());
+        (read, pget::blocking::stat(&url))
+    })
+    .join()
+    .expect("no panic");
+    assert_eq!(read.expect("a reader"), Some(1000));
+    assert_eq!(stated.expect("an answer").size, Some(1000));
+    for (address, kind) in [
+        ("ftp://host/x", ErrorKind::InvalidArgument),
+        ("/no/such/file", ErrorKind::NotFound),
+        (server.url("/missing").as_str(), ErrorKind::NotFound),
+    ] {
+        assert_eq!(
+            in_time(pget::open(address)).await.expect_err(address).kind(),
+            kind,
+            "{address}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_option_arrives() {
+    let server = Hostile::start().expect("a server");
+    let slow = Fault::Delay(Duration::from_millis(20));
+    let url = server.route(
+        "/o",
+        Route::new(Object::new(7, 1 << 20)).fault(When::Always, slow),
+    );
+    let seen = Arc::new(AtomicU64::new(0));
+    let last = Arc::clone(&seen);
+    let builder = pget::builder(&url)
+        .chunk_size(10_000)
+        .concurrency(3)
+        .window(5)
+        .offset(5_000)
+        .length(200_000)
+        .header("X-Asked-By", "a test")
+        .progress(move |progress| last.store(progress.stats.delivered, Ordering::Relaxed));
+    let mut reader = in_time(builder.open()).await.expect("a reader");
+    // Nothing is consumed: no more than the window is asked for.
+    let wanted = in_time(server.wait_until(|server| server.requests("/o").len() == 5));
+    wanted.await;
+    let mut bytes = Vec::new();
+    in_time(reader.copy_to(&mut bytes)).await.expect("all of it");
+    assert_eq!((bytes.len(), PATTERN.check(5_000, &bytes)), (200_000, Ok(())));
+    assert_eq!(seen.load(Ordering::Relaxed), 200_000);
+    let requests = server.requests("/o");
+    assert_eq!(requests.len(), 21);
+    for request in &requests {
+        let Some(Asked::From {
+            start,
+            end: Some(end),
+        }) = request.asked
+        else {
+            panic!("no range: {request:?}");
+        };
+        assert!((5_000..205_000).contains(&start) && end <= 205_000 && end - start <= 10_000);
+        assert_eq!(request.header("x-asked-by"), Some("a test"));
+    }
+    assert!(server.load().peak_in_flight <= 3, "{:?}", server.load());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patience_and_memory_arrive() {
+    let server = Hostile::start().expect("a server");
+    let silent = Route::new(Object::new(7, 1 << 20)).fault(When::HeadToo, Fault::StallBeforeHead);
+    let silent = server.route("/silent", silent);
+    let began = Instant::now();
+    let builder = pget::builder(&silent)
+        .retries(1)
+        .first_byte_timeout(Duration::from_millis(100));
+    let error = in_time(builder.open()).await.expect_err("no answer");
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::Timeout, 2));
+    assert_eq!(
+        in_time(builder.stat()).await.expect_err("no answer").kind(),
+        ErrorKind::Timeout
+    );
+    let stall = Route::new(Object::new(7, 1 << 20)).fault(When::Always, Fault::Stall { after: 10 });
+    let stall = server.route("/stall", stall);
+    let builder = pget::builder(&stall)
+        .retries(0)
+        .stall_timeout(Duration::from_millis(100));
+    let mut reader = in_time(builder.open()).await.expect("the head comes");
+    let mut bytes = Vec::new();
+    let error = in_time(reader.copy_to(&mut bytes))
+        .await
+        .expect_err("no more comes");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(PATTERN.check(0, &bytes), Ok(()));
+    assert!(began.elapsed() < Duration::from_secs(5));
+
+    let url = server.route("/o", Route::new(Object::new(7, 16 << 20)));
+    let builder = pget::builder(&url)
+        .chunk_size(256 << 10)
+        .concurrency(16)
+        .memory_limit(1 << 20);
+    let mut reader = in_time(builder.open()).await.expect("a reader");
+    let read = in_time(reader.copy_to(&mut tokio::io::sink())).await;
+    assert_eq!(read.expect("all of it"), 16 << 20);
+    // The limit, and the chunk at the cursor that never waits.
+    assert!(
+        reader.stats().peak_buffered <= (1 << 20) + (256 << 10),
+        "{:?}",
+        reader.stats()
+    );
+}
+
+#[test]
+fn thirty_two_threads_share_one_runtime() {
+    in_child("child_with_many_threads", &[]);
+}
+
+/// For [`in_child`].
+#[test]
+#[ignore = "run by another test in a process of its own, whose threads it counts"]
+fn child_with_many_threads() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 2 << 20)));
+    let threads: Vec<_> = (0..32_u64)
+        .map(|thread| {
+            let url = url.clone();
+            std::thread::spawn(move || {
+                let offset = thread * 1000 + 1;
+                let mut reader = pget::builder(&url)
+                    .chunk_size(100_000)
+                    .offset(offset)
+                    .open_blocking()
+                    .expect("a reader");
+                let mut bytes = Vec::new();
+                reader.read_to_end(&mut bytes).expect("all of it");
+                assert_eq!(bytes.len() as u64, (2 << 20) - offset);
+                assert_eq!(PATTERN.check(offset, &bytes), Ok(()));
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+    let workers = workers().len();
+    assert!((1..=8).contains(&workers), "{workers} workers");
+}
+
+#[test]
+fn reads_leave_nothing_behind() {
+    in_child("child_that_reads_often", &[]);
+}
+
+/// For [`in_child`].
+#[test]
+#[ignore = "run by another test in a process of its own, whose descriptors it counts"]
+fn child_that_reads_often() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 100_000)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("o");
+    std::fs::write(&path, PATTERN.bytes(0, 100_000)).expect("a file");
+    let once = |round: usize| {
+        for address in [url.as_str(), path.to_str().expect("text")] {
+            let builder = pget::builder(address).chunk_size(30_000);
+            let mut reader = builder.open_blocking().expect("a reader");
+            // Every other one is left in the middle.
+            if round.is_multiple_of(2) {
+                let mut bytes = Vec::new();
+                reader.read_to_end(&mut bytes).expect("all of it");
+                assert_eq!((bytes.len(), PATTERN.check(0, &bytes)), (100_000, Ok(())));
+            }
+            builder.stat_blocking().expect("an answer");
+        }
+    };
+    let count = |folder: &str| std::fs::read_dir(folder).expect("Linux").count();
+    (0..10).for_each(once);
+    let open = server.load().open;
+    let descriptors = count("/proc/self/fd");
+    let threads = count("/proc/self/task");
+    (0..100).for_each(once);
+    // Those that are kept for later may be a few more or less; each is one here and one at the server in this process.
+    let now = [
+        server.load().open,
+        count("/proc/self/fd") as u64,
+        count("/proc/self/task") as u64,
+    ];
+    let before = [open, descriptors as u64, threads as u64];
+    let few = [8, 16, 8];
+    assert!(
+        (0..3).all(|what| now[what] <= before[what] + few[what]),
+        "connections, descriptors, threads: {before:?}, now {now:?}"
+    );
+}
+
+/// The threads of the process's runtime that are no helpers for blocking work: their status files.
+fn workers() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
+    tasks
+        .filter_map(|task| {
+            let folder = task.ok()?.path();
+            let name = std::fs::read_to_string(folder.join("comm")).ok()?;
+            (name == "pget\n").then(|| std::fs::read_to_string(folder.join("status")).ok())?
+        })
+        .collect()
+}
+
+/// Runs the test `name` of this file in a process of its own, with these variables and no others that the library reads.
+fn in_child(name: &str, variables: &[(&str, &str)]) -> String {
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args([name, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(variables.iter().copied())
+        .output()
+        .expect("a child");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}{errors}");
+    assert!(told.contains("1 passed"), "no such test: {name}");
+    told
+}
+
+/// For [`in_child`]: reads `TEST_ADDRESS` with the properties in `TEST_PROPERTIES` and tells which pattern it holds.
+#[test]
+#[ignore = "run by other tests in a process of its own"]
+fn child_reads() {
+    let mut builder = pget::builder(&std::env::var("TEST_ADDRESS").expect("an address")).retries(0);
+    for property in std::env::var("TEST_PROPERTIES")
+        .iter()
+        .flat_map(|all| all.split(' '))
+    {
+        let (key, value) = property.split_once('=').expect("a property");
+        builder = builder.property(key, value);
+    }
+    let mut bytes = Vec::new();
+    match builder.open_blocking() {
+        Ok(mut reader) => {
+            reader.read_to_end(&mut bytes).expect("all of it");
+            println!("seed {}", u8::from(Pattern::new(1).check(0, &bytes).is_ok()));
+        }
+        Err(error) => println!("failed: {:?}", error.kind()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn properties_go_before_the_environment() {
+    // Two servers of each kind, with other bytes under the same name: 1 is the environment's.
+    let clusters = [
+        Cluster::start(ClusterOptions::default()).await,
+        Cluster::start(ClusterOptions::default()).await,
+    ];
+    clusters[0].put("bucket", "o", aistore::Object::pattern(1, 1000));
+    clusters[1].put("bucket", "o", aistore::Object::pattern(2, 1000));
+    let [environment, property] = clusters.each_ref().map(Cluster::endpoint);
+    let property = format!("ais.endpoint={property}");
+    let ais = [("TEST_ADDRESS", "ais://bucket/o"), ("AIS_ENDPOINT", &environment)];
+    let with = [&ais[..], &[("TEST_PROPERTIES", &property)]].concat();
+    tokio::task::block_in_place(|| {
+        assert!(in_child("child_reads", &ais).contains("seed 1"));
+        assert!(in_child("child_reads", &with).contains("seed 0"));
+        let none = [("TEST_ADDRESS", "ais://bucket/o")];
+        assert!(in_child("child_reads", &none).contains("InvalidArgument"));
+    });
+    drop(clusters);
+
+    let (Some(first), Some(second)) = (
+        require(Versitygw::start(VersitygwOptions::default())),
+        require(Versitygw::start(VersitygwOptions::default())),
+    ) else {
+        return;
+    };
+    let [environment, other] = [&first, &second].map(Versitygw::endpoint);
+    environment
+        .put("o", &Pattern::new(1).bytes(0, 1000))
+        .expect("an object");
+    other
+        .put("o", &Pattern::new(2).bytes(0, 1000))
+        .expect("an object");
+    let endpoint = environment.url();
+    let s3 = [
+        ("TEST_ADDRESS", "s3://bucket/o"),
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", environment.region()),
+        ("AWS_ACCESS_KEY_ID", environment.access_key()),
+        ("AWS_SECRET_ACCESS_KEY", environment.secret_key()),
+    ];
+    let property = format!("aws.endpoint={}", other.url());
+    let with = [&s3[..], &[("TEST_PROPERTIES", &property)]].concat();
+    let wrong = format!(
+        "aws.access_key_id={} aws.secret_access_key=wrong",
+        environment.access_key()
+    );
+    let wrong = [&s3[..], &[("TEST_PROPERTIES", &wrong)]].concat();
+    tokio::task::block_in_place(|| {
+        assert!(in_child("child_reads", &s3).contains("seed 1"));
+        assert!(in_child("child_reads", &with).contains("seed 0"));
+        assert!(in_child("child_reads", &wrong).contains("PermissionDenied"));
+    });
+}
+
+#[test]
+fn the_system_s_authorities_may_be_replaced() {
+    let authority = Authority::new().expect("an authority");
+    let options = NginxOptions {
+        tls: Some(
+            authority
+                .leaf(&["localhost"], Validity::Now)
+                .expect("a certificate"),
+        ),
+        ..NginxOptions::default()
+    };
+    let Some(nginx) = require(Nginx::start(&options)) else {
+        return;
+    };
+    nginx.put("o", Pattern::new(1).bytes(0, 1000)).expect("an object");
+    let folder = tempfile::tempdir().expect("a folder");
+    let trusted = folder.path().join("ca.pem");
+    std::fs::write(&trusted, authority.pem()).expect("a file");
+    let url = nginx.https_url("/o").expect("it has TLS");
+    let variables = [
+        ("TEST_ADDRESS", url.as_str()),
+        ("SSL_CERT_FILE", trusted.to_str().expect("text")),
+    ];
+    assert!(in_child("child_reads", &variables).contains("seed 1"));
+    assert!(in_child("child_reads", &variables[..1]).contains("failed"));
+}
+
+/// For [`in_child`]: reads by the process's runtime, and tells what that has changed in the process.
+#[test]
+#[ignore = "run by other tests in a process of its own"]
+fn child_is_a_host() {
+    let signals = || {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+        let lines = status
+            .lines()
+            .filter(|line| line.starts_with("SigIgn") || line.starts_with("SigCgt"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = signals();
+    let address = std::env::var("TEST_ADDRESS").expect("an address");
+    let mut bytes = Vec::new();
+    match pget::blocking::open(&address) {
+        Ok(mut reader) => {
+            reader.read_to_end(&mut bytes).expect("all of it");
+        }
+        Err(error) => {
+            println!("failed: {:?} {}", error.kind(), error.to_line());
+            return;
+        }
+    }
+    assert_eq!(signals(), before, "no handler is installed");
+    let workers = workers();
+    for worker in &workers {
+        let mask = worker
+            .lines()
+            .find_map(|line| line.strip_prefix("SigBlk:"))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .expect("a mask");
+        assert_eq!(mask >> 12 & 1, 1, "SIGPIPE is blocked: {mask:x}");
+    }
+    println!("{} workers", workers.len());
+}
+
+#[test]
+fn the_environment_sets_the_number_of_threads() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 100_000)));
+    for count in ["1", "3", "17"] {
+        let told = in_child(
+            "child_is_a_host",
+            &[("TEST_ADDRESS", url.as_str()), ("PGET_THREADS", count)],
+        );
+        assert!(told.contains(&format!("{count} workers")), "{told}");
+    }
+    let told = in_child(
+        "child_is_a_host",
+        &[("TEST_ADDRESS", url.as_str()), ("PGET_THREADS", "0")],
+    );
+    assert!(
+        told.contains("InvalidArgument") && told.contains("PGET_THREADS"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_file_appears_when_it_is_complete() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, SIZE as u64)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = folder.path().join("x");
+    let stats = pget::builder(&url)
+        .chunk_size(64 << 10)
+        .get_file_blocking(&target)
+        .expect("a file");
+    assert_eq!(stats.delivered, SIZE as u64);
+    let bytes = std::fs::read(&target).expect("a file");
+    assert_eq!((bytes.len(), PATTERN.check(0, &bytes)), (SIZE, Ok(())));
+    let refused = pget::builder(&url).get_file_blocking(Path::new("/no/such/folder/x"));
+    assert_eq!(refused.expect_err("no folder").kind(), ErrorKind::Destination);
+}
