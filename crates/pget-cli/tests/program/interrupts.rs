@@ -1,11 +1,6 @@
 //! A signal ends the program at any time; what it leaves is not under the final name.
 
-use std::{
-    fs,
-    os::unix::process::ExitStatusExt,
-    process::Stdio,
-    time::Duration,
-};
+use std::{fs, os::unix::process::ExitStatusExt, process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -60,5 +55,9 @@ fn a_signal_leaves_no_final_name_and_the_next_get_takes_over() {
     run(pget(["get", &url, "-o"]).arg(&target)).succeeded();
     let bytes = fs::read(&target).expect("a file");
     assert_eq!((bytes.len() as u64, PATTERN.check(0, &bytes)), (SIZE, Ok(())));
-    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "the part is gone");
+    assert_eq!(
+        fs::read_dir(folder.path()).expect("a folder").count(),
+        1,
+        "the part is gone"
+    );
 }

@@ -20,8 +20,14 @@ fn stat_tells_size_and_revision_on_every_transport() {
     transports.put("o", SIZE);
     for (transport, mut command) in transports.commands("stat", "o", &[]) {
         let text = String::from_utf8(run(&mut command).succeeded()).expect("text");
-        assert!(text.starts_with("size: 1000000 bytes\nrevision: "), "{transport}: {text}");
-        assert!(text.ends_with('\n') && text.lines().count() <= 3, "{transport}: {text}");
+        assert!(
+            text.starts_with("size: 1000000 bytes\nrevision: "),
+            "{transport}: {text}"
+        );
+        assert!(
+            text.ends_with('\n') && text.lines().count() <= 3,
+            "{transport}: {text}"
+        );
     }
     for (transport, mut command) in transports.commands("stat", "o", &["--json"]) {
         let text = String::from_utf8(run(&mut command).succeeded()).expect("text");
@@ -29,17 +35,32 @@ fn stat_tells_size_and_revision_on_every_transport() {
         let told = json(&text);
         assert_eq!(told["size"], SIZE, "{transport}: {told}");
         let revision = told["revision"].as_object().expect("an object");
-        assert!(revision.values().any(|part| !part.is_null()), "{transport}: {told}");
-        assert!(told.get("chunk_size").is_some() && told.get("ranges").is_some(), "{transport}");
+        assert!(
+            revision.values().any(|part| !part.is_null()),
+            "{transport}: {told}"
+        );
+        assert!(
+            told.get("chunk_size").is_some() && told.get("ranges").is_some(),
+            "{transport}"
+        );
     }
 }
 
 #[test]
 fn the_summary_adds_up() {
     let server = Hostile::start().expect("a server");
-    let route = Route::new(Object::new(7, SIZE as u64)).fault_times(When::Later, 1, Fault::Reset { after: 0 });
+    let route =
+        Route::new(Object::new(7, SIZE as u64)).fault_times(When::Later, 1, Fault::Reset { after: 0 });
     let url = server.route("/o", route);
-    let options = ["--json", "--chunk-size", "100KB", "--window", "4", "--concurrency", "2"];
+    let options = [
+        "--json",
+        "--chunk-size",
+        "100KB",
+        "--window",
+        "4",
+        "--concurrency",
+        "2",
+    ];
     let folder = tempfile::tempdir().expect("a folder");
     for (command, requests, retries) in [("cat", 11, 1), ("get", 10, 0)] {
         let mut command = pget([command, &url]);
@@ -49,7 +70,11 @@ fn the_summary_adds_up() {
         assert_eq!(ended.stderr.lines().count(), 1);
         let told = json(&ended.stderr);
         assert_eq!(told["bytes"], SIZE, "{told}");
-        assert_eq!((&told["requests"], &told["retries"]), (&requests.into(), &retries.into()), "{told}");
+        assert_eq!(
+            (&told["requests"], &told["retries"]),
+            (&requests.into(), &retries.into()),
+            "{told}"
+        );
         let number = |name: &str| told[name].as_f64().unwrap_or_else(|| panic!("{name} of {told}"));
         assert!(number("seconds") > 0.0);
         let rate = 1e6 / number("seconds");
@@ -69,12 +94,23 @@ fn every_transport_has_a_summary() {
     for (transport, mut command) in transports.commands("cat", "o", &["--json", "--chunk-size", "64KiB"]) {
         let ended = run(&mut command);
         let told = json(&ended.stderr);
-        assert_eq!((&told["bytes"], ended.stdout.len()), (&SIZE.into(), SIZE), "{transport}");
+        assert_eq!(
+            (&told["bytes"], ended.stdout.len()),
+            (&SIZE.into(), SIZE),
+            "{transport}"
+        );
         let requests = told["requests"].as_u64().expect("a number");
         let one_stream = transport == "python";
         assert_eq!(told["one_stream"], one_stream, "{transport}: {told}");
         // Chunk sizes may be aligned, never multiplied.
-        assert!(if one_stream { requests == 1 } else { (8..=17).contains(&requests) }, "{transport}: {told}");
+        assert!(
+            if one_stream {
+                requests == 1
+            } else {
+                (8..=17).contains(&requests)
+            },
+            "{transport}: {told}"
+        );
     }
 }
 
@@ -90,11 +126,22 @@ fn the_bar_is_on_standard_error_only_and_only_when_wanted() {
         // No terminal here, so "auto" means no.
         assert_eq!(ended.stderr.contains("100%"), drawn, "{when}: {ended:?}");
         assert_eq!(ended.stderr.is_empty(), !drawn, "{when}: {ended:?}");
-        assert!(!ended.stderr.contains('\u{1b}'), "codes for a terminal: {ended:?}");
+        assert!(
+            !ended.stderr.contains('\u{1b}'),
+            "codes for a terminal: {ended:?}"
+        );
     }
-    let ended = run(&mut pget(["cat", &server.url("/missing"), "--progress", "always"]));
+    let ended = run(&mut pget([
+        "cat",
+        &server.url("/missing"),
+        "--progress",
+        "always",
+    ]));
     let last = ended.stderr.lines().last().unwrap_or_default();
-    assert!(ended.status.code() == Some(3) && last.starts_with("pget: "), "{ended:?}");
+    assert!(
+        ended.status.code() == Some(3) && last.starts_with("pget: "),
+        "{ended:?}"
+    );
 }
 
 #[test]

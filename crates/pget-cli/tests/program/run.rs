@@ -86,10 +86,16 @@ impl Ended {
     #[track_caller]
     pub(crate) fn failed(self, status: i32, says: &str) -> Vec<u8> {
         assert_eq!(self.status.code(), Some(status), "{self:?}");
-        let line = self.stderr.strip_suffix('\n').unwrap_or_else(|| panic!("no line: {self:?}"));
+        let line = self
+            .stderr
+            .strip_suffix('\n')
+            .unwrap_or_else(|| panic!("no line: {self:?}"));
         assert!(!line.contains('\n'), "more than one line: {line}");
         assert!(line.starts_with("pget: "), "{line}");
-        assert!(!line.contains("panicked") && !line.contains("internal error"), "{line}");
+        assert!(
+            !line.contains("panicked") && !line.contains("internal error"),
+            "{line}"
+        );
         assert!(line.contains(says), "{line:?} does not say {says:?}");
         self.stdout
     }

@@ -22,8 +22,15 @@ fn nothing_shown(command: &mut Command) {
     for (name, text) in [("output", stdout.as_ref()), ("error", &ended.stderr)] {
         assert!(!text.contains(CANARY), "the standard {name} shows it: {text}");
         // The canary as basic authentication has it, in each of the three alignments.
-        for part in ["Y2FuYXJ5N2YzYTkxc2VjcmV0", "NhbmFyeTdmM2E5MXNlY3Jl", "jYW5hcnk3ZjNhOTFzZWNyZX"] {
-            assert!(!text.contains(part), "the standard {name} shows it in base64: {text}");
+        for part in [
+            "Y2FuYXJ5N2YzYTkxc2VjcmV0",
+            "NhbmFyeTdmM2E5MXNlY3Jl",
+            "jYW5hcnk3ZjNhOTFzZWNyZX",
+        ] {
+            assert!(
+                !text.contains(part),
+                "the standard {name} shows it in base64: {text}"
+            );
         }
         assert!(!text.contains("panicked"), "{text}");
     }
@@ -32,9 +39,20 @@ fn nothing_shown(command: &mut Command) {
 /// `cat`, `get` and `stat` with the most talkative log, and `cat` without.
 #[track_caller]
 fn never_shown(make: impl Fn(&[&str]) -> Command) {
-    let quick = ["--retries", "1", "--stall-timeout", "300ms", "--first-byte-timeout", "300ms"];
+    let quick = [
+        "--retries",
+        "1",
+        "--stall-timeout",
+        "300ms",
+        "--first-byte-timeout",
+        "300ms",
+    ];
     for command in ["cat", "get", "stat"] {
-        let output: &[&str] = if command == "get" { &["-o", "/dev/null"] } else { &[] };
+        let output: &[&str] = if command == "get" {
+            &["-o", "/dev/null"]
+        } else {
+            &[]
+        };
         nothing_shown(make(&["-vv", command]).args(quick).args(output));
     }
     nothing_shown(make(&["cat"]).args(quick).args(["--chunk-size", "1KiB"]));
@@ -44,7 +62,11 @@ fn never_shown(make: impl Fn(&[&str]) -> Command) {
 fn http_secrets_stay_secret() {
     let server = Hostile::start().expect("a server");
     let route = || Route::new(Object::new(7, 100_000));
-    let with_secret = |path: &str| server.url(path).replace("http://", &format!("http://user:{CANARY}@"));
+    let with_secret = |path: &str| {
+        server
+            .url(path)
+            .replace("http://", &format!("http://user:{CANARY}@"))
+    };
     let redirect = |url: &str| Fault::redirect(307, url);
     server.route("/plain", route());
     let presigned = format!("{}?X-Amz-Signature={CANARY}", with_secret("/plain"));
@@ -59,7 +81,12 @@ fn http_secrets_stay_secret() {
         ("/shifted", Some(Fault::Shifted { by: 8 })),
         ("/changed", Some(Fault::Etag(Some("\"other\"".into())))),
         ("/onward", Some(redirect(&presigned))),
-        ("/refused", Some(redirect(&format!("http://u:{CANARY}@127.0.0.1:1/{CANARY}?t={CANARY}")))),
+        (
+            "/refused",
+            Some(redirect(&format!(
+                "http://u:{CANARY}@127.0.0.1:1/{CANARY}?t={CANARY}"
+            ))),
+        ),
         ("/to-file", Some(redirect(&format!("file:///{CANARY}?{CANARY}")))),
         ("/to-junk", Some(redirect(&format!("http://{CANARY}:x:y/")))),
         ("/loop", Some(Fault::RedirectChain { hops: u32::MAX })),
@@ -69,11 +96,19 @@ fn http_secrets_stay_secret() {
             None => route(),
         };
         server.route(path, route);
-        let url = format!("{}?X-Amz-Signature={CANARY}&X-Amz-Credential={CANARY}", with_secret(path));
+        let url = format!(
+            "{}?X-Amz-Signature={CANARY}&X-Amz-Credential={CANARY}",
+            with_secret(path)
+        );
         never_shown(|arguments| {
             let mut command = pget(arguments);
             command.arg(&url);
-            command.args(["--header", &format!("X-Token: {CANARY}"), "--header", &format!("Cookie: a={CANARY}")]);
+            command.args([
+                "--header",
+                &format!("X-Token: {CANARY}"),
+                "--header",
+                &format!("Cookie: a={CANARY}"),
+            ]);
             command
         });
         assert!(!server.requests(path).is_empty(), "{path}: nothing was asked");
@@ -103,12 +138,39 @@ fn words_out_of_place_are_not_repeated() {
         vec!["cat", "http://127.0.0.1:1/x", "--set", CANARY],
         vec!["cat", "http://127.0.0.1:1/x", CANARY],
         vec!["cat", "http://127.0.0.1:1/x", &format!("--heder=A: {CANARY}")],
-        vec!["cat", "http://127.0.0.1:1/x", "--header", &format!("A: {CANARY}\r\nB: x")],
-        vec!["cat", "http://127.0.0.1:1/x", "--header", &format!("A b: {CANARY}")],
-        vec!["cat", "ais://b/o", "--set", &format!("ais.token={CANARY} x"), "--set", "ais.endpoint=127.0.0.1:1"],
-        vec!["cat", "ais://b/o", "--set", &format!("ais.endpoint=http://u:{CANARY}@:x")],
+        vec![
+            "cat",
+            "http://127.0.0.1:1/x",
+            "--header",
+            &format!("A: {CANARY}\r\nB: x"),
+        ],
+        vec![
+            "cat",
+            "http://127.0.0.1:1/x",
+            "--header",
+            &format!("A b: {CANARY}"),
+        ],
+        vec![
+            "cat",
+            "ais://b/o",
+            "--set",
+            &format!("ais.token={CANARY} x"),
+            "--set",
+            "ais.endpoint=127.0.0.1:1",
+        ],
+        vec![
+            "cat",
+            "ais://b/o",
+            "--set",
+            &format!("ais.endpoint=http://u:{CANARY}@:x"),
+        ],
         vec!["cat", "ais://b/o", "--set", &format!("ais.latest={CANARY}")],
-        vec!["cat", "s3://b/k", "--set", &format!("aws.skip_signature={CANARY}")],
+        vec![
+            "cat",
+            "s3://b/k",
+            "--set",
+            &format!("aws.skip_signature={CANARY}"),
+        ],
         vec!["cat", "s3://b/k", "--set", &format!("aws.endpoint={CANARY}")],
     ] {
         nothing_shown(&mut pget(&arguments));

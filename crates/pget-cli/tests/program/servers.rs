@@ -135,7 +135,10 @@ impl Transports {
             ),
             (
                 "file",
-                pget(arguments(&format!("file://{}/{name}", self.folder.path().display()))),
+                pget(arguments(&format!(
+                    "file://{}/{name}",
+                    self.folder.path().display()
+                ))),
             ),
         ];
         if let Some((nginx, trusted)) = &self.nginx {
@@ -149,10 +152,16 @@ impl Transports {
             all.push(("python", pget(arguments(&python.url(&format!("/{name}"))))));
         }
         if let Some(server) = &self.versitygw {
-            all.push(("versitygw", with(&s3_url, &|arguments| s3(server.endpoint(), arguments))));
+            all.push((
+                "versitygw",
+                with(&s3_url, &|arguments| s3(server.endpoint(), arguments)),
+            ));
         }
         if let Some(server) = &self.gofakes3 {
-            all.push(("gofakes3", with(&s3_url, &|arguments| s3(server.endpoint(), arguments))));
+            all.push((
+                "gofakes3",
+                with(&s3_url, &|arguments| s3(server.endpoint(), arguments)),
+            ));
         }
         all
     }

@@ -37,8 +37,14 @@ fn every_transport_reads_and_says_what_is_missing() {
     for (transport, mut command) in transports.commands("cat", "empty", &["--offset", "0", "--length", "5"]) {
         assert!(run(&mut command).succeeded().is_empty(), "{transport}");
     }
-    for (name, offset) in [("many", "1000001"), ("empty", "1"), ("many", "18446744073709551614")] {
-        for (transport, mut command) in transports.commands("cat", name, &["--offset", offset, "--retries", "1"]) {
+    for (name, offset) in [
+        ("many", "1000001"),
+        ("empty", "1"),
+        ("many", "18446744073709551614"),
+    ] {
+        for (transport, mut command) in
+            transports.commands("cat", name, &["--offset", offset, "--retries", "1"])
+        {
             let ended = run(&mut command);
             assert!(ended.stderr.contains("range"), "{transport} {offset}: {ended:?}");
             assert!(ended.failed(1, "").is_empty(), "{transport}");
@@ -70,11 +76,17 @@ fn refused_credentials_are_4() {
         run(command.env("AIS_AUTHN_TOKEN", token)).failed(4, "permission denied");
     }
     let mut command = ais(&aistore.cluster.endpoint(), &["cat", "ais://bucket/o"]);
-    assert_eq!(run(command.env("AIS_AUTHN_TOKEN", "right")).succeeded().len(), 1000);
+    assert_eq!(
+        run(command.env("AIS_AUTHN_TOKEN", "right")).succeeded().len(),
+        1000
+    );
 
     if let Some(server) = require(Versitygw::start(VersitygwOptions::default())) {
         server.endpoint().put("o", b"text").expect("an object");
-        for (variable, value) in [("AWS_SECRET_ACCESS_KEY", "wrong"), ("AWS_ACCESS_KEY_ID", "nobody")] {
+        for (variable, value) in [
+            ("AWS_SECRET_ACCESS_KEY", "wrong"),
+            ("AWS_ACCESS_KEY_ID", "nobody"),
+        ] {
             let mut command = s3(server.endpoint(), &["cat", "s3://bucket/o"]);
             run(command.env(variable, value)).failed(4, "permission denied");
         }
@@ -113,16 +125,12 @@ fn a_changed_object_is_5_and_what_was_written_is_right() {
     let route = Route::new(Object::new(7, SIZE as u64)).ignoring_conditions();
     let cases = [
         ("/overwritten", route.clone().fault(When::Later, changed)),
-        (
-            "/deleted",
-            route.clone().fault(When::Later, Fault::status(404)),
-        ),
+        ("/deleted", route.clone().fault(When::Later, Fault::status(404))),
         (
             "/grown",
-            route.clone().fault(
-                When::Later,
-                Fault::content_range("bytes {start}-{end}/1000001"),
-            ),
+            route
+                .clone()
+                .fault(When::Later, Fault::content_range("bytes {start}-{end}/1000001")),
         ),
         ("/precondition", route.fault(When::Later, Fault::status(412))),
     ];
@@ -137,8 +145,20 @@ fn a_changed_object_is_5_and_what_was_written_is_right() {
     // behind the first range, which a paused consumer gives time for.
     if let Some(server) = require(Gofakes3::start()) {
         let size = 8 << 20;
-        server.endpoint().put("o", &PATTERN.bytes(0, size)).expect("an object");
-        let options = ["cat", "s3://bucket/o", "--chunk-size", "64KiB", "--window", "2", "--concurrency", "2"];
+        server
+            .endpoint()
+            .put("o", &PATTERN.bytes(0, size))
+            .expect("an object");
+        let options = [
+            "cat",
+            "s3://bucket/o",
+            "--chunk-size",
+            "64KiB",
+            "--window",
+            "2",
+            "--concurrency",
+            "2",
+        ];
         let mut child = s3(server.endpoint(), &options)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -148,7 +168,10 @@ fn a_changed_object_is_5_and_what_was_written_is_right() {
         let mut output = child.stdout.take().expect("a pipe");
         std::io::Read::read_exact(&mut output, &mut first).expect("it has begun");
         // The pipe and the window are far smaller than the object.
-        server.endpoint().put("o", &vec![b'x'; size]).expect("another object");
+        server
+            .endpoint()
+            .put("o", &vec![b'x'; size])
+            .expect("another object");
         let rest = std::thread::spawn(move || {
             std::io::Read::read_to_end(&mut output, &mut first).expect("a pipe can be read");
             first
@@ -164,12 +187,24 @@ fn a_changed_object_is_5_and_what_was_written_is_right() {
 fn what_does_not_answer_is_6() {
     let server = Hostile::start().expect("a server");
     let route = || Route::new(Object::new(7, SIZE as u64));
-    let patience = ["--chunk-size", "64KiB", "--retries", "1", "--stall-timeout", "500ms"];
+    let patience = [
+        "--chunk-size",
+        "64KiB",
+        "--retries",
+        "1",
+        "--stall-timeout",
+        "500ms",
+    ];
     for (path, when, fault, says) in [
         ("/silent", When::Always, Fault::StallBeforeHead, "timed out"),
         ("/stall", When::Later, Fault::Stall { after: 100 }, "timed out"),
         ("/busy", When::Later, Fault::status(503), "unavailable"),
-        ("/slow-down", When::Always, Fault::throttle(429, "0"), "unavailable"),
+        (
+            "/slow-down",
+            When::Always,
+            Fault::throttle(429, "0"),
+            "unavailable",
+        ),
         ("/broken", When::Always, Fault::status(500), "unavailable"),
     ] {
         let url = server.route(path, route().fault(when, fault));
@@ -179,7 +214,15 @@ fn what_does_not_answer_is_6() {
         assert!(bytes.len() < SIZE && PATTERN.check(0, &bytes).is_ok(), "{path}");
     }
     let url = server.route("/silent", route().fault(When::HeadToo, Fault::StallBeforeHead));
-    run(&mut pget(["stat", &url, "--retries", "1", "--first-byte-timeout", "300ms"])).failed(6, "timed out");
+    run(&mut pget([
+        "stat",
+        &url,
+        "--retries",
+        "1",
+        "--first-byte-timeout",
+        "300ms",
+    ]))
+    .failed(6, "timed out");
 
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
@@ -209,14 +252,22 @@ fn answers_that_make_no_sense_are_7() {
         ("/no-label", When::Always, Fault::NoContentRange),
         ("/longer", When::Always, Fault::LongLength { by: 1 }),
         ("/extended", When::Later, Fault::Extended { by: 1 }),
-        ("/huge", When::Later, Fault::content_range("bytes 0-18446744073709551615/18446744073709551615")),
+        (
+            "/huge",
+            When::Later,
+            Fault::content_range("bytes 0-18446744073709551615/18446744073709551615"),
+        ),
         ("/coded", When::Always, Fault::ContentEncoding("gzip".into())),
         ("/parts", When::Always, Fault::Multipart),
         ("/loop", When::Always, Fault::RedirectChain { hops: u32::MAX }),
         ("/to-file", When::Always, elsewhere("file:///etc/passwd")),
         ("/to-junk", When::Always, elsewhere("http://[::1/")),
         ("/short", When::Later, Fault::ShortLength { by: 64 << 10 }),
-        ("/no-http", When::Always, Fault::Raw(b"220 mail.example ESMTP\r\n".to_vec())),
+        (
+            "/no-http",
+            When::Always,
+            Fault::Raw(b"220 mail.example ESMTP\r\n".to_vec()),
+        ),
         ("/length", When::Always, Fault::ContentLength("-5".into())),
         ("/whole", When::Later, Fault::RangeIgnored),
     ] {
@@ -238,7 +289,14 @@ fn a_fault_that_passes_is_no_failure() {
         .fault_times(When::Later, 1, Fault::status(503))
         .fault_times(When::First, 1, Fault::Stall { after: 5000 });
     let url = server.route("/o", route);
-    let ended = run(&mut pget(["cat", &url, "--chunk-size", "64KiB", "--stall-timeout", "500ms"]));
+    let ended = run(&mut pget([
+        "cat",
+        &url,
+        "--chunk-size",
+        "64KiB",
+        "--stall-timeout",
+        "500ms",
+    ]));
     let bytes = ended.succeeded();
     assert_eq!((bytes.len(), PATTERN.check(0, &bytes)), (SIZE, Ok(())));
     assert_eq!(server.served("/o"), 4);
@@ -247,8 +305,13 @@ fn a_fault_that_passes_is_no_failure() {
 #[test]
 fn a_read_that_cannot_go_on_ends_soon() {
     let server = Hostile::start().expect("a server");
-    let fault = Fault::Pace { bytes_per_second: 1000 };
-    let slow = server.route("/o", Route::new(Object::new(7, SIZE as u64)).fault(When::Later, fault));
+    let fault = Fault::Pace {
+        bytes_per_second: 1000,
+    };
+    let slow = server.route(
+        "/o",
+        Route::new(Object::new(7, SIZE as u64)).fault(When::Later, fault),
+    );
     let began = std::time::Instant::now();
     // All others crawl; the first has nobody to write to.
     let mut child = pget(["cat", &slow, "--chunk-size", "64KiB"])

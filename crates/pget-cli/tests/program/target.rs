@@ -32,7 +32,13 @@ fn get(url: &str, target: &Path) -> Ended {
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     names.sort();
     names
@@ -53,7 +59,11 @@ fn get_works_on_every_transport_and_leaves_one_file() {
             assert!(run(command.current_dir(folder.path())).succeeded().is_empty());
             assert_eq!(names(folder.path()), [name], "{transport}");
             let bytes = fs::read(folder.path().join(name)).expect("a file");
-            assert_eq!((bytes.len(), PATTERN.check(0, &bytes)), (size, Ok(())), "{transport}");
+            assert_eq!(
+                (bytes.len(), PATTERN.check(0, &bytes)),
+                (size, Ok(())),
+                "{transport}"
+            );
         }
     }
 }
@@ -62,10 +72,10 @@ fn get_works_on_every_transport_and_leaves_one_file() {
 fn a_failure_leaves_nothing_and_touches_nothing() {
     let server = Hostile::start().expect("a server");
     let route = Route::new(Object::new(7, SIZE));
-    let changed = route.clone().ignoring_conditions().fault(
-        When::Later,
-        Fault::Revision(Object::new(8, SIZE)),
-    );
+    let changed = route
+        .clone()
+        .ignoring_conditions()
+        .fault(When::Later, Fault::Revision(Object::new(8, SIZE)));
     let changed = server.route("/changed", changed);
     let folder = tempfile::tempdir().expect("a folder");
     let target = folder.path().join("x");
@@ -94,13 +104,19 @@ fn what_has_the_name_is_replaced_but_for_folders() {
     for name in ["file", "link", "dangling"] {
         assert!(get(&url, &at(name)).succeeded().is_empty());
         assert!(right(&at(name)), "{name}");
-        assert!(fs::symlink_metadata(at(name)).expect("a file").is_file(), "{name}");
+        assert!(
+            fs::symlink_metadata(at(name)).expect("a file").is_file(),
+            "{name}"
+        );
     }
     assert_eq!(fs::read(at("aim")).expect("a file"), b"aimed at");
     get(&url, &at("folder")).failed(8, "folder");
     get(&url, &at("no/folder")).failed(8, "No such file");
     get(&url, &at("file/x")).failed(8, "Not a directory");
-    assert_eq!(names(folder.path()), ["aim", "dangling", "file", "folder", "link"]);
+    assert_eq!(
+        names(folder.path()),
+        ["aim", "dangling", "file", "folder", "link"]
+    );
 }
 
 #[test]
@@ -156,13 +172,22 @@ fn pipes_and_devices_are_written_to() {
         assert!(right(&file), "{output}");
         assert!(Path::new(output).exists());
     }
-    assert!(fs::symlink_metadata("/dev/stdout").expect("still there").is_symlink());
+    assert!(
+        fs::symlink_metadata("/dev/stdout")
+            .expect("still there")
+            .is_symlink()
+    );
 }
 
 #[test]
 fn two_gets_of_one_target_do_not_mix() {
     let server = Hostile::start().expect("a server");
-    let slow = Route::new(Object::new(7, SIZE)).fault(When::Always, Fault::Pace { bytes_per_second: SIZE });
+    let slow = Route::new(Object::new(7, SIZE)).fault(
+        When::Always,
+        Fault::Pace {
+            bytes_per_second: SIZE,
+        },
+    );
     let slow = server.route("/slow", slow);
     let other = server.route("/other", Route::new(Object::new(8, SIZE)));
     let folder = tempfile::tempdir().expect("a folder");
@@ -188,7 +213,10 @@ fn cat_into_what_takes_no_more_is_8() {
         let child = command.stdout(output).stderr(Stdio::piped()).spawn();
         wait(child.expect("the program starts"))
     };
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .expect("a device");
     to(full.into()).failed(8, "No space left");
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -223,11 +251,19 @@ fn a_file_that_may_not_grow_is_8() {
     let (_server, url) = server();
     let folder = tempfile::tempdir().expect("a folder");
     let limited = "ulimit -f 1000; exec \"$PGET\"";
-    run(&mut script(&format!("{limited} get \"$URL\" -o \"$DIR/x\""), &url, folder.path()))
-        .failed(8, "File too large");
+    run(&mut script(
+        &format!("{limited} get \"$URL\" -o \"$DIR/x\""),
+        &url,
+        folder.path(),
+    ))
+    .failed(8, "File too large");
     assert!(names(folder.path()).is_empty());
-    run(&mut script(&format!("{limited} cat \"$URL\" > \"$DIR/x\""), &url, folder.path()))
-        .failed(8, "File too large");
+    run(&mut script(
+        &format!("{limited} cat \"$URL\" > \"$DIR/x\""),
+        &url,
+        folder.path(),
+    ))
+    .failed(8, "File too large");
     let written = fs::read(folder.path().join("x")).expect("a file");
     assert!(!written.is_empty() && PATTERN.check(0, &written).is_ok());
 }
@@ -243,10 +279,14 @@ fn a_full_disk_is_8() {
         eprintln!("skipped: no file system can be mounted here: {}", probe.stderr);
         return;
     }
-    let read = format!("{mount} && {{ \"$PGET\" get \"$URL\" -o \"$DIR/x\"; status=$?; ls -A \"$DIR\"; exit $status; }}'");
+    let read = format!(
+        "{mount} && {{ \"$PGET\" get \"$URL\" -o \"$DIR/x\"; status=$?; ls -A \"$DIR\"; exit $status; }}'"
+    );
     let left = run(&mut script(&read, &url, folder.path())).failed(8, "No space left");
     assert_eq!(String::from_utf8_lossy(&left), "", "the part is removed");
-    let cat = format!("{mount} && {{ \"$PGET\" cat \"$URL\" > \"$DIR/x\"; status=$?; cat \"$DIR/x\"; exit $status; }}'");
+    let cat = format!(
+        "{mount} && {{ \"$PGET\" cat \"$URL\" > \"$DIR/x\"; status=$?; cat \"$DIR/x\"; exit $status; }}'"
+    );
     let written = run(&mut script(&cat, &url, folder.path())).failed(8, "No space left");
     assert!(!written.is_empty() && PATTERN.check(0, &written).is_ok());
 }

@@ -28,14 +28,20 @@ fn unusable_options_are_told_before_anything_is_sent() {
         (vec!["--offset=-1"], "--offset"),
         (vec!["--offset", "18446744073709551616"], "--offset"),
         (vec!["--offset", "18446744073709551615"], "offset"),
-        (vec!["--offset", "18446744073709551614", "--length", "2"], "offset"),
+        (
+            vec!["--offset", "18446744073709551614", "--length", "2"],
+            "offset",
+        ),
         (vec!["--length", "1e400"], "--length"),
         (vec!["--memory-limit", "0"], "--memory-limit"),
         (vec!["--stall-timeout", "0s"], "stall_timeout"),
         (vec!["--stall-timeout", "25h"], "stall_timeout"),
         (vec!["--stall-timeout", "soon"], "--stall-timeout"),
         (vec!["--stall-timeout=-1s"], "--stall-timeout"),
-        (vec!["--connect-timeout", "99999999999999999999s"], "--connect-timeout"),
+        (
+            vec!["--connect-timeout", "99999999999999999999s"],
+            "--connect-timeout",
+        ),
         (vec!["--connect-timeout", "0ms"], "connect_timeout"),
         (vec!["--first-byte-timeout", ""], "--first-byte-timeout"),
         (vec!["--first-byte-timeout", "0s"], "first_byte_timeout"),
@@ -55,7 +61,11 @@ fn unusable_options_are_told_before_anything_is_sent() {
             assert!(stdout.is_empty(), "{arguments:?}");
         }
     }
-    for options in [["--retries", "1001"], ["--first-byte-timeout", "0s"], ["--connect-timeout", "25h"]] {
+    for options in [
+        ["--retries", "1001"],
+        ["--first-byte-timeout", "0s"],
+        ["--connect-timeout", "25h"],
+    ] {
         let arguments = [&["stat", url.as_str()][..], &options].concat();
         run(&mut pget(&arguments)).failed(2, &options[0][2..].replace('-', "_"));
     }
@@ -74,8 +84,8 @@ fn unusable_addresses_are_told() {
         ("gs://bucket", "object"),
         ("az://container/", "object"),
         ("ais://", "bucket"),
-        ("ais://bucket", "name"),
-        ("ais://bucket/", "name"),
+        ("ais://bucket", "needs"),
+        ("ais://bucket/", "needs"),
         ("http://", "http"),
         ("https://:80/x", "https"),
         ("http://[::1/x", "http"),
@@ -84,7 +94,9 @@ fn unusable_addresses_are_told() {
         ("http://host/\u{1}", "control"),
     ] {
         for command in ["cat", "get", "stat"] {
-            let mut command = pget([command, address]);
+            // Without -o, `get` tells first that there is no name for the file.
+            let output: &[&str] = if command == "get" { &["-o", "x"] } else { &[] };
+            let mut command = pget([command, address].iter().chain(output));
             run(command.env("AIS_ENDPOINT", "http://127.0.0.1:1")).failed(2, says);
         }
     }
@@ -95,7 +107,14 @@ fn unusable_addresses_are_told() {
 #[test]
 fn an_option_that_does_not_fit_the_transport_is_told() {
     run(&mut pget(["cat", "/dev/null", "--header", "A: b"])).failed(2, "http");
-    let ais = ["cat", "ais://b/o", "--set", "ais.endpoint=http://127.0.0.1:1", "--set", "ais.tokn=x"];
+    let ais = [
+        "cat",
+        "ais://b/o",
+        "--set",
+        "ais.endpoint=http://127.0.0.1:1",
+        "--set",
+        "ais.tokn=x",
+    ];
     run(&mut pget(ais)).failed(2, "ais.tokn");
     run(&mut pget(["cat", "s3://b/k", "--set", "aws.regoin=x"])).failed(2, "aws.regoin");
 }
@@ -108,7 +127,11 @@ fn without_a_command_there_is_help() {
     let ended = run(&mut pget(["--help"]));
     assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(0), ""));
     let help = String::from_utf8_lossy(&ended.stdout).into_owned();
-    assert!(["get", "cat", "stat"].iter().all(|command| help.contains(command)));
+    assert!(
+        ["get", "cat", "stat"]
+            .iter()
+            .all(|command| help.contains(command))
+    );
     assert!(!run(&mut pget(["--version"])).succeeded().is_empty());
     run(&mut pget(["cat"])).failed(2, "URL");
 }
