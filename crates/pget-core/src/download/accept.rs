@@ -125,7 +125,9 @@ fn accept_whole(
         ));
     }
     let is_all = request.start == 0 && request.end.is_some() && request.end == body_end;
-    if pinned.is_some() && request.end.is_some() && !is_all {
+    // A stream of a source that never served a range goes on as it began.
+    let serves_ranges = pinned.is_some_and(|pinned| pinned.ranges != Some(false));
+    if serves_ranges && request.end.is_some() && !is_all {
         return Err(SourceError::retryable(
             ErrorKind::Protocol,
             "the server ignored the range although it served ranges before",

@@ -21,7 +21,7 @@ use super::{Deadlines, Options, shared::Shared};
 use crate::{
     Budget, Error, ErrorKind, RangeRequest, RangeSource, Retry, SourceError,
     budget::Reservation,
-    ring::{ChunkWriter, Host, Pulse, Region},
+    ring::{ChunkWriter, Pulse, Region},
     schedule::{Action, Attempt, Schedule},
 };
 
@@ -151,17 +151,15 @@ impl Driver {
             match state.schedule.poll(self.began.elapsed()) {
                 Action::Request(attempt) => {
                     let memory = if attempt.opens { self.memory.take() } else { None };
-                    let (slot, request) = self.shared.launch(&mut state, &attempt, memory);
+                    let launched = self.shared.launch(&mut state, &attempt, memory);
                     drop(state);
-                    let host: Arc<dyn Host> = Arc::clone(&self.shared) as Arc<dyn Host>;
-                    let Some(writer) = ChunkWriter::claim(host, attempt.id, slot) else {
-                        let object = self.shared.object().to_owned();
-                        let message = "an earlier read of this range did not let go of its memory";
-                        self.shared
-                            .finish(Err(Error::new(ErrorKind::Timeout, object, message)));
-                        return None;
-                    };
-                    self.spawn(attempt, request, writer);
+                    match launched {
+                        Ok((writer, request)) => self.spawn(attempt, request, writer),
+                        Err(error) => {
+                            self.shared.finish(Err(error));
+                            return None;
+                        }
+                    }
                 }
                 Action::Reserve {
                     bytes,
@@ -199,6 +197,10 @@ impl Driver {
         let budget = Arc::clone(&self.budget);
         let deadlines = self.deadlines;
         let task = self.attempts.spawn(async move {
+            if request.end.is_some_and(|end| request.start >= end) {
+                // The earlier attempt at it has put its last byte after all.
+                return Ok(());
+            }
             let _connection = tokio::select! {
                 biased;
                 connection = budget.connection(attempt.at_cursor) => connection,

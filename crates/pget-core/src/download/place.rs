@@ -46,7 +46,12 @@ impl Download {
     ///
     /// # Errors
     /// What ended the download; [`BufferTooSmall`](ErrorKind::BufferTooSmall) with the [needed size](Error::needed), if it is known.
+    ///
+    /// # Panics
+    /// On a thread of an asynchronous runtime, as tokio's `block_on` does; nothing was sent then.
     pub fn read_into_on(&self, runtime: &Handle, buffer: &mut [u8]) -> Result<usize, Error> {
+        // Panics where waiting is not possible before anything is lent: `LetGo` could not wait either, and to panic again would abort.
+        runtime.block_on(async {});
         // SAFETY: `LetGo` waits, on every way out of this block, until the region is gone; `buffer` is not touched before.
         let (region, free) = unsafe { Region::borrowing(buffer) };
         let mut lent = LetGo {

@@ -33,6 +33,8 @@ pub struct Reader {
     position: u64,
     /// What `poll_fill_buf` lends.
     lent: Option<Lease>,
+    /// The `Stream` has told its error.
+    failed: bool,
 }
 
 impl Reader {
@@ -44,6 +46,7 @@ impl Reader {
             slot: None,
             position,
             lent: None,
+            failed: false,
         }
     }
 
@@ -174,7 +177,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.shared.cancel();
+        self.shared.abandon();
     }
 }
 
@@ -221,7 +224,13 @@ impl Stream for Reader {
 
     /// Ends after the first error.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(ready!(self.get_mut().poll_lease(cx)).transpose())
+        let this = self.get_mut();
+        if this.failed {
+            return Poll::Ready(None);
+        }
+        let item = ready!(this.poll_lease(cx)).transpose();
+        this.failed = matches!(item, Some(Err(_)));
+        Poll::Ready(item)
     }
 }
 

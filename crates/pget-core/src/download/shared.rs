@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::accept::accept;
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, RangeRequest, Reply, Retry, SourceError, Stats,
-    ring::{Accepted, Home, Host, PoolGuard, Region, Slot},
+    ring::{Accepted, ChunkWriter, Home, Host, PoolGuard, Region, Slot},
     schedule::{Attempt, Begun, Ended, Schedule, Verdict},
     stats::Counters,
 };
@@ -212,6 +212,14 @@ impl Shared {
 
     // For the reader.
 
+    /// Nobody will take anything any more: the download ends if it has not, and what it holds goes.
+    pub(super) fn abandon(&self) {
+        self.cancel();
+        // Also when all was received before: a monitor may live on.
+        let slots = std::mem::take(&mut self.state().slots);
+        drop(slots);
+    }
+
     pub(super) fn register_consumer(&self, cx: &Context<'_>) {
         self.consumer.register(cx.waker());
     }
@@ -263,13 +271,19 @@ impl Shared {
         self.state().pinned.as_ref().and_then(|pinned| pinned.size)
     }
 
-    /// Registers an attempt; gives its slot and its request.
+    /// Registers an attempt; gives its writer and its request.
+    ///
+    /// The request begins where the writer does. That may be behind where the earlier attempt was seen to end: a read that was given up but could not be stopped may have put
+    /// more before it let go of its writer. From the claim on, nobody else puts anything.
+    ///
+    /// # Errors
+    /// If the earlier read still has its writer, or nothing ties its late bytes to this one's.
     pub(super) fn launch(
-        &self,
+        self: &Arc<Self>,
         state: &mut State,
         attempt: &Attempt,
         memory: Option<crate::budget::Reservation>,
-    ) -> (Arc<Slot>, RangeRequest) {
+    ) -> Result<(ChunkWriter, RangeRequest), Error> {
         let slot = if attempt.opens {
             let slot = Slot::new(
                 attempt.chunk,
@@ -283,8 +297,18 @@ impl Shared {
             let index = usize::try_from(attempt.chunk - state.schedule.cursor()).unwrap_or(usize::MAX);
             Arc::clone(&state.slots[index])
         };
+        let timed_out = |message: &str| Error::new(ErrorKind::Timeout, self.object.clone(), message);
+        let host = Arc::clone(self) as Arc<dyn Host>;
+        let writer = ChunkWriter::claim(host, attempt.id, Arc::clone(&slot))
+            .ok_or_else(|| timed_out("an earlier read of this range did not let go of its memory"))?;
+        let start = writer.position();
+        if start != attempt.start && !state.schedule.may_resume() {
+            return Err(timed_out(
+                "an earlier read of this range went on behind its deadline",
+            ));
+        }
         let request = RangeRequest {
-            start: attempt.start,
+            start,
             end: attempt.end,
             pinned: state.pinned.clone(),
             attempt: attempt.fruitless,
@@ -297,11 +321,11 @@ impl Shared {
             attempt.id,
             InFlight {
                 request: request.clone(),
-                slot: Arc::clone(&slot),
+                slot,
                 restream: false,
             },
         );
-        (slot, request)
+        Ok((writer, request))
     }
 
     /// An attempt ended. Gives the download's error if that was its end.

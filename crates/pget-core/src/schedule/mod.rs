@@ -238,6 +238,12 @@ impl Schedule {
         matches!(self.phase, Phase::Stream { .. })
     }
 
+    /// Whether an attempt may go on behind the bytes of another: not if nothing holds the two together.
+    #[must_use]
+    pub fn may_resume(&self) -> bool {
+        self.phase != Phase::Stream { resumable: false }
+    }
+
     /// Whether the consumer has taken everything there is.
     #[must_use]
     pub fn is_consumed(&self) -> bool {
@@ -388,8 +394,8 @@ impl Schedule {
         else {
             // A stream whose last chunk was consumed before it asked for the next one.
             let unread = self.plan.chunks().is_none_or(|chunks| self.cursor < chunks);
-            let over = self.phase == Phase::Over || !unread;
-            return if !over && self.cannot_go_on(how, position) {
+            let fails = how == Ended::Fatal || unread && self.cannot_go_on(how, position);
+            return if self.phase != Phase::Over && fails {
                 self.fail()
             } else {
                 Verdict::GoesOn
@@ -486,8 +492,7 @@ impl Schedule {
 
     /// Whether an attempt that ended like this, with bytes missing, ends the download: by its own word, or because nothing ties a second stream to the first.
     fn cannot_go_on(&self, how: Ended, position: u64) -> bool {
-        how == Ended::Fatal
-            || self.phase == (Phase::Stream { resumable: false }) && position > self.settings.start
+        how == Ended::Fatal || !self.may_resume() && position > self.settings.start
     }
 
     const fn stream(&mut self, resumable: bool) {

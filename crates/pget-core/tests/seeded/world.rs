@@ -651,7 +651,8 @@ impl<'a> World<'a> {
             }
         } else {
             self.counts.chunks_consumed_before_their_attempt_ended += 1;
-            must_fail = end.is_none_or(|end| flight.at < end) && cannot_go_on;
+            let more = end.is_none_or(|end| flight.at < end);
+            must_fail = how == Ended::Fatal || (more && cannot_go_on);
         }
         let verdict = self.schedule.ended(flight.attempt.id, self.now, flight.at, how);
         if running {

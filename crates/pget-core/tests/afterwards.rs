@@ -1,0 +1,279 @@
+//! What happens behind the moment that one expects: writers that outlive their reads, bodies that go wrong behind their last byte, readers dropped behind the end.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use pget_core::{
+    Budget, BufMut, ChunkWriter, Download, ErrorKind, ObjectInfo, Options, RangeRequest, RangeSource, Reply,
+    SourceError,
+};
+use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
+
+const CHUNK: u64 = 100_000;
+const SIZE: u64 = 3 * CHUNK + 7;
+
+fn object() -> Object {
+    Object::new(1, SIZE)
+}
+
+fn options(concurrency: u32) -> Options {
+    let mut options = Options::default();
+    options.chunk_size = Some(CHUNK);
+    options.concurrency = concurrency;
+    options.retries = 3;
+    options
+}
+
+fn download(source: Arc<dyn RangeSource>, options: Options) -> Download {
+    Download::new(source, options).expect("the options are right")
+}
+
+/// Reads as a blocking source may: what was given up goes on in the background, puts some more bytes, and only then lets go of its writer.
+#[derive(Debug)]
+struct Late {
+    /// Bytes that the first read puts behind its end.
+    bytes: usize,
+    calls: Mutex<Vec<RangeRequest>>,
+}
+
+impl Late {
+    fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes,
+            calls: Mutex::default(),
+        })
+    }
+
+    fn put(chunk: &mut ChunkWriter, at: u64, most: usize) -> usize {
+        let count = chunk.remaining_mut().min(most);
+        chunk.put_slice(&object().pattern.bytes(at, count));
+        count
+    }
+}
+
+/// Goes on when it is dropped.
+struct GoesOn {
+    chunk: Option<ChunkWriter>,
+    bytes: usize,
+}
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        let Some(mut chunk) = self.chunk.take() else {
+            return;
+        };
+        let bytes = self.bytes;
+        tokio::spawn(async move {
+            // Until the download has seen the end of the read.
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            let at = chunk.position();
+            Late::put(&mut chunk, at, bytes);
+        });
+    }
+}
+
+#[async_trait]
+impl RangeSource for Late {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        Err(SourceError::fatal(ErrorKind::Unsupported, "not needed"))
+    }
+
+    async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+        let first = {
+            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.push(request.clone());
+            calls.len() == 1
+        };
+        let end = request.end.unwrap_or(SIZE).min(SIZE);
+        chunk.begin(Reply {
+            start: request.start,
+            length: Some(end - request.start),
+            total: Some(SIZE),
+            whole: false,
+            revision: object().revision,
+            chunk_hint: None,
+        })?;
+        if first {
+            chunk.put_slice(&object().pattern.bytes(0, 10));
+            let _goes_on = GoesOn {
+                chunk: Some(chunk),
+                bytes: self.bytes,
+            };
+            return std::future::pending().await;
+        }
+        // By the request, as a body comes.
+        let mut at = request.start;
+        while chunk.ready().await? {
+            at += Self::put(&mut chunk, at, usize::MAX) as u64;
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "late".into()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_put_behind_the_end_of_a_read_shift_nothing() {
+    for concurrency in [1, 2] {
+        for bytes in [0, 1, 5000, 99_989, 99_990] {
+            let source = Late::new(bytes);
+            let mut reader = download(source.clone(), options(concurrency)).reader();
+            let mut at = 0;
+            while let Some(lease) = reader.next().await.expect("the second read is right") {
+                assert_eq!(
+                    object().pattern.check(at, &lease),
+                    Ok(()),
+                    "wrong bytes at {at}, {bytes} late, concurrency {concurrency}"
+                );
+                at += lease.len() as u64;
+            }
+            assert_eq!(at, SIZE);
+            let calls = source.calls.lock().expect("not poisoned");
+            assert!(
+                calls
+                    .iter()
+                    .all(|call| call.end.is_none_or(|end| call.start < end)),
+                "an empty range was asked for"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_found_wrong_behind_its_last_byte_is_an_error_however_fast_the_consumer() {
+    for concurrency in [1, 2] {
+        let source = Staged::new(|call| {
+            let end = call.request.end.unwrap_or(SIZE).min(SIZE);
+            let body = end - call.request.start;
+            let play = Play::right(object());
+            if end == SIZE {
+                // `Pausing` gives the consumer the time to take it all before that is told.
+                play.stop(body, Stop::Fatal(ErrorKind::Protocol))
+            } else {
+                play
+            }
+        });
+        let slow = Arc::new(Pausing(source));
+        let mut reader = download(slow, options(concurrency)).reader();
+        let result = loop {
+            match reader.next().await {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
+        };
+        assert_eq!(
+            result.expect_err("it was told as a success").kind(),
+            ErrorKind::Protocol,
+            "concurrency {concurrency}"
+        );
+    }
+}
+
+/// Tells the failure of a read only after a while.
+#[derive(Debug)]
+struct Pausing(Arc<Staged>);
+
+#[async_trait]
+impl RangeSource for Pausing {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        self.0.head().await
+    }
+
+    async fn read(&self, request: &RangeRequest, chunk: ChunkWriter) -> Result<(), SourceError> {
+        let result = self.0.read(request, chunk).await;
+        if result.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        result
+    }
+
+    fn name(&self) -> String {
+        self.0.name()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_ends_behind_its_first_error() {
+    let source = Staged::new(|_| Play::right(object()).stop(10, Stop::Fatal(ErrorKind::Protocol)));
+    let reader = download(source, options(2)).reader();
+    let items: Vec<_> = reader.take(1000).collect().await;
+    assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1);
+    assert!(items.last().is_some_and(Result::is_err));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_dropped_behind_the_last_byte_received_gives_its_memory_back_while_a_monitor_lives() {
+    let budget = Budget::new(1 << 20, 8);
+    let mut options = options(2);
+    options.budget = Arc::clone(&budget);
+    let reader = download(Staged::right(object()), options.clone()).reader();
+    let monitor = reader.monitor();
+    reader.info().await.expect("it begins");
+    // Everything is received; nothing is taken.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(monitor.stats().received, SIZE);
+    drop(reader);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(monitor.stats().buffered, 0, "bytes are kept for nobody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_body_of_known_length_that_breaks_off_is_skipped_to_where_it_was() {
+    let source = Staged::new(|call| {
+        let play = Play::right(object()).form(Form::Whole);
+        if call.number == 0 {
+            play.stop(150_000, Stop::Retry(ErrorKind::Unavailable))
+        } else {
+            play
+        }
+    });
+    let mut reader = download(source.clone(), options(4)).reader();
+    let mut at = 0;
+    while let Some(lease) = reader
+        .next()
+        .await
+        .expect("it is identified, so it can be resumed")
+    {
+        assert_eq!(object().pattern.check(at, &lease), Ok(()));
+        at += lease.len() as u64;
+    }
+    assert_eq!((at, source.calls().len()), (SIZE, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_offset_that_can_be_counted_is_no_hang() {
+    let mut options = options(2);
+    options.offset = u64::MAX;
+    let error = Download::new(Staged::right(object()), options.clone()).err();
+    assert_eq!(
+        error.expect("there can be no byte").kind(),
+        ErrorKind::InvalidArgument
+    );
+    options.offset = u64::MAX - 1;
+    let source = Staged::right(object());
+    let mut reader = download(source, options).reader();
+    let result = tokio::time::timeout(Duration::from_secs(1000), reader.next()).await;
+    assert_eq!(
+        result.expect("it ends").expect_err("behind the end").kind(),
+        ErrorKind::Range
+    );
+}
+
+#[tokio::test]
+async fn a_borrowed_buffer_in_a_runtime_is_a_panic_and_no_abort() {
+    let download = download(Staged::right(object()), options(2));
+    let runtime = tokio::runtime::Handle::current();
+    let mut buffer = vec![0_u8; 10];
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        download.read_into_on(&runtime, &mut buffer).map(drop)
+    }));
+    assert!(result.is_err(), "waiting here would block the runtime");
+}
