@@ -43,7 +43,12 @@ pub(crate) fn stat_with(builder: &Builder) -> Result<ObjectInfo, Error> {
     // On a worker: a write to a closed socket raises SIGPIPE, which is the caller's to have on its own thread.
     let asked = runtime.spawn(async move { builder.stat().await });
     runtime.block_on(asked).unwrap_or_else(|cause| {
-        Err(Error::with_cause(ErrorKind::Internal, "", "the request's task has ended", cause))
+        Err(Error::with_cause(
+            ErrorKind::Internal,
+            "",
+            "the request's task has ended",
+            cause,
+        ))
     })
 }
 

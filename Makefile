@@ -1,0 +1,43 @@
+# Builds and installs what C, C++ and Go programs need: `make install PREFIX=/usr/local [DESTDIR=/tmp/stage]`.
+# For a build that was made elsewhere, LIBS is the folder of its libpget.so and libpget.a, and nothing is built.
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+CARGO ?= cargo
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+SONAME := libpget.so.0
+RELEASE := target/release
+
+ifdef LIBS
+needs :=
+else
+LIBS := $(RELEASE)
+needs := lib
+endif
+
+fill = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|'
+
+.PHONY: lib install uninstall
+
+# Cargo names the file without the version; programs look for the soname, also those that use it from here.
+lib:
+	$(CARGO) build --release --locked -p pget-ffi
+	ln -sf libpget.so $(RELEASE)/$(SONAME)
+
+install: $(needs)
+	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(LIBDIR)/cmake/pget' '$(DESTDIR)$(INCLUDEDIR)'
+	install -m 755 '$(LIBS)/libpget.so' '$(DESTDIR)$(LIBDIR)/libpget.so.$(VERSION)'
+	ln -sf libpget.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libpget.so'
+	install -m 644 '$(LIBS)/libpget.a' '$(DESTDIR)$(LIBDIR)/libpget.a'
+	install -m 644 include/pget.h include/pget.hpp '$(DESTDIR)$(INCLUDEDIR)'
+	$(fill) ffi/pget.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/pget.pc'
+	$(fill) ffi/cmake/pget-config.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/pget/pget-config.cmake'
+	$(fill) ffi/cmake/pget-config-version.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/pget/pget-config-version.cmake'
+
+uninstall:
+	rm -f '$(DESTDIR)$(LIBDIR)'/libpget.so* '$(DESTDIR)$(LIBDIR)/libpget.a' '$(DESTDIR)$(LIBDIR)/pkgconfig/pget.pc'
+	rm -rf '$(DESTDIR)$(LIBDIR)/cmake/pget'
+	rm -f '$(DESTDIR)$(INCLUDEDIR)/pget.h' '$(DESTDIR)$(INCLUDEDIR)/pget.hpp'

@@ -1,0 +1,144 @@
+//! The way in and out of every function: fork, panics, errors, and foreign pointers.
+//!
+//! Invariants: [`call`] is the outermost frame of a function, so that no panic passes it; it touches no lock before it knows that this process is no forked child;
+//! [`Out`] and [`text`] are the only ways to foreign memory besides buffers.
+
+use std::{
+    any::Any,
+    ffi::{CStr, c_char},
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use front::{Error, ErrorKind};
+
+use crate::{
+    error::{self, pget_error},
+    status::{pget_status, pget_status_code},
+};
+
+pub(crate) const OK: pget_status = pget_status_code::PGET_OK.number();
+pub(crate) const END: pget_status = pget_status_code::PGET_END.number();
+
+/// The process that made the first handle or the first download; 0 before.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// From here on, a child made by `fork` is refused: threads and locks may be in a state that it
+/// cannot mend.
+pub(crate) fn claim_process() {
+    // Whoever was first, it was this process: in a child `call` has refused.
+    PROCESS.store(process::id(), Ordering::Relaxed);
+}
+
+/// Whether this is a child made by `fork` after the library was used.
+pub(crate) fn is_forked() -> bool {
+    let owner = PROCESS.load(Ordering::Relaxed);
+    owner != 0 && owner != process::id()
+}
+
+/// Runs `body`: its status, or that of its error, which is put to `error` if that is not null.
+///
+/// # Safety
+/// `error` is null or may be written.
+pub(crate) unsafe fn call(
+    error: *mut *mut pget_error,
+    body: impl FnOnce() -> Result<pget_status, Error>,
+) -> pget_status {
+    let put = |value: *mut pget_error| {
+        if !error.is_null() {
+            // SAFETY: not null, so it may be written, says this function's caller.
+            unsafe { error.write(value) };
+        }
+    };
+    put(std::ptr::null_mut());
+    if is_forked() {
+        put(error::forked());
+        return pget_status_code::PGET_ERR_FORKED.number();
+    }
+    let failure = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(status)) => return status,
+        Ok(Err(failure)) => failure,
+        Err(payload) => Error::new(ErrorKind::Internal, "", panic_message(&*payload)),
+    };
+    let status = pget_status_code::of(failure.kind());
+    if !error.is_null() {
+        // Making the object allocates; what goes wrong there leaves the status, and no object.
+        if let Ok(object) = catch_unwind(AssertUnwindSafe(|| error::object(status, &failure))) {
+            put(object);
+        }
+    }
+    status.number()
+}
+
+/// Runs `body` for a function that has no status: `otherwise` in a forked child and after a panic.
+pub(crate) fn quietly<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    if is_forked() {
+        return otherwise;
+    }
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    format!("a defect: {}", text.unwrap_or("a panic without a message"))
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidArgument, "", message)
+}
+
+/// A static text with its ending zero.
+pub(crate) fn static_text(text: &'static str) -> *const c_char {
+    debug_assert!(text.ends_with('\0'), "{text:?} has no ending zero");
+    text.as_ptr().cast()
+}
+
+/// A foreign text.
+///
+/// # Safety
+/// `pointer` is null or points to a text that ends with a zero, and that nobody changes while the
+/// result is used.
+pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str, Error> {
+    if pointer.is_null() {
+        return Err(invalid(format!("the {name} is null")));
+    }
+    // SAFETY: not null, and the rest the caller says.
+    let text = unsafe { CStr::from_ptr(pointer) };
+    text.to_str()
+        .map_err(|_| invalid(format!("the {name} is not UTF-8")))
+}
+
+/// A place in foreign memory for a result.
+pub(crate) struct Out<'a, T> {
+    place: NonNull<T>,
+    _foreign: PhantomData<&'a mut T>,
+}
+
+impl<T> Out<'_, T> {
+    /// The place, with `nothing` in it, which stays if the function fails.
+    ///
+    /// # Safety
+    /// `place` is null or may be written until the result is gone.
+    pub(crate) unsafe fn new(place: *mut T, nothing: T, name: &str) -> Result<Self, Error> {
+        let Some(place) = NonNull::new(place) else {
+            return Err(invalid(format!("the pointer for the {name} is null")));
+        };
+        // SAFETY: not null, so it may be written, says the caller.
+        unsafe { place.write(nothing) };
+        Ok(Self {
+            place,
+            _foreign: PhantomData,
+        })
+    }
+
+    pub(crate) fn put(&self, value: T) {
+        // SAFETY: `new` was told that it may be written while this lives.
+        unsafe { self.place.write(value) };
+    }
+}

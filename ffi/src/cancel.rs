@@ -1,0 +1,45 @@
+//! Cancel handles.
+
+use front::Cancel;
+
+use crate::{border, handle::Registry};
+
+/// Stops the calls and readers whose options name it. One handle may stop many; once triggered it
+/// stays so, and stops those that begin later too.
+#[derive(Debug)]
+pub struct pget_cancel {
+    _opaque: (),
+}
+
+pub(crate) static CANCELS: Registry<Cancel> = Registry::new(2, "cancel handle");
+
+/// A new cancel handle, owned by the caller; freed by pget_cancel_free. Null in a forked child.
+///
+/// Any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_cancel_new() -> *mut pget_cancel {
+    border::quietly(std::ptr::null_mut(), || CANCELS.insert(Cancel::new()))
+}
+
+/// Stops every call and every reader that was given the handle: they return PGET_ERR_CANCELLED,
+/// also those that wait now, and those that begin later. It does not wait for them. Does nothing
+/// the second time, or if cancel is null or freed.
+///
+/// Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_cancel_trigger(cancel: *const pget_cancel) {
+    border::quietly((), || {
+        if let Ok(cancel) = CANCELS.get(cancel) {
+            cancel.trigger();
+        }
+    });
+}
+
+/// Frees a cancel handle. Options that name it keep what they need, and stay as they are. Does
+/// nothing if cancel is null or was freed before.
+///
+/// Any thread, also while calls that were given it run. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_cancel_free(cancel: *mut pget_cancel) {
+    border::quietly((), || drop(CANCELS.remove(cancel)));
+}

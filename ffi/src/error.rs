@@ -1,0 +1,105 @@
+//! Error objects.
+
+use std::ffi::{CString, c_char};
+
+use front::Error;
+
+use crate::{
+    border::{self, static_text},
+    handle::Registry,
+    status::{pget_status, pget_status_code},
+};
+
+/// Why a call failed. Made by the functions that take a pget_error **, owned by the caller, freed
+/// by pget_error_free.
+///
+/// It never changes, so any number of threads may read one at the same time.
+#[derive(Debug)]
+pub struct pget_error {
+    _opaque: (),
+}
+
+struct Failure {
+    status: pget_status_code,
+    needed: Option<u64>,
+    message: CString,
+}
+
+static ERRORS: Registry<Failure> = Registry::new(1, "error");
+
+/// In a forked child nothing can be looked up, so its one error is no entry but this variable's
+/// address.
+static FORKED: u8 = 0;
+
+pub(crate) fn forked() -> *mut pget_error {
+    (&raw const FORKED).cast_mut().cast()
+}
+
+pub(crate) fn object(status: pget_status_code, error: &Error) -> *mut pget_error {
+    // `to_line` has no control character, so no zero.
+    let message = CString::new(error.to_line()).unwrap_or_default();
+    ERRORS.insert(Failure {
+        status,
+        needed: error.needed(),
+        message,
+    })
+}
+
+/// The status of an error: what the failed call returned. PGET_ERR_INVALID_ARGUMENT if error is
+/// null or freed.
+///
+/// Any thread, also in a forked child for the error that it got there. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_error_status(error: *const pget_error) -> pget_status {
+    if error == forked().cast_const() {
+        return pget_status_code::PGET_ERR_FORKED.number();
+    }
+    let status = border::quietly(pget_status_code::PGET_ERR_INVALID_ARGUMENT, || {
+        ERRORS
+            .get(error)
+            .map_or(pget_status_code::PGET_ERR_INVALID_ARGUMENT, |failure| {
+                failure.status
+            })
+    });
+    status.number()
+}
+
+/// What happened, in one line of UTF-8: what was being read, what failed, why, and how often it was
+/// tried. Never a credential.
+///
+/// The text belongs to the error and is valid until that is freed; an empty text if error is null
+/// or freed. Never null. Any thread, also in a forked child for the error that it got there. Since
+/// ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_error_message(error: *const pget_error) -> *const c_char {
+    if error == forked().cast_const() {
+        return static_text("used after fork: only exec helps\0");
+    }
+    border::quietly(static_text("\0"), || {
+        // The entry keeps the text where it is until it is removed.
+        ERRORS
+            .get(error)
+            .map_or(static_text("\0"), |failure| failure.message.as_ptr())
+    })
+}
+
+/// With PGET_ERR_BUFFER_TOO_SMALL, how many bytes the buffer must have; 0 if that is not known,
+/// with any other error, or if error is null or freed.
+///
+/// Any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_error_needed(error: *const pget_error) -> u64 {
+    border::quietly(0, || {
+        ERRORS
+            .get(error)
+            .map_or(0, |failure| failure.needed.unwrap_or_default())
+    })
+}
+
+/// Frees an error and its message. Does nothing if error is null or was freed before.
+///
+/// Any thread, while no other one reads the message. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_error_free(error: *mut pget_error) {
+    border::quietly((), || drop(ERRORS.remove(error)));
+}

@@ -1,0 +1,185 @@
+//! The calls that read all of it: into a callback, into memory, into a file.
+
+use std::{
+    ffi::{c_char, c_int, c_void},
+    mem::ManuallyDrop,
+    path::Path,
+    slice,
+};
+
+use front::{BlockingReader, Error, ErrorKind};
+
+use crate::{
+    border::{self, OK, Out, invalid},
+    error::pget_error,
+    options::{Settings, pget_options},
+    status::pget_status,
+};
+
+/// Takes bytes of the object: length of them (at least 1), from offset in the object on. Calls come
+/// in order and without a gap. Returns 0 to go on; anything else stops the download.
+///
+/// It runs on the thread that called parallel_get, one at a time. The data is valid until it
+/// returns. It must return (no longjmp, no exception). It may call anything of this library. After
+/// a fork, the child must not return from it.
+pub type pget_write_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, data: *const u8, length: usize, offset: u64) -> c_int>;
+
+/// A reader that a forked child leaves alone: to end it would mean locks and threads that the child
+/// does not have.
+struct Held(ManuallyDrop<BlockingReader>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !border::is_forked() {
+            // SAFETY: dropped here only, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+        }
+    }
+}
+
+/// Reads the object at url and gives it to write, in order. Several ranges are fetched at the same
+/// time; what is held is bounded by the window.
+///
+/// url is a text as in "ais://bucket/object", "s3://bucket/key", "gs://bucket/key",
+/// "az://container/key", "https://host/path", "file:///path" or a path. options may be null.
+/// context is handed to write as it is. error may be null, else it is set to null or to an error
+/// that the caller frees.
+///
+/// Waits until all is written or it fails; any thread. If write returned something other than 0,
+/// that is PGET_ERR_DESTINATION. What write got before an error is the right beginning of the
+/// object.
+///
+/// Errors: PGET_ERR_INVALID_ARGUMENT (null url or write, unusable url, option, property or handle),
+/// _UNSUPPORTED, _NOT_FOUND, _PERMISSION_DENIED, _OBJECT_CHANGED, _RANGE, _TIMEOUT, _UNAVAILABLE,
+/// _PROTOCOL, _CHECKSUM, _DESTINATION, _CANCELLED, _FORKED, _INTERNAL. Since ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn parallel_get(
+    url: *const c_char,
+    options: *const pget_options,
+    write: pget_write_fn,
+    context: *mut c_void,
+    error: *mut *mut pget_error,
+) -> pget_status {
+    let body = || {
+        // SAFETY: null or a text, says the header.
+        let url = unsafe { border::text(url, "url")? };
+        let write = write.ok_or_else(|| invalid("the write function is null"))?;
+        let builder = Settings::of(options)?.builder(url)?;
+        let mut reader = Held(ManuallyDrop::new(builder.open_blocking()?));
+        while let Some(lease) = reader.0.next_lease()? {
+            // SAFETY: the caller gave a function that may be called so, with its context; the lease holds the data until it has returned.
+            let answer = unsafe { write(context, lease.as_ptr(), lease.len(), lease.offset()) };
+            if border::is_forked() {
+                std::mem::forget(lease);
+                return Err(Error::new(
+                    ErrorKind::Forked,
+                    "",
+                    "the write function returned in a forked child",
+                ));
+            }
+            if answer != 0 {
+                let message = format!("the write function stopped it with {answer}");
+                return Err(Error::new(ErrorKind::Destination, "", message));
+            }
+        }
+        Ok(OK)
+    };
+    // SAFETY: null or writable, says the header.
+    unsafe { border::call(error, body) }
+}
+
+/// Reads the object at url straight into buffer: each range is received where it belongs, without a
+/// copy.
+///
+/// buffer has capacity bytes and is lent for the call: when the function returns, however it went,
+/// nothing writes to it any more. It need not be initialised; it may be null if capacity is 0.
+/// length is set to the bytes read; with PGET_ERR_BUFFER_TOO_SMALL, to the bytes that are needed if
+/// that is known (as pget_error_needed tells), and nothing has been written; with any other error
+/// to 0, and the buffer's content is unspecified. url, options and error are as for parallel_get.
+///
+/// Waits; any thread. Errors: those of parallel_get but _DESTINATION, _INVALID_ARGUMENT also for a
+/// null length, and PGET_ERR_BUFFER_TOO_SMALL. Since ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn parallel_get_into(
+    url: *const c_char,
+    options: *const pget_options,
+    buffer: *mut c_void,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut *mut pget_error,
+) -> pget_status {
+    let body = || {
+        // SAFETY: null or writable until this function returns, says the header.
+        let length = unsafe { Out::new(length, 0, "length")? };
+        // SAFETY: null or a text, says the header.
+        let url = unsafe { border::text(url, "url")? };
+        // SAFETY: the caller lends these bytes for the call.
+        let buffer = unsafe { bytes_mut(buffer, capacity)? };
+        let builder = Settings::of(options)?.builder(url)?;
+        match builder.read_into_blocking(buffer) {
+            Ok(count) => {
+                length.put(count);
+                Ok(OK)
+            }
+            Err(error) => {
+                if let Some(needed) = error.needed() {
+                    length.put(usize::try_from(needed).unwrap_or(usize::MAX));
+                }
+                Err(error)
+            }
+        }
+    };
+    // SAFETY: null or writable, says the header.
+    unsafe { border::call(error, body) }
+}
+
+/// Reads the object at url into the file path, which appears under that name only when it is
+/// complete (until then it is path.pget-part). What was there before is replaced.
+///
+/// length is set to the bytes read, or to 0 if it fails; then no file is left. A path that is a
+/// device or a pipe is written to; a pipe whose reader goes away raises SIGPIPE as any write to it
+/// does. url, options and error are as for parallel_get; path is UTF-8.
+///
+/// Waits; any thread. Errors: those of parallel_get, PGET_ERR_DESTINATION when the file cannot be
+/// written, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn parallel_get_file(
+    url: *const c_char,
+    options: *const pget_options,
+    path: *const c_char,
+    length: *mut u64,
+    error: *mut *mut pget_error,
+) -> pget_status {
+    let body = || {
+        // SAFETY: null or writable until this function returns, says the header.
+        let length = unsafe { Out::new(length, 0, "length")? };
+        // SAFETY: null or texts, says the header.
+        let (url, path) = unsafe { (border::text(url, "url")?, border::text(path, "path")?) };
+        let stats = Settings::of(options)?
+            .builder(url)?
+            .get_file_blocking(Path::new(path))?;
+        length.put(stats.delivered);
+        Ok(OK)
+    };
+    // SAFETY: null or writable, says the header.
+    unsafe { border::call(error, body) }
+}
+
+/// Foreign memory to be written.
+///
+/// # Safety
+/// `pointer` is null or has `capacity` bytes that nobody else uses while the result lives.
+pub(crate) unsafe fn bytes_mut<'a>(pointer: *mut c_void, capacity: usize) -> Result<&'a mut [u8], Error> {
+    if capacity == 0 {
+        return Ok(&mut []);
+    }
+    if pointer.is_null() {
+        return Err(invalid("the buffer is null"));
+    }
+    if isize::try_from(capacity).is_err() {
+        return Err(invalid("the capacity is more than memory can have"));
+    }
+    // SAFETY: not null, not too long, and the caller's word for the rest. The bytes may not be initialised; they are only written.
+    Ok(unsafe { slice::from_raw_parts_mut(pointer.cast(), capacity) })
+}

@@ -1,0 +1,113 @@
+//! Handles: what foreign code holds is a number in a pointer's clothes, which is looked up and never followed.
+//!
+//! Invariants: a number is given once in a process, so that a handle which was freed is told from every later one; it names its kind and is no address that could be
+//! read, so that foreign code which follows it stops at once. What a handle stands for lives until it is removed *and* the last call that uses it has returned.
+//! Called by this crate's functions, after [`border`](crate::border) has made sure that this process is not a forked child, where the locks may be held by threads that are gone.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use front::{Error, ErrorKind};
+
+/// Above all user addresses on 64-bit machines, and not canonical.
+const BASE: usize = (0x5047_u64 << 48) as usize;
+
+/// Bits below the serial number, for the kind.
+const KIND_BITS: u32 = 4;
+
+static SERIAL: AtomicUsize = AtomicUsize::new(1);
+
+/// The live handles of one kind.
+pub(crate) struct Registry<T> {
+    kind: usize,
+    name: &'static str,
+    live: RwLock<BTreeMap<usize, Arc<T>>>,
+}
+
+impl<T> Registry<T> {
+    /// `kind` from 1 to 15, another for each registry.
+    pub(crate) const fn new(kind: usize, name: &'static str) -> Self {
+        Self {
+            kind,
+            name,
+            live: RwLock::new(BTreeMap::new()),
+        }
+    }
+
+    /// A new handle.
+    pub(crate) fn insert<H>(&self, value: T) -> *mut H {
+        crate::border::claim_process();
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let number = BASE | (serial << KIND_BITS) | self.kind;
+        self.live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(number, Arc::new(value));
+        std::ptr::without_provenance_mut(number)
+    }
+
+    /// What the handle stands for.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for null, a removed handle, or anything else.
+    pub(crate) fn get<H>(&self, handle: *const H) -> Result<Arc<T>, Error> {
+        self.live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&handle.addr())
+            .cloned()
+            .ok_or_else(|| self.unknown(handle.addr()))
+    }
+
+    /// Ends the handle; nothing if it is none.
+    pub(crate) fn remove<H>(&self, handle: *mut H) -> Option<Arc<T>> {
+        self.live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&handle.addr())
+    }
+
+    fn unknown(&self, number: usize) -> Error {
+        let name = self.name;
+        let message = if number == 0 {
+            format!("the {name} is null")
+        } else if number & !((1 << 48) - 1) == BASE && number & ((1 << KIND_BITS) - 1) == self.kind {
+            format!("the {name} was freed or closed before")
+        } else {
+            format!("the {name} is no handle of this library")
+        };
+        Error::new(ErrorKind::InvalidArgument, "", message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_foreign_and_null_handles_are_told() {
+        static NUMBERS: Registry<u32> = Registry::new(14, "number");
+        let handle: *mut u8 = NUMBERS.insert(7);
+        assert_eq!(*NUMBERS.get(handle).expect("live"), 7);
+        assert_eq!(NUMBERS.remove(handle).as_deref(), Some(&7));
+        assert_eq!(NUMBERS.remove(handle), None);
+        let told = |handle: *const u8| NUMBERS.get(handle).expect_err("no handle").to_string();
+        assert_eq!(
+            told(handle),
+            "invalid argument: the number was freed or closed before"
+        );
+        assert_eq!(told(std::ptr::null()), "invalid argument: the number is null");
+        assert_eq!(
+            told(&raw const told as *const u8),
+            "invalid argument: the number is no handle of this library"
+        );
+        let next: *mut u8 = NUMBERS.insert(8);
+        assert_ne!(next, handle);
+        assert!(NUMBERS.remove(next).is_some());
+    }
+}

@@ -1,0 +1,241 @@
+//! What is told of an object and of a download. Both structures grow at their end, by their size field.
+
+use std::ffi::c_char;
+
+use front::{ObjectInfo, Options, Stats};
+
+use crate::{
+    border::{self, OK, invalid},
+    error::pget_error,
+    options::{Settings, pget_options},
+    status::pget_status,
+};
+
+/// Bytes of pget_info's revision, its ending zero included.
+pub const PGET_REVISION_SIZE: usize = 256;
+
+/// What is known of an object. Before a call, set struct_size to sizeof(pget_info); the call fills
+/// no more than that, zeroes what it does not know, and sets struct_size to what it filled.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct pget_info {
+    /// sizeof(pget_info).
+    pub struct_size: usize,
+    /// Size of the object in bytes; UINT64_MAX if the server does not say.
+    pub size: u64,
+    /// Offset in the object of the first byte that is read.
+    pub offset: u64,
+    /// Bytes to be read in all, from offset on; UINT64_MAX if that is not known.
+    pub length: u64,
+    /// Bytes in a range.
+    pub chunk_size: u64,
+    /// The identity of the object's content, for people: "etag ...", "version ...", or "unknown";
+    /// cut if it is longer. Ends with a zero.
+    pub revision: [c_char; PGET_REVISION_SIZE],
+}
+
+/// The counters of a download. Before a call, set struct_size to sizeof(pget_stats); the call fills
+/// no more than that, zeroes what it does not know, and sets struct_size to what it filled.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct pget_stats {
+    /// sizeof(pget_stats).
+    pub struct_size: usize,
+    /// Bytes given to the caller.
+    pub delivered: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Requests begun.
+    pub requests: u64,
+    /// Of these, requests for what had been asked before.
+    pub retries: u64,
+    /// Bytes of memory that hold received data now.
+    pub buffered: u64,
+    /// The most of it at any time.
+    pub peak_buffered: u64,
+    /// 1 if the object is read as one plain stream, else 0.
+    pub one_stream: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// A structure that callers may have in another size.
+///
+/// # Safety
+/// `repr(C)`, its first field is its size as a `usize`, and all of its bytes are initialised (it
+/// has no padding).
+pub(crate) unsafe trait Growing: Copy {
+    /// The size it had in ABI 1, which no caller's may be below.
+    const LEAST: usize;
+}
+
+// SAFETY: a `usize` first; then fields that leave no gap, as the assertion says.
+unsafe impl Growing for pget_info {
+    const LEAST: usize = size_of::<Self>();
+}
+const _: () = assert!(size_of::<pget_info>() == size_of::<usize>() + 4 * 8 + PGET_REVISION_SIZE);
+
+// SAFETY: a `usize` first; then fields that leave no gap, as the assertion says.
+unsafe impl Growing for pget_stats {
+    const LEAST: usize = size_of::<Self>();
+}
+const _: () = assert!(size_of::<pget_stats>() == size_of::<usize>() + 6 * 8 + 2 * 4);
+
+/// A caller's structure, of the size that it says.
+pub(crate) struct Structure<T> {
+    place: *mut T,
+    size: usize,
+}
+
+impl<T: Growing> Structure<T> {
+    /// # Safety
+    /// `place` is null or points to a structure whose first field tells its size, and that may be
+    /// written until the result is gone.
+    pub(crate) unsafe fn new(place: *mut T, name: &str) -> Result<Self, front::Error> {
+        if place.is_null() {
+            return Err(invalid(format!("the pointer for the {name} is null")));
+        }
+        // SAFETY: not null, and its first field is its size, says the caller.
+        let size = unsafe { place.cast::<usize>().read() };
+        if size < T::LEAST {
+            return Err(invalid(format!(
+                "struct_size of the {name} is {size}, at least {} is needed",
+                T::LEAST
+            )));
+        }
+        Ok(Self { place, size })
+    }
+
+    /// Fills it; `value` has its own size in its first field.
+    pub(crate) fn put(&self, value: T) {
+        let filled = self.size.min(size_of::<T>());
+        let to = self.place.cast::<u8>();
+        // SAFETY: the structure has `size` bytes, says its first field; `filled` is no more than that, nor than `value` has.
+        unsafe { std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), to, filled) };
+        // SAFETY: the bytes from `filled` to `size` belong to the structure.
+        unsafe { to.add(filled).write_bytes(0, self.size - filled) };
+        // SAFETY: as in `new`.
+        unsafe { self.place.cast::<usize>().write(filled) };
+    }
+}
+
+impl pget_info {
+    pub(crate) fn new(info: &ObjectInfo, settings: &Settings, length: Option<u64>) -> Self {
+        let text = info.revision.to_string();
+        // Cut between characters, and before anything that could not be in a C text.
+        let mut end = text.find('\0').unwrap_or(text.len()).min(PGET_REVISION_SIZE - 1);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut revision = [0; PGET_REVISION_SIZE];
+        for (to, from) in revision.iter_mut().zip(text[..end].bytes()) {
+            *to = c_char::from_ne_bytes([from]);
+        }
+        Self {
+            struct_size: size_of::<Self>(),
+            size: info.size.unwrap_or(u64::MAX),
+            offset: settings.offset,
+            length: length.unwrap_or(u64::MAX),
+            chunk_size: settings
+                .chunk_size
+                .or(info.chunk_hint)
+                .unwrap_or(Options::DEFAULT_CHUNK_SIZE),
+            revision,
+        }
+    }
+}
+
+impl pget_stats {
+    pub(crate) fn new(stats: &Stats) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            delivered: stats.delivered,
+            received: stats.received,
+            requests: stats.requests,
+            retries: stats.retries,
+            buffered: stats.buffered,
+            peak_buffered: stats.peak_buffered,
+            one_stream: stats.one_stream.into(),
+            reserved: 0,
+        }
+    }
+}
+
+/// Tells size and revision of an object without reading it. info->length is what a read with these
+/// options would give.
+///
+/// info is the caller's and filled only if the call succeeds; error may be null, else it is set to
+/// null or to an error that the caller frees. Waits; any thread. Errors: those of pget_open. Since
+/// ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pget_stat(
+    url: *const c_char,
+    options: *const pget_options,
+    info: *mut pget_info,
+    error: *mut *mut pget_error,
+) -> pget_status {
+    let body = || {
+        // SAFETY: null or as the header says, until this function returns.
+        let (info, url) = unsafe { (Structure::new(info, "info")?, border::text(url, "url")?) };
+        let settings = Settings::of(options)?;
+        let told = settings.builder(url)?.stat_blocking()?;
+        let length = settings.length_of(told.size);
+        info.put(pget_info::new(&told, &settings, length));
+        Ok(OK)
+    };
+    // SAFETY: null or writable, says the header.
+    unsafe { border::call(error, body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_structure_of_another_size_is_filled_as_far_as_both_know_it() {
+        #[repr(C)]
+        struct Later {
+            first: pget_stats,
+            added: u64,
+        }
+        let stats = pget_stats::new(&Stats::default());
+        let mut later = Later {
+            first: pget_stats {
+                struct_size: size_of::<Later>(),
+                delivered: 9,
+                ..stats
+            },
+            added: 7,
+        };
+        // SAFETY: it says its size, and lives.
+        let place = unsafe { Structure::<pget_stats>::new((&raw mut later).cast(), "stats") };
+        place.expect("large enough").put(stats);
+        assert_eq!(
+            (later.first.struct_size, later.first.delivered, later.added),
+            (size_of::<pget_stats>(), 0, 0)
+        );
+        later.first.struct_size = size_of::<pget_stats>() - 1;
+        // SAFETY: as above.
+        assert!(unsafe { Structure::<pget_stats>::new((&raw mut later).cast(), "stats") }.is_err());
+    }
+
+    #[test]
+    fn a_long_revision_is_cut_between_characters() {
+        let info = ObjectInfo {
+            revision: front::Revision {
+                etag: Some("é".repeat(200)),
+                ..front::Revision::default()
+            },
+            ..ObjectInfo::default()
+        };
+        let told = pget_info::new(&info, &Settings::default(), None);
+        let bytes: Vec<u8> = told.revision.iter().map(|c| c.to_ne_bytes()[0]).collect();
+        let text = std::str::from_utf8(&bytes)
+            .expect("whole characters")
+            .trim_end_matches('\0');
+        assert!(
+            text.starts_with("etag é") && text.len() >= PGET_REVISION_SIZE - 2,
+            "{text}"
+        );
+    }
+}

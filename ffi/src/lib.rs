@@ -1,0 +1,63 @@
+//! The C ABI: `include/pget.h` is made from this crate, and its documentation is that of the functions here.
+//!
+//! Purpose: let C, C++ and Go call the library. Who may call: foreign code, through the header. Invariants:
+//!
+//! - every function goes through [`border`]: a child after `fork` is refused before anything is locked, a panic becomes `PGET_ERR_INTERNAL`, a failure becomes a
+//!   status and, where asked for, an error object; nothing is kept for a thread;
+//! - a handle is a number that [`handle`] looks up, never an address that is followed, so that a stale, foreign or null one is told and not a crash;
+//! - foreign memory is touched only between a function's entry and its return.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+#![allow(unsafe_code, reason = "foreign pointers; each block says why it is sound")]
+#![allow(non_camel_case_types, reason = "the names are those of the C header")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what a caller owes stands in each function's text, which is the header's"
+)]
+
+mod border;
+mod handle;
+
+// The header's order: the simple first. The empty lines keep rustfmt from sorting them.
+mod version;
+
+mod status;
+
+mod error;
+
+mod get;
+
+mod reader;
+
+mod info;
+
+mod options;
+
+mod cancel;
+
+mod shared;
+
+pub use cancel::{pget_cancel, pget_cancel_free, pget_cancel_new, pget_cancel_trigger};
+pub use error::{pget_error, pget_error_free, pget_error_message, pget_error_needed, pget_error_status};
+pub use get::{parallel_get, parallel_get_file, parallel_get_into, pget_write_fn};
+pub use info::{PGET_REVISION_SIZE, pget_info, pget_stat, pget_stats};
+pub use options::{
+    pget_options, pget_options_free, pget_options_new, pget_options_set_cancel, pget_options_set_chunk_size,
+    pget_options_set_concurrency, pget_options_set_connect_timeout, pget_options_set_first_byte_timeout,
+    pget_options_set_header, pget_options_set_memory_limit, pget_options_set_progress,
+    pget_options_set_property, pget_options_set_range, pget_options_set_retries,
+    pget_options_set_stall_timeout, pget_options_set_threads, pget_options_set_window, pget_progress_fn,
+};
+pub use reader::{
+    pget_open, pget_reader, pget_reader_cancel, pget_reader_close, pget_reader_info, pget_reader_next,
+    pget_reader_read, pget_reader_stats,
+};
+pub use shared::{
+    parallel_get_shared, pget_shared, pget_shared_close, pget_shared_data, pget_shared_length,
+    pget_shared_name, pget_shared_open,
+};
+pub use status::{pget_status, pget_status_code, pget_status_name};
+pub use version::{
+    PGET_ABI_VERSION, PGET_VERSION_MAJOR, PGET_VERSION_MINOR, PGET_VERSION_PATCH, pget_abi_version,
+    pget_version,
+};

@@ -1,0 +1,88 @@
+/* For the test programs: checks, the content of test objects, and reading one as a user would. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <pget.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Says what is wrong, and ends the program. */
+#define CHECK(what)                                                          \
+  do {                                                                       \
+    if (!(what)) {                                                           \
+      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);     \
+      exit(1);                                                               \
+    }                                                                        \
+  } while (0)
+
+/* The status of a call with its error object, which is checked and freed. */
+#define EXPECT(status_wanted, call)                                          \
+  do {                                                                       \
+    pget_error *error = (pget_error *)&base;                                 \
+    pget_status status_got = (call);                                         \
+    if (status_got != (status_wanted)) {                                     \
+      fprintf(stderr, "%s:%d: %s is %d (%s), not %d\n", __FILE__, __LINE__, #call, status_got, \
+              pget_error_message(error), (int)(status_wanted));              \
+      exit(1);                                                               \
+    }                                                                        \
+    if (status_got >= 0) {                                                   \
+      CHECK(error == NULL);                                                  \
+    } else {                                                                 \
+      CHECK(error != NULL);                                                  \
+      CHECK(pget_error_status(error) == status_got);                         \
+      CHECK(strlen(pget_error_message(error)) > 10);                         \
+      pget_error_free(error);                                                \
+    }                                                                        \
+  } while (0)
+
+/* Where the objects are; see ffi/tests/c_programs.rs for what each path serves. */
+static const char *base;
+
+static const char *at(const char *path) {
+  static _Thread_local char url[8][256];
+  static _Thread_local unsigned next;
+  char *place = url[next++ % 8];
+  snprintf(place, sizeof url[0], "%s%s", base, path);
+  return place;
+}
+
+#define SEED 7u
+#define GOOD_SIZE ((size_t)5 * 1024 * 1024 + 123)
+#define SMALL_SIZE ((size_t)1000)
+
+/* The byte at an offset of a test object, as pget-testkit computes it. */
+static uint8_t byte_at(uint64_t offset) {
+  uint64_t z = (uint64_t)(SEED + 1) * 0xd6e8feb86659fd93u + offset / 8 * 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 32)) * 0xbf58476d1ce4e5b9u;
+  z ^= z >> 29;
+  return (uint8_t)(z >> (offset % 8 * 8));
+}
+
+static int is_right(const uint8_t *data, size_t length, uint64_t offset) {
+  size_t i;
+  for (i = 0; i < length; i++)
+    if (data[i] != byte_at(offset + i)) return 0;
+  return 1;
+}
+
+/* Options with small ranges, so that small objects are read in parallel too. */
+static inline pget_options *small_ranges(void) {
+  pget_options *options = pget_options_new();
+  CHECK(options != NULL);
+  CHECK(pget_options_set_chunk_size(options, 256 * 1024) == PGET_OK);
+  CHECK(pget_options_set_concurrency(options, 4) == PGET_OK);
+  return options;
+}
+
+/* A write callback that checks what it gets; its context is the offset of the next byte. */
+static inline int check_write(void *context, const uint8_t *data, size_t length, uint64_t offset) {
+  uint64_t *next = context;
+  CHECK(length > 0);
+  CHECK(offset == *next);
+  CHECK(is_right(data, length, offset));
+  *next += length;
+  return 0;
+}
+
+#endif

@@ -1,0 +1,5 @@
+// Includes the C++ header, twice and before anything else.
+#include "pget.hpp"
+#include "pget.hpp"
+
+int main() { return pget::version().empty() ? 1 : 0; }

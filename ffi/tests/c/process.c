@@ -1,0 +1,250 @@
+/* What a library owes its process: fork, signals, threads, and defects that stay inside. */
+#include "check.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Runs in a child; a hang there ends by the alarm. */
+static int child_ends_well(pid_t child) {
+  int status;
+  CHECK(waitpid(child, &status, 0) == child);
+  if (WIFSIGNALED(status)) fprintf(stderr, "the child ended by signal %d\n", WTERMSIG(status));
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static pid_t fork_with_alarm(void) {
+  pid_t child;
+  fflush(NULL);
+  child = fork();
+  CHECK(child >= 0);
+  if (child == 0) alarm(60);
+  return child;
+}
+
+static void a_child_may_use_what_its_parent_did_not(void) {
+  pid_t child = fork_with_alarm();
+  if (child == 0) {
+    uint64_t next = 0;
+    EXPECT(PGET_OK, parallel_get(at("/good"), NULL, check_write, &next, &error));
+    CHECK(next == GOOD_SIZE);
+    _exit(0);
+  }
+  CHECK(child_ends_well(child));
+}
+
+static void a_child_after_use_is_refused(void) {
+  pget_options *options = small_ranges();
+  pget_cancel *cancel = pget_cancel_new();
+  pget_error *earlier = NULL;
+  pget_reader *reader = NULL;
+  const uint8_t *data;
+  size_t length;
+  uint64_t next = 0;
+  pid_t child;
+  EXPECT(PGET_OK, pget_open(at("/good"), options, &reader, &error));
+  EXPECT(PGET_OK, pget_reader_next(reader, &data, &length, &error));
+  CHECK(parallel_get(NULL, NULL, check_write, &next, &earlier) == PGET_ERR_INVALID_ARGUMENT);
+
+  child = fork_with_alarm();
+  if (child == 0) {
+    pget_reader *other = NULL;
+    pget_shared *shared = NULL;
+    uint8_t buffer[16];
+    uint64_t count;
+    pget_info info;
+    pget_stats stats;
+    info.struct_size = sizeof info;
+    stats.struct_size = sizeof stats;
+    EXPECT(PGET_ERR_FORKED, parallel_get(at("/good"), NULL, check_write, &next, &error));
+    EXPECT(PGET_ERR_FORKED, parallel_get_into(at("/good"), options, buffer, 16, &length, &error));
+    EXPECT(PGET_ERR_FORKED, parallel_get_file(at("/good"), options, "x", &count, &error));
+    EXPECT(PGET_ERR_FORKED, parallel_get_shared(at("/good"), options, "x", &shared, &error));
+    EXPECT(PGET_ERR_FORKED, pget_shared_open("x", &shared, &error));
+    EXPECT(PGET_ERR_FORKED, pget_stat(at("/good"), options, &info, &error));
+    EXPECT(PGET_ERR_FORKED, pget_open(at("/good"), options, &other, &error));
+    EXPECT(PGET_ERR_FORKED, pget_reader_next(reader, &data, &length, &error));
+    EXPECT(PGET_ERR_FORKED, pget_reader_read(reader, buffer, 16, &length, &error));
+    EXPECT(PGET_ERR_FORKED, pget_reader_info(reader, &info, &error));
+    EXPECT(PGET_ERR_FORKED, pget_reader_stats(reader, &stats, &error));
+    CHECK(pget_options_set_retries(options, 1) == PGET_ERR_FORKED);
+    CHECK(pget_options_new() == NULL && pget_cancel_new() == NULL);
+    CHECK(pget_error_status(earlier) == PGET_ERR_INVALID_ARGUMENT && *pget_error_message(earlier) == '\0');
+    CHECK(pget_error_needed(earlier) == 0);
+    pget_cancel_trigger(cancel);
+    pget_reader_cancel(reader);
+    pget_reader_close(reader);
+    pget_error_free(earlier);
+    pget_options_free(options);
+    pget_cancel_free(cancel);
+    CHECK(pget_abi_version() == PGET_ABI_VERSION && *pget_version() != '\0');
+    exit(0); /* with what a program does at its end */
+  }
+  CHECK(child_ends_well(child));
+
+  /* Nothing of that has touched the parent. */
+  CHECK(is_right(data, length, 0));
+  next = length;
+  while (pget_reader_next(reader, &data, &length, NULL) == PGET_OK) {
+    CHECK(is_right(data, length, next));
+    next += length;
+  }
+  CHECK(next == GOOD_SIZE);
+  CHECK(pget_error_status(earlier) == PGET_ERR_INVALID_ARGUMENT && *pget_error_message(earlier));
+  pget_reader_close(reader);
+  pget_error_free(earlier);
+  pget_options_free(options);
+  pget_cancel_free(cancel);
+}
+
+static pid_t child_of_callback;
+
+static int fork_once(void *context, const uint8_t *data, size_t length, uint64_t offset) {
+  if (offset == 0) {
+    child_of_callback = fork_with_alarm();
+    if (child_of_callback == 0) return 0; /* what the header forbids */
+  }
+  return check_write(context, data, length, offset);
+}
+
+static void a_child_that_returns_from_a_callback_does_not_hang(void) {
+  uint64_t next = 0;
+  pget_status status = parallel_get(at("/good"), NULL, fork_once, &next, NULL);
+  if (child_of_callback == 0) _exit(status == PGET_ERR_FORKED ? 0 : 1);
+  CHECK(status == PGET_OK && next == GOOD_SIZE);
+  CHECK(child_ends_well(child_of_callback));
+}
+
+/* A server that closes each connection after its answer, or resets it, a thousand times; SIGPIPE kills who gets it. */
+static void peers_close(unsigned times) {
+  pget_options *options = pget_options_new();
+  unsigned i;
+  CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
+  CHECK(pget_options_set_retries(options, 20) == PGET_OK);
+  for (i = 0; i < times; i++) {
+    uint64_t next = 0;
+    pget_info info;
+    info.struct_size = sizeof info;
+    switch (i % 4) {
+      case 0: EXPECT(PGET_OK, parallel_get(at("/closes"), options, check_write, &next, &error)); break;
+      case 1: EXPECT(PGET_OK, parallel_get(at("/resets"), options, check_write, &next, &error)); break;
+      case 2: EXPECT(PGET_OK, pget_stat(at("/closes"), options, &info, &error)); break;
+      default: EXPECT(PGET_OK, parallel_get(at("/closes-reused"), options, check_write, &next, &error));
+    }
+    if (i % 4 != 2) CHECK(next == SMALL_SIZE);
+  }
+  pget_options_free(options);
+}
+
+/* All threads of the library block SIGPIPE, this one does not, and no handler was installed. */
+static void signals_are_the_hosts(void) {
+  DIR *tasks = opendir("/proc/self/task");
+  struct dirent *entry;
+  unsigned threads = 0;
+  int signal_number;
+  sigset_t mask;
+  CHECK(tasks);
+  while ((entry = readdir(tasks))) {
+    char path[300], line[200];
+    unsigned long long blocked = 0;
+    int ours = 0;
+    FILE *status;
+    if (entry->d_name[0] == '.') continue;
+    snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
+    status = fopen(path, "r");
+    if (!status) continue; /* it has ended meanwhile */
+    while (fgets(line, sizeof line, status)) {
+      if (strncmp(line, "Name:\tpget", 10) == 0) ours = 1;
+      (void)sscanf(line, "SigBlk: %llx", &blocked);
+    }
+    fclose(status);
+    /* The main thread bears the program's name. */
+    if (atoi(entry->d_name) == getpid()) continue;
+    CHECK(ours);
+    CHECK(blocked >> (SIGPIPE - 1) & 1);
+    threads++;
+  }
+  closedir(tasks);
+  CHECK(threads >= 1);
+  CHECK(pthread_sigmask(SIG_BLOCK, NULL, &mask) == 0 && !sigismember(&mask, SIGPIPE));
+  for (signal_number = 1; signal_number < 32; signal_number++) {
+    struct sigaction action;
+    if (sigaction(signal_number, NULL, &action) == 0) CHECK(action.sa_handler == SIG_DFL);
+  }
+}
+
+static unsigned interruptions;
+
+static void interrupted(int number) {
+  (void)number;
+  interruptions++;
+}
+
+static void *interrupt(void *context) {
+  int i;
+  for (i = 0; i < 200; i++) {
+    pthread_kill(*(pthread_t *)context, SIGUSR1);
+    usleep(500);
+  }
+  return NULL;
+}
+
+/* A host's handler without SA_RESTART: waiting calls are interrupted, and nothing comes of it. */
+static void interruptions_are_no_error(void) {
+  struct sigaction action, before;
+  pthread_t self = pthread_self(), other;
+  int i;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = interrupted;
+  CHECK(sigaction(SIGUSR1, &action, &before) == 0);
+  CHECK(pthread_create(&other, NULL, interrupt, &self) == 0);
+  for (i = 0; i < 5; i++) {
+    uint64_t next = 0;
+    EXPECT(PGET_OK, parallel_get(at("/good"), NULL, check_write, &next, &error));
+    CHECK(next == GOOD_SIZE);
+  }
+  CHECK(pthread_join(other, NULL) == 0);
+  CHECK(interruptions > 0 && sigaction(SIGUSR1, &before, NULL) == 0);
+}
+
+static pget_status inner;
+
+/* What the header forbids: a call that waits, from where the library waits itself. It ends in a panic there. */
+static void call_back_in(void *context, uint64_t delivered, uint64_t total) {
+  uint64_t next = 0;
+  (void)delivered, (void)total;
+  if (inner == PGET_OK) inner = parallel_get(at("/good"), NULL, check_write, &next, (pget_error **)context);
+}
+
+static void a_panic_stops_at_the_border(void) {
+  pget_options *options = pget_options_new();
+  pget_error *error = NULL;
+  uint8_t buffer[SMALL_SIZE];
+  size_t length;
+  uint64_t next = 0;
+  CHECK(pget_options_set_progress(options, call_back_in, &error) == PGET_OK);
+  CHECK(parallel_get_into(at("/small"), options, buffer, sizeof buffer, &length, NULL) == PGET_OK);
+  CHECK(inner == PGET_ERR_INTERNAL && pget_error_status(error) == PGET_ERR_INTERNAL);
+  CHECK(strstr(pget_error_message(error), "defect"));
+  pget_error_free(error);
+  EXPECT(PGET_OK, parallel_get(at("/good"), NULL, check_write, &next, &error));
+  pget_options_free(options);
+}
+
+int main(int argc, char **argv) {
+  int reduced = argc == 3 && strcmp(argv[2], "reduced") == 0;
+  CHECK(argc == 2 || reduced);
+  base = argv[1];
+  CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
+  a_child_may_use_what_its_parent_did_not();
+  a_child_after_use_is_refused();
+  a_child_that_returns_from_a_callback_does_not_hang();
+  peers_close(reduced ? 40 : 1000);
+  signals_are_the_hosts();
+  interruptions_are_no_error();
+  a_panic_stops_at_the_border();
+  puts("ok");
+  return 0;
+}

@@ -1,0 +1,159 @@
+//! The C test programs of tests/c against a server of the testkit: as they are, under valgrind, and with their own side under the sanitizers.
+
+mod support;
+
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
+use support::{compile, program, run, succeed, tool, workshop};
+
+/// A program by itself; generous, as machines are busy.
+const WITHIN: Duration = Duration::from_secs(120);
+/// Under valgrind everything is some thirty times slower.
+const WITHIN_VALGRIND: Duration = Duration::from_secs(400);
+
+/// As `ffi/tests/c/check.h` knows them.
+const GOOD: u64 = 5 * 1024 * 1024 + 123;
+const SMALL: u64 = 1000;
+const SEED: u64 = 7;
+
+/// What the paths serve that the programs ask for.
+fn server() -> Hostile {
+    let server = Hostile::start().expect("a server");
+    let good = || Route::new(Object::new(SEED, GOOD));
+    let small = || Route::new(Object::new(SEED, SMALL));
+    server.route("/good", good());
+    server.route("/shared", Route::new(Object::new(SEED, 1 << 20)));
+    server.route("/small", small());
+    server.route("/empty", Route::new(Object::new(SEED, 0)));
+    server.route("/denied", good().fault(When::HeadToo, Fault::status(403)));
+    server.route("/unavailable", good().fault(When::HeadToo, Fault::status(503)));
+    server.route("/nonsense", good().fault(When::Always, Fault::Shifted { by: 8 }));
+    server.route(
+        "/changed",
+        good()
+            .ignoring_conditions()
+            .fault(When::Later, Fault::Revision(Object::new(SEED + 1, GOOD))),
+    );
+    server.route("/silent", good().fault(When::HeadToo, Fault::StallBeforeHead));
+    server.route(
+        "/stalls",
+        good().fault(When::Always, Fault::Stall { after: 70_000 }),
+    );
+    server.route("/closes", small().fault(When::HeadToo, Fault::CloseAfter));
+    server.route("/resets", small().fault(When::Reused, Fault::ResetBeforeHead));
+    server.route(
+        "/closes-reused",
+        small().fault(When::HeadToo, Fault::CloseOnReuse),
+    );
+    server
+}
+
+fn passes(source: &str, arguments: &[&str]) {
+    let Some(cc) = tool("gcc") else { return };
+    let (server, workshop) = (server(), workshop());
+    let built = compile(&cc, &["-std=gnu11"], source, workshop.path(), "program");
+    let mut command = program(built, workshop.path());
+    command.arg(server.url("")).args(arguments);
+    assert_eq!(succeed(&mut command, WITHIN), b"ok\n");
+}
+
+#[test]
+fn every_function_argument_and_status() {
+    passes("ffi/tests/c/read.c", &[]);
+}
+
+#[test]
+fn cancel_and_close_from_other_threads() {
+    passes("ffi/tests/c/cancel.c", &[]);
+}
+
+#[test]
+fn fork_signals_peers_that_close_and_panics() {
+    passes("ffi/tests/c/process.c", &[]);
+}
+
+#[test]
+fn loading_and_unloading() {
+    let Some(cc) = tool("gcc") else { return };
+    let (server, workshop) = (server(), workshop());
+    // The linker leaves the library away where nothing of it is used.
+    let flags = ["-std=gnu11", "-Wl,--as-needed"];
+    let built = compile(&cc, &flags, "ffi/tests/c/load.c", workshop.path(), "program");
+    let mut command = program(built, workshop.path());
+    command
+        .arg(server.url(""))
+        .arg(workshop.path().join("libpget.so.0"));
+    assert_eq!(succeed(&mut command, WITHIN), b"ok\n");
+}
+
+/// No invalid access, and no memory definitely lost.
+#[test]
+fn memcheck_finds_nothing() {
+    let (Some(cc), Some(valgrind)) = (tool("gcc"), tool("valgrind")) else {
+        return;
+    };
+    let (server, workshop) = (server(), workshop());
+    for source in ["read", "cancel"] {
+        let path = format!("ffi/tests/c/{source}.c");
+        let built = compile(&cc, &["-std=gnu11"], &path, workshop.path(), source);
+        let mut command = program(&valgrind, workshop.path());
+        command
+            .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
+            .args(["--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"])
+            // Threads take turns under valgrind; without this, one that spins for another may starve it.
+            .arg("--fair-sched=yes")
+            .arg(built)
+            .arg(server.url(""));
+        if source != "read" {
+            command.arg("reduced");
+        }
+        let begun = Instant::now();
+        assert_eq!(succeed(&mut command, WITHIN_VALGRIND), b"ok\n");
+        eprintln!("{source}.c under memcheck: {:?}", begun.elapsed());
+    }
+}
+
+/// The programs' own side, with the library as it is: their memory is watched, also where the library writes to it through intercepted functions.
+#[test]
+fn the_c_side_under_address_and_undefined_behaviour_sanitizers() {
+    let Some(cc) = tool("gcc") else { return };
+    let (server, workshop) = (server(), workshop());
+    let flags = [
+        "-std=gnu11",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+    ];
+    for source in ["read", "cancel", "process"] {
+        let path = format!("ffi/tests/c/{source}.c");
+        let built = compile(&cc, &flags, &path, workshop.path(), source);
+        let mut command = without_randomised_addresses(&built, workshop.path());
+        command.arg(server.url(""));
+        if source != "read" {
+            command.arg("reduced");
+        }
+        if source == "process" {
+            // AddressSanitizer's own handlers are not what that test looks for.
+            command.env(
+                "ASAN_OPTIONS",
+                "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0:detect_leaks=0",
+            );
+        }
+        assert_eq!(succeed(&mut command, WITHIN), b"ok\n", "{source}");
+    }
+}
+
+/// The sanitizers of older compilers do not know the wide address spaces of newer kernels.
+fn without_randomised_addresses(built: &Path, folder: &Path) -> Command {
+    let plain = run(Command::new("setarch").args(["-R", "true"]), WITHIN);
+    if plain.status.success() {
+        let mut command = program("setarch", folder);
+        command.arg("-R").arg(built);
+        return command;
+    }
+    program(built, folder)
+}

@@ -1,0 +1,81 @@
+//! The header: fresh, right about its version, and acceptable to every compiler in every language version.
+
+#![allow(unsafe_code, reason = "reads a text as a C program does")]
+
+mod support;
+
+use std::{ffi::CStr, fs};
+
+use support::{compile, root, tool, workshop};
+
+fn generated() -> String {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let config = cbindgen::Config::from_file(format!("{folder}/cbindgen.toml")).expect("the configuration");
+    let bindings = cbindgen::Builder::new()
+        .with_config(config)
+        .with_crate(folder)
+        .generate()
+        .expect("a header");
+    let mut text = Vec::new();
+    bindings.write(&mut text);
+    String::from_utf8(text).expect("text")
+}
+
+#[test]
+fn the_committed_header_is_what_the_crate_makes() {
+    let path = root().join("include/pget.h");
+    let fresh = generated();
+    if std::env::var_os("PGET_WRITE_HEADER").is_some() {
+        fs::write(&path, &fresh).expect("written");
+    }
+    let committed = fs::read_to_string(&path).expect("include/pget.h");
+    assert!(
+        committed == fresh,
+        "include/pget.h is stale: run scripts/header.sh"
+    );
+}
+
+#[test]
+fn versions_in_header_and_library_are_the_crates() {
+    let of_crate = env!("CARGO_PKG_VERSION");
+    let of_header = format!(
+        "{}.{}.{}",
+        pget::PGET_VERSION_MAJOR,
+        pget::PGET_VERSION_MINOR,
+        pget::PGET_VERSION_PATCH
+    );
+    assert_eq!(of_header, of_crate);
+    // SAFETY: a static text with its zero, says the header.
+    let of_library = unsafe { CStr::from_ptr(pget::pget_version()) };
+    assert_eq!(of_library.to_str(), Ok(of_crate));
+    assert_eq!(pget::pget_abi_version(), pget::PGET_ABI_VERSION);
+}
+
+#[test]
+fn the_headers_compile_everywhere_without_a_warning() {
+    let workshop = workshop();
+    for (family, cxx) in [("gcc", "g++"), ("clang", "clang++")] {
+        let (Some(cc), Some(cxx)) = (tool(family), tool(cxx)) else {
+            continue;
+        };
+        for standard in ["-std=c99", "-std=c11"] {
+            compile(
+                &cc,
+                &[standard],
+                "ffi/tests/c/include.c",
+                workshop.path(),
+                "include",
+            );
+        }
+        // The same file as C++, and the C++ header.
+        let flags = ["-std=c++17", "-x", "c++"];
+        compile(&cxx, &flags, "ffi/tests/c/include.c", workshop.path(), "include");
+        compile(
+            &cxx,
+            &["-std=c++17"],
+            "ffi/tests/c/include.cpp",
+            workshop.path(),
+            "include",
+        );
+    }
+}
