@@ -11,7 +11,7 @@ use pget_core::{
     ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Retry, Revision, SourceError,
 };
 use pget_http::{
-    ByteRange, Client, Follow, Method, RequestHead, Response, reply_from_response, retry_after,
+    ByteRange, Client, Follow, Method, RequestHead, Response, reply_from_parts, retry_after,
     revision_from_headers,
 };
 
@@ -117,7 +117,7 @@ impl S3Source {
     /// What is known by a GET of the first byte.
     async fn probe(&self) -> Result<ObjectInfo, SourceError> {
         let response = self.ask(Method::Get, ByteRange::new(0, Some(1)), None).await?;
-        let reply = match reply_from_response(&RangeRequest::new(0, Some(1)), &response) {
+        let reply = match reply_of(&RangeRequest::new(0, Some(1)), &response) {
             Ok(reply) => reply,
             Err(error) => {
                 response.body.drain_small(DRAIN).await;
@@ -193,7 +193,7 @@ impl RangeSource for S3Source {
             .as_deref()
             .and_then(|info| info.revision.strong_etag());
         let response = self.ask(Method::Get, range, pin).await?;
-        let mut reply = match reply_from_response(request, &response) {
+        let mut reply = match reply_of(request, &response) {
             Ok(reply) => reply,
             Err(error) => {
                 response.body.drain_small(DRAIN).await;
@@ -297,6 +297,16 @@ impl Refusal {
         }
         self.document.failure(self.status, self.pause)
     }
+}
+
+/// What an answer says. The stores keep `Content-Encoding` as a property that an object was put with: its bytes and ranges are those that were put. Something that codes on the
+/// way does not know how long the body will be.
+fn reply_of(request: &RangeRequest, response: &Response) -> Result<Reply, SourceError> {
+    let mut headers = response.headers.clone();
+    if headers.contains_key(header::CONTENT_LENGTH) {
+        headers.remove(header::CONTENT_ENCODING);
+    }
+    reply_from_parts(request, response.status, &headers)
 }
 
 /// S3 is known to answer 200 with an error document; objects come with an ETag.

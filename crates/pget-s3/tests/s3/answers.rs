@@ -204,6 +204,19 @@ impl Temporary {
     }
 }
 
+/// `aws s3 cp --content-encoding gzip`: a property of the object, whose bytes and ranges are those that were put.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_was_put_with_a_coding_is_read_as_it_is() {
+    for coding in ["gzip", "aws-chunked"] {
+        let coded = Route::new(object()).fault(When::Always, Fault::ContentEncoding(coding.into()));
+        let (server, outcome) = fetch(coded).await;
+        check(&outcome.expect(coding), Pattern::new(SEED), SIZE);
+        let source = open("s3://bucket/k", &settings(&server));
+        let bytes = within(read(source, options(CHUNK, 1))).await.expect(coding);
+        check(&bytes, Pattern::new(SEED), SIZE);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn temporary_credentials_are_asked_for_once_and_used() {
     let server = Hostile::start().expect("a server");
