@@ -207,6 +207,13 @@ impl Shared {
     }
 
     pub(super) fn cancel(&self) {
+        {
+            let mut state = self.state();
+            // All is received, but not all is taken: the consumer is to hear of the cancel, as it would a moment earlier.
+            if matches!(state.outcome, Some(Ok(()))) && !state.schedule.is_consumed() {
+                state.outcome = None;
+            }
+        }
         self.finish(Err(Error::new(ErrorKind::Cancelled, self.object.clone(), "")));
     }
 
