@@ -5,10 +5,10 @@
 //!
 //! Facts of the wire were checked against a live AIStore 5.0 cluster. What a client can get wrong, and where it is dealt with:
 //!
-//! - redirects (GET 301, HEAD 307), a remembered target that fails, tokens that must not leave the proxy: [`exchange`] and [`route`];
-//! - identity: conditional headers are ignored by the server and a 206 has no ETag, so it is version + checksum + size; checksums of ranges: [`identity`];
-//! - chunked objects, whose chunks may be uneven and very large: [`hint`];
-//! - errors in JSON bodies and in the header `Hdr-Error`: [`failure`].
+//! - redirects (GET 301, HEAD 307), a remembered target that fails, tokens that must not leave the proxy: `exchange` and `route`;
+//! - identity: conditional headers are ignored by the server and a 206 has no ETag, so it is version + checksum + size; checksums of ranges: `identity`;
+//! - chunked objects, whose chunks may be uneven and very large: `hint`;
+//! - errors in JSON bodies and in the header `Hdr-Error`: `failure`.
 
 mod address;
 mod config;

@@ -125,7 +125,12 @@ impl Place {
     }
 
     pub(crate) fn open(&self, address: &str, properties: &[(&str, &str)]) -> Arc<dyn RangeSource> {
-        open_at(&self.client, &self.endpoint, address, properties)
+        let token = std::env::var("AIS_AUTHN_TOKEN")
+            .ok()
+            .filter(|_| self.standin.is_none());
+        let token = token.iter().map(|token| ("ais.token", token.as_str()));
+        let properties: Vec<_> = properties.iter().copied().chain(token).collect();
+        open_at(&self.client, &self.endpoint, address, &properties)
     }
 
     pub(crate) fn counts(&self) -> Counts {
