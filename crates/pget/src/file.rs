@@ -14,12 +14,12 @@ use std::{
 use nix::fcntl::OFlag;
 use pget_core::{Error, ErrorKind, Stats};
 
-use crate::Builder;
+use crate::{Address, Builder};
 
 /// Reads `builder`'s object into the file `target`.
 pub(crate) fn get(builder: &Builder, target: &Path) -> Result<Stats, Error> {
     let mut reader = builder.open_blocking()?;
-    match Target::open(target)? {
+    match Target::open(builder, target)? {
         // A device or a pipe has no name to appear under.
         Target::Stream(mut file) => {
             reader.write_to(&mut file)?;
@@ -45,7 +45,7 @@ struct Part {
 }
 
 impl Target {
-    fn open(target: &Path) -> Result<Self, Error> {
+    fn open(builder: &Builder, target: &Path) -> Result<Self, Error> {
         let failed = |what: &Path, cause| destination(what, "cannot be created", cause);
         if let Ok(meta) = fs::metadata(target) {
             let kind = meta.file_type();
@@ -67,6 +67,10 @@ impl Target {
         let mut name = target.as_os_str().to_owned();
         name.push(".pget-part");
         let path = PathBuf::from(name);
+        if is_read_by(builder, &path) {
+            let cause = io::ErrorKind::AlreadyExists.into();
+            return Err(destination(&path, "is what is to be read", cause));
+        }
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -124,10 +128,22 @@ impl Drop for Part {
     }
 }
 
+/// Whether `path` is the very file that is to be read, which emptying it as a part would destroy.
+fn is_read_by(builder: &Builder, path: &Path) -> bool {
+    let Ok(Address::File(source)) = Address::parse(&builder.address) else {
+        return false;
+    };
+    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let source = fs::metadata(source).map(identity);
+    source.is_ok_and(|source| fs::symlink_metadata(path).is_ok_and(|part| identity(part) == source))
+}
+
 /// `/dev/stdout` and its like name a file that is open already, of whatever kind; to put another in their place would be to lose the name.
 fn is_of_process(target: &Path) -> bool {
     const NAMES: [&str; 3] = ["/dev/stdin", "/dev/stdout", "/dev/stderr"];
-    target.starts_with("/dev/fd") || target.starts_with("/proc") || NAMES.iter().any(|name| target == Path::new(name))
+    target.starts_with("/dev/fd")
+        || target.starts_with("/proc")
+        || NAMES.iter().any(|name| target == Path::new(name))
 }
 
 fn destination(path: &Path, what: &str, cause: io::Error) -> Error {
