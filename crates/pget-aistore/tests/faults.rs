@@ -264,26 +264,6 @@ async fn a_target_that_restarts_mid_read_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_proxy_may_be_down_once_the_redirects_are_known() {
-    let place = place().await;
-    let source = place.object("o");
-    let mut narrow = options(10_000, 2);
-    narrow.window = Some(2);
-    let mut reader = support::reader(&source, narrow);
-    let mut bytes = Vec::new();
-    while bytes.len() < 200_000 {
-        bytes.extend_from_slice(&support::first_of(&mut reader).await);
-    }
-    within(place.fake().stop(Node::Proxy)).await;
-    bytes.extend(
-        within(support::rest_of(&mut reader))
-            .await
-            .expect("the targets are there"),
-    );
-    assert_eq!(Pattern::new(1).check(0, &bytes), Ok(()));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_read_leaves_nothing_behind() {
     let place = place().await;
     place.fake().put(BUCKET, "large", pattern(1, 64 * MIB));

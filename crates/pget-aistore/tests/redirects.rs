@@ -135,6 +135,22 @@ async fn a_remembered_target_that_stays_silent_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_may_be_down_once_the_redirect_is_known() {
+    let place = standin(ClusterOptions::default()).await;
+    place.fake().put(BUCKET, "o", pattern(1, 5000));
+    let source = place.object("o");
+    let pinned = pin(&*source).await;
+    range(&*source, 0, Some(&pinned))
+        .await
+        .expect("the redirect is remembered");
+    within(place.fake().stop(Node::Proxy)).await;
+    let bytes = range(&*source, 1000, Some(&pinned))
+        .await
+        .expect("the target is there");
+    assert_eq!(Pattern::new(1).check(1000, &bytes), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn moved_object_mid_read() {
     let place = standin(ClusterOptions::default()).await;
     place.fake().put(BUCKET, "o", pattern(1, 2_000_000));
