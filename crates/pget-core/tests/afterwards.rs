@@ -277,3 +277,22 @@ async fn a_borrowed_buffer_in_a_runtime_is_a_panic_and_no_abort() {
     }));
     assert!(result.is_err(), "waiting here would block the runtime");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_stream_outlives_any_number_of_breaks_that_are_far_apart() {
+    const SMALL: u64 = 5000;
+    let object = Object::new(1, 2000 * SMALL);
+    let source = Staged::new({
+        let object = object.clone();
+        move |_| Play::right(object.clone()).stop(25 * SMALL + 4500, Stop::Retry(ErrorKind::Unavailable))
+    });
+    let mut options = options(1);
+    options.chunk_size = Some(SMALL);
+    let mut reader = download(source.clone(), options).reader();
+    let mut length = 0;
+    while let Some(lease) = reader.next().await.expect("chunks completed pay for the retries") {
+        length += lease.len() as u64;
+    }
+    assert_eq!(length, object.size);
+    assert!(source.calls().len() > 70);
+}

@@ -373,6 +373,7 @@ impl Schedule {
         {
             last.state = State::Filled;
         }
+        self.backoff.chunk_done();
         let index = self.open_place();
         self.places[index].state = State::InFlight(id);
         let chunk = self.cursor + index as u64;

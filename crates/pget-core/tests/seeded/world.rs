@@ -577,6 +577,7 @@ impl<'a> World<'a> {
             .back()
             .map_or_else(|| self.schedule.cursor(), |slot| slot.chunk + 1);
         assert_eq!(chunk, next, "the next chunk");
+        self.tokens = (self.tokens + 1).min((self.scene.settings.concurrency * 4 + 16) * PRICE);
         flight.chunk = chunk;
         self.slots.push_back(Slot {
             chunk,
