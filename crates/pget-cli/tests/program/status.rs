@@ -114,7 +114,7 @@ fn a_file_that_may_not_be_read_is_4() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("closed");
     std::fs::write(&path, "text").expect("a file");
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0)).expect("a mode");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o0)).expect("a mode");
     run(&mut pget(["cat".as_ref(), path.as_os_str()])).failed(4, "permission denied");
 }
 

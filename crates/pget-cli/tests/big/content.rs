@@ -1,0 +1,75 @@
+//! Content that is checked as fast as it comes.
+
+use std::{fs::File, os::unix::fs::FileExt, path::Path};
+
+use pget_testkit::content::Pattern;
+
+use crate::servers::PATTERN;
+
+/// Distance of the marks in a sparse object.
+const STEP: u64 = 1 << 30;
+/// Bytes before and behind each multiple of [`STEP`] that are not zero.
+const HALF: u64 = 2048;
+
+/// Makes a sparse file with a mark around every GiB: bytes of the pattern for their offset, so that what lands elsewhere is noticed.
+pub(crate) fn sparse_file(path: &Path, size: u64) {
+    let file = File::create_new(path).expect("a new file");
+    file.set_len(size).expect("a sparse file of that size");
+    for mark in (STEP..=size).step_by(1 << 30) {
+        // The last one may lie around the end.
+        let bytes = PATTERN.bytes(mark - HALF, if mark < size { 4096 } else { 2048 });
+        file.write_all_at(&bytes, mark - HALF).expect("a mark");
+    }
+    assert_eq!(file.metadata().expect("a file").len(), size);
+}
+
+/// Whether these are the bytes of the sparse object at `offset`.
+pub(crate) fn check_sparse(offset: u64, data: &[u8]) -> Result<(), u64> {
+    let (mut at, mut rest) = (offset, data);
+    while !rest.is_empty() {
+        // The first mark that ends behind `at`; there is none around 0.
+        let mark = ((at + HALF) / STEP + u64::from((at + HALF) % STEP >= 2 * HALF)).max(1) * STEP;
+        let marked = at >= mark - HALF;
+        let until = if marked { mark + HALF } else { mark - HALF };
+        let length = usize::try_from(until - at).map_or(rest.len(), |length| length.min(rest.len()));
+        let (head, tail) = rest.split_at(length);
+        if marked {
+            PATTERN.check(at, head)?;
+        } else if !head
+            .chunks(4096)
+            .all(|chunk| chunk.iter().fold(0, |any, byte| any | byte) == 0)
+        {
+            return Err(at);
+        }
+        at += length as u64;
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// Reads to the end and compares with the pattern; the number of bytes.
+pub(crate) fn check_pattern(pattern: Pattern, from: &mut impl std::io::Read) -> u64 {
+    let mut buffer = vec![0; 1 << 18];
+    let mut at = 0;
+    loop {
+        let count = from.read(&mut buffer).expect("what it reads");
+        if count == 0 {
+            return at;
+        }
+        assert_eq!(pattern.check(at, &buffer[..count]), Ok(()));
+        at += count as u64;
+    }
+}
+
+#[test]
+fn marks_are_noticed() {
+    let mut data = vec![0; 10_000];
+    PATTERN.fill(STEP - HALF, &mut data[1000..1000 + 4096]);
+    let offset = STEP - HALF - 1000;
+    assert_eq!(check_sparse(offset, &data), Ok(()));
+    assert_eq!(check_sparse(offset + 2000, &data[2000..]), Ok(()));
+    assert!(check_sparse(offset + 8, &data).is_err());
+    assert_eq!(check_sparse(0, &[0; 5000]), Ok(()));
+    data[9000] = 1;
+    assert!(check_sparse(offset, &data).is_err());
+}
