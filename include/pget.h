@@ -3,23 +3,28 @@
  *
  * Made from the crate pget-ffi by scripts/header.sh: do not edit.
  *
- * Ownership. What a function with "new" or "open" in its name gives, and what is put to a pget_error **, belongs to the caller,
- * who gives it back to the function that says so. Texts and buffers that go in are lent for the call, no longer: also after an error,
- * a cancel or a defect, nothing touches them once the function has returned.
+ * Ownership. What a function with "new" or "open" in its name gives, and what is put to a
+ * pget_error **, belongs to the caller, who gives it back to the function that says so. Texts and
+ * buffers that go in are lent for the call, no longer: also after an error, a cancel or a defect,
+ * nothing touches them once the function has returned.
  *
- * Handles are opaque and must not be followed. One that is null, was freed or closed before, or is of another kind is told:
- * PGET_ERR_INVALID_ARGUMENT, or nothing happens in functions without a status.
+ * Handles are opaque and must not be followed. One that is null, was freed or closed before, or is
+ * of another kind is told: PGET_ERR_INVALID_ARGUMENT, or nothing happens in functions without a
+ * status.
  *
- * Errors. Functions that may fail return a pget_status and take a pget_error **, which may be null. Nothing is kept for a thread, so a
- * program whose tasks move between threads may use it. A defect in the library is caught, and is PGET_ERR_INTERNAL.
+ * Errors. Functions that may fail return a pget_status and take a pget_error **, which may be null.
+ * Nothing is kept for a thread, so a program whose tasks move between threads may use it. A defect
+ * in the library is caught, and is PGET_ERR_INTERNAL.
  *
- * Threads. Every function may be called from any thread; one reader by one thread at a time. Callbacks run on the thread
- * that called the library. The library has one runtime of a few threads, started when something is first read, that ends with
- * the process; dlclose leaves the library in place. It installs no signal handler, and all sockets are its own threads', which
+ * Threads. Every function may be called from any thread; one reader by one thread at a time.
+ * Callbacks run on the thread that called the library. The library has one runtime of a few
+ * threads, started when something is first read, that ends with the process; dlclose leaves the
+ * library in place. It installs no signal handler, and all sockets are its own threads', which
  * block SIGPIPE.
  *
- * Fork. Once the library was used, a child made by fork that does not exec gets PGET_ERR_FORKED from everything, and frees
- * nothing (pget_version, pget_abi_version and pget_status_name still work).
+ * Fork. Once the library was used, a child made by fork that does not exec gets PGET_ERR_FORKED
+ * from everything, and frees nothing (pget_version, pget_abi_version and pget_status_name still
+ * work).
  */
 
 
@@ -29,680 +34,669 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/*
- Bytes of pget_info's revision, its ending zero included.
- */
-#define PGET_REVISION_SIZE 256
-
-/*
- The version of the ABI that this header describes; it changes when something is added.
+/**
+ * The version of the ABI that this header describes; it changes when something is added.
  */
 #define PGET_ABI_VERSION 1
 
-/*
- First number of the version that this header came with.
+/**
+ * First number of the version that this header came with.
  */
 #define PGET_VERSION_MAJOR 0
 
-/*
- Second number of the version that this header came with.
+/**
+ * Second number of the version that this header came with.
  */
 #define PGET_VERSION_MINOR 1
 
-/*
- Third number of the version that this header came with.
+/**
+ * Third number of the version that this header came with.
  */
 #define PGET_VERSION_PATCH 0
 
-/*
- The values of pget_status. Numbers keep their meaning for ever; later versions may add some, so
- treat an unknown negative one as a failure.
+/**
+ * Bytes of pget_info's revision, its ending zero included.
  */
-typedef enum pget_status_code {
-  /*
-   Done.
+#define PGET_REVISION_SIZE 256
+
+/**
+ * The values of pget_status. Numbers keep their meaning for ever; later versions may add some, so
+ * treat an unknown negative one as a failure.
+ */
+typedef enum {
+  /**
+   * Done.
    */
   PGET_OK = 0,
-  /*
-   No bytes are left: all of them have been given.
+  /**
+   * No bytes are left: all of them have been given.
    */
   PGET_END = 1,
-  /*
-   An address, option or argument is not usable: null, a handle that is stale or of another
-   kind, or a reader that another thread is using.
+  /**
+   * An address, option or argument is not usable: null, a handle that is stale or of another
+   * kind, or a reader that another thread is using.
    */
   PGET_ERR_INVALID_ARGUMENT = -1,
-  /*
-   This source, system or build cannot do it.
+  /**
+   * This source, system or build cannot do it.
    */
   PGET_ERR_UNSUPPORTED = -2,
-  /*
-   There is no such object.
+  /**
+   * There is no such object.
    */
   PGET_ERR_NOT_FOUND = -3,
-  /*
-   The server refuses the credentials, or their lack.
+  /**
+   * The server refuses the credentials, or their lack.
    */
   PGET_ERR_PERMISSION_DENIED = -4,
-  /*
-   The object was replaced, changed or deleted while it was being read.
+  /**
+   * The object was replaced, changed or deleted while it was being read.
    */
   PGET_ERR_OBJECT_CHANGED = -5,
-  /*
-   The wanted range starts behind the object's end.
+  /**
+   * The wanted range starts behind the object's end.
    */
   PGET_ERR_RANGE = -6,
-  /*
-   No connection, no first byte or no progress within its time, after retries.
+  /**
+   * No connection, no first byte or no progress within its time, after retries.
    */
   PGET_ERR_TIMEOUT = -7,
-  /*
-   The server cannot be reached or refuses work, after retries.
+  /**
+   * The server cannot be reached or refuses work, after retries.
    */
   PGET_ERR_UNAVAILABLE = -8,
-  /*
-   The server's answer makes no sense or is cut short, after retries.
+  /**
+   * The server's answer makes no sense or is cut short, after retries.
    */
   PGET_ERR_PROTOCOL = -9,
-  /*
-   The bytes do not have the published checksum.
+  /**
+   * The bytes do not have the published checksum.
    */
   PGET_ERR_CHECKSUM = -10,
-  /*
-   Writing to the destination failed, or the write callback returned something other than 0.
+  /**
+   * Writing to the destination failed, or the write callback returned something other than 0.
    */
   PGET_ERR_DESTINATION = -11,
-  /*
-   The caller's buffer is too small for what is to be read.
+  /**
+   * The caller's buffer is too small for what is to be read.
    */
   PGET_ERR_BUFFER_TOO_SMALL = -12,
-  /*
-   A cancel handle was triggered, or the reader was cancelled or closed.
+  /**
+   * A cancel handle was triggered, or the reader was cancelled or closed.
    */
   PGET_ERR_CANCELLED = -13,
-  /*
-   The library was used before fork, and this is the child: only exec helps.
+  /**
+   * The library was used before fork, and this is the child: only exec helps.
    */
   PGET_ERR_FORKED = -14,
-  /*
-   A defect in the library. The handle that was used is unusable from here on but for closing
-   it.
+  /**
+   * A defect in the library. The handle that was used is unusable from here on but for closing
+   * it.
    */
   PGET_ERR_INTERNAL = -99,
 } pget_status_code;
 
-/*
- Stops the calls and readers whose options name it. One handle may stop many; once triggered it
- stays so, and stops those that begin later too.
+/**
+ * Stops the calls and readers whose options name it. One handle may stop many; once triggered it
+ * stays so, and stops those that begin later too.
  */
 typedef struct pget_cancel pget_cancel;
 
-/*
- Why a call failed. Made by the functions that take a pget_error **, owned by the caller, freed
- by pget_error_free.
-
- It never changes, so any number of threads may read one at the same time.
+/**
+ * Why a call failed. Made by the functions that take a pget_error **, owned by the caller, freed
+ * by pget_error_free.
+ *
+ * It never changes, so any number of threads may read one at the same time.
  */
 typedef struct pget_error pget_error;
 
-/*
- How to read. Where a function takes options, null means the defaults; what it was given is read
- when it begins, so later changes concern later calls.
+/**
+ * How to read. Where a function takes options, null means the defaults; what it was given is read
+ * when it begins, so later changes concern later calls.
  */
 typedef struct pget_options pget_options;
 
-/*
- Reads one object in order, as far as the caller asks. Used by one thread at a time: a second one
- gets PGET_ERR_INVALID_ARGUMENT. Only pget_reader_cancel, pget_reader_close, pget_reader_info and
- pget_reader_stats may be called meanwhile.
+/**
+ * Reads one object in order, as far as the caller asks. Used by one thread at a time: a second one
+ * gets PGET_ERR_INVALID_ARGUMENT. Only pget_reader_cancel, pget_reader_close, pget_reader_info and
+ * pget_reader_stats may be called meanwhile.
  */
 typedef struct pget_reader pget_reader;
 
-/*
- An object in named shared memory. In this version no function gives one.
+/**
+ * An object in named shared memory. In this version no function gives one.
  */
 typedef struct pget_shared pget_shared;
 
-/*
- What a function returns: one of the values of pget_status_code. Errors are negative.
+/**
+ * What a function returns: one of the values of pget_status_code. Errors are negative.
  */
 typedef int32_t pget_status;
 
-/*
- Takes bytes of the object: length of them (at least 1), from offset in the object on. Calls come
- in order and without a gap. Returns 0 to go on; anything else stops the download.
-
- It runs on the thread that called parallel_get, one at a time. The data is valid until it
- returns. It must return (no longjmp, no exception). It may call anything of this library. After
- a fork, the child must not return from it.
+/**
+ * Takes bytes of the object: length of them (at least 1), from offset in the object on. Calls come
+ * in order and without a gap. Returns 0 to go on; anything else stops the download.
+ *
+ * It runs on the thread that called parallel_get, one at a time. The data is valid until it
+ * returns. It must return (no longjmp, no exception). It may call anything of this library. After
+ * a fork, the child must not return from it.
  */
 typedef int (*pget_write_fn)(void *context, const uint8_t *data, size_t length, uint64_t offset);
 
-/*
- What is known of an object. Before a call, set struct_size to sizeof(pget_info); the call fills
- no more than that, zeroes what it does not know, and sets struct_size to what it filled.
+/**
+ * What is known of an object. Before a call, set struct_size to sizeof(pget_info); the call fills
+ * no more than that, zeroes what it does not know, and sets struct_size to what it filled.
  */
-typedef struct pget_info {
-  /*
-   sizeof(pget_info).
+typedef struct {
+  /**
+   * sizeof(pget_info).
    */
   size_t struct_size;
-  /*
-   Size of the object in bytes; UINT64_MAX if the server does not say.
+  /**
+   * Size of the object in bytes; UINT64_MAX if the server does not say.
    */
   uint64_t size;
-  /*
-   Offset in the object of the first byte that is read.
+  /**
+   * Offset in the object of the first byte that is read.
    */
   uint64_t offset;
-  /*
-   Bytes to be read in all, from offset on; UINT64_MAX if that is not known.
+  /**
+   * Bytes to be read in all, from offset on; UINT64_MAX if that is not known.
    */
   uint64_t length;
-  /*
-   Bytes in a range.
+  /**
+   * Bytes in a range.
    */
   uint64_t chunk_size;
-  /*
-   The identity of the object's content, for people: "etag ...", "version ...", or "unknown";
-   cut if it is longer. Ends with a zero.
+  /**
+   * The identity of the object's content, for people: "etag ...", "version ...", or "unknown";
+   * cut if it is longer. Ends with a zero.
    */
   char revision[PGET_REVISION_SIZE];
 } pget_info;
 
-/*
- Tells how a call stands: bytes given so far, and bytes to be given in all (UINT64_MAX while that
- is not known).
-
- It runs on the thread that called the library, one at a time for each call: while
- pget_reader_next, pget_reader_read, parallel_get or parallel_get_file gets bytes, and about ten
- times a second in parallel_get_into. It must return (no longjmp, no exception), must not fork,
- and may call nothing of this library but pget_cancel_trigger and pget_reader_cancel.
+/**
+ * The counters of a download. Before a call, set struct_size to sizeof(pget_stats); the call fills
+ * no more than that, zeroes what it does not know, and sets struct_size to what it filled.
  */
-typedef void (*pget_progress_fn)(void *context, uint64_t delivered, uint64_t total);
-
-/*
- The counters of a download. Before a call, set struct_size to sizeof(pget_stats); the call fills
- no more than that, zeroes what it does not know, and sets struct_size to what it filled.
- */
-typedef struct pget_stats {
-  /*
-   sizeof(pget_stats).
+typedef struct {
+  /**
+   * sizeof(pget_stats).
    */
   size_t struct_size;
-  /*
-   Bytes given to the caller.
+  /**
+   * Bytes given to the caller.
    */
   uint64_t delivered;
-  /*
-   Bytes received.
+  /**
+   * Bytes received.
    */
   uint64_t received;
-  /*
-   Requests begun.
+  /**
+   * Requests begun.
    */
   uint64_t requests;
-  /*
-   Of these, requests for what had been asked before.
+  /**
+   * Of these, requests for what had been asked before.
    */
   uint64_t retries;
-  /*
-   Bytes of memory that hold received data now.
+  /**
+   * Bytes of memory that hold received data now.
    */
   uint64_t buffered;
-  /*
-   The most of it at any time.
+  /**
+   * The most of it at any time.
    */
   uint64_t peak_buffered;
-  /*
-   1 if the object is read as one plain stream, else 0.
+  /**
+   * 1 if the object is read as one plain stream, else 0.
    */
   uint32_t one_stream;
-  /*
-   0.
+  /**
+   * 0.
    */
   uint32_t reserved;
 } pget_stats;
+
+/**
+ * Tells how a call stands: bytes given so far, and bytes to be given in all (UINT64_MAX while that
+ * is not known).
+ *
+ * It runs on the thread that called the library, one at a time for each call: while
+ * pget_reader_next, pget_reader_read, parallel_get or parallel_get_file gets bytes, and about ten
+ * times a second in parallel_get_into. It must return (no longjmp, no exception), must not fork,
+ * and may call nothing of this library but pget_cancel_trigger and pget_reader_cancel.
+ */
+typedef void (*pget_progress_fn)(void *context, uint64_t delivered, uint64_t total);
 
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
-/*
- A new cancel handle, owned by the caller; freed by pget_cancel_free. Null in a forked child.
-
- Any thread. Since ABI 1.
- */
-struct pget_cancel *pget_cancel_new(void);
-
-/*
- Stops every call and every reader that was given the handle: they return PGET_ERR_CANCELLED,
- also those that wait now, and those that begin later. It does not wait for them. Does nothing
- the second time, or if cancel is null or freed.
-
- Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
- */
-void pget_cancel_trigger(const struct pget_cancel *cancel);
-
-/*
- Frees a cancel handle. Options that name it keep what they need, and stay as they are. Does
- nothing if cancel is null or was freed before.
-
- Any thread, also while calls that were given it run. Since ABI 1.
- */
-void pget_cancel_free(struct pget_cancel *cancel);
-
-/*
- The status of an error: what the failed call returned. PGET_ERR_INVALID_ARGUMENT if error is
- null or freed.
-
- Any thread, also in a forked child for the error that it got there. Since ABI 1.
- */
-pget_status pget_error_status(const struct pget_error *error);
-
-/*
- What happened, in one line of UTF-8: what was being read, what failed, why, and how often it was
- tried. Never a credential.
-
- The text belongs to the error and is valid until that is freed; an empty text if error is null
- or freed. Never null. Any thread, also in a forked child for the error that it got there. Since
- ABI 1.
- */
-const char *pget_error_message(const struct pget_error *error);
-
-/*
- With PGET_ERR_BUFFER_TOO_SMALL, how many bytes the buffer must have; 0 if that is not known,
- with any other error, or if error is null or freed.
-
- Any thread. Since ABI 1.
- */
-uint64_t pget_error_needed(const struct pget_error *error);
-
-/*
- Frees an error and its message. Does nothing if error is null or was freed before.
-
- Any thread, while no other one reads the message. Since ABI 1.
- */
-void pget_error_free(struct pget_error *error);
-
-/*
- Reads the object at url and gives it to write, in order. Several ranges are fetched at the same
- time; what is held is bounded by the window.
-
- url is a text as in "ais://bucket/object", "s3://bucket/key", "gs://bucket/key",
- "az://container/key", "https://host/path", "file:///path" or a path. options may be null.
- context is handed to write as it is. error may be null, else it is set to null or to an error
- that the caller frees.
-
- Waits until all is written or it fails; any thread. If write returned something other than 0,
- that is PGET_ERR_DESTINATION. What write got before an error is the right beginning of the
- object.
-
- Errors: PGET_ERR_INVALID_ARGUMENT (null url or write, unusable url, option, property or handle),
- _UNSUPPORTED, _NOT_FOUND, _PERMISSION_DENIED, _OBJECT_CHANGED, _RANGE, _TIMEOUT, _UNAVAILABLE,
- _PROTOCOL, _CHECKSUM, _DESTINATION, _CANCELLED, _FORKED, _INTERNAL. Since ABI 1.
- */
-pget_status parallel_get(const char *url,
-                         const struct pget_options *options,
-                         pget_write_fn write,
-                         void *context,
-                         struct pget_error **error);
-
-/*
- Reads the object at url straight into buffer: each range is received where it belongs, without a
- copy.
-
- buffer has capacity bytes and is lent for the call: when the function returns, however it went,
- nothing writes to it any more. It need not be initialised; it may be null if capacity is 0.
- length is set to the bytes read; with PGET_ERR_BUFFER_TOO_SMALL, to the bytes that are needed if
- that is known (as pget_error_needed tells), and nothing has been written; with any other error
- to 0, and the buffer's content is unspecified. url, options and error are as for parallel_get.
-
- Waits; any thread. Errors: those of parallel_get but _DESTINATION, _INVALID_ARGUMENT also for a
- null length, and PGET_ERR_BUFFER_TOO_SMALL. Since ABI 1.
- */
-pget_status parallel_get_into(const char *url,
-                              const struct pget_options *options,
-                              void *buffer,
-                              size_t capacity,
-                              size_t *length,
-                              struct pget_error **error);
-
-/*
- Reads the object at url into the file path, which appears under that name only when it is
- complete (until then it is path.pget-part). What was there before is replaced.
-
- length is set to the bytes read, or to 0 if it fails; then no file is left. A path that is a
- device or a pipe is written to; a pipe whose reader goes away raises SIGPIPE as any write to it
- does. url, options and error are as for parallel_get; path is UTF-8.
-
- Waits; any thread. Errors: those of parallel_get, PGET_ERR_DESTINATION when the file cannot be
- written, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
- */
-pget_status parallel_get_file(const char *url,
-                              const struct pget_options *options,
-                              const char *path,
-                              uint64_t *length,
-                              struct pget_error **error);
-
-/*
- Tells size and revision of an object without reading it. info->length is what a read with these
- options would give.
-
- info is the caller's and filled only if the call succeeds; error may be null, else it is set to
- null or to an error that the caller frees. Waits; any thread. Errors: those of pget_open. Since
- ABI 1.
- */
-pget_status pget_stat(const char *url,
-                      const struct pget_options *options,
-                      struct pget_info *info,
-                      struct pget_error **error);
-
-/*
- New options with the defaults, owned by the caller; freed by pget_options_free. Null in a forked
- child.
-
- Any thread. Since ABI 1.
- */
-struct pget_options *pget_options_new(void);
-
-/*
- Frees options. Calls and readers that were given them go on. Does nothing if options is null or
- was freed before.
-
- Any thread. Since ABI 1.
- */
-void pget_options_free(struct pget_options *options);
-
-/*
- Bytes in a range, 1 to 1 GiB; 0, the default: what suits the source, else 8 MiB.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or bytes is out of range. Any
- thread. Since ABI 1.
- */
-pget_status pget_options_set_chunk_size(struct pget_options *options, uint64_t bytes);
-
-/*
- Requests in flight at the most, 1 to 1024; default 8. With 1 the object is read as one stream.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or requests is out of range.
- Any thread. Since ABI 1.
- */
-pget_status pget_options_set_concurrency(struct pget_options *options, uint32_t requests);
-
-/*
- Ranges fetched or being fetched but not consumed at the most, up to 65536; 0, the default: three
- times the concurrency, within the memory limit. Reading straight into a buffer has no window.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or chunks is out of range. Any
- thread. Since ABI 1.
- */
-pget_status pget_options_set_window(struct pget_options *options, uint32_t chunks);
-
-/*
- Which part of the object to read: length bytes from offset on, cut at the object's end; a length
- of UINT64_MAX means to the end. Default: all of it. An offset at the object's end gives nothing,
- one behind it PGET_ERR_RANGE when reading begins.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or offset and length together
- pass UINT64_MAX. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_range(struct pget_options *options, uint64_t offset, uint64_t length);
-
-/*
- Failed attempts without progress, in a row, that a range may have before the call fails, 0 to
- 1000; default 5.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or retries is out of range.
- Any thread. Since ABI 1.
- */
-pget_status pget_options_set_retries(struct pget_options *options, uint32_t retries);
-
-/*
- Milliseconds to a connection, name look-up and TLS included, 1 to 86400000; default 5000.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
- range. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_connect_timeout(struct pget_options *options, uint64_t milliseconds);
-
-/*
- Milliseconds from the start of a request to its reply's header, 1 to 86400000; default 30000.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
- range. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_first_byte_timeout(struct pget_options *options,
-                                                uint64_t milliseconds);
-
-/*
- Milliseconds without progress in a body, 1 to 86400000; default 20000. It does not run while the
- caller is what the download waits for.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
- range. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_stall_timeout(struct pget_options *options, uint64_t milliseconds);
-
-/*
- Bytes that all calls with these options may hold together (at least 1 MiB is taken); 0, the
- default: they share the process's budget, a quarter of its memory and at most 1 GiB. A range
- larger than the limit is still read.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_memory_limit(struct pget_options *options, uint64_t bytes);
-
-/*
- Threads of the library's one runtime, 1 to 1024; 0, the default: the environment variable
- PGET_THREADS, else as many as there are processors, at most 8. The first call of the process
- that reads anything starts the runtime; from then on this has no effect.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or threads is out of range.
- Any thread. Since ABI 1.
- */
-pget_status pget_options_set_threads(struct pget_options *options, uint32_t threads);
-
-/*
- A setting of the transport by its name ("ais.endpoint", "aws.region", ...), in place of an
- earlier one of that name; goes before the environment. Both texts are copied.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or a text is null or not
- UTF-8. What the name or value means is checked when they are used. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_property(struct pget_options *options,
-                                      const char *key,
-                                      const char *value);
-
-/*
- A header for requests of http and https addresses, beside earlier ones; never sent to another
- origin than the address's. Both texts are copied.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or a text is null or not
- UTF-8. What HTTP does not allow is refused when it is used. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_header(struct pget_options *options,
-                                    const char *name,
-                                    const char *value);
-
-/*
- Has progress told to a function; null, the default, tells nobody. The context is handed to it as
- it is, and must be valid until every call and every reader with these options has ended.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_progress(struct pget_options *options,
-                                      pget_progress_fn progress,
-                                      void *context);
-
-/*
- Lets a cancel handle stop the calls and readers with these options; null takes it off. The
- handle stays the caller's and may be freed before the options.
-
- Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or cancel neither null nor a
- cancel handle. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_cancel(struct pget_options *options, const struct pget_cancel *cancel);
-
-/*
- Opens the object at url for reading, and waits for the first reply, so that a wrong address,
- missing credentials or a missing object are found here.
-
- reader is set to a reader that the caller closes with pget_reader_close, or to null if it fails.
- url, options and error are as for parallel_get; options may be freed at once.
-
- Any thread. Errors: those of parallel_get but _DESTINATION, _INVALID_ARGUMENT also for a null
- reader. Since ABI 1.
- */
-pget_status pget_open(const char *url,
-                      const struct pget_options *options,
-                      struct pget_reader **reader,
-                      struct pget_error **error);
-
-/*
- Tells what the first reply said of the object. Does not wait.
-
- info is the caller's. error may be null, else it is set to null or to an error that the caller
- frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
- reader, null info, its struct_size too small), _FORKED, _INTERNAL. Since ABI 1.
- */
-pget_status pget_reader_info(struct pget_reader *reader,
-                             struct pget_info *info,
-                             struct pget_error **error);
-
-/*
- Tells the counters of the download. Does not wait.
-
- stats is the caller's. error may be null, else it is set to null or to an error that the caller
- frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
- reader, null stats, its struct_size too small), _FORKED, _INTERNAL. Since ABI 1.
- */
-pget_status pget_reader_stats(struct pget_reader *reader,
-                              struct pget_stats *stats,
-                              struct pget_error **error);
-
-/*
- Waits for the next bytes of the object and shows them where they were received, without a copy.
-
- PGET_OK: data and length (at least 1) describe a view that belongs to the reader and is valid
- until the next pget_reader_next, pget_reader_read or pget_reader_close on it; it is not to be
- written to. PGET_END: all has been given, data is null and length 0. Else an error, which every
- later call gives again; data is null and length 0. error may be null, else it is set to null or
- to an error that the caller frees.
-
- Any thread, one at a time. Errors: those of parallel_get but _DESTINATION;
- PGET_ERR_INVALID_ARGUMENT for no reader, one that another call uses, or a null data or length;
- PGET_ERR_CANCELLED after pget_reader_cancel, or if another thread closes the reader meanwhile.
- Since ABI 1.
- */
-pget_status pget_reader_next(struct pget_reader *reader,
-                             const uint8_t **data,
-                             size_t *length,
-                             struct pget_error **error);
-
-/*
- Waits for bytes of the object and copies up to capacity of them to buffer: as many as there are,
- like read(2).
-
- buffer is lent for the call; it may be null if capacity is 0. PGET_OK: length (at least 1,
- unless capacity is 0) bytes were copied. PGET_END: all has been given, length is 0. Else an
- error, as with pget_reader_next; length is 0. May be mixed with pget_reader_next. error may be
- null, else it is set to null or to an error that the caller frees.
-
- Any thread, one at a time. Errors: those of pget_reader_next. Since ABI 1.
- */
-pget_status pget_reader_read(struct pget_reader *reader,
-                             void *buffer,
-                             size_t capacity,
-                             size_t *length,
-                             struct pget_error **error);
-
-/*
- Stops the download of a reader, which still is to be closed: a call that waits, and every later
- one, gets PGET_ERR_CANCELLED. It does not wait for that. Does nothing the second time, at the
- end, or if reader is null or closed.
-
- Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
- */
-void pget_reader_cancel(struct pget_reader *reader);
-
-/*
- Closes a reader: stops its download if it runs, and frees all it has; the last view is gone. A
- call of another thread that waits on the reader gets PGET_ERR_CANCELLED; close does not wait for
- it. Does nothing if reader is null or was closed before, and in a forked child.
-
- Any thread. Since ABI 1.
- */
-void pget_reader_close(struct pget_reader *reader);
-
-/*
- Reads the object at url straight into new shared memory of that name. In this version it always
- fails with PGET_ERR_UNSUPPORTED, and sets shared to null.
-
- error may be null, else it is set to an error that the caller frees. Any thread. Since ABI 1.
- */
-pget_status parallel_get_shared(const char *url,
-                                const struct pget_options *options,
-                                const char *name,
-                                struct pget_shared **shared,
-                                struct pget_error **error);
-
-/*
- Attaches to shared memory that parallel_get_shared of another process has made. In this version
- it always fails with PGET_ERR_UNSUPPORTED, and sets shared to null.
-
- error may be null, else it is set to an error that the caller frees. Any thread. Since ABI 1.
- */
-pget_status pget_shared_open(const char *name,
-                             struct pget_shared **shared,
-                             struct pget_error **error);
-
-/*
- The object's bytes; null if shared is null or closed. They belong to it and are valid until it
- is closed. Any thread. Since ABI 1.
- */
-const uint8_t *pget_shared_data(const struct pget_shared *shared);
-
-/*
- The object's size in bytes; 0 if shared is null or closed. Any thread. Since ABI 1.
- */
-size_t pget_shared_length(const struct pget_shared *shared);
-
-/*
- The name of the shared memory; null if shared is null or closed. The text belongs to it and is
- valid until it is closed. Any thread. Since ABI 1.
- */
-const char *pget_shared_name(const struct pget_shared *shared);
-
-/*
- Detaches; if this process made the shared memory, its name goes too. Does nothing if shared is
- null or closed. Any thread. Since ABI 1.
- */
-void pget_shared_close(struct pget_shared *shared);
-
-/*
- A few words for a status, as in "not found"; for a number that is none, "unknown status".
-
- The text is static: never freed, valid for ever. Any thread, also after fork. Cannot fail. Since
- ABI 1.
- */
-const char *pget_status_name(pget_status status);
-
-/*
- The version of the ABI that the loaded library has: at least PGET_ABI_VERSION of the header that
- a program was compiled with, or the library is too old for it.
-
- Any thread, also after fork. Cannot fail. Since ABI 1.
+/**
+ * The version of the ABI that the loaded library has: at least PGET_ABI_VERSION of the header that
+ * a program was compiled with, or the library is too old for it.
+ *
+ * Any thread, also after fork. Cannot fail. Since ABI 1.
  */
 uint32_t pget_abi_version(void);
 
-/*
- The version of the loaded library, as in "0.1.0".
-
- The text is static: never freed, valid for ever. Any thread, also after fork. Cannot fail. Since
- ABI 1.
+/**
+ * The version of the loaded library, as in "0.1.0".
+ *
+ * The text is static: never freed, valid for ever. Any thread, also after fork. Cannot fail. Since
+ * ABI 1.
  */
 const char *pget_version(void);
+
+/**
+ * A few words for a status, as in "not found"; for a number that is none, "unknown status".
+ *
+ * The text is static: never freed, valid for ever. Any thread, also after fork. Cannot fail. Since
+ * ABI 1.
+ */
+const char *pget_status_name(pget_status status);
+
+/**
+ * The status of an error: what the failed call returned. PGET_ERR_INVALID_ARGUMENT if error is
+ * null or freed.
+ *
+ * Any thread, also in a forked child for the error that it got there. Since ABI 1.
+ */
+pget_status pget_error_status(const pget_error *error);
+
+/**
+ * What happened, in one line of UTF-8: what was being read, what failed, why, and how often it was
+ * tried. Never a credential.
+ *
+ * The text belongs to the error and is valid until that is freed; an empty text if error is null
+ * or freed. Never null. Any thread, also in a forked child for the error that it got there. Since
+ * ABI 1.
+ */
+const char *pget_error_message(const pget_error *error);
+
+/**
+ * With PGET_ERR_BUFFER_TOO_SMALL, how many bytes the buffer must have; 0 if that is not known,
+ * with any other error, or if error is null or freed.
+ *
+ * Any thread. Since ABI 1.
+ */
+uint64_t pget_error_needed(const pget_error *error);
+
+/**
+ * Frees an error and its message. Does nothing if error is null or was freed before.
+ *
+ * Any thread, while no other one reads the message. Since ABI 1.
+ */
+void pget_error_free(pget_error *error);
+
+/**
+ * Reads the object at url and gives it to write, in order. Several ranges are fetched at the same
+ * time; what is held is bounded by the window.
+ *
+ * url is a text as in "ais://bucket/object", "s3://bucket/key", "gs://bucket/key",
+ * "az://container/key", "https://host/path", "file:///path" or a path. options may be null.
+ * context is handed to write as it is. error may be null, else it is set to null or to an error
+ * that the caller frees.
+ *
+ * Waits until all is written or it fails; any thread. If write returned something other than 0,
+ * that is PGET_ERR_DESTINATION. What write got before an error is the right beginning of the
+ * object.
+ *
+ * Errors: PGET_ERR_INVALID_ARGUMENT (null url or write, unusable url, option, property or handle),
+ * _UNSUPPORTED, _NOT_FOUND, _PERMISSION_DENIED, _OBJECT_CHANGED, _RANGE, _TIMEOUT, _UNAVAILABLE,
+ * _PROTOCOL, _CHECKSUM, _DESTINATION, _CANCELLED, _FORKED, _INTERNAL. Since ABI 1.
+ */
+pget_status parallel_get(const char *url,
+                         const pget_options *options,
+                         pget_write_fn write,
+                         void *context,
+                         pget_error **error);
+
+/**
+ * Reads the object at url straight into buffer: each range is received where it belongs, without a
+ * copy.
+ *
+ * buffer has capacity bytes and is lent for the call: when the function returns, however it went,
+ * nothing writes to it any more. It need not be initialised; it may be null if capacity is 0.
+ * length is set to the bytes read; with PGET_ERR_BUFFER_TOO_SMALL, to the bytes that are needed if
+ * that is known (as pget_error_needed tells), and nothing has been written; with any other error
+ * to 0, and the buffer's content is unspecified. url, options and error are as for parallel_get.
+ *
+ * Waits; any thread. Errors: those of parallel_get but _DESTINATION, _INVALID_ARGUMENT also for a
+ * null length, and PGET_ERR_BUFFER_TOO_SMALL. Since ABI 1.
+ */
+pget_status parallel_get_into(const char *url,
+                              const pget_options *options,
+                              void *buffer,
+                              size_t capacity,
+                              size_t *length,
+                              pget_error **error);
+
+/**
+ * Reads the object at url into the file path, which appears under that name only when it is
+ * complete (until then it is path.pget-part). What was there before is replaced.
+ *
+ * length is set to the bytes read, or to 0 if it fails; then no file is left. A path that is a
+ * device or a pipe is written to; a pipe whose reader goes away raises SIGPIPE as any write to it
+ * does. url, options and error are as for parallel_get; path is UTF-8.
+ *
+ * Waits; any thread. Errors: those of parallel_get, PGET_ERR_DESTINATION when the file cannot be
+ * written, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
+ */
+pget_status parallel_get_file(const char *url,
+                              const pget_options *options,
+                              const char *path,
+                              uint64_t *length,
+                              pget_error **error);
+
+/**
+ * Opens the object at url for reading, and waits for the first reply, so that a wrong address,
+ * missing credentials or a missing object are found here.
+ *
+ * reader is set to a reader that the caller closes with pget_reader_close, or to null if it fails.
+ * url, options and error are as for parallel_get; options may be freed at once.
+ *
+ * Any thread. Errors: those of parallel_get but _DESTINATION, _INVALID_ARGUMENT also for a null
+ * reader. Since ABI 1.
+ */
+pget_status pget_open(const char *url,
+                      const pget_options *options,
+                      pget_reader **reader,
+                      pget_error **error);
+
+/**
+ * Tells what the first reply said of the object. Does not wait.
+ *
+ * info is the caller's. error may be null, else it is set to null or to an error that the caller
+ * frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
+ * reader, null info, its struct_size too small), _FORKED, _INTERNAL. Since ABI 1.
+ */
+pget_status pget_reader_info(pget_reader *reader, pget_info *info, pget_error **error);
+
+/**
+ * Tells the counters of the download. Does not wait.
+ *
+ * stats is the caller's. error may be null, else it is set to null or to an error that the caller
+ * frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
+ * reader, null stats, its struct_size too small), _FORKED, _INTERNAL. Since ABI 1.
+ */
+pget_status pget_reader_stats(pget_reader *reader, pget_stats *stats, pget_error **error);
+
+/**
+ * Waits for the next bytes of the object and shows them where they were received, without a copy.
+ *
+ * PGET_OK: data and length (at least 1) describe a view that belongs to the reader and is valid
+ * until the next pget_reader_next, pget_reader_read or pget_reader_close on it; it is not to be
+ * written to. PGET_END: all has been given, data is null and length 0. Else an error, which every
+ * later call gives again; data is null and length 0. error may be null, else it is set to null or
+ * to an error that the caller frees.
+ *
+ * Any thread, one at a time. Errors: those of parallel_get but _DESTINATION;
+ * PGET_ERR_INVALID_ARGUMENT for no reader, one that another call uses, or a null data or length;
+ * PGET_ERR_CANCELLED after pget_reader_cancel, or if another thread closes the reader meanwhile.
+ * Since ABI 1.
+ */
+pget_status pget_reader_next(pget_reader *reader,
+                             const uint8_t **data,
+                             size_t *length,
+                             pget_error **error);
+
+/**
+ * Waits for bytes of the object and copies up to capacity of them to buffer: as many as there are,
+ * like read(2).
+ *
+ * buffer is lent for the call; it may be null if capacity is 0. PGET_OK: length (at least 1,
+ * unless capacity is 0) bytes were copied. PGET_END: all has been given, length is 0. Else an
+ * error, as with pget_reader_next; length is 0. May be mixed with pget_reader_next. error may be
+ * null, else it is set to null or to an error that the caller frees.
+ *
+ * Any thread, one at a time. Errors: those of pget_reader_next. Since ABI 1.
+ */
+pget_status pget_reader_read(pget_reader *reader,
+                             void *buffer,
+                             size_t capacity,
+                             size_t *length,
+                             pget_error **error);
+
+/**
+ * Stops the download of a reader, which still is to be closed: a call that waits, and every later
+ * one, gets PGET_ERR_CANCELLED. It does not wait for that. Does nothing the second time, at the
+ * end, or if reader is null or closed.
+ *
+ * Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
+ */
+void pget_reader_cancel(pget_reader *reader);
+
+/**
+ * Closes a reader: stops its download if it runs, and frees all it has; the last view is gone. A
+ * call of another thread that waits on the reader gets PGET_ERR_CANCELLED; close does not wait for
+ * it. Does nothing if reader is null or was closed before, and in a forked child.
+ *
+ * Any thread. Since ABI 1.
+ */
+void pget_reader_close(pget_reader *reader);
+
+/**
+ * Tells size and revision of an object without reading it. info->length is what a read with these
+ * options would give.
+ *
+ * info is the caller's and filled only if the call succeeds; error may be null, else it is set to
+ * null or to an error that the caller frees. Waits; any thread. Errors: those of pget_open. Since
+ * ABI 1.
+ */
+pget_status pget_stat(const char *url,
+                      const pget_options *options,
+                      pget_info *info,
+                      pget_error **error);
+
+/**
+ * New options with the defaults, owned by the caller; freed by pget_options_free. Null in a forked
+ * child.
+ *
+ * Any thread. Since ABI 1.
+ */
+pget_options *pget_options_new(void);
+
+/**
+ * Frees options. Calls and readers that were given them go on. Does nothing if options is null or
+ * was freed before.
+ *
+ * Any thread. Since ABI 1.
+ */
+void pget_options_free(pget_options *options);
+
+/**
+ * Bytes in a range, 1 to 1 GiB; 0, the default: what suits the source, else 8 MiB.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or bytes is out of range. Any
+ * thread. Since ABI 1.
+ */
+pget_status pget_options_set_chunk_size(pget_options *options, uint64_t bytes);
+
+/**
+ * Requests in flight at the most, 1 to 1024; default 8. With 1 the object is read as one stream.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or requests is out of range.
+ * Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_concurrency(pget_options *options, uint32_t requests);
+
+/**
+ * Ranges fetched or being fetched but not consumed at the most, up to 65536; 0, the default: three
+ * times the concurrency, within the memory limit. Reading straight into a buffer has no window.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or chunks is out of range. Any
+ * thread. Since ABI 1.
+ */
+pget_status pget_options_set_window(pget_options *options, uint32_t chunks);
+
+/**
+ * Which part of the object to read: length bytes from offset on, cut at the object's end; a length
+ * of UINT64_MAX means to the end. Default: all of it. An offset at the object's end gives nothing,
+ * one behind it PGET_ERR_RANGE when reading begins.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or offset and length together
+ * pass UINT64_MAX. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_range(pget_options *options, uint64_t offset, uint64_t length);
+
+/**
+ * Failed attempts without progress, in a row, that a range may have before the call fails, 0 to
+ * 1000; default 5.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or retries is out of range.
+ * Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_retries(pget_options *options, uint32_t retries);
+
+/**
+ * Milliseconds to a connection, name look-up and TLS included, 1 to 86400000; default 5000.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
+ * range. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_connect_timeout(pget_options *options, uint64_t milliseconds);
+
+/**
+ * Milliseconds from the start of a request to its reply's header, 1 to 86400000; default 30000.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
+ * range. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_first_byte_timeout(pget_options *options, uint64_t milliseconds);
+
+/**
+ * Milliseconds without progress in a body, 1 to 86400000; default 20000. It does not run while the
+ * caller is what the download waits for.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
+ * range. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_stall_timeout(pget_options *options, uint64_t milliseconds);
+
+/**
+ * Bytes that all calls with these options may hold together (at least 1 MiB is taken); 0, the
+ * default: they share the process's budget, a quarter of its memory and at most 1 GiB. A range
+ * larger than the limit is still read.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_memory_limit(pget_options *options, uint64_t bytes);
+
+/**
+ * Threads of the library's one runtime, 1 to 1024; 0, the default: the environment variable
+ * PGET_THREADS, else as many as there are processors, at most 8. The first call of the process
+ * that reads anything starts the runtime; from then on this has no effect.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or threads is out of range.
+ * Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_threads(pget_options *options, uint32_t threads);
+
+/**
+ * A setting of the transport by its name ("ais.endpoint", "aws.region", ...), in place of an
+ * earlier one of that name; goes before the environment. Both texts are copied.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or a text is null or not
+ * UTF-8. What the name or value means is checked when they are used. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_property(pget_options *options, const char *key, const char *value);
+
+/**
+ * A header for requests of http and https addresses, beside earlier ones; never sent to another
+ * origin than the address's. Both texts are copied.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or a text is null or not
+ * UTF-8. What HTTP does not allow is refused when it is used. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_header(pget_options *options, const char *name, const char *value);
+
+/**
+ * Has progress told to a function; null, the default, tells nobody. The context is handed to it as
+ * it is, and must be valid until every call and every reader with these options has ended.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_progress(pget_options *options,
+                                      pget_progress_fn progress,
+                                      void *context);
+
+/**
+ * Lets a cancel handle stop the calls and readers with these options; null takes it off. The
+ * handle stays the caller's and may be freed before the options.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or cancel neither null nor a
+ * cancel handle. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_cancel(pget_options *options, const pget_cancel *cancel);
+
+/**
+ * A new cancel handle, owned by the caller; freed by pget_cancel_free. Null in a forked child.
+ *
+ * Any thread. Since ABI 1.
+ */
+pget_cancel *pget_cancel_new(void);
+
+/**
+ * Stops every call and every reader that was given the handle: they return PGET_ERR_CANCELLED,
+ * also those that wait now, and those that begin later. It does not wait for them. Does nothing
+ * the second time, or if cancel is null or freed.
+ *
+ * Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
+ */
+void pget_cancel_trigger(const pget_cancel *cancel);
+
+/**
+ * Frees a cancel handle. Options that name it keep what they need, and stay as they are. Does
+ * nothing if cancel is null or was freed before.
+ *
+ * Any thread, also while calls that were given it run. Since ABI 1.
+ */
+void pget_cancel_free(pget_cancel *cancel);
+
+/**
+ * Reads the object at url straight into new shared memory of that name. In this version it always
+ * fails with PGET_ERR_UNSUPPORTED, and sets shared to null.
+ *
+ * error may be null, else it is set to an error that the caller frees. Any thread. Since ABI 1.
+ */
+pget_status parallel_get_shared(const char *url,
+                                const pget_options *options,
+                                const char *name,
+                                pget_shared **shared,
+                                pget_error **error);
+
+/**
+ * Attaches to shared memory that parallel_get_shared of another process has made. In this version
+ * it always fails with PGET_ERR_UNSUPPORTED, and sets shared to null.
+ *
+ * error may be null, else it is set to an error that the caller frees. Any thread. Since ABI 1.
+ */
+pget_status pget_shared_open(const char *name, pget_shared **shared, pget_error **error);
+
+/**
+ * The object's bytes; null if shared is null or closed. They belong to it and are valid until it
+ * is closed. Any thread. Since ABI 1.
+ */
+const uint8_t *pget_shared_data(const pget_shared *shared);
+
+/**
+ * The object's size in bytes; 0 if shared is null or closed. Any thread. Since ABI 1.
+ */
+size_t pget_shared_length(const pget_shared *shared);
+
+/**
+ * The name of the shared memory; null if shared is null or closed. The text belongs to it and is
+ * valid until it is closed. Any thread. Since ABI 1.
+ */
+const char *pget_shared_name(const pget_shared *shared);
+
+/**
+ * Detaches; if this process made the shared memory, its name goes too. Does nothing if shared is
+ * null or closed. Any thread. Since ABI 1.
+ */
+void pget_shared_close(pget_shared *shared);
 
 #ifdef __cplusplus
 }  // extern "C"

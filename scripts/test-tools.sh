@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what pget's tests need beside Rust and Python: nginx from the system's packages, and two S3 servers built by Go
+# Installs what pget's tests need beside Rust and Python: nginx, C compilers and their tools from the system's packages, and two S3 servers built by Go
 # into .tools/bin (or $PGET_TOOLS/bin). Run it as often as you like: what is there stays.
 set -eu
 
@@ -13,13 +13,20 @@ need() {
     command -v "$1" >/dev/null 2>&1 || { echo "test-tools: $1 is needed: $2" >&2; exit 1; }
 }
 
-if ! command -v nginx >/dev/null 2>&1; then
-    need apt-get "install nginx with this system's package manager and run this again"
+# Packages of Debian that are missing: nginx-light, and for the C library's tests compilers, valgrind, CMake and pkg-config.
+packages=
+for pair in nginx=nginx-light gcc=gcc g++=g++ clang=clang valgrind=valgrind cmake=cmake make=make pkg-config=pkgconf; do
+    command -v "${pair%%=*}" >/dev/null 2>&1 || packages="$packages ${pair#*=}"
+done
+# Without the symbols of the C library, valgrind refuses to start.
+case $packages in *valgrind*) packages="$packages libc6-dbg" ;; esac
+if [ -n "$packages" ]; then
+    need apt-get "install$packages with this system's package manager and run this again"
     root=
     [ "$(id -u)" = 0 ] || { need sudo "or run this as root"; root=sudo; }
     # nginx-light starts a service on port 80 where a service manager runs; the tests start their own instead.
     $root apt-get update -q
-    $root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nginx-light
+    $root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
 fi
 need python3 "install Python 3"
 

@@ -79,7 +79,7 @@ pub extern "C" fn pget_error_message(error: *const pget_error) -> *const c_char 
         // The entry keeps the text where it is until it is removed.
         ERRORS
             .get(error)
-            .map_or(static_text("\0"), |failure| failure.message.as_ptr())
+            .map_or_else(|_| static_text("\0"), |failure| failure.message.as_ptr())
     })
 }
 

@@ -154,8 +154,10 @@ pub unsafe extern "C" fn parallel_get_file(
     let body = || {
         // SAFETY: null or writable until this function returns, says the header.
         let length = unsafe { Out::new(length, 0, "length")? };
-        // SAFETY: null or texts, says the header.
-        let (url, path) = unsafe { (border::text(url, "url")?, border::text(path, "path")?) };
+        // SAFETY: null or a text, says the header.
+        let url = unsafe { border::text(url, "url")? };
+        // SAFETY: as above.
+        let path = unsafe { border::text(path, "path")? };
         let stats = Settings::of(options)?
             .builder(url)?
             .get_file_blocking(Path::new(path))?;

@@ -15,7 +15,10 @@ use std::{
 use front::{Error, ErrorKind};
 
 /// Above all user addresses on 64-bit machines, and not canonical.
-const BASE: usize = (0x5047_u64 << 48) as usize;
+const BASE: usize = 0x5047 << BASE_SHIFT;
+
+/// The highest 16 bits.
+const BASE_SHIFT: u32 = usize::BITS - 16;
 
 /// Bits below the serial number, for the kind.
 const KIND_BITS: u32 = 4;
@@ -76,7 +79,7 @@ impl<T> Registry<T> {
         let name = self.name;
         let message = if number == 0 {
             format!("the {name} is null")
-        } else if number & !((1 << 48) - 1) == BASE && number & ((1 << KIND_BITS) - 1) == self.kind {
+        } else if number >> BASE_SHIFT == BASE >> BASE_SHIFT && number & ((1 << KIND_BITS) - 1) == self.kind {
             format!("the {name} was freed or closed before")
         } else {
             format!("the {name} is no handle of this library")

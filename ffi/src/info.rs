@@ -112,8 +112,10 @@ impl<T: Growing> Structure<T> {
         let to = self.place.cast::<u8>();
         // SAFETY: the structure has `size` bytes, says its first field; `filled` is no more than that, nor than `value` has.
         unsafe { std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), to, filled) };
+        // SAFETY: `filled` is no more than the structure has.
+        let rest = unsafe { to.add(filled) };
         // SAFETY: the bytes from `filled` to `size` belong to the structure.
-        unsafe { to.add(filled).write_bytes(0, self.size - filled) };
+        unsafe { rest.write_bytes(0, self.size - filled) };
         // SAFETY: as in `new`.
         unsafe { self.place.cast::<usize>().write(filled) };
     }
@@ -176,7 +178,9 @@ pub unsafe extern "C" fn pget_stat(
 ) -> pget_status {
     let body = || {
         // SAFETY: null or as the header says, until this function returns.
-        let (info, url) = unsafe { (Structure::new(info, "info")?, border::text(url, "url")?) };
+        let info = unsafe { Structure::new(info, "info")? };
+        // SAFETY: null or a text, says the header.
+        let url = unsafe { border::text(url, "url")? };
         let settings = Settings::of(options)?;
         let told = settings.builder(url)?.stat_blocking()?;
         let length = settings.length_of(told.size);

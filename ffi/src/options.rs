@@ -360,7 +360,9 @@ pub unsafe extern "C" fn pget_options_set_property(
 ) -> pget_status {
     set(options, |settings| {
         // SAFETY: null or a text, says the header.
-        let (key, value) = unsafe { (border::text(key, "key")?, border::text(value, "value")?) };
+        let key = unsafe { border::text(key, "key")? };
+        // SAFETY: as above.
+        let value = unsafe { border::text(value, "value")? };
         settings.properties.retain(|(earlier, _)| earlier != key);
         settings.properties.push((key.to_owned(), value.to_owned()));
         Ok(())
@@ -380,7 +382,9 @@ pub unsafe extern "C" fn pget_options_set_header(
 ) -> pget_status {
     set(options, |settings| {
         // SAFETY: null or a text, says the header.
-        let (name, value) = unsafe { (border::text(name, "name")?, border::text(value, "value")?) };
+        let name = unsafe { border::text(name, "name")? };
+        // SAFETY: as above.
+        let value = unsafe { border::text(value, "value")? };
         settings.headers.push((name.to_owned(), value.to_owned()));
         Ok(())
     })

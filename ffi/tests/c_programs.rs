@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
+use pget_testkit::{
+    aistore::{self, BucketOptions, Cluster, ClusterOptions, Rule},
+    hostile::{Fault, Hostile, Object, Route, When},
+};
 use support::{compile, program, run, succeed, tool, workshop};
 
 /// A program by itself; generous, as machines are busy.
@@ -75,6 +78,35 @@ fn cancel_and_close_from_other_threads() {
 #[test]
 fn fork_signals_peers_that_close_and_panics() {
     passes("ffi/tests/c/process.c", &[]);
+}
+
+#[test]
+fn aistore_and_its_checksums_of_ranges() {
+    let Some(cc) = tool("gcc") else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let cluster = runtime.block_on(Cluster::start(ClusterOptions::default()));
+    cluster.create_bucket("ranges", BucketOptions::default().read_range_checksum());
+    for name in ["good", "damaged"] {
+        cluster.put("ranges", name, aistore::Object::pattern(SEED, GOOD));
+    }
+    let flip = aistore::Fault::Flip { offset: 1_234_567 };
+    cluster.inject(Rule::new(flip).object("damaged").times(u64::MAX));
+    let workshop = workshop();
+    let built = compile(
+        &cc,
+        &["-std=gnu11"],
+        "ffi/tests/c/aistore.c",
+        workshop.path(),
+        "program",
+    );
+    let mut command = program(built, workshop.path());
+    command.arg(cluster.endpoint());
+    assert_eq!(succeed(&mut command, WITHIN), b"ok\n");
+    assert!(cluster.counts().fault("flip") > 1);
 }
 
 #[test]

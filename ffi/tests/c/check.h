@@ -39,7 +39,7 @@
 /* Where the objects are; see ffi/tests/c_programs.rs for what each path serves. */
 static const char *base;
 
-static const char *at(const char *path) {
+static inline const char *at(const char *path) {
   static _Thread_local char url[8][256];
   static _Thread_local unsigned next;
   char *place = url[next++ % 8];
@@ -52,14 +52,14 @@ static const char *at(const char *path) {
 #define SMALL_SIZE ((size_t)1000)
 
 /* The byte at an offset of a test object, as pget-testkit computes it. */
-static uint8_t byte_at(uint64_t offset) {
+static inline uint8_t byte_at(uint64_t offset) {
   uint64_t z = (uint64_t)(SEED + 1) * 0xd6e8feb86659fd93u + offset / 8 * 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 32)) * 0xbf58476d1ce4e5b9u;
   z ^= z >> 29;
   return (uint8_t)(z >> (offset % 8 * 8));
 }
 
-static int is_right(const uint8_t *data, size_t length, uint64_t offset) {
+static inline int is_right(const uint8_t *data, size_t length, uint64_t offset) {
   size_t i;
   for (i = 0; i < length; i++)
     if (data[i] != byte_at(offset + i)) return 0;
