@@ -29,8 +29,11 @@ pub(crate) fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The folder where cargo put what these tests depend on, the shared and the static library among it.
+/// The folder of the shared and the static library: where cargo put what these tests depend on, or `PGET_TEST_LIBS` for another build of them (`scripts/asan.sh`).
 pub(crate) fn built() -> PathBuf {
+    if let Some(folder) = std::env::var_os("PGET_TEST_LIBS") {
+        return folder.into();
+    }
     let program = std::env::current_exe().expect("the test's path");
     program.parent().expect("it lies in a folder").to_owned()
 }
@@ -79,6 +82,12 @@ pub(crate) fn compile(compiler: &str, flags: &[&str], source: &str, folder: &Pat
         .arg("-L")
         .arg(folder)
         .args(["-lpget", "-lpthread", "-ldl"])
+        // What that other build needs in the program.
+        .args(
+            std::env::var("PGET_TEST_LINK")
+                .unwrap_or_default()
+                .split_whitespace(),
+        )
         .arg(format!("-Wl,-rpath,{}", folder.display()));
     let output = run(&mut command, COMPILE_WITHIN);
     assert!(
