@@ -20,7 +20,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    println!("a cluster in this process: one proxy, two targets, {} MiB/s a connection", PACE >> 20);
+    println!(
+        "a cluster in this process: one proxy, two targets, {} MiB/s a connection",
+        PACE >> 20
+    );
     let cluster = Cluster::start(ClusterOptions::default()).await;
     let object = Object::repeated(7, SIZE);
     let expected = digest_of(&object);
@@ -43,7 +46,9 @@ async fn main() -> Result<(), Failure> {
 /// Reads the object in order and checks its digest.
 async fn read(cluster: &Cluster, connections: u32, expected: &[u8]) -> Result<Duration, Failure> {
     let bar = ProgressBar::new(SIZE).with_message(format!("{connections} connection(s)"));
-    bar.set_style(ProgressStyle::with_template("{msg:16} {bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}")?);
+    bar.set_style(ProgressStyle::with_template(
+        "{msg:16} {bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
+    )?);
     let began = Instant::now();
     let mut reader = pget::builder("ais://demo/checkpoint")
         .property("ais.endpoint", cluster.endpoint())

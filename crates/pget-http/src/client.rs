@@ -140,13 +140,17 @@ impl Client {
                 Err(Failed::Silent(cause)) => {
                     tracing::debug!(%origin, ?cause, "a kept connection was closed; again on a fresh one");
                 }
+                // Bytes behind an earlier body that came late, as they answer nothing that was asked.
+                Err(Failed::Rubbish(cause)) => {
+                    tracing::debug!(%origin, %cause, "a kept connection was out of step; again on a fresh one");
+                }
                 Err(Failed::Answered(error)) => return Err(error),
             }
         }
         let mut connection = inner.dialer.connect(&origin).await?;
         match round_trip(&mut connection, &bytes).await {
             Ok(head) => self.response(request, origin, connection, head),
-            Err(Failed::Answered(error)) => Err(error),
+            Err(Failed::Answered(error) | Failed::Rubbish(error)) => Err(error),
             Err(Failed::Silent(cause)) => {
                 let message = format!("{origin} closed the connection without an answer");
                 let error = SourceError::retryable(ErrorKind::Unavailable, message);
@@ -173,7 +177,10 @@ impl Client {
             origin,
             pool: Arc::clone(&self.0.pool),
         };
-        let partial = head.status == StatusCode::PARTIAL_CONTENT && request.method == Method::Get;
+        // Whatever the status: what names its range is a part.
+        let partial = request.method == Method::Get
+            && (head.status == StatusCode::PARTIAL_CONTENT
+                || head.headers.contains_key(http::header::CONTENT_RANGE));
         Ok(Response {
             status: head.status,
             headers: head.headers,
@@ -195,6 +202,8 @@ impl fmt::Debug for Client {
 enum Failed {
     /// Before the first byte of an answer.
     Silent(Option<io::Error>),
+    /// The first bytes are no answer.
+    Rubbish(SourceError),
     /// With or after it.
     Answered(SourceError),
 }
@@ -206,11 +215,14 @@ async fn round_trip(connection: &mut Connection, request: &[u8]) -> Result<Head,
         .await
         .map_err(|cause| Failed::Silent(Some(cause)))?;
     let mut answered = false;
-    for _ in 0..MOST_INTERIM {
+    for interim in 0..MOST_INTERIM {
         let mut scanner = HeadScanner::default();
         let (head, length) = loop {
-            if let Some(found) = scanner.scan(connection.buffered()).map_err(Failed::Answered)? {
-                break found;
+            match scanner.scan(connection.buffered()) {
+                Ok(Some(found)) => break found,
+                Ok(None) => {}
+                Err(error) if interim == 0 => return Err(Failed::Rubbish(error)),
+                Err(error) => return Err(Failed::Answered(error)),
             }
             match connection.fill_buffer().await {
                 Ok(0) if !answered => return Err(Failed::Silent(None)),

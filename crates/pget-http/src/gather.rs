@@ -11,9 +11,9 @@ use std::{
 use tokio::net::TcpStream;
 
 /// Bytes worth gathering: receives get cheaper up to about this size.
-const GATHER: u32 = 256 * 1024;
+const GATHER: u32 = 1024 * 1024;
 /// Fast is a connection whose last [`GATHER`] bytes took no longer; gathering then delays a byte by less than this.
-const FAST: Duration = Duration::from_millis(10);
+const FAST: Duration = Duration::from_millis(20);
 /// The longest that a raised mark may hold data back.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
 

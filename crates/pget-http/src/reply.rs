@@ -48,6 +48,8 @@ pub fn reply_from_parts(
     headers: &HeaderMap,
 ) -> Result<Reply, SourceError> {
     match status {
+        // A body that its Content-Range says is a part is not the whole object, whatever the status (AIStore before 4.1 answers ranges so).
+        StatusCode::OK if headers.contains_key(header::CONTENT_RANGE) => partial(headers),
         StatusCode::OK => {
             refuse_coded(headers)?;
             let length = content_length(headers)?;
@@ -79,7 +81,7 @@ fn partial(headers: &HeaderMap) -> Result<Reply, SourceError> {
     let parsed = ContentRange::parse(value.as_bytes())
         .map_err(|cause| protocol("the answer's Content-Range makes no sense").with_cause(cause))?;
     let ContentRange::Part { start, last, total } = parsed else {
-        return Err(protocol("an answer 206 whose Content-Range covers nothing"));
+        return Err(protocol("an answer whose Content-Range covers nothing"));
     };
     // `parse` vouches for start <= last < u64::MAX.
     let length = last - start + 1;

@@ -53,6 +53,14 @@ pub(crate) fn accept(
             }
             Match::Same | Match::Untold => {}
         }
+        // Before the size is looked at: a body as long as the range is no proof of another object. A stream of a source that never served a range goes on as it began.
+        let is_all = request.start == 0 && request.end == body_end;
+        if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {
+            return Err(SourceError::retryable(
+                ErrorKind::Protocol,
+                "the server ignored the range although it served ranges before",
+            ));
+        }
         if let (Some(was), Some(is)) = (pinned.size, total)
             && was != is
         {
@@ -74,7 +82,7 @@ pub(crate) fn accept(
         ));
     }
     if reply.whole {
-        return accept_whole(request, pinned, reply, body_end, total);
+        return accept_whole(request, reply, body_end, total);
     }
     if reply.start != request.start {
         return Err(protocol(format!(
@@ -113,7 +121,6 @@ pub(crate) fn accept(
 /// ranges, only if the range was the whole object anyway.
 fn accept_whole(
     request: &RangeRequest,
-    pinned: Option<&ObjectInfo>,
     reply: &Reply,
     body_end: Option<u64>,
     total: Option<u64>,
@@ -122,15 +129,6 @@ fn accept_whole(
         return Err(SourceError::fatal(
             ErrorKind::Internal,
             "the source calls a part of the object the whole",
-        ));
-    }
-    let is_all = request.start == 0 && request.end.is_some() && request.end == body_end;
-    // A stream of a source that never served a range goes on as it began.
-    let serves_ranges = pinned.is_some_and(|pinned| pinned.ranges != Some(false));
-    if serves_ranges && request.end.is_some() && !is_all {
-        return Err(SourceError::retryable(
-            ErrorKind::Protocol,
-            "the server ignored the range although it served ranges before",
         ));
     }
     Ok(Answer {

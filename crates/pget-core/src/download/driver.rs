@@ -22,7 +22,7 @@ use crate::{
     Budget, Error, ErrorKind, RangeRequest, RangeSource, Retry, SourceError,
     budget::Reservation,
     ring::{ChunkWriter, Pulse, Region},
-    schedule::{Action, Attempt, Schedule},
+    schedule::{Action, Attempt, Schedule, Settings},
 };
 
 /// Received within a stall deadline, fewer bytes than these are no progress.
@@ -41,7 +41,7 @@ pub(super) fn start(
     let mut settings = options.settings(seed);
     let placed = region.is_some();
     if placed {
-        settings.window = u32::MAX;
+        settings.window = Settings::UNBOUNDED;
     }
     let schedule = Schedule::new(settings);
     let shared = Shared::new(schedule, source.name(), Arc::clone(&options.budget), region);
@@ -116,7 +116,7 @@ impl Driver {
                 Some(ended) = self.attempts.join_next_with_id() => {
                     let (task, result) = match ended {
                         Ok((task, result)) => (task, result),
-                        Err(error) => (error.id(), Err(panicked(error))),
+                        Err(error) => (error.id(), Err(ended_without_result(error))),
                     };
                     if let Some((id, tried)) = self.ids.remove(&task) {
                         let now = self.began.elapsed();
@@ -321,6 +321,11 @@ fn ended_before(request: &RangeRequest, size: Option<u64>) -> SourceError {
     }
 }
 
-fn panicked(error: tokio::task::JoinError) -> SourceError {
-    SourceError::fatal(ErrorKind::Internal, "the source panicked").with_cause(error)
+/// A task that ended without a result: its source panicked, or its runtime shuts down.
+fn ended_without_result(error: tokio::task::JoinError) -> SourceError {
+    if error.is_cancelled() {
+        SourceError::fatal(ErrorKind::Cancelled, "the runtime has shut down")
+    } else {
+        SourceError::fatal(ErrorKind::Internal, "the source panicked").with_cause(error)
+    }
 }

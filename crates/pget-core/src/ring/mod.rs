@@ -17,6 +17,7 @@
 
 mod collector;
 mod lease;
+mod memory;
 mod page;
 mod region;
 mod slot;

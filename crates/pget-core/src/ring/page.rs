@@ -8,9 +8,8 @@
 )]
 
 use std::{
-    cell::UnsafeCell,
     fmt,
-    mem::MaybeUninit,
+    mem::{ManuallyDrop, MaybeUninit},
     ops::Range,
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
@@ -18,15 +17,13 @@ use std::{
     },
 };
 
-use super::Region;
+use super::{Region, memory::Memory};
 
 /// Bytes in a page. Receives cost least from about 1 MiB up; smaller pieces cost more system calls, larger ones more cache.
 pub const PAGE: usize = 1 << 20;
 
 /// Free pages kept when no download is active, so that a download every now and then does not pay for fresh memory each time.
 const KEPT_IDLE: usize = 16;
-
-type Memory = Box<[MaybeUninit<UnsafeCell<u8>>]>;
 
 /// The process-wide free list. Last in, first out: the page freed last is the one most likely in cache.
 #[derive(Default)]
@@ -45,8 +42,12 @@ impl Pool {
     }
 
     fn take() -> Memory {
-        let reused = POOL.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        reused.unwrap_or_else(|| Box::new_uninit_slice(PAGE))
+        let mut free = POOL.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.pop().unwrap_or_else(|| {
+            let [page, rest @ ..] = Memory::pages();
+            free.extend(rest);
+            page
+        })
     }
 
     fn put(memory: Memory) {
@@ -110,7 +111,7 @@ pub(crate) struct Page {
 /// Where a page's bytes are.
 enum Place {
     /// In memory of its own, counted by the gauge.
-    Own(Memory),
+    Own(ManuallyDrop<Memory>),
     /// In the caller's, from this offset on.
     Lent {
         region: Arc<Region>,
@@ -133,11 +134,11 @@ impl Page {
         let memory = if length == PAGE {
             Pool::take()
         } else {
-            Box::new_uninit_slice(length)
+            Memory::of(length)
         };
         gauge.add(length as u64);
         Self {
-            place: Place::Own(memory),
+            place: Place::Own(ManuallyDrop::new(memory)),
             gauge,
         }
     }
@@ -175,11 +176,10 @@ impl Page {
             self.len()
         );
         match &self.place {
-            // `MaybeUninit<UnsafeCell<u8>>` has the layout of `MaybeUninit<u8>` and permits mutation through a shared reference.
-            Place::Own(memory) => memory[range.clone()]
-                .as_ptr()
-                .cast::<MaybeUninit<u8>>()
-                .cast_mut(),
+            Place::Own(memory) => {
+                // SAFETY: `range.start` lies in the memory (checked above).
+                unsafe { memory.start().as_ptr().add(range.start) }
+            }
             Place::Lent { region, offset, .. } => {
                 // SAFETY: `offset + length` lies in the region (checked in `lent`), and `range.start` in `length`.
                 unsafe { region.start().as_ptr().add(offset + range.start).cast() }
@@ -220,7 +220,8 @@ impl Drop for Page {
     fn drop(&mut self) {
         if let Place::Own(memory) = &mut self.place {
             self.gauge.now.fetch_sub(memory.len() as u64, Ordering::Relaxed);
-            Pool::put(std::mem::take(memory));
+            // SAFETY: dropped only here, where the page ends.
+            Pool::put(unsafe { ManuallyDrop::take(memory) });
         }
     }
 }

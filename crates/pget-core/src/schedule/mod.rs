@@ -42,6 +42,11 @@ pub struct Settings {
     pub seed: u64,
 }
 
+impl Settings {
+    /// The window of a download whose chunks go straight to their destination: nothing waits for a consumer there.
+    pub const UNBOUNDED: u32 = u32::MAX;
+}
+
 /// An attempt to be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
@@ -155,6 +160,16 @@ struct Place {
 /// Progress below this many bytes in an attempt is none, unless it completes the chunk: a server that gives a byte a connection must not be asked for ever.
 const PROGRESS: u64 = 4096;
 
+/// An attempt that brought this much has earned the next one: a proxy that cuts every body after some time must not end a long download.
+const PLENTY: u64 = 64 << 10;
+
+/// Above this many bytes in open chunks, memory falls out of the processor's cache, and receiving into it costs up to a fifth more.
+const COMFORT: u64 = 16 << 20;
+
+/// How long a free permit waits for the cursor to move before a chunk is opened that is further ahead than there are permits and [`COMFORT`]: a consumer that keeps up then
+/// finds its bytes in cache; one slow chunk at the cursor holds the others up for no longer than this.
+const AHEAD: Duration = Duration::from_millis(5);
+
 /// The state machine of one download. See the head of the module.
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -169,6 +184,8 @@ pub struct Schedule {
     permits: u32,
     /// No new attempt before this time.
     paused_until: Duration,
+    /// Since when a permit waits for the cursor.
+    ahead_since: Option<Duration>,
     memory: bool,
     one_stream: bool,
     next_id: u64,
@@ -194,6 +211,7 @@ impl Schedule {
             places: VecDeque::new(),
             in_flight: 0,
             paused_until: Duration::ZERO,
+            ahead_since: None,
             memory: false,
             one_stream: false,
             next_id: 0,
@@ -289,6 +307,10 @@ impl Schedule {
             Some(_) if self.paused_until > now => Action::Wait(Some(
                 soonest.map_or(self.paused_until, |soonest| soonest.min(self.paused_until)),
             )),
+            Some(_) if self.is_far_ahead() && *self.ahead_since.get_or_insert(now) + AHEAD > now => {
+                let at = self.ahead_since.unwrap_or(now) + AHEAD;
+                Action::Wait(Some(soonest.map_or(at, |soonest| soonest.min(at))))
+            }
             Some(chunk) if !self.memory => Action::Reserve {
                 bytes: self
                     .plan
@@ -434,7 +456,8 @@ impl Schedule {
         };
         let (fruitless, retries) = (place.fruitless, self.settings.retries);
         let clipped = how == Ended::Complete && progress > 0;
-        if fruitless > retries || !(clipped && progress >= PROGRESS || self.backoff.spend()) {
+        let earned = progress >= PLENTY || clipped && progress >= PROGRESS;
+        if fruitless > retries || !(earned || self.backoff.spend()) {
             return self.fail();
         }
         // A server that clips ranges has done nothing wrong: its rest is asked for at once.
@@ -531,8 +554,18 @@ impl Schedule {
         (in_window && exists && known).then_some(next)
     }
 
+    /// The next chunk to open is further ahead of the cursor than there are permits, and than fits in cache.
+    fn is_far_ahead(&self) -> bool {
+        let open = self.places.len() as u64;
+        self.phase == Phase::Parallel
+            && open >= u64::from(self.settings.concurrency)
+            && open.saturating_mul(self.plan.chunk_size()) >= COMFORT
+            && self.settings.window != Settings::UNBOUNDED
+    }
+
     fn open_place(&mut self) -> usize {
         self.memory = false;
+        self.ahead_since = None;
         let chunk = self.cursor + self.places.len() as u64;
         let position = self.plan.range(chunk).map_or(u64::MAX, |range| range.start);
         self.places.push_back(Place {

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use pget_core::{ErrorKind, RangeSource as _};
 use pget_testkit::{
+    aistore::{self, Cluster, ClusterOptions},
     content::Pattern,
     hostile::{Fault, Hostile, Object, Route, When},
     servers::{Nginx, NginxOptions, PythonServer, require},
@@ -42,8 +43,22 @@ async fn case_01_a_range_ignored_at_first_becomes_one_stream() {
 async fn case_02_a_range_ignored_later_is_asked_again_then_refused() {
     survives(once(When::Later, Fault::RangeIgnored)).await;
     fails(with(When::Later, Fault::RangeIgnored), ErrorKind::Protocol).await;
-    // As long as the range: a whole object of another size than the pinned one.
-    fails(with(When::Later, Fault::WrongOk), ErrorKind::ObjectChanged).await;
+    // Exactly as long as the range: its length proves nothing.
+    fails(with(When::Later, Fault::WrongOk), ErrorKind::Protocol).await;
+}
+
+#[tokio::test]
+async fn case_02_a_200_that_names_its_range_is_that_range() {
+    let mut options = ClusterOptions::default();
+    options.before_4_1 = true;
+    let cluster = Cluster::start(options).await;
+    cluster.put("b", "o", aistore::Object::pattern(SEED, SIZE));
+    let url = format!("{}/v1/objects/b/o?provider=ais", cluster.endpoint());
+    let stats = read(&url).await.complete(Pattern::new(SEED), SIZE);
+    assert!(
+        !stats.one_stream && stats.requests == SIZE.div_ceil(CHUNK),
+        "{stats:?}"
+    );
 }
 
 #[tokio::test]
