@@ -497,12 +497,13 @@ impl Host for Shared {
     }
 
     fn poll_next_slot(&self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>> {
-        self.room.register(cx.waker());
         let mut state = self.state();
         // A source that was given up, but cannot be stopped, gets no more memory: its place may have gone to another attempt.
         if state.outcome.is_some() || !state.requests.contains_key(&id) {
             return Poll::Ready(Err(self.over_error()));
         }
+        // Under the lock, and only for a live attempt: the consumer makes room under the lock and wakes behind it.
+        self.room.register(cx.waker());
         state.take_placed(&self.cursor);
         // Memory first: a place once opened must have it.
         let memory = if state.destination.is_some() {

@@ -43,7 +43,7 @@ async fn case_59_a_refused_connection_is_unavailable_and_a_hanging_one_times_out
     assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 
-fn trusting(authority: &Authority) -> Client {
+pub(crate) fn trusting(authority: &Authority) -> Client {
     let mut settings = ClientOptions::default();
     settings.tls.platform_roots = false;
     settings.tls.extra_roots = vec![authority.pem().into_bytes()];

@@ -6,6 +6,7 @@ mod connection;
 mod range_protocol;
 mod sizes;
 mod status;
+mod tls;
 mod versions;
 
 use std::{future::Future, sync::Arc, time::Duration};

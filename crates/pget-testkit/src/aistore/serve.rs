@@ -22,8 +22,8 @@ use super::{object, proxy};
 
 /// Largest piece of a body that is handed to the socket at once.
 const WRITE: usize = 1 << 20;
-/// How often a slowed body gets on.
-const PACE: Duration = Duration::from_millis(20);
+/// Pieces that a paced body comes in, a second.
+const PACES_A_SECOND: u64 = 50;
 
 /// Whether the connection goes on after an answer.
 #[derive(PartialEq, Eq)]
@@ -224,10 +224,11 @@ impl Session {
             }
             _ => range.end,
         };
+        let began = tokio::time::Instant::now();
         let mut at = range.start;
         while at < stop {
             let wanted = match fault {
-                Some(Fault::Pace { rate }) => (rate / 50).max(1),
+                Some(Fault::Pace { rate }) => (rate / PACES_A_SECOND).max(1),
                 _ => WRITE as u64,
             };
             let mut piece = stored.object.piece(at, limited(wanted.min(stop - at)));
@@ -236,8 +237,11 @@ impl Session {
             }
             self.write(&piece).await?;
             at += piece.len() as u64;
-            if let Some(Fault::Pace { .. }) = fault {
-                tokio::time::sleep(PACE).await;
+            if let Some(Fault::Pace { rate }) = fault {
+                // By the clock since the beginning, so that late wake-ups do not add up.
+                #[allow(clippy::cast_precision_loss, reason = "a pace is no offset")]
+                let due = Duration::from_secs_f64((at - range.start) as f64 / rate as f64);
+                tokio::time::sleep_until(began + due).await;
             }
         }
         match fault {

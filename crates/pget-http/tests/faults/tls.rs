@@ -1,0 +1,186 @@
+//! Cases 27 and 28, against a TLS server of the test's own: connections that end without close_notify, and HTTP/2 on offer.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use pget_core::ErrorKind;
+use pget_http::HttpSource;
+use pget_testkit::{
+    content::Pattern,
+    servers::{Authority, Validity},
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{CHUNK, SEED, SIZE, connection::trusting, options, read_with};
+
+/// How a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// After a complete answer.
+    Behind,
+    /// In the middle of the first two bodies, whose length was told.
+    Within,
+    /// In the middle of a body whose end only the connection's tells.
+    Undelimited,
+}
+
+struct Server {
+    address: SocketAddr,
+    /// Connections ended as the script says.
+    ended: Arc<AtomicUsize>,
+    protocols: Arc<Mutex<Vec<Option<Vec<u8>>>>>,
+    authority: Authority,
+}
+
+impl Server {
+    async fn start(end: End) -> Self {
+        let authority = Authority::new().expect("an authority");
+        let leaf = authority
+            .leaf(&["localhost"], Validity::Now)
+            .expect("a certificate");
+        let certificate = CertificateDer::from_pem_slice(leaf.certificate_pem.as_bytes()).expect("PEM");
+        let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes()).expect("PEM");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("they belong together");
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let (ended, protocols) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<_>>>::default());
+        tokio::spawn({
+            let (ended, protocols) = (Arc::clone(&ended), Arc::clone(&protocols));
+            async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let (acceptor, ended, protocols) =
+                        (acceptor.clone(), Arc::clone(&ended), Arc::clone(&protocols));
+                    tokio::spawn(async move {
+                        let Ok(mut stream) = acceptor.accept(stream).await else {
+                            return;
+                        };
+                        let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+                        protocols.lock().expect("not poisoned").push(protocol);
+                        let mut head = Vec::new();
+                        while !head.ends_with(b"\r\n\r\n") {
+                            let mut byte = [0];
+                            match stream.read(&mut byte).await {
+                                Ok(1) => head.push(byte[0]),
+                                _ => return,
+                            }
+                        }
+                        let sent = stream
+                            .write_all(&answer(&head, end, ended.load(Ordering::SeqCst)))
+                            .await;
+                        if sent.is_ok() && stream.flush().await.is_ok() {
+                            ended.fetch_add(1, Ordering::SeqCst);
+                        }
+                        // Dropped: the connection closes, and no close_notify was sent.
+                    });
+                }
+            }
+        });
+        Self {
+            address,
+            ended,
+            protocols,
+            authority,
+        }
+    }
+
+    fn source(&self) -> HttpSource {
+        let url = format!("https://localhost:{}/o", self.address.port());
+        HttpSource::new(trusting(&self.authority), &url, http::HeaderMap::new()).expect("an address")
+    }
+}
+
+fn answer(head: &[u8], end: End, before: usize) -> Vec<u8> {
+    let head = String::from_utf8_lossy(head);
+    let range = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Range: bytes="))
+        .and_then(|range| range.split_once('-'));
+    let (start, last) = range.expect("a range is asked for");
+    let (start, last): (u64, u64) = if end == End::Undelimited {
+        (0, SIZE - 1)
+    } else {
+        (
+            start.parse().expect("a number"),
+            last.parse().unwrap_or(SIZE - 1).min(SIZE - 1),
+        )
+    };
+    let mut body = Pattern::new(SEED).bytes(start, usize::try_from(last - start + 1).expect("small"));
+    let mut answer = if end == End::Undelimited {
+        body.truncate(body.len() / 2);
+        "HTTP/1.1 200 OK\r\nETag: \"a\"\r\nConnection: close\r\n\r\n".to_owned()
+    } else {
+        let length = body.len();
+        if end == End::Within && before < 2 {
+            body.truncate(length / 2);
+        }
+        format!("HTTP/1.1 206 Partial Content\r\nETag: \"a\"\r\nContent-Length: {length}\r\nContent-Range: bytes {start}-{last}/{SIZE}\r\n\r\n")
+    }
+    .into_bytes();
+    answer.extend(body);
+    answer
+}
+
+#[tokio::test]
+async fn case_27_no_close_notify_behind_a_complete_body_is_fine() {
+    let server = Server::start(End::Behind).await;
+    let stats = read_with(server.source(), options())
+        .await
+        .complete(Pattern::new(SEED), SIZE);
+    assert_eq!(stats.retries, 0, "{stats:?}");
+    assert_eq!(server.ended.load(Ordering::SeqCst) as u64, SIZE.div_ceil(CHUNK));
+}
+
+#[tokio::test]
+async fn case_27_no_close_notify_within_a_body_is_a_broken_connection() {
+    let server = Server::start(End::Within).await;
+    let stats = read_with(server.source(), options())
+        .await
+        .complete(Pattern::new(SEED), SIZE);
+    assert!(stats.retries >= 2, "{stats:?}");
+}
+
+#[tokio::test]
+async fn case_27_no_close_notify_is_no_end_of_a_body_without_length() {
+    let server = Server::start(End::Undelimited).await;
+    let outcome = read_with(server.source(), options()).await;
+    let error = outcome.end.expect_err("it was cut");
+    assert!(
+        matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Protocol),
+        "{error:?}"
+    );
+    assert!(server.ended.load(Ordering::SeqCst) >= 1);
+}
+
+#[tokio::test]
+async fn case_28_http_2_is_not_offered() {
+    let server = Server::start(End::Behind).await;
+    read_with(server.source(), options())
+        .await
+        .complete(Pattern::new(SEED), SIZE);
+    let protocols = server.protocols.lock().expect("not poisoned");
+    assert!(!protocols.is_empty());
+    assert!(
+        protocols
+            .iter()
+            .all(|protocol| protocol.as_deref() == Some(b"http/1.1")),
+        "{protocols:?}"
+    );
+}
