@@ -60,11 +60,10 @@ struct Short;
 impl Fixture for Short {
     async fn put(&self, _name: &str, pattern: Pattern, size: u64) -> Arc<dyn RangeSource> {
         let object = Object::new(pattern.seed, size);
-        let source = Staged::new(move |call| {
+        Staged::new(move |call| {
             let whole = call.request.end.unwrap_or(size).min(size) - call.request.start;
             Play::right(object.clone()).stop((whole - 1).max(1), Stop::End)
-        });
-        source
+        })
     }
 
     async fn missing(&self) -> Arc<dyn RangeSource> {

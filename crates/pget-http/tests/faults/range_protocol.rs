@@ -49,8 +49,10 @@ async fn case_02_a_range_ignored_later_is_asked_again_then_refused() {
 
 #[tokio::test]
 async fn case_02_a_200_that_names_its_range_is_that_range() {
-    let mut options = ClusterOptions::default();
-    options.before_4_1 = true;
+    let options = ClusterOptions {
+        before_4_1: true,
+        ..ClusterOptions::default()
+    };
     let cluster = Cluster::start(options).await;
     cluster.put("b", "o", aistore::Object::pattern(SEED, SIZE));
     let url = format!("{}/v1/objects/b/o?provider=ais", cluster.endpoint());
