@@ -1,0 +1,72 @@
+//! What tests ask a schedule: whether its invariants hold, and which state it is in.
+
+use std::time::Duration;
+
+use super::{Action, Phase, Schedule, State};
+
+impl Schedule {
+    /// All that its future depends on but for the retry bucket, as numbers, for walks over all states. Attempts go by the names that `name` gives their ids, and
+    /// times by whether they have come at `now`.
+    pub fn key(&self, now: Duration, name: impl Fn(u64) -> u64) -> Vec<u64> {
+        let phase = match self.phase {
+            Phase::Probe => 0,
+            Phase::Parallel => 1,
+            Phase::Stream { resumable } => 2 + u64::from(resumable),
+            Phase::Over => 4,
+        };
+        let mut key = vec![
+            phase,
+            self.cursor,
+            self.in_flight.into(),
+            self.permits.into(),
+            (self.paused_until > now).into(),
+            self.memory.into(),
+            self.plan.known_end().unwrap_or(u64::MAX),
+        ];
+        for place in &self.places {
+            let state = match place.state {
+                State::Waiting(at) => u64::from(at > now),
+                State::Filled => 2,
+                State::InFlight(id) => 3 + name(id),
+            };
+            key.extend([state, place.position, place.fruitless.into()]);
+        }
+        key
+    }
+
+    /// Checks the invariants of the module's head at `now`.
+    ///
+    /// # Errors
+    /// The invariant that does not hold.
+    pub fn check(&self, waited: Option<Action>) -> Result<(), String> {
+        let flying = self
+            .places
+            .iter()
+            .filter(|place| matches!(place.state, State::InFlight(_)))
+            .count();
+        if flying > self.in_flight as usize {
+            return Err(format!("{flying} places in flight, {} attempts", self.in_flight));
+        }
+        if self.in_flight > self.settings.concurrency {
+            return Err(format!(
+                "{} in flight of {}",
+                self.in_flight, self.settings.concurrency
+            ));
+        }
+        if self.places.len() > self.settings.window as usize {
+            return Err(format!(
+                "{} open in a window of {}",
+                self.places.len(),
+                self.settings.window
+            ));
+        }
+        let head_filled = self
+            .places
+            .front()
+            .is_some_and(|place| place.state == State::Filled);
+        if waited == Some(Action::Wait(None)) && self.in_flight == 0 && !head_filled {
+            return Err("nothing in flight, nothing to wait for, nothing to consume".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! What goes into a schedule and what comes out of it.
+
+use std::time::Duration;
+
+/// What a schedule is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Offset of the first byte wanted.
+    pub start: u64,
+    /// Offset behind the last byte wanted; `None`: to the object's end.
+    pub end: Option<u64>,
+    /// Bytes in a chunk.
+    pub chunk_size: u64,
+    /// Take the source's hint for the chunks behind the first, if it gives one.
+    pub follow_hint: bool,
+    /// Attempts in flight at the most.
+    pub concurrency: u32,
+    /// Chunks open at the most.
+    pub window: u32,
+    /// Attempts without progress, in a row, before a chunk's failure is the download's; 0: none may fail.
+    pub retries: u32,
+    /// For the jitter of backoffs.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// The window of a download whose chunks go straight to their destination: nothing waits for a consumer there.
+    pub const UNBOUNDED: u32 = u32::MAX;
+}
+
+/// An attempt to be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Tells this attempt's events from another's.
+    pub id: u64,
+    /// The chunk it fills, or fills first.
+    pub chunk: u64,
+    /// Where the chunk begins; the attempt resumes at the chunk's watermark.
+    pub chunk_start: u64,
+    /// Behind the chunk's last byte, as far as is known.
+    pub chunk_end: u64,
+    /// Offset of the first byte to ask for.
+    pub start: u64,
+    /// Behind the last byte to ask for; `None`: to the object's end.
+    pub end: Option<u64>,
+    /// Attempts in a row that made no progress before this one.
+    pub fruitless: u32,
+    /// The chunk is at the cursor: it goes before the budget.
+    pub at_cursor: bool,
+    /// The chunk has no slot yet: it takes the memory that was [reserved](Schedule::reserved).
+    pub opens: bool,
+}
+
+/// What the driver is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start this attempt.
+    Request(Attempt),
+    /// Get memory for the next chunk, then call [`Schedule::reserved`].
+    Reserve {
+        /// Bytes of the chunk.
+        bytes: u64,
+        /// The chunk is at the cursor: it must not wait.
+        at_cursor: bool,
+        /// When a retry comes due meanwhile.
+        retry_at: Option<Duration>,
+    },
+    /// Nothing until the next event, or until this time if there is one.
+    Wait(Option<Duration>),
+    /// All is received (or failed, or cancelled); no attempt is in flight.
+    Finished,
+}
+
+/// What became of the reply's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// The attempt goes on and fills its chunk, or what the server gives of it, up to this offset.
+    Chunk {
+        /// Behind the last byte that the attempt delivers.
+        end: u64,
+    },
+    /// The attempt goes on as the stream of all chunks, up to this offset if it is known.
+    Stream {
+        /// Behind the last byte wanted.
+        end: Option<u64>,
+    },
+    /// End the attempt: the object has no identity that would hold several replies together, so it is read anew as one stream.
+    Restream,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The body ended as it should, perhaps before the chunk's end.
+    Complete,
+    /// It failed, and another attempt may help.
+    Retry,
+    /// It failed, and the server asks for fewer requests, after this long.
+    Throttled(Option<Duration>),
+    /// It failed for good.
+    Fatal,
+}
+
+/// What the end of an attempt means for the download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    GoesOn,
+    /// It has failed, by this attempt.
+    Failed,
+}
