@@ -1,8 +1,36 @@
 //! What the benches share: one measured run is one child process, so that only the client's CPU time counts.
 
-use std::{io, process::Command};
+use std::{
+    error::Error,
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use pget_testkit::{
+    content::Pattern,
+    servers::{Nginx, NginxOptions},
+};
+
+/// Starts nginx with an object of `mib` MiB, and tells its address.
+///
+/// # Errors
+/// If there is no nginx, or no room.
+pub fn serve(mib: u64) -> Result<(Nginx, String), Box<dyn Error>> {
+    let nginx = Nginx::start(&NginxOptions::default())?;
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(nginx.root().join("object"))?);
+    let pattern = Pattern::new(1);
+    let mut piece = vec![0; 1 << 20];
+    for at in 0..mib {
+        pattern.fill(at << 20, &mut piece);
+        file.write_all(&piece)?;
+    }
+    file.into_inner()?;
+    let url = nginx.url("/object");
+    Ok((nginx, url))
+}
 
 /// What one run cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,16 +50,27 @@ impl Cost {
     /// # Errors
     /// If the system does not tell.
     pub fn of_this_process(bytes: u64, seconds: f64) -> io::Result<Self> {
-        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-        let (user, system) = (usage.user_time(), usage.system_time());
-        let part = |seconds: i64, micros: i64| {
-            #[allow(clippy::cast_precision_loss, reason = "CPU seconds of a bench are small")]
-            let value = seconds as f64 + micros as f64 / 1e6;
-            value
-        };
         Ok(Self {
-            cpu: part(user.tv_sec(), user.tv_usec()) + part(system.tv_sec(), system.tv_usec()),
+            cpu: cpu_seconds(UsageWho::RUSAGE_SELF)?,
             seconds,
+            bytes,
+        })
+    }
+
+    /// Runs `program` with its output dropped; it moves `bytes`.
+    ///
+    /// # Errors
+    /// If it cannot be started, or fails.
+    pub fn of_program(program: &mut Command, bytes: u64) -> io::Result<Self> {
+        // Of children that have ended: the server's time is none of it before it is stopped.
+        let (before, began) = (cpu_seconds(UsageWho::RUSAGE_CHILDREN)?, Instant::now());
+        let status = program.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("{program:?} failed: {status}")));
+        }
+        Ok(Self {
+            cpu: cpu_seconds(UsageWho::RUSAGE_CHILDREN)? - before,
+            seconds: began.elapsed().as_secs_f64(),
             bytes,
         })
     }
@@ -47,7 +86,7 @@ impl Cost {
     /// # Errors
     /// If it fails or says something else.
     pub fn of_child(child: &mut Command) -> io::Result<Self> {
-        let output = child.stderr(std::process::Stdio::inherit()).output()?;
+        let output = child.stderr(Stdio::inherit()).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let mut words = text.split_whitespace();
         let mut word = || words.next().unwrap_or_default();
@@ -74,6 +113,14 @@ impl Cost {
     pub fn speed(&self) -> f64 {
         self.bytes as f64 / f64::from(1 << 30) / self.seconds
     }
+}
+
+fn cpu_seconds(whose: UsageWho) -> io::Result<f64> {
+    let usage = getrusage(whose)?;
+    let (user, system) = (usage.user_time(), usage.system_time());
+    #[allow(clippy::cast_precision_loss, reason = "CPU seconds of a bench are few")]
+    let seconds = |seconds: i64, micros: i64| seconds as f64 + micros as f64 / 1e6;
+    Ok(seconds(user.tv_sec(), user.tv_usec()) + seconds(system.tv_sec(), system.tv_usec()))
 }
 
 /// The middle one of `values`; of an even number, the upper of the two. 0 of none.

@@ -4,19 +4,12 @@
 
 use std::{
     error::Error,
-    fs::File,
-    io::{BufWriter, Write as _},
-    path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    path::PathBuf,
+    process::{Command, ExitCode},
 };
 
 use clap::Parser;
-use nix::sys::resource::{UsageWho, getrusage};
-use pget_bench::median;
-use pget_testkit::{
-    content::Pattern,
-    servers::{Nginx, NginxOptions},
-};
+use pget_bench::{Cost, median, serve};
 
 /// What to measure.
 #[derive(Debug, Parser)]
@@ -50,25 +43,16 @@ fn main() -> ExitCode {
 }
 
 fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
-    let nginx = Nginx::start(&NginxOptions::default())?;
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(nginx.root().join("object"))?);
-    let pattern = Pattern::new(1);
-    let mut piece = vec![0; 1 << 20];
-    for at in 0..args.mib {
-        pattern.fill(at << 20, &mut piece);
-        file.write_all(&piece)?;
-    }
-    file.into_inner()?;
-    let url = nginx.url("/object");
+    let (_nginx, url) = serve(args.mib)?;
+    let bytes = args.mib << 20;
     let (mut rust, mut c) = (Vec::new(), Vec::new());
     for round in 0..=args.rounds {
-        let of_rust = cpu_of(&args.pget, &["cat", &url])?;
-        let of_c = cpu_of(&args.discard, &[&url])?;
+        let of_rust = Cost::of_program(Command::new(&args.pget).args(["cat", &url]), bytes)?;
+        let of_c = Cost::of_program(Command::new(&args.discard).arg(&url), bytes)?;
         // The first round warms the page cache and the processor.
         if round > 0 {
-            let gib = f64::from(u32::try_from(args.mib)?) / 1024.0;
-            rust.push(of_rust / gib);
-            c.push(of_c / gib);
+            rust.push(of_rust.per_gib());
+            c.push(of_c.per_gib());
         }
     }
     println!("{} MiB, {} rounds; CPU seconds per GiB", args.mib, args.rounds);
@@ -79,27 +63,4 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
     let ratio = median(c) / median(rust);
     println!("parallel_get / pget cat: {ratio:.3}");
     Ok(args.most.is_none_or(|most| ratio <= most))
-}
-
-/// Runs it with its output dropped; the CPU seconds it took, user and system.
-fn cpu_of(program: &Path, arguments: &[&str]) -> Result<f64, Box<dyn Error>> {
-    let before = of_children()?;
-    let status = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()?;
-    if !status.success() {
-        return Err(format!("{} failed: {status}", program.display()).into());
-    }
-    Ok(of_children()? - before)
-}
-
-/// CPU seconds of all children that have ended; the server's are none of them before it is stopped.
-fn of_children() -> nix::Result<f64> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let (user, system) = (usage.user_time(), usage.system_time());
-    #[allow(clippy::cast_precision_loss, reason = "CPU seconds of a bench are few")]
-    let seconds = |seconds: i64, micros: i64| seconds as f64 + micros as f64 / 1e6;
-    Ok(seconds(user.tv_sec(), user.tv_usec()) + seconds(system.tv_sec(), system.tv_usec()))
 }

@@ -1,22 +1,17 @@
 //! CPU seconds per GiB of receiving one object in parallel from nginx on loopback: pget beside a bare loop of `recv` and beside reqwest.
 //!
-//! `cargo run --release -p pget-bench --bin recv`. The ways run in turn, round after round, each run in a process of its own; medians and ratios are printed.
+//! `benches/recv.sh` builds the program and this, and measures `pget cat > /dev/null`; without `--program` it is the library in the bench's process. The ways run in turn, round after round, each run in a process of its own; medians and ratios are printed.
 
 mod ways;
 
 use std::{
     error::Error,
-    fs::File,
-    io::{BufWriter, Write as _},
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
 use clap::Parser;
-use pget_bench::{Cost, median};
-use pget_testkit::{
-    content::Pattern,
-    servers::{Nginx, NginxOptions},
-};
+use pget_bench::{Cost, median, serve};
 
 /// What to measure.
 #[derive(Debug, Parser)]
@@ -39,6 +34,9 @@ struct Args {
     /// Threads of the asynchronous ways: 1 is a runtime on the calling thread.
     #[arg(long, default_value_t = 1)]
     workers: usize,
+    /// The `pget` program: its `cat > /dev/null` is measured in place of the library in the bench.
+    #[arg(long)]
+    program: Option<PathBuf>,
     /// Fail unless pget costs at most this much of the bare loop.
     #[arg(long)]
     most_of_bare: Option<f64>,
@@ -73,31 +71,18 @@ fn main() -> ExitCode {
 }
 
 fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
-    let nginx = Nginx::start(&NginxOptions::default())?;
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(nginx.root().join("object"))?);
-    let pattern = Pattern::new(1);
-    let mut piece = vec![0; 1 << 20];
-    for at in 0..args.mib {
-        pattern.fill(at << 20, &mut piece);
-        file.write_all(&piece)?;
-    }
-    file.into_inner()?;
-    let url = nginx.url("/object");
+    let (_nginx, url) = serve(args.mib)?;
     let program = std::env::current_exe()?;
     let mut costs = [const { Vec::new() }; ways::ALL.len()];
     let mut speeds = [const { Vec::new() }; ways::ALL.len()];
     for round in 0..=args.rounds {
         for (index, way) in ways::ALL.into_iter().enumerate() {
-            let mut child = Command::new(&program);
-            child.args(["--way", way.name(), "--url", &url]);
-            child.arg("--concurrency").arg(args.concurrency.to_string());
-            child.arg("--chunk-kib").arg(args.chunk_kib.to_string());
-            child.arg("--mib").arg(args.mib.to_string());
-            child.arg("--workers").arg(args.workers.to_string());
-            if let Some(window) = args.window {
-                child.arg("--window").arg(window.to_string());
-            }
-            let cost = Cost::of_child(&mut child)?;
+            let cost = match &args.program {
+                Some(pget) if index == ways::PGET => {
+                    Cost::of_program(&mut cat(pget, &url, args), args.mib << 20)?
+                }
+                _ => Cost::of_child(&mut child(&program, way, &url, args))?,
+            };
             if cost.bytes != args.mib << 20 {
                 return Err(format!("{} moved {} bytes", way.name(), cost.bytes).into());
             }
@@ -131,4 +116,30 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
     println!("pget/bare {of_bare:.2}  pget/reqwest {of_reqwest:.2}");
     Ok(args.most_of_bare.is_none_or(|most| of_bare <= most)
         && args.most_of_reqwest.is_none_or(|most| of_reqwest <= most))
+}
+
+/// The bench itself, for one way.
+fn child(program: &Path, way: ways::Way, url: &str, args: &Args) -> Command {
+    let mut child = Command::new(program);
+    child.args(["--way", way.name(), "--url", url]);
+    child.arg("--concurrency").arg(args.concurrency.to_string());
+    child.arg("--chunk-kib").arg(args.chunk_kib.to_string());
+    child.arg("--mib").arg(args.mib.to_string());
+    child.arg("--workers").arg(args.workers.to_string());
+    if let Some(window) = args.window {
+        child.arg("--window").arg(window.to_string());
+    }
+    child
+}
+
+/// The program, set up alike.
+fn cat(pget: &Path, url: &str, args: &Args) -> Command {
+    let mut cat = Command::new(pget);
+    cat.args(["cat", url, "--concurrency", &args.concurrency.to_string()]);
+    cat.arg("--chunk-size").arg((args.chunk_kib << 10).to_string());
+    cat.env("PGET_THREADS", args.workers.to_string());
+    if let Some(window) = args.window {
+        cat.arg("--window").arg(window.to_string());
+    }
+    cat
 }
