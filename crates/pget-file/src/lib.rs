@@ -1,6 +1,6 @@
 //! Reads a file by positional reads on tokio's blocking threads, straight into the slot.
 //!
-//! Invariants: the blocking closure owns the [`ChunkWriter`](pget_core::ChunkWriter), so that a dropped read keeps its memory until the closure has noticed; no byte is published
+//! Invariants: the blocking closure owns the [`ChunkWriter`], so that a dropped read keeps its memory until the closure has noticed; no byte is published
 //! before the file was seen unchanged behind the read that brought it; one source holds one open file, so that what takes over its
 //! name (rename) is never read by it; the file that lost its name is told as changed, for its inode's time changes with that.
 //!

@@ -1,6 +1,6 @@
 //! The memory that chunks land in, the watermark that says how much of it is filled, and the view lent to the consumer.
 //!
-//! A [`Slot`] holds one chunk. Its memory comes in *pages* of [`PAGE`] bytes, taken from a process-wide pool as bytes arrive and given back as
+//! A `Slot` holds one chunk. Its memory comes in *pages* of [`PAGE`] bytes, taken from a process-wide pool as bytes arrive and given back as
 //! they are consumed, most recently used first, so that a consumer that keeps up touches little memory (first touch of fresh memory costs
 //! more than receiving into it). Or the slot lies in the caller's memory, where it is to stay. A [`ChunkWriter`] is the only writer of a slot; a [`Lease`] is a view of filled bytes.
 //!
@@ -8,7 +8,7 @@
 //!
 //! Writer and consumer share a page. They never share a byte:
 //!
-//! 1. A slot has at most one writer: [`Slot::claim`] sets `claimed` by compare-and-swap, and only the writer's drop clears it. A cancelled or
+//! 1. A slot has at most one writer: `Slot::claim` sets `claimed` by compare-and-swap, and only the writer's drop clears it. A cancelled or
 //!    blocked source still owns its writer, so nobody else can write before it is gone.
 //! 2. The writer starts at the watermark and hands out `&mut` only to bytes at or behind its position, which never is below the watermark.
 //! 3. The writer stores the watermark with `Release` after the bytes before it were written; a lease covers bytes below a watermark loaded

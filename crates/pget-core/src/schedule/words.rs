@@ -47,7 +47,7 @@ pub struct Attempt {
     pub fruitless: u32,
     /// The chunk is at the cursor: it goes before the budget.
     pub at_cursor: bool,
-    /// The chunk has no slot yet: it takes the memory that was [reserved](Schedule::reserved).
+    /// The chunk has no slot yet: it takes the memory that was [reserved](super::Schedule::reserved).
     pub opens: bool,
 }
 
@@ -56,7 +56,7 @@ pub struct Attempt {
 pub enum Action {
     /// Start this attempt.
     Request(Attempt),
-    /// Get memory for the next chunk, then call [`Schedule::reserved`].
+    /// Get memory for the next chunk, then call [`Schedule::reserved`](super::Schedule::reserved).
     Reserve {
         /// Bytes of the chunk.
         bytes: u64,
