@@ -147,12 +147,8 @@ impl AistoreSource {
         let Response { status, headers, .. } = &answer.response;
         let ranged = headers.contains_key(header::CONTENT_RANGE);
         let mut reply = match *status {
-            // Servers before 4.1 answer a range with 200 and Content-Range.
-            StatusCode::OK if range.is_some() && ranged => {
-                reply_from_parts(request, StatusCode::PARTIAL_CONTENT, headers)?
-            }
-            StatusCode::OK => whole(&answer.response)?,
-            StatusCode::PARTIAL_CONTENT => reply_from_parts(request, *status, headers)?,
+            // Servers before 4.1 answer a range with 200 and Content-Range, which is no whole object either.
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => reply_from_parts(request, *status, headers)?,
             StatusCode::RANGE_NOT_SATISFIABLE if ranged => reply_from_parts(request, *status, headers)?,
             _ => return Err(self.cluster.failed(answer.response).await),
         };
