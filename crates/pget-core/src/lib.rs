@@ -25,7 +25,9 @@ mod source;
 mod stats;
 
 pub use budget::Budget;
-pub use download::{BlockingReader, Cancel, Deadlines, Download, Monitor, Options, Progress, Reader, head};
+pub use download::{
+    BlockingReader, Cancel, Deadlines, Destination, Download, Monitor, Options, Place, Progress, Reader, head,
+};
 pub use error::{BoxError, Error, ErrorKind, Retry, SourceError};
 pub use revision::{Checksum, Match, ObjectInfo, Revision};
 pub use ring::{ChunkWriter, Lease};

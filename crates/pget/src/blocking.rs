@@ -2,7 +2,9 @@
 //!
 //! Not for threads of an asynchronous runtime, where waiting would panic.
 
-use pget_core::{BlockingReader, Download, Error, ErrorKind, ObjectInfo};
+use std::sync::Arc;
+
+use pget_core::{BlockingReader, Destination, Download, Error, ErrorKind, ObjectInfo, Stats};
 
 use crate::{Builder, runtime};
 
@@ -35,6 +37,12 @@ pub(crate) fn read_into_with(builder: &Builder, buffer: &mut [u8]) -> Result<usi
     let runtime = runtime::handle()?;
     let builder = on_process_runtime(builder);
     Download::new(builder.source()?, builder.options.clone())?.read_into_on(runtime, buffer)
+}
+
+pub(crate) fn read_to_with(builder: &Builder, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
+    let runtime = runtime::handle()?;
+    let builder = on_process_runtime(builder);
+    Download::new(builder.source()?, builder.options.clone())?.read_to_on(runtime, destination)
 }
 
 pub(crate) fn stat_with(builder: &Builder) -> Result<ObjectInfo, Error> {

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
 
 use pget_core::{
-    Budget, Cancel, Download, Error, ErrorKind, ObjectInfo, Options, Progress, RangeSource, Reader, Stats,
+    Budget, Cancel, Destination, Download, Error, ErrorKind, ObjectInfo, Options, Progress, RangeSource,
+    Reader, Stats,
 };
 
 use crate::{Address, blocking, connect, file};
@@ -195,6 +196,25 @@ impl Builder {
             Ok(download) => download.read_into(buffer).await,
             Err(error) => (Err(error), Some(buffer)),
         }
+    }
+
+    /// Reads to `destination` from a thread that may block, each chunk at its place as it arrives; gives what was done, `delivered` being the number of bytes placed. When it returns,
+    /// well or not, nothing gets to `destination` any more.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), or what the destination says.
+    pub fn read_to_blocking(&self, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
+        blocking::read_to_with(self, destination)
+    }
+
+    /// The same on the caller's tokio runtime. Dropping the future cancels and waits for nobody.
+    ///
+    /// # Errors
+    /// As [`read_to_blocking`](Self::read_to_blocking).
+    pub async fn read_to(&self, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
+        Download::new(self.source()?, self.options.clone())?
+            .read_to(destination)
+            .await
     }
 
     /// Reads into the file at `path`, from a thread that may block. The file appears under its name when it is complete, in place of one that is there; until then the bytes

@@ -54,9 +54,9 @@ mod runtime;
 pub use address::Address;
 pub use builder::Builder;
 pub use pget_core::{
-    BlockingReader, BoxError, Budget, Cancel, Checksum, ChunkWriter, Deadlines, Download, Error, ErrorKind,
-    Lease, Monitor, ObjectInfo, Options, Progress, RangeRequest, RangeSource, Reader, Reply, Retry, Revision,
-    SourceError, Stats,
+    BlockingReader, BoxError, Budget, Cancel, Checksum, ChunkWriter, Deadlines, Destination, Download, Error,
+    ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, RangeRequest, RangeSource, Reader,
+    Reply, Retry, Revision, SourceError, Stats,
 };
 
 /// Opens the object at `address` with default settings, on the caller's tokio runtime.

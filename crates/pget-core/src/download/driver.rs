@@ -17,11 +17,14 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Deadlines, Options, shared::Shared};
+use super::{
+    Deadlines, Options,
+    shared::{Shared, Sink},
+};
 use crate::{
     Budget, Error, ErrorKind, RangeRequest, RangeSource, Retry, SourceError,
     budget::Reservation,
-    ring::{ChunkWriter, Pulse, Region},
+    ring::{ChunkWriter, Pulse},
     schedule::{Action, Attempt, Schedule, Settings},
 };
 
@@ -30,21 +33,20 @@ const LEAST_PROGRESS: u64 = 4096;
 
 /// Begins a download on `runtime`.
 ///
-/// Chunks go to `region` if there is one: there, the window does not bound memory, so it is as wide as can be, and no memory is reserved.
+/// If nobody reads the chunks in order, the window does not bound memory, so it is as wide as can be.
 pub(super) fn start(
     source: Arc<dyn RangeSource>,
     options: &Options,
     runtime: &Handle,
-    region: Option<Region>,
+    sink: Sink,
 ) -> Arc<Shared> {
     let seed = RandomState::new().build_hasher().finish();
     let mut settings = options.settings(seed);
-    let placed = region.is_some();
-    if placed {
+    if !matches!(sink, Sink::Reader) {
         settings.window = Settings::UNBOUNDED;
     }
     let schedule = Schedule::new(settings);
-    let shared = Shared::new(schedule, source.name(), Arc::clone(&options.budget), region);
+    let shared = Shared::new(schedule, source.name(), Arc::clone(&options.budget), sink);
     if let Some(cancel) = &options.cancel {
         cancel.watch(&shared);
     }
@@ -53,7 +55,6 @@ pub(super) fn start(
         source,
         deadlines: options.deadlines,
         budget: Arc::clone(&options.budget),
-        placed,
         began: Instant::now(),
         attempts: JoinSet::new(),
         ids: HashMap::new(),
@@ -70,8 +71,6 @@ struct Driver {
     source: Arc<dyn RangeSource>,
     deadlines: Deadlines,
     budget: Arc<Budget>,
-    /// Chunks go to the caller's memory.
-    placed: bool,
     began: Instant,
     attempts: JoinSet<Result<(), SourceError>>,
     /// The attempt behind each task, and how often its range was tried with it.
@@ -148,6 +147,9 @@ impl Driver {
                 return None;
             }
             let mut state = self.shared.state();
+            if state.waits_for_destination() {
+                return Some(None);
+            }
             match state.schedule.poll(self.began.elapsed()) {
                 Action::Request(attempt) => {
                     let memory = if attempt.opens { self.memory.take() } else { None };
@@ -166,10 +168,10 @@ impl Driver {
                     at_cursor,
                     retry_at,
                 } => {
-                    if self.placed {
+                    let Some(bytes) = self.shared.memory_for(&state, bytes) else {
                         state.schedule.reserved();
                         continue;
-                    }
+                    };
                     if let Some(memory) = self.budget.try_reserve(bytes, at_cursor) {
                         state.schedule.reserved();
                         self.memory = Some(memory);

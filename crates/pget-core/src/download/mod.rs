@@ -6,6 +6,7 @@
 mod accept;
 mod blocking;
 mod cancel;
+mod destination;
 mod driver;
 mod head;
 mod options;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use blocking::BlockingReader;
 pub use cancel::Cancel;
+pub use destination::{Destination, Place};
 pub use head::head;
 pub use options::{Deadlines, Options, Progress};
 pub use reader::{Monitor, Reader};
@@ -58,7 +60,12 @@ impl Download {
     #[must_use]
     pub fn reader_on(&self, runtime: &Handle) -> Reader {
         Reader::new(
-            driver::start(Arc::clone(&self.source), &self.options, runtime, None),
+            driver::start(
+                Arc::clone(&self.source),
+                &self.options,
+                runtime,
+                shared::Sink::Reader,
+            ),
             self.options.progress.clone(),
         )
     }

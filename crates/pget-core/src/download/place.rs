@@ -1,4 +1,4 @@
-//! Straight into the caller's memory: each chunk is received at its own offset, with no ring and no copy.
+//! Straight to where the bytes are to be: the caller's memory, where each chunk is received at its own offset with no ring and no copy, or a [`Destination`].
 //!
 //! Invariant: when a call returns, or its future gives the buffer back, nothing can write to the buffer any more, however the download ended. A borrowed buffer is therefore only
 //! taken by the blocking form, which waits; the asynchronous form owns its buffer, and a future that is dropped leaves it to the last writer.
@@ -12,8 +12,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-use super::{Download, Progress, driver, shared::Shared};
-use crate::{Error, ErrorKind, ring::Region};
+use super::{
+    Destination, Download, Progress, driver,
+    shared::{Shared, Sink},
+};
+use crate::{Error, ErrorKind, Stats, ring::Region};
 
 /// How often the progress callback is called.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -59,9 +62,9 @@ impl Download {
             runtime: runtime.clone(),
             shared: None,
         };
-        let shared = driver::start(Arc::clone(&self.source), &self.options, runtime, Some(region));
+        let shared = self.start(runtime, Sink::Region(region));
         lent.shared = Some(Arc::clone(&shared));
-        let result = runtime.block_on(self.placed(&shared));
+        let result = runtime.block_on(self.placed(&shared)).map(in_memory);
         drop(lent);
         match result {
             Err(_) if shared.is_size_unknown() => {
@@ -85,14 +88,9 @@ impl Download {
         buffer: B,
     ) -> (Result<usize, Error>, Option<B>) {
         let (region, returned) = Region::owning(buffer);
-        let shared = driver::start(
-            Arc::clone(&self.source),
-            &self.options,
-            &Handle::current(),
-            Some(region),
-        );
+        let shared = self.start(&Handle::current(), Sink::Region(region));
         let guard = CancelOnDrop(Arc::clone(&shared));
-        let result = self.placed(&shared).await;
+        let result = self.placed(&shared).await.map(in_memory);
         drop(guard);
         // The sender is only lost with a panic in the buffer's own code.
         let Ok(mut buffer) = returned.await else {
@@ -107,8 +105,44 @@ impl Download {
         }
     }
 
+    /// Reads to `destination` on the caller's tokio runtime; gives what was done, `delivered` being the number of bytes placed.
+    ///
+    /// When it has returned, well or not, nothing gets to the destination any more, and all that got there was told to [`landed`](Destination::landed). Dropping the future cancels, and
+    /// waits for nobody: calls of the destination that have begun then go on to their end, and memory of a [`Place::Memory`](super::Place::Memory) is dropped when the last writer
+    /// has let go of it.
+    ///
+    /// # Errors
+    /// What ended the download, or the destination's error.
+    pub async fn read_to(&self, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
+        self.read_to_as(&Handle::current(), destination).await
+    }
+
+    /// The same from a thread that may block, on `runtime` (with time enabled).
+    ///
+    /// # Errors
+    /// As [`read_to`](Self::read_to).
+    ///
+    /// # Panics
+    /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
+    pub fn read_to_on(&self, runtime: &Handle, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
+        runtime.block_on(self.read_to_as(runtime, destination))
+    }
+
+    async fn read_to_as(&self, runtime: &Handle, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
+        let shared = self.start(runtime, Sink::Destination(destination));
+        let guard = CancelOnDrop(Arc::clone(&shared));
+        let result = self.placed(&shared).await;
+        drop(guard);
+        shared.destination_deserted().await;
+        result.map(|_| shared.stats())
+    }
+
+    fn start(&self, runtime: &Handle, sink: Sink) -> Arc<Shared> {
+        driver::start(Arc::clone(&self.source), &self.options, runtime, sink)
+    }
+
     /// Waits for the end, and tells the progress meanwhile.
-    async fn placed(&self, shared: &Shared) -> Result<usize, Error> {
+    async fn placed(&self, shared: &Shared) -> Result<u64, Error> {
         let Some(progress) = &self.options.progress else {
             shared.ended().await?;
             return Ok(shared.placed_bytes());
@@ -150,6 +184,11 @@ impl Download {
         place.copy_from_slice(bytes);
         Ok(end)
     }
+}
+
+/// The number of bytes that are in memory, and so can be counted there.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or_default()
 }
 
 /// Ends the download of a future that is dropped.

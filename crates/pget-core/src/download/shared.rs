@@ -17,7 +17,10 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use super::accept::accept;
+use super::{
+    accept::accept,
+    destination::{Destination, Outlet},
+};
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError, Stats,
     ring::{ChunkWriter, Host, PoolGuard, Region, Slot},
@@ -43,6 +46,11 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     object: String,
     budget: Arc<Budget>,
+    /// Bytes go to their destination, whichever: nobody reads them in order.
+    placed: bool,
+    outlet: Option<Outlet>,
+    /// Replies are withheld until they are verified: a slot may need memory for all of its chunk.
+    withholds: AtomicBool,
     _pool: PoolGuard,
 }
 
@@ -51,17 +59,34 @@ pub(super) struct State {
     slots: VecDeque<Arc<Slot>>,
     pinned: Option<Arc<ObjectInfo>>,
     requests: HashMap<u64, InFlight>,
-    /// The caller's memory, when chunks go straight there.
-    destination: Option<Destination>,
+    target: Target,
     /// How it ended: all is received, or why not.
     outcome: Option<Result<(), Error>>,
 }
 
-/// The caller's memory that chunks go to.
-struct Destination {
-    region: Arc<Region>,
-    /// The object's offset at its first byte.
-    origin: u64,
+/// Who gets the bytes of a download.
+pub(super) enum Sink {
+    /// A reader, in order.
+    Reader,
+    /// Memory of the caller's.
+    Region(Region),
+    Destination(Arc<dyn Destination>),
+}
+
+/// Where chunks go.
+enum Target {
+    /// To the reader.
+    Reader,
+    /// To memory whose first byte is that of this offset of the object.
+    Region(Arc<Region>, u64),
+    /// The destination knows of nothing yet.
+    Unbegun,
+    /// It is told what there is; no attempt is started meanwhile.
+    Beginning,
+    /// To the destination, by the page.
+    Put,
+    /// Nowhere: the download is over.
+    Over,
 }
 
 /// An attempt in flight.
@@ -80,24 +105,21 @@ pub(super) enum AtCursor {
 }
 
 impl Shared {
-    pub(super) fn new(
-        schedule: Schedule,
-        object: String,
-        budget: Arc<Budget>,
-        region: Option<Region>,
-    ) -> Arc<Self> {
+    pub(super) fn new(schedule: Schedule, object: String, budget: Arc<Budget>, sink: Sink) -> Arc<Self> {
         let origin = schedule.plan().start();
-        let destination = region.map(|region| Destination {
-            region: Arc::new(region),
-            origin,
-        });
+        let (target, outlet) = match sink {
+            Sink::Reader => (Target::Reader, None),
+            Sink::Region(region) => (Target::Region(Arc::new(region), origin), None),
+            Sink::Destination(destination) => (Target::Unbegun, Some(Outlet::new(destination))),
+        };
+        let placed = !matches!(target, Target::Reader);
         Arc::new(Self {
             state: Mutex::new(State {
                 schedule,
                 slots: VecDeque::new(),
                 pinned: None,
                 requests: HashMap::new(),
-                destination,
+                target,
                 outcome: None,
             }),
             driver: Notify::new(),
@@ -111,6 +133,9 @@ impl Shared {
             counters: Counters::default(),
             object,
             budget,
+            placed,
+            outlet,
+            withholds: AtomicBool::new(false),
             _pool: crate::ring::Pool::enter(),
         })
     }
@@ -149,12 +174,16 @@ impl Shared {
         self.size_unknown.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are in the caller's memory, once the download has ended well.
-    pub(super) fn placed_bytes(&self) -> usize {
-        // They fit in memory, so their number does in a `usize`.
-        self.total()
-            .and_then(|total| usize::try_from(total).ok())
-            .unwrap_or_default()
+    /// Bytes that are where they are to be, once the download has ended well.
+    pub(super) fn placed_bytes(&self) -> u64 {
+        self.total().unwrap_or_default()
+    }
+
+    /// Waits until nothing can get to the destination any more.
+    pub(super) async fn destination_deserted(&self) {
+        if let Some(outlet) = &self.outlet {
+            outlet.deserted().await;
+        }
     }
 
     /// Waits until the download is over, and tells how it ended.
@@ -187,18 +216,20 @@ impl Shared {
             self.over.store(true, Ordering::Release);
             // After a failure nothing more is handed out, so the memory can go; a destination's goes back to its owner in any case. Outside the lock, as it goes to
             // another one.
-            let destination = state.destination.take();
-            if failed || destination.is_some() {
+            if failed || self.placed {
                 (
                     std::mem::take(&mut state.slots),
                     std::mem::take(&mut state.requests),
-                    destination,
+                    std::mem::replace(&mut state.target, Target::Over),
                 )
             } else {
-                (VecDeque::new(), HashMap::new(), None)
+                (VecDeque::new(), HashMap::new(), Target::Reader)
             }
         };
         drop(slots);
+        if let Some(outlet) = &self.outlet {
+            outlet.close();
+        }
         self.driver.notify_one();
         self.begun.notify_waiters();
         self.consumer.wake();
@@ -394,7 +425,9 @@ impl Shared {
         let mut state = self.state();
         state.pinned = Some(Arc::new(info));
         state.schedule.nothing_to_read();
-        drop(state);
+        if let Err(error) = self.begin_destination(state, None) {
+            tracing::debug!(object = %self.object, %error, "an object without bytes has no destination");
+        }
         self.begun.notify_waiters();
     }
 

@@ -1,6 +1,7 @@
 //! A place for one request's bytes without a download: for tests of sources.
 
 use std::{
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
@@ -98,6 +99,7 @@ impl Host for Desk {
         Ok(Accepted {
             skip: accepted.skip,
             end,
+            puts: false,
         })
     }
 
@@ -108,5 +110,9 @@ impl Host for Desk {
         )))
     }
 
-    fn published(&self, _slot: &Slot, _bytes: u64) {}
+    fn published(&self, _slot: &Slot, _range: Range<u64>) {}
+
+    fn put(&self, _slot: &Slot, _bytes: &[u8]) -> bool {
+        false
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A `Slot` holds one chunk. Its memory comes in *pages* of [`PAGE`] bytes, taken from a process-wide pool as bytes arrive and given back as
 //! they are consumed, most recently used first, so that a consumer that keeps up touches little memory (first touch of fresh memory costs
-//! more than receiving into it). Or the slot lies in the caller's memory, where it is to stay. A [`ChunkWriter`] is the only writer of a slot; a [`Lease`] is a view of filled bytes.
+//! more than receiving into it). Or the slot lies in the caller's memory, where it is to stay. Or its bytes go to a destination, from one page of the writer's own. A [`ChunkWriter`] is the only writer of a slot; a [`Lease`] is a view of filled bytes.
 //!
 //! # Why this is sound
 //!
@@ -13,6 +13,7 @@
 //! 2. The writer starts at the watermark and hands out `&mut` only to bytes at or behind its position, which never is below the watermark.
 //! 3. The writer stores the watermark with `Release` after the bytes before it were written; a lease covers bytes below a watermark loaded
 //!    with `Acquire`, so it sees them initialised, and nobody writes below the watermark again.
+//!    A page of the writer's own is never leased: the writer alone reads it, between two writes.
 //! 4. A page goes back to the pool when the last `Arc` to it is dropped: the slot's, the writer's and every lease's.
 
 mod collector;

@@ -1,4 +1,4 @@
-//! Memory of the caller's that chunks land in directly. Made by `Download::read_into`, written through `Page`.
+//! Memory of the caller's or of a destination's that chunks land in directly. Made by the download, written through `Page`.
 //!
 //! Invariant: a region's memory is not touched after its last `Arc` is gone, and only then does its owner get it back. Slots, pages and writers hold one, so that an attempt which
 //! cannot be stopped (a blocking `pread`) keeps the memory until it is done: a lend ends with the call.
@@ -31,23 +31,26 @@ impl Region {
     /// A region in a buffer that it owns until it is dropped; then the receiver gets the buffer.
     pub(crate) fn owning<B: AsMut<[u8]> + Send + 'static>(buffer: B) -> (Self, oneshot::Receiver<B>) {
         let (sender, receiver) = oneshot::channel();
+        // If nobody waits for it, it is freed.
+        let region = Self::keeping(buffer, move |buffer| drop(sender.send(buffer)));
+        (region, receiver)
+    }
+
+    /// A region in a buffer that it owns until it is dropped; then `end` gets the buffer.
+    pub(crate) fn keeping<B: AsMut<[u8]> + Send + 'static>(
+        buffer: B,
+        end: impl FnOnce(B) + Send + 'static,
+    ) -> Self {
         // From here on the buffer is only reached through this pointer: moving a `Box` would claim its content for the new place.
         let owned = Owned(Box::into_raw(Box::new(buffer)));
         // SAFETY: just made from a box, and not shared yet.
         let bytes = unsafe { &mut *owned.0 }.as_mut();
         let (start, length) = (NonNull::from(&mut *bytes).cast(), bytes.len());
-        let end: Return = Box::new(move || {
-            // If nobody waits for it, it is freed.
-            drop(sender.send(owned.into_inner()));
-        });
-        (
-            Self {
-                start,
-                length,
-                end: Some(end),
-            },
-            receiver,
-        )
+        Self {
+            start,
+            length,
+            end: Some(Box::new(move || end(owned.into_inner()))),
+        }
     }
 
     /// A region in borrowed memory; the receiver hears when it is free.

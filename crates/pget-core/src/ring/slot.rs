@@ -25,7 +25,6 @@ pub(crate) struct Slot {
     filled: AtomicU64,
     claimed: AtomicBool,
     pages: Mutex<Pages>,
-    placed: bool,
     gauge: Arc<Gauge>,
 }
 
@@ -38,9 +37,9 @@ struct Pages {
 /// Where a slot's memory is.
 #[derive(Debug)]
 pub(crate) enum Home {
-    /// In pages, which count against this reservation.
+    /// In pages, which count against this reservation; also when they are put to a destination.
     Pages(Option<Reservation>),
-    /// In the caller's memory, which begins with this offset of the object.
+    /// In the caller's or a destination's memory, which begins with this offset of the object.
     Region(Arc<Region>, u64),
 }
 
@@ -58,7 +57,6 @@ impl Slot {
             end: AtomicU64::new(range.end),
             filled: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
-            placed: matches!(home, Home::Region(..)),
             pages: Mutex::new(Pages {
                 list: Vec::new(),
                 home,
@@ -69,11 +67,6 @@ impl Slot {
 
     pub(crate) const fn chunk(&self) -> u64 {
         self.chunk
-    }
-
-    /// Whether its memory is the caller's.
-    pub(crate) const fn is_placed(&self) -> bool {
-        self.placed
     }
 
     pub(crate) const fn start(&self) -> u64 {
@@ -116,13 +109,43 @@ impl Slot {
 
     /// Publishes the watermark. `SeqCst`, as the writer then looks at the cursor, which the reader moves before it looks at the watermark:
     /// of the two, one must see the other's store, or a wake-up is lost.
-    pub(super) fn publish(&self, filled: u64) {
+    pub(crate) fn publish(&self, filled: u64) {
         debug_assert!(filled >= self.filled.load(Ordering::Relaxed) && self.start + filled <= self.end());
         self.filled.store(filled, Ordering::SeqCst);
     }
 
     pub(super) fn filled(&self) -> u64 {
         self.filled.load(Ordering::Acquire)
+    }
+
+    /// Moves the slot, in which there is nothing yet.
+    pub(crate) fn move_to(&self, home: Home) {
+        let left = std::mem::replace(
+            &mut *self.pages(),
+            Pages {
+                list: Vec::new(),
+                home,
+            },
+        );
+        drop(left);
+    }
+
+    /// Drops its pages: nothing in them will be read any more.
+    pub(super) fn clear(&self) {
+        let left = std::mem::take(&mut self.pages().list);
+        drop(left);
+    }
+
+    /// All that was to come is in its destination.
+    pub(super) fn give_back_memory(&self) {
+        if let Home::Pages(reservation) = &mut self.pages().home {
+            *reservation = None;
+        }
+    }
+
+    /// A page of `length` bytes that only the writer has.
+    pub(super) fn page_of_writer(&self, length: usize) -> Arc<Page> {
+        Arc::new(Page::new(length, Arc::clone(&self.gauge)))
     }
 
     /// The page that holds byte `at` (counted from the slot's start) and that page's place in the slot; made if it is not there.

@@ -11,6 +11,7 @@ use std::{
     fmt,
     future::poll_fn,
     mem::MaybeUninit,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,7 +22,7 @@ use std::{
 use bytes::{BufMut, buf::UninitSlice};
 
 use super::{
-    page::Page,
+    page::{PAGE, Page},
     slot::{Slot, in_page},
 };
 use crate::{ErrorKind, Reply, SourceError};
@@ -33,6 +34,8 @@ pub(crate) struct Accepted {
     pub(crate) skip: u64,
     /// Behind the last byte wanted of this body; `None`: as far as it goes.
     pub(crate) end: Option<u64>,
+    /// Bytes go to the download's [`Destination`](crate::Destination), a page at a time.
+    pub(crate) puts: bool,
 }
 
 /// Signs of life of one attempt, for the watchdog over it.
@@ -90,20 +93,27 @@ pub(crate) trait Host: Send + Sync {
     /// The slot behind a full one, for a request that spans chunks; pending while the window is full.
     fn poll_next_slot(&self, attempt: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>>;
 
-    /// More of `slot` is filled.
-    fn published(&self, slot: &Slot, bytes: u64);
+    /// `range` of the object is filled in `slot` and published.
+    fn published(&self, slot: &Slot, range: Range<u64>);
+
+    /// Hands `bytes`, which belong at the watermark of `slot`, to the destination and publishes them. `false`: it takes nothing any more, the download is over.
+    fn put(&self, slot: &Slot, bytes: &[u8]) -> bool;
+
+    /// Replies are withheld: their slots need all the memory of a chunk.
+    fn withholds(&self) {}
 }
 
 /// The only writer of a request's bytes, handed to [`RangeSource::read`](crate::RangeSource::read).
 ///
 /// Owned and `Send`, so that a blocking read or a cancelled task can never write into memory that has been handed on: until it is dropped, the slot is taken.
-/// Bytes are put through [`BufMut`] (so that `read_buf` of tokio and others receive straight into their final memory) and published as they are put.
+/// Bytes are put through [`BufMut`] (so that `read_buf` of tokio and others receive straight into their final memory) and published as they are put; of a download to a
+/// [`Destination`](crate::Destination) that takes pages, a page at a time, from the one page that this writer receives into again and again.
 pub struct ChunkWriter {
     host: Arc<dyn Host>,
     attempt: u64,
     pulse: Arc<Pulse>,
     slot: Arc<Slot>,
-    /// The page being written and where in the slot it starts.
+    /// The page being written and where in the slot it starts. If pages are put, nobody else has it: what is in it up to `at` is not published.
     page: Option<(Arc<Page>, u64)>,
     /// Bytes written, counted from the slot's start.
     at: u64,
@@ -111,6 +121,8 @@ pub struct ChunkWriter {
     skip: u64,
     /// While withheld: where the unpublished bytes begin, counted from the slot's start.
     withheld_from: Option<u64>,
+    /// The destination takes nothing any more. Bytes are still accepted, as `BufMut` cannot refuse them, and forgotten.
+    refused: bool,
 }
 
 impl ChunkWriter {
@@ -129,6 +141,7 @@ impl ChunkWriter {
                 begun: None,
                 skip: 0,
                 withheld_from: None,
+                refused: false,
             }
         })
     }
@@ -172,6 +185,12 @@ impl ChunkWriter {
                 "the source writes before it has begun the chunk",
             ));
         };
+        if self.refused {
+            return Err(SourceError::fatal(
+                ErrorKind::Cancelled,
+                "the download's destination takes no more bytes",
+            ));
+        }
         if self.skip > 0 {
             return Ok(true);
         }
@@ -196,10 +215,14 @@ impl ChunkWriter {
                 "the next slot of the stream has another writer",
             ));
         }
-        self.slot.unclaim();
+        self.leave_slot();
         self.slot = next;
-        self.page = None;
         self.at = self.slot.filled();
+        // A whole page can go on to the next slot; the other kinds are the slot's, or made to its measure.
+        self.page = self
+            .page
+            .take_if(|(page, _)| accepted.puts && page.len() == PAGE)
+            .map(|(page, _)| (page, self.at));
         Ok(true)
     }
 
@@ -259,7 +282,13 @@ impl ChunkWriter {
                 "a body that spans chunks cannot be withheld",
             ));
         }
-        self.withheld_from.get_or_insert(self.at);
+        if self.withheld_from.is_none() {
+            self.put_page();
+            // What is withheld is kept in the slot's pages.
+            self.page = None;
+            self.withheld_from = Some(self.at);
+            self.host.withholds();
+        }
         Ok(())
     }
 
@@ -274,10 +303,55 @@ impl ChunkWriter {
 
     /// Publishes what was withheld.
     pub fn release(&mut self) {
-        if let Some(from) = self.withheld_from.take() {
+        let Some(from) = self.withheld_from.take() else {
+            return;
+        };
+        if self.puts() {
+            self.page = None;
+            for (page, range) in self.slot.pages_of(from..self.at) {
+                // SAFETY: as in `read_withheld`.
+                let bytes = unsafe { page.filled(range) };
+                self.refused = self.refused || !self.host.put(&self.slot, bytes);
+            }
+            self.slot.clear();
+        } else {
             self.slot.publish(self.at);
-            self.host.published(&self.slot, self.at - from);
+            let start = self.slot.start();
+            self.host.published(&self.slot, start + from..start + self.at);
         }
+    }
+
+    fn puts(&self) -> bool {
+        self.begun.is_some_and(|accepted| accepted.puts)
+    }
+
+    /// Hands what is in the page to the destination; the page is then empty.
+    fn put_page(&mut self) {
+        let filled = self.slot.filled();
+        if !self.puts() || self.withheld_from.is_some() || self.at == filled {
+            return;
+        }
+        let Some((page, page_start)) = &mut self.page else {
+            return;
+        };
+        if !self.refused {
+            // SAFETY: this writer put all bytes from the page's beginning to `self.at` (`advance_mut`'s contract), and nobody else has the page.
+            let bytes = unsafe { page.filled(0..in_page(self.at - *page_start)) };
+            self.refused = !self.host.put(&self.slot, bytes);
+        }
+        *page_start = self.at;
+    }
+
+    /// Lets go of the slot.
+    fn leave_slot(&self) {
+        if self.puts() {
+            // What is here is withheld for ever, or where it is to be.
+            self.slot.clear();
+            if self.slot.is_full() {
+                self.slot.give_back_memory();
+            }
+        }
+        self.slot.unclaim();
     }
 
     fn room(&self) -> u64 {
@@ -309,7 +383,12 @@ unsafe impl BufMut for ChunkWriter {
             .as_ref()
             .is_none_or(|(page, start)| self.at >= start + page.len() as u64)
         {
-            self.page = Some(self.slot.page_for_write(self.at));
+            self.page = Some(if self.puts() && self.withheld_from.is_none() {
+                let length = in_page(self.room().min(PAGE as u64));
+                (self.slot.page_of_writer(length), self.at)
+            } else {
+                self.slot.page_for_write(self.at)
+            });
         }
         let Some((page, page_start)) = &self.page else {
             return UninitSlice::new(&mut []);
@@ -333,17 +412,33 @@ unsafe impl BufMut for ChunkWriter {
         }
         assert!(count <= self.room(), "advanced beyond what chunk_mut gave");
         self.at += count;
-        if self.withheld_from.is_none() {
-            self.slot.publish(self.at);
-            self.host.published(&self.slot, count);
+        if self.withheld_from.is_some() {
+            return;
         }
+        if self.puts() {
+            let is_full = self
+                .page
+                .as_ref()
+                .is_some_and(|(page, start)| self.at >= start + page.len() as u64);
+            if is_full || self.room() == 0 {
+                self.put_page();
+            }
+            return;
+        }
+        self.slot.publish(self.at);
+        let position = self.position();
+        self.host.published(&self.slot, position - count..position);
     }
 }
 
 impl Drop for ChunkWriter {
     fn drop(&mut self) {
+        // Their reply passed the checks: the next attempt need not bring them again. A panic ends the download.
+        if !std::thread::panicking() {
+            self.put_page();
+        }
         self.page = None;
-        self.slot.unclaim();
+        self.leave_slot();
     }
 }
 

@@ -1,17 +1,19 @@
-//! The download as its writers see it: replies held against the pin, slots of a stream, and what has arrived.
+//! The download as its writers see it: replies held against the pin, the destination told of them, slots of a stream, and what has arrived.
 
 use std::{
+    ops::Range,
     sync::{
-        Arc,
+        Arc, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
-use super::{Destination, Shared, State, accept};
+use super::{Shared, State, Target, accept};
 use crate::{
-    ErrorKind, ObjectInfo, Reply, SourceError,
-    ring::{Accepted, Home, Host, Slot},
+    Error, ErrorKind, ObjectInfo, Reply, SourceError,
+    download::destination::{Pass, Place},
+    ring::{Accepted, Home, Host, PAGE, Region, Slot},
     schedule::Begun,
 };
 
@@ -21,16 +23,22 @@ const SIZE_UNKNOWN: &str = "the object's size is not known before its end";
 impl State {
     /// Where the next slot's memory is.
     pub(super) fn home(&self, memory: Option<crate::budget::Reservation>) -> Home {
-        match &self.destination {
-            Some(Destination { region, origin }) => Home::Region(Arc::clone(region), *origin),
-            None => Home::Pages(memory),
+        match &self.target {
+            Target::Region(region, origin) => Home::Region(Arc::clone(region), *origin),
+            _ => Home::Pages(memory),
         }
     }
 
-    /// Chunks that are complete in the caller's memory have been consumed. Whether there were any.
+    /// Nothing is to be started: what would come of it has no place yet.
+    pub(in crate::download) const fn waits_for_destination(&self) -> bool {
+        matches!(self.target, Target::Beginning)
+    }
+
+    /// Chunks that are complete in their destination have been consumed. Whether there were any.
     pub(super) fn take_placed(&mut self, cursor: &AtomicU64) -> bool {
         let before = self.schedule.cursor();
-        while self.destination.is_some() && self.schedule.is_cursor_filled() {
+        let placed = !matches!(self.target, Target::Reader | Target::Over);
+        while placed && self.schedule.is_cursor_filled() {
             self.slots.pop_front();
             self.schedule.consumed();
         }
@@ -38,9 +46,9 @@ impl State {
         self.schedule.cursor() > before
     }
 
-    /// Whether what there is to read fits its destination.
-    fn check_destination(&self) -> Result<(), SourceError> {
-        let Some(Destination { region, origin }) = &self.destination else {
+    /// Whether what there is to read fits the caller's memory.
+    fn check_region(&self) -> Result<(), SourceError> {
+        let Target::Region(region, origin) = &self.target else {
             return Ok(());
         };
         let Some(end) = self.schedule.plan().known_end() else {
@@ -55,10 +63,94 @@ impl State {
     }
 }
 
+/// A boxed buffer as a buffer.
+struct Boxed(Box<dyn AsMut<[u8]> + Send>);
+
+impl AsMut<[u8]> for Boxed {
+    fn as_mut(&mut self) -> &mut [u8] {
+        (*self.0).as_mut()
+    }
+}
+
+impl Shared {
+    /// The memory that a chunk of `bytes` takes; `None` if it lands in memory of its destination's.
+    pub(in crate::download) fn memory_for(&self, state: &State, bytes: u64) -> Option<u64> {
+        match state.target {
+            Target::Region(..) => None,
+            Target::Reader | Target::Over => Some(bytes),
+            // A page is received into again and again.
+            Target::Put if self.withholds.load(Ordering::Relaxed) => Some(bytes),
+            Target::Unbegun | Target::Beginning | Target::Put => Some(bytes.min(PAGE as u64)),
+        }
+    }
+
+    /// Tells the destination, if it does not know yet, what there is, and has `slot`, in which there is nothing yet, lie where it says.
+    pub(super) fn begin_destination(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        slot: Option<&Slot>,
+    ) -> Result<(), SourceError> {
+        let (Some(outlet), Target::Unbegun) = (&self.outlet, &state.target) else {
+            return Ok(());
+        };
+        let Some(pass) = outlet.enter() else {
+            return Err(self.over_error());
+        };
+        state.target = Target::Beginning;
+        let plan = state.schedule.plan();
+        let (start, end) = (plan.start(), plan.known_end());
+        let object = state.pinned.clone().unwrap_or_default();
+        drop(state);
+        let target = outlet
+            .begin(&pass, &object, start, end)
+            .and_then(|place| self.target_at(place, pass, start, end));
+        match target {
+            Ok(target) => {
+                let mut state = self.state();
+                if state.outcome.is_some() {
+                    drop(state);
+                    return Err(self.over_error());
+                }
+                state.target = target;
+                if let (Some(slot), Target::Region(..)) = (slot, &state.target) {
+                    slot.move_to(state.home(None));
+                }
+                drop(state);
+                self.driver.notify_one();
+                Ok(())
+            }
+            Err(error) => {
+                self.finish(Err(error));
+                Err(self.over_error())
+            }
+        }
+    }
+
+    /// The target at `place`; its memory keeps the `pass` while it is in the hands of writers.
+    fn target_at(&self, place: Place, pass: Pass, start: u64, end: Option<u64>) -> Result<Target, Error> {
+        let memory = match place {
+            Place::Put => return Ok(Target::Put),
+            Place::Memory(memory) => memory,
+        };
+        let refused = |message: String| Err(Error::new(ErrorKind::Destination, self.object.clone(), message));
+        let Some(end) = end else {
+            return refused(format!("there is memory, but {SIZE_UNKNOWN}"));
+        };
+        let region = Region::keeping(Boxed(memory), move |memory| {
+            drop(memory);
+            drop(pass);
+        });
+        if (region.len() as u64) < end - start {
+            return refused(format!("{} bytes do not fit in {}", end - start, region.len()));
+        }
+        Ok(Target::Region(Arc::new(region), start))
+    }
+}
+
 impl Host for Shared {
     fn begin(&self, id: u64, reply: &Reply) -> Result<Accepted, SourceError> {
-        let mut state = self.state();
-        let state = &mut *state;
+        let mut guard = self.state();
+        let state = &mut *guard;
         let Some(flight) = state.requests.get_mut(&id).filter(|_| state.outcome.is_none()) else {
             return Err(self.over_error());
         };
@@ -89,7 +181,8 @@ impl Host for Shared {
         if let Some(all) = state.schedule.plan().known_end() {
             flight.slot.shrink_to(all);
         }
-        if let Err(error) = state.check_destination() {
+        let slot = Arc::clone(&flight.slot);
+        if let Err(error) = state.check_region() {
             self.size_unknown
                 .store(error.kind() == ErrorKind::Unsupported, Ordering::Relaxed);
             return Err(error);
@@ -104,9 +197,11 @@ impl Host for Shared {
             self.begun.notify_waiters();
             self.driver.notify_one();
         }
+        self.begin_destination(guard, Some(&slot))?;
         Ok(Accepted {
             skip: answer.skip,
             end,
+            puts: matches!(self.state().target, Target::Put),
         })
     }
 
@@ -120,16 +215,14 @@ impl Host for Shared {
         self.room.register(cx.waker());
         state.take_placed(&self.cursor);
         // Memory first: a place once opened must have it.
-        let memory = if state.destination.is_some() {
-            None
-        } else {
-            let at_cursor = state.slots.iter().all(|slot| slot.is_full()) && state.slots.len() <= 1;
-            match self
-                .budget
-                .try_reserve(state.schedule.plan().chunk_size(), at_cursor)
-            {
-                Some(memory) => Some(memory),
-                None => return Poll::Pending,
+        let memory = match self.memory_for(&state, state.schedule.plan().chunk_size()) {
+            None => None,
+            Some(bytes) => {
+                let at_cursor = state.slots.iter().all(|slot| slot.is_full()) && state.slots.len() <= 1;
+                match self.budget.try_reserve(bytes, at_cursor) {
+                    Some(memory) => Some(memory),
+                    None => return Poll::Pending,
+                }
             }
         };
         let Some((chunk, range)) = state.schedule.next_in_stream(id) else {
@@ -144,15 +237,43 @@ impl Host for Shared {
         Poll::Ready(Ok(slot))
     }
 
-    fn published(&self, slot: &Slot, bytes: u64) {
+    fn published(&self, slot: &Slot, range: Range<u64>) {
+        let bytes = range.end - range.start;
         self.counters.received.fetch_add(bytes, Ordering::Relaxed);
-        if slot.is_placed() {
-            // What has landed is where the caller wants it.
+        if self.placed {
+            // What has landed is where it is wanted.
             self.counters.delivered.fetch_add(bytes, Ordering::Relaxed);
+            if let Some(outlet) = &self.outlet
+                && let Err(error) = outlet.landed(range)
+            {
+                self.finish(Err(error));
+            }
             return;
         }
         if slot.chunk() == self.cursor.load(Ordering::SeqCst) {
             self.consumer.wake();
         }
+    }
+    fn put(&self, slot: &Slot, bytes: &[u8]) -> bool {
+        let Some(outlet) = &self.outlet else {
+            return false;
+        };
+        // Held until it is published and told: when `read_to` returns, all that was put was told.
+        let Some(pass) = outlet.enter() else {
+            return false;
+        };
+        let start = slot.position();
+        if let Err(error) = outlet.put(&pass, start, bytes) {
+            self.finish(Err(error));
+            return false;
+        }
+        let end = start + bytes.len() as u64;
+        slot.publish(end - slot.start());
+        self.published(slot, start..end);
+        true
+    }
+
+    fn withholds(&self) {
+        self.withholds.store(true, Ordering::Relaxed);
     }
 }

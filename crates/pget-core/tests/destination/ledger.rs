@@ -1,0 +1,238 @@
+//! A destination that checks every byte, keeps a ledger of what it was told, and fails where it is told to.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Place};
+use pget_testkit::content::Pattern;
+use tokio::sync::Notify;
+
+/// How the ledger takes bytes, and how it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Put,
+    Memory,
+    /// Memory that is one byte too short.
+    ShortMemory,
+    BeginFails,
+    BeginPanics,
+    /// The put of this number, from 0.
+    PutFails(usize),
+    PutPanics(usize),
+    LandedPanics,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    /// Size of the object, and what is to be put.
+    pub(crate) begun: Vec<(Option<u64>, u64, Option<u64>)>,
+    pub(crate) put: Vec<Range<u64>>,
+    pub(crate) landed: Vec<Range<u64>>,
+    /// The first wrong byte.
+    pub(crate) wrong: Option<u64>,
+    /// The memory that was given out, when it came back.
+    pub(crate) memory: Option<Vec<u8>>,
+}
+
+pub(crate) struct Ledger {
+    pattern: Pattern,
+    mode: Mode,
+    entries: Arc<Mutex<Entries>>,
+    puts: AtomicUsize,
+    inside: Arc<AtomicUsize>,
+    /// `put` waits while this is set.
+    pub(crate) hold: AtomicBool,
+    pub(crate) put_began: Notify,
+}
+
+impl Ledger {
+    pub(crate) fn new(pattern: Pattern, mode: Mode) -> Arc<Self> {
+        Arc::new(Self {
+            pattern,
+            mode,
+            entries: Arc::default(),
+            puts: AtomicUsize::new(0),
+            inside: Arc::default(),
+            hold: AtomicBool::new(false),
+            put_began: Notify::new(),
+        })
+    }
+
+    pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls that go on, and memory that is out.
+    pub(crate) fn inside(&self) -> usize {
+        self.inside.load(Ordering::SeqCst)
+    }
+
+    /// How often `put` was called.
+    pub(crate) fn puts(&self) -> usize {
+        self.puts.load(Ordering::SeqCst)
+    }
+
+    /// All of `start..end` is there, each byte once, and was told once, and nothing else.
+    pub(crate) fn assert_complete(&self, start: u64, end: u64) {
+        let entries = self.entries();
+        assert_eq!(entries.begun.len(), 1, "begun once");
+        assert_eq!(entries.begun[0].1, start);
+        assert_eq!(entries.wrong, None, "a wrong byte");
+        assert_eq!(covered(&entries.landed), whole(start, end), "what landed");
+        match &entries.memory {
+            Some(memory) => {
+                assert!(entries.put.is_empty());
+                let length = usize::try_from(end - start).expect("small");
+                assert_eq!(self.pattern.check(start, &memory[..length]), Ok(()));
+                assert!(memory[length..].iter().all(|byte| *byte == 0xAA));
+            }
+            None => assert_eq!(covered(&entries.put), whole(start, end), "what was put"),
+        }
+    }
+}
+
+fn whole(start: u64, end: u64) -> Vec<Range<u64>> {
+    if start == end {
+        Vec::new()
+    } else {
+        std::iter::once(start..end).collect()
+    }
+}
+
+/// The union of `ranges`, which must be disjoint.
+pub(crate) fn covered(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_by_key(|range| range.start);
+    let mut union: Vec<Range<u64>> = Vec::new();
+    for range in sorted {
+        assert!(range.start < range.end, "{range:?} is empty");
+        match union.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            Some(last) => {
+                assert!(last.end < range.start, "{range:?} came twice, after {last:?}");
+                union.push(range);
+            }
+            None => union.push(range),
+        }
+    }
+    union
+}
+
+/// Counts a call for as long as it lives.
+struct Inside(Arc<AtomicUsize>);
+
+impl Inside {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Memory that writes itself into the ledger when it comes back.
+struct Lent {
+    bytes: Vec<u8>,
+    entries: Arc<Mutex<Entries>>,
+    _inside: Inside,
+}
+
+impl AsMut<[u8]> for Lent {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).memory = Some(bytes);
+    }
+}
+
+impl Destination for Ledger {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+        let _inside = Inside::new(&self.inside);
+        self.entries().begun.push((object.size, start, end));
+        let memory = |more: usize| {
+            let Some(end) = end else {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "",
+                    "the size must be known here",
+                ));
+            };
+            let length = usize::try_from(end - start).expect("small") + more;
+            Ok(Place::Memory(Box::new(Lent {
+                bytes: vec![0xAA; length],
+                entries: Arc::clone(&self.entries),
+                _inside: Inside::new(&self.inside),
+            })))
+        };
+        match self.mode {
+            Mode::Memory | Mode::LandedPanics => memory(10),
+            Mode::ShortMemory => Ok(Place::Memory(Box::new(vec![
+                0;
+                usize::try_from(
+                    end.unwrap_or(0) - start
+                )
+                .expect("small")
+                    - 1
+            ]))),
+            Mode::BeginFails => Err(Error::with_cause(
+                ErrorKind::Destination,
+                "",
+                "no space",
+                std::io::Error::other("quota"),
+            )),
+            Mode::BeginPanics => panic!("staged panic of a destination"),
+            Mode::Put | Mode::PutFails(_) | Mode::PutPanics(_) => Ok(Place::Put),
+        }
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let _inside = Inside::new(&self.inside);
+        let number = self.puts.fetch_add(1, Ordering::SeqCst);
+        self.put_began.notify_one();
+        while self.hold.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        if self.mode == Mode::PutFails(number) {
+            let cause = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(Error::with_cause(ErrorKind::Destination, "", "the disk", cause));
+        }
+        assert_ne!(
+            self.mode,
+            Mode::PutPanics(number),
+            "staged panic of a destination"
+        );
+        let mut entries = self.entries();
+        if let Err(wrong) = self.pattern.check(offset, bytes) {
+            entries.wrong.get_or_insert(wrong);
+        }
+        entries.put.push(offset..offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn landed(&self, range: Range<u64>) {
+        let _inside = Inside::new(&self.inside);
+        assert_ne!(self.mode, Mode::LandedPanics, "staged panic of a destination");
+        self.entries().landed.push(range);
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ledger({:?})", self.mode)
+    }
+}

@@ -1,0 +1,592 @@
+//! To a destination: every byte once and right, whatever the source does; a destination that fails ends it; nothing gets there once the call has returned.
+
+mod ledger;
+
+use std::{
+    error::Error as _,
+    fs::File,
+    os::unix::fs::FileExt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use ledger::{Ledger, Mode, covered};
+use pget_core::{
+    BufMut, Cancel, ChunkWriter, Destination, Download, Error, ErrorKind, ObjectInfo, Options, Place,
+    RangeRequest, RangeSource, Reply, Revision, SourceError, Stats, ring::PAGE,
+};
+use pget_testkit::{
+    content::Pattern,
+    sources::{Form, Object, Play, Staged, Stop},
+};
+
+const CHUNK: u64 = 100_000;
+const SIZE: u64 = 20 * CHUNK + 9;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn options(concurrency: u32) -> Options {
+    let mut options = Options::default();
+    options.chunk_size = Some(CHUNK);
+    options.concurrency = concurrency;
+    options.retries = 3;
+    options
+}
+
+fn object() -> Object {
+    Object::new(1, SIZE)
+}
+
+async fn read_to(
+    source: Arc<dyn RangeSource>,
+    options: Options,
+    ledger: &Arc<Ledger>,
+) -> Result<Stats, Error> {
+    let download = Download::new(source, options).expect("the options are right");
+    let reading = download.read_to(Arc::clone(ledger) as Arc<dyn Destination>);
+    let result = tokio::time::timeout(DEADLINE, reading).await.expect("it ends");
+    assert_eq!(
+        ledger.inside(),
+        0,
+        "the call returned before the destination was left"
+    );
+    result
+}
+
+/// Reads all of it to both kinds of place.
+async fn completes(source: impl Fn() -> Arc<Staged>, options: &Options, end: u64) {
+    for mode in [Mode::Put, Mode::Memory] {
+        let ledger = Ledger::new(object().pattern, mode);
+        let stats = read_to(source(), options.clone(), &ledger)
+            .await
+            .expect("it is read");
+        ledger.assert_complete(options.offset, end);
+        assert_eq!(stats.delivered, end - options.offset);
+        assert_eq!(stats.buffered, 0, "memory is given back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sizes_and_ranges_are_right() {
+    for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3, 30 * CHUNK] {
+        for concurrency in [1, 3, 16] {
+            for (offset, length) in [
+                (0, None),
+                (size / 3, None),
+                (size / 3, Some(size / 2 + 1)),
+                (size, None),
+            ] {
+                let mut options = options(concurrency);
+                (options.offset, options.length) = (offset, length);
+                let end = length.map_or(size, |length| size.min(offset + length));
+                completes(|| Staged::right(Object::new(1, size)), &options, end).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_larger_than_a_page_and_pages_that_fit_no_chunk_are_right() {
+    let page = PAGE as u64;
+    let size = 7 * page + 77;
+    for chunk in [page, 2 * page, 5 * page / 2, page - 1, 20 * page] {
+        for concurrency in [1, 4] {
+            let mut options = options(concurrency);
+            options.chunk_size = Some(chunk);
+            options.offset = 13;
+            completes(
+                || {
+                    Staged::new(move |_| Play {
+                        piece: 300_001,
+                        ..Play::right(Object::new(1, size))
+                    })
+                },
+                &options,
+                size,
+            )
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_blocking_form_and_a_real_file() {
+    #[derive(Debug)]
+    struct Plain(File);
+    impl Destination for Plain {
+        fn begin(&self, _: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+            let length = end.unwrap_or(start) - start;
+            self.0.set_len(length).map_err(failed)?;
+            Ok(Place::Put)
+        }
+
+        fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+            self.0.write_all_at(bytes, offset - 17).map_err(failed)
+        }
+    }
+    fn failed(cause: std::io::Error) -> Error {
+        Error::with_cause(ErrorKind::Destination, "", "a file", cause)
+    }
+
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let destination = Arc::new(Plain(file.reopen().expect("it opens again")));
+    let mut options = options(4);
+    options.offset = 17;
+    let download = Download::new(Staged::right(object()), options).expect("right");
+    let runtime = tokio::runtime::Handle::current();
+    let stats = tokio::task::spawn_blocking(move || download.read_to_on(&runtime, destination))
+        .await
+        .expect("no panic")
+        .expect("it is read");
+    assert_eq!(stats.delivered, SIZE - 17);
+    let content = std::fs::read(file.path()).expect("it is there");
+    assert_eq!(content.len() as u64, SIZE - 17);
+    assert_eq!(object().pattern.check(17, &content), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_near_the_end_of_8_tib_are_right() {
+    let size = (8 << 40) + 12_345;
+    for (offset, length) in [(size - 5 * CHUNK - 1, None), ((4 << 40) + 1, Some(3 * CHUNK + 7))] {
+        let mut options = options(4);
+        (options.offset, options.length) = (offset, length);
+        let end = length.map_or(size, |length| offset + length);
+        completes(|| Staged::right(Object::new(1, size)), &options, end).await;
+    }
+}
+
+/// The first attempt at each chunk goes as `play` says, all others well.
+fn first_goes(play: impl Fn(Object) -> Play + Send + Sync + 'static) -> Arc<Staged> {
+    Staged::new(move |call| {
+        if call.request.attempt == 0 && call.request.start % CHUNK == 0 {
+            play(object())
+        } else {
+            Play::right(object())
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_fails_is_resumed_where_it_was_and_no_byte_is_put_twice() {
+    for mode in [Mode::Put, Mode::Memory] {
+        let source = first_goes(|object| {
+            Play::right(object)
+                .paced(7_001, Duration::ZERO)
+                .stop(30_001, Stop::Retry(ErrorKind::Unavailable))
+        });
+        let ledger = Ledger::new(object().pattern, mode);
+        read_to(source.clone(), options(4), &ledger)
+            .await
+            .expect("it goes on");
+        ledger.assert_complete(0, SIZE);
+        let resumed = source
+            .calls()
+            .iter()
+            .filter(|call| call.request.start % CHUNK == 30_001)
+            .count();
+        assert!(resumed >= 20, "{resumed} of 20 chunks went on where they were");
+        assert_eq!(source.served(), SIZE, "no byte was fetched twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clipped_ranges_are_completed() {
+    completes(
+        || Staged::new(|_| Play::right(object()).form(Form::Clipped(30_007))),
+        &options(4),
+        SIZE,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_ignores_ranges_or_has_no_identity_is_one_stream() {
+    let whole = || Staged::new(|_| Play::right(object()).form(Form::Whole));
+    let nameless = || Staged::right(object().without_identity());
+    for (offset, length) in [(0, None), (150_001, None), (150_001, Some(500_000))] {
+        let mut options = options(4);
+        (options.offset, options.length) = (offset, length);
+        let end = length.map_or(SIZE, |length| offset + length);
+        completes(whole, &options, end).await;
+        completes(nameless, &options, end).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_cut_goes_on_where_it_was() {
+    completes(
+        || {
+            Staged::new(|call| {
+                let play = Play::right(object()).form(Form::Whole);
+                if call.number < 3 {
+                    play.stop(call.request.start + 250_001, Stop::Retry(ErrorKind::Unavailable))
+                } else {
+                    play
+                }
+            })
+        },
+        &options(4),
+        SIZE,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_without_size_grows_in_order_and_memory_refuses_it() {
+    let source = || Staged::new(|_| Play::right(object()).form(Form::WholeUntilEnd));
+    let ledger = Ledger::new(object().pattern, Mode::Put);
+    let stats = read_to(source(), options(4), &ledger).await.expect("it is read");
+    assert_eq!(stats.delivered, SIZE);
+    ledger.assert_complete(0, SIZE);
+    assert_eq!(ledger.entries().begun, [(None, 0, None)]);
+    let puts = ledger.entries().put.clone();
+    assert!(
+        puts.is_sorted_by_key(|range| range.start),
+        "in order, so that it can be appended"
+    );
+
+    let ledger = Ledger::new(object().pattern, Mode::Memory);
+    let error = read_to(source(), options(4), &ledger).await.expect_err("no size");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "the destination's own word");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_is_told_of_an_empty_object_but_not_of_nothing() {
+    for mode in [Mode::Put, Mode::Memory] {
+        for source in [
+            Staged::right(Object::new(1, 0)),
+            Staged::new(|_| Play::right(Object::new(1, 0)).form(Form::Whole)),
+        ] {
+            let ledger = Ledger::new(object().pattern, mode);
+            let stats = read_to(source, options(4), &ledger).await.expect("it is empty");
+            assert_eq!(stats.delivered, 0);
+            ledger.assert_complete(0, 0);
+            assert_eq!(ledger.entries().begun, [(Some(0), 0, Some(0))]);
+        }
+    }
+    let ledger = Ledger::new(object().pattern, Mode::BeginFails);
+    let error = read_to(Staged::right(Object::new(1, 0)), options(4), &ledger)
+        .await
+        .expect_err("nowhere to put it");
+    assert_eq!(error.kind(), ErrorKind::Destination);
+    let mut options = options(4);
+    options.length = Some(0);
+    let ledger = Ledger::new(object().pattern, Mode::Put);
+    read_to(Staged::right(object()), options, &ledger)
+        .await
+        .expect("nothing to do");
+    assert!(ledger.entries().begun.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn withheld_bytes_of_a_failed_attempt_are_never_put() {
+    for (mode, chunk) in [
+        (Mode::Put, CHUNK),
+        (Mode::Memory, CHUNK),
+        (Mode::Put, 2 * PAGE as u64 + 5),
+    ] {
+        let size = 5 * chunk + 9;
+        let source = Staged::new(move |call| {
+            let right = Object::new(1, size);
+            let play = if call.request.attempt == 0 {
+                let wrong = Object {
+                    pattern: Pattern::new(99),
+                    ..right
+                };
+                let most = chunk.min(size - call.request.start) - 2;
+                Play::right(wrong).stop(most, Stop::Retry(ErrorKind::Checksum))
+            } else {
+                Play::right(right)
+            };
+            Play {
+                withhold: true,
+                ..play
+            }
+        });
+        let mut options = options(4);
+        options.chunk_size = Some(chunk);
+        let ledger = Ledger::new(object().pattern, mode);
+        let stats = read_to(source.clone(), options, &ledger)
+            .await
+            .expect("the second attempts are right");
+        ledger.assert_complete(0, size);
+        assert_eq!(stats.buffered, 0, "memory is given back");
+        assert!(
+            source.calls().iter().all(|call| call.request.start % chunk == 0),
+            "nothing of the first counts"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_the_destination_ends_it_at_once() {
+    for withhold in [false, true] {
+        for concurrency in [1, 4] {
+            for number in [0, 1, 7, 20] {
+                let source = Staged::new(move |_| Play {
+                    withhold: withhold && concurrency > 1,
+                    ..Play::right(object())
+                });
+                let ledger = Ledger::new(object().pattern, Mode::PutFails(number));
+                let error = read_to(source.clone(), options(concurrency), &ledger)
+                    .await
+                    .expect_err("the disk is full");
+                assert_eq!(error.kind(), ErrorKind::Destination);
+                let cause = error.source().expect("the cause is kept");
+                assert!(
+                    cause
+                        .downcast_ref::<std::io::Error>()
+                        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::StorageFull)
+                );
+                let puts = ledger.puts();
+                assert!(
+                    puts <= number + 1 + concurrency as usize,
+                    "{puts} puts after the failure of {number}"
+                );
+                assert!(
+                    source.calls().len() <= 21,
+                    "an error of the destination is not retried"
+                );
+                while source.active() > 0 {
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(ledger.puts(), puts, "nothing comes later");
+                covered(&ledger.entries().put);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_that_fails_otherwise_ends_it_too() {
+    for (mode, kind) in [
+        (Mode::BeginFails, ErrorKind::Destination),
+        (Mode::ShortMemory, ErrorKind::Destination),
+        (Mode::BeginPanics, ErrorKind::Internal),
+        (Mode::PutPanics(3), ErrorKind::Internal),
+        (Mode::LandedPanics, ErrorKind::Internal),
+    ] {
+        for concurrency in [1, 4] {
+            let source = Staged::right(object());
+            let ledger = Ledger::new(object().pattern, mode);
+            let error = read_to(source.clone(), options(concurrency), &ledger)
+                .await
+                .expect_err("it fails");
+            assert_eq!(error.kind(), kind, "{mode:?}: {error}");
+            assert_eq!(ledger.entries().begun.len(), 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_of_the_source_end_it_as_they_are() {
+    let changing = Staged::new(|call| {
+        Play::right(Object::new(
+            if call.request.start > 10 * CHUNK { 2 } else { 1 },
+            SIZE,
+        ))
+    });
+    for (source, kind) in [
+        (changing, ErrorKind::ObjectChanged),
+        (
+            first_goes(|object| Play::right(object).stop(50_000, Stop::Panic)),
+            ErrorKind::Internal,
+        ),
+        (
+            first_goes(|object| Play::right(object).stop(50_000, Stop::Fatal(ErrorKind::PermissionDenied))),
+            ErrorKind::PermissionDenied,
+        ),
+        (
+            Staged::new(|_| Play::right(object()).form(Form::Shifted)),
+            ErrorKind::Protocol,
+        ),
+    ] {
+        for mode in [Mode::Put, Mode::Memory] {
+            let ledger = Ledger::new(object().pattern, mode);
+            let error = read_to(source.clone(), options(4), &ledger)
+                .await
+                .expect_err("it fails");
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(ledger.entries().wrong, None);
+            covered(&ledger.entries().landed);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_call_waits_for_the_put_that_goes_on_and_no_other_begins() {
+    let cancel = Cancel::new();
+    let mut options = options(4);
+    options.cancel = Some(cancel.clone());
+    let ledger = Ledger::new(object().pattern, Mode::Put);
+    ledger.hold.store(true, Ordering::SeqCst);
+    let reading = tokio::spawn({
+        let ledger = Arc::clone(&ledger);
+        async move { read_to(Staged::right(object()), options, &ledger).await }
+    });
+    tokio::time::timeout(DEADLINE, ledger.put_began.notified())
+        .await
+        .expect("it begins");
+    // From a thread of its own, as the held puts may block the runtime's.
+    let letting_go = std::thread::spawn({
+        let ledger = Arc::clone(&ledger);
+        move || {
+            cancel.trigger();
+            ledger.hold.store(false, Ordering::SeqCst);
+        }
+    });
+    let error = reading.await.expect("no panic").expect_err("cancelled");
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    letting_go.join().expect("no panic");
+    assert!(
+        (1..=2).contains(&ledger.puts()),
+        "each of two threads was held in one put, and none begins after the cancel"
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_future_lets_go_of_the_destination() {
+    let source = Staged::new(|_| Play::right(object()).stop(50_000, Stop::Stall));
+    for mode in [Mode::Put, Mode::Memory] {
+        let ledger = Ledger::new(object().pattern, mode);
+        let download = Download::new(source.clone(), options(4)).expect("right");
+        let mut reading = Box::pin(download.read_to(Arc::clone(&ledger) as Arc<dyn Destination>));
+        while source.served() < 50_000 {
+            assert!(futures_util::poll!(&mut reading).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop(reading);
+        let gone = async {
+            while Arc::strong_count(&ledger) > 1 || source.active() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, gone).await.expect("it is let go");
+        assert_eq!(ledger.inside(), 0);
+    }
+}
+
+/// Keeps its writer in a thread that no cancel reaches.
+#[derive(Debug)]
+struct Stubborn {
+    goes_on: Arc<std::sync::atomic::AtomicBool>,
+    put: Arc<tokio::sync::Notify>,
+}
+
+#[async_trait]
+impl RangeSource for Stubborn {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        Err(SourceError::fatal(ErrorKind::Unsupported, "not asked"))
+    }
+
+    async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+        let size = 10 * PAGE as u64;
+        let pattern = object().pattern;
+        chunk.begin(Reply {
+            start: request.start,
+            length: request.end.map(|end| end - request.start),
+            total: Some(size),
+            whole: false,
+            revision: Revision {
+                version: Some("1".into()),
+                ..Revision::default()
+            },
+            chunk_hint: None,
+        })?;
+        let (goes_on, put) = (Arc::clone(&self.goes_on), Arc::clone(&self.put));
+        tokio::task::spawn_blocking(move || {
+            while chunk.has_remaining_mut() {
+                chunk.put_u8(pattern.byte(chunk.position()));
+                put.notify_one();
+                while !goes_on.load(Ordering::SeqCst) && chunk.position().is_multiple_of(CHUNK) {
+                    std::thread::yield_now();
+                }
+            }
+        })
+        .await
+        .map_err(|_| SourceError::fatal(ErrorKind::Internal, "the thread panicked"))
+    }
+
+    fn name(&self) -> String {
+        "stubborn".into()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_cannot_be_stopped_finds_the_gate_closed() {
+    let (goes_on, put) = (Arc::default(), Arc::default());
+    let source = Arc::new(Stubborn {
+        goes_on: Arc::clone(&goes_on),
+        put: Arc::clone(&put),
+    });
+    let cancel = Cancel::new();
+    let mut options = options(2);
+    options.chunk_size = Some(2 * PAGE as u64);
+    options.cancel = Some(cancel.clone());
+    let ledger = Ledger::new(object().pattern, Mode::Put);
+    let reading = tokio::spawn({
+        let ledger = Arc::clone(&ledger);
+        let source: Arc<dyn RangeSource> = source.clone();
+        async move { read_to(source, options, &ledger).await }
+    });
+    tokio::time::timeout(DEADLINE, put.notified())
+        .await
+        .expect("it writes");
+    cancel.trigger();
+    let error = reading.await.expect("no panic").expect_err("cancelled");
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Cancelled,
+        "without waiting for the thread"
+    );
+    let before = ledger.puts();
+    goes_on.store(true, Ordering::SeqCst);
+    let gone = async {
+        // The threads let go of the download, and so of the destination, at their end.
+        while Arc::strong_count(&ledger) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, gone).await.expect("they end");
+    assert_eq!(
+        ledger.puts(),
+        before,
+        "nothing gets there after the call has returned"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_one_page_for_each_request_in_flight() {
+    let size = 100 * PAGE as u64;
+    let source = Staged::right(Object::new(1, size));
+    let mut options = options(16);
+    options.chunk_size = Some(5 * PAGE as u64);
+    let ledger = Ledger::new(object().pattern, Mode::Put);
+    let stats = read_to(source, options, &ledger).await.expect("it is read");
+    ledger.assert_complete(0, size);
+    assert!(
+        stats.peak_buffered <= 16 * PAGE as u64,
+        "{} bytes at the most",
+        stats.peak_buffered
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_is_told_and_goes_to_the_end() {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut options = options(4);
+    options.progress = Some(Arc::new({
+        let told = Arc::clone(&told);
+        move |progress| {
+            told.lock()
+                .expect("not poisoned")
+                .push((progress.total, progress.stats.delivered));
+        }
+    }));
+    let ledger = Ledger::new(object().pattern, Mode::Put);
+    read_to(Staged::right(object()), options, &ledger)
+        .await
+        .expect("it is read");
+    let told = told.lock().expect("not poisoned");
+    assert_eq!(told.last(), Some(&(Some(SIZE), SIZE)));
+}
