@@ -1,0 +1,458 @@
+//! The one handle that creators and those who attach have.
+
+use std::{
+    fmt,
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
+
+use pget_core::{Error, ErrorKind};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, SealFlags, fcntl_get_seals, fstat, openat, readlink, statat},
+    io::Errno,
+    process::geteuid,
+};
+
+use crate::{
+    fill::Filler,
+    layout::{COMPANION, COMPLETE, Companion, FILLING},
+    lock::{self, Byte},
+    mapping::{Mapped, Mapping},
+    name::Posix,
+    segment::{MEMFD, Segment, cannot_make, open_folder},
+    sweep::{open_companion, open_own},
+    wait::{self, Ended},
+};
+
+/// Where an object's shared memory comes from.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum Placement {
+    /// New, without a name in `/dev/shm`: nothing is left of it when the last process lets go, however it ends. Others attach by [`SharedBuffer::name`].
+    #[default]
+    Anonymous,
+    /// New, under this POSIX name (a leading slash is left away), which must be free. The creator's close takes the name away.
+    Named(String),
+    /// The pages of a segment that this process made and filled, under its name, where that can be: nobody is attached to it, and, if it is anonymous, the object is no longer than its first
+    /// one. Else a new segment of the same kind; those who are attached keep the old one. Pages that were used before cost a third of new ones.
+    Reuse(SharedBuffer),
+}
+
+/// How the filling of a segment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// Bytes are arriving.
+    Filling,
+    /// All of the object is there.
+    Complete,
+    /// The rest will not come: the download failed, or the process that filled it died or closed it.
+    Failed,
+}
+
+/// An object in shared memory, whole or arriving.
+///
+/// Any thread may use it; waiting blocks the thread. Dropping it is [`close`](Self::close).
+pub struct SharedBuffer {
+    name: String,
+    open: Option<Open>,
+}
+
+struct Open {
+    length: usize,
+    revision: String,
+    view: Mapping,
+    role: Role,
+}
+
+enum Role {
+    Creator(Arc<Segment>),
+    Attached {
+        companion: Mapped<Companion>,
+        /// With the reader's lock.
+        file: File,
+    },
+}
+
+impl Open {
+    fn companion(&self) -> &Companion {
+        match &self.role {
+            Role::Creator(segment) => segment.companion(),
+            Role::Attached { companion, .. } => companion,
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        match &self.role {
+            Role::Creator(segment) => segment.is_own(),
+            // One that cannot be asked is not known to be dead.
+            Role::Attached { file, .. } => lock::is_held(file, Byte::Alive).unwrap_or(true),
+        }
+    }
+
+    /// What is there, which is never written again.
+    fn available(&self) -> usize {
+        let watermark = usize::try_from(self.companion().watermark()).unwrap_or(usize::MAX);
+        watermark.min(self.length)
+    }
+}
+
+impl SharedBuffer {
+    /// Makes a segment for `length` bytes of the content `revision` (a text for people), and what fills it.
+    ///
+    /// The first 16 MiB are reserved when it returns, the rest by a thread.
+    ///
+    /// # Errors
+    /// [`Destination`](ErrorKind::Destination) if there is no room or the name is taken, [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable name, or a segment
+    /// that cannot be reused as it is still being filled or not this process's.
+    pub fn create(placement: Placement, length: u64, revision: &str) -> Result<(Self, Filler), Error> {
+        let bytes = usize::try_from(length)
+            .ok()
+            .filter(|bytes| isize::try_from(*bytes).is_ok());
+        let Some(bytes) = bytes else {
+            let message = format!("{length} bytes are more than memory can have");
+            return Err(Error::new(ErrorKind::Destination, "", message));
+        };
+        let (segment, view) = match placement {
+            Placement::Anonymous => (Segment::create(None, length, revision)?, None),
+            Placement::Named(name) => (
+                Segment::create(Some(&Posix::new(&name)?), length, revision)?,
+                None,
+            ),
+            Placement::Reuse(old) => {
+                let (segment, view) = old.into_reusable()?;
+                let anew = segment.begin_anew(length, revision);
+                if anew.map_err(|cause| cannot_make(&format!("shared memory {}", segment.name()), cause))? {
+                    return Self::filled_by(segment, bytes, revision, Some(view));
+                }
+                segment.unlink();
+                (Segment::create(segment.posix(), length, revision)?, None)
+            }
+        };
+        Self::filled_by(Arc::new(segment), bytes, revision, view)
+    }
+
+    fn filled_by(
+        segment: Arc<Segment>,
+        length: usize,
+        revision: &str,
+        view: Option<Mapping>,
+    ) -> Result<(Self, Filler), Error> {
+        let name = segment.name().to_owned();
+        let failed = |cause: io::Error| cannot_make(&format!("shared memory {name}"), cause);
+        let filler = Filler::new(Arc::clone(&segment)).map_err(failed)?;
+        let view = match view.filter(|view| view.len() >= length) {
+            Some(view) => view,
+            None => Mapping::readable(&**segment.data(), length).map_err(failed)?,
+        };
+        let open = Open {
+            length,
+            revision: revision.to_owned(),
+            view,
+            role: Role::Creator(segment),
+        };
+        let buffer = Self {
+            name,
+            open: Some(open),
+        };
+        Ok((buffer, filler))
+    }
+
+    /// Attaches for reading, also while it is filled: `name` is what [`name`](Self::name) tells in the creating process, or the POSIX name.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is none of that name (yet), [`PermissionDenied`](ErrorKind::PermissionDenied) if it is another user's, open to others, or a link,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no segment of pget's, [`Unavailable`](ErrorKind::Unavailable) if its creator died before it was filled.
+    pub fn attach(name: &str) -> Result<Self, Error> {
+        let failed = |cause: io::Error| {
+            let kind = match cause.kind() {
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+                io::ErrorKind::InvalidData => ErrorKind::InvalidArgument,
+                _ => ErrorKind::Unavailable,
+            };
+            Error::with_cause(
+                kind,
+                "",
+                format!("cannot attach to the shared memory {name}"),
+                cause,
+            )
+        };
+        let (companion, data) = if name.starts_with("/proc/") {
+            open_descriptors(name).map_err(failed)?
+        } else {
+            let posix = Posix::new(name)?;
+            open_names(&posix).map_err(failed)?
+        };
+        let open = Self::open_files(companion, &data).map_err(failed)?;
+        if wait::state(open.companion(), || open.is_alive()) == State::Failed
+            && open.companion().state() == FILLING
+        {
+            return Err(died(name));
+        }
+        Ok(Self {
+            name: name
+                .strip_prefix('/')
+                .filter(|rest| !rest.contains('/'))
+                .unwrap_or(name)
+                .to_owned(),
+            open: Some(open),
+        })
+    }
+
+    fn open_files(file: File, data: &File) -> io::Result<Open> {
+        let companion = Mapped::<Companion>::new(Mapping::readable(&file, COMPANION)?)?;
+        companion.check()?;
+        // From here on the creator makes no other object of it.
+        lock::together(&file, Byte::Looked)?;
+        let meta = data.metadata()?;
+        let length = usize::try_from(companion.length()).ok();
+        let length = length.filter(|length| *length as u64 <= meta.len());
+        let Some(length) = length.filter(|_| companion.inode() == meta.ino()) else {
+            return Err(not_ours("its two parts do not fit each other"));
+        };
+        Ok(Open {
+            length,
+            revision: companion.revision(),
+            view: Mapping::readable(data, length)?,
+            role: Role::Attached { companion, file },
+        })
+    }
+
+    /// The name that other processes attach by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of the object, there or not; 0 after [`close`](Self::close).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.length)
+    }
+
+    /// Whether the object has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is there: the object's bytes from its start up to the first that has not arrived. Never waits.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        let Some(open) = &self.open else { return &[] };
+        slice(open)
+    }
+
+    /// Where the object's bytes are or will be, for programs in other languages: `len()` bytes, of which only those of [`as_slice`](Self::as_slice) may be read. Good until
+    /// [`close`](Self::close).
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        match &self.open {
+            Some(open) => open.view.start().as_ptr(),
+            None => std::ptr::null(),
+        }
+    }
+
+    /// How the filling stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let Some(open) = &self.open else {
+            return State::Failed;
+        };
+        wait::state(open.companion(), || open.is_alive())
+    }
+
+    /// Which content of the object it is, for people; empty after [`close`](Self::close).
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        self.open.as_ref().map_or("", |open| &open.revision)
+    }
+
+    /// Waits until the first `offset` bytes are there, and gives what is there, which may be more. For `offset` = [`len`](Self::len): until the object is known to be complete.
+    ///
+    /// # Errors
+    /// What the download failed with, as soon as it has and the bytes are not there; [`Unavailable`](ErrorKind::Unavailable) if the creator died (noticed within half a second);
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an offset behind the end, or a closed buffer.
+    pub fn wait_for(&self, offset: usize) -> Result<&[u8], Error> {
+        self.wait(offset, None)
+    }
+
+    /// As [`wait_for`](Self::wait_for), until `deadline` at the latest.
+    ///
+    /// # Errors
+    /// As [`wait_for`](Self::wait_for); [`Timeout`](ErrorKind::Timeout) after the deadline.
+    pub fn wait_until(&self, offset: usize, deadline: Instant) -> Result<&[u8], Error> {
+        self.wait(offset, Some(deadline))
+    }
+
+    fn wait(&self, offset: usize, deadline: Option<Instant>) -> Result<&[u8], Error> {
+        let invalid = |message: String| Err(Error::new(ErrorKind::InvalidArgument, "", message));
+        let Some(open) = &self.open else {
+            return invalid(format!("the shared memory {} was closed", self.name));
+        };
+        if offset > open.length {
+            return invalid(format!("byte {offset} of an object of {} bytes", open.length));
+        }
+        match wait::wait(open.companion(), offset as u64, deadline, || open.is_alive()) {
+            Ok(()) => Ok(slice(open)),
+            Err(Ended::Failed) => {
+                let (kind, reason) = open.companion().reason();
+                let message = format!("shared memory {}: {reason}", self.name);
+                Err(Error::new(kind, "", message))
+            }
+            Err(Ended::Died) if matches!(&open.role, Role::Creator(segment) if !segment.is_own()) => {
+                let message = format!("the shared memory {} is the parent's", self.name);
+                Err(Error::new(ErrorKind::Forked, "", message))
+            }
+            Err(Ended::Died) => Err(died(&self.name)),
+            Err(Ended::Late) => Err(Error::new(
+                ErrorKind::Timeout,
+                "",
+                format!("waiting for byte {offset} in the shared memory {}", self.name),
+            )),
+            Err(Ended::System(cause)) => Err(Error::with_cause(
+                ErrorKind::Internal,
+                "",
+                "cannot wait on shared memory",
+                cause,
+            )),
+        }
+    }
+
+    /// Lets go of it; in the creating process, its name goes, and a filling that goes on fails for all. Processes that are attached keep what they have. A second call does nothing.
+    pub fn close(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        if let Role::Creator(segment) = &open.role
+            && segment.is_own()
+        {
+            segment.end(|companion| {
+                companion.fail(ErrorKind::Cancelled, "closed by the process that filled it")
+            });
+            segment.unlink();
+        }
+    }
+
+    /// The creator's part, to be used for another object.
+    fn into_reusable(mut self) -> Result<(Arc<Segment>, Mapping), Error> {
+        let refused = |why: &str| {
+            let message = format!("the shared memory cannot be used again: {why}");
+            Err(Error::new(ErrorKind::InvalidArgument, "", message))
+        };
+        match self.open.take() {
+            Some(Open {
+                role: Role::Creator(segment),
+                view,
+                ..
+            }) if segment.is_own() => {
+                if segment.companion().state() == COMPLETE {
+                    return Ok((segment, view));
+                }
+                self.open = Some(Open {
+                    length: 0,
+                    revision: String::new(),
+                    view,
+                    role: Role::Creator(segment),
+                });
+                refused("its object is not complete")
+            }
+            Some(_) => refused("another process made it"),
+            None => refused("it was closed"),
+        }
+    }
+}
+
+fn slice(open: &Open) -> &[u8] {
+    let available = open.available();
+    #[allow(unsafe_code, reason = "lends mapped bytes that stay as they are")]
+    // SAFETY: the length was held against the file's when it was mapped; what is below the watermark is never written again while the locks of the companion are held, and `open` holds its.
+    unsafe {
+        open.view.bytes(available)
+    }
+}
+
+fn died(name: &str) -> Error {
+    let message = format!("the process that filled the shared memory {name} is gone, and it is not complete");
+    Error::new(ErrorKind::Unavailable, "", message)
+}
+
+fn not_ours(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
+}
+
+/// Companion and data by the POSIX name.
+fn open_names(posix: &Posix) -> io::Result<(File, File)> {
+    let folder = open_folder()?;
+    let missing = || io::Error::from(io::ErrorKind::NotFound);
+    let Some(companion) = open_companion(&folder, posix, OFlags::RDONLY)? else {
+        return Err(match statat(&folder, posix.data(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => not_ours("it was not made by pget"),
+            Err(_) => missing(),
+        });
+    };
+    let data = open_own(&folder, posix.data(), OFlags::RDONLY)?;
+    Ok((companion, data.ok_or_else(missing)?))
+}
+
+/// Companion and data by the descriptor's path, `/proc/PID/fd/N`.
+fn open_descriptors(name: &str) -> io::Result<(File, File)> {
+    let path = Path::new(name);
+    let target = match readlink(path, Vec::new()) {
+        Err(Errno::INVAL) => return Err(not_ours("it is no descriptor")),
+        other => other?,
+    };
+    // "/memfd:pget-M (deleted)", as proc_pid_fd(5) has it.
+    let number = target
+        .to_str()
+        .ok()
+        .and_then(|text| text.strip_prefix("/memfd:")?.strip_prefix(MEMFD))
+        .and_then(|text| text.split(' ').next()?.parse::<u32>().ok());
+    let Some(number) = number else {
+        return Err(not_ours("it was not made by pget"));
+    };
+    let data = open_memfd(path)?;
+    let companion = open_memfd(&path.with_file_name(number.to_string()))?;
+    if fstat(&companion)?.st_size != COMPANION as i64 {
+        return Err(not_ours("what stands beside it was not made by pget"));
+    }
+    Ok((companion, data))
+}
+
+fn open_memfd(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file: OwnedFd = openat(CWD, path, flags, Mode::empty())?;
+    if fstat(file.as_fd())?.st_uid != geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it belongs to another user",
+        ));
+    }
+    let seals = fcntl_get_seals(&file).unwrap_or(SealFlags::empty());
+    if !seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL) {
+        return Err(not_ours("it could be cut"));
+    }
+    Ok(File::from(file))
+}
+
+impl Drop for SharedBuffer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for SharedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedBuffer")
+            .field("name", &self.name)
+            .field("length", &self.len())
+            .field("available", &self.as_slice().len())
+            .finish_non_exhaustive()
+    }
+}

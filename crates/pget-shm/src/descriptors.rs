@@ -1,0 +1,120 @@
+//! Descriptors that a forked child must not keep: a child's copy would hold the lock of its dead parent, and all would wait for the dead.
+//!
+//! A handler of `pthread_atfork` closes them in the child. It may run in a child of a process with other threads, so it takes no lock and allocates nothing: the descriptors are in a
+//! list of places that is only ever added to, and whose free places are used again. A child made by a bare `clone` does not come by here; one that calls exec loses them all the same.
+
+#![allow(
+    unsafe_code,
+    reason = "registers a handler for fork, and closes descriptors in it"
+)]
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
+    ptr::null_mut,
+    sync::{
+        OnceLock,
+        atomic::{AtomicI32, AtomicPtr, Ordering},
+    },
+};
+
+use nix::libc;
+
+const NONE: i32 = -1;
+
+struct Place {
+    descriptor: AtomicI32,
+    next: *mut Self,
+}
+
+/// Places are never freed, so a pointer to one is good for ever.
+static FIRST: AtomicPtr<Place> = AtomicPtr::new(null_mut());
+
+/// A descriptor that this process owns, and its forked children do not get.
+#[derive(Debug)]
+pub(crate) struct OwnOnly {
+    place: &'static AtomicI32,
+}
+
+impl OwnOnly {
+    /// # Errors
+    /// If the handler cannot be registered.
+    pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        static REGISTERED: OnceLock<i32> = OnceLock::new();
+        // SAFETY: a handler that does what is allowed after a fork, and stays loaded: it is part of the program, or of a library that is never unloaded.
+        let status = *REGISTERED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(in_child)) });
+        if status != 0 {
+            return Err(io::Error::from_raw_os_error(status));
+        }
+        let number = descriptor.into_raw_fd();
+        for place in places() {
+            if place
+                .compare_exchange(NONE, number, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
+                return Ok(Self { place });
+            }
+        }
+        let place = Box::into_raw(Box::new(Place {
+            descriptor: AtomicI32::new(number),
+            next: null_mut(),
+        }));
+        let mut first = FIRST.load(Ordering::Acquire);
+        loop {
+            // SAFETY: nobody else knows of the place yet.
+            unsafe { (*place).next = first };
+            match FIRST.compare_exchange(first, place, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => first = now,
+            }
+        }
+        // SAFETY: places are never freed.
+        let place = unsafe { &*place };
+        Ok(Self {
+            place: &place.descriptor,
+        })
+    }
+
+    /// The descriptor; `None` in a forked child.
+    pub(crate) fn get(&self) -> Option<BorrowedFd<'_>> {
+        match self.place.load(Ordering::Acquire) {
+            NONE => None,
+            // SAFETY: only `drop` and the handler in a child close it; the first needs this borrow to have ended, the second runs in no process that has it.
+            number => Some(unsafe { BorrowedFd::borrow_raw(number) }),
+        }
+    }
+
+    pub(crate) fn number(&self) -> Option<i32> {
+        self.get().map(|descriptor| descriptor.as_fd().as_raw_fd())
+    }
+}
+
+impl Drop for OwnOnly {
+    fn drop(&mut self) {
+        let number = self.place.swap(NONE, Ordering::AcqRel);
+        if number != NONE {
+            // SAFETY: taken out of its place, so nobody else closes it.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
+        }
+    }
+}
+
+fn places() -> impl Iterator<Item = &'static AtomicI32> {
+    let mut next = FIRST.load(Ordering::Acquire);
+    std::iter::from_fn(move || {
+        // SAFETY: null or a place, which is never freed.
+        let place = unsafe { next.as_ref() }?;
+        next = place.next;
+        Some(&place.descriptor)
+    })
+}
+
+extern "C" fn in_child() {
+    for place in places() {
+        let number = place.swap(NONE, Ordering::AcqRel);
+        if number != NONE {
+            // SAFETY: the child's copy, which nothing in it uses: `get` gives none from here on.
+            unsafe { libc::close(number) };
+        }
+    }
+}

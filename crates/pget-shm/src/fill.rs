@@ -1,0 +1,121 @@
+//! What the creator fills a segment with.
+
+use std::{
+    fmt, io,
+    ops::Range,
+    os::unix::fs::FileExt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use pget_core::{Error, ErrorKind};
+
+use crate::{landed::Landed, reserve::Reserve, segment::Segment};
+
+/// Fills a segment. Several threads may put bytes at once; dropping it without [`finish`](Self::finish) fails the segment for all who read it.
+pub struct Filler {
+    segment: Arc<Segment>,
+    reserve: Arc<Reserve>,
+    landed: Mutex<Landed>,
+    length: u64,
+    finished: AtomicBool,
+}
+
+impl Filler {
+    pub(crate) fn new(segment: Arc<Segment>) -> io::Result<Self> {
+        let length = segment.companion().length();
+        Ok(Self {
+            reserve: Reserve::begin(segment.data(), length)?,
+            segment,
+            landed: Mutex::default(),
+            length,
+            finished: AtomicBool::new(false),
+        })
+    }
+
+    /// Copies `bytes` to `offset` of the segment. Nobody sees them before [`landed`](Self::landed) tells of them.
+    ///
+    /// Into pages that were never used, this is the cheapest way: received into a small place that stays in cache, and written from there, they cost 0.9 CPU seconds a GiB; received
+    /// into a new mapping, 1.5.
+    ///
+    /// # Errors
+    /// [`Destination`](ErrorKind::Destination) if there is no space, for these bytes or any later ones.
+    pub fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let end = offset.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > self.length) || self.finished.load(Ordering::Acquire) {
+            let message = format!("{} bytes at {offset} do not belong into the segment", bytes.len());
+            return Err(Error::new(ErrorKind::Internal, "", message));
+        }
+        if let Some(cause) = self.reserve.failure() {
+            // An `io::Error` cannot be copied; its code can.
+            let code = cause.raw_os_error().unwrap_or_default();
+            return Err(self.no_room(io::Error::from_raw_os_error(code)));
+        }
+        let written = self.segment.data().write_all_at(bytes, offset);
+        written.map_err(|cause| self.no_room(cause))
+    }
+
+    fn no_room(&self, cause: io::Error) -> Error {
+        let message = format!("the shared memory {} cannot be filled", self.segment.name());
+        Error::with_cause(ErrorKind::Destination, "", message, cause)
+    }
+
+    /// The bytes of `range` are there for good. Shows what is there without a gap, and wakes those who wait for it.
+    pub fn landed(&self, range: Range<u64>) {
+        let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watermark) = landed.add(range.start..range.end.min(self.length))
+            && !self.finished.load(Ordering::Acquire)
+        {
+            // Under the lock, or an older watermark could follow a newer.
+            self.segment.companion().raise(watermark);
+        }
+    }
+
+    /// Tells everyone how it ended: all has landed, or why not. Only the first call counts.
+    ///
+    /// # Errors
+    /// [`Internal`](ErrorKind::Internal) if it is said to be complete, and is not; that is then what all are told.
+    pub fn finish(&self, outcome: Result<(), &Error>) -> Result<(), Error> {
+        let landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.finished.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.reserve.stop();
+        let there = landed.watermark();
+        let outcome = match outcome {
+            Ok(()) if there < self.length => {
+                let message = format!("{there} of {} bytes have landed", self.length);
+                Err(Error::new(ErrorKind::Internal, "", message))
+            }
+            Ok(()) => {
+                self.segment.end(|companion| companion.complete());
+                return Ok(());
+            }
+            Err(error) => Err(error.clone()),
+        };
+        if let Err(error) = &outcome {
+            self.segment
+                .end(|companion| companion.fail(error.kind(), &error.to_line()));
+        }
+        outcome
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        if !self.segment.is_own() {
+            return;
+        }
+        let given_up = Error::new(ErrorKind::Cancelled, "", "given up");
+        // It is what it was told.
+        self.finish(Err(&given_up)).ok();
+    }
+}
+
+impl fmt::Debug for Filler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Filler({})", self.segment.name())
+    }
+}

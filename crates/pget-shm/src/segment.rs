@@ -1,0 +1,258 @@
+//! What the creator has of a segment: both files, the lock that says that it lives, and the names to take away.
+//!
+//! Invariants: a companion is complete and locked before it has a name; the data gets its name last and loses it first, so who finds a name finds both; a name is only
+//! removed if it stands for this segment's own file.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    process,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use pget_core::{Error, ErrorKind};
+use rustix::{
+    fs::{
+        AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, linkat, memfd_create,
+        open, openat, statat, unlinkat,
+    },
+    io::Errno,
+};
+
+use crate::{
+    descriptors::OwnOnly,
+    layout::{COMPANION, Companion, FILLING},
+    lock::{self, Byte},
+    mapping::{Mapped, Mapping},
+    name::{FOLDER, Posix},
+    sweep::sweep,
+};
+
+/// What a memfd is named before the number of its companion's descriptor.
+pub(crate) const MEMFD: &str = "pget-";
+
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    name: String,
+    posix: Option<Posix>,
+    data: Arc<File>,
+    companion: Mapped<Companion>,
+    /// The companion's descriptor, with the lock.
+    alive: OwnOnly,
+    /// Held by who ends the filling, so that one end is told.
+    ending: Mutex<()>,
+    unlinked: AtomicBool,
+}
+
+impl Segment {
+    /// A new segment, whose data is a hole yet: anonymous, or with a name that must be free.
+    ///
+    /// # Errors
+    /// [`Destination`](ErrorKind::Destination), with what the system says.
+    pub(crate) fn create(posix: Option<&Posix>, length: u64, revision: &str) -> Result<Self, Error> {
+        match posix {
+            Some(posix) => Self::named(posix, length, revision),
+            None => Self::anonymous(length, revision),
+        }
+    }
+
+    fn anonymous(length: u64, revision: &str) -> Result<Self, Error> {
+        let failed = |cause: io::Error| cannot_make("anonymous shared memory", cause);
+        let made = || {
+            let companion = memfd("pget-companion", COMPANION as u64)?;
+            let data = memfd(&format!("{MEMFD}{}", companion.as_raw_fd()), length)?;
+            let name = format!("/proc/{}/fd/{}", process::id(), data.as_raw_fd());
+            Self::of_files(name, None, companion, data, length, revision)
+        };
+        made().map_err(failed)
+    }
+
+    fn named(posix: &Posix, length: u64, revision: &str) -> Result<Self, Error> {
+        let failed = |cause: io::Error| {
+            let what = format!("shared memory {}", posix.data());
+            cannot_make(&what, cause)
+        };
+        sweep()?;
+        let made = || {
+            let folder = open_folder()?;
+            let file = |length: u64| {
+                let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+                let file = File::from(openat(&folder, ".", flags, PRIVATE)?);
+                fchmod(&file, PRIVATE)?;
+                file.set_len(length)?;
+                io::Result::Ok(file)
+            };
+            let (companion, data) = (file(COMPANION as u64)?, file(length)?);
+            let name = posix.data().to_owned();
+            let segment = Self::of_files(name, Some(posix.clone()), companion, data, length, revision)?;
+            if let Some(companion) = segment.alive.get() {
+                give_name(companion, &folder, &posix.companion())?;
+            }
+            // If that fails, dropping the segment takes the companion's name away again.
+            give_name(&*segment.data, &folder, posix.data())?;
+            Ok(segment)
+        };
+        made().map_err(failed)
+    }
+
+    fn of_files(
+        name: String,
+        posix: Option<Posix>,
+        companion: File,
+        data: File,
+        length: u64,
+        revision: &str,
+    ) -> io::Result<Self> {
+        let page = Mapped::<Companion>::new(Mapping::writable(&companion, COMPANION)?)?;
+        let alive = OwnOnly::new(OwnedFd::from(companion))?;
+        let segment = Self {
+            name,
+            posix,
+            data: Arc::new(data),
+            companion: page,
+            alive,
+            ending: Mutex::new(()),
+            unlinked: AtomicBool::new(false),
+        };
+        if let Some(companion) = segment.alive.get() {
+            lock::alone(companion, Byte::Alive)?;
+        }
+        let inode = segment.data.metadata()?.ino();
+        segment.companion.begin(length, inode, revision);
+        Ok(segment)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) const fn posix(&self) -> Option<&Posix> {
+        self.posix.as_ref()
+    }
+
+    pub(crate) const fn data(&self) -> &Arc<File> {
+        &self.data
+    }
+
+    pub(crate) fn companion(&self) -> &Companion {
+        &self.companion
+    }
+
+    /// Whether this process is the one that made it, and no child that was forked from it.
+    pub(crate) fn is_own(&self) -> bool {
+        self.alive.number().is_some()
+    }
+
+    /// Makes it the segment of another object, if nobody looks at it and there is room.
+    ///
+    /// # Errors
+    /// What the system says. It is then as it was, or has failed as a whole.
+    pub(crate) fn begin_anew(&self, length: u64, revision: &str) -> io::Result<bool> {
+        let Some(companion) = self.alive.get() else {
+            return Ok(false);
+        };
+        if !lock::alone(companion, Byte::Looked)? {
+            return Ok(false);
+        }
+        let fits = match &self.posix {
+            Some(_) => self.data.set_len(length).map(|()| true),
+            // Sealed at its first length.
+            None => self.data.metadata().map(|meta| length <= meta.len()),
+        };
+        if matches!(fits, Ok(true)) {
+            let inode = self.companion.inode();
+            self.companion.begin(length, inode, revision);
+        }
+        lock::release(companion, Byte::Looked)?;
+        fits
+    }
+
+    /// Ends the filling; the first end stays.
+    pub(crate) fn end(&self, how: impl FnOnce(&Companion)) {
+        let _one = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.companion.state() == FILLING {
+            how(&self.companion);
+        }
+    }
+
+    /// Takes the names away. Those who are attached keep what they have.
+    pub(crate) fn unlink(&self) {
+        let Some(posix) = &self.posix else { return };
+        // In a forked child, the names are the parent's.
+        let Some(companion) = self.alive.get() else {
+            return;
+        };
+        if self.unlinked.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let taken = || {
+            let folder = open_folder()?;
+            take_name(&*self.data, &folder, posix.data())?;
+            take_name(companion, &folder, &posix.companion())
+        };
+        if let Err(error) = taken() {
+            tracing::debug!(name = self.name, %error, "a name of shared memory stays");
+        }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
+pub(crate) fn cannot_make(what: &str, cause: io::Error) -> Error {
+    let message = if cause.kind() == io::ErrorKind::AlreadyExists {
+        format!("{what} cannot be made: the name is taken")
+    } else {
+        format!("{what} cannot be made")
+    };
+    Error::with_cause(ErrorKind::Destination, "", message, cause)
+}
+
+pub(crate) fn open_folder() -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(open(FOLDER, flags, Mode::empty())?)
+}
+
+/// An anonymous file that keeps its length.
+fn memfd(name: &str, length: u64) -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        // Kernels before 6.3 do not know that flag; later ones may demand it.
+        Err(Errno::INVAL) => memfd_create(name, flags),
+        other => other,
+    }?;
+    let file = File::from(file);
+    fchmod(&file, PRIVATE)?;
+    file.set_len(length)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+fn give_name(file: impl AsFd, folder: &OwnedFd, name: &str) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    Ok(linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// Removes `name` if it stands for `file`.
+pub(crate) fn take_name(file: impl AsFd, folder: &OwnedFd, name: &str) -> io::Result<()> {
+    let own = rustix::fs::fstat(file)?;
+    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(named) if (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino) => {
+            Ok(unlinkat(folder, name, AtFlags::empty())?)
+        }
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

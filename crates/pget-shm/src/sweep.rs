@@ -1,0 +1,181 @@
+//! What dead creators left in `/dev/shm`.
+//!
+//! Invariant: a segment is removed only by who holds its creator's lock, after a look that the companion's name still stands for the file that is locked: of two sweepers one
+//! removes, and neither removes what was made under the same name since.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use pget_core::{Error, ErrorKind};
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, fstat, openat, statat, unlinkat},
+    io::Errno,
+    process::geteuid,
+};
+
+use crate::{
+    buffer::State,
+    layout::{COMPANION, Companion},
+    lock::{self, Byte},
+    mapping::{Mapped, Mapping},
+    name::{FOLDER, Posix},
+    segment::{open_folder, take_name},
+    wait,
+};
+
+/// A named segment of this user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listed {
+    /// Its name, without a slash.
+    pub name: String,
+    /// Bytes of the object.
+    pub length: u64,
+    /// So many from its start on are there.
+    pub available: u64,
+    /// How the filling stands; failed, too, if the creator died meanwhile.
+    pub state: State,
+    /// Whether the creator lives. If not, the next named creation or [`sweep`] removes it.
+    pub alive: bool,
+    /// Which content of the object it is, for people.
+    pub revision: String,
+}
+
+/// Removes the named segments of this user whose creators are dead; gives their names. Each creation of a named segment does the same first. Any thread.
+///
+/// # Errors
+/// [`Destination`](ErrorKind::Destination) if `/dev/shm` cannot be read.
+pub fn sweep() -> Result<Vec<String>, Error> {
+    let mut removed = Vec::new();
+    each(|folder, posix, file| {
+        if remove(folder, posix, file)? {
+            tracing::debug!(name = posix.data(), "removed what a dead process left");
+            removed.push(posix.data().to_owned());
+        }
+        Ok(())
+    })?;
+    Ok(removed)
+}
+
+/// The named segments of this user. Any thread.
+///
+/// # Errors
+/// As [`sweep`].
+pub fn list() -> Result<Vec<Listed>, Error> {
+    let mut all = Vec::new();
+    each(|_, posix, file| {
+        let companion = companion_of(file)?;
+        let alive = lock::is_held(file, Byte::Alive)?;
+        all.push(Listed {
+            name: posix.data().to_owned(),
+            length: companion.length(),
+            available: companion.watermark(),
+            state: wait::state(&companion, || alive),
+            alive,
+            revision: companion.revision(),
+        });
+        Ok(())
+    })?;
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(all)
+}
+
+/// Shows every companion to `look`. One that cannot be looked at is left alone.
+fn each(mut look: impl FnMut(&OwnedFd, &Posix, &File) -> io::Result<()>) -> Result<(), Error> {
+    let failed = |cause: io::Error| {
+        Error::with_cause(ErrorKind::Destination, "", format!("cannot read {FOLDER}"), cause)
+    };
+    let folder = open_folder().map_err(failed)?;
+    for entry in std::fs::read_dir(FOLDER).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Some(posix) = entry.file_name().to_str().and_then(Posix::of_companion) else {
+            continue;
+        };
+        let looked = match open_companion(&folder, &posix, OFlags::RDWR) {
+            Ok(Some(file)) => look(&folder, &posix, &file),
+            Ok(None) => continue,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = looked {
+            tracing::trace!(name = posix.data(), %error, "left alone");
+        }
+    }
+    Ok(())
+}
+
+/// The companion of `posix`, if it is one of this user's and nobody else may read it.
+pub(crate) fn open_companion(folder: &OwnedFd, posix: &Posix, access: OFlags) -> io::Result<Option<File>> {
+    let Some(file) = open_own(folder, &posix.companion(), access)? else {
+        return Ok(None);
+    };
+    if fstat(&file)?.st_size != COMPANION as i64 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "what stands beside it was not made by pget",
+        ));
+    }
+    Ok(Some(file))
+}
+
+/// A file of the folder: plain, this user's, private, with one name, reached by no link.
+pub(crate) fn open_own(folder: impl AsFd, name: &str, access: OFlags) -> io::Result<Option<File>> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match openat(folder, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(refused("it is a symbolic link")),
+        Err(error) => return Err(error.into()),
+    };
+    let stat = fstat(&file)?;
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        return Err(refused("it is no plain file"));
+    }
+    if stat.st_uid != geteuid().as_raw() {
+        return Err(refused("it belongs to another user"));
+    }
+    if mode.intersects(Mode::RWXG | Mode::RWXO) {
+        return Err(refused("others may read or write it"));
+    }
+    match stat.st_nlink {
+        // Removed between the open and the look.
+        0 => Ok(None),
+        1 => Ok(Some(file)),
+        _ => Err(refused("it has other names, too")),
+    }
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())
+}
+
+fn companion_of(file: &File) -> io::Result<Mapped<Companion>> {
+    let companion = Mapped::<Companion>::new(Mapping::readable(file, COMPANION)?)?;
+    companion.check()?;
+    Ok(companion)
+}
+
+fn remove(folder: &OwnedFd, posix: &Posix, file: &File) -> io::Result<bool> {
+    let companion = companion_of(file)?;
+    if !lock::alone(file, Byte::Alive)? {
+        return Ok(false);
+    }
+    let own = fstat(file)?;
+    let name = posix.companion();
+    match statat(folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(named) if (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino) => {}
+        _ => return Ok(false),
+    }
+    // Another program may have made a segment of this name when the creator was killed before it got to it.
+    match statat(folder, posix.data(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(data) if data.st_dev == own.st_dev && data.st_ino == companion.inode() => {
+            unlinkat(folder, posix.data(), AtFlags::empty())?;
+        }
+        _ => {}
+    }
+    take_name(file, folder, &name)?;
+    Ok(true)
+}

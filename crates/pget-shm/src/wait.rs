@@ -1,0 +1,86 @@
+//! Waiting for bytes, and for the end, of a segment that another process may be filling.
+
+use std::time::{Duration, Instant};
+
+use rustix::{
+    io::Errno,
+    thread::futex::{self, Timespec},
+};
+
+use crate::{
+    buffer::State,
+    layout::{COMPLETE, Companion, FAILED, FILLING},
+};
+
+/// How often those who wait look whether the creator lives: its death wakes nobody.
+const LIVENESS: Duration = Duration::from_millis(250);
+
+/// Why a wait ended without the bytes.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The filling failed; the companion says why.
+    Failed,
+    /// The creator is gone and has not said why.
+    Died,
+    /// The time is over.
+    Late,
+    /// The futex does not work.
+    System(Errno),
+}
+
+/// How the filling stands, in the light of whether the creator lives.
+pub(crate) fn state(companion: &Companion, is_alive: impl Fn() -> bool) -> State {
+    let dead = companion.state() == FILLING && !is_alive();
+    // Looked at again: it may have ended well and closed meanwhile.
+    match companion.state() {
+        COMPLETE => State::Complete,
+        FILLING if !dead => State::Filling,
+        _ => State::Failed,
+    }
+}
+
+/// Waits until the bytes up to `offset` are there; for `offset` at the object's end, until it is known to be complete.
+pub(crate) fn wait(
+    companion: &Companion,
+    offset: u64,
+    deadline: Option<Instant>,
+    is_alive: impl Fn() -> bool,
+) -> Result<(), Ended> {
+    let whole = offset >= companion.length();
+    // Whether what is missing will not come any more.
+    let look = || match companion.state() {
+        COMPLETE => Some(Ok(())),
+        _ if !whole && companion.watermark() >= offset => Some(Ok(())),
+        FILLING => None,
+        FAILED => Some(Err(Ended::Failed)),
+        _ => Some(Err(Ended::Died)),
+    };
+    loop {
+        let notice = companion.notices().load(std::sync::atomic::Ordering::Acquire);
+        if let Some(end) = look() {
+            return end;
+        }
+        let mut step = LIVENESS;
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Ended::Late);
+            }
+            step = step.min(left);
+        }
+        let time = Timespec {
+            tv_sec: 0,
+            tv_nsec: step.subsec_nanos().into(),
+        };
+        match futex::wait(companion.notices(), futex::Flags::empty(), notice, Some(&time)) {
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::TIMEDOUT) => {
+                if !is_alive() {
+                    // What it did before its end counts.
+                    return look().unwrap_or(Err(Ended::Died));
+                }
+            }
+            Err(error) => return Err(Ended::System(error)),
+        }
+    }
+}

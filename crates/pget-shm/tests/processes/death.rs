@@ -1,0 +1,114 @@
+//! Creators that are killed.
+
+use std::time::{Duration, Instant};
+
+use pget_core::ErrorKind;
+use pget_shm::{Placement, SharedBuffer, State, list, sweep};
+
+use crate::{
+    fresh_name, is_there,
+    other::{Other, stop},
+};
+
+/// What the issue asks for.
+const NOTICED: Duration = Duration::from_secs(2);
+
+#[test]
+fn readers_of_a_killed_filler_get_an_error_and_nothing_is_left() {
+    let mut random = fastrand::Rng::with_seed(5);
+    for round in 0..20 {
+        let name = match round % 2 {
+            0 => "-".to_owned(),
+            _ => fresh_name(&format!("killed-{round}")),
+        };
+        let mut filler = Other::start("fill", &format!("{name} 40000000"));
+        let name = filler.says().expect("its name");
+        let mut readers: Vec<_> = (0..2).map(|_| Other::start("read", &name)).collect();
+        for reader in &mut readers {
+            assert_eq!(reader.says().as_deref(), Some("attached"));
+        }
+        filler.tell("go on");
+        assert_eq!(filler.says().as_deref(), Some("going on"));
+        std::thread::sleep(Duration::from_micros(random.u64(0..30_000)));
+        filler.kill();
+        let killed = Instant::now();
+        for mut reader in readers {
+            let said = reader.says().expect("a word");
+            assert!(said.starts_with("Unavailable"), "{said}");
+            assert!(killed.elapsed() < NOTICED, "{:?}", killed.elapsed());
+            reader.ends_well();
+        }
+        if name.starts_with("/proc/") {
+            let error = SharedBuffer::attach(&name).expect_err("gone");
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+        }
+        // The next creation takes it away.
+        let next = fresh_name("next");
+        SharedBuffer::create(Placement::Named(next), 1, "").expect("a segment");
+        assert!(!is_there(&name));
+    }
+}
+
+#[test]
+fn a_dead_creators_segment_is_none_to_attach_to_and_its_name_can_be_used() {
+    let name = fresh_name("dead");
+    let mut filler = Other::start("fill", &format!("{name} 1000"));
+    filler.says().expect("its name");
+    filler.tell("10");
+    assert_eq!(filler.says().as_deref(), Some("done"));
+    let attached = SharedBuffer::attach(&name).expect("attached");
+    let listed = list().expect("a list");
+    let own = listed.iter().find(|one| one.name == name).expect("listed");
+    assert_eq!(
+        (
+            own.length,
+            own.available,
+            own.state,
+            own.alive,
+            own.revision.as_str()
+        ),
+        (1000, 10, State::Filling, true, "version 7")
+    );
+    let error = SharedBuffer::create(Placement::Named(name.clone()), 1, "").expect_err("taken");
+    assert_eq!(error.kind(), ErrorKind::Destination);
+    assert!(error.to_string().contains("taken"), "{error}");
+    filler.kill();
+    assert_eq!(attached.state(), State::Failed);
+    // What is there stays readable.
+    assert_eq!(attached.wait_for(10).expect("there"), crate::content(10));
+    if let Err(error) = SharedBuffer::attach(&name) {
+        // Not found, if another test has swept it.
+        assert!(
+            matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::NotFound),
+            "{error}"
+        );
+    } else {
+        panic!("attached to the dead");
+    }
+    let (shared, _filler) = SharedBuffer::create(Placement::Named(name.clone()), 1, "").expect("a segment");
+    sweep().expect("swept");
+    SharedBuffer::attach(shared.name()).expect("the living stay");
+}
+
+#[test]
+fn a_forked_child_does_not_hold_its_parents_lock() {
+    let name = fresh_name("forked");
+    let mut parent = Other::start("fork", &name);
+    let (mut child, mut ready) = (None, false);
+    while child.is_none() || !ready {
+        match parent.says().expect("two lines").as_str() {
+            "a child" => ready = true,
+            number => child = Some(number.to_owned()),
+        }
+    }
+    let attached = SharedBuffer::attach(&name).expect("attached");
+    assert_eq!(attached.state(), State::Filling);
+    parent.kill();
+    let killed = Instant::now();
+    let error = attached.wait_for(11).expect_err("dead");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(killed.elapsed() < NOTICED, "{:?}", killed.elapsed());
+    sweep().expect("swept");
+    assert!(!is_there(&name));
+    stop(&child.expect("a child"));
+}

@@ -1,0 +1,188 @@
+//! Other processes: this program again, in a role that it is given by the environment.
+//!
+//! They speak in lines that begin with `> `, as the test harness has lines of its own, and do what lines on their standard input tell.
+
+use std::{
+    io::{BufRead, BufReader, Lines, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{ForkResult, Pid, fork, pause},
+};
+use pget_core::{Error, ErrorKind};
+use pget_shm::{Filler, Placement, SharedBuffer};
+
+use crate::{DIGEST, byte, digest};
+
+const ROLE: &str = "PGET_SHM_ROLE";
+const ARGUMENT: &str = "PGET_SHM_ARGUMENT";
+
+pub(crate) struct Other {
+    child: Child,
+    says: Lines<BufReader<ChildStdout>>,
+    told: ChildStdin,
+}
+
+impl Other {
+    pub(crate) fn start(role: &str, argument: &str) -> Self {
+        let program = std::env::current_exe().expect("this program");
+        Self::of(Command::new(program), role, argument)
+    }
+
+    pub(crate) fn of(mut command: Command, role: &str, argument: &str) -> Self {
+        let mut child = command
+            .args(["--exact", "other::in_a_role", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .env(ARGUMENT, argument)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("another process");
+        let says = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let told = child.stdin.take().expect("piped");
+        Self { child, says, told }
+    }
+
+    /// The next line that it says; `None` when it has ended.
+    pub(crate) fn says(&mut self) -> Option<String> {
+        loop {
+            let line = self.says.next()?.expect("text");
+            // The harness begins a line before the first of ours.
+            if let Some((_, said)) = line.split_once("> ") {
+                return Some(said.to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.told, "{line}").expect("it listens");
+    }
+
+    /// Kills it, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    pub(crate) fn ends_well(mut self) {
+        drop(self.told);
+        assert!(self.child.wait().expect("its end").success());
+    }
+}
+
+fn say(line: &str) {
+    println!("> {line}");
+}
+
+fn listen() -> Option<String> {
+    std::io::stdin().lines().next().map(|line| line.expect("text"))
+}
+
+/// No test by itself: what another process does.
+#[test]
+fn in_a_role() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let argument = std::env::var(ARGUMENT).expect("an argument");
+    match role.as_str() {
+        "read" => match read(&argument) {
+            Ok(sum) => say(&format!("digest {sum:016x}")),
+            Err(error) => say(&format!("{:?} {}", error.kind(), error.to_line())),
+        },
+        "fill" => fill(&argument),
+        "fork" => fork_and_fill(&argument),
+        "full" => crate::space::in_a_small_device(),
+        "use-up" => crate::space::where_others_use_up_the_device(),
+        _ => panic!("no role {role}"),
+    }
+}
+
+/// Attaches, and digests what comes as it comes.
+fn read(name: &str) -> Result<u64, Error> {
+    let shared = SharedBuffer::attach(name)?;
+    say("attached");
+    let (mut sum, mut done) = (DIGEST, 0);
+    while done < shared.len() {
+        let there = shared.wait_for(done + 1)?;
+        sum = digest(&there[done..], sum);
+        done = there.len();
+    }
+    shared.wait_for(shared.len())?;
+    Ok(sum)
+}
+
+/// Makes a segment of a length, in order: each line tells how far to fill it, `end` ends it well, `fail` ends it otherwise, `close` closes it.
+fn fill(argument: &str) {
+    let mut words = argument.split(' ');
+    let mut word = || words.next().expect("a word");
+    let placement = match word() {
+        "-" => Placement::Anonymous,
+        name => Placement::Named(name.to_owned()),
+    };
+    let length: u64 = word().parse().expect("a length");
+    let (mut shared, filler) = SharedBuffer::create(placement, length, "version 7").expect("a segment");
+    say(shared.name());
+    let mut done = 0;
+    while let Some(line) = listen() {
+        match line.as_str() {
+            "end" => filler.finish(Ok(())).expect("complete"),
+            "fail" => {
+                let error = Error::new(ErrorKind::ObjectChanged, "http://host/object", "it was replaced");
+                filler.finish(Err(&error)).expect_err("it failed");
+            }
+            "close" => shared.close(),
+            "go on" => go_on(&filler, length),
+            line => {
+                let until = line.parse().expect("an offset");
+                put(&filler, done..until);
+                done = until;
+            }
+        }
+        say("done");
+    }
+}
+
+fn put(filler: &Filler, range: std::ops::Range<u64>) {
+    let at = |offset| usize::try_from(offset).expect("an offset");
+    let bytes: Vec<u8> = (at(range.start)..at(range.end)).map(byte).collect();
+    filler.put(range.start, &bytes).expect("room");
+    filler.landed(range);
+}
+
+/// Fills it in small steps without being told, until it is killed.
+fn go_on(filler: &Filler, length: u64) {
+    say("going on");
+    for start in (0..length).step_by(4096) {
+        put(filler, start..(start + 4096).min(length));
+    }
+}
+
+/// Forks a child that does nothing, and then waits to be killed.
+#[allow(unsafe_code, reason = "forks")]
+fn fork_and_fill(name: &str) {
+    let placement = Placement::Named(name.to_owned());
+    let (shared, filler) = SharedBuffer::create(placement, 100, "version 7").expect("a segment");
+    put(&filler, 0..10);
+    // SAFETY: the child calls nothing but `kill`, `pause` and what this library says of a forked child.
+    match unsafe { fork() }.expect("a child") {
+        ForkResult::Child => {
+            let error = shared.wait_for(11).expect_err("the parent's");
+            assert_eq!(error.kind(), ErrorKind::Forked, "{error}");
+            assert_eq!(shared.as_slice().len(), 10);
+            // Its end must not take the parent's names.
+            drop((shared, filler));
+            say("a child");
+            pause();
+        }
+        ForkResult::Parent { child } => {
+            say(&child.to_string());
+            pause();
+        }
+    }
+}
+
+pub(crate) fn stop(child: &str) {
+    let child = child.parse().expect("a process's number");
+    kill(Pid::from_raw(child), Signal::SIGKILL).expect("it was there");
+}
