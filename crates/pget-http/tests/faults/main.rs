@@ -1,5 +1,6 @@
-//! The catalogue of faults, as far as it concerns an in-order read over HTTP, against a server that really misbehaves: one test a case, named by its number. Each
-//! checks that the fault was met (the server counts), what came of it, and that every byte given out was the right one.
+//! The catalogue of faults, as far as it concerns HTTP, against a server that really misbehaves: one test a case, named by its number. Each script runs in every mode
+//! and at concurrency 1, 4 and 16 ([`survives`], [`fails`]), and each run checks that the fault was met (the server counts), what came of it, and that every byte given
+//! out, or left in memory, was the right one. What is looked at more closely (requests sent, one stream) is read in order.
 
 mod body;
 mod connection;
@@ -11,18 +12,22 @@ mod versions;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use http::HeaderMap;
 use pget_core::{Download, Error, ErrorKind, Options, RangeSource, Stats};
 use pget_http::{Client, ClientOptions, HttpSource};
 use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Object, Route, When},
+    modes::{self, Expected, Mode},
 };
 
 /// No multiple of the chunk, and eleven chunks.
 const SIZE: u64 = 1_000_003;
 const CHUNK: u64 = 100_000;
 const SEED: u64 = 7;
+/// One stream, some ranges at once, and more permits than there are ranges.
+const CONCURRENCIES: [u32; 3] = [1, 4, 16];
 /// No test may take longer; most take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -41,10 +46,10 @@ fn source(url: &str) -> HttpSource {
 fn options() -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
-    options.concurrency = 3;
+    options.concurrency = 4;
     options.retries = 3;
-    options.deadlines.first_byte = Duration::from_millis(400);
-    options.deadlines.stall = Duration::from_millis(400);
+    options.deadlines.first_byte = Duration::from_millis(600);
+    options.deadlines.stall = Duration::from_millis(600);
     options
 }
 
@@ -113,26 +118,122 @@ async fn read(url: &str) -> Outcome {
     read_with(source(url), options()).await
 }
 
-/// Reads the object of `route` and checks that it comes right although at least one fault was met; the counters.
-async fn survives(route: Route) -> Stats {
-    let server = Hostile::start().expect("a server");
-    let url = server.route("/o", route);
-    let stats = read(&url).await.complete(Pattern::new(SEED), SIZE);
-    assert!(server.served("/o") > 0, "the fault was not met");
-    stats
+/// Where one stream's first answer is cut, so that a fault of later requests meets it too.
+const CUT: u64 = 50_000;
+
+/// One run of a script: how, what came of it, and how often its faults were met.
+struct Run {
+    mode: Mode,
+    concurrency: u32,
+    outcome: modes::Outcome,
+    met: u64,
 }
 
-/// Reads the object of `route` and checks that it fails as `kind` by a fault that was met; the error.
-async fn fails(route: Route, kind: ErrorKind) -> Error {
+/// Runs `route` in every mode and at each of `concurrencies`, all at once. A fault that a single stream would not meet, because it is of later requests, meets
+/// the rest of a stream that was cut.
+async fn everywhere(route: &Route, concurrencies: &[u32]) -> Vec<Run> {
     let server = Hostile::start().expect("a server");
-    let url = server.route("/o", route);
-    let error = read(&url).await.failed(Pattern::new(SEED), kind);
-    assert!(
-        server.served("/o") > 0,
-        "the fault was not met: {}",
-        error.to_line()
-    );
-    error
+    let size = route.object().size;
+    let expected = Expected {
+        pattern: route.object().pattern,
+        offset: 0,
+        size,
+    };
+    let runs = Mode::ALL.into_iter().flat_map(|mode| {
+        let each = |concurrency: &u32| (mode, *concurrency);
+        concurrencies.iter().map(each).collect::<Vec<_>>()
+    });
+    let server = &server;
+    let run = |(mode, concurrency): (Mode, u32)| async move {
+        let mut options = options();
+        options.concurrency = concurrency;
+        let mut expected = expected;
+        if concurrency == 1 {
+            // Of a part of the object, one stream too is a range, whose answer can lie about it; see `streams` for all of it.
+            expected.size -= size / 4;
+            options.length = Some(expected.size);
+        }
+        let path = format!("/{mode:?}-{concurrency}");
+        let url = server.route(&path, route.clone());
+        let outcome = modes::run(mode, Arc::new(source(&url)), options.clone(), expected).await;
+        let met = server.served(&path);
+        if concurrency > 1 || met > 0 {
+            return Run {
+                mode,
+                concurrency,
+                outcome,
+                met,
+            };
+        }
+        assert!(outcome.end.is_ok(), "{mode}, {concurrency}: {:?}", outcome.end);
+        let url = server.route(&path, route.clone().cut_first(CUT));
+        let outcome = modes::run(mode, Arc::new(source(&url)), options, expected).await;
+        let met = server.served_by_rule(&path)[1..].iter().sum();
+        Run {
+            mode,
+            concurrency,
+            outcome,
+            met,
+        }
+    };
+    within(join_all(runs.map(run))).await
+}
+
+/// What the run at 4 in order told; the others agree.
+fn representative(runs: Vec<Run>) -> modes::Outcome {
+    let run = runs
+        .into_iter()
+        .find(|run| run.mode == Mode::InOrder && run.concurrency > 1);
+    run.expect("it is among them").outcome
+}
+
+/// Reads the object of `route` in every mode and checks that it comes right although at least one fault was met each time; the counters, in order at 4.
+async fn survives(route: Route) -> Stats {
+    survives_at(&CONCURRENCIES, route).await
+}
+
+async fn survives_at(concurrencies: &[u32], route: Route) -> Stats {
+    let runs = everywhere(&route, concurrencies).await;
+    for Run {
+        mode,
+        concurrency,
+        outcome,
+        met,
+    } in &runs
+    {
+        if let Err(error) = &outcome.end {
+            panic!("{mode} at {concurrency}: {}", error.to_line());
+        }
+        assert!(*met > 0, "{mode} at {concurrency}: the fault was not met");
+    }
+    representative(runs).stats.expect("in order it has them")
+}
+
+/// Reads the object of `route` in every mode and checks that it fails as `kind` each time by a fault that was met; the error, in order at 4.
+async fn fails(route: Route, kind: ErrorKind) -> Error {
+    fails_at(&CONCURRENCIES, route, kind).await
+}
+
+async fn fails_at(concurrencies: &[u32], route: Route, kind: ErrorKind) -> Error {
+    let runs = everywhere(&route, concurrencies).await;
+    for Run {
+        mode,
+        concurrency,
+        outcome,
+        met,
+    } in &runs
+    {
+        match &outcome.end {
+            Err(error) => assert_eq!(error.kind(), kind, "{mode} at {concurrency}: {}", error.to_line()),
+            Ok(()) => panic!("{mode} at {concurrency}: it was read, and {kind} was due"),
+        }
+        assert!(
+            *met > 0,
+            "{mode} at {concurrency}: the fault was not met: {:?}",
+            outcome.end
+        );
+    }
+    representative(runs).end.expect_err("it was checked")
 }
 
 fn with(when: When, fault: Fault) -> Route {

@@ -220,6 +220,7 @@ impl Distortion<'_> {
             Fault::ShortLength { by } => {
                 resize(&mut reply.body, length.saturating_sub(*by));
                 reply.framing = Framing::Length(reply.length().to_string());
+                reply.shows = Shows::InHead;
             }
             Fault::ShortChunked { by } => {
                 resize(&mut reply.body, length.saturating_sub(*by));

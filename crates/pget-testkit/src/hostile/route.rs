@@ -114,6 +114,11 @@ impl Route {
         }
     }
 
+    /// What it serves where nothing goes wrong.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
     /// Let `fault` meet the requests that `when` names.
     #[must_use]
     pub fn fault(self, when: When, fault: Fault) -> Self {
@@ -124,6 +129,19 @@ impl Route {
     #[must_use]
     pub fn fault_times(mut self, when: When, times: u64, fault: Fault) -> Self {
         self.rules.push(Rule { when, times, fault });
+        self
+    }
+
+    /// The same, but that the first answer from the object's first byte is cut in order after so many bytes. A client that reads one stream then asks again, from
+    /// a later byte, and so meets faults that it otherwise would not.
+    #[must_use]
+    pub fn cut_first(mut self, after: u64) -> Self {
+        let rule = Rule {
+            when: When::First,
+            times: 1,
+            fault: Fault::Fin { after },
+        };
+        self.rules.insert(0, rule);
         self
     }
 
