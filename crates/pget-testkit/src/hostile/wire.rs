@@ -62,11 +62,13 @@ pub(super) async fn send(
         return endless_head(stream, &reply, every, witness).await;
     }
     let (preface, times) = &reply.preface;
-    for _ in 0..*times {
-        stream.write_all(preface).await?;
+    for index in 0..*times {
+        write(stream, preface, index == 0, witness).await?;
     }
     let bodiless = to_head || (reply.length() == 0 && reply.cut.is_none() && reply.excess == 0);
-    let shows = reply.shows == Shows::InHead || (reply.shows == Shows::AtEnd && bodiless && !to_head);
+    // Interim answers are the fault themselves.
+    let shows = (reply.shows == Shows::InHead && *times == 0)
+        || (reply.shows == Shows::AtEnd && bodiless && !to_head);
     write(stream, &head(&reply), shows, witness).await?;
     if !to_head {
         let mut sender = Sender {

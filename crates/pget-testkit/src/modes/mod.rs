@@ -1,13 +1,17 @@
 //! The ways in which the bytes of a download can go, so that one test holds for all of them.
 //!
 //! Invariant: a run ends, or panics at its deadline; and after it every byte that can be seen was looked at. In order: what was handed out. In memory: all of the buffer, and a margin behind it; each byte of it
-//! must be the object's or untouched, however the run ended, because an answer that failed a check must not have left a byte anywhere. Called by tests only.
+//! must be the object's or untouched, however the run ended, because an answer that failed a check must not have left a byte anywhere. At a destination: the same, and what it was told has landed is right. Called by tests only.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use pget_core::{Download, Error, ErrorKind, Options, RangeSource, Stats};
 
 use crate::content::Pattern;
+
+mod witness;
+
+use witness::Witness;
 
 /// No run may take longer; most take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -26,11 +30,15 @@ pub enum Mode {
     Memory,
     /// Into memory that is lent while a thread waits.
     Lent,
+    /// To a destination that is handed the bytes.
+    Put,
+    /// To a destination whose memory is written to.
+    Placed,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::InOrder, Self::Memory, Self::Lent];
+    pub const ALL: [Self; 5] = [Self::InOrder, Self::Memory, Self::Lent, Self::Put, Self::Placed];
 }
 
 impl fmt::Display for Mode {
@@ -39,6 +47,8 @@ impl fmt::Display for Mode {
             Self::InOrder => "in order",
             Self::Memory => "into memory",
             Self::Lent => "into lent memory",
+            Self::Put => "to a destination",
+            Self::Placed => "into a destination's memory",
         })
     }
 }
@@ -97,6 +107,15 @@ pub async fn run(mode: Mode, source: Arc<dyn RangeSource>, options: Options, exp
                 });
                 let (end, buffer) = lent.await.expect("it does not panic");
                 placed(mode, end, &buffer, expected)
+            }
+            Mode::Put | Mode::Placed => {
+                let witness = Witness::new(expected, mode == Mode::Placed);
+                let end = download.read_to(Arc::clone(&witness) as Arc<_>).await;
+                witness.check(end.is_ok());
+                match end {
+                    Ok(stats) => ended(stats.delivered, Ok(())),
+                    Err(error) => ended(0, Err(error)),
+                }
             }
         }
     };
