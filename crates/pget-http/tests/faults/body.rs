@@ -9,7 +9,7 @@ use pget_testkit::{
     servers::{Nginx, NginxOptions, require},
 };
 
-use crate::{SEED, SIZE, fails, object, once, read, survives, survives_at, with};
+use crate::{RANGES, SEED, SIZE, fails, object, once, read, survives, survives_as, with};
 
 #[tokio::test]
 async fn case_19_a_body_shorter_than_its_range_is_asked_for_again() {
@@ -213,7 +213,7 @@ async fn case_26_interim_answers_trailers_and_extensions_are_skipped_and_excess_
 async fn case_29_a_connection_closed_while_idle_costs_nothing() {
     // One stream is one request, and uses no connection again.
     let route = Route::new(object()).fault(When::Reused, Fault::CloseOnReuse);
-    let stats = survives_at(&[4, 16], route).await;
+    let stats = survives_as(&RANGES, route).await;
     assert_eq!(stats.retries, 0);
     let Some(nginx) = require(Nginx::start(&NginxOptions {
         server: "keepalive_requests 3;".into(),

@@ -7,6 +7,7 @@ mod connection;
 mod range_protocol;
 mod sizes;
 mod status;
+mod streams;
 mod tls;
 mod versions;
 
@@ -26,8 +27,21 @@ use pget_testkit::{
 const SIZE: u64 = 1_000_003;
 const CHUNK: u64 = 100_000;
 const SEED: u64 = 7;
+
+/// What is asked for, and how much at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// All of the object at concurrency 1: one plain GET.
+    Whole,
+    /// Three quarters of it at concurrency 1: one stream too, but a range, whose answer can lie about it.
+    Part,
+    /// All of it at this concurrency.
+    Ranges(u32),
+}
+
 /// One stream, some ranges at once, and more permits than there are ranges.
-const CONCURRENCIES: [u32; 3] = [1, 4, 16];
+const SHAPES: [Shape; 3] = [Shape::Part, Shape::Ranges(4), Shape::Ranges(16)];
+const RANGES: [Shape; 2] = [Shape::Ranges(4), Shape::Ranges(16)];
 /// No test may take longer; most take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -124,54 +138,54 @@ const CUT: u64 = 50_000;
 /// One run of a script: how, what came of it, and how often its faults were met.
 struct Run {
     mode: Mode,
-    concurrency: u32,
+    shape: Shape,
     outcome: modes::Outcome,
     met: u64,
 }
 
-/// Runs `route` in every mode and at each of `concurrencies`, all at once. A fault that a single stream would not meet, because it is of later requests, meets
+/// Runs `route` in every mode and each of `shapes`, all at once. A fault that a single stream would not meet, because it is of later requests, meets
 /// the rest of a stream that was cut.
-async fn everywhere(route: &Route, concurrencies: &[u32]) -> Vec<Run> {
-    let server = Hostile::start().expect("a server");
-    let size = route.object().size;
-    let expected = Expected {
-        pattern: route.object().pattern,
-        offset: 0,
-        size,
-    };
+async fn everywhere(route: &Route, shapes: &[Shape]) -> Vec<Run> {
+    let server = &Hostile::start().expect("a server");
     let runs = Mode::ALL.into_iter().flat_map(|mode| {
-        let each = |concurrency: &u32| (mode, *concurrency);
-        concurrencies.iter().map(each).collect::<Vec<_>>()
+        let each = |shape: &Shape| (mode, *shape);
+        shapes.iter().map(each).collect::<Vec<_>>()
     });
-    let server = &server;
-    let run = |(mode, concurrency): (Mode, u32)| async move {
+    let run = |(mode, shape): (Mode, Shape)| async move {
         let mut options = options();
-        options.concurrency = concurrency;
-        let mut expected = expected;
-        if concurrency == 1 {
-            // Of a part of the object, one stream too is a range, whose answer can lie about it; see `streams` for all of it.
-            expected.size -= size / 4;
-            options.length = Some(expected.size);
+        let mut size = route.object().size;
+        match shape {
+            Shape::Whole => options.concurrency = 1,
+            Shape::Part => {
+                size -= size / 4;
+                (options.concurrency, options.length) = (1, Some(size));
+            }
+            Shape::Ranges(concurrency) => options.concurrency = concurrency,
         }
-        let path = format!("/{mode:?}-{concurrency}");
+        let expected = Expected {
+            pattern: route.object().pattern,
+            offset: 0,
+            size,
+        };
+        let path = format!("/{mode:?}-{shape:?}");
         let url = server.route(&path, route.clone());
         let outcome = modes::run(mode, Arc::new(source(&url)), options.clone(), expected).await;
         let met = server.served(&path);
-        if concurrency > 1 || met > 0 {
+        if matches!(shape, Shape::Ranges(_)) || met > 0 {
             return Run {
                 mode,
-                concurrency,
+                shape,
                 outcome,
                 met,
             };
         }
-        assert!(outcome.end.is_ok(), "{mode}, {concurrency}: {:?}", outcome.end);
+        assert!(outcome.end.is_ok(), "{mode}, {shape:?}: {:?}", outcome.end);
         let url = server.route(&path, route.clone().cut_first(CUT));
         let outcome = modes::run(mode, Arc::new(source(&url)), options, expected).await;
         let met = server.served_by_rule(&path)[1..].iter().sum();
         Run {
             mode,
-            concurrency,
+            shape,
             outcome,
             met,
         }
@@ -179,61 +193,103 @@ async fn everywhere(route: &Route, concurrencies: &[u32]) -> Vec<Run> {
     within(join_all(runs.map(run))).await
 }
 
-/// What the run at 4 in order told; the others agree.
+/// What the first run in order told that had ranges, if any had; the others agree.
 fn representative(runs: Vec<Run>) -> modes::Outcome {
-    let run = runs
-        .into_iter()
-        .find(|run| run.mode == Mode::InOrder && run.concurrency > 1);
-    run.expect("it is among them").outcome
+    let mut in_order: Vec<_> = runs.into_iter().filter(|run| run.mode == Mode::InOrder).collect();
+    let ranges = in_order
+        .iter()
+        .position(|run| matches!(run.shape, Shape::Ranges(_)));
+    in_order.swap_remove(ranges.unwrap_or_default()).outcome
 }
 
 /// Reads the object of `route` in every mode and checks that it comes right although at least one fault was met each time; the counters, in order at 4.
 async fn survives(route: Route) -> Stats {
-    survives_at(&CONCURRENCIES, route).await
+    survives_as(&SHAPES, route).await
 }
 
-async fn survives_at(concurrencies: &[u32], route: Route) -> Stats {
-    let runs = everywhere(&route, concurrencies).await;
-    for Run {
-        mode,
-        concurrency,
-        outcome,
-        met,
-    } in &runs
-    {
-        if let Err(error) = &outcome.end {
-            panic!("{mode} at {concurrency}: {}", error.to_line());
+async fn survives_as(shapes: &[Shape], route: Route) -> Stats {
+    let runs = everywhere(&route, shapes).await;
+    for run in &runs {
+        if let Err(error) = &run.outcome.end {
+            panic!("{}, {:?}: {}", run.mode, run.shape, error.to_line());
         }
-        assert!(*met > 0, "{mode} at {concurrency}: the fault was not met");
+        assert!(
+            run.met > 0,
+            "{}, {:?}: the fault was not met",
+            run.mode,
+            run.shape
+        );
     }
     representative(runs).stats.expect("in order it has them")
 }
 
 /// Reads the object of `route` in every mode and checks that it fails as `kind` each time by a fault that was met; the error, in order at 4.
 async fn fails(route: Route, kind: ErrorKind) -> Error {
-    fails_at(&CONCURRENCIES, route, kind).await
+    fails_as(&SHAPES, route, kind).await
 }
 
-async fn fails_at(concurrencies: &[u32], route: Route, kind: ErrorKind) -> Error {
-    let runs = everywhere(&route, concurrencies).await;
+async fn fails_as(shapes: &[Shape], route: Route, kind: ErrorKind) -> Error {
+    let runs = everywhere(&route, shapes).await;
     for Run {
         mode,
-        concurrency,
+        shape,
         outcome,
         met,
     } in &runs
     {
         match &outcome.end {
-            Err(error) => assert_eq!(error.kind(), kind, "{mode} at {concurrency}: {}", error.to_line()),
-            Ok(()) => panic!("{mode} at {concurrency}: it was read, and {kind} was due"),
+            Err(error) => assert_eq!(error.kind(), kind, "{mode}, {shape:?}: {}", error.to_line()),
+            Ok(()) => panic!("{mode}, {shape:?}: it was read, and {kind} was due"),
         }
         assert!(
             *met > 0,
-            "{mode} at {concurrency}: the fault was not met: {:?}",
+            "{mode}, {shape:?}: the fault was not met: {:?}",
             outcome.end
         );
     }
     representative(runs).end.expect_err("it was checked")
+}
+
+/// The kinds of failure, if any, of reading `expected` from `source` in every mode at concurrency 1, 4 and 16, which must all be the same.
+async fn kinds(
+    source: impl RangeSource + 'static,
+    options: Options,
+    expected: Expected,
+) -> Option<ErrorKind> {
+    let source: Arc<dyn RangeSource> = Arc::new(source);
+    let runs = Mode::ALL
+        .into_iter()
+        .flat_map(|mode| [1, 4, 16].map(|concurrency| (mode, concurrency)));
+    let run = |(mode, concurrency)| {
+        let (mut options, source) = (options.clone(), Arc::clone(&source));
+        options.concurrency = concurrency;
+        async move {
+            (
+                mode,
+                concurrency,
+                modes::run(mode, source, options, expected).await,
+            )
+        }
+    };
+    let runs = within(join_all(runs.map(run))).await;
+    let kind = runs[0].2.kind();
+    for (mode, concurrency, outcome) in runs {
+        assert_eq!(outcome.kind(), kind, "{mode} at {concurrency}: {:?}", outcome.end);
+    }
+    kind
+}
+
+/// Reads all of the object at `url`, of this size, in every mode at concurrency 1, 4 and 16.
+async fn reads(url: &str, size: u64) {
+    assert_eq!(kinds(source(url), options(), expected(size)).await, None);
+}
+
+fn expected(size: u64) -> Expected {
+    Expected {
+        pattern: Pattern::new(SEED),
+        offset: 0,
+        size,
+    }
 }
 
 fn with(when: When, fault: Fault) -> Route {

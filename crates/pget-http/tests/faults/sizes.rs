@@ -4,9 +4,10 @@ use pget_core::{BufMut as _, ErrorKind, RangeRequest, RangeSource as _, ring::Co
 use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Object, Route, When},
+    modes::Expected,
 };
 
-use crate::{CHUNK, SEED, fails, options, read_with, source, with, within};
+use crate::{CHUNK, SEED, expected, fails, kinds, options, read_with, reads, source, with, within};
 
 #[tokio::test]
 async fn case_53_every_size_around_the_chunk_is_exact() {
@@ -25,13 +26,7 @@ async fn case_53_every_size_around_the_chunk_is_exact() {
     for size in sizes {
         let path = format!("/{size}");
         let url = server.route(&path, Route::new(Object::new(SEED, size)));
-        for concurrency in [1, 3, 16] {
-            let mut options = options();
-            options.concurrency = concurrency;
-            read_with(source(&url), options)
-                .await
-                .complete(Pattern::new(SEED), size);
-        }
+        reads(&url, size).await;
         let mut options = options();
         options.chunk_size = Some(1 << 30);
         read_with(source(&url), options)
@@ -48,10 +43,11 @@ async fn case_54_offsets_far_out_are_exact() {
         let url = server.route(&path, Route::new(Object::new(SEED, size)));
         let mut options = options();
         options.offset = size - 250_000;
-        let outcome = read_with(source(&url), options).await;
-        assert!(outcome.end.is_ok(), "{:?}", outcome.end);
-        assert_eq!(outcome.bytes.len(), 250_000);
-        assert_eq!(Pattern::new(SEED).check(size - 250_000, &outcome.bytes), Ok(()));
+        let end = Expected {
+            offset: size - 250_000,
+            ..expected(250_000)
+        };
+        assert_eq!(kinds(source(&url), options, end).await, None);
     }
 }
 
