@@ -12,7 +12,7 @@ use std::{
 
 use pget_core::{Error, ErrorKind};
 
-use crate::{landed::Landed, reserve::Reserve, segment::Segment};
+use crate::{landed::Landed, layout::FILLING, reserve::Reserve, segment::Segment};
 
 /// Fills a segment. Several threads may put bytes at once; dropping it without [`finish`](Self::finish) fails the segment for all who read it.
 pub struct Filler {
@@ -41,9 +41,13 @@ impl Filler {
     /// into a new mapping, 1.5.
     ///
     /// # Errors
-    /// [`Destination`](ErrorKind::Destination) if there is no space, for these bytes or any later ones.
+    /// [`Destination`](ErrorKind::Destination) if there is no space, for these bytes or any later ones; [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer.
     pub fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let end = offset.checked_add(bytes.len() as u64);
+        if self.segment.companion().state() != FILLING && !self.finished.load(Ordering::Acquire) {
+            let message = format!("the shared memory {} was closed", self.segment.name());
+            return Err(Error::new(ErrorKind::Cancelled, "", message));
+        }
         if end.is_none_or(|end| end > self.length) || self.finished.load(Ordering::Acquire) {
             let message = format!("{} bytes at {offset} do not belong into the segment", bytes.len());
             return Err(Error::new(ErrorKind::Internal, "", message));

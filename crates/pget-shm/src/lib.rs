@@ -45,6 +45,7 @@
 
 mod buffer;
 mod descriptors;
+mod destination;
 mod fill;
 mod landed;
 mod layout;
@@ -57,5 +58,6 @@ mod sweep;
 mod wait;
 
 pub use buffer::{Placement, SharedBuffer, State};
+pub use destination::IntoShared;
 pub use fill::Filler;
 pub use sweep::{Listed, list, sweep};

@@ -68,7 +68,7 @@ pub fn use_threads(count: usize) -> Result<(), Error> {
     runtime::use_threads(count)
 }
 
-fn on_process_runtime(builder: &Builder) -> Builder {
+pub(crate) fn on_process_runtime(builder: &Builder) -> Builder {
     Builder {
         #[cfg(feature = "http")]
         on_process_runtime: true,

@@ -217,6 +217,35 @@ impl Builder {
             .await
     }
 
+    /// Reads into shared memory, in the background on the caller's tokio runtime. Returns when the first reply has told how long the object is and the segment is made; wait for bytes by the
+    /// [buffer](crate::SharedDownload::buffer), for the end by [`ended`](crate::SharedDownload::ended). [Progress](Self::progress) is told on a thread of the runtime.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Destination`](ErrorKind::Destination) if there is no room or the name is taken; [`Unsupported`](ErrorKind::Unsupported) if the server does not tell
+    /// the size. A buffer to be reused is closed then.
+    #[cfg(feature = "shm")]
+    pub async fn get_shared(&self, placement: crate::Placement) -> Result<crate::SharedDownload, Error> {
+        crate::shared::get(self, placement).await
+    }
+
+    /// As [`get_shared`](Self::get_shared) on the process's runtime, from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`get_shared`](Self::get_shared).
+    #[cfg(feature = "shm")]
+    pub fn get_shared_blocking(&self, placement: crate::Placement) -> Result<crate::SharedDownload, Error> {
+        crate::shared::get_blocking(self, placement)
+    }
+
+    /// Reads all of it into shared memory, from a thread that may block; [progress](Self::progress) is told on that thread. Others may attach to a segment with a name meanwhile.
+    ///
+    /// # Errors
+    /// As [`get_shared`](Self::get_shared), or what ended the download; nothing is left then.
+    #[cfg(feature = "shm")]
+    pub fn fill_shared_blocking(&self, placement: crate::Placement) -> Result<crate::SharedBuffer, Error> {
+        crate::shared::fill_blocking(self, placement)
+    }
+
     /// Reads into the file at `path`, from a thread that may block. The file appears under its name when it is complete, in place of one that is there; until then the bytes
     /// are in `PATH.pget-part`, which a failure removes. A device or a pipe is written to in order. It is not synced to the disk.
     ///

@@ -50,6 +50,8 @@ mod builder;
 mod connect;
 mod file;
 mod runtime;
+#[cfg(feature = "shm")]
+mod shared;
 
 pub use address::Address;
 pub use builder::Builder;
@@ -58,6 +60,12 @@ pub use pget_core::{
     ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, RangeRequest, RangeSource, Reader,
     Reply, Retry, Revision, SourceError, Stats,
 };
+#[cfg(feature = "shm")]
+pub use pget_shm as shm;
+#[cfg(feature = "shm")]
+pub use pget_shm::{Placement, SharedBuffer};
+#[cfg(feature = "shm")]
+pub use shared::SharedDownload;
 
 /// Opens the object at `address` with default settings, on the caller's tokio runtime.
 ///

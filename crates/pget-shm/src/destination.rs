@@ -1,0 +1,101 @@
+//! A download's way into a segment, which is made when the first reply tells how long the object is.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Place};
+
+use crate::{Filler, Placement, SharedBuffer};
+
+type Made = Box<dyn FnOnce(SharedBuffer) + Send>;
+
+/// Makes a segment for what a download brings, and fills it.
+pub struct IntoShared {
+    /// Taken when the segment is made.
+    wanted: Mutex<Option<(Placement, Made)>>,
+    filling: OnceLock<Filling>,
+}
+
+struct Filling {
+    filler: Filler,
+    /// Where in the object the segment begins.
+    start: u64,
+}
+
+impl IntoShared {
+    /// `made` is called once the segment is there, before any byte is; not if it never comes to be. It should be quick.
+    pub fn new(placement: Placement, made: impl FnOnce(SharedBuffer) + Send + 'static) -> Self {
+        Self {
+            wanted: Mutex::new(Some((placement, Box::new(made)))),
+            filling: OnceLock::new(),
+        }
+    }
+
+    /// Tells everyone who reads the segment how the download ended. To be called with what `read_to` gave; without, dropping this fails the segment.
+    ///
+    /// # Errors
+    /// The download's, or what went wrong with the segment.
+    pub fn finish(&self, outcome: Result<(), &Error>) -> Result<(), Error> {
+        if self.filling.get().is_none() && outcome.is_ok() {
+            // No bytes were asked for, so nothing is known of the object.
+            self.make(0, 0, "unknown")?;
+        }
+        match self.filling.get() {
+            Some(filling) => filling.filler.finish(outcome),
+            None => outcome.map_err(Error::clone),
+        }
+    }
+
+    fn make(&self, start: u64, length: u64, revision: &str) -> Result<(), Error> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((placement, made)) = wanted else {
+            return Err(Error::new(ErrorKind::Internal, "", "a segment is made once"));
+        };
+        let (buffer, filler) = SharedBuffer::create(placement, length, revision)?;
+        // It was empty, or `wanted` would be.
+        drop(self.filling.set(Filling { filler, start }));
+        made(buffer);
+        Ok(())
+    }
+
+    fn filling(&self) -> Result<&Filling, Error> {
+        self.filling
+            .get()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "", "bytes before a segment for them"))
+    }
+}
+
+impl Destination for IntoShared {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+        let Some(end) = end else {
+            let message = "shared memory needs to know the object's size, which the server does not say";
+            return Err(Error::new(ErrorKind::Unsupported, "", message));
+        };
+        self.make(start, end.saturating_sub(start), &object.revision.to_string())?;
+        Ok(Place::Put)
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let filling = self.filling()?;
+        filling.filler.put(offset.wrapping_sub(filling.start), bytes)
+    }
+
+    fn landed(&self, range: Range<u64>) {
+        if let Some(filling) = self.filling.get() {
+            let from_start = |offset: u64| offset.saturating_sub(filling.start);
+            filling
+                .filler
+                .landed(from_start(range.start)..from_start(range.end));
+        }
+    }
+}
+
+impl fmt::Debug for IntoShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filler = self.filling.get().map(|filling| &filling.filler);
+        f.debug_struct("IntoShared").field("filler", &filler).finish()
+    }
+}

@@ -1,0 +1,142 @@
+//! An object into shared memory, in the background: who asked for it, and every process that attaches, reads while it arrives. Called by the builder.
+
+use std::sync::Arc;
+
+use pget_core::{Error, ErrorKind, Stats};
+use pget_shm::{IntoShared, Placement, SharedBuffer};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    task::{JoinError, JoinHandle},
+};
+
+use crate::{Builder, blocking, runtime};
+
+/// A download into shared memory that goes on in the background.
+///
+/// Dropping it ends the download, and closes the buffer: its names go, and who waits for bytes gets [`Cancelled`](ErrorKind::Cancelled).
+#[derive(Debug)]
+pub struct SharedDownload {
+    /// Goes before the task, so that readers are told of the close and not of what it does to the download.
+    buffer: SharedBuffer,
+    task: Task,
+    runtime: Handle,
+}
+
+impl SharedDownload {
+    /// The object, arriving: wait for bytes by [`SharedBuffer::wait_for`], here or in a process that [attaches](SharedBuffer::attach) by its name.
+    #[must_use]
+    pub const fn buffer(&self) -> &SharedBuffer {
+        &self.buffer
+    }
+
+    /// Waits until all of it is there; gives what was done.
+    ///
+    /// # Errors
+    /// What ended the download. Every call gives the same.
+    pub async fn ended(&mut self) -> Result<Stats, Error> {
+        if let Some(result) = &self.task.result {
+            return result.clone();
+        }
+        let result = (&mut self.task.handle).await.unwrap_or_else(lost);
+        self.task.result = Some(result.clone());
+        result
+    }
+
+    /// As [`ended`](Self::ended), for a thread that may block.
+    ///
+    /// # Errors
+    /// As [`ended`](Self::ended).
+    pub fn ended_blocking(&mut self) -> Result<Stats, Error> {
+        let runtime = self.runtime.clone();
+        runtime.block_on(self.ended())
+    }
+
+    /// The buffer alone. A download that has not ended goes on until it has, or until the buffer is closed.
+    #[must_use]
+    pub fn into_buffer(self) -> SharedBuffer {
+        let Self { buffer, mut task, .. } = self;
+        task.goes_on = true;
+        buffer
+    }
+}
+
+/// The download's task, which ends with this.
+#[derive(Debug)]
+struct Task {
+    handle: JoinHandle<Result<Stats, Error>>,
+    result: Option<Result<Stats, Error>>,
+    goes_on: bool,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.goes_on {
+            self.handle.abort();
+        }
+    }
+}
+
+fn lost(cause: JoinError) -> Result<Stats, Error> {
+    let (kind, message) = if cause.is_cancelled() {
+        (ErrorKind::Cancelled, "the runtime has shut down")
+    } else {
+        (ErrorKind::Internal, "the download's task panicked")
+    };
+    Err(Error::with_cause(kind, "", message, cause))
+}
+
+/// Begins the download on `runtime`, and waits until its first reply has told how long the object is.
+async fn begin(builder: Builder, placement: Placement, runtime: &Handle) -> Result<SharedDownload, Error> {
+    let (made, is_made) = oneshot::channel();
+    let into = Arc::new(IntoShared::new(placement, |buffer| {
+        // If nobody waits any more, the buffer closes, and ends the download.
+        drop(made.send(buffer));
+    }));
+    let handle = runtime.spawn(async move {
+        let result = builder.read_to(Arc::clone(&into) as _).await;
+        into.finish(result.as_ref().map(drop))?;
+        result
+    });
+    let mut task = Task {
+        handle,
+        result: None,
+        goes_on: false,
+    };
+    match is_made.await {
+        Ok(buffer) => Ok(SharedDownload {
+            buffer,
+            task,
+            runtime: runtime.clone(),
+        }),
+        // It ended, and the destination went, without a segment.
+        Err(_) => match (&mut task.handle).await.unwrap_or_else(lost) {
+            Err(error) => Err(error),
+            Ok(_) => Err(Error::new(ErrorKind::Internal, "", "no segment was made")),
+        },
+    }
+}
+
+pub(crate) async fn get(builder: &Builder, placement: Placement) -> Result<SharedDownload, Error> {
+    begin(builder.clone(), placement, &Handle::current()).await
+}
+
+pub(crate) fn get_blocking(builder: &Builder, placement: Placement) -> Result<SharedDownload, Error> {
+    let runtime = runtime::handle()?;
+    let builder = blocking::on_process_runtime(builder);
+    runtime.block_on(begin(builder, placement, runtime))
+}
+
+/// All of it, with the progress told on this thread.
+pub(crate) fn fill_blocking(builder: &Builder, placement: Placement) -> Result<SharedBuffer, Error> {
+    let (made, is_made) = std::sync::mpsc::channel();
+    let into = Arc::new(IntoShared::new(placement, move |buffer| {
+        // The receiver waits below.
+        made.send(buffer).ok();
+    }));
+    let result = builder.read_to_blocking(Arc::clone(&into) as _);
+    into.finish(result.as_ref().map(drop))?;
+    is_made
+        .try_recv()
+        .map_err(|cause| Error::with_cause(ErrorKind::Internal, "", "no segment was made", cause))
+}

@@ -1,0 +1,219 @@
+//! Objects into shared memory by the front door: every transport, sizes at the edges, readers in other threads, ends of every kind.
+
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
+
+use pget::{Builder, Cancel, ErrorKind, Placement, SharedBuffer, shm::State};
+use pget_testkit::{
+    aistore::{self, Cluster, ClusterOptions},
+    content::Pattern,
+    hostile::{Fault, Hostile, Object, Route, When},
+};
+
+const PATTERN: Pattern = Pattern::new(7);
+const CHUNK: u64 = 64 << 10;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, work).await.expect("in time")
+}
+
+fn fresh_name(what: &str) -> String {
+    format!("pget-front-{}-{what}", std::process::id())
+}
+
+fn is_there(name: &str) -> bool {
+    std::fs::exists(format!("/dev/shm/{name}")).expect("looked")
+        || std::fs::exists(format!("/dev/shm/{name}.pget")).expect("looked")
+}
+
+/// Reads it as it arrives, as another process would.
+fn reads(name: String, size: u64) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let shared = SharedBuffer::attach(&name).expect("attached");
+        assert_eq!(shared.len() as u64, size);
+        let mut seen = 0;
+        while seen < shared.len() {
+            let there = shared.wait_for(seen + 1).expect("more");
+            assert_eq!(PATTERN.check(seen as u64, &there[seen..]), Ok(()));
+            seen = there.len();
+        }
+        shared.wait_for(seen).expect("complete");
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_size_on_every_transport() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Cluster::start(ClusterOptions::default()).await;
+    let server = Hostile::start().expect("a server");
+    for (number, size) in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3]
+        .into_iter()
+        .enumerate()
+    {
+        let content = PATTERN.bytes(0, usize::try_from(size).expect("small"));
+        let path = folder.path().join(format!("o{number}"));
+        std::fs::write(&path, &content).expect("a file");
+        let object = format!("o{number}");
+        cluster.put("bucket", &object, aistore::Object::bytes(content.clone()));
+        let url = server.route(&format!("/{object}"), Route::new(Object::new(7, size)));
+        for (what, builder) in [
+            ("file", pget::builder(path.to_str().expect("text"))),
+            ("http", pget::builder(&url)),
+            (
+                "aistore",
+                pget::builder(&format!("ais://bucket/{object}")).property("ais.endpoint", cluster.endpoint()),
+            ),
+        ] {
+            let builder = builder.chunk_size(CHUNK);
+            let name = fresh_name(&format!("{what}-{number}"));
+            let mut download = in_time(builder.get_shared(Placement::Named(name.clone())))
+                .await
+                .expect(what);
+            let reader = reads(name.clone(), size);
+            let stats = in_time(download.ended()).await.expect(what);
+            assert_eq!(stats.delivered, size, "{what}");
+            let buffer = download.into_buffer();
+            assert_eq!((buffer.as_slice(), buffer.state()), (&*content, State::Complete));
+            // An empty object is refused with its size alone by many servers.
+            assert!(size == 0 || buffer.revision() != "unknown", "{what} {size}");
+            tokio::task::spawn_blocking(|| reader.join().expect("all of it"))
+                .await
+                .expect("joined");
+            let again = builder.clone();
+            // On a thread that may block, with the pages of the first.
+            let buffer = tokio::task::spawn_blocking(move || {
+                let mut download = again
+                    .get_shared_blocking(Placement::Reuse(buffer))
+                    .expect("a download");
+                download.ended_blocking().expect("all of it");
+                download.ended_blocking().expect("the same again");
+                download.into_buffer()
+            });
+            let buffer = in_time(buffer).await.expect("no panic");
+            assert_eq!((buffer.as_slice(), buffer.name()), (&*content, &*name));
+            drop(buffer);
+            assert!(!is_there(&name));
+            let whole = in_time(tokio::task::spawn_blocking(move || {
+                builder.fill_shared_blocking(Placement::Anonymous)
+            }));
+            assert_eq!(whole.await.expect("no panic").expect(what).as_slice(), content);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_it_begins_at_its_own_start() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 10 * CHUNK)));
+    let builder = pget::builder(&url).chunk_size(CHUNK).offset(CHUNK + 7);
+    let mut download = in_time(builder.clone().length(2 * CHUNK).get_shared(Placement::Anonymous))
+        .await
+        .expect("a download");
+    in_time(download.ended()).await.expect("all of it");
+    let buffer = download.into_buffer();
+    assert_eq!(PATTERN.check(CHUNK + 7, buffer.as_slice()), Ok(()));
+    assert_eq!(buffer.len() as u64, 2 * CHUNK);
+    let mut nothing = in_time(builder.length(0).get_shared(Placement::Anonymous))
+        .await
+        .expect("a download");
+    assert_eq!(in_time(nothing.ended()).await.expect("nothing").delivered, 0);
+    assert!(nothing.buffer().is_empty());
+    assert_eq!(nothing.buffer().state(), State::Complete);
+}
+
+fn stuck(server: &Hostile) -> Builder {
+    let route = Route::new(Object::new(7, 100 * CHUNK)).fault(When::Later, Fault::Stall { after: 20_000 });
+    pget::builder(&server.route("/stuck", route)).chunk_size(CHUNK)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_or_cancelled_or_dropped_download_fails_its_readers() {
+    let server = Hostile::start().expect("a server");
+    let waits = |name: String| {
+        tokio::task::spawn_blocking(move || {
+            let shared = SharedBuffer::attach(&name).expect("attached");
+            let there = shared.wait_for(20_000).expect("the beginning").len();
+            assert_eq!(PATTERN.check(0, &shared.as_slice()[..there]), Ok(()));
+            shared.wait_for(shared.len()).expect_err("not all").kind()
+        })
+    };
+    let name = fresh_name("ends");
+    let begin = |builder: Builder| {
+        let name = name.clone();
+        async move {
+            in_time(builder.get_shared(Placement::Named(name)))
+                .await
+                .expect("a download")
+        }
+    };
+
+    let mut download = begin(
+        stuck(&server)
+            .stall_timeout(Duration::from_millis(300))
+            .retries(0),
+    )
+    .await;
+    let reader = waits(name.clone());
+    let error = in_time(download.ended()).await.expect_err("it stalls");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert_eq!(in_time(reader).await.expect("no panic"), ErrorKind::Timeout);
+    drop(download);
+    assert!(!is_there(&name));
+
+    let cancel = Cancel::new();
+    let mut download = begin(stuck(&server).cancel(cancel.clone())).await;
+    let reader = waits(name.clone());
+    while download.buffer().as_slice().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    cancel.trigger();
+    let error = in_time(download.ended()).await.expect_err("cancelled");
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(in_time(reader).await.expect("no panic"), ErrorKind::Cancelled);
+    drop(download);
+
+    let download = begin(stuck(&server)).await;
+    let attached = SharedBuffer::attach(&name).expect("attached");
+    drop(download);
+    let error = attached.wait_for(attached.len()).expect_err("dropped");
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(error.to_string().contains("closed"), "{error}");
+    assert!(!is_there(&name));
+}
+
+#[tokio::test]
+async fn what_cannot_begin_says_why_and_leaves_nothing() {
+    let server = Hostile::start().expect("a server");
+    let name = fresh_name("none");
+    let refused = async |builder: Builder, name: &str| {
+        in_time(builder.retries(0).get_shared(Placement::Named(name.to_owned())))
+            .await
+            .expect_err("refused")
+            .kind()
+    };
+    let good = pget::builder(&server.route("/o", Route::new(Object::new(7, CHUNK))));
+    let missing = pget::builder(&server.url("/missing"));
+    assert_eq!(refused(missing, &name).await, ErrorKind::NotFound);
+    assert_eq!(refused(good.clone(), "a/b").await, ErrorKind::InvalidArgument);
+    std::fs::write(format!("/dev/shm/{name}"), "another's").expect("a file");
+    assert_eq!(refused(good, &name).await, ErrorKind::Destination);
+    std::fs::remove_file(format!("/dev/shm/{name}")).expect("removed");
+    assert!(!is_there(&name));
+    // As long as it lasts: a server of the oldest kind.
+    let old = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endless = pget::builder(&format!("http://{}/", old.local_addr().expect("an address")));
+    let serves = std::thread::spawn(move || {
+        let (mut client, _) = old.accept().expect("a client");
+        // The client may have seen enough before all of it is written.
+        client
+            .write_all(b"HTTP/1.0 200 OK\r\n\r\nas long as it lasts")
+            .ok();
+        client.read_exact(&mut [0; 16]).expect("a request");
+    });
+    assert_eq!(refused(endless, &name).await, ErrorKind::Unsupported);
+    serves.join().expect("served");
+    assert!(!is_there(&name));
+}
