@@ -26,7 +26,8 @@ mod stats;
 
 pub use budget::Budget;
 pub use download::{
-    BlockingReader, Cancel, Deadlines, Destination, Download, Monitor, Options, Place, Progress, Reader, head,
+    BlockingReader, Cancel, Deadlines, Destination, Download, Monitor, Options, Place, Progress, Ranges,
+    Reader, head,
 };
 pub use error::{BoxError, Error, ErrorKind, Retry, SourceError};
 pub use revision::{Checksum, Match, ObjectInfo, Revision};

@@ -2,7 +2,7 @@
 //!
 //! Pure. Called with each reply by the download and by [`Collector`](crate::ring::Collector); the one place where a splice of two revisions is stopped.
 
-use crate::{ErrorKind, ObjectInfo, RangeRequest, Reply, SourceError, revision::Match};
+use crate::{ErrorKind, ObjectInfo, RangeRequest, Reply, Revision, SourceError, revision::Match};
 
 /// What an acceptable reply means for its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +43,7 @@ pub(crate) fn accept(
         )));
     }
     if let Some(pinned) = pinned {
-        match pinned.revision.compare(&reply.revision) {
-            Match::Changed(how) => return Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),
-            Match::Untold if pinned.revision.is_identity() => {
-                return Err(SourceError::retryable(
-                    ErrorKind::Protocol,
-                    format!("the reply does not say whether it is still {}", pinned.revision),
-                ));
-            }
-            Match::Same | Match::Untold => {}
-        }
+        hold_against(pinned, &reply.revision, None)?;
         // Before the size is looked at: a body as long as the range is no proof of another object. A stream of a source that never served a range goes on as it began.
         let is_all = request.start == 0 && request.end == body_end;
         if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {
@@ -61,14 +52,7 @@ pub(crate) fn accept(
                 "the server ignored the range although it served ranges before",
             ));
         }
-        if let (Some(was), Some(is)) = (pinned.size, total)
-            && was != is
-        {
-            return Err(SourceError::fatal(
-                ErrorKind::ObjectChanged,
-                format!("its size was {was} bytes, is {is}"),
-            ));
-        }
+        hold_against(pinned, &reply.revision, total)?;
     }
     if let Some(total) = total
         && request.start > total
@@ -117,6 +101,31 @@ pub(crate) fn accept(
     })
 }
 
+/// Whether `revision`, and `size` if it is told, are those of `pinned`.
+pub(super) fn hold_against(
+    pinned: &ObjectInfo,
+    revision: &Revision,
+    size: Option<u64>,
+) -> Result<(), SourceError> {
+    match pinned.revision.compare(revision) {
+        Match::Changed(how) => return Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),
+        Match::Untold if pinned.revision.is_identity() => {
+            return Err(SourceError::retryable(
+                ErrorKind::Protocol,
+                format!("the reply does not say whether it is still {}", pinned.revision),
+            ));
+        }
+        Match::Same | Match::Untold => {}
+    }
+    match (pinned.size, size) {
+        (Some(was), Some(is)) if was != is => Err(SourceError::fatal(
+            ErrorKind::ObjectChanged,
+            format!("its size was {was} bytes, is {is}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A reply that ignored the range serves as the stream of everything when it is the first, or when one stream was asked for; later, among other
 /// ranges, only if the range was the whole object anyway.
 fn accept_whole(
@@ -142,7 +151,6 @@ fn accept_whole(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Revision;
 
     fn etag(tag: &str) -> Revision {
         Revision {

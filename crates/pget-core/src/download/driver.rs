@@ -45,8 +45,14 @@ pub(super) fn start(
     if !matches!(sink, Sink::Reader) {
         settings.window = Settings::UNBOUNDED;
     }
-    let schedule = Schedule::new(settings);
-    let shared = Shared::new(schedule, source.name(), Arc::clone(&options.budget), sink);
+    let schedule = match &sink {
+        Sink::Reader | Sink::Region(_) | Sink::Destination(_, None) => Schedule::new(settings),
+        Sink::Destination(_, Some(extents)) | Sink::Scatter(_, extents) => {
+            Schedule::of_extents(settings, extents.clone())
+        }
+    };
+    let (budget, pin) = (Arc::clone(&options.budget), options.pin.clone());
+    let shared = Shared::new(schedule, source.name(), budget, pin, sink);
     if let Some(cancel) = &options.cancel {
         cancel.watch(&shared);
     }
@@ -270,23 +276,25 @@ async fn judge(
         }
         Err(error) => error,
     };
-    match (error.kind(), &request.pinned) {
-        (ErrorKind::NotFound, Some(_)) => Err(error.reclassified(
+    match (error.kind(), shared.is_begun()) {
+        (ErrorKind::NotFound, true) => Err(error.reclassified(
             ErrorKind::ObjectChanged,
             Retry::Never,
             "deleted while being read: ",
         )),
-        (ErrorKind::Range, Some(_)) => Err(error.reclassified(
+        (ErrorKind::Range, true) => Err(error.reclassified(
             ErrorKind::ObjectChanged,
             Retry::Never,
             "it became shorter while being read: ",
         )),
         // A server that refuses the first range need not tell the size (416 without Content-Range).
-        (ErrorKind::Range, None) => match timeout(deadlines.first_byte, source.head()).await {
-            Ok(Ok(info)) if info.size == Some(request.start) => {
-                shared.nothing_to_read(info);
-                Ok(())
-            }
+        (ErrorKind::Range, false) => match timeout(deadlines.first_byte, source.head()).await {
+            Ok(Ok(info)) if info.size == Some(request.start) => shared.nothing_to_read(info),
+            Ok(Ok(info)) if !shared.is_pin_kept(&info) => Err(error.reclassified(
+                ErrorKind::ObjectChanged,
+                Retry::Never,
+                "it is not the pinned revision: ",
+            )),
             Ok(Ok(info)) => match info.size {
                 Some(size) if size > request.start => Err(SourceError::fatal(
                     ErrorKind::Protocol,

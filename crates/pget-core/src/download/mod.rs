@@ -11,7 +11,9 @@ mod driver;
 mod head;
 mod options;
 mod place;
+mod ranges;
 mod reader;
+mod scatter;
 mod shared;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ pub use cancel::Cancel;
 pub use destination::{Destination, Place};
 pub use head::head;
 pub use options::{Deadlines, Options, Progress};
+pub use ranges::Ranges;
 pub use reader::{Monitor, Reader};
 use tokio::runtime::Handle;
 

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::Cancel;
-use crate::{Budget, Stats, schedule::Settings};
+use crate::{Budget, ObjectInfo, Stats, schedule::Settings};
 
 /// How long to wait for what. All are no-progress deadlines: a slow but steady transfer of any size meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,12 @@ pub struct Options {
     pub offset: u64,
     /// Bytes wanted; `None`: to the end. Cut at the object's end.
     pub length: Option<u64>,
+    /// With ranges that are read together: bytes between two of them up to which they are fetched as one, and what is between them is thrown away. A request costs about as
+    /// much as this many bytes. 0: only those that touch.
+    pub gap: u64,
+    /// The revision that the object must have; another is [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the first reply. For reads that go on with what an earlier one
+    /// began. It must have an [identity](crate::Revision::is_identity).
+    pub pin: Option<ObjectInfo>,
     /// Failed attempts without progress, in a row, that a range may have before the download fails, 0 to 1,000.
     pub retries: u32,
     /// How long to wait for what.
@@ -76,6 +82,8 @@ impl Default for Options {
             window: None,
             offset: 0,
             length: None,
+            gap: 1 << 20,
+            pin: None,
             retries: 5,
             deadlines: Deadlines::default(),
             budget: Arc::clone(Budget::process()),
@@ -140,6 +148,9 @@ impl Options {
                 ));
             }
         }
+        if self.pin.as_ref().is_some_and(|pin| !pin.revision.is_identity()) {
+            return Err("there is nothing in the pinned revision to tell it from another".into());
+        }
         if self.offset == u64::MAX {
             // Not even one byte could be asked for, and so nothing found out about the object.
             return Err(format!("offset must be below {}", u64::MAX));
@@ -184,6 +195,8 @@ impl fmt::Debug for Options {
             .field("window", &self.window)
             .field("offset", &self.offset)
             .field("length", &self.length)
+            .field("gap", &self.gap)
+            .field("pin", &self.pin)
             .field("retries", &self.retries)
             .field("deadlines", &self.deadlines)
             .field("budget", &self.budget)

@@ -8,7 +8,7 @@
     reason = "lends a borrowed buffer to writers, and waits until they have let go"
 )]
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
@@ -19,7 +19,7 @@ use super::{
 use crate::{Error, ErrorKind, Stats, ring::Region};
 
 /// How often the progress callback is called.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Waits, when dropped, until the last writer has let go of the borrowed buffer.
 struct LetGo {
@@ -114,7 +114,8 @@ impl Download {
     /// # Errors
     /// What ended the download, or the destination's error.
     pub async fn read_to(&self, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-        self.read_to_as(&Handle::current(), destination).await
+        let sink = Sink::Destination(destination, None);
+        self.read_to_sink(&Handle::current(), sink).await
     }
 
     /// The same from a thread that may block, on `runtime` (with time enabled).
@@ -125,11 +126,64 @@ impl Download {
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
     pub fn read_to_on(&self, runtime: &Handle, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-        runtime.block_on(self.read_to_as(runtime, destination))
+        runtime.block_on(self.read_to_sink(runtime, Sink::Destination(destination, None)))
     }
 
-    async fn read_to_as(&self, runtime: &Handle, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-        let shared = self.start(runtime, Sink::Destination(destination));
+    /// Reads only `extents` of the object to `destination`, as [`read_to`](Self::read_to) does: what is missing of it. In any order; what lies behind the object's end is left out. The
+    /// [`Place::Memory`](super::Place::Memory) of a destination reaches from the first byte of the first to the last of the last. If nothing is wanted, nothing is sent, and the
+    /// destination is not called.
+    ///
+    /// # Errors
+    /// As [`read_to`](Self::read_to); [`InvalidArgument`](ErrorKind::InvalidArgument) if an extent ends before it begins, or an offset or a length is set.
+    pub async fn read_extents_to(
+        &self,
+        extents: &[Range<u64>],
+        destination: Arc<dyn Destination>,
+    ) -> Result<Stats, Error> {
+        let sink = Sink::Destination(destination, Some(self.extents(extents)?));
+        self.read_to_sink(&Handle::current(), sink).await
+    }
+
+    /// The same from a thread that may block, on `runtime` (with time enabled).
+    ///
+    /// # Errors
+    /// As [`read_extents_to`](Self::read_extents_to).
+    ///
+    /// # Panics
+    /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
+    pub fn read_extents_to_on(
+        &self,
+        runtime: &Handle,
+        extents: &[Range<u64>],
+        destination: Arc<dyn Destination>,
+    ) -> Result<Stats, Error> {
+        let sink = Sink::Destination(destination, Some(self.extents(extents)?));
+        runtime.block_on(self.read_to_sink(runtime, sink))
+    }
+
+    fn extents(&self, extents: &[Range<u64>]) -> Result<Vec<Range<u64>>, Error> {
+        self.check_has_no_range()?;
+        for extent in extents {
+            if extent.start > extent.end {
+                return Err(self.invalid(format!("an extent from {} to {}", extent.start, extent.end)));
+            }
+        }
+        Ok(extents.to_vec())
+    }
+
+    pub(super) fn check_has_no_range(&self) -> Result<(), Error> {
+        if self.options.offset != 0 || self.options.length.is_some() {
+            return Err(self.invalid("an offset or a length besides ranges".into()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn invalid(&self, message: String) -> Error {
+        Error::new(ErrorKind::InvalidArgument, self.source.name(), message)
+    }
+
+    async fn read_to_sink(&self, runtime: &Handle, sink: Sink) -> Result<Stats, Error> {
+        let shared = self.start(runtime, sink);
         let guard = CancelOnDrop(Arc::clone(&shared));
         let result = self.placed(&shared).await;
         drop(guard);
@@ -137,7 +191,7 @@ impl Download {
         result.map(|_| shared.stats())
     }
 
-    fn start(&self, runtime: &Handle, sink: Sink) -> Arc<Shared> {
+    pub(super) fn start(&self, runtime: &Handle, sink: Sink) -> Arc<Shared> {
         driver::start(Arc::clone(&self.source), &self.options, runtime, sink)
     }
 
@@ -192,7 +246,7 @@ fn in_memory(bytes: u64) -> usize {
 }
 
 /// Ends the download of a future that is dropped.
-struct CancelOnDrop(Arc<Shared>);
+pub(super) struct CancelOnDrop(pub(super) Arc<Shared>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

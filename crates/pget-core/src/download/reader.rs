@@ -195,6 +195,10 @@ impl fmt::Debug for Reader {
 pub struct Monitor(Arc<Shared>);
 
 impl Monitor {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -7,6 +7,7 @@ mod host;
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,8 +19,8 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use super::{
-    accept::accept,
     destination::{Destination, Outlet},
+    scatter::Scatter,
 };
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError, Stats,
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     /// Bytes go to their destination, whichever: nobody reads them in order.
     placed: bool,
     outlet: Option<Outlet>,
+    scatter: Option<Arc<Scatter>>,
     /// Replies are withheld until they are verified: a slot may need memory for all of its chunk.
     withholds: AtomicBool,
     _pool: PoolGuard,
@@ -57,6 +59,9 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) schedule: Schedule,
     slots: VecDeque<Arc<Slot>>,
+    /// What the first reply must already be.
+    pin: Option<Arc<ObjectInfo>>,
+    /// What the first reply said.
     pinned: Option<Arc<ObjectInfo>>,
     requests: HashMap<u64, InFlight>,
     target: Target,
@@ -70,7 +75,10 @@ pub(super) enum Sink {
     Reader,
     /// Memory of the caller's.
     Region(Region),
-    Destination(Arc<dyn Destination>),
+    /// A destination; of the whole range, or of these extents.
+    Destination(Arc<dyn Destination>, Option<Vec<Range<u64>>>),
+    /// Many buffers.
+    Scatter(Arc<Scatter>, Vec<Range<u64>>),
 }
 
 /// Where chunks go.
@@ -85,6 +93,8 @@ enum Target {
     Beginning,
     /// To the destination, by the page.
     Put,
+    /// To one of many buffers if all of a chunk belongs there, else by the page.
+    Scatter(Arc<Scatter>),
     /// Nowhere: the download is over.
     Over,
 }
@@ -105,18 +115,37 @@ pub(super) enum AtCursor {
 }
 
 impl Shared {
-    pub(super) fn new(schedule: Schedule, object: String, budget: Arc<Budget>, sink: Sink) -> Arc<Self> {
+    pub(super) fn new(
+        schedule: Schedule,
+        object: String,
+        budget: Arc<Budget>,
+        pin: Option<ObjectInfo>,
+        sink: Sink,
+    ) -> Arc<Self> {
+        // Nothing is known of how this server takes ranges; in a pin, that it does not is no promise.
+        let pin = pin.map(|info| {
+            Arc::new(ObjectInfo {
+                ranges: Some(false),
+                ..info
+            })
+        });
         let origin = schedule.plan().start();
+        let mut scatter = None;
         let (target, outlet) = match sink {
             Sink::Reader => (Target::Reader, None),
             Sink::Region(region) => (Target::Region(Arc::new(region), origin), None),
-            Sink::Destination(destination) => (Target::Unbegun, Some(Outlet::new(destination))),
+            Sink::Destination(destination, _) => (Target::Unbegun, Some(Outlet::new(destination))),
+            Sink::Scatter(buffers, _) => {
+                scatter = Some(Arc::clone(&buffers));
+                (Target::Unbegun, Some(Outlet::new(buffers)))
+            }
         };
         let placed = !matches!(target, Target::Reader);
         Arc::new(Self {
             state: Mutex::new(State {
                 schedule,
                 slots: VecDeque::new(),
+                pin,
                 pinned: None,
                 requests: HashMap::new(),
                 target,
@@ -135,6 +164,7 @@ impl Shared {
             budget,
             placed,
             outlet,
+            scatter,
             withholds: AtomicBool::new(false),
             _pool: crate::ring::Pool::enter(),
         })
@@ -165,8 +195,7 @@ impl Shared {
     /// Bytes to be delivered in all, once that is known.
     pub(super) fn total(&self) -> Option<u64> {
         let state = self.state();
-        let plan = state.schedule.plan();
-        plan.known_end().map(|end| end - plan.start())
+        state.schedule.plan().bytes()
     }
 
     /// Whether the download failed because the first reply did not say whether the object fits its destination.
@@ -229,6 +258,9 @@ impl Shared {
         drop(slots);
         if let Some(outlet) = &self.outlet {
             outlet.close();
+        }
+        if let Some(scatter) = &self.scatter {
+            scatter.release();
         }
         self.driver.notify_one();
         self.begun.notify_waiters();
@@ -326,7 +358,7 @@ impl Shared {
                 attempt.chunk,
                 attempt.chunk_start..attempt.chunk_end,
                 Arc::clone(&self.counters.gauge),
-                state.home(memory),
+                state.home(&(attempt.chunk_start..attempt.chunk_end), memory),
             );
             state.slots.push_back(Arc::clone(&slot));
             slot
@@ -347,7 +379,7 @@ impl Shared {
         let request = RangeRequest {
             start,
             end: attempt.end,
-            pinned: state.pinned.clone(),
+            pinned: state.pinned.clone().or_else(|| state.pin.clone()),
             attempt: attempt.fruitless,
         };
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
@@ -421,14 +453,26 @@ impl Shared {
     }
 
     /// The object is known to end where the read begins.
-    pub(super) fn nothing_to_read(&self, info: ObjectInfo) {
+    ///
+    /// # Errors
+    /// If it is not the one that it must be, or its destination refuses it.
+    pub(super) fn nothing_to_read(&self, info: ObjectInfo) -> Result<(), SourceError> {
         let mut state = self.state();
+        state.hold_against_pin(&info)?;
         state.pinned = Some(Arc::new(info));
         state.schedule.nothing_to_read();
-        if let Err(error) = self.begin_destination(state, None) {
-            tracing::debug!(object = %self.object, %error, "an object without bytes has no destination");
-        }
+        let begun = self.begin_destination(state, None);
         self.begun.notify_waiters();
+        begun
+    }
+
+    pub(super) fn is_pin_kept(&self, info: &ObjectInfo) -> bool {
+        self.state().hold_against_pin(info).is_ok()
+    }
+
+    /// Whether a reply was accepted.
+    pub(super) fn is_begun(&self) -> bool {
+        self.state().pinned.is_some()
     }
 
     fn over_error(&self) -> SourceError {

@@ -99,7 +99,6 @@ impl Host for Desk {
         Ok(Accepted {
             skip: accepted.skip,
             end,
-            puts: false,
         })
     }
 

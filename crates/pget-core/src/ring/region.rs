@@ -59,19 +59,47 @@ impl Region {
     /// The caller neither touches `buffer` nor lets its borrow end before the receiver has been told, or found the sender gone.
     pub(crate) unsafe fn borrowing(buffer: &mut [u8]) -> (Self, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
-        let (start, length) = (NonNull::from(&mut *buffer).cast(), buffer.len());
-        let end: Return = Box::new(move || {
+        let end = move || {
             // Whoever waits may have stopped to.
             sender.send(()).ok();
-        });
-        (
-            Self {
-                start,
-                length,
-                end: Some(end),
-            },
-            receiver,
-        )
+        };
+        // SAFETY: as the caller promises; `end`, and the sender with it, goes with the region.
+        let region = unsafe { Self::borrowing_until(buffer, end) };
+        (region, receiver)
+    }
+
+    /// A region in borrowed memory; `end` is called when it is free.
+    ///
+    /// # Safety
+    /// The caller neither touches `buffer` nor lets its borrow end before `end` is gone, by its call or by a panic.
+    pub(crate) unsafe fn borrowing_until(buffer: &mut [u8], end: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            start: NonNull::from(&mut *buffer).cast(),
+            length: buffer.len(),
+            end: Some(Box::new(end)),
+        }
+    }
+
+    /// Copies `bytes` to `offset`.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes these bytes of the region meanwhile.
+    pub(crate) unsafe fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        assert!(
+            offset
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= self.length),
+            "{} bytes at {offset} lie outside of a region of {}",
+            bytes.len(),
+            self.length
+        );
+        // SAFETY: it lies in the region (checked above).
+        let place = unsafe { self.start.as_ptr().add(offset) };
+        // SAFETY: there is room for them (checked above), and nobody else has that room, as the caller promises: so `bytes` lie elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
     }
 
     pub(crate) const fn len(&self) -> usize {

@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     filled: AtomicU64,
     claimed: AtomicBool,
     pages: Mutex<Pages>,
+    /// As its home says.
+    puts: AtomicBool,
     gauge: Arc<Gauge>,
 }
 
@@ -37,8 +39,10 @@ struct Pages {
 /// Where a slot's memory is.
 #[derive(Debug)]
 pub(crate) enum Home {
-    /// In pages, which count against this reservation; also when they are put to a destination.
+    /// In pages, which count against this reservation.
     Pages(Option<Reservation>),
+    /// Bytes are put to a destination from the writer's page, or from pages of the slot while they are withheld, which count against this reservation.
+    Put(Option<Reservation>),
     /// In the caller's or a destination's memory, which begins with this offset of the object.
     Region(Arc<Region>, u64),
 }
@@ -57,6 +61,7 @@ impl Slot {
             end: AtomicU64::new(range.end),
             filled: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
+            puts: AtomicBool::new(matches!(home, Home::Put(_))),
             pages: Mutex::new(Pages {
                 list: Vec::new(),
                 home,
@@ -90,7 +95,7 @@ impl Slot {
     pub(crate) fn shrink_to(&self, end: u64) {
         if end < self.end() {
             self.end.store(end.max(self.start), Ordering::Release);
-            if let Home::Pages(Some(reservation)) = &mut self.pages().home {
+            if let Home::Pages(Some(reservation)) | Home::Put(Some(reservation)) = &mut self.pages().home {
                 reservation.shrink_to(end.saturating_sub(self.start));
             }
         }
@@ -103,8 +108,27 @@ impl Slot {
             .is_ok()
     }
 
-    pub(super) fn unclaim(&self) {
+    /// The writer has let go. What lies elsewhere needs nothing here any more: what was withheld is forgotten or put, and a complete chunk is where it is to be.
+    pub(super) fn leave(&self) {
+        let mut pages = self.pages();
+        let left = if matches!(pages.home, Home::Pages(_)) {
+            None
+        } else {
+            let list = std::mem::take(&mut pages.list);
+            let home = self
+                .is_full()
+                .then(|| std::mem::replace(&mut pages.home, Home::Put(None)));
+            Some((list, home))
+        };
+        drop(pages);
+        // Outside the lock: the last of a region calls its owner.
+        drop(left);
         self.claimed.store(false, Ordering::Release);
+    }
+
+    /// Whether its bytes are put to a destination.
+    pub(super) fn puts(&self) -> bool {
+        self.puts.load(Ordering::Relaxed)
     }
 
     /// Publishes the watermark. `SeqCst`, as the writer then looks at the cursor, which the reader moves before it looks at the watermark:
@@ -118,29 +142,22 @@ impl Slot {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Moves the slot, in which there is nothing yet.
-    pub(crate) fn move_to(&self, home: Home) {
-        let left = std::mem::replace(
-            &mut *self.pages(),
-            Pages {
-                list: Vec::new(),
-                home,
-            },
-        );
-        drop(left);
+    /// Moves the slot, in which there is nothing yet, to where `home` says, which is given its reservation.
+    pub(crate) fn move_to(&self, home: impl FnOnce(Option<Reservation>) -> Home) {
+        let mut pages = self.pages();
+        let memory = match std::mem::take(&mut pages.home) {
+            Home::Pages(memory) | Home::Put(memory) => memory,
+            Home::Region(..) => None,
+        };
+        pages.home = home(memory);
+        self.puts
+            .store(matches!(pages.home, Home::Put(_)), Ordering::Relaxed);
     }
 
     /// Drops its pages: nothing in them will be read any more.
     pub(super) fn clear(&self) {
         let left = std::mem::take(&mut self.pages().list);
         drop(left);
-    }
-
-    /// All that was to come is in its destination.
-    pub(super) fn give_back_memory(&self) {
-        if let Home::Pages(reservation) = &mut self.pages().home {
-            *reservation = None;
-        }
     }
 
     /// A page of `length` bytes that only the writer has.
@@ -160,7 +177,7 @@ impl Slot {
         let page = list[index].get_or_insert_with(|| {
             let (length, gauge) = (in_page(length), Arc::clone(&self.gauge));
             Arc::new(match home {
-                Home::Pages(_) => Page::new(length, gauge),
+                Home::Pages(_) | Home::Put(_) => Page::new(length, gauge),
                 Home::Region(region, origin) => {
                     let offset = usize::try_from(self.start - *origin + page_start).unwrap_or(usize::MAX);
                     Page::lent(Arc::clone(region), offset, length, gauge)

@@ -34,8 +34,6 @@ pub(crate) struct Accepted {
     pub(crate) skip: u64,
     /// Behind the last byte wanted of this body; `None`: as far as it goes.
     pub(crate) end: Option<u64>,
-    /// Bytes go to the download's [`Destination`](crate::Destination), a page at a time.
-    pub(crate) puts: bool,
 }
 
 /// Signs of life of one attempt, for the watchdog over it.
@@ -118,7 +116,10 @@ pub struct ChunkWriter {
     /// Bytes written, counted from the slot's start.
     at: u64,
     begun: Option<Accepted>,
+    /// Bytes that come before the next one wanted.
     skip: u64,
+    /// Where they land.
+    scratch: Option<Arc<Page>>,
     /// While withheld: where the unpublished bytes begin, counted from the slot's start.
     withheld_from: Option<u64>,
     /// The destination takes nothing any more. Bytes are still accepted, as `BufMut` cannot refuse them, and forgotten.
@@ -140,6 +141,7 @@ impl ChunkWriter {
                 at,
                 begun: None,
                 skip: 0,
+                scratch: None,
                 withheld_from: None,
                 refused: false,
             }
@@ -165,8 +167,7 @@ impl ChunkWriter {
         self.begun = Some(accepted);
         // When nothing is wanted there is nothing to skip to.
         let wanted = accepted.end.is_none_or(|end| end > self.position());
-        self.skip = if wanted { accepted.skip } else { 0 };
-        self.pulse.to_skip.store(self.skip, Ordering::Relaxed);
+        self.skip_next(if wanted { accepted.skip } else { 0 });
         self.pulse.begun.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -203,26 +204,31 @@ impl ChunkWriter {
         let waiting = Waiting::new(&self.pulse);
         let next = poll_fn(|cx| self.host.poll_next_slot(self.attempt, cx)).await?;
         drop(waiting);
-        if next.start() != self.position() {
+        let Some(gap) = next.start().checked_sub(self.position()) else {
             return Err(SourceError::fatal(
                 ErrorKind::Internal,
                 "the next slot of the stream is not the next",
             ));
-        }
+        };
         if !next.claim() {
             return Err(SourceError::fatal(
                 ErrorKind::Internal,
                 "the next slot of the stream has another writer",
             ));
         }
-        self.leave_slot();
+        // A whole page of its own can go on to the next slot; the other kinds are the slot's, or made to its measure.
+        let page = self
+            .page
+            .take()
+            .filter(|(page, _)| self.slot.puts() && page.len() == PAGE);
+        self.slot.leave();
         self.slot = next;
         self.at = self.slot.filled();
-        // A whole page can go on to the next slot; the other kinds are the slot's, or made to its measure.
-        self.page = self
-            .page
-            .take_if(|(page, _)| accepted.puts && page.len() == PAGE)
-            .map(|(page, _)| (page, self.at));
+        if self.slot.puts() {
+            self.page = page.map(|(page, _)| (page, self.at));
+        }
+        // Of the bytes between two extents nobody wants any.
+        self.skip_next(gap);
         Ok(true)
     }
 
@@ -306,7 +312,7 @@ impl ChunkWriter {
         let Some(from) = self.withheld_from.take() else {
             return;
         };
-        if self.puts() {
+        if self.slot.puts() {
             self.page = None;
             for (page, range) in self.slot.pages_of(from..self.at) {
                 // SAFETY: as in `read_withheld`.
@@ -321,14 +327,18 @@ impl ChunkWriter {
         }
     }
 
-    fn puts(&self) -> bool {
-        self.begun.is_some_and(|accepted| accepted.puts)
+    fn skip_next(&mut self, bytes: u64) {
+        self.skip = bytes;
+        self.pulse.to_skip.store(bytes, Ordering::Relaxed);
+        if bytes == 0 {
+            self.scratch = None;
+        }
     }
 
     /// Hands what is in the page to the destination; the page is then empty.
     fn put_page(&mut self) {
         let filled = self.slot.filled();
-        if !self.puts() || self.withheld_from.is_some() || self.at == filled {
+        if !self.slot.puts() || self.withheld_from.is_some() || self.at == filled {
             return;
         }
         let Some((page, page_start)) = &mut self.page else {
@@ -340,18 +350,6 @@ impl ChunkWriter {
             self.refused = !self.host.put(&self.slot, bytes);
         }
         *page_start = self.at;
-    }
-
-    /// Lets go of the slot.
-    fn leave_slot(&self) {
-        if self.puts() {
-            // What is here is withheld for ever, or where it is to be.
-            self.slot.clear();
-            if self.slot.is_full() {
-                self.slot.give_back_memory();
-            }
-        }
-        self.slot.unclaim();
     }
 
     fn room(&self) -> u64 {
@@ -366,10 +364,9 @@ impl ChunkWriter {
 
 // SAFETY: `chunk_mut` is never empty while `remaining_mut` is not zero, and `advance_mut` moves only over bytes that `chunk_mut` gave out.
 unsafe impl BufMut for ChunkWriter {
-    /// Room in the chunk at hand; 0 before `begin`, and at a chunk's end until [`ready`](Self::ready) has been asked.
+    /// Room in the chunk at hand, or bytes to be skipped; 0 before `begin`, and at a chunk's end until [`ready`](Self::ready) has been asked.
     fn remaining_mut(&self) -> usize {
-        let room = self.room();
-        let room = if self.skip > 0 { room.min(self.skip) } else { room };
+        let room = if self.skip > 0 { self.skip } else { self.room() };
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
@@ -378,12 +375,21 @@ unsafe impl BufMut for ChunkWriter {
         if room == 0 {
             return UninitSlice::new(&mut []);
         }
+        if self.skip > 0 {
+            let length = room.min(PAGE);
+            let page = self
+                .scratch
+                .get_or_insert_with(|| self.slot.page_of_writer(length));
+            let length = length.min(page.len());
+            // SAFETY: nobody else has this page, nothing is read from it, and the borrow of `self` keeps the slice unique.
+            return UninitSlice::uninit(unsafe { page.unfilled(0..length) });
+        }
         if self
             .page
             .as_ref()
             .is_none_or(|(page, start)| self.at >= start + page.len() as u64)
         {
-            self.page = Some(if self.puts() && self.withheld_from.is_none() {
+            self.page = Some(if self.slot.puts() && self.withheld_from.is_none() {
                 let length = in_page(self.room().min(PAGE as u64));
                 (self.slot.page_of_writer(length), self.at)
             } else {
@@ -404,10 +410,8 @@ unsafe impl BufMut for ChunkWriter {
         let count = count as u64;
         self.pulse.bytes.fetch_add(count, Ordering::Relaxed);
         if self.skip > 0 {
-            // Bytes before the wanted range: the next ones overwrite them.
             assert!(count <= self.skip, "advanced beyond what chunk_mut gave");
-            self.skip -= count;
-            self.pulse.to_skip.store(self.skip, Ordering::Relaxed);
+            self.skip_next(self.skip - count);
             return;
         }
         assert!(count <= self.room(), "advanced beyond what chunk_mut gave");
@@ -415,7 +419,7 @@ unsafe impl BufMut for ChunkWriter {
         if self.withheld_from.is_some() {
             return;
         }
-        if self.puts() {
+        if self.slot.puts() {
             let is_full = self
                 .page
                 .as_ref()
@@ -438,7 +442,7 @@ impl Drop for ChunkWriter {
             self.put_page();
         }
         self.page = None;
-        self.leave_slot();
+        self.slot.leave();
     }
 }
 

@@ -18,7 +18,7 @@ mod check;
 mod plan;
 mod words;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 pub use backoff::Backoff;
 pub use plan::Plan;
@@ -88,12 +88,23 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A download of `start..end` that knows nothing of the object yet.
+    /// A download of the settings' `start..end` that knows nothing of the object yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let plan = Plan::new(settings.start, settings.end, settings.chunk_size);
+        Self::of(settings, plan)
+    }
+
+    /// A download of several `extents` of the object, in the place of the settings' one.
+    #[must_use]
+    pub fn of_extents(settings: Settings, extents: Vec<Range<u64>>) -> Self {
+        let plan = Plan::of(extents, settings.chunk_size);
+        Self::of(settings, plan)
+    }
+
+    fn of(settings: Settings, plan: Plan) -> Self {
         let backoff = Backoff::new(settings.seed, settings.concurrency);
-        let phase = if settings.start == settings.end.unwrap_or(u64::MAX) {
+        let phase = if plan.chunks() == Some(0) {
             Phase::Over
         } else {
             Phase::Probe
@@ -249,14 +260,14 @@ impl Schedule {
                 self.stream(identity);
                 Begun::Stream { end: self.plan.end() }
             }
-            Phase::Probe if whole || self.settings.concurrency == 1 => {
+            Phase::Probe if whole || self.streams_by_choice() => {
                 self.stream(identity);
                 Begun::Stream { end: self.plan.end() }
             }
             Phase::Probe if !identity && self.plan.chunks().is_none_or(|chunks| chunks > 1) => {
                 self.stream(false);
                 // The stream may be of another revision, which has its own end.
-                self.plan = Plan::new(self.settings.start, self.settings.end, self.settings.chunk_size);
+                self.plan.forget_end();
                 Begun::Restream
             }
             // One chunk needs no second request, and without an identity it must not get one once it has bytes.
@@ -281,7 +292,7 @@ impl Schedule {
     }
 
     /// The stream attempt `id` has filled its chunk: the next one, or `None` while the window is full.
-    pub fn next_in_stream(&mut self, id: u64) -> Option<(u64, std::ops::Range<u64>)> {
+    pub fn next_in_stream(&mut self, id: u64) -> Option<(u64, Range<u64>)> {
         if !self.is_stream() || self.next_to_open().is_none() {
             return None;
         }
@@ -405,13 +416,18 @@ impl Schedule {
 
     /// The number of bytes to ask for is known to be none (an empty object, or an offset at its end).
     pub fn nothing_to_read(&mut self) {
-        self.plan.ends_at(self.settings.start);
+        self.plan.ends_at(self.plan.start());
         self.phase = Phase::Over;
     }
 
     /// Whether an attempt that ended like this, with bytes missing, ends the download: by its own word, or because nothing ties a second stream to the first.
     fn cannot_go_on(&self, how: Ended, position: u64) -> bool {
-        how == Ended::Fatal || !self.may_resume() && position > self.settings.start
+        how == Ended::Fatal || !self.may_resume() && position > self.plan.start()
+    }
+
+    /// One stream for all chunks, unless it would fetch the gaps between them.
+    const fn streams_by_choice(&self) -> bool {
+        self.settings.concurrency == 1 && !self.plan.has_gaps()
     }
 
     const fn stream(&mut self, resumable: bool) {
@@ -477,7 +493,7 @@ impl Schedule {
         self.in_flight += 1;
         let chunk = self.cursor + index as u64;
         let range = self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX);
-        let one_stream = self.is_stream() || (self.phase == Phase::Probe && self.settings.concurrency == 1);
+        let one_stream = self.is_stream() || (self.phase == Phase::Probe && self.streams_by_choice());
         let place = &mut self.places[index];
         place.state = State::InFlight(id);
         Attempt {

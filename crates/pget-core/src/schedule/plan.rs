@@ -2,35 +2,98 @@
 
 use std::ops::Range;
 
-/// The cut of `start..end` into chunks.
+/// The cut of one or several extents of an object into chunks.
 ///
-/// Boundaries are at multiples of the chunk size in the *object*, so that ranges align with what the server stores; the first chunk is
-/// therefore shorter when the start is no multiple, and has its own length when the source's hint came with the first reply.
+/// Boundaries are at multiples of the chunk size in the *object*, so that ranges align with what the server stores; the first chunk of an extent is
+/// therefore shorter when its start is no multiple, and the first of all has its own length when the source's hint came with the first reply. No chunk spans the gap between two extents.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// What was asked for: ascending, disjoint, neither empty nor touching but for a single one; an end of `u64::MAX` is the object's.
+    wanted: Vec<Range<u64>>,
     start: u64,
     /// Behind the last byte wanted, as far as it is known.
     end: Option<u64>,
     /// Whether `end` is the real end: the caller's wish may lie behind the object's.
     end_is_known: bool,
+    first_chunk_size: u64,
     first_end: u64,
     chunk_size: u64,
+    /// What follows the first chunk.
+    rest: Vec<Extent>,
+}
+
+/// Bytes that are cut into chunks of equal size, from a number on.
+#[derive(Clone, Debug)]
+struct Extent {
+    range: Range<u64>,
+    /// The number of its first chunk.
+    number: u64,
 }
 
 impl Plan {
     /// `start..end` in chunks of `chunk_size` bytes (at least 1).
     #[must_use]
     pub fn new(start: u64, end: Option<u64>, chunk_size: u64) -> Self {
+        let all = start..end.unwrap_or(u64::MAX);
+        Self::cut(Vec::from([all]), end, chunk_size)
+    }
+
+    /// Several extents of one object, in chunks of `chunk_size` bytes. In any order; those that touch are one.
+    #[must_use]
+    pub fn of(mut extents: Vec<Range<u64>>, chunk_size: u64) -> Self {
+        extents.retain(|extent| extent.start < extent.end);
+        extents.sort_unstable_by_key(|extent| extent.start);
+        extents.dedup_by(|next, last| {
+            let touch = next.start <= last.end;
+            if touch {
+                last.end = last.end.max(next.end);
+            }
+            touch
+        });
+        if extents.is_empty() {
+            return Self::new(0, Some(0), chunk_size);
+        }
+        let end = extents.last().map(|extent| extent.end);
+        Self::cut(extents, end, chunk_size)
+    }
+
+    fn cut(wanted: Vec<Range<u64>>, end: Option<u64>, chunk_size: u64) -> Self {
         let chunk_size = chunk_size.max(1);
+        let start = wanted.first().map_or(0, |extent| extent.start);
         let mut plan = Self {
             start,
             end,
             end_is_known: end == Some(start),
+            first_chunk_size: chunk_size,
             first_end: 0,
             chunk_size,
+            rest: Vec::new(),
+            wanted,
         };
-        plan.first_end = plan.boundary_after(start).min(end.unwrap_or(u64::MAX));
+        plan.number(end.unwrap_or(u64::MAX));
         plan
+    }
+
+    /// Numbers the chunks of what lies before `end`.
+    fn number(&mut self, end: u64) {
+        let first = self.wanted.first().map_or(self.start, |extent| extent.end);
+        self.first_end =
+            boundary_after(self.start, self.first_chunk_size).min(first.min(end).max(self.start));
+        let mut number = 1;
+        self.rest.clear();
+        for extent in &self.wanted {
+            let range = extent.start.max(self.first_end)..extent.end.min(end);
+            if range.start < range.end {
+                let chunks = self.chunks_in(&range);
+                self.rest.push(Extent { range, number });
+                number = number.saturating_add(chunks);
+            }
+        }
+    }
+
+    fn chunks_in(&self, range: &Range<u64>) -> u64 {
+        let boundary = boundary_after(range.start, self.chunk_size);
+        1 + range.end.saturating_sub(boundary).div_ceil(self.chunk_size)
     }
 
     /// Offset of the first byte wanted.
@@ -51,7 +114,24 @@ impl Plan {
         if self.end_is_known { self.end } else { None }
     }
 
-    /// Bytes in a chunk, but for the first and the last.
+    /// Whether there are gaps between the bytes wanted.
+    #[must_use]
+    pub const fn has_gaps(&self) -> bool {
+        self.wanted.len() > 1
+    }
+
+    /// How many bytes there are to read, without the gaps, once the object's end is known.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        let rest = self
+            .rest
+            .iter()
+            .map(|extent| extent.range.end - extent.range.start);
+        self.end_is_known
+            .then(|| self.first_end - self.start + rest.sum::<u64>())
+    }
+
+    /// Bytes in a chunk, but for the first and the last of an extent.
     #[must_use]
     pub const fn chunk_size(&self) -> u64 {
         self.chunk_size
@@ -60,14 +140,30 @@ impl Plan {
     /// The object ends at `total`.
     pub fn ends_at(&mut self, total: u64) {
         let end = self.end.unwrap_or(u64::MAX).min(total).max(self.start);
-        self.end = Some(end);
+        if self.end_is_known && self.end == Some(end) {
+            return;
+        }
         self.end_is_known = true;
-        self.first_end = self.first_end.min(end);
+        self.number(end);
+        // It may lie in a gap.
+        self.end = Some(self.rest.last().map_or(self.first_end, |extent| extent.range.end));
+    }
+
+    /// Nothing is known of the object's end: what is read may be another revision.
+    pub fn forget_end(&mut self) {
+        let end = self.wanted.last().map(|extent| extent.end);
+        let chunk_size = self.first_chunk_size;
+        *self = Self::cut(
+            std::mem::take(&mut self.wanted),
+            end.filter(|end| *end < u64::MAX),
+            chunk_size,
+        );
     }
 
     /// Chunks behind the first are `size` bytes long.
     pub fn chunk_size_from_second(&mut self, size: u64) {
         self.chunk_size = size.max(1);
+        self.number(self.end.unwrap_or(u64::MAX));
     }
 
     /// How many chunks there are, once the end is known.
@@ -77,37 +173,36 @@ impl Plan {
         if end == self.start {
             return Some(0);
         }
-        if end <= self.first_end {
-            return Some(1);
-        }
-        let second_end = self.boundary_after(self.first_end);
-        Some(if end <= second_end {
-            2
-        } else {
-            2 + (end - second_end).div_ceil(self.chunk_size)
-        })
+        Some(
+            self.rest
+                .last()
+                .map_or(1, |extent| extent.number + self.chunks_in(&extent.range)),
+        )
     }
 
     /// The bytes of chunk `index`; `None` if it lies behind the end, or behind what can be counted.
     #[must_use]
     pub fn range(&self, index: u64) -> Option<Range<u64>> {
-        let last = self.end.unwrap_or(u64::MAX);
-        let (from, to) = match index {
-            0 => (self.start, self.first_end),
-            1 => (self.first_end, self.boundary_after(self.first_end)),
-            _ => {
-                let from = (index - 2)
-                    .checked_mul(self.chunk_size)?
-                    .checked_add(self.boundary_after(self.first_end))?;
+        if index == 0 {
+            return (self.start < self.first_end).then_some(self.start..self.first_end);
+        }
+        let behind = self.rest.partition_point(|extent| extent.number <= index);
+        let extent = &self.rest[behind.checked_sub(1)?];
+        let Range { start, end } = extent.range;
+        let boundary = boundary_after(start, self.chunk_size);
+        let (from, to) = match index - extent.number {
+            0 => (start, boundary),
+            behind => {
+                let from = (behind - 1).checked_mul(self.chunk_size)?.checked_add(boundary)?;
                 (from, from.saturating_add(self.chunk_size))
             }
         };
-        (from < last).then(|| from..to.min(last))
+        (from < end).then(|| from..to.min(end))
     }
+}
 
-    fn boundary_after(&self, offset: u64) -> u64 {
-        (offset / self.chunk_size + 1).saturating_mul(self.chunk_size)
-    }
+fn boundary_after(offset: u64, size: u64) -> u64 {
+    (offset / size + 1).saturating_mul(size)
 }
 
 #[cfg(test)]
@@ -165,5 +260,71 @@ mod tests {
             (Some(1), Some(u64::MAX - 5..u64::MAX))
         );
         assert_eq!(Plan::new(0, None, u64::MAX).range(7), None);
+    }
+
+    #[test]
+    fn extents_are_cut_each_for_itself() {
+        let wanted = vec![95..130, 7..8, 12..12, 40..50, 20..40];
+        let mut plan = Plan::of(wanted, 10);
+        assert_eq!((plan.start(), plan.end(), plan.has_gaps()), (7, Some(130), true));
+        assert_eq!((plan.chunks(), plan.bytes()), (None, None));
+        plan.ends_at(1000);
+        let all = [
+            7..8,
+            20..30,
+            30..40,
+            40..50,
+            95..100,
+            100..110,
+            110..120,
+            120..130,
+        ];
+        assert_eq!(ranges(&plan), all);
+        assert_eq!(plan.range(8), None);
+        assert_eq!(plan.bytes(), Some(1 + 30 + 35));
+        for (total, end, count) in [
+            (0, 7, 0),
+            (8, 8, 1),
+            (15, 8, 1),
+            (45, 45, 4),
+            (60, 50, 4),
+            (96, 96, 5),
+        ] {
+            let mut plan = Plan::of(vec![7..8, 20..50, 95..130], 10);
+            plan.ends_at(total);
+            assert_eq!(
+                (plan.known_end(), plan.chunks()),
+                (Some(end), Some(count)),
+                "{total}"
+            );
+            assert_eq!(ranges(&plan).len() as u64, count);
+            plan.forget_end();
+            assert_eq!((plan.end(), plan.chunks()), (Some(130), None));
+        }
+    }
+
+    #[test]
+    fn a_hint_changes_all_extents() {
+        let mut plan = Plan::of(vec![3..30, 50..90], 8);
+        plan.ends_at(1000);
+        plan.chunk_size_from_second(20);
+        assert_eq!(ranges(&plan), [3..8, 8..20, 20..30, 50..60, 60..80, 80..90]);
+    }
+
+    #[test]
+    fn nothing_wanted_is_nothing_to_do() {
+        for nothing in [Vec::new(), vec![5..5, 9..9]] {
+            let plan = Plan::of(nothing, 10);
+            assert_eq!((plan.chunks(), plan.bytes()), (Some(0), Some(0)));
+        }
+    }
+
+    #[test]
+    fn ten_thousand_extents_are_found_fast() {
+        let extents: Vec<_> = (0..10_000).map(|i| i * 100..i * 100 + 10).collect();
+        let mut plan = Plan::of(extents.clone(), 1 << 20);
+        plan.ends_at(u64::MAX);
+        assert_eq!(plan.chunks(), Some(10_000));
+        assert_eq!(ranges(&plan), extents);
     }
 }

@@ -80,28 +80,32 @@ impl Ledger {
 
     /// All of `start..end` is there, each byte once, and was told once, and nothing else.
     pub(crate) fn assert_complete(&self, start: u64, end: u64) {
-        let entries = self.entries();
-        assert_eq!(entries.begun.len(), 1, "begun once");
-        assert_eq!(entries.begun[0].1, start);
-        assert_eq!(entries.wrong, None, "a wrong byte");
-        assert_eq!(covered(&entries.landed), whole(start, end), "what landed");
-        match &entries.memory {
-            Some(memory) => {
-                assert!(entries.put.is_empty());
-                let length = usize::try_from(end - start).expect("small");
-                assert_eq!(self.pattern.check(start, &memory[..length]), Ok(()));
-                assert!(memory[length..].iter().all(|byte| *byte == 0xAA));
-            }
-            None => assert_eq!(covered(&entries.put), whole(start, end), "what was put"),
-        }
+        assert_eq!(self.entries().begun.len(), 1, "begun once");
+        assert_eq!(self.entries().begun[0].1, start);
+        let whole = start..end;
+        self.assert_has(&if start == end { Vec::new() } else { vec![whole] });
     }
-}
 
-fn whole(start: u64, end: u64) -> Vec<Range<u64>> {
-    if start == end {
-        Vec::new()
-    } else {
-        std::iter::once(start..end).collect()
+    /// All of `extents` is there, each byte once, and was told once, and nothing else.
+    pub(crate) fn assert_has(&self, extents: &[Range<u64>]) {
+        let entries = self.entries();
+        assert_eq!(entries.wrong, None, "a wrong byte");
+        assert_eq!(covered(&entries.landed), extents, "what landed");
+        let Some(memory) = &entries.memory else {
+            assert_eq!(covered(&entries.put), extents, "what was put");
+            return;
+        };
+        assert!(entries.put.is_empty());
+        let mut touched = 0;
+        let start = extents.first().map_or(0, |extent| extent.start);
+        for extent in extents {
+            let [from, to] = [extent.start, extent.end].map(|at| usize::try_from(at - start).expect("small"));
+            let before = &memory[touched..from];
+            assert!(before.iter().all(|byte| *byte == 0xAA), "a gap was touched");
+            assert_eq!(self.pattern.check(extent.start, &memory[from..to]), Ok(()));
+            touched = to;
+        }
+        assert!(memory[touched..].iter().all(|byte| *byte == 0xAA));
     }
 }
 

@@ -1,5 +1,6 @@
 //! To a destination: every byte once and right, whatever the source does; a destination that fails ends it; nothing gets there once the call has returned.
 
+mod extents;
 mod ledger;
 
 use std::{

@@ -9,10 +9,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Shared, State, Target, accept};
+use super::{Shared, State, Target};
 use crate::{
     Error, ErrorKind, ObjectInfo, Reply, SourceError,
-    download::destination::{Pass, Place},
+    budget::Reservation,
+    download::{
+        accept::{accept, hold_against},
+        destination::{Pass, Place},
+    },
     ring::{Accepted, Home, Host, PAGE, Region, Slot},
     schedule::Begun,
 };
@@ -20,12 +24,24 @@ use crate::{
 /// Why a reply cannot go straight to its destination.
 const SIZE_UNKNOWN: &str = "the object's size is not known before its end";
 
+const NO_SIZE: &str = "the first answer does not tell the object's size";
+
 impl State {
     /// Where the next slot's memory is.
-    pub(super) fn home(&self, memory: Option<crate::budget::Reservation>) -> Home {
+    pub(super) fn home(&self, range: &Range<u64>, memory: Option<Reservation>) -> Home {
         match &self.target {
             Target::Region(region, origin) => Home::Region(Arc::clone(region), *origin),
-            _ => Home::Pages(memory),
+            Target::Scatter(scatter) => scatter.home(range, memory),
+            Target::Put => Home::Put(memory),
+            Target::Reader | Target::Unbegun | Target::Beginning | Target::Over => Home::Pages(memory),
+        }
+    }
+
+    /// Whether `info` is of the revision that it must be.
+    pub(super) fn hold_against_pin(&self, info: &ObjectInfo) -> Result<(), SourceError> {
+        match &self.pin {
+            Some(pin) => hold_against(pin, &info.revision, info.size),
+            None => Ok(()),
         }
     }
 
@@ -79,8 +95,10 @@ impl Shared {
             Target::Region(..) => None,
             Target::Reader | Target::Over => Some(bytes),
             // A page is received into again and again.
-            Target::Put if self.withholds.load(Ordering::Relaxed) => Some(bytes),
-            Target::Unbegun | Target::Beginning | Target::Put => Some(bytes.min(PAGE as u64)),
+            Target::Put | Target::Scatter(_) if self.withholds.load(Ordering::Relaxed) => Some(bytes),
+            Target::Unbegun | Target::Beginning | Target::Put | Target::Scatter(_) => {
+                Some(bytes.min(PAGE as u64))
+            }
         }
     }
 
@@ -112,8 +130,8 @@ impl Shared {
                     return Err(self.over_error());
                 }
                 state.target = target;
-                if let (Some(slot), Target::Region(..)) = (slot, &state.target) {
-                    slot.move_to(state.home(None));
+                if let Some(slot) = slot {
+                    slot.move_to(|memory| state.home(&(slot.start()..slot.end()), memory));
                 }
                 drop(state);
                 self.driver.notify_one();
@@ -129,7 +147,12 @@ impl Shared {
     /// The target at `place`; its memory keeps the `pass` while it is in the hands of writers.
     fn target_at(&self, place: Place, pass: Pass, start: u64, end: Option<u64>) -> Result<Target, Error> {
         let memory = match place {
-            Place::Put => return Ok(Target::Put),
+            Place::Put => {
+                return Ok(match &self.scatter {
+                    Some(scatter) => Target::Scatter(Arc::clone(scatter)),
+                    None => Target::Put,
+                });
+            }
             Place::Memory(memory) => memory,
         };
         let refused = |message: String| Err(Error::new(ErrorKind::Destination, self.object.clone(), message));
@@ -154,7 +177,14 @@ impl Host for Shared {
         let Some(flight) = state.requests.get_mut(&id).filter(|_| state.outcome.is_none()) else {
             return Err(self.over_error());
         };
-        let answer = accept(&flight.request, state.pinned.as_deref(), reply)?;
+        let known = state.pinned.as_ref().or(state.pin.as_ref());
+        let mut answer = accept(&flight.request, known.map(|known| &**known), reply)?;
+        if state.pinned.is_none() && answer.total.is_none() && !answer.whole {
+            answer.total = known.and_then(|known| known.size);
+            if answer.total.is_none() {
+                return Err(SourceError::fatal(ErrorKind::Protocol, NO_SIZE));
+            }
+        }
         let identity = reply.revision.is_identity();
         let begun = state.schedule.begun(
             id,
@@ -201,7 +231,6 @@ impl Host for Shared {
         Ok(Accepted {
             skip: answer.skip,
             end,
-            puts: matches!(self.state().target, Target::Put),
         })
     }
 
@@ -228,7 +257,8 @@ impl Host for Shared {
         let Some((chunk, range)) = state.schedule.next_in_stream(id) else {
             return Poll::Pending;
         };
-        let slot = Slot::new(chunk, range, Arc::clone(&self.counters.gauge), state.home(memory));
+        let home = state.home(&range, memory);
+        let slot = Slot::new(chunk, range, Arc::clone(&self.counters.gauge), home);
         state.slots.push_back(Arc::clone(&slot));
         if let Some(flight) = state.requests.get_mut(&id) {
             flight.slot = Arc::clone(&slot);
