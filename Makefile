@@ -34,10 +34,11 @@ install: $(needs)
 	install -m 644 '$(LIBS)/libpget.a' '$(DESTDIR)$(LIBDIR)/libpget.a'
 	install -m 644 include/pget.h include/pget.hpp '$(DESTDIR)$(INCLUDEDIR)'
 	$(fill) ffi/pget.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/pget.pc'
+	$(fill) ffi/pget-static.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/pget-static.pc'
 	$(fill) ffi/cmake/pget-config.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/pget/pget-config.cmake'
 	$(fill) ffi/cmake/pget-config-version.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/pget/pget-config-version.cmake'
 
 uninstall:
-	rm -f '$(DESTDIR)$(LIBDIR)'/libpget.so* '$(DESTDIR)$(LIBDIR)/libpget.a' '$(DESTDIR)$(LIBDIR)/pkgconfig/pget.pc'
+	rm -f '$(DESTDIR)$(LIBDIR)'/libpget.so* '$(DESTDIR)$(LIBDIR)/libpget.a' '$(DESTDIR)$(LIBDIR)'/pkgconfig/pget.pc '$(DESTDIR)$(LIBDIR)'/pkgconfig/pget-static.pc
 	rm -rf '$(DESTDIR)$(LIBDIR)/cmake/pget'
 	rm -f '$(DESTDIR)$(INCLUDEDIR)/pget.h' '$(DESTDIR)$(INCLUDEDIR)/pget.hpp'

@@ -14,5 +14,6 @@ if cargo tree -q --locked -p libpget --no-default-features -e normal | grep -E '
     exit 1
 fi
 cargo test --workspace --locked
+scripts/go-test.sh
 # Whole programs at real sizes: gigabytes through a debug build would only test patience.
 cargo test --release --locked -p pget-cli --test big -- --ignored --test-threads=1

@@ -1,0 +1,3 @@
+module pget
+
+go 1.26

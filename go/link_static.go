@@ -1,0 +1,6 @@
+//go:build !pget_workspace && pget_static
+
+package pget
+
+// #cgo pkg-config: pget-static
+import "C"

@@ -1,0 +1,5 @@
+//go:build !race
+
+package pget
+
+const raceDetector = false

@@ -1,0 +1,214 @@
+package pget
+
+// #include <pget.h>
+// #include <stdlib.h>
+import "C"
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unsafe"
+)
+
+// Option says how to read. The names are those of the library in Rust and C. An unusable value is
+// found by the call that is given the option: ErrInvalidArgument.
+type Option func(*settings)
+
+// settings is what options say, until a call puts it into the library's form.
+type settings struct {
+	offset, length int64
+	progress       func(delivered, total int64)
+	steps          []step
+}
+
+// step is one option: what it is, for an error, and how it is set.
+type step struct {
+	what string
+	set  func(*C.pget_options) C.pget_status
+}
+
+// toTheEnd is the length that is none.
+const toTheEnd = -1
+
+func collect(options []Option) *settings {
+	s := &settings{length: toTheEnd}
+	for _, option := range options {
+		option(s)
+	}
+	return s
+}
+
+// number is an option that is a number, which the library checks as far as it fits into most.
+func number(name string, value int64, most uint64, set func(*C.pget_options, uint64) C.pget_status) Option {
+	return func(s *settings) {
+		s.steps = append(s.steps, step{fmt.Sprintf("%s %d is out of range", name, value), func(o *C.pget_options) C.pget_status {
+			if value < 0 || uint64(value) > most {
+				return C.PGET_ERR_INVALID_ARGUMENT
+			}
+			return set(o, uint64(value))
+		}})
+	}
+}
+
+// duration is an option that is a time, in whole milliseconds and at least one.
+func duration(name string, value time.Duration, set func(*C.pget_options, uint64) C.pget_status) Option {
+	return func(s *settings) {
+		s.steps = append(s.steps, step{fmt.Sprintf("%s %v is out of range", name, value), func(o *C.pget_options) C.pget_status {
+			if value <= 0 {
+				return C.PGET_ERR_INVALID_ARGUMENT
+			}
+			return set(o, uint64(max(value.Milliseconds(), 1)))
+		}})
+	}
+}
+
+// texts is an option that is a name and a value; the value may be a secret and is not shown.
+func texts(what, name, value string, set func(o *C.pget_options, name, value *C.char) C.pget_status) Option {
+	return func(s *settings) {
+		s.steps = append(s.steps, step{fmt.Sprintf("%s %q is not usable", what, name), func(o *C.pget_options) C.pget_status {
+			// C would take the part before it.
+			if strings.IndexByte(name, 0) >= 0 || strings.IndexByte(value, 0) >= 0 {
+				return C.PGET_ERR_INVALID_ARGUMENT
+			}
+			n, v := C.CString(name), C.CString(value)
+			defer C.free(unsafe.Pointer(n))
+			defer C.free(unsafe.Pointer(v))
+			return set(o, n, v)
+		}})
+	}
+}
+
+// WithChunkSize sets the bytes in a range, 1 to 1 GiB; 0, the default: what suits the source, else
+// 8 MiB.
+func WithChunkSize(bytes int64) Option {
+	return number("chunk size", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_chunk_size(o, C.uint64_t(v))
+	})
+}
+
+// WithConcurrency sets how many requests may be in flight, 1 to 1024; default 8. With 1 the object
+// is read as one stream.
+func WithConcurrency(requests int) Option {
+	return number("concurrency", int64(requests), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_concurrency(o, C.uint32_t(v))
+	})
+}
+
+// WithWindow sets how many ranges may be fetched or being fetched but not consumed, up to 65536; 0,
+// the default: three times the concurrency, within the memory limit. GetInto has no window.
+func WithWindow(chunks int) Option {
+	return number("window", int64(chunks), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_window(o, C.uint32_t(v))
+	})
+}
+
+// WithOffset sets the first byte to read; default 0. One at the object's end gives nothing, one
+// behind it ErrRange.
+func WithOffset(bytes int64) Option {
+	return func(s *settings) { s.offset = bytes }
+}
+
+// WithLength sets how many bytes to read from the offset on, cut at the object's end; -1, the
+// default, means to the end.
+func WithLength(bytes int64) Option {
+	return func(s *settings) { s.length = bytes }
+}
+
+// WithRetries sets how many failed attempts without progress, in a row, a range may have before the
+// call fails, 0 to 1000; default 5.
+func WithRetries(attempts int) Option {
+	return number("retries", int64(attempts), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_retries(o, C.uint32_t(v))
+	})
+}
+
+// WithConnectTimeout sets the time to a connection, name look-up and TLS included, 1 ms to a day;
+// default 5 s.
+func WithConnectTimeout(d time.Duration) Option {
+	return duration("connect timeout", d, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_connect_timeout(o, C.uint64_t(v))
+	})
+}
+
+// WithFirstByteTimeout sets the time from the start of a request to its reply's header, 1 ms to a
+// day; default 30 s.
+func WithFirstByteTimeout(d time.Duration) Option {
+	return duration("first byte timeout", d, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_first_byte_timeout(o, C.uint64_t(v))
+	})
+}
+
+// WithStallTimeout sets the time without progress in a body, 1 ms to a day; default 20 s. It does
+// not run while the caller is what the download waits for.
+func WithStallTimeout(d time.Duration) Option {
+	return duration("stall timeout", d, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_stall_timeout(o, C.uint64_t(v))
+	})
+}
+
+// WithMemoryLimit sets how many bytes the call may hold (at least 1 MiB is taken); 0, the default:
+// all calls share the process's budget, a quarter of its memory and at most 1 GiB. A range larger
+// than the limit is still read.
+func WithMemoryLimit(bytes int64) Option {
+	return number("memory limit", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_memory_limit(o, C.uint64_t(v))
+	})
+}
+
+// WithThreads sets the threads of the library's one runtime, 1 to 1024; 0, the default: the
+// environment variable PGET_THREADS, else as many as there are processors, at most 8. The first
+// call of the process that reads anything starts the runtime; from then on this has no effect.
+func WithThreads(threads int) Option {
+	return number("threads", int64(threads), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_threads(o, C.uint32_t(v))
+	})
+}
+
+// WithProperty sets a setting of the transport by its name ("ais.endpoint", "aws.region", ...), in
+// place of an earlier one of that name; it goes before the environment.
+func WithProperty(key, value string) Option {
+	return texts("property", key, value, func(o *C.pget_options, k, v *C.char) C.pget_status {
+		return C.pget_options_set_property(o, k, v)
+	})
+}
+
+// WithHeader adds a header to the requests of http and https addresses; never sent to another
+// origin than the address's.
+func WithHeader(name, value string) Option {
+	return texts("header", name, value, func(o *C.pget_options, k, v *C.char) C.pget_status {
+		return C.pget_options_set_header(o, k, v)
+	})
+}
+
+// WithProgress has a function told how many bytes were delivered so far, and how many there will
+// be in all (-1 while that is not known).
+//
+// It is called by one goroutine at a time. A [Reader] and [Get] call it on the reading goroutine,
+// after each piece that was received; [GetInto] and [GetFile] on one of its own, about ten times a
+// second, and wait for it. A panic in it goes on in the goroutine that made the call, when nothing
+// writes to its memory any more.
+func WithProgress(told func(delivered, total int64)) Option {
+	return func(s *settings) { s.progress = told }
+}
+
+// put gives all options to the library.
+func (s *settings) put(o *C.pget_options) error {
+	if s.offset < 0 || s.length < toTheEnd {
+		return failure(ErrInvalidArgument, fmt.Sprintf("offset %d and length %d are no range", s.offset, s.length), nil)
+	}
+	length := C.uint64_t(math.MaxUint64)
+	if s.length != toTheEnd {
+		length = C.uint64_t(s.length)
+	}
+	if status := C.pget_options_set_range(o, C.uint64_t(s.offset), length); status != C.PGET_OK {
+		return failure(Status(status), "the range is not usable", nil)
+	}
+	for _, step := range s.steps {
+		if status := step.set(o); status != C.PGET_OK {
+			return failure(Status(status), step.what, nil)
+		}
+	}
+	return nil
+}
