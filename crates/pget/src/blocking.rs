@@ -2,9 +2,8 @@
 //!
 //! Not for threads of an asynchronous runtime, where waiting would panic.
 
-use std::sync::Arc;
-
-use pget_core::{BlockingReader, Destination, Download, Error, ErrorKind, ObjectInfo, Stats};
+use pget_core::{BlockingReader, Download, Error, ErrorKind, ObjectInfo};
+use tokio::runtime::Handle;
 
 use crate::{Builder, runtime};
 
@@ -25,24 +24,20 @@ pub fn stat(address: &str) -> Result<ObjectInfo, Error> {
 }
 
 pub(crate) fn open_with(builder: &Builder) -> Result<BlockingReader, Error> {
-    let runtime = runtime::handle()?;
-    let builder = on_process_runtime(builder);
-    let source = builder.source()?;
-    let reader = Download::new(source, builder.options.clone())?.blocking_reader_on(runtime);
-    reader.info()?;
-    Ok(reader)
+    with_download(builder, |download, runtime| {
+        let reader = download.blocking_reader_on(runtime);
+        reader.info()?;
+        Ok(reader)
+    })
 }
 
-pub(crate) fn read_into_with(builder: &Builder, buffer: &mut [u8]) -> Result<usize, Error> {
+/// Has `read` use the builder's download on the process's runtime.
+pub(crate) fn with_download<T>(
+    builder: &Builder,
+    read: impl FnOnce(&Download, &Handle) -> Result<T, Error>,
+) -> Result<T, Error> {
     let runtime = runtime::handle()?;
-    let builder = on_process_runtime(builder);
-    Download::new(builder.source()?, builder.options.clone())?.read_into_on(runtime, buffer)
-}
-
-pub(crate) fn read_to_with(builder: &Builder, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-    let runtime = runtime::handle()?;
-    let builder = on_process_runtime(builder);
-    Download::new(builder.source()?, builder.options.clone())?.read_to_on(runtime, destination)
+    read(&on_process_runtime(builder).download()?, runtime)
 }
 
 pub(crate) fn stat_with(builder: &Builder) -> Result<ObjectInfo, Error> {

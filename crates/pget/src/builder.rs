@@ -1,10 +1,10 @@
 //! A read of one object, set up step by step: where from, how, and with which credentials.
 
-use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, path::Path, sync::Arc, time::Duration};
 
 use pget_core::{
     Budget, Cancel, Destination, Download, Error, ErrorKind, ObjectInfo, Options, Progress, RangeSource,
-    Reader, Stats,
+    Ranges, Reader, Stats,
 };
 
 use crate::{Address, blocking, connect, file};
@@ -65,6 +65,18 @@ impl Builder {
     /// Bytes wanted, cut at the object's end. Default: to the end.
     pub const fn length(mut self, bytes: u64) -> Self {
         self.options.length = Some(bytes);
+        self
+    }
+
+    /// Of ranges that are read together: bytes between two up to which they are fetched as one, and thrown away; default 1 MiB. 0: only those that touch.
+    pub const fn gap(mut self, bytes: u64) -> Self {
+        self.options.gap = bytes;
+        self
+    }
+
+    /// The revision that the object must have, as an earlier [`stat`](Self::stat) or read told it; another is [`ObjectChanged`](ErrorKind::ObjectChanged) with the first reply.
+    pub fn pin(mut self, info: ObjectInfo) -> Self {
+        self.options.pin = Some(info);
         self
     }
 
@@ -149,8 +161,7 @@ impl Builder {
     /// # Errors
     /// As [`source`](Self::source), or what the first request meets.
     pub async fn open(&self) -> Result<Reader, Error> {
-        let download = Download::new(self.source()?, self.options.clone())?;
-        let reader = download.reader();
+        let reader = self.download()?.reader();
         reader.info().await?;
         Ok(reader)
     }
@@ -178,7 +189,7 @@ impl Builder {
     /// # Errors
     /// As [`open`](Self::open); [`BufferTooSmall`](ErrorKind::BufferTooSmall) with the [needed size](Error::needed), if it is known: then nothing was written.
     pub fn read_into_blocking(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        blocking::read_into_with(self, buffer)
+        blocking::with_download(self, |download, runtime| download.read_into_on(runtime, buffer))
     }
 
     /// The same into a buffer that is given and comes back, on the caller's tokio runtime. Dropping the future cancels, and frees the buffer when the last writer has let go of it.
@@ -189,10 +200,7 @@ impl Builder {
         &self,
         buffer: B,
     ) -> (Result<usize, Error>, Option<B>) {
-        let download = self
-            .source()
-            .and_then(|source| Download::new(source, self.options.clone()));
-        match download {
+        match self.download() {
             Ok(download) => download.read_into(buffer).await,
             Err(error) => (Err(error), Some(buffer)),
         }
@@ -204,7 +212,9 @@ impl Builder {
     /// # Errors
     /// As [`open`](Self::open), or what the destination says.
     pub fn read_to_blocking(&self, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-        blocking::read_to_with(self, destination)
+        blocking::with_download(self, |download, runtime| {
+            download.read_to_on(runtime, destination)
+        })
     }
 
     /// The same on the caller's tokio runtime. Dropping the future cancels and waits for nobody.
@@ -212,9 +222,7 @@ impl Builder {
     /// # Errors
     /// As [`read_to_blocking`](Self::read_to_blocking).
     pub async fn read_to(&self, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-        Download::new(self.source()?, self.options.clone())?
-            .read_to(destination)
-            .await
+        self.download()?.read_to(destination).await
     }
 
     /// Reads into shared memory, in the background on the caller's tokio runtime. Returns when the first reply has told how long the object is and the segment is made; wait for bytes by the
@@ -246,6 +254,69 @@ impl Builder {
         crate::shared::fill_blocking(self, placement)
     }
 
+    /// Reads only `extents` of the object to `destination`, from a thread that may block: what is missing of it. As [`Download::read_extents_to`].
+    ///
+    /// # Errors
+    /// As [`read_to_blocking`](Self::read_to_blocking); [`InvalidArgument`](ErrorKind::InvalidArgument) if an offset or a length is set.
+    pub fn read_extents_to_blocking(
+        &self,
+        extents: &[Range<u64>],
+        destination: Arc<dyn Destination>,
+    ) -> Result<Stats, Error> {
+        blocking::with_download(self, |download, runtime| {
+            download.read_extents_to_on(runtime, extents, destination)
+        })
+    }
+
+    /// The same on the caller's tokio runtime.
+    ///
+    /// # Errors
+    /// As [`read_extents_to_blocking`](Self::read_extents_to_blocking).
+    pub async fn read_extents_to(
+        &self,
+        extents: &[Range<u64>],
+        destination: Arc<dyn Destination>,
+    ) -> Result<Stats, Error> {
+        self.download()?.read_extents_to(extents, destination).await
+    }
+
+    /// Reads many ranges of one revision of the object, each into its own buffer, from a thread that may block. Ranges may touch, overlap and be the same, in any order; near ones are
+    /// fetched [together](Self::gap). `each` is called on this thread as a range is complete, with its place in the list and its bytes.
+    ///
+    /// ```no_run
+    /// # let index: Vec<std::ops::Range<u64>> = Vec::new();
+    /// let mut tensors: Vec<Vec<u8>> = index.iter().map(|range| vec![0; (range.end - range.start) as usize]).collect();
+    /// let mut ranges: Vec<_> = index.iter().cloned().zip(tensors.iter_mut().map(Vec::as_mut_slice)).collect();
+    /// pget::builder("s3://models/weights.safetensors").read_ranges_blocking(&mut ranges, |tensor, bytes| {
+    ///     println!("tensor {tensor} has its {} bytes", bytes.len());
+    /// })?;
+    /// # Ok::<(), pget::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Range`](ErrorKind::Range) if a range goes beyond the object, telling which; [`BufferTooSmall`](ErrorKind::BufferTooSmall) and
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) (a range that ends before it begins, an offset or a length besides) before anything is sent.
+    pub fn read_ranges_blocking(
+        &self,
+        ranges: &mut [(Range<u64>, &mut [u8])],
+        each: impl FnMut(usize, &mut [u8]),
+    ) -> Result<Stats, Error> {
+        blocking::with_download(self, |download, runtime| {
+            download.read_ranges_on(runtime, ranges, each)
+        })
+    }
+
+    /// The same with buffers that are given, and come back one by one as they are complete, on the caller's tokio runtime.
+    ///
+    /// # Errors
+    /// As [`source`](Self::source), and of the ranges what can be told before anything is sent.
+    pub fn read_ranges<B: AsMut<[u8]> + Send + 'static>(
+        &self,
+        ranges: Vec<(Range<u64>, B)>,
+    ) -> Result<Ranges<B>, Error> {
+        self.download()?.read_ranges(ranges)
+    }
+
     /// Reads into the file at `path`, from a thread that may block. The file appears under its name when it is complete, in place of one that is there; until then the bytes
     /// are in `PATH.pget-part`, which a failure removes. A device or a pipe is written to in order. It is not synced to the disk.
     ///
@@ -261,6 +332,10 @@ impl Builder {
     /// As [`stat`](Self::stat).
     pub fn stat_blocking(&self) -> Result<ObjectInfo, Error> {
         blocking::stat_with(self)
+    }
+
+    pub(crate) fn download(&self) -> Result<Download, Error> {
+        Download::new(self.source()?, self.options.clone())
     }
 
     pub(crate) fn unsupported(feature: &str) -> Error {

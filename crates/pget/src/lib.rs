@@ -57,8 +57,8 @@ pub use address::Address;
 pub use builder::Builder;
 pub use pget_core::{
     BlockingReader, BoxError, Budget, Cancel, Checksum, ChunkWriter, Deadlines, Destination, Download, Error,
-    ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, RangeRequest, RangeSource, Reader,
-    Reply, Retry, Revision, SourceError, Stats,
+    ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, RangeRequest, RangeSource, Ranges,
+    Reader, Reply, Retry, Revision, SourceError, Stats,
 };
 #[cfg(feature = "shm")]
 pub use pget_shm as shm;

@@ -2,16 +2,17 @@
 
 use std::{
     io::Read,
+    ops::Range,
     path::Path,
     process::Command,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use pget::{Builder, ErrorKind};
+use pget::{Builder, Destination, Error, ErrorKind, ObjectInfo, Place};
 use pget_testkit::{
     aistore::{self, Cluster, ClusterOptions},
     content::Pattern,
@@ -39,7 +40,84 @@ fn on_s3(endpoint: &S3Endpoint, key: &str) -> Builder {
         .property("aws.secret_access_key", endpoint.secret_key())
 }
 
-/// Reads it both ways, and its size.
+/// Keeps what it is given.
+#[derive(Debug)]
+struct Kept(Mutex<Vec<u8>>);
+
+impl Destination for Kept {
+    fn begin(&self, _: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+        assert_eq!((start, end), (0, Some(SIZE as u64)));
+        Ok(Place::Put)
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let offset = usize::try_from(offset).expect("small");
+        self.0.lock().expect("not poisoned")[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Ranges that touch, overlap, are empty and reach the end, and their buffers.
+fn some_ranges() -> Vec<(Range<u64>, Vec<u8>)> {
+    let size = SIZE as u64;
+    [size - 10..size, 3..20, 100_000..400_000, 5..5, 399_999..400_001]
+        .map(|range| {
+            let length = usize::try_from(range.end - range.start).expect("small");
+            (range, vec![0; length])
+        })
+        .into()
+}
+
+/// Reads it to a destination, and ranges of it, in both forms, under the revision that it has.
+async fn places(what: &str, builder: Builder, info: ObjectInfo) {
+    let builder = builder.pin(info).gap(1000);
+    let kept = Arc::new(Kept(Mutex::new(vec![0; SIZE])));
+    let stats = in_time(builder.read_to(kept.clone())).await.expect(what);
+    assert_eq!(stats.delivered, SIZE as u64, "{what}");
+    assert_eq!(
+        PATTERN.check(0, &kept.0.lock().expect("not poisoned")),
+        Ok(()),
+        "{what}"
+    );
+
+    let mut ranges = builder.read_ranges(some_ranges()).expect(what);
+    let mut count = 0;
+    while let Some((index, buffer)) = in_time(ranges.next()).await.expect(what) {
+        assert_eq!(
+            PATTERN.check(some_ranges()[index].0.start, &buffer),
+            Ok(()),
+            "{what}"
+        );
+        count += 1;
+    }
+    assert_eq!(count, 5, "{what}");
+
+    let blocking = tokio::task::spawn_blocking(move || {
+        let kept = Arc::new(Kept(Mutex::new(vec![0; SIZE])));
+        let half = SIZE as u64 / 2;
+        let stats = builder
+            .clone()
+            .read_extents_to_blocking(&[0..half, half..SIZE as u64], kept.clone())?;
+        assert_eq!(stats.delivered, SIZE as u64);
+        assert_eq!(PATTERN.check(0, &kept.0.lock().expect("not poisoned")), Ok(()));
+        let mut buffers = some_ranges();
+        let mut ranges: Vec<_> = buffers
+            .iter_mut()
+            .map(|(range, buffer)| (range.clone(), buffer.as_mut_slice()))
+            .collect();
+        let mut count = 0;
+        builder.read_ranges_blocking(&mut ranges, |_, _| count += 1)?;
+        Ok((count, buffers))
+    });
+    let read: Result<_, Error> = in_time(blocking).await.expect("no panic");
+    let (count, buffers) = read.expect(what);
+    assert_eq!(count, 5, "{what}");
+    for (range, buffer) in buffers {
+        assert_eq!(PATTERN.check(range.start, &buffer), Ok(()), "{what}");
+    }
+}
+
+/// Reads it in every way, and its size.
 async fn reads(what: &str, builder: Builder) {
     let builder = builder.chunk_size(64 << 10);
     let mut reader = in_time(builder.open()).await.expect(what);
@@ -53,6 +131,7 @@ async fn reads(what: &str, builder: Builder) {
     assert_eq!(at, SIZE as u64, "{what}");
     let info = in_time(builder.stat()).await.expect(what);
     assert_eq!(info.size, Some(SIZE as u64), "{what}");
+    places(what, builder.clone(), info).await;
 
     let blocking = std::thread::spawn(move || {
         let mut bytes = Vec::new();
