@@ -1,5 +1,7 @@
 //! What one seed decides beforehand: options, server, consumer, and how often what goes wrong.
 
+use std::ops::Range;
+
 use fastrand::Rng;
 use pget_core::schedule::Settings;
 
@@ -44,6 +46,8 @@ counts! {
     refused_memory,
     streams_waiting_for_the_window,
     chunks_consumed_before_their_attempt_ended,
+    extents_with_gaps,
+    streams_over_gaps,
     cancels,
     completed,
     failed,
@@ -54,6 +58,8 @@ counts! {
 pub(crate) struct Scene {
     pub(crate) rng: Rng,
     pub(crate) settings: Settings,
+    /// What is wanted, if it is not all of the settings' range: ascending, with gaps between.
+    pub(crate) extents: Vec<Range<u64>>,
     /// The object's size.
     pub(crate) size: u64,
     /// The server tells it before the end.
@@ -118,9 +124,31 @@ impl Scene {
             retries: rng.u32(0..6),
             seed: rng.u64(..),
         };
+        let tells_size = ranges || rng.bool();
+        let mut settings = settings;
+        let mut extents = Vec::new();
+        if rng.u32(0..5) == 0 && start < size {
+            let mut at = start;
+            for _ in 0..rng.u32(2..8) {
+                let end = at + rng.u64(1..=chunk_size * 2);
+                // An object that does not tell its size could end in a gap: what that means is the reader's to say.
+                if end > size && !tells_size {
+                    break;
+                }
+                extents.push(at..end);
+                at = end + rng.u64(1..=chunk_size * 2);
+            }
+        }
+        if extents.len() > 1 {
+            counts.extents_with_gaps += 1;
+            settings.end = extents.last().map(|extent| extent.end);
+        } else {
+            extents.clear();
+        }
         let scene = Self {
             size,
-            tells_size: ranges || rng.bool(),
+            extents,
+            tells_size,
             ranges,
             identity: rng.u32(0..6) > 0,
             hint: (rng.u32(0..4) == 0).then(|| rng.u64(0..300_000)),
@@ -141,10 +169,25 @@ impl Scene {
 
     /// Behind the last byte that a right download delivers.
     pub(crate) fn right_end(&self) -> u64 {
+        if self.has_gaps() {
+            let last = self.extents.iter().rfind(|extent| extent.start < self.size);
+            return last.map_or(self.settings.start, |extent| extent.end.min(self.size));
+        }
         self.settings
             .end
             .unwrap_or(u64::MAX)
             .min(self.size)
             .max(self.settings.start)
+    }
+
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.extents.len() > 1
+    }
+
+    /// The first wanted byte of the object from `at` on; `at` if there is none.
+    pub(crate) fn wanted_from(&self, at: u64) -> u64 {
+        let mut there = self.extents.iter().filter(|extent| extent.start < self.size);
+        let next = there.find(|extent| extent.end.min(self.size) > at);
+        next.map_or(at, |extent| extent.start.max(at))
     }
 }

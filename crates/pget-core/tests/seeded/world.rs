@@ -10,8 +10,9 @@ use pget_core::schedule::{Action, Attempt, Backoff, Begun, Ended, Schedule, Verd
 
 use super::scene::{Counts, Scene};
 
-/// The schedule's own constants, again: below this many bytes there was no progress, and so many failures are paid for.
+/// The schedule's own constants, again: below this many bytes there was no progress, with so many the next attempt is earned, and so many failures are paid for.
 const PROGRESS: u64 = 4096;
+const PLENTY: u64 = 64 << 10;
 const PRICE: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +107,11 @@ impl<'a> World<'a> {
     pub(crate) fn new(scene: Scene, counts: &'a mut Counts) -> Self {
         let concurrency = scene.settings.concurrency;
         Self {
-            schedule: Schedule::new(scene.settings.clone()),
+            schedule: if scene.has_gaps() {
+                Schedule::of_extents(scene.settings.clone(), scene.extents.clone())
+            } else {
+                Schedule::new(scene.settings.clone())
+            },
             position: scene.settings.start,
             permits: concurrency,
             tokens: (concurrency * 4 + 16) * PRICE,
@@ -190,7 +195,7 @@ impl<'a> World<'a> {
     /// Without a fault, nothing is asked for twice.
     fn check_economy(&self) {
         let chunks = self.schedule.plan().chunks().expect("the end is known");
-        let one_stream = self.scene.settings.concurrency == 1 || !self.scene.ranges;
+        let one_stream = self.streams_by_choice() || !self.scene.ranges;
         if self.scene.settings.end == Some(self.scene.settings.start) {
             assert_eq!(self.requests, 0, "requests for nothing");
         } else if one_stream || chunks <= 1 {
@@ -200,6 +205,10 @@ impl<'a> World<'a> {
         } else {
             assert_eq!(self.requests, chunks, "requests for {chunks} chunks");
         }
+    }
+
+    fn streams_by_choice(&self) -> bool {
+        self.scene.settings.concurrency == 1 && !self.scene.has_gaps()
     }
 
     fn at(&mut self, after: Duration, event: Event) {
@@ -303,6 +312,7 @@ impl<'a> World<'a> {
         );
         if attempt.opens {
             let next = self.slots.back().map_or(self.position, |slot| slot.end);
+            let next = self.scene.wanted_from(next);
             let number = self
                 .slots
                 .back()
@@ -333,7 +343,8 @@ impl<'a> World<'a> {
                 self.slots.len()
             );
         }
-        let stream = self.stream || (!self.is_first_reply_in && settings.concurrency == 1);
+        let by_choice = settings.concurrency == 1 && !self.scene.has_gaps();
+        let stream = self.stream || (!self.is_first_reply_in && by_choice);
         assert_eq!(
             attempt.at_cursor,
             self.slots.front().is_some_and(|slot| slot.chunk == attempt.chunk),
@@ -571,7 +582,18 @@ impl<'a> World<'a> {
             return true;
         };
         assert!(self.stream, "an attempt goes beyond its chunk");
-        assert_eq!(range.start, flight.at, "the stream goes on where it was");
+        assert_eq!(
+            range.start,
+            self.scene.wanted_from(flight.at),
+            "the stream goes on where it was, or behind the gap"
+        );
+        self.counts.streams_over_gaps += u64::from(range.start > flight.at);
+        flight.at = range.start;
+        if flight.at > flight.body_end {
+            // Its body was clipped in the gap.
+            flight.done = true;
+            flight.ends = Ended::Retry;
+        }
         let next = self
             .slots
             .back()
@@ -638,7 +660,7 @@ impl<'a> World<'a> {
                     slot.fruitless + 1
                 };
                 slot.fruitless = fruitless;
-                let free = how == Ended::Complete && progress >= PROGRESS;
+                let free = progress >= PLENTY || how == Ended::Complete && progress >= PROGRESS;
                 must_fail =
                     cannot_go_on || fruitless > self.scene.settings.retries || (!free && self.tokens < PRICE);
                 if !free && !must_fail {
@@ -698,6 +720,7 @@ impl<'a> World<'a> {
         if slot.filled < slot.end {
             return;
         }
+        self.position = self.scene.wanted_from(slot.end);
         self.slots.pop_front();
         self.schedule.consumed();
         if let Some(id) = self.parked.take() {
