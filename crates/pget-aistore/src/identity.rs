@@ -7,7 +7,10 @@
 //! Where a bucket keeps no checksums (`checksum.type=none`), version and size are all there is: a delete and put of the same size passes unnoticed.
 
 use http::HeaderMap;
-use pget_core::{Checksum, ErrorKind, Revision, SourceError};
+use pget_core::{
+    Checksum, ErrorKind, Published, Revision, SourceError,
+    verify::{Algorithm, Digest},
+};
 
 /// The revision as the headers of a HEAD or GET state it.
 pub(crate) fn revision(headers: &HeaderMap) -> Revision {
@@ -34,47 +37,22 @@ pub(crate) fn revision(headers: &HeaderMap) -> Revision {
     }
 }
 
-/// The running checksum of a range.
-pub(crate) enum RangeHash {
-    /// `xxhash` and `xxhash2` are both XXH64 with seed 0, written as 16 hex digits.
-    Xxhash(xxhash_rust::xxh64::Xxh64),
-    Crc32c(u32),
-    Digest(Box<dyn sha2::digest::DynDigest + Send>),
+/// The checksum that a revision states, if it is one that can be computed: `xxhash` and `xxhash2` are both XXH64 with seed 0; all are written in hexadecimal digits.
+pub(crate) fn digest(stated: &Checksum) -> Option<Digest> {
+    let algorithm = match stated.algorithm.as_str() {
+        "xxhash" | "xxhash2" => Algorithm::Xxh64,
+        "crc32c" => Algorithm::Crc32c,
+        "md5" => Algorithm::Md5,
+        "sha256" => Algorithm::Sha256,
+        "sha512" => Algorithm::Sha512,
+        _ => return None,
+    };
+    Digest::from_hex(algorithm, &stated.value)
 }
 
-impl RangeHash {
-    /// For an algorithm by AIStore's name; `None` if it is not known.
-    pub(crate) fn new(algorithm: &str) -> Option<Self> {
-        Some(match algorithm {
-            "xxhash" | "xxhash2" => Self::Xxhash(xxhash_rust::xxh64::Xxh64::new(0)),
-            "crc32c" => Self::Crc32c(0),
-            "md5" => Self::Digest(Box::new(md5::Md5::default())),
-            "sha256" => Self::Digest(Box::new(sha2::Sha256::default())),
-            "sha512" => Self::Digest(Box::new(sha2::Sha512::default())),
-            _ => return None,
-        })
-    }
-
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Xxhash(state) => state.update(bytes),
-            Self::Crc32c(state) => *state = crc32c::crc32c_append(*state, bytes),
-            Self::Digest(state) => state.update(bytes),
-        }
-    }
-
-    /// As AIStore writes it.
-    pub(crate) fn finish(self) -> String {
-        match self {
-            Self::Xxhash(state) => format!("{:016x}", state.digest()),
-            Self::Crc32c(state) => format!("{state:08x}"),
-            Self::Digest(state) => state
-                .finalize()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        }
-    }
+/// The same of the whole object, for the download to verify.
+pub(crate) fn published(revision: &Revision) -> Option<Published> {
+    digest(revision.checksum.as_ref()?).map(Published::Whole)
 }
 
 /// The checksum that a reply states where `known` has another one of the same algorithm.
@@ -108,22 +86,34 @@ pub(crate) fn damaged(stated: &Checksum) -> SourceError {
 
 #[cfg(test)]
 mod tests {
+    use pget_core::verify::Hasher;
+
     use super::*;
 
     #[test]
-    fn sums_are_written_as_aistore_writes_them() {
-        let sum = |algorithm: &str, bytes: &[u8]| {
-            let mut hash = RangeHash::new(algorithm).expect("known");
-            hash.update(bytes);
-            hash.finish()
+    fn stated_checksums_are_read() {
+        let digest = |algorithm: &str, value: &str| {
+            digest(&Checksum {
+                algorithm: algorithm.into(),
+                value: value.into(),
+            })
         };
         // The object `small` and the empty object of a live cluster.
-        assert_eq!(sum("xxhash2", &b"0123456789".repeat(10)), "f80e7b96315afffa");
-        assert_eq!(sum("xxhash", b""), "ef46db3751d8e999");
-        assert_eq!(sum("crc32c", b"123456789"), "e3069283");
-        assert_eq!(sum("md5", b""), "d41d8cd98f00b204e9800998ecf8427e");
-        assert!(sum("sha256", b"").starts_with("e3b0c442"));
-        assert!(sum("sha512", b"").starts_with("cf83e135"));
-        assert!(RangeHash::new("none").is_none());
+        for (algorithm, value, bytes) in [
+            ("xxhash2", "f80e7b96315afffa", &b"0123456789".repeat(10)[..]),
+            ("xxhash", "ef46db3751d8e999", b""),
+            ("crc32c", "e3069283", b"123456789"),
+            ("md5", "d41d8cd98f00b204e9800998ecf8427e", b""),
+        ] {
+            let stated = digest(algorithm, value).expect("known");
+            let mut hasher = Hasher::new(stated.algorithm());
+            hasher.update(bytes);
+            assert_eq!(hasher.finish(), stated);
+        }
+        assert!(digest("sha256", &"0".repeat(64)).is_some());
+        assert!(digest("sha512", &"0".repeat(128)).is_some());
+        for (algorithm, value) in [("none", ""), ("xxhash2", "f80e"), ("crc32c", "no digits")] {
+            assert_eq!(digest(algorithm, value), None);
+        }
     }
 }

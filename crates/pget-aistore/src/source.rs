@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pget_core::{
     Checksum, ChunkWriter, Error, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, Revision,
-    SourceError,
+    SourceError, verify::Hasher,
 };
 use pget_http::{Body, ByteRange, Client, Method, Response, reply_from_parts};
 use url::Url;
@@ -12,7 +12,7 @@ use url::Url;
 use crate::{
     Config, ObjectAddress,
     exchange::{Answer, Ask, Cluster, SMALL_BODY},
-    identity::{self, RangeHash},
+    identity,
     properties::{PROPS, Properties},
 };
 
@@ -125,6 +125,7 @@ impl AistoreSource {
         }
         let mut reply = whole(&response)?;
         reply.total = reply.total.or(Some(size));
+        reply.checksum = identity::published(&reply.revision);
         chunk.begin(reply)?;
         response.body.read_into(&mut chunk).await
     }
@@ -174,11 +175,12 @@ fn leaves_more(reply: &Reply) -> bool {
 /// Receives a body that must have the `stated` checksum; nothing of it is handed out before it does.
 async fn read_verified(body: Body, chunk: &mut ChunkWriter, stated: &Checksum) -> Result<(), SourceError> {
     // A stream that spans chunks is handed out as it comes; whose bytes they are is known without the checksum.
-    let hash = RangeHash::new(&stated.algorithm).filter(|_| chunk.withhold().is_ok());
+    let expected = identity::digest(stated).filter(|_| chunk.withhold().is_ok());
     body.read_into(chunk).await?;
-    let Some(mut hash) = hash else { return Ok(()) };
+    let Some(expected) = expected else { return Ok(()) };
+    let mut hash = Hasher::new(expected.algorithm());
     chunk.read_withheld(|bytes| hash.update(bytes));
-    if chunk.remaining() != Some(0) || hash.finish() != stated.value {
+    if chunk.remaining() != Some(0) || hash.finish() != expected {
         return Err(identity::damaged(stated));
     }
     chunk.release();
@@ -191,6 +193,7 @@ impl RangeSource for AistoreSource {
         let properties = self.properties().await?;
         Ok(ObjectInfo {
             size: Some(properties.size).filter(|_| !self.is_derived()),
+            checksum: identity::published(&properties.revision).filter(|_| !self.is_derived()),
             revision: properties.revision,
             chunk_hint: properties.chunk_hint,
             ranges: Some(properties.present && !self.is_derived()),
@@ -235,6 +238,8 @@ impl RangeSource for AistoreSource {
             // Ranges that align with the object's chunks touch one file each.
             reply.chunk_hint = known.chunk_hint;
         }
+        // What comes out of an archive or a transformation is not what the headers describe.
+        reply.checksum = identity::published(&reply.revision).filter(|_| !self.is_derived());
         chunk.begin(reply)?;
         let Answer { response, route } = answer;
         match doubtful {

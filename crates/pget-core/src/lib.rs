@@ -6,6 +6,7 @@
 //! - [`schedule`]: which range next, window, permits, retries, cursor, end: a state machine without sockets, clock or tasks;
 //! - [`ring`]: the memory chunks land in, the published watermark, and the view lent to the consumer;
 //! - [`Download`]: the thin tokio driver, and the in-order [`Reader`] and [`BlockingReader`] on top of it;
+//! - [`verify`]: the published checksum, held against the bytes;
 //! - [`Budget`]: what all downloads of a process may hold together.
 //!
 //! # The promises, in order of importance
@@ -23,6 +24,7 @@ pub mod ring;
 pub mod schedule;
 mod source;
 mod stats;
+pub mod verify;
 
 pub use budget::Budget;
 pub use download::{
@@ -34,5 +36,6 @@ pub use revision::{Checksum, Match, ObjectInfo, Revision};
 pub use ring::{ChunkWriter, Lease};
 pub use source::{RangeRequest, RangeSource, Reply};
 pub use stats::Stats;
+pub use verify::{Published, Verification, Verify};
 
 pub use bytes::BufMut;

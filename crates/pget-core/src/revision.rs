@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use crate::Published;
+
 /// A checksum of the whole object, as the server publishes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Checksum {
@@ -151,6 +153,8 @@ pub struct ObjectInfo {
     pub chunk_hint: Option<u64>,
     /// Whether the source serves ranges; `None` when that is not known without trying.
     pub ranges: Option<bool>,
+    /// The checksum of the whole object, if that is published.
+    pub checksum: Option<Published>,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{ChunkWriter, ObjectInfo, Revision, SourceError};
+use crate::{ChunkWriter, ObjectInfo, Published, Revision, SourceError, Verify};
 
 /// One range that the download wants.
 #[derive(Clone, Debug)]
@@ -22,6 +22,9 @@ pub struct RangeRequest {
     pub pinned: Option<Arc<ObjectInfo>>,
     /// How many attempts at this range came before.
     pub attempt: u32,
+    /// Whether the checksum of the whole object is wanted, of the first request's reply: a source whose ranged answers do not tell it may ask for it then, unless this is
+    /// [`Off`](Verify::Off).
+    pub verify: Verify,
 }
 
 impl RangeRequest {
@@ -33,6 +36,7 @@ impl RangeRequest {
             end,
             pinned: None,
             attempt: 0,
+            verify: Verify::Auto,
         }
     }
 
@@ -44,7 +48,7 @@ impl RangeRequest {
 }
 
 /// What the server said before the body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Reply {
     /// Offset of the body's first byte. 0 for a reply that ignored the range.
     pub start: u64,
@@ -58,6 +62,8 @@ pub struct Reply {
     pub revision: Revision,
     /// The range length that suits the source, in bytes (see [`ObjectInfo::chunk_hint`]).
     pub chunk_hint: Option<u64>,
+    /// The checksum of the whole object, if that is published.
+    pub checksum: Option<Published>,
 }
 
 /// A transport that reads ranges of one object.

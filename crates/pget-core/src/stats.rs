@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::ring::Gauge;
+use crate::{Verification, ring::Gauge};
 
 /// What a download has done so far. A snapshot: the numbers were true at about the same moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Stats {
     pub peak_buffered: u64,
     /// The object is read as one plain stream: by choice (`concurrency` 1), or because the source ignores ranges or does not identify its content.
     pub one_stream: bool,
+    /// What came of holding the bytes against the checksum that the source publishes.
+    pub verification: Verification,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn snapshot(&self, one_stream: bool) -> Stats {
+    pub(crate) fn snapshot(&self, one_stream: bool, verification: Verification) -> Stats {
         Stats {
             delivered: self.delivered.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
@@ -46,6 +48,7 @@ impl Counters {
             buffered: self.gauge.now(),
             peak_buffered: self.gauge.peak(),
             one_stream,
+            verification,
         }
     }
 }

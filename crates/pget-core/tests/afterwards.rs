@@ -98,6 +98,7 @@ impl RangeSource for Late {
             whole: false,
             revision: object().revision,
             chunk_hint: None,
+            checksum: None,
         })?;
         if first {
             chunk.put_slice(&object().pattern.bytes(0, 10));

@@ -544,6 +544,7 @@ async fn a_buffer_past_the_request_cannot_be_had() {
         whole: false,
         revision: object().revision,
         chunk_hint: None,
+        checksum: None,
     };
     writer.begin(reply).expect("it fits");
     assert_eq!(writer.remaining_mut(), 10);

@@ -178,6 +178,7 @@ impl RangeSource for Stubborn {
                 ..Revision::default()
             },
             chunk_hint: None,
+            checksum: None,
         })?;
         let writing = Arc::clone(&self.writing);
         let thread = tokio::task::spawn_blocking(move || {

@@ -70,6 +70,7 @@ impl RangeSource for FileSource {
             size: Some(identity.size()),
             revision: identity.revision(),
             chunk_hint: None,
+            checksum: None,
             ranges: Some(true),
         })
     }

@@ -137,6 +137,7 @@ pub(crate) async fn read(
             whole: false,
             revision: was.revision(),
             chunk_hint: None,
+            checksum: None,
         })?;
         Ok((chunk, was))
     })

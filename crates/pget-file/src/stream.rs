@@ -45,6 +45,7 @@ pub(crate) async fn read(path: Arc<PathBuf>, mut chunk: ChunkWriter) -> Result<(
         whole: true,
         revision: Revision::default(),
         chunk_hint: None,
+        checksum: None,
     })?;
     let mut ended = false;
     while !ended && chunk.ready().await? {

@@ -60,6 +60,7 @@ pub fn reply_from_parts(
                 whole: true,
                 revision: revision(headers)?,
                 chunk_hint: None,
+                checksum: None,
             })
         }
         StatusCode::PARTIAL_CONTENT => partial(headers),
@@ -104,6 +105,7 @@ fn partial(headers: &HeaderMap) -> Result<Reply, SourceError> {
         whole: false,
         revision: revision(headers)?,
         chunk_hint: None,
+        checksum: None,
     })
 }
 
@@ -123,6 +125,7 @@ fn unsatisfied(request: &RangeRequest, headers: &HeaderMap) -> Result<Reply, Sou
             whole: false,
             revision: revision(headers)?,
             chunk_hint: None,
+            checksum: None,
         }),
         Some(total) => Err(SourceError::fatal(
             ErrorKind::Range,

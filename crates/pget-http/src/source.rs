@@ -85,6 +85,7 @@ impl HttpSource {
             size: reply.total,
             revision: reply.revision,
             chunk_hint: None,
+            checksum: None,
             ranges: Some(!reply.whole),
         })
     }
@@ -140,6 +141,7 @@ impl RangeSource for HttpSource {
             size: Some(size),
             revision: revision_from_headers(&response.headers),
             chunk_hint: None,
+            checksum: None,
             ranges: accepts_ranges(&response),
         };
         response.body.drain_small(0).await;

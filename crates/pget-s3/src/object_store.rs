@@ -88,6 +88,7 @@ impl RangeSource for ObjectStoreSource {
             size: Some(meta.size),
             revision: revision(&meta),
             chunk_hint: None,
+            checksum: None,
             ranges: None,
         })
     }
@@ -140,6 +141,7 @@ fn reply(request: &RangeRequest, meta: &ObjectMeta, range: &Range<u64>) -> Resul
         whole: ignored,
         revision: revision(meta),
         chunk_hint: None,
+        checksum: None,
     })
 }
 

@@ -128,6 +128,7 @@ impl S3Source {
             size: reply.total,
             revision: self.revision(reply.revision, &response.headers),
             chunk_hint: None,
+            checksum: None,
             ranges: Some(!reply.whole),
         };
         if !reply.whole {
@@ -176,6 +177,7 @@ impl RangeSource for S3Source {
             size,
             revision: self.revision(revision_from_headers(&response.headers), &response.headers),
             chunk_hint: None,
+            checksum: None,
             ranges: Some(true),
         };
         response.body.drain_small(0).await;

@@ -14,7 +14,8 @@ use std::{
 
 use async_trait::async_trait;
 use pget_core::{
-    BufMut, ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
+    BufMut, ChunkWriter, ErrorKind, ObjectInfo, Published, RangeRequest, RangeSource, Reply, Revision,
+    SourceError,
 };
 
 use crate::content::Pattern;
@@ -30,6 +31,8 @@ pub struct Object {
     pub revision: Revision,
     /// What [`Reply::chunk_hint`] says.
     pub chunk_hint: Option<u64>,
+    /// What [`Reply::checksum`] says.
+    pub checksum: Option<Published>,
 }
 
 impl Object {
@@ -44,6 +47,7 @@ impl Object {
                 ..Revision::default()
             },
             chunk_hint: None,
+            checksum: None,
         }
     }
 
@@ -282,6 +286,7 @@ impl RangeSource for Staged {
                     revision: object.revision,
                     chunk_hint: object.chunk_hint,
                     ranges: Some(true),
+                    checksum: object.checksum,
                 })
             },
         )
@@ -372,6 +377,7 @@ fn reply(play: &Play, request: &RangeRequest) -> (Reply, u64) {
         whole: matches!(play.form, Form::Whole | Form::WholeUntilEnd),
         revision: play.object.revision.clone(),
         chunk_hint: play.object.chunk_hint,
+        checksum: play.object.checksum,
     };
     (reply, end)
 }

@@ -44,6 +44,14 @@ pub(crate) fn accept(
     }
     if let Some(pinned) = pinned {
         hold_against(pinned, &reply.revision, None)?;
+        if let (Some(was), Some(is)) = (&pinned.checksum, &reply.checksum)
+            && was.contradicts(is)
+        {
+            return Err(SourceError::fatal(
+                ErrorKind::ObjectChanged,
+                "its published checksum is another one now",
+            ));
+        }
         // Before the size is looked at: a body as long as the range is no proof of another object. A stream of a source that never served a range goes on as it began.
         let is_all = request.start == 0 && request.end == body_end;
         if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {
@@ -167,6 +175,7 @@ mod tests {
             whole: false,
             revision: etag("\"a\""),
             chunk_hint: None,
+            checksum: None,
         }
     }
 

@@ -52,7 +52,7 @@ pub(super) fn start(
         }
     };
     let (budget, pin) = (Arc::clone(&options.budget), options.pin.clone());
-    let shared = Shared::new(schedule, source.name(), budget, pin, sink);
+    let shared = Shared::new(schedule, source.name(), budget, pin, sink, options.verify);
     if let Some(cancel) = &options.cancel {
         cancel.watch(&shared);
     }

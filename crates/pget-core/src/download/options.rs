@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::Cancel;
-use crate::{Budget, ObjectInfo, Stats, schedule::Settings};
+use crate::{Budget, ObjectInfo, Stats, Verify, schedule::Settings};
 
 /// How long to wait for what. All are no-progress deadlines: a slow but steady transfer of any size meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Options {
     pub retries: u32,
     /// How long to wait for what.
     pub deadlines: Deadlines,
+    /// Whether the bytes are held against the checksum that the source publishes. With [`Require`](Verify::Require), `offset` and `length` must not be set.
+    pub verify: Verify,
     /// What this and other downloads may hold together.
     pub budget: Arc<Budget>,
     /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to their destination, ten times a second on the thread that waits for
@@ -86,6 +88,7 @@ impl Default for Options {
             pin: None,
             retries: 5,
             deadlines: Deadlines::default(),
+            verify: Verify::default(),
             budget: Arc::clone(Budget::process()),
             progress: None,
             cancel: None,
@@ -151,6 +154,12 @@ impl Options {
         if self.pin.as_ref().is_some_and(|pin| !pin.revision.is_identity()) {
             return Err("there is nothing in the pinned revision to tell it from another".into());
         }
+        if self.verify == Verify::Require && (self.offset > 0 || self.length.is_some()) {
+            return Err(
+                "verify=require is for whole objects: checksums are, so offset and length must not be set"
+                    .into(),
+            );
+        }
         if self.offset == u64::MAX {
             // Not even one byte could be asked for, and so nothing found out about the object.
             return Err(format!("offset must be below {}", u64::MAX));
@@ -199,6 +208,7 @@ impl fmt::Debug for Options {
             .field("pin", &self.pin)
             .field("retries", &self.retries)
             .field("deadlines", &self.deadlines)
+            .field("verify", &self.verify)
             .field("budget", &self.budget)
             .finish_non_exhaustive()
     }

@@ -18,7 +18,7 @@ use super::{
     options::ProgressFn,
     shared::{AtCursor, Shared},
 };
-use crate::{Error, ErrorKind, Lease, ObjectInfo, Stats, ring::Slot};
+use crate::{Error, ErrorKind, Lease, ObjectInfo, Stats, ring::Slot, verify::InOrder};
 
 /// Reads an object in order while it is being fetched in parallel.
 ///
@@ -35,6 +35,19 @@ pub struct Reader {
     lent: Option<Lease>,
     /// The `Stream` has told its error.
     failed: bool,
+    verifying: Verifying,
+    /// What may be the last of the object, kept back until that is known and all of it is verified.
+    withheld: Option<Lease>,
+}
+
+/// Where the reader stands with the published checksum.
+#[derive(Debug)]
+enum Verifying {
+    /// Nothing has come yet.
+    Undecided,
+    Running(InOrder),
+    /// Done, or nothing to do.
+    Settled,
 }
 
 impl Reader {
@@ -47,6 +60,8 @@ impl Reader {
             position,
             lent: None,
             failed: false,
+            verifying: Verifying::Undecided,
+            withheld: None,
         }
     }
 
@@ -146,7 +161,13 @@ impl Reader {
                         self.slot = None;
                         return Some(Err(error));
                     }
-                    Ok(AtCursor::End) => return Some(Ok(None)),
+                    Ok(AtCursor::End) => {
+                        if let Err(error) = self.settle() {
+                            return Some(Err(error));
+                        }
+                        let last = self.withheld.take();
+                        return Some(Ok(last.map(|lease| self.hand_out(lease))));
+                    }
                     Ok(AtCursor::Nothing) => return None,
                     Ok(AtCursor::Slot(slot)) => self.slot = Some(slot),
                 }
@@ -154,17 +175,11 @@ impl Reader {
             let slot = self.slot.as_ref()?;
             if let Some(lease) = slot.lease(self.position) {
                 self.position += lease.len() as u64;
-                self.shared
-                    .counters
-                    .delivered
-                    .fetch_add(lease.len() as u64, Ordering::Relaxed);
-                if let Some(progress) = &self.progress {
-                    progress(Progress {
-                        total: self.shared.total(),
-                        stats: self.shared.stats(),
-                    });
+                match self.verify(lease) {
+                    Ok(Some(lease)) => return Some(Ok(Some(self.hand_out(lease)))),
+                    Ok(None) => continue,
+                    Err(error) => return Some(Err(error)),
                 }
-                return Some(Ok(Some(lease)));
             }
             if self.position < slot.end() {
                 return None;
@@ -172,6 +187,60 @@ impl Reader {
             self.slot = None;
             self.shared.consumed();
         }
+    }
+}
+
+/// Verification on the way to the consumer, where the bytes are in cache.
+impl Reader {
+    /// The lease to hand out next. The object's last one comes only when all of it is verified; of an object whose end is not known, any may be the last.
+    fn verify(&mut self, lease: Lease) -> Result<Option<Lease>, Error> {
+        if matches!(self.verifying, Verifying::Undecided) {
+            self.decide();
+        }
+        let Verifying::Running(check) = &mut self.verifying else {
+            return Ok(Some(lease));
+        };
+        check.update(&lease);
+        let total = self.shared.total();
+        if total == Some(self.position) {
+            self.settle()?;
+        }
+        if total.is_some() && self.withheld.is_none() {
+            return Ok(Some(lease));
+        }
+        Ok(self.withheld.replace(lease))
+    }
+
+    fn decide(&mut self) {
+        self.verifying = match self.shared.expected() {
+            Some(expected) => Verifying::Running(InOrder::new(expected)),
+            None => Verifying::Settled,
+        };
+    }
+
+    /// All bytes have passed.
+    fn settle(&mut self) -> Result<(), Error> {
+        if matches!(self.verifying, Verifying::Undecided) {
+            self.decide();
+        }
+        match std::mem::replace(&mut self.verifying, Verifying::Settled) {
+            Verifying::Running(check) => self.shared.verified(check.finish()),
+            Verifying::Undecided | Verifying::Settled => Ok(()),
+        }
+    }
+
+    fn hand_out(&self, lease: Lease) -> Lease {
+        self.shared
+            .counters
+            .delivered
+            .fetch_add(lease.len() as u64, Ordering::Relaxed);
+        if let Some(progress) = &self.progress {
+            progress(Progress {
+                total: self.shared.total(),
+                stats: self.shared.stats(),
+            });
+        }
+        lease
     }
 }
 

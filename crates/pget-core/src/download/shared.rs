@@ -23,10 +23,11 @@ use super::{
     scatter::Scatter,
 };
 use crate::{
-    Budget, Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError, Stats,
+    Budget, Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError, Stats, Verification, Verify,
     ring::{ChunkWriter, Host, PoolGuard, Region, Slot},
     schedule::{Attempt, Ended, Schedule, Verdict},
     stats::Counters,
+    verify::Digest,
 };
 
 pub(super) struct Shared {
@@ -63,6 +64,10 @@ pub(super) struct State {
     pin: Option<Arc<ObjectInfo>>,
     /// What the first reply said.
     pinned: Option<Arc<ObjectInfo>>,
+    /// What the caller wishes, what came of it, and what the bytes are held against.
+    verify: Verify,
+    verification: Verification,
+    expected: Option<Digest>,
     requests: HashMap<u64, InFlight>,
     target: Target,
     /// How it ended: all is received, or why not.
@@ -121,6 +126,7 @@ impl Shared {
         budget: Arc<Budget>,
         pin: Option<ObjectInfo>,
         sink: Sink,
+        verify: Verify,
     ) -> Arc<Self> {
         // Nothing is known of how this server takes ranges; in a pin, that it does not is no promise.
         let pin = pin.map(|info| {
@@ -147,6 +153,9 @@ impl Shared {
                 slots: VecDeque::new(),
                 pin,
                 pinned: None,
+                verify,
+                verification: Verification::Unknown,
+                expected: None,
                 requests: HashMap::new(),
                 target,
                 outcome: None,
@@ -179,8 +188,11 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let one_stream = self.state().schedule.is_one_stream();
-        self.counters.snapshot(one_stream)
+        let (one_stream, verification) = {
+            let state = self.state();
+            (state.schedule.is_one_stream(), state.verification)
+        };
+        self.counters.snapshot(one_stream, verification)
     }
 
     /// What is known of the object, once the first reply was accepted; the error if the download failed.
@@ -226,6 +238,36 @@ impl Shared {
             }
             begun.await;
         }
+    }
+
+    /// What the bytes are to be held against, once the first reply was accepted.
+    pub(super) fn expected(&self) -> Option<Digest> {
+        self.state().expected
+    }
+
+    /// All bytes were held against the published checksum: they fit, or how they do not.
+    ///
+    /// # Errors
+    /// The download's, if they do not.
+    pub(super) fn verified(&self, result: Result<(), String>) -> Result<(), Error> {
+        let error = {
+            let mut state = self.state();
+            let Some(algorithm) = state.expected.map(|expected| expected.algorithm()) else {
+                return Ok(());
+            };
+            let Err(message) = result else {
+                state.verification = Verification::Verified(algorithm);
+                return Ok(());
+            };
+            state.verification = Verification::Mismatch(algorithm);
+            // All is received, but not all is given out.
+            if matches!(state.outcome, Some(Ok(()))) {
+                state.outcome = None;
+            }
+            Error::new(ErrorKind::Checksum, self.object.clone(), message)
+        };
+        self.finish(Err(error.clone()));
+        Err(error)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -381,6 +423,7 @@ impl Shared {
             end: attempt.end,
             pinned: state.pinned.clone().or_else(|| state.pin.clone()),
             attempt: attempt.fruitless,
+            verify: state.wish(),
         };
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         if !attempt.opens {
@@ -455,10 +498,11 @@ impl Shared {
     /// The object is known to end where the read begins.
     ///
     /// # Errors
-    /// If it is not the one that it must be, or its destination refuses it.
+    /// If it is not the one that it must be, cannot be verified as it must be, or its destination refuses it.
     pub(super) fn nothing_to_read(&self, info: ObjectInfo) -> Result<(), SourceError> {
         let mut state = self.state();
         state.hold_against_pin(&info)?;
+        state.plan_verification(&info)?;
         state.pinned = Some(Arc::new(info));
         state.schedule.nothing_to_read();
         let begun = self.begin_destination(state, None);

@@ -493,6 +493,7 @@ impl RangeSource for Stubborn {
                 ..Revision::default()
             },
             chunk_hint: None,
+            checksum: None,
         })?;
         let (goes_on, put) = (Arc::clone(&self.goes_on), Arc::clone(&self.put));
         tokio::task::spawn_blocking(move || {

@@ -11,7 +11,7 @@ use std::{
 
 use super::{Shared, State, Target};
 use crate::{
-    Error, ErrorKind, ObjectInfo, Reply, SourceError,
+    Error, ErrorKind, ObjectInfo, Reply, SourceError, Verification, Verify,
     budget::Reservation,
     download::{
         accept::{accept, hold_against},
@@ -19,6 +19,7 @@ use crate::{
     },
     ring::{Accepted, Home, Host, PAGE, Region, Slot},
     schedule::Begun,
+    verify,
 };
 
 /// Why a reply cannot go straight to its destination.
@@ -60,6 +61,37 @@ impl State {
         }
         cursor.store(self.schedule.cursor(), Ordering::SeqCst);
         self.schedule.cursor() > before
+    }
+
+    /// Whether the source is to be asked for the object's checksum, when that costs something.
+    pub(super) fn wish(&self) -> Verify {
+        let plan = self.schedule.plan();
+        if plan.start() == 0 && plan.end().is_none() {
+            self.verify
+        } else {
+            Verify::Off
+        }
+    }
+
+    /// Decides, by the first reply, what the bytes are held against.
+    pub(super) fn plan_verification(&mut self, info: &ObjectInfo) -> Result<(), SourceError> {
+        let plan = self.schedule.plan();
+        let all = plan.end().is_none() && !plan.has_gaps()
+            || plan.bytes().is_some_and(|bytes| info.size == Some(bytes));
+        let whole = plan.start() == 0 && all;
+        match verify::plan(self.verify, whole, info.checksum.as_ref()) {
+            Ok(digest) => {
+                self.verification = Verification::Pending(digest.algorithm());
+                self.expected = Some(digest);
+            }
+            Err(why) => {
+                self.verification = why;
+                if self.verify == Verify::Require {
+                    return Err(SourceError::fatal(ErrorKind::Checksum, verify::unmet(why)));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether what there is to read fits the caller's memory.
@@ -218,12 +250,15 @@ impl Host for Shared {
             return Err(error);
         }
         if state.pinned.is_none() {
-            state.pinned = Some(Arc::new(ObjectInfo {
+            let info = ObjectInfo {
                 size: answer.total,
                 revision: reply.revision.clone(),
                 chunk_hint: reply.chunk_hint,
                 ranges: Some(!answer.whole),
-            }));
+                checksum: reply.checksum,
+            };
+            state.plan_verification(&info)?;
+            state.pinned = Some(Arc::new(info));
             self.begun.notify_waiters();
             self.driver.notify_one();
         }

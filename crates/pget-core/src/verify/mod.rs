@@ -1,0 +1,171 @@
+//! Integrity: the checksum that a source publishes for the whole object, held against the bytes that came.
+//!
+//! Pure: no I/O, clock or task. [`Published`] is what a source says, [`Verify`] what the caller wants, [`Verification`] what came of it; a [`Hasher`] computes.
+//!
+//! Invariants: only the *whole object's* checksum is ever compared, and only with the whole object's bytes; what cannot be compared is said (in [`Stats`](crate::Stats)),
+//! never taken for compared.
+
+mod digest;
+mod hasher;
+mod in_order;
+
+use std::fmt;
+
+pub use digest::{Algorithm, Digest};
+pub use hasher::Hasher;
+
+pub(crate) use in_order::InOrder;
+
+/// Whether the bytes are held against the checksum that the source publishes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verify {
+    /// If the whole object is read and its source publishes a checksum that can be computed.
+    #[default]
+    Auto,
+    /// The same, and a download for which there is none fails before its first byte.
+    Require,
+    /// Never; saves the computing, and the request where a source must be asked for the checksum.
+    Off,
+}
+
+impl Verify {
+    /// From `auto`, `require` or `off`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "auto" => Self::Auto,
+            "require" => Self::Require,
+            "off" => Self::Off,
+            _ => return None,
+        })
+    }
+
+    /// `auto`, `require` or `off`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Require => "require",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What a source publishes about the checksum of the whole object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Published {
+    /// The checksum of the object's bytes.
+    Whole(Digest),
+    /// A checksum of the checksums of the parts that the object was put in (S3's `COMPOSITE`); which parts those were is not told.
+    Composite(Algorithm),
+}
+
+impl Published {
+    /// Whether `later`, of another reply, is of other content.
+    #[must_use]
+    pub(crate) fn contradicts(&self, later: &Self) -> bool {
+        match (self, later) {
+            (Self::Whole(was), Self::Whole(is)) => was.algorithm() == is.algorithm() && was != is,
+            _ => false,
+        }
+    }
+}
+
+/// What came of verifying a download.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verification {
+    /// No reply has told yet.
+    #[default]
+    Unknown,
+    /// Under way.
+    Pending(Algorithm),
+    /// All bytes came and have the published checksum.
+    Verified(Algorithm),
+    /// All bytes came and do not have it.
+    Mismatch(Algorithm),
+    /// Not wanted.
+    Off,
+    /// A part of the object was asked for, and checksums are of the whole.
+    Part,
+    /// The source publishes none that is known here.
+    Unpublished,
+    /// The published one is of parts; see [`Published::Composite`].
+    Composite(Algorithm),
+}
+
+impl Verification {
+    /// The algorithm by which the object was verified.
+    #[must_use]
+    pub const fn verified(self) -> Option<Algorithm> {
+        match self {
+            Self::Verified(algorithm) => Some(algorithm),
+            _ => None,
+        }
+    }
+
+    /// One word: `unknown`, `pending`, `verified`, `mismatch`, `off`, `part`, `unpublished`, `composite`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Pending(_) => "pending",
+            Self::Verified(_) => "verified",
+            Self::Mismatch(_) => "mismatch",
+            Self::Off => "off",
+            Self::Part => "part",
+            Self::Unpublished => "unpublished",
+            Self::Composite(_) => "composite",
+        }
+    }
+
+    /// The algorithm that it is about.
+    #[must_use]
+    pub const fn algorithm(self) -> Option<Algorithm> {
+        match self {
+            Self::Pending(algorithm)
+            | Self::Verified(algorithm)
+            | Self::Mismatch(algorithm)
+            | Self::Composite(algorithm) => Some(algorithm),
+            Self::Unknown | Self::Off | Self::Part | Self::Unpublished => None,
+        }
+    }
+}
+
+impl fmt::Display for Verification {
+    /// `verified crc32c`, `part`, …
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self.algorithm() {
+            Some(algorithm) => write!(f, " {algorithm}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is to be done for a download whose first reply publishes `published`: the checksum to hold the bytes against, or why there is none.
+pub(crate) fn plan(wish: Verify, whole: bool, published: Option<&Published>) -> Result<Digest, Verification> {
+    if wish == Verify::Off {
+        return Err(Verification::Off);
+    }
+    if !whole {
+        return Err(Verification::Part);
+    }
+    match published {
+        Some(Published::Whole(digest)) => Ok(*digest),
+        Some(Published::Composite(algorithm)) => Err(Verification::Composite(*algorithm)),
+        None => Err(Verification::Unpublished),
+    }
+}
+
+/// Why `require` cannot be met.
+pub(crate) fn unmet(why: Verification) -> String {
+    match why {
+        Verification::Composite(algorithm) => {
+            format!("verification is required, and the published {algorithm} is a composite one, of parts")
+        }
+        Verification::Part => "verification is required, and a part of the object is read".into(),
+        _ => "verification is required, and the source publishes no checksum of the object".into(),
+    }
+}

@@ -1,0 +1,242 @@
+//! The published checksum, held against the bytes in every way of reading, over sources in the process. Time is tokio's, paused.
+
+use std::{sync::Arc, time::Duration};
+
+use pget_core::{
+    Download, Error, ErrorKind, Options, Published, RangeSource, Stats, Verification, Verify,
+    verify::{Algorithm, Digest, Hasher},
+};
+use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
+
+const CHUNK: u64 = 100_000;
+const SIZE: u64 = 10 * CHUNK + 7;
+const CONCURRENCIES: [u32; 3] = [1, 4, 16];
+
+fn options(concurrency: u32) -> Options {
+    let mut options = Options::default();
+    options.chunk_size = Some(CHUNK);
+    options.concurrency = concurrency;
+    options.retries = 3;
+    options
+}
+
+fn digest(algorithm: Algorithm, object: &Object) -> Digest {
+    let mut hasher = Hasher::new(algorithm);
+    let size = usize::try_from(object.size).expect("small");
+    hasher.update(&object.pattern.bytes(0, size));
+    hasher.finish()
+}
+
+/// An object that publishes its checksum.
+fn object(algorithm: Algorithm, size: u64) -> Object {
+    let mut object = Object::new(1, size);
+    object.checksum = Some(Published::Whole(digest(algorithm, &object)));
+    object
+}
+
+/// An object that publishes another one's checksum.
+fn wrong(algorithm: Algorithm, size: u64) -> Object {
+    let mut object = Object::new(1, size);
+    object.checksum = Some(Published::Whole(digest(algorithm, &Object::new(2, size + 1))));
+    object
+}
+
+/// In order: the bytes that were handed out, how it ended, and the counters.
+async fn read(source: &Arc<Staged>, options: Options) -> (u64, Result<(), Error>, Stats) {
+    let source: Arc<dyn RangeSource> = source.clone();
+    let download = match Download::new(source, options) {
+        Ok(download) => download,
+        Err(error) => return (0, Err(error), Stats::default()),
+    };
+    let mut reader = download.reader();
+    let mut bytes = 0;
+    let all = async {
+        while let Some(lease) = reader.next().await? {
+            bytes += lease.len() as u64;
+        }
+        Ok(())
+    };
+    let result = tokio::time::timeout(Duration::from_secs(86_400), all)
+        .await
+        .expect("it ends");
+    let again = reader
+        .next()
+        .await
+        .map(|lease| assert!(lease.is_none(), "it is over"));
+    assert_eq!(
+        again.map_err(|error| error.kind()),
+        result.as_ref().copied().map_err(Error::kind),
+        "the end stays"
+    );
+    (bytes, result, reader.stats())
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_order_every_algorithm_at_every_concurrency() {
+    for algorithm in Algorithm::ALL {
+        for concurrency in CONCURRENCIES {
+            for size in [0, 1, CHUNK, SIZE] {
+                let source = Staged::right(object(algorithm, size));
+                let (bytes, result, stats) = read(&source, options(concurrency)).await;
+                result.unwrap_or_else(|error| panic!("{algorithm}, {size}: {}", error.to_line()));
+                assert_eq!(bytes, size);
+                assert_eq!(stats.verification, Verification::Verified(algorithm));
+                assert_eq!(stats.delivered, size);
+
+                let source = Staged::right(wrong(algorithm, size));
+                let (bytes, result, stats) = read(&source, options(concurrency)).await;
+                let error = result.expect_err("the bytes are not those");
+                assert_eq!(error.kind(), ErrorKind::Checksum, "{}", error.to_line());
+                assert!(
+                    bytes < size || size == 0,
+                    "the last lease is kept back, {bytes} of {size}"
+                );
+                assert_eq!(stats.verification, Verification::Mismatch(algorithm));
+                assert_eq!(stats.delivered, bytes);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_end_is_not_told_keeps_back_what_may_be_the_last() {
+    for concurrency in CONCURRENCIES {
+        let whole =
+            |object: Object| Staged::new(move |_| Play::right(object.clone()).form(Form::WholeUntilEnd));
+        let (bytes, result, stats) =
+            read(&whole(object(Algorithm::Crc32c, SIZE)), options(concurrency)).await;
+        result.expect("verified");
+        assert_eq!((bytes, stats.delivered), (SIZE, SIZE));
+        assert_eq!(stats.verification.verified(), Some(Algorithm::Crc32c));
+        assert!(stats.one_stream);
+        let (bytes, result, stats) = read(&whole(wrong(Algorithm::Crc32c, SIZE)), options(concurrency)).await;
+        assert_eq!(result.expect_err("wrong").kind(), ErrorKind::Checksum);
+        assert!(bytes < SIZE);
+        assert_eq!(stats.delivered, bytes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_degraded_stream_and_resumed_ranges_are_verified() {
+    for algorithm in [Algorithm::Xxh64, Algorithm::Crc64Nvme] {
+        for concurrency in CONCURRENCIES {
+            let ignores = Staged::new(move |_| Play::right(object(algorithm, SIZE)).form(Form::Whole));
+            let (bytes, result, stats) = read(&ignores, options(concurrency)).await;
+            result.expect("one stream");
+            assert_eq!(
+                (bytes, stats.verification),
+                (SIZE, Verification::Verified(algorithm))
+            );
+
+            let breaks = Staged::new(move |call| {
+                let play = Play::right(object(algorithm, SIZE));
+                if call.request.attempt == 0 && call.request.start % CHUNK == 0 {
+                    play.stop(30_000, Stop::Retry(ErrorKind::Unavailable))
+                } else {
+                    play
+                }
+            });
+            let (bytes, result, stats) = read(&breaks, options(concurrency)).await;
+            result.expect("resumed");
+            assert_eq!(
+                (bytes, stats.verification),
+                (SIZE, Verification::Verified(algorithm))
+            );
+            assert!(stats.retries > 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_verified_is_said_and_refused_when_it_is_required() {
+    let plain = Object::new(1, SIZE);
+    let mut composite = plain.clone();
+    composite.checksum = Some(Published::Composite(Algorithm::Crc32c));
+    for (object, verification) in [
+        (plain, Verification::Unpublished),
+        (composite, Verification::Composite(Algorithm::Crc32c)),
+    ] {
+        for concurrency in CONCURRENCIES {
+            let source = Staged::right(object.clone());
+            let (bytes, result, stats) = read(&source, options(concurrency)).await;
+            result.expect("auto verifies what can be");
+            assert_eq!((bytes, stats.verification), (SIZE, verification));
+
+            let source = Staged::right(object.clone());
+            let mut required = options(concurrency);
+            required.verify = Verify::Require;
+            let (bytes, result, stats) = read(&source, required).await;
+            let error = result.expect_err("required");
+            assert_eq!((bytes, error.kind()), (0, ErrorKind::Checksum));
+            assert_eq!(stats.verification, verification);
+            assert!(
+                error.to_line().contains("verification is required"),
+                "{}",
+                error.to_line()
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn off_verifies_nothing() {
+    let source = Staged::right(wrong(Algorithm::Md5, SIZE));
+    let mut off = options(4);
+    off.verify = Verify::Off;
+    let (bytes, result, stats) = read(&source, off).await;
+    result.expect("nothing is compared");
+    assert_eq!((bytes, stats.verification), (SIZE, Verification::Off));
+    assert!(
+        source
+            .calls()
+            .iter()
+            .all(|call| call.request.verify == Verify::Off)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_is_not_verified_and_all_of_it_by_offset_and_length_is() {
+    let part = |offset, length| {
+        let mut options = options(4);
+        options.offset = offset;
+        options.length = length;
+        options
+    };
+    for (offset, length) in [(1, None), (0, Some(SIZE - 1)), (SIZE, None), (CHUNK, Some(CHUNK))] {
+        let source = Staged::right(wrong(Algorithm::Sha1, SIZE));
+        let (_, result, stats) = read(&source, part(offset, length)).await;
+        result.expect("a part has no published checksum");
+        assert_eq!(stats.verification, Verification::Part, "{offset} {length:?}");
+
+        let mut required = part(offset, length);
+        required.verify = Verify::Require;
+        let source = Staged::right(object(Algorithm::Sha1, SIZE));
+        let (_, result, _) = read(&source, required).await;
+        assert_eq!(result.expect_err("no part").kind(), ErrorKind::InvalidArgument);
+        assert!(source.calls().is_empty());
+    }
+    for length in [SIZE, SIZE + 1, u64::MAX] {
+        let source = Staged::right(object(Algorithm::Sha1, SIZE));
+        let (bytes, result, stats) = read(&source, part(0, Some(length))).await;
+        result.expect("all of it");
+        assert_eq!(
+            (bytes, stats.verification),
+            (SIZE, Verification::Verified(Algorithm::Sha1))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_checksum_in_a_later_reply_is_another_object() {
+    for concurrency in [4, 16] {
+        let source = Staged::new(|call| {
+            let mut now = object(Algorithm::Crc32, SIZE);
+            if call.request.start >= 5 * CHUNK {
+                now.checksum = wrong(Algorithm::Crc32, SIZE).checksum;
+            }
+            Play::right(now)
+        });
+        let (_, result, _) = read(&source, options(concurrency)).await;
+        assert_eq!(result.expect_err("changed").kind(), ErrorKind::ObjectChanged);
+    }
+}
