@@ -137,6 +137,28 @@ typedef enum {
 } pget_status_code;
 
 /**
+ * How shared memory stands, as pget_shared_state tells.
+ */
+typedef enum {
+  /**
+   * No handle, or one that was closed.
+   */
+  PGET_SHARED_NONE = 0,
+  /**
+   * Bytes are arriving.
+   */
+  PGET_SHARED_FILLING = 1,
+  /**
+   * All of the object is there.
+   */
+  PGET_SHARED_COMPLETE = 2,
+  /**
+   * The rest will not come: the download failed, or the process that filled it died or closed it.
+   */
+  PGET_SHARED_FAILED = 3,
+} pget_shared_state_code;
+
+/**
  * Stops the calls and readers whose options name it. One handle may stop many; once triggered it
  * stays so, and stops those that begin later too.
  */
@@ -164,7 +186,8 @@ typedef struct pget_options pget_options;
 typedef struct pget_reader pget_reader;
 
 /**
- * An object in named shared memory. In this version no function gives one.
+ * An object in shared memory, whole or arriving, in the process that fetches it or in one that has
+ * attached. Several threads may use it at once.
  */
 typedef struct pget_shared pget_shared;
 
@@ -264,7 +287,7 @@ typedef struct {
  *
  * It runs on the thread that called the library, one at a time for each call: while
  * pget_reader_next, pget_reader_read, parallel_get or parallel_get_file gets bytes, and about ten
- * times a second in parallel_get_into. It must return (no longjmp, no exception), must not fork,
+ * times a second in parallel_get_into and parallel_get_shared. It must return (no longjmp, no exception), must not fork,
  * and may call nothing of this library but pget_cancel_trigger and pget_reader_cancel.
  */
 typedef void (*pget_progress_fn)(void *context, uint64_t delivered, uint64_t total);
@@ -656,10 +679,22 @@ void pget_cancel_trigger(const pget_cancel *cancel);
 void pget_cancel_free(pget_cancel *cancel);
 
 /**
- * Reads the object at url straight into new shared memory of that name. In this version it always
- * fails with PGET_ERR_UNSUPPORTED, and sets shared to null.
+ * Reads the object at url straight into new shared memory, and waits until all of it is there.
  *
- * error may be null, else it is set to an error that the caller frees. Any thread. Since ABI 1.
+ * name is a POSIX name ("/dataset" or "dataset"), which must be free: while the download runs, and
+ * as long as shared is open, other processes of this user attach to it by pget_shared_open, and
+ * any program may map /dev/shm/dataset, which is as long as what is read. If name is null, the
+ * memory has no such name: pget_shared_name tells what to attach by, and nothing is left of it
+ * when the last process has let go, also after kill -9. What a killed process has left under a
+ * name goes with the next shared memory that gets a name, and by "pget shm clean".
+ *
+ * shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails;
+ * then nothing is left. url, options and error are as for parallel_get; progress is told on the
+ * calling thread, about ten times a second.
+ *
+ * Any thread. Linux only. Errors: those of parallel_get, _DESTINATION also if there is no room (not
+ * a signal) or the name is taken, _UNSUPPORTED also if the server does not tell the size,
+ * _INVALID_ARGUMENT also for a name that cannot be one or a null shared. Since ABI 1.
  */
 pget_status parallel_get_shared(const char *url,
                                 const pget_options *options,
@@ -668,33 +703,100 @@ pget_status parallel_get_shared(const char *url,
                                 pget_error **error);
 
 /**
- * Attaches to shared memory that parallel_get_shared of another process has made. In this version
- * it always fails with PGET_ERR_UNSUPPORTED, and sets shared to null.
+ * As parallel_get_shared, but returns as soon as the first reply has told how long the object is;
+ * the download goes on, on the library's threads, and pget_shared_wait waits for its bytes and its
+ * end. Closing shared ends it. Progress is not told.
  *
- * error may be null, else it is set to an error that the caller frees. Any thread. Since ABI 1.
+ * Any thread. Errors: those of parallel_get_shared. Since ABI 1.
+ */
+pget_status pget_shared_begin(const char *url,
+                              const pget_options *options,
+                              const char *name,
+                              pget_shared **shared,
+                              pget_error **error);
+
+/**
+ * Attaches to shared memory that this or another process of the same user has made, also while it
+ * is being filled; for reading only. name is what pget_shared_name tells there, or the POSIX name
+ * that was given.
+ *
+ * shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails.
+ * error may be null, else it is set to null or to an error that the caller frees.
+ *
+ * Does not wait; any thread. Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet),
+ * _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (who filled it died
+ * before it was complete), _INVALID_ARGUMENT (not made by this library, null name or shared),
+ * _FORKED, _INTERNAL. Since ABI 1.
  */
 pget_status pget_shared_open(const char *name, pget_shared **shared, pget_error **error);
 
 /**
- * The object's bytes; null if shared is null or closed. They belong to it and are valid until it
- * is closed. Any thread. Since ABI 1.
+ * Waits until the first offset bytes are there; for an offset of pget_shared_length or more, until
+ * the whole object is known to be there.
+ *
+ * timeout is in milliseconds; 0 only looks, UINT64_MAX waits as long as it takes. cancel may be
+ * null; else triggering it ends the wait, and nothing else. available may be null; else it is set
+ * to the number of bytes that are there, from the first on, also if it fails. Bytes that are there
+ * never change.
+ *
+ * error may be null, else it is set to null or to an error that the caller frees. Any thread, also
+ * several at once. Errors: what the download failed with, once it has (bytes that are there can
+ * still be read); PGET_ERR_UNAVAILABLE if the process that filled it died (told within half a
+ * second), _TIMEOUT, _CANCELLED (also if shared is closed meanwhile), _INVALID_ARGUMENT, _FORKED,
+ * _INTERNAL. Since ABI 1.
+ */
+pget_status pget_shared_wait(const pget_shared *shared,
+                             uint64_t offset,
+                             uint64_t timeout,
+                             const pget_cancel *cancel,
+                             size_t *available,
+                             pget_error **error);
+
+/**
+ * The object's bytes; null if shared is null or closed. Only those may be read that are there, as
+ * pget_shared_wait and pget_shared_available tell. They belong to shared and are valid until it is
+ * closed; nobody may write to them. Any thread. Since ABI 1.
  */
 const uint8_t *pget_shared_data(const pget_shared *shared);
 
 /**
- * The object's size in bytes; 0 if shared is null or closed. Any thread. Since ABI 1.
+ * The number of bytes that are read, there or not; 0 if shared is null or closed. Any thread. Since
+ * ABI 1.
  */
 size_t pget_shared_length(const pget_shared *shared);
 
 /**
- * The name of the shared memory; null if shared is null or closed. The text belongs to it and is
- * valid until it is closed. Any thread. Since ABI 1.
+ * The number of bytes that are there, from the first on; 0 if shared is null or closed. Does not
+ * wait; any thread. Since ABI 1.
+ */
+size_t pget_shared_available(const pget_shared *shared);
+
+/**
+ * How it stands: one of the values of pget_shared_state_code. Does not wait; any thread. Since ABI
+ * 1.
+ */
+int32_t pget_shared_state(const pget_shared *shared);
+
+/**
+ * The name that other processes attach by: the POSIX name without a slash, or
+ * "/proc/PID/fd/NUMBER"; null if shared is null or closed. The text belongs to shared and is valid
+ * until it is closed. Any thread. Since ABI 1.
  */
 const char *pget_shared_name(const pget_shared *shared);
 
 /**
- * Detaches; if this process made the shared memory, its name goes too. Does nothing if shared is
- * null or closed. Any thread. Since ABI 1.
+ * The identity of the object's content, for people, as in pget_info; null if shared is null or
+ * closed. The text belongs to shared and is valid until it is closed. Any thread. Since ABI 1.
+ */
+const char *pget_shared_revision(const pget_shared *shared);
+
+/**
+ * Lets go of it. If this process made it, its name goes, and a download that still fills it ends:
+ * who waits for its bytes gets PGET_ERR_CANCELLED. Processes that are attached keep what they have.
+ * Does nothing if shared is null or closed.
+ *
+ * Any thread, also while others wait on it: their calls return PGET_ERR_CANCELLED, and none may use
+ * its bytes any more. Since ABI 1.
  */
 void pget_shared_close(pget_shared *shared);
 

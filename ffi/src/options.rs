@@ -27,7 +27,7 @@ pub struct pget_options {
 ///
 /// It runs on the thread that called the library, one at a time for each call: while
 /// pget_reader_next, pget_reader_read, parallel_get or parallel_get_file gets bytes, and about ten
-/// times a second in parallel_get_into. It must return (no longjmp, no exception), must not fork,
+/// times a second in parallel_get_into and parallel_get_shared. It must return (no longjmp, no exception), must not fork,
 /// and may call nothing of this library but pget_cancel_trigger and pget_reader_cancel.
 pub type pget_progress_fn = Option<unsafe extern "C" fn(context: *mut c_void, delivered: u64, total: u64)>;
 
@@ -93,6 +93,12 @@ impl Settings {
             (Some(rest), Some(length)) => Some(rest.min(length)),
             (rest, _) => rest,
         }
+    }
+
+    /// The same, for a download that outlasts the call, and so has no thread to tell its progress on.
+    pub(crate) fn without_progress(mut self) -> Self {
+        self.progress = None;
+        self
     }
 
     /// A builder for `url` that reads so.

@@ -1,44 +1,120 @@
-//! Named shared memory: the functions are there, so that programs which ask for them link, and say that this build cannot.
+//! Shared memory: made by a download, attached to by name, read while it is filled.
+//!
+//! Invariant: what a handle points to (data, name, revision) lives until it is removed and the last call that uses it has returned; a close wakes the calls that wait.
 
-use std::ffi::c_char;
+use std::{
+    ffi::{CString, c_char},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use front::{Error, ErrorKind};
+use front::{Error, ErrorKind, Placement, SharedBuffer, SharedDownload, blocking, shm::State};
 
 use crate::{
-    border::{self, Out},
+    border::{self, OK, Out},
+    cancel::{CANCELS, pget_cancel},
     error::pget_error,
-    options::pget_options,
+    handle::Registry,
+    options::{Settings, pget_options},
     status::pget_status,
 };
 
-/// An object in named shared memory. In this version no function gives one.
+/// An object in shared memory, whole or arriving, in the process that fetches it or in one that has
+/// attached. Several threads may use it at once.
 #[derive(Debug)]
 pub struct pget_shared {
     _opaque: (),
 }
 
-/// What both functions that would give one do.
-///
-/// # Safety
-/// Both pointers are null or may be written.
-unsafe fn refuse(shared: *mut *mut pget_shared, error: *mut *mut pget_error) -> pget_status {
-    let body = || {
-        // SAFETY: null or writable until this function returns, says the caller.
-        unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            "",
-            "this version has no named shared memory",
-        ))
-    };
-    // SAFETY: null or writable, says the caller.
-    unsafe { border::call(error, body) }
+/// How shared memory stands, as pget_shared_state tells.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum pget_shared_state_code {
+    /// No handle, or one that was closed.
+    PGET_SHARED_NONE = 0,
+    /// Bytes are arriving.
+    PGET_SHARED_FILLING = 1,
+    /// All of the object is there.
+    PGET_SHARED_COMPLETE = 2,
+    /// The rest will not come: the download failed, or the process that filled it died or closed it.
+    PGET_SHARED_FAILED = 3,
 }
 
-/// Reads the object at url straight into new shared memory of that name. In this version it always
-/// fails with PGET_ERR_UNSUPPORTED, and sets shared to null.
+struct Handle {
+    content: Content,
+    name: CString,
+    revision: CString,
+    closed: AtomicBool,
+}
+
+enum Content {
+    Buffer(SharedBuffer),
+    /// Closing it ends the download.
+    Arriving(SharedDownload),
+}
+
+static SHARED: Registry<Handle> = Registry::new(6, "shared memory");
+
+impl Handle {
+    fn new(content: Content) -> Self {
+        let text = |text: &str| {
+            let end = text.find('\0').unwrap_or(text.len());
+            CString::new(&text[..end]).unwrap_or_default()
+        };
+        let (name, revision) = {
+            let buffer = content.buffer();
+            (text(buffer.name()), text(buffer.revision()))
+        };
+        Self {
+            content,
+            name,
+            revision,
+            closed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Content {
+    const fn buffer(&self) -> &SharedBuffer {
+        match self {
+            Self::Buffer(buffer) => buffer,
+            Self::Arriving(download) => download.buffer(),
+        }
+    }
+}
+
+/// The placement for a name; anonymous for null.
 ///
-/// error may be null, else it is set to an error that the caller frees. Any thread. Since ABI 1.
+/// # Safety
+/// As [`border::text`].
+unsafe fn placement(name: *const c_char) -> Result<Placement, Error> {
+    if name.is_null() {
+        return Ok(Placement::Anonymous);
+    }
+    // SAFETY: not null, and the rest the caller says.
+    let name = unsafe { border::text(name, "name")? };
+    Ok(Placement::Named(name.to_owned()))
+}
+
+/// Reads the object at url straight into new shared memory, and waits until all of it is there.
+///
+/// name is a POSIX name ("/dataset" or "dataset"), which must be free: while the download runs, and
+/// as long as shared is open, other processes of this user attach to it by pget_shared_open, and
+/// any program may map /dev/shm/dataset, which is as long as what is read. If name is null, the
+/// memory has no such name: pget_shared_name tells what to attach by, and nothing is left of it
+/// when the last process has let go, also after kill -9. What a killed process has left under a
+/// name goes with the next shared memory that gets a name, and by "pget shm clean".
+///
+/// shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails;
+/// then nothing is left. url, options and error are as for parallel_get; progress is told on the
+/// calling thread, about ten times a second.
+///
+/// Any thread. Linux only. Errors: those of parallel_get, _DESTINATION also if there is no room (not
+/// a signal) or the name is taken, _UNSUPPORTED also if the server does not tell the size,
+/// _INVALID_ARGUMENT also for a name that cannot be one or a null shared. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn parallel_get_shared(
     url: *const c_char,
@@ -47,52 +123,227 @@ pub unsafe extern "C" fn parallel_get_shared(
     shared: *mut *mut pget_shared,
     error: *mut *mut pget_error,
 ) -> pget_status {
-    let _ = (url, options, name);
+    let body = || {
+        // SAFETY: null or writable until this function returns, says the header.
+        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
+        // SAFETY: null or a text, says the header.
+        let url = unsafe { border::text(url, "url")? };
+        // SAFETY: as above.
+        let placement = unsafe { placement(name)? };
+        let builder = Settings::of(options)?.builder(url)?;
+        let buffer = builder.fill_shared_blocking(placement)?;
+        out.put(SHARED.insert(Handle::new(Content::Buffer(buffer))));
+        Ok(OK)
+    };
     // SAFETY: null or writable, says the header.
-    unsafe { refuse(shared, error) }
+    unsafe { border::call(error, body) }
 }
 
-/// Attaches to shared memory that parallel_get_shared of another process has made. In this version
-/// it always fails with PGET_ERR_UNSUPPORTED, and sets shared to null.
+/// As parallel_get_shared, but returns as soon as the first reply has told how long the object is;
+/// the download goes on, on the library's threads, and pget_shared_wait waits for its bytes and its
+/// end. Closing shared ends it. Progress is not told.
 ///
-/// error may be null, else it is set to an error that the caller frees. Any thread. Since ABI 1.
+/// Any thread. Errors: those of parallel_get_shared. Since ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pget_shared_begin(
+    url: *const c_char,
+    options: *const pget_options,
+    name: *const c_char,
+    shared: *mut *mut pget_shared,
+    error: *mut *mut pget_error,
+) -> pget_status {
+    let body = || {
+        // SAFETY: null or writable until this function returns, says the header.
+        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
+        // SAFETY: null or a text, says the header.
+        let url = unsafe { border::text(url, "url")? };
+        // SAFETY: as above.
+        let placement = unsafe { placement(name)? };
+        let builder = Settings::of(options)?.without_progress().builder(url)?;
+        let download = builder.get_shared_blocking(placement)?;
+        out.put(SHARED.insert(Handle::new(Content::Arriving(download))));
+        Ok(OK)
+    };
+    // SAFETY: null or writable, says the header.
+    unsafe { border::call(error, body) }
+}
+
+/// Attaches to shared memory that this or another process of the same user has made, also while it
+/// is being filled; for reading only. name is what pget_shared_name tells there, or the POSIX name
+/// that was given.
+///
+/// shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails.
+/// error may be null, else it is set to null or to an error that the caller frees.
+///
+/// Does not wait; any thread. Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet),
+/// _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (who filled it died
+/// before it was complete), _INVALID_ARGUMENT (not made by this library, null name or shared),
+/// _FORKED, _INTERNAL. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_shared_open(
     name: *const c_char,
     shared: *mut *mut pget_shared,
     error: *mut *mut pget_error,
 ) -> pget_status {
-    let _ = name;
+    let body = || {
+        // SAFETY: null or writable until this function returns, says the header.
+        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
+        // SAFETY: null or a text, says the header.
+        let name = unsafe { border::text(name, "name")? };
+        let buffer = SharedBuffer::attach(name)?;
+        out.put(SHARED.insert(Handle::new(Content::Buffer(buffer))));
+        Ok(OK)
+    };
     // SAFETY: null or writable, says the header.
-    unsafe { refuse(shared, error) }
+    unsafe { border::call(error, body) }
 }
 
-/// The object's bytes; null if shared is null or closed. They belong to it and are valid until it
-/// is closed. Any thread. Since ABI 1.
+/// Waits until the first offset bytes are there; for an offset of pget_shared_length or more, until
+/// the whole object is known to be there.
+///
+/// timeout is in milliseconds; 0 only looks, UINT64_MAX waits as long as it takes. cancel may be
+/// null; else triggering it ends the wait, and nothing else. available may be null; else it is set
+/// to the number of bytes that are there, from the first on, also if it fails. Bytes that are there
+/// never change.
+///
+/// error may be null, else it is set to null or to an error that the caller frees. Any thread, also
+/// several at once. Errors: what the download failed with, once it has (bytes that are there can
+/// still be read); PGET_ERR_UNAVAILABLE if the process that filled it died (told within half a
+/// second), _TIMEOUT, _CANCELLED (also if shared is closed meanwhile), _INVALID_ARGUMENT, _FORKED,
+/// _INTERNAL. Since ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pget_shared_wait(
+    shared: *const pget_shared,
+    offset: u64,
+    timeout: u64,
+    cancel: *const pget_cancel,
+    available: *mut usize,
+    error: *mut *mut pget_error,
+) -> pget_status {
+    let body = || {
+        let available = if available.is_null() {
+            None
+        } else {
+            // SAFETY: writable until this function returns, says the header.
+            Some(unsafe { Out::new(available, 0, "number of bytes")? })
+        };
+        let handle = SHARED.get(shared)?;
+        let cancel = if cancel.is_null() {
+            None
+        } else {
+            Some(CANCELS.get(cancel)?)
+        };
+        let outcome = wait(&handle, offset, timeout, cancel.as_deref());
+        if let Some(available) = available {
+            available.put(handle.content.buffer().as_slice().len());
+        }
+        outcome.map(|()| OK)
+    };
+    // SAFETY: null or writable, says the header.
+    unsafe { border::call(error, body) }
+}
+
+fn wait(
+    handle: &Arc<Handle>,
+    offset: u64,
+    timeout: u64,
+    cancel: Option<&front::Cancel>,
+) -> Result<(), Error> {
+    let buffer = handle.content.buffer();
+    let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(buffer.len());
+    let is_over = || handle.closed.load(Ordering::SeqCst) || cancel.is_some_and(front::Cancel::is_triggered);
+    // A time that is too far for the clock is as good as none.
+    let deadline = match timeout {
+        u64::MAX => None,
+        milliseconds => Instant::now().checked_add(Duration::from_millis(milliseconds)),
+    };
+    // Looks first: most waits have nothing to wait for, and need nobody to watch over them.
+    match buffer.wait_until(offset, Instant::now()) {
+        Err(error) if error.kind() == ErrorKind::Timeout => {}
+        other => return other.map(drop),
+    }
+    let woken = Arc::clone(handle);
+    let watch = cancel.map(|cancel| blocking::when_triggered(cancel, move || woken.content.buffer().wake()));
+    let _watch = watch.transpose()?;
+    buffer.wait_unless(offset, deadline, &is_over).map(drop)
+}
+
+/// The object's bytes; null if shared is null or closed. Only those may be read that are there, as
+/// pget_shared_wait and pget_shared_available tell. They belong to shared and are valid until it is
+/// closed; nobody may write to them. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_shared_data(shared: *const pget_shared) -> *const u8 {
-    let _ = shared;
-    std::ptr::null()
+    look(shared, std::ptr::null(), |handle| {
+        handle.content.buffer().as_ptr()
+    })
 }
 
-/// The object's size in bytes; 0 if shared is null or closed. Any thread. Since ABI 1.
+/// The number of bytes that are read, there or not; 0 if shared is null or closed. Any thread. Since
+/// ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_shared_length(shared: *const pget_shared) -> usize {
-    let _ = shared;
-    0
+    look(shared, 0, |handle| handle.content.buffer().len())
 }
 
-/// The name of the shared memory; null if shared is null or closed. The text belongs to it and is
-/// valid until it is closed. Any thread. Since ABI 1.
+/// The number of bytes that are there, from the first on; 0 if shared is null or closed. Does not
+/// wait; any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_shared_available(shared: *const pget_shared) -> usize {
+    look(shared, 0, |handle| handle.content.buffer().as_slice().len())
+}
+
+/// How it stands: one of the values of pget_shared_state_code. Does not wait; any thread. Since ABI
+/// 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_shared_state(shared: *const pget_shared) -> i32 {
+    use pget_shared_state_code as Code;
+    let code = look(shared, Code::PGET_SHARED_NONE, |handle| {
+        match handle.content.buffer().state() {
+            State::Filling => Code::PGET_SHARED_FILLING,
+            State::Complete => Code::PGET_SHARED_COMPLETE,
+            _ => Code::PGET_SHARED_FAILED,
+        }
+    });
+    code as i32
+}
+
+/// The name that other processes attach by: the POSIX name without a slash, or
+/// "/proc/PID/fd/NUMBER"; null if shared is null or closed. The text belongs to shared and is valid
+/// until it is closed. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_shared_name(shared: *const pget_shared) -> *const c_char {
-    let _ = shared;
-    std::ptr::null()
+    look(shared, std::ptr::null(), |handle| handle.name.as_ptr())
 }
 
-/// Detaches; if this process made the shared memory, its name goes too. Does nothing if shared is
-/// null or closed. Any thread. Since ABI 1.
+/// The identity of the object's content, for people, as in pget_info; null if shared is null or
+/// closed. The text belongs to shared and is valid until it is closed. Any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_shared_revision(shared: *const pget_shared) -> *const c_char {
+    look(shared, std::ptr::null(), |handle| handle.revision.as_ptr())
+}
+
+/// Lets go of it. If this process made it, its name goes, and a download that still fills it ends:
+/// who waits for its bytes gets PGET_ERR_CANCELLED. Processes that are attached keep what they have.
+/// Does nothing if shared is null or closed.
+///
+/// Any thread, also while others wait on it: their calls return PGET_ERR_CANCELLED, and none may use
+/// its bytes any more. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_shared_close(shared: *mut pget_shared) {
-    let _ = shared;
+    border::quietly((), || {
+        if let Some(handle) = SHARED.remove(shared) {
+            handle.closed.store(true, Ordering::SeqCst);
+            handle.content.buffer().wake();
+        }
+    });
+}
+
+fn look<T>(shared: *const pget_shared, otherwise: T, body: impl FnOnce(&Handle) -> T) -> T
+where
+    T: Copy,
+{
+    border::quietly(otherwise, || match SHARED.get(shared) {
+        Ok(handle) => body(&handle),
+        Err(_) => otherwise,
+    })
 }

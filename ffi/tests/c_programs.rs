@@ -73,6 +73,11 @@ fn every_function_argument_and_status() {
 }
 
 #[test]
+fn shared_memory_between_processes() {
+    passes("ffi/tests/c/shared.c");
+}
+
+#[test]
 fn cancel_and_close_from_other_threads() {
     passes("ffi/tests/c/cancel.c");
 }
@@ -139,7 +144,7 @@ fn memcheck_finds_nothing() {
         return;
     };
     let (server, workshop) = (server(), workshop());
-    for source in ["read", "cancel"] {
+    for source in ["read", "cancel", "shared"] {
         let path = format!("ffi/tests/c/{source}.c");
         let built = compile(&cc, &["-std=gnu11"], &path, workshop.path(), source);
         let mut command = program(&valgrind, workshop.path());
@@ -150,7 +155,7 @@ fn memcheck_finds_nothing() {
             .arg("--fair-sched=yes")
             .arg(built)
             .arg(server.url(""));
-        if source != "read" {
+        if source == "cancel" {
             command.arg("reduced");
         }
         let begun = Instant::now();
@@ -169,12 +174,12 @@ fn the_c_side_under_address_and_undefined_behaviour_sanitizers() {
         "-fsanitize=address,undefined",
         "-fno-sanitize-recover=all",
     ];
-    for source in ["read", "cancel", "process"] {
+    for source in ["read", "cancel", "process", "shared"] {
         let path = format!("ffi/tests/c/{source}.c");
         let built = compile(&cc, &flags, &path, workshop.path(), source);
         let mut command = without_randomised_addresses(&built, workshop.path());
         command.arg(server.url(""));
-        if source != "read" {
+        if matches!(source, "cancel" | "process") {
             command.arg("reduced");
         }
         if source == "process" {

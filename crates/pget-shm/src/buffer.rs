@@ -282,7 +282,7 @@ impl SharedBuffer {
     /// What the download failed with, as soon as it has and the bytes are not there; [`Unavailable`](ErrorKind::Unavailable) if the creator died (noticed within half a second);
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an offset behind the end, or a closed buffer.
     pub fn wait_for(&self, offset: usize) -> Result<&[u8], Error> {
-        self.wait(offset, None)
+        self.wait_unless(offset, None, &|| false)
     }
 
     /// As [`wait_for`](Self::wait_for), until `deadline` at the latest.
@@ -290,10 +290,20 @@ impl SharedBuffer {
     /// # Errors
     /// As [`wait_for`](Self::wait_for); [`Timeout`](ErrorKind::Timeout) after the deadline.
     pub fn wait_until(&self, offset: usize, deadline: Instant) -> Result<&[u8], Error> {
-        self.wait(offset, Some(deadline))
+        self.wait_unless(offset, Some(deadline), &|| false)
     }
 
-    fn wait(&self, offset: usize, deadline: Option<Instant>) -> Result<&[u8], Error> {
+    /// As [`wait_for`](Self::wait_for), until `deadline` at the latest if there is one, and until `stop` says so: it is asked before each sleep, and four times a
+    /// second; whoever changes what it says calls [`wake`](Self::wake) for it to be heard at once.
+    ///
+    /// # Errors
+    /// As [`wait_until`](Self::wait_until); [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
+    pub fn wait_unless(
+        &self,
+        offset: usize,
+        deadline: Option<Instant>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<&[u8], Error> {
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidArgument, "", message));
         let Some(open) = &self.open else {
             return invalid(format!("the shared memory {} was closed", self.name));
@@ -301,7 +311,9 @@ impl SharedBuffer {
         if offset > open.length {
             return invalid(format!("byte {offset} of an object of {} bytes", open.length));
         }
-        match wait::wait(open.companion(), offset as u64, deadline, || open.is_alive()) {
+        match wait::wait(open.companion(), offset as u64, deadline, stop, || {
+            open.is_alive()
+        }) {
             Ok(()) => Ok(slice(open)),
             Err(Ended::Failed) => {
                 let (kind, reason) = open.companion().reason();
@@ -318,12 +330,20 @@ impl SharedBuffer {
                 "",
                 format!("waiting for byte {offset} in the shared memory {}", self.name),
             )),
+            Err(Ended::Stopped) => Err(Error::new(ErrorKind::Cancelled, "", "the wait was stopped")),
             Err(Ended::System(cause)) => Err(Error::with_cause(
                 ErrorKind::Internal,
                 "",
                 "cannot wait on shared memory",
                 cause,
             )),
+        }
+    }
+
+    /// Has all who wait, here and in other processes, look again whether they are to go on.
+    pub fn wake(&self) {
+        if let Some(open) = &self.open {
+            open.companion().wake();
         }
     }
 

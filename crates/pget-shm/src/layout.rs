@@ -154,6 +154,11 @@ impl Companion {
 
     fn notify(&self) {
         self.notices.fetch_add(1, Ordering::Release);
+        self.wake();
+    }
+
+    /// Has all who wait look again.
+    pub(crate) fn wake(&self) {
         // It can only fail for an address that is none.
         futex::wake(&self.notices, futex::Flags::empty(), u32::MAX >> 1).ok();
     }

@@ -24,6 +24,8 @@ pub(crate) enum Ended {
     Died,
     /// The time is over.
     Late,
+    /// Who waits was told to stop.
+    Stopped,
     /// The futex does not work.
     System(Errno),
 }
@@ -44,6 +46,7 @@ pub(crate) fn wait(
     companion: &Companion,
     offset: u64,
     deadline: Option<Instant>,
+    stop: &dyn Fn() -> bool,
     is_alive: impl Fn() -> bool,
 ) -> Result<(), Ended> {
     let whole = offset >= companion.length();
@@ -60,11 +63,15 @@ pub(crate) fn wait(
         if let Some(end) = look() {
             return end;
         }
+        if stop() {
+            return Err(Ended::Stopped);
+        }
         let mut step = LIVENESS;
         if let Some(deadline) = deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Ended::Late);
+                let why = if is_alive() { Ended::Late } else { Ended::Died };
+                return look().unwrap_or(Err(why));
             }
             step = step.min(left);
         }

@@ -2,7 +2,7 @@
 //!
 //! Not for threads of an asynchronous runtime, where waiting would panic.
 
-use pget_core::{BlockingReader, Download, Error, ErrorKind, ObjectInfo};
+use pget_core::{BlockingReader, Cancel, Download, Error, ErrorKind, ObjectInfo};
 use tokio::runtime::Handle;
 
 use crate::{Builder, runtime};
@@ -61,6 +61,30 @@ pub(crate) fn stat_with(builder: &Builder) -> Result<ObjectInfo, Error> {
 /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another number.
 pub fn use_threads(count: usize) -> Result<(), Error> {
     runtime::use_threads(count)
+}
+
+/// Calls `then` on a thread of the process's runtime when `cancel` is triggered, or soon if it was; not after the result is dropped. For waits that are no download's.
+///
+/// # Errors
+/// If the runtime cannot be started.
+pub fn when_triggered(cancel: &Cancel, then: impl FnOnce() + Send + 'static) -> Result<WhenTriggered, Error> {
+    let cancel = cancel.clone();
+    let task = runtime::handle()?.spawn(async move {
+        cancel.triggered().await;
+        then();
+    });
+    Ok(WhenTriggered(task))
+}
+
+/// Stands for a call of [`when_triggered`], which ends with this.
+#[derive(Debug)]
+#[must_use]
+pub struct WhenTriggered(tokio::task::JoinHandle<()>);
+
+impl Drop for WhenTriggered {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 pub(crate) fn on_process_runtime(builder: &Builder) -> Builder {

@@ -62,7 +62,11 @@ static void a_child_after_use_is_refused(void) {
     EXPECT(PGET_ERR_FORKED, parallel_get_into(at("/good"), options, buffer, 16, &length, &error));
     EXPECT(PGET_ERR_FORKED, parallel_get_file(at("/good"), options, "x", &count, &error));
     EXPECT(PGET_ERR_FORKED, parallel_get_shared(at("/good"), options, "x", &shared, &error));
+    EXPECT(PGET_ERR_FORKED, pget_shared_begin(at("/good"), options, "x", &shared, &error));
     EXPECT(PGET_ERR_FORKED, pget_shared_open("x", &shared, &error));
+    EXPECT(PGET_ERR_FORKED, pget_shared_wait(shared, 0, 0, NULL, &length, &error));
+    CHECK(pget_shared_data(shared) == NULL && pget_shared_state(shared) == PGET_SHARED_NONE);
+    pget_shared_close(shared);
     EXPECT(PGET_ERR_FORKED, pget_stat(at("/good"), options, &info, &error));
     EXPECT(PGET_ERR_FORKED, pget_open(at("/good"), options, &other, &error));
     EXPECT(PGET_ERR_FORKED, pget_reader_next(reader, &data, &length, &error));
