@@ -3,7 +3,7 @@
 //! Called by the download's driver only. A source reads ranges of **one** object; it neither retries (but for a stale pooled connection) nor
 //! reorders nor buffers, it states what the server said and puts the body's bytes where the [`ChunkWriter`] points.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -25,6 +25,10 @@ pub struct RangeRequest {
     /// Whether the checksum of the whole object is wanted, of the first request's reply: a source whose ranged answers do not tell it may ask for it then, unless this is
     /// [`Off`](Verify::Off).
     pub verify: Verify,
+    /// The attempt before was fenced, as its connection was far slower than the others: send this one over a fresh connection, if the transport has connections.
+    pub fresh: bool,
+    /// And not to this address if there is another: it is what the fenced attempt [told](ChunkWriter::comes_from).
+    pub avoid: Option<SocketAddr>,
 }
 
 impl RangeRequest {
@@ -37,6 +41,8 @@ impl RangeRequest {
             pinned: None,
             attempt: 0,
             verify: Verify::Auto,
+            fresh: false,
+            avoid: None,
         }
     }
 

@@ -19,6 +19,10 @@ pub struct Stats {
     pub requests: u64,
     /// Of these, attempts at a range that had been tried before.
     pub retries: u64,
+    /// Attempts that were far slower than the others and gave way to one over a fresh connection.
+    pub fences: u64,
+    /// Attempts that were given up because nothing came for as long as a deadline allows.
+    pub stalls: u64,
     /// Bytes of slot memory in use.
     pub buffered: u64,
     /// The most of it at any time.
@@ -35,6 +39,8 @@ pub(crate) struct Counters {
     pub(crate) received: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) retries: AtomicU64,
+    pub(crate) fences: AtomicU64,
+    pub(crate) stalls: AtomicU64,
     pub(crate) gauge: Arc<Gauge>,
 }
 
@@ -45,6 +51,8 @@ impl Counters {
             received: self.received.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
+            fences: self.fences.load(Ordering::Relaxed),
+            stalls: self.stalls.load(Ordering::Relaxed),
             buffered: self.gauge.now(),
             peak_buffered: self.gauge.peak(),
             one_stream,

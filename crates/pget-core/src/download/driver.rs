@@ -7,13 +7,16 @@ use std::{
     future::{Future, pending},
     hash::{BuildHasher, Hasher},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
-    task::{Id, JoinSet},
+    task::{AbortHandle, Id, JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -63,7 +66,8 @@ pub(super) fn start(
         budget: Arc::clone(&options.budget),
         began: Instant::now(),
         attempts: JoinSet::new(),
-        ids: HashMap::new(),
+        tasks: HashMap::new(),
+        held: Vec::new(),
         memory: None,
         reserving: None,
         _abandoned: Abandoned(Arc::clone(&shared)),
@@ -79,13 +83,23 @@ struct Driver {
     budget: Arc<Budget>,
     began: Instant,
     attempts: JoinSet<Result<(), SourceError>>,
-    /// The attempt behind each task, and how often its range was tried with it.
-    ids: HashMap<Id, (u64, u32)>,
+    tasks: HashMap<Id, Task>,
+    /// Fenced attempts whose source has not let go of its writer.
+    held: Vec<u64>,
     /// Memory for the next chunk.
     memory: Option<Reservation>,
     reserving: Option<Pin<Box<dyn Future<Output = Reservation> + Send>>>,
     /// A field and not a variable of `run`, which a runtime that shuts down may never poll.
     _abandoned: Abandoned,
+}
+
+/// An attempt's task.
+struct Task {
+    /// The attempt.
+    id: u64,
+    /// How often its range was tried with it.
+    tried: u32,
+    abort: AbortHandle,
 }
 
 /// If the driver is dropped before it is done (its runtime shuts down), the consumer must not wait for ever.
@@ -119,16 +133,9 @@ impl Driver {
             };
             tokio::select! {
                 Some(ended) = self.attempts.join_next_with_id() => {
-                    let (task, result) = match ended {
-                        Ok((task, result)) => (task, result),
-                        Err(error) => (error.id(), Err(ended_without_result(error))),
-                    };
-                    if let Some((id, tried)) = self.ids.remove(&task) {
-                        let now = self.began.elapsed();
-                        if let Some(error) = self.shared.landed(id, now, result, tried) {
-                            self.shared.finish(Err(error));
-                            break;
-                        }
+                    if let Some(error) = self.ended(ended) {
+                        self.shared.finish(Err(error));
+                        break;
                     }
                 }
                 memory = reserving => {
@@ -139,6 +146,37 @@ impl Driver {
                 () = self.shared.driver.notified() => {}
                 () = due => {}
             }
+            self.fence();
+        }
+    }
+
+    /// An attempt's task has ended. Gives the download's error if that was its end.
+    fn ended(&mut self, ended: Result<(Id, Result<(), SourceError>), JoinError>) -> Option<Error> {
+        let now = self.began.elapsed();
+        let (task, result) = match ended {
+            Ok((task, result)) => (self.tasks.remove(&task)?, result),
+            Err(error) => {
+                let task = self.tasks.remove(&error.id())?;
+                if error.is_cancelled() && self.shared.is_fenced(task.id) {
+                    if !self.shared.let_fenced_go(task.id, now) {
+                        self.held.push(task.id);
+                    }
+                    return None;
+                }
+                (task, Err(ended_without_result(error)))
+            }
+        };
+        self.shared.landed(task.id, now, result, task.tried)
+    }
+
+    /// Ends the attempt that is far slower than the others, if there is one, and goes on with those that have let go.
+    fn fence(&mut self) {
+        let now = self.began.elapsed();
+        self.held.retain(|&id| !self.shared.let_fenced_go(id, now));
+        if let Some(id) = self.shared.look(now)
+            && let Some(task) = self.tasks.values().find(|task| task.id == id)
+        {
+            task.abort.abort();
         }
     }
 
@@ -187,9 +225,9 @@ impl Driver {
                     if self.reserving.is_none() {
                         self.reserving = Some(Box::pin(Arc::clone(&self.budget).reserve(bytes)));
                     }
-                    return Some(retry_at);
+                    return Some(earlier(retry_at, state.schedule.look_at()));
                 }
-                Action::Wait(until) => return Some(until),
+                Action::Wait(until) => return Some(earlier(until, state.schedule.look_at())),
                 Action::Finished => {
                     drop(state);
                     self.shared.finish(Ok(()));
@@ -216,11 +254,30 @@ impl Driver {
                 () = shared.cursor_reaches(attempt.chunk) => None,
             };
             let pulse = writer.pulse();
-            let result = watch(source.read(&request, writer), &pulse, deadlines).await;
+            pulse.ask();
+            let result = watch(
+                source.read(&request, writer),
+                &pulse,
+                deadlines,
+                &shared.counters.stalls,
+            )
+            .await;
             judge(&*source, &shared, &request, &pulse, deadlines, result).await
         });
-        self.ids.insert(task.id(), (attempt.id, attempt.fruitless + 1));
+        let task_id = task.id();
+        self.tasks.insert(
+            task_id,
+            Task {
+                id: attempt.id,
+                tried: attempt.fruitless + 1,
+                abort: task,
+            },
+        );
     }
+}
+
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }
 
 /// Lets `read` run as long as it shows signs of life.
@@ -228,6 +285,7 @@ async fn watch(
     read: impl Future<Output = Result<(), SourceError>>,
     pulse: &Pulse,
     deadlines: Deadlines,
+    stalls: &AtomicU64,
 ) -> Result<(), SourceError> {
     let mut read = std::pin::pin!(read);
     // Looking eight times within a deadline finds a stall at most an eighth late.
@@ -242,6 +300,7 @@ async fn watch(
         let now = Instant::now();
         if !pulse.has_begun() {
             if now - since >= deadlines.first_byte {
+                stalls.fetch_add(1, Ordering::Relaxed);
                 let message = format!("no answer within {:?}", deadlines.first_byte);
                 return Err(SourceError::retryable(ErrorKind::Timeout, message));
             }
@@ -250,6 +309,7 @@ async fn watch(
             since = now;
             bytes = pulse.bytes();
         } else if now - since >= deadlines.stall {
+            stalls.fetch_add(1, Ordering::Relaxed);
             let message = format!("no progress within {:?}", deadlines.stall);
             return Err(SourceError::retryable(ErrorKind::Timeout, message));
         }
@@ -332,7 +392,7 @@ fn ended_before(request: &RangeRequest, size: Option<u64>) -> SourceError {
 }
 
 /// A task that ended without a result: its source panicked, or its runtime shuts down.
-fn ended_without_result(error: tokio::task::JoinError) -> SourceError {
+fn ended_without_result(error: JoinError) -> SourceError {
     if error.is_cancelled() {
         SourceError::fatal(ErrorKind::Cancelled, "the runtime has shut down")
     } else {

@@ -3,10 +3,12 @@
 //! Invariants: `slots` are the schedule's open places, in order; `over` is set, once, before the consumer is woken for the last time; what is behind
 //! the first failure is never handed out.
 
+mod fence;
 mod host;
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::SocketAddr,
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -24,11 +26,12 @@ use super::{
 };
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError, Stats, Verification, Verify,
-    ring::{ChunkWriter, Host, PoolGuard, Region, Slot},
+    ring::{ChunkWriter, Host, PoolGuard, Pulse, Region, Slot},
     schedule::{Attempt, Ended, Schedule, Verdict},
     stats::Counters,
     verify::Digest,
 };
+use fence::Fence;
 
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -43,6 +46,8 @@ pub(super) struct Shared {
     /// The cursor moved, for attempts that wait for a connection.
     moved: Notify,
     over: AtomicBool,
+    /// Fenced attempts whose writer is still there.
+    held: AtomicU64,
     /// There is a destination, and the first reply did not say whether the object fits.
     size_unknown: AtomicBool,
     pub(super) counters: Counters,
@@ -72,6 +77,8 @@ pub(super) struct State {
     target: Target,
     /// How it ended: all is received, or why not.
     outcome: Option<Result<(), Error>>,
+    /// Where the fenced attempts' bytes came from, by chunk, for the attempts that follow them.
+    avoid: HashMap<u64, SocketAddr>,
 }
 
 /// Who gets the bytes of a download.
@@ -109,7 +116,9 @@ struct InFlight {
     request: RangeRequest,
     /// The slot it fills now.
     slot: Arc<Slot>,
+    pulse: Arc<Pulse>,
     restream: bool,
+    fence: Fence,
 }
 
 /// What the reader finds at the cursor.
@@ -159,6 +168,7 @@ impl Shared {
                 requests: HashMap::new(),
                 target,
                 outcome: None,
+                avoid: HashMap::new(),
             }),
             driver: Notify::new(),
             begun: Notify::new(),
@@ -167,6 +177,7 @@ impl Shared {
             cursor: AtomicU64::new(0),
             moved: Notify::new(),
             over: AtomicBool::new(false),
+            held: AtomicU64::new(0),
             size_unknown: AtomicBool::new(false),
             counters: Counters::default(),
             object,
@@ -424,6 +435,8 @@ impl Shared {
             pinned: state.pinned.clone().or_else(|| state.pin.clone()),
             attempt: attempt.fruitless,
             verify: state.wish(),
+            fresh: attempt.fresh,
+            avoid: state.avoid.remove(&attempt.chunk),
         };
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         if !attempt.opens {
@@ -434,7 +447,9 @@ impl Shared {
             InFlight {
                 request: request.clone(),
                 slot,
+                pulse: writer.pulse(),
                 restream: false,
+                fence: Fence::No,
             },
         );
         Ok((writer, request))

@@ -123,7 +123,13 @@ impl Slot {
         drop(pages);
         // Outside the lock: the last of a region calls its owner.
         drop(left);
-        self.claimed.store(false, Ordering::Release);
+        // `SeqCst`, as the writer then asks whether anybody waits for this, and who waits says so before looking at `is_claimed`.
+        self.claimed.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it has a writer.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::SeqCst)
     }
 
     /// Whether its bytes are put to a destination.

@@ -11,9 +11,10 @@ use std::{
     fmt,
     future::poll_fn,
     mem::MaybeUninit,
+    net::SocketAddr,
     ops::Range,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -39,14 +40,30 @@ pub(crate) struct Accepted {
 /// Signs of life of one attempt, for the watchdog over it.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
+    asked: AtomicBool,
     begun: AtomicBool,
     bytes: AtomicU64,
     /// Bytes that the body has yet to bring before the first wanted one.
     to_skip: AtomicU64,
     waiting: AtomicBool,
+    from: OnceLock<SocketAddr>,
 }
 
 impl Pulse {
+    /// The request goes to the source now.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The address that the body comes from, if the source told.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.from.get().copied()
+    }
+
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
     }
@@ -99,6 +116,9 @@ pub(crate) trait Host: Send + Sync {
 
     /// Replies are withheld: their slots need all the memory of a chunk.
     fn withholds(&self) {}
+
+    /// A writer has let go of its slot. May be called under any lock: it must take none.
+    fn let_go(&self);
 }
 
 /// The only writer of a request's bytes, handed to [`RangeSource::read`](crate::RangeSource::read).
@@ -170,6 +190,12 @@ impl ChunkWriter {
         self.skip_next(if wanted { accepted.skip } else { 0 });
         self.pulse.begun.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Tells the address that the bytes come from, as soon as it is known. If this attempt turns out far slower than the others, the next one is asked to
+    /// [avoid](crate::RangeRequest::avoid) it. Only the first call counts.
+    pub fn comes_from(&self, address: SocketAddr) {
+        self.pulse.from.get_or_init(|| address);
     }
 
     /// Waits until there is room for at least one byte; `false` when the request has all its bytes.
@@ -443,6 +469,7 @@ impl Drop for ChunkWriter {
         }
         self.page = None;
         self.slot.leave();
+        self.host.let_go();
     }
 }
 

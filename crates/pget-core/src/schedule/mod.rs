@@ -16,13 +16,15 @@
 mod backoff;
 mod check;
 mod plan;
+mod straggler;
 mod words;
 
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 pub use backoff::Backoff;
 pub use plan::Plan;
-pub use words::{Action, Attempt, Begun, Ended, Settings, Verdict};
+use straggler::{Stragglers, Track};
+pub use words::{Action, Attempt, Begun, Ended, Flow, Settings, Verdict};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -50,6 +52,12 @@ struct Place {
     /// Offset of the first byte not received.
     position: u64,
     fruitless: u32,
+    fences: u32,
+    /// The attempt in flight is to be fenced.
+    fencing: bool,
+    /// The attempt before was fenced.
+    fresh: bool,
+    track: Track,
 }
 
 /// Progress below this many bytes in an attempt is none, unless it completes the chunk: a server that gives a byte a connection must not be asked for ever.
@@ -85,6 +93,7 @@ pub struct Schedule {
     one_stream: bool,
     next_id: u64,
     backoff: Backoff,
+    stragglers: Stragglers,
 }
 
 impl Schedule {
@@ -122,6 +131,7 @@ impl Schedule {
             one_stream: false,
             next_id: 0,
             backoff,
+            stragglers: Stragglers::default(),
             settings,
         }
     }
@@ -200,7 +210,7 @@ impl Schedule {
             if let State::Waiting(at) = self.places[index].state {
                 let at = at.max(self.paused_until);
                 if at <= now {
-                    return Action::Request(self.attempt(index, false));
+                    return Action::Request(self.attempt(index, now, false));
                 }
                 soonest = Some(soonest.map_or(at, |soonest| soonest.min(at)));
             }
@@ -227,7 +237,7 @@ impl Schedule {
             },
             Some(_) => {
                 let index = self.open_place();
-                Action::Request(self.attempt(index, true))
+                Action::Request(self.attempt(index, now, true))
             }
             None if self.in_flight == 0 && self.is_all_filled() => {
                 self.phase = Phase::Over;
@@ -336,11 +346,16 @@ impl Schedule {
         let progress = position.saturating_sub(place.position);
         place.position = position;
         place.state = State::Waiting(now);
+        place.fencing = false;
         if self.phase == Phase::Over {
             return Verdict::GoesOn;
         }
         if position >= end {
             place.state = State::Filled;
+            // What a broken attempt has left says little about how long a chunk takes.
+            if self.phase == Phase::Parallel && progress >= self.plan.chunk_size() / 2 {
+                self.stragglers.completed(&place.track, now, progress);
+            }
             self.backoff.chunk_done();
             self.permits = (self.permits + 1).min(self.settings.concurrency);
             // What a stream that was cut exactly at a chunk's end has left is opened as a new chunk, so it needs no retry here.
@@ -483,11 +498,15 @@ impl Schedule {
             state: State::Waiting(Duration::ZERO),
             position,
             fruitless: 0,
+            fences: 0,
+            fencing: false,
+            fresh: false,
+            track: Track::default(),
         });
         self.places.len() - 1
     }
 
-    fn attempt(&mut self, index: usize, opens: bool) -> Attempt {
+    fn attempt(&mut self, index: usize, now: Duration, opens: bool) -> Attempt {
         let id = self.next_id;
         self.next_id += 1;
         self.in_flight += 1;
@@ -496,6 +515,8 @@ impl Schedule {
         let one_stream = self.is_stream() || (self.phase == Phase::Probe && self.streams_by_choice());
         let place = &mut self.places[index];
         place.state = State::InFlight(id);
+        place.track = Track::new(now, place.position);
+        let fresh = std::mem::take(&mut place.fresh);
         Attempt {
             id,
             chunk,
@@ -510,6 +531,7 @@ impl Schedule {
             fruitless: place.fruitless,
             at_cursor: index == 0,
             opens,
+            fresh,
         }
     }
 

@@ -49,6 +49,8 @@ pub struct Attempt {
     pub at_cursor: bool,
     /// The chunk has no slot yet: it takes the memory that was [reserved](super::Schedule::reserved).
     pub opens: bool,
+    /// The attempt before was [fenced](super::Schedule::fenced): this one is to go over a fresh connection.
+    pub fresh: bool,
 }
 
 /// What the driver is to do next.
@@ -86,6 +88,17 @@ pub enum Begun {
     },
     /// End the attempt: the object has no identity that would hold several replies together, so it is read anew as one stream.
     Restream,
+}
+
+/// What an attempt in flight has brought, as its driver sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Its request has gone to the source; until then it waits for leave.
+    pub asked: bool,
+    /// Bytes of its body so far, also those that are not published yet.
+    pub bytes: u64,
+    /// Its slot's watermark, as an offset in the object.
+    pub position: u64,
 }
 
 /// How an attempt ended.

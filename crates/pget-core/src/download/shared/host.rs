@@ -302,6 +302,12 @@ impl Host for Shared {
         Poll::Ready(Ok(slot))
     }
 
+    fn let_go(&self) {
+        if self.held.load(Ordering::SeqCst) > 0 {
+            self.driver.notify_one();
+        }
+    }
+
     fn published(&self, slot: &Slot, range: Range<u64>) {
         let bytes = range.end - range.start;
         self.counters.received.fetch_add(bytes, Ordering::Relaxed);
