@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{ErrorKind, SourceError};
 use pget_http::{
-    ByteRange, Client, Follow, Method, RequestHead, Response, error_for_status, redacted, retry_after,
+    ByteRange, Client, Follow, Method, Over, RequestHead, Response, error_for_status, redacted, retry_after,
 };
 use url::Url;
 
@@ -32,6 +32,7 @@ pub(crate) struct Ask {
     pub(crate) headers: HeaderMap,
     /// The same Location may serve other ranges.
     pub(crate) remember: bool,
+    pub(crate) over: Over,
 }
 
 /// What answered.
@@ -157,6 +158,7 @@ impl Cluster {
         head.method = ask.method;
         head.range = ask.range;
         head.follow = Follow::No;
+        head.over = ask.over;
         head.headers = ask.headers.clone();
         if let Some(token) = token {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {

@@ -6,7 +6,7 @@ use pget_core::{
     Checksum, ChunkWriter, Error, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, Revision,
     SourceError, verify::Hasher,
 };
-use pget_http::{Body, ByteRange, Client, Method, Response, reply_from_parts};
+use pget_http::{Body, ByteRange, Client, Method, Over, Response, reply_from_parts};
 use url::Url;
 
 use crate::{
@@ -67,6 +67,7 @@ impl AistoreSource {
             range: None,
             headers: HeaderMap::new(),
             remember: false,
+            over: Over::Any,
         };
         let url = self.url(&[("props", PROPS)])?;
         let mut response = self.cluster.fetch(&ask(url)).await?.response;
@@ -112,6 +113,7 @@ impl AistoreSource {
             range: None,
             headers,
             remember: false,
+            over: Over::Any,
         };
         let mut response = self.cluster.fetch(&ask).await?.response;
         if response.status == StatusCode::BAD_REQUEST {
@@ -143,6 +145,7 @@ impl AistoreSource {
             range,
             headers: HeaderMap::new(),
             remember: !latest,
+            over: request.into(),
         };
         let answer = self.cluster.fetch(&ask).await?;
         let Response { status, headers, .. } = &answer.response;

@@ -88,6 +88,11 @@ impl Body {
     /// A body that ends early or breaks off may be tried again; one that goes on behind its range, or is framed badly, is
     /// [`Protocol`](ErrorKind::Protocol); and what the writer says.
     pub async fn read_into(mut self, writer: &mut ChunkWriter) -> Result<(), SourceError> {
+        if let Way::Direct(direct) = &self.way
+            && let Some(peer) = direct.connection.peer()
+        {
+            writer.comes_from(peer);
+        }
         while writer.ready().await? {
             let wanted = writer.remaining();
             if self.receive(writer, wanted).await? == 0 {

@@ -18,7 +18,7 @@ use crate::{
     pool::{Origin, Pool},
     proxy::Proxies,
     redirect::{self, MOST_REDIRECTS},
-    request::{Follow, Method, RequestHead},
+    request::{Follow, Method, Over, RequestHead},
     resolve::Resolver,
     tls::Tls,
 };
@@ -134,7 +134,11 @@ impl Client {
                 body: Body::detour(detour, status == StatusCode::PARTIAL_CONTENT),
             });
         }
-        if let Some(mut connection) = inner.pool.take(&origin) {
+        let (kept, avoid) = match request.over {
+            Over::Any => (inner.pool.take(&origin), None),
+            Over::Fresh { avoid } => (None, avoid),
+        };
+        if let Some(mut connection) = kept {
             match round_trip(&mut connection, &bytes).await {
                 Ok(head) => return self.response(request, origin, connection, head),
                 Err(Failed::Silent(cause)) => {
@@ -147,7 +151,7 @@ impl Client {
                 Err(Failed::Answered(error)) => return Err(error),
             }
         }
-        let mut connection = inner.dialer.connect(&origin).await?;
+        let mut connection = inner.dialer.connect(&origin, avoid).await?;
         match round_trip(&mut connection, &bytes).await {
             Ok(head) => self.response(request, origin, connection, head),
             Err(Failed::Answered(error) | Failed::Rubbish(error)) => Err(error),

@@ -7,6 +7,7 @@ use std::{
     fmt,
     future::{Future as _, poll_fn},
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
@@ -55,6 +56,18 @@ impl Connection {
             buffer: BytesMut::new(),
             gather: Gather::new(),
             patience: None,
+        }
+    }
+
+    /// The address it leads to.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.socket().peer_addr().ok()
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => &stream.get_ref().0.get_ref().0,
         }
     }
 
@@ -148,12 +161,8 @@ impl Connection {
 
     /// Whether nothing has come from the peer since the last exchange, not even its end.
     pub(crate) fn is_quiet(&self) -> bool {
-        let socket = match &self.stream {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => &stream.get_ref().0.get_ref().0,
-        };
         let mut byte = [0];
-        matches!(socket.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        matches!(self.socket().try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Prepares for the next exchange; `false` if there cannot be one.

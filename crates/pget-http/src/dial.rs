@@ -31,10 +31,14 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// A fresh connection to `origin`.
-    pub(crate) async fn connect(&self, origin: &Origin) -> Result<Connection, SourceError> {
+    /// A fresh connection to `origin`, to the address `avoid` only if no other lets us in.
+    pub(crate) async fn connect(
+        &self,
+        origin: &Origin,
+        avoid: Option<SocketAddr>,
+    ) -> Result<Connection, SourceError> {
         let connecting = async {
-            let stream = self.tcp(origin).await?;
+            let stream = self.tcp(origin, avoid).await?;
             // Requests are one small write each; waiting to fill a segment would only delay them.
             stream
                 .set_nodelay(true)
@@ -55,8 +59,8 @@ impl Dialer {
             })
     }
 
-    async fn tcp(&self, origin: &Origin) -> Result<TcpStream, SourceError> {
-        let addresses = self
+    async fn tcp(&self, origin: &Origin, avoid: Option<SocketAddr>) -> Result<TcpStream, SourceError> {
+        let mut addresses = self
             .resolver
             .addresses(&origin.host, origin.port)
             .await
@@ -64,6 +68,7 @@ impl Dialer {
                 let message = format!("no address for {}", origin.host);
                 SourceError::retryable(ErrorKind::Unavailable, message).with_cause(cause)
             })?;
+        addresses.sort_by_key(|&address| Some(address) == avoid);
         let mut waiting = addresses.into_iter();
         let mut racing = FuturesUnordered::new();
         let mut last = None;

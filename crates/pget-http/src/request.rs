@@ -2,12 +2,12 @@
 //!
 //! Invariant: a [`ByteRange`] is never empty or reversed and there is at most one, so that `bytes=`, `bytes=5-2` and lists cannot be written.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::percent_decode_str;
-use pget_core::{ErrorKind, SourceError};
+use pget_core::{ErrorKind, RangeRequest, SourceError};
 use url::Url;
 
 /// How to ask.
@@ -74,6 +74,31 @@ pub enum Follow {
     No,
 }
 
+/// Over which connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a kept one or a fresh one")]
+pub enum Over {
+    /// One that was kept, else a fresh one.
+    #[default]
+    Any,
+    /// A fresh one, and not to the address `avoid` if the host has another. (Behind a proxy, over what the proxy's pool gives.)
+    Fresh {
+        /// Where the connection led that was too slow.
+        avoid: Option<SocketAddr>,
+    },
+}
+
+impl From<&RangeRequest> for Over {
+    /// What a download wants for an attempt.
+    fn from(request: &RangeRequest) -> Self {
+        if request.fresh {
+            Self::Fresh { avoid: request.avoid }
+        } else {
+            Self::Any
+        }
+    }
+}
+
 /// One request.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -91,6 +116,8 @@ pub struct RequestHead {
     pub range: Option<ByteRange>,
     /// What to do about a redirect.
     pub follow: Follow,
+    /// Over which connection.
+    pub over: Over,
 }
 
 impl RequestHead {
@@ -104,6 +131,7 @@ impl RequestHead {
             headers: HeaderMap::new(),
             range: None,
             follow: Follow::Yes,
+            over: Over::Any,
         }
     }
 

@@ -159,7 +159,9 @@ impl RangeSource for HttpSource {
         if let Some(condition) = condition(request) {
             more.insert(header::IF_MATCH, condition);
         }
-        let response = self.client.get(self.request(range, more)).await?;
+        let mut head = self.request(range, more);
+        head.over = request.into();
+        let response = self.client.get(head).await?;
         match reply_from_response(request, &response) {
             Ok(reply) => {
                 chunk.begin(reply)?;

@@ -11,7 +11,7 @@ use pget_core::{
     ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Retry, Revision, SourceError,
 };
 use pget_http::{
-    ByteRange, Client, Follow, Method, RequestHead, Response, reply_from_parts, retry_after,
+    ByteRange, Client, Follow, Method, Over, RequestHead, Response, reply_from_parts, retry_after,
     revision_from_headers,
 };
 
@@ -76,11 +76,14 @@ impl S3Source {
         method: Method,
         range: Option<ByteRange>,
         pin: Option<&str>,
+        over: Over,
     ) -> Result<Response, SourceError> {
         let (mut renewed, mut moved) = (false, false);
         loop {
             let ticket = self.urls.ticket(method).await?;
-            let response = self.client.get(request(method, range, pin, &ticket)?).await?;
+            let mut head = request(method, range, pin, &ticket)?;
+            head.over = over;
+            let response = self.client.get(head).await?;
             match response.status {
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                     return Ok(response);
@@ -116,7 +119,9 @@ impl S3Source {
 
     /// What is known by a GET of the first byte.
     async fn probe(&self) -> Result<ObjectInfo, SourceError> {
-        let response = self.ask(Method::Get, ByteRange::new(0, Some(1)), None).await?;
+        let response = self
+            .ask(Method::Get, ByteRange::new(0, Some(1)), None, Over::Any)
+            .await?;
         let reply = match reply_of(&RangeRequest::new(0, Some(1)), &response) {
             Ok(reply) => reply,
             Err(error) => {
@@ -157,7 +162,7 @@ impl S3Source {
 #[async_trait]
 impl RangeSource for S3Source {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
-        let response = match self.ask(Method::Head, None, None).await {
+        let response = match self.ask(Method::Head, None, None, Over::Any).await {
             Ok(response) if response.status == StatusCode::OK => response,
             // An answer to HEAD has no document that says why; one to GET has, and may be allowed where HEAD is not.
             Err(error) if error.retry() != Retry::Never => return Err(error),
@@ -194,7 +199,7 @@ impl RangeSource for S3Source {
             .pinned
             .as_deref()
             .and_then(|info| info.revision.strong_etag());
-        let response = self.ask(Method::Get, range, pin).await?;
+        let response = self.ask(Method::Get, range, pin, request.into()).await?;
         let mut reply = match reply_of(request, &response) {
             Ok(reply) => reply,
             Err(error) => {

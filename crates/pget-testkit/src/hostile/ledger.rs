@@ -177,7 +177,10 @@ impl Ledger {
             load.in_flight += 1;
             load.peak_in_flight = load.peak_in_flight.max(load.in_flight);
             let entry = state.entries.entry(request.path().to_owned()).or_default();
-            let plan = entry.serving.as_mut().map(|serving| serving.plan(request));
+            let plan = entry
+                .serving
+                .as_mut()
+                .map(|serving| serving.plan(request, connection));
             entry.requests.push(Seen {
                 method: request.method.clone(),
                 target: request.target.clone(),
@@ -222,13 +225,13 @@ fn read(count: &AtomicU64) -> u64 {
 }
 
 impl Serving {
-    fn plan(&mut self, request: &Request) -> Plan {
+    fn plan(&mut self, request: &Request, connection: u64) -> Plan {
         if request.method == "GET" {
             self.gets += 1;
         }
         let rule = self.route.rules.iter().enumerate().position(|(index, rule)| {
             let before = self.served[..index].iter().map(read).sum();
-            self.met[index] < rule.times && rule.when.holds(request, self.gets, before)
+            self.met[index] < rule.times && rule.when.holds(request, connection, self.gets, before)
         });
         let met_before = rule.map_or(0, |rule| self.met[rule]);
         if let Some(rule) = rule {

@@ -54,6 +54,14 @@ pub enum When {
     From(u64),
     /// Those that come on a connection used before.
     Reused,
+    /// Those on one connection in `of`, counted from 0 as they are accepted: `number`, `number + of` and so on. So a client that replaces such a connection by
+    /// a new one meets the next such connection when its turn comes, as any other client would.
+    Connection {
+        /// One in so many.
+        of: u64,
+        /// The first of them.
+        number: u64,
+    },
     /// Those that arrive once an earlier rule of the route has put a fault on the wire.
     AfterFault,
     /// HEAD requests.
@@ -63,8 +71,8 @@ pub enum When {
 }
 
 impl When {
-    /// Whether it holds for the `nth` GET of a route (counted from 1) with `before` faults served by earlier rules.
-    pub(super) fn holds(self, request: &Request, nth: u64, before: u64) -> bool {
+    /// Whether it holds for the `nth` GET of a route (counted from 1), on the connection of this number, with `before` faults served by earlier rules.
+    pub(super) fn holds(self, request: &Request, connection: u64, nth: u64, before: u64) -> bool {
         let start = match request.asked {
             Some(Asked::From { start, .. }) => start,
             // A suffix range starts at the first byte only when it is the whole object; count it as later.
@@ -83,6 +91,7 @@ impl When {
             Self::UpTo(n) => nth <= n,
             Self::From(n) => nth >= n,
             Self::Reused => request.reused,
+            Self::Connection { of, number } => connection % of.max(1) == number,
             Self::AfterFault => before > 0,
         }
     }

@@ -1,0 +1,292 @@
+//! What one slow connection in eight costs: in-order reads from a server that limits each connection, by pget and by others.
+//!
+//! The server gives every connection so many bytes a second, and each eighth one that it accepts (the fourth, the twelfth, …) far fewer, or nothing after some bytes. A client that closes
+//! such a connection and opens another therefore meets the next one when its turn comes, as any client would. The server sets the pace, so the figures do not depend on the machine.
+
+use std::{
+    error::Error,
+    process::{Command, ExitCode, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::HeaderMap;
+use pget_bench::median;
+use pget_core::{Download, Options};
+use pget_http::{Client, ClientOptions, HttpSource};
+use pget_testkit::{
+    content::Pattern,
+    hostile::{Fault, Hostile, Object, Route, When},
+};
+use tokio::{runtime::Runtime, time::timeout};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// What to measure.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Rounds; in each, every way meets every server once.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Size of the object in MiB.
+    #[arg(long, default_value_t = 1024)]
+    mib: u64,
+    /// Connections.
+    #[arg(long, default_value_t = 8)]
+    concurrency: u32,
+    /// Bytes in a range, in KiB.
+    #[arg(long, default_value_t = 8192)]
+    chunk_kib: u64,
+    /// What a connection gets, in MB a second.
+    #[arg(long, default_value_t = 50)]
+    fast: u64,
+    /// What each eighth connection gets, in MB a second.
+    #[arg(long, default_value_t = 1)]
+    slow: u64,
+    /// Another `pget` program (of an earlier commit), measured beside by its `cat`.
+    #[arg(long)]
+    program: Option<String>,
+    /// Also measure curl over one connection and reqwest, once each.
+    #[arg(long)]
+    others: bool,
+    /// Longer than so many seconds, a way has not come to its end.
+    #[arg(long, default_value_t = 120)]
+    patience: u64,
+    /// Fail unless pget reaches this share of its throughput without the slow connection.
+    #[arg(long)]
+    least: Option<f64>,
+}
+
+/// What each eighth connection is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Eighth {
+    Fast,
+    Slow,
+    /// It sends the head and 256 KiB, then nothing.
+    Stalls,
+    /// It never answers.
+    Silent,
+}
+
+const SERVERS: [Eighth; 4] = [Eighth::Fast, Eighth::Slow, Eighth::Stalls, Eighth::Silent];
+
+impl Eighth {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "as the others",
+            Self::Slow => "slow",
+            Self::Stalls => "stalls",
+            Self::Silent => "never answers",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Pget,
+    Program,
+    Reqwest,
+    Curl,
+}
+
+impl Way {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pget => "pget",
+            Self::Program => "--program cat",
+            Self::Reqwest => "reqwest, in order",
+            Self::Curl => "curl, one connection",
+        }
+    }
+}
+
+/// One run: seconds, and what pget counted.
+struct Run {
+    seconds: f64,
+    fences: u64,
+    requests: u64,
+}
+
+fn main() -> ExitCode {
+    match compare(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("stragglers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(args: &Args) -> Result<bool, Failure> {
+    println!(
+        "{} MiB in chunks of {} KiB over {} connections of {} MB/s; slow: {} MB/s; seconds (medians)",
+        args.mib, args.chunk_kib, args.concurrency, args.fast, args.slow
+    );
+    let mut good = true;
+    let mut ways = vec![(Way::Pget, args.rounds.max(1))];
+    if args.program.is_some() {
+        ways.push((Way::Program, 1));
+    }
+    if args.others {
+        ways.extend([(Way::Reqwest, 1), (Way::Curl, 1)]);
+    }
+    for (way, rounds) in ways {
+        let mut without = None;
+        for eighth in SERVERS {
+            let runs: Vec<Option<Run>> = (0..rounds)
+                .map(|_| run(way, eighth, args))
+                .collect::<Result<_, _>>()?;
+            let Some(runs) = runs.into_iter().collect::<Option<Vec<Run>>>() else {
+                println!(
+                    "{:22} {:14} > {} (given up)",
+                    way.name(),
+                    eighth.name(),
+                    args.patience
+                );
+                continue;
+            };
+            let seconds = median(runs.iter().map(|run| run.seconds).collect());
+            let share = *without.get_or_insert(seconds) / seconds;
+            let most = |count: fn(&Run) -> u64| runs.iter().map(count).max().unwrap_or_default();
+            println!(
+                "{:22} {:14} {seconds:7.2}   {:4.0} % of the throughput without   fences ≤ {} of {} requests",
+                way.name(),
+                eighth.name(),
+                100.0 * share,
+                most(|run| run.fences),
+                most(|run| run.requests),
+            );
+            good &= way != Way::Pget || args.least.is_none_or(|least| share >= least);
+        }
+    }
+    Ok(good)
+}
+
+fn run(way: Way, eighth: Eighth, args: &Args) -> Result<Option<Run>, Failure> {
+    let server = Hostile::start()?;
+    let each = When::Connection { of: 8, number: 3 };
+    let pace = |mb: u64| Fault::Pace {
+        bytes_per_second: mb * 1_000_000,
+    };
+    let route = Route::new(Object::new(1, args.mib << 20));
+    let route = match eighth {
+        Eighth::Fast => route,
+        Eighth::Slow => route.fault(each, pace(args.slow)),
+        Eighth::Stalls => route.fault(each, Fault::Stall { after: 256 << 10 }),
+        Eighth::Silent => route.fault(each, Fault::StallBeforeHead),
+    };
+    let url = server.route("/object", route.fault(When::Always, pace(args.fast)));
+    let began = Instant::now();
+    let counted = match way {
+        Way::Pget => {
+            let reading = async { timeout(Duration::from_secs(args.patience), pget(&url, args)).await };
+            match Runtime::new()?.block_on(reading) {
+                Ok(counted) => counted?,
+                Err(_) => return Ok(None),
+            }
+        }
+        Way::Reqwest => {
+            let reading = async { timeout(Duration::from_secs(args.patience), reqwest(&url, args)).await };
+            match Runtime::new()?.block_on(reading) {
+                Ok(counted) => counted?,
+                Err(_) => return Ok(None),
+            }
+        }
+        Way::Program => {
+            let mut command = Command::new(args.program.as_deref().unwrap_or("pget"));
+            command
+                .args(["cat", "--progress", "never", "--concurrency"])
+                .arg(args.concurrency.to_string())
+                .arg("--chunk-size")
+                .arg((args.chunk_kib << 10).to_string())
+                .arg(&url);
+            if !ends(&mut command, args.patience)? {
+                return Ok(None);
+            }
+            (0, 0)
+        }
+        Way::Curl => {
+            if !ends(
+                Command::new("curl").args(["-sS", "-o", "/dev/null", &url]),
+                args.patience,
+            )? {
+                return Ok(None);
+            }
+            (0, 0)
+        }
+    };
+    Ok(Some(Run {
+        seconds: began.elapsed().as_secs_f64(),
+        fences: counted.0,
+        requests: counted.1,
+    }))
+}
+
+/// Runs `command`; `false` if it takes longer than `patience` seconds and is ended.
+fn ends(command: &mut Command, patience: u64) -> Result<bool, Failure> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(patience);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return if status.success() {
+                Ok(true)
+            } else {
+                Err(format!("{command:?} failed: {status}").into())
+            };
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Fences and requests.
+async fn pget(url: &str, args: &Args) -> Result<(u64, u64), Failure> {
+    let client = Client::new(&ClientOptions::default())?;
+    let source = Arc::new(HttpSource::new(client, url, HeaderMap::new())?);
+    let mut options = Options::default();
+    options.chunk_size = Some(args.chunk_kib << 10);
+    options.concurrency = args.concurrency;
+    let mut reader = Download::new(source, options)?.reader();
+    let (pattern, mut at) = (Pattern::new(1), 0);
+    while let Some(lease) = reader.next().await? {
+        pattern
+            .check(at, &lease)
+            .map_err(|wrong| format!("byte {wrong} is wrong"))?;
+        at += lease.len() as u64;
+    }
+    if at != args.mib << 20 {
+        return Err(format!("{at} bytes").into());
+    }
+    let stats = reader.stats();
+    Ok((stats.fences, stats.requests))
+}
+
+/// As many ranges at a time, delivered in order, without a thought of slow connections.
+async fn reqwest(url: &str, args: &Args) -> Result<(u64, u64), Failure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .build()?;
+    let (size, chunk) = (args.mib << 20, args.chunk_kib << 10);
+    let fetches = (0..size.div_ceil(chunk)).map(|index| {
+        let (start, end) = (index * chunk, size.min((index + 1) * chunk));
+        let request = client
+            .get(url)
+            .header("range", format!("bytes={start}-{}", end - 1));
+        async move { Ok::<_, Failure>(request.send().await?.error_for_status()?.bytes().await?) }
+    });
+    let mut ready = stream::iter(fetches).buffered(usize::try_from(args.concurrency)?);
+    while ready.try_next().await?.is_some() {}
+    Ok((0, size.div_ceil(chunk)))
+}
