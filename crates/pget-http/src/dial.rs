@@ -134,3 +134,38 @@ fn io_failed(cause: io::Error, origin: &Origin) -> SourceError {
     }
     .with_cause(cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{TlsOptions, resolve::tests::with};
+
+    #[tokio::test]
+    async fn an_address_to_be_avoided_is_only_taken_when_no_other_lets_us_in() {
+        let first = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = first.local_addr().expect("an address").port();
+        let second = TcpListener::bind(("127.0.0.2", port))
+            .await
+            .expect("the same port");
+        let dialer = Dialer {
+            connect_timeout: Duration::from_secs(5),
+            tls: Arc::new(Tls::new(&TlsOptions::default()).expect("sound options")),
+            resolver: with(&["127.0.0.1", "127.0.0.2"]),
+        };
+        let origin = Origin {
+            tls: false,
+            host: "h".into(),
+            port,
+        };
+        let slow = first.local_addr().expect("an address");
+        for _ in 0..4 {
+            let connection = dialer.connect(&origin, Some(slow)).await.expect("a connection");
+            assert_eq!(connection.peer(), Some(second.local_addr().expect("an address")));
+        }
+        drop(second);
+        let connection = dialer.connect(&origin, Some(slow)).await.expect("a connection");
+        assert_eq!(connection.peer(), Some(slow));
+    }
+}

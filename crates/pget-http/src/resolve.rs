@@ -108,10 +108,11 @@ fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn with(addresses: &[&str]) -> Resolver {
+    /// One that knows the host `h`.
+    pub(crate) fn with(addresses: &[&str]) -> Resolver {
         let resolver = Resolver::default();
         let answer = Answer {
             addresses: addresses

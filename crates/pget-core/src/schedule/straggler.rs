@@ -197,7 +197,7 @@ impl Schedule {
             }
         }
         // While the server wants a pause or fewer requests, the rest could not be asked for at once; and a consumer that has something to take is not waiting.
-        if self.paused_until > now || self.in_flight > self.permits || self.is_cursor_filled() {
+        if self.paused_until > now || self.in_flight > self.permits || self.consumer_has_all() {
             return None;
         }
         let norm = self.norm()?;
@@ -236,6 +236,13 @@ impl Schedule {
             place.state = State::Filled;
             self.backoff.chunk_done();
         }
+    }
+
+    /// Whether all of the chunk at the cursor is there to be taken.
+    fn consumer_has_all(&self) -> bool {
+        self.places.front().is_some_and(|place| {
+            place.state == State::Filled || place.track.position >= self.chunk_end(self.cursor)
+        })
     }
 
     const fn may_fence(&self) -> bool {

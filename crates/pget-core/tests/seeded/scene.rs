@@ -42,6 +42,11 @@ counts! {
     clipped_bodies,
     short_bodies,
     slow_chunks,
+    slow_connections,
+    stalled_connections,
+    fences,
+    fences_of_a_held_writer,
+    fences_that_came_too_late,
     slow_consumers,
     refused_memory,
     streams_waiting_for_the_window,
@@ -73,6 +78,10 @@ pub(crate) struct Scene {
     /// Of 1,000 attempts, how many go wrong.
     pub(crate) faults: u32,
     pub(crate) slow_consumer: bool,
+    /// Of 1,000 connections, how many are slow, and as many stall.
+    pub(crate) stragglers: u32,
+    /// A fenced attempt goes on for a while, as a blocking read does.
+    pub(crate) held: bool,
     /// Of 1,000 requests for memory that may wait, how many must.
     pub(crate) tight: u32,
     /// At this event the consumer goes away.
@@ -154,6 +163,8 @@ impl Scene {
             hint: (rng.u32(0..4) == 0).then(|| rng.u64(0..300_000)),
             clip: (rng.u32(0..8) == 0).then(|| rng.u64(1..=chunk_size)),
             faults: [0, 0, 20, 100, 400, 950][rng.usize(0..6)],
+            stragglers: [0, 10, 60, 300, 300][rng.usize(0..5)],
+            held: rng.bool(),
             slow_consumer: rng.u32(0..4) == 0,
             tight: [0, 0, 200, 1000][rng.usize(0..4)],
             cancel_at: (rng.u32(0..12) == 0).then(|| rng.u64(0..40)),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pget_core::schedule::{Action, Attempt, Backoff, Begun, Ended, Schedule, Verdict};
+use pget_core::schedule::{Action, Attempt, Backoff, Begun, Ended, Flow, Schedule, Verdict};
 
 use super::scene::{Counts, Scene};
 
@@ -22,6 +22,38 @@ enum Event {
     Consumer,
     Memory,
     Due,
+    /// Time to look at the attempts.
+    Look,
+    /// This attempt, which was to be fenced, has let go.
+    Fenced(u64),
+}
+
+/// What an attempt's connection is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connection {
+    Good,
+    /// It brings a thousandth of a chunk at a time.
+    Slow,
+    /// It brings nothing after some bytes, until the deadline.
+    Stalls(u64),
+}
+
+impl Connection {
+    /// Bytes at a time, of an attempt that has brought `brought`.
+    fn most(self, chunk: u64, brought: u64) -> u64 {
+        match self {
+            Self::Good => u64::MAX,
+            Self::Slow => chunk.div_ceil(200),
+            Self::Stalls(after) => after.saturating_sub(brought),
+        }
+    }
+}
+
+impl Flight {
+    fn stalls(&self) -> bool {
+        self.began
+            && matches!(self.connection, Connection::Stalls(after) if self.at - self.attempt.start >= after)
+    }
 }
 
 /// How an attempt will go.
@@ -44,12 +76,18 @@ struct Slot {
     /// The same when the attempt at hand began on it.
     base: u64,
     fruitless: u32,
+    fences: u32,
+    /// The attempt before was fenced.
+    fresh: bool,
 }
 
 #[derive(Debug)]
 struct Flight {
     attempt: Attempt,
     fate: Fate,
+    connection: Connection,
+    /// Its end is asked for.
+    fenced: bool,
     slow: bool,
     began: bool,
     restream: bool,
@@ -100,6 +138,10 @@ pub(crate) struct World<'a> {
     tokens: u32,
     paused_until: Duration,
     due: Option<Duration>,
+    look: Option<Duration>,
+    fences: u64,
+    /// Fenced attempts that had left something.
+    fenced_rests: u64,
     steps: u64,
 }
 
@@ -134,6 +176,9 @@ impl<'a> World<'a> {
             faults: 0,
             paused_until: Duration::ZERO,
             due: None,
+            look: None,
+            fences: 0,
+            fenced_rests: 0,
             steps: 0,
         }
     }
@@ -156,7 +201,10 @@ impl<'a> World<'a> {
                     self.schedule.reserved();
                 }
                 Event::Memory | Event::Due => {}
+                Event::Look => self.look = None,
+                Event::Fenced(id) => self.let_go(id),
             }
+            self.look();
             self.act();
         }
         let (start, end) = (self.scene.settings.start, self.scene.right_end());
@@ -203,7 +251,11 @@ impl<'a> World<'a> {
         } else if !self.scene.identity {
             assert_eq!(self.requests, 2, "requests without an identity");
         } else {
-            assert_eq!(self.requests, chunks, "requests for {chunks} chunks");
+            assert_eq!(
+                self.requests,
+                chunks + self.fenced_rests,
+                "requests for {chunks} chunks"
+            );
         }
     }
 
@@ -336,6 +388,8 @@ impl<'a> World<'a> {
                 filled: attempt.chunk_start,
                 base: attempt.chunk_start,
                 fruitless: 0,
+                fences: 0,
+                fresh: false,
             });
             assert!(
                 self.slots.len() <= settings.window as usize,
@@ -370,6 +424,8 @@ impl<'a> World<'a> {
         } else {
             assert_eq!(attempt.end, Some(slot.end), "the rest of the chunk");
         }
+        assert_eq!(attempt.fresh, slot.fresh, "over a fresh connection");
+        slot.fresh = false;
         slot.base = slot.filled;
         let flight = self.new_flight(attempt);
         let mut after = self.soon();
@@ -401,11 +457,22 @@ impl<'a> World<'a> {
         };
         let slow = rng.u32(0..50) == 0;
         self.counts.slow_chunks += u64::from(slow);
+        let connection = if rng.u32(0..1000) >= self.scene.stragglers {
+            Connection::Good
+        } else if rng.bool() {
+            self.counts.slow_connections += 1;
+            Connection::Slow
+        } else {
+            self.counts.stalled_connections += 1;
+            Connection::Stalls(rng.u64(0..=self.scene.settings.chunk_size))
+        };
         Flight {
             chunk: attempt.chunk,
             at: attempt.start,
             attempt,
             fate,
+            connection,
+            fenced: false,
             slow,
             began: false,
             restream: false,
@@ -438,13 +505,124 @@ impl<'a> World<'a> {
             self.begin(&mut flight)
         };
         if goes_on {
-            let after = self.soon();
+            let mut after = self.soon();
+            if flight.connection == Connection::Slow {
+                after = Duration::from_millis(50);
+            } else if flight.stalls() && flight.done && flight.ends == Ended::Retry {
+                after = Duration::from_secs(20);
+            }
             let parked = self.parked == Some(id);
             self.flights.insert(id, flight);
             if !parked {
                 self.at(after, Event::Attempt(id));
             }
         }
+    }
+
+    /// What the driver does now and then.
+    fn look(&mut self) {
+        let flights = &self.flights;
+        let slots = &self.slots;
+        let flow = |id| {
+            let flight: &Flight = flights.get(&id)?;
+            let slot = slots.iter().find(|slot| slot.chunk == flight.chunk)?;
+            Some(Flow {
+                asked: true,
+                bytes: flight.at - flight.attempt.start,
+                position: slot.filled,
+            })
+        };
+        let at = self.schedule.look_at();
+        let before = self.schedule.fences();
+        if let Some(id) = self.schedule.look(self.now, flow) {
+            assert!(at.is_some_and(|at| at <= self.now), "a look before its time");
+            self.fence(id);
+        } else {
+            assert_eq!(self.schedule.fences(), before);
+        }
+        match self.schedule.look_at() {
+            Some(at) if self.outcome == Outcome::Running && self.look.is_none_or(|look| at < look) => {
+                assert!(at > self.now, "to look at what has been looked at");
+                self.look = Some(at);
+                self.at(at - self.now, Event::Look);
+            }
+            _ => {}
+        }
+    }
+
+    fn fence(&mut self, id: u64) {
+        assert!(
+            !self.stream && self.scene.settings.concurrency > 1,
+            "nothing to compare with"
+        );
+        assert!(
+            self.now >= self.paused_until,
+            "a fence while the server wants a pause"
+        );
+        assert!(
+            self.flights.len() <= self.permits as usize,
+            "no leave to ask again"
+        );
+        self.fences += 1;
+        let most = self.requests.div_ceil(20) + 1;
+        assert!(
+            self.fences <= most,
+            "{} fences in {} requests",
+            self.fences,
+            self.requests
+        );
+        let flight = self.flights.get_mut(&id).expect("an attempt in flight");
+        assert!(!flight.fenced, "fenced already");
+        assert!(
+            flight.slow || flight.connection != Connection::Good,
+            "as fast as any: {flight:?}"
+        );
+        flight.fenced = true;
+        let first = self.slots.front().expect("it has a slot");
+        assert!(first.filled < first.end, "the consumer has something to take");
+        let near = u64::from(self.scene.settings.concurrency);
+        let all_open = self
+            .schedule
+            .plan()
+            .chunks()
+            .is_some_and(|all| first.chunk + self.slots.len() as u64 >= all)
+            || self.slots.len() >= self.scene.settings.window as usize;
+        assert!(
+            flight.chunk < first.chunk + near || all_open,
+            "far from the cursor"
+        );
+        let slot = self
+            .slots
+            .iter_mut()
+            .find(|slot| slot.chunk == flight.chunk)
+            .expect("a slot");
+        slot.fences += 1;
+        assert!(slot.fences <= 2, "{} fences of a chunk", slot.fences);
+        let after = if self.scene.held {
+            self.counts.fences_of_a_held_writer += 1;
+            Duration::from_millis(self.scene.rng.u64(0..40_000))
+        } else {
+            self.soon()
+        };
+        self.at(after, Event::Fenced(id));
+    }
+
+    fn let_go(&mut self, id: u64) {
+        let Some(flight) = self.flights.remove(&id) else {
+            self.counts.fences_that_came_too_late += 1;
+            return;
+        };
+        self.counts.fences += 1;
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk) {
+            slot.fresh = slot.filled < slot.end;
+            self.fenced_rests += u64::from(slot.fresh);
+            slot.base = slot.filled;
+            if slot.filled == slot.end {
+                self.tokens = (self.tokens + 1).min((self.scene.settings.concurrency * 4 + 16) * PRICE);
+            }
+        }
+        self.schedule.fenced(id, self.now, flight.at);
+        self.call_consumer();
     }
 
     /// The reply, and what the download does with it; `false` if the attempt is over.
@@ -556,7 +734,12 @@ impl<'a> World<'a> {
                 0 => room,
                 _ => self.scene.rng.u64(0..=room),
             }
-            .min(flight.left);
+            .min(flight.left)
+            .min(
+                flight
+                    .connection
+                    .most(self.scene.settings.chunk_size, flight.at - flight.attempt.start),
+            );
             assert_eq!(slot.filled, flight.at, "a byte twice, or out of order");
             slot.filled += bytes;
             flight.at += bytes;
@@ -566,6 +749,13 @@ impl<'a> World<'a> {
             }
             if flight.left == 0 {
                 return self.stops(flight);
+            }
+            if flight.stalls() && bytes < room {
+                // Until the deadline.
+                self.faults += 1;
+                flight.done = true;
+                flight.ends = Ended::Retry;
+                return true;
             }
             if bytes < room {
                 return true;
@@ -608,6 +798,8 @@ impl<'a> World<'a> {
             filled: range.start,
             base: range.start,
             fruitless: 0,
+            fences: 0,
+            fresh: false,
         });
         assert!(
             self.slots.len() <= self.scene.settings.window as usize,
