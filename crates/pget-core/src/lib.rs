@@ -28,8 +28,8 @@ pub mod verify;
 
 pub use budget::Budget;
 pub use download::{
-    BlockingReader, Cancel, Deadlines, Destination, Download, Monitor, Options, Place, Progress, Ranges,
-    Reader, head,
+    BlockingReader, Cancel, Deadlines, Destination, Download, Keeps, Monitor, Options, Place, Progress,
+    Ranges, Reader, head,
 };
 pub use error::{BoxError, Error, ErrorKind, Retry, SourceError};
 pub use revision::{Checksum, Match, ObjectInfo, Revision};

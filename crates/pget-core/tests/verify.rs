@@ -1,14 +1,18 @@
 //! The published checksum, held against the bytes in every way of reading, over sources in the process. Time is tokio's, paused.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use pget_core::{
-    Download, Error, ErrorKind, Options, Published, RangeSource, Stats, Verification, Verify,
+    Destination, Download, Error, ErrorKind, Keeps, ObjectInfo, Options, Place, Published, RangeSource,
+    Stats, Verification, Verify,
     verify::{Algorithm, Digest, Hasher},
 };
 use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
 
-const CHUNK: u64 = 100_000;
+const CHUNK: u64 = 30_000;
 const SIZE: u64 = 10 * CHUNK + 7;
 const CONCURRENCIES: [u32; 3] = [1, 4, 16];
 
@@ -131,7 +135,7 @@ async fn a_degraded_stream_and_resumed_ranges_are_verified() {
             let breaks = Staged::new(move |call| {
                 let play = Play::right(object(algorithm, SIZE));
                 if call.request.attempt == 0 && call.request.start % CHUNK == 0 {
-                    play.stop(30_000, Stop::Retry(ErrorKind::Unavailable))
+                    play.stop(10_000, Stop::Retry(ErrorKind::Unavailable))
                 } else {
                     play
                 }
@@ -238,5 +242,222 @@ async fn another_checksum_in_a_later_reply_is_another_object() {
         });
         let (_, result, _) = read(&source, options(concurrency)).await;
         assert_eq!(result.expect_err("changed").kind(), ErrorKind::ObjectChanged);
+    }
+}
+
+/// What a destination keeps of what is put.
+#[derive(Debug)]
+struct Shelf {
+    bytes: Mutex<Vec<u8>>,
+    keeps: Keeps,
+    memory: bool,
+}
+
+impl Shelf {
+    fn new(keeps: Keeps) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: Mutex::new(Vec::new()),
+            keeps,
+            memory: false,
+        })
+    }
+
+    fn memory() -> Arc<Self> {
+        Arc::new(Self {
+            bytes: Mutex::default(),
+            keeps: Keeps::Nothing,
+            memory: true,
+        })
+    }
+}
+
+fn index(at: u64) -> usize {
+    usize::try_from(at).expect("small")
+}
+
+impl Destination for Shelf {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+        if self.memory {
+            let length = index(end.expect("the size is known") - start);
+            return Ok(Place::Memory(Box::new(vec![0_u8; length])));
+        }
+        let size = index(object.size.or(end).unwrap_or(SIZE));
+        self.bytes.lock().expect("no panic").resize(size, 0);
+        Ok(Place::Put)
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let at = index(offset);
+        self.bytes.lock().expect("no panic")[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn keeps(&self) -> Keeps {
+        self.keeps
+    }
+
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let at = index(offset);
+        buffer.copy_from_slice(&self.bytes.lock().expect("no panic")[at..at + buffer.len()]);
+        Ok(())
+    }
+}
+
+/// An object with the checksum of other bytes: one is another at `at`.
+fn damaged(algorithm: Algorithm, at: u64) -> Object {
+    let mut object = Object::new(1, SIZE);
+    let mut bytes = object.pattern.bytes(0, index(SIZE));
+    bytes[index(at)] ^= 1;
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(&bytes);
+    object.checksum = Some(Published::Whole(hasher.finish()));
+    object
+}
+
+async fn to(object: Object, concurrency: u32, shelf: &Arc<Shelf>) -> Result<Stats, Error> {
+    let download = Download::new(Staged::right(object), options(concurrency)).expect("the options are right");
+    let shelf: Arc<dyn Destination> = shelf.clone();
+    tokio::time::timeout(Duration::from_secs(86_400), download.read_to(shelf))
+        .await
+        .expect("it ends")
+}
+
+async fn into_memory(object: Object, concurrency: u32) -> Result<(), Error> {
+    let download = Download::new(Staged::right(object), options(concurrency)).expect("the options are right");
+    let (result, buffer) = download.read_into(vec![0_u8; index(SIZE)]).await;
+    assert!(buffer.is_some(), "it comes back");
+    result.map(|bytes| assert_eq!(bytes, index(SIZE)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn placed_in_any_way_every_algorithm_is_verified_wherever_the_damage_is() {
+    for algorithm in Algorithm::ALL {
+        for concurrency in CONCURRENCIES {
+            let right = || object(algorithm, SIZE);
+            into_memory(right(), concurrency).await.expect("right");
+            for shelf in [Shelf::new(Keeps::Landed), Shelf::memory()] {
+                let stats = to(right(), concurrency, &shelf).await.expect("right");
+                assert_eq!(stats.verification, Verification::Verified(algorithm));
+            }
+            for at in [0, SIZE / 2, SIZE - 1] {
+                let wrong = || damaged(algorithm, at);
+                let failed = |result: Result<(), Error>| {
+                    let error = result.expect_err("the bytes are not those");
+                    assert_eq!(error.kind(), ErrorKind::Checksum, "{}", error.to_line());
+                };
+                failed(into_memory(wrong(), concurrency).await);
+                for shelf in [Shelf::new(Keeps::Landed), Shelf::memory()] {
+                    failed(to(wrong(), concurrency, &shelf).await.map(drop));
+                }
+                let (_, result, _) = read(&Staged::right(wrong()), options(concurrency)).await;
+                failed(result);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_gives_nothing_back_is_verified_by_what_combines_or_comes_in_order() {
+    for concurrency in CONCURRENCIES {
+        let shelf = Shelf::new(Keeps::Nothing);
+        let stats = to(object(Algorithm::Crc64Nvme, SIZE), concurrency, &shelf).await;
+        assert_eq!(
+            stats.expect("right").verification,
+            Verification::Verified(Algorithm::Crc64Nvme)
+        );
+        // The second chunk comes last, unless there is one stream.
+        let late = Staged::new(|call| {
+            let wait = if call.request.start == CHUNK { 1 } else { 0 };
+            Play::right(object(Algorithm::Md5, SIZE)).delayed(Duration::from_secs(wait))
+        });
+        let download = Download::new(late.clone(), options(concurrency)).expect("right");
+        let stats = download.read_to(shelf.clone()).await;
+        let verification = stats.expect("auto").verification;
+        if concurrency == 1 {
+            assert_eq!(verification, Verification::Verified(Algorithm::Md5));
+            continue;
+        }
+        assert_eq!(verification, Verification::Unreadable(Algorithm::Md5));
+        let mut required = options(concurrency);
+        required.verify = Verify::Require;
+        let download = Download::new(late, required).expect("right");
+        let error = download.read_to(shelf).await.expect_err("it cannot be verified");
+        assert_eq!(error.kind(), ErrorKind::Checksum);
+        assert!(
+            error.to_line().contains("cannot give bytes back"),
+            "{}",
+            error.to_line()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_download_left_is_verified_with_the_rest() {
+    for algorithm in Algorithm::ALL {
+        for concurrency in CONCURRENCIES {
+            for damage in [false, true] {
+                let object = object(algorithm, SIZE);
+                let shelf = Shelf::new(Keeps::Object);
+                let mut bytes = object.pattern.bytes(0, index(SIZE));
+                let missing = [CHUNK + 5..3 * CHUNK, 7 * CHUNK..SIZE - 9];
+                for gap in &missing {
+                    bytes[index(gap.start)..index(gap.end)].fill(0);
+                }
+                if damage {
+                    bytes[index(5 * CHUNK)] ^= 1;
+                }
+                *shelf.bytes.lock().expect("no panic") = bytes;
+                let download = Download::new(Staged::right(object), options(concurrency)).expect("right");
+                let destination: Arc<dyn Destination> = shelf.clone();
+                let result = download.read_extents_to(&missing, destination).await;
+                if damage {
+                    assert_eq!(
+                        result.expect_err("damaged").kind(),
+                        ErrorKind::Checksum,
+                        "{algorithm}"
+                    );
+                } else {
+                    assert_eq!(
+                        result.expect("right").verification,
+                        Verification::Verified(algorithm)
+                    );
+                }
+            }
+        }
+    }
+    // Extents of an object that is not kept are a part.
+    let source = Staged::right(wrong(Algorithm::Crc32, SIZE));
+    let download = Download::new(source, options(4)).expect("right");
+    let stats = download
+        .read_extents_to(&[0..5, 10..20], Shelf::new(Keeps::Landed))
+        .await;
+    assert_eq!(stats.expect("a part").verification, Verification::Part);
+}
+
+#[tokio::test(start_paused = true)]
+async fn placed_an_empty_object_and_one_of_unknown_size_are_verified() {
+    for algorithm in [Algorithm::Crc32c, Algorithm::Xxh64] {
+        let shelf = Shelf::new(Keeps::Nothing);
+        let stats = to(object(algorithm, 0), 4, &shelf).await.expect("right");
+        assert_eq!(stats.verification, Verification::Verified(algorithm));
+        let error = to(wrong(algorithm, 0), 4, &shelf).await.expect_err("wrong");
+        assert_eq!(error.kind(), ErrorKind::Checksum);
+        for right in [true, false] {
+            let object = if right {
+                object(algorithm, SIZE)
+            } else {
+                wrong(algorithm, SIZE)
+            };
+            let source = Staged::new(move |_| Play::right(object.clone()).form(Form::WholeUntilEnd));
+            let download = Download::new(source, options(4)).expect("right");
+            match download.read_to(Shelf::new(Keeps::Nothing)).await {
+                Ok(stats) => assert!(right && stats.verification == Verification::Verified(algorithm)),
+                Err(error) => assert!(
+                    !right && error.kind() == ErrorKind::Checksum,
+                    "{}",
+                    error.to_line()
+                ),
+            }
+        }
     }
 }

@@ -42,6 +42,37 @@ pub trait Destination: Send + Sync + fmt::Debug {
     fn landed(&self, range: Range<u64>) {
         let _ = range;
     }
+
+    /// What [`read_back`](Self::read_back) can give.
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
+    /// Fills `buffer` with the object's bytes from `offset` on, which it [keeps](Self::keeps).
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let _ = (offset, buffer);
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "",
+            "the destination gives nothing back",
+        ))
+    }
+}
+
+/// What a [`Destination`] can give back, for a checksum that must be computed over bytes that came in another order, or before this download.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Keeps {
+    /// Nothing. Memory of a [`Place::Memory`] is read where it is, all the same.
+    #[default]
+    Nothing,
+    /// What has landed.
+    Landed,
+    /// What has landed, and all of the object that this download does not bring: it is there since an earlier one.
+    Object,
 }
 
 /// How bytes get to a [`Destination`].
@@ -100,6 +131,14 @@ impl Outlet {
 
     pub(super) fn put(&self, _: &Pass, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         caught(|| self.destination.put(offset, bytes))
+    }
+
+    pub(super) fn keeps(&self, _: &Pass) -> Keeps {
+        self.destination.keeps()
+    }
+
+    pub(super) fn read_back(&self, _: &Pass, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        caught(|| self.destination.read_back(offset, buffer))
     }
 
     /// For who has a pass, or the destination's memory, which has one.

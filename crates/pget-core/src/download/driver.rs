@@ -178,6 +178,9 @@ impl Driver {
         {
             task.abort.abort();
         }
+        // Does nothing if it is over already.
+        let outcome = self.shared.settle().await;
+        self.shared.finish(outcome);
     }
 
     /// Does what the schedule says until it says to wait, then gives the time to wait for, if any. `None`: the download is over.
@@ -229,8 +232,6 @@ impl Driver {
                 }
                 Action::Wait(until) => return Some(earlier(until, state.schedule.look_at())),
                 Action::Finished => {
-                    drop(state);
-                    self.shared.finish(Ok(()));
                     return None;
                 }
             }

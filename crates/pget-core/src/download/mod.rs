@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use blocking::BlockingReader;
 pub use cancel::Cancel;
-pub use destination::{Destination, Place};
+pub use destination::{Destination, Keeps, Place};
 pub use head::head;
 pub use options::{Deadlines, Options, Progress};
 pub use ranges::Ranges;

@@ -5,13 +5,14 @@
 
 mod fence;
 mod host;
+mod verifying;
 
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     ops::Range,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Context,
@@ -29,7 +30,7 @@ use crate::{
     ring::{ChunkWriter, Host, PoolGuard, Pulse, Region, Slot},
     schedule::{Attempt, Ended, Schedule, Verdict},
     stats::Counters,
-    verify::Digest,
+    verify::{Digest, Placed},
 };
 use fence::Fence;
 
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     scatter: Option<Arc<Scatter>>,
     /// Replies are withheld until they are verified: a slot may need memory for all of its chunk.
     withholds: AtomicBool,
+    /// What lands is held against this.
+    sums: OnceLock<Placed>,
     _pool: PoolGuard,
 }
 
@@ -186,6 +189,7 @@ impl Shared {
             outlet,
             scatter,
             withholds: AtomicBool::new(false),
+            sums: OnceLock::new(),
             _pool: crate::ring::Pool::enter(),
         })
     }
@@ -249,36 +253,6 @@ impl Shared {
             }
             begun.await;
         }
-    }
-
-    /// What the bytes are to be held against, once the first reply was accepted.
-    pub(super) fn expected(&self) -> Option<Digest> {
-        self.state().expected
-    }
-
-    /// All bytes were held against the published checksum: they fit, or how they do not.
-    ///
-    /// # Errors
-    /// The download's, if they do not.
-    pub(super) fn verified(&self, result: Result<(), String>) -> Result<(), Error> {
-        let error = {
-            let mut state = self.state();
-            let Some(algorithm) = state.expected.map(|expected| expected.algorithm()) else {
-                return Ok(());
-            };
-            let Err(message) = result else {
-                state.verification = Verification::Verified(algorithm);
-                return Ok(());
-            };
-            state.verification = Verification::Mismatch(algorithm);
-            // All is received, but not all is given out.
-            if matches!(state.outcome, Some(Ok(()))) {
-                state.outcome = None;
-            }
-            Error::new(ErrorKind::Checksum, self.object.clone(), message)
-        };
-        self.finish(Err(error.clone()));
-        Err(error)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -434,7 +408,7 @@ impl Shared {
             end: attempt.end,
             pinned: state.pinned.clone().or_else(|| state.pin.clone()),
             attempt: attempt.fruitless,
-            verify: state.wish(),
+            verify: self.wish(state),
             fresh: attempt.fresh,
             avoid: state.avoid.remove(&attempt.chunk),
         };
@@ -517,7 +491,7 @@ impl Shared {
     pub(super) fn nothing_to_read(&self, info: ObjectInfo) -> Result<(), SourceError> {
         let mut state = self.state();
         state.hold_against_pin(&info)?;
-        state.plan_verification(&info)?;
+        self.plan_verification(&mut state, &info)?;
         state.pinned = Some(Arc::new(info));
         state.schedule.nothing_to_read();
         let begun = self.begin_destination(state, None);

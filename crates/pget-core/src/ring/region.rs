@@ -102,6 +102,25 @@ impl Region {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
     }
 
+    /// The bytes `range`.
+    ///
+    /// # Panics
+    /// If they lie outside of it.
+    ///
+    /// # Safety
+    /// All of `range` was written, nobody writes there while the slice lives, and both is known across threads (by a lock, or an `Acquire` of what was released behind the bytes).
+    pub(crate) unsafe fn landed(&self, range: std::ops::Range<usize>) -> &[u8] {
+        assert!(
+            range.start <= range.end && range.end <= self.length,
+            "{range:?} in a region of {}",
+            self.length
+        );
+        // SAFETY: it lies in the region (checked above).
+        let start = unsafe { self.start.as_ptr().add(range.start) };
+        // SAFETY: in bounds, in memory that this region keeps; initialised and not being written, as the caller promises.
+        unsafe { std::slice::from_raw_parts(start, range.len()) }
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.length
     }

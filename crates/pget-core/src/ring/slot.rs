@@ -233,6 +233,22 @@ impl Slot {
         views
     }
 
+    /// Views of `range` of the object, of which all is published and no page was given back: for who computes over bytes as they land.
+    pub(crate) fn landed(&self, range: Range<u64>) -> Vec<Lease> {
+        let filled = self.filled();
+        let mut offset = range.start;
+        let wanted = (range.start - self.start).min(filled)..(range.end - self.start).min(filled);
+        let views = self.pages_of(wanted);
+        views
+            .into_iter()
+            .map(|(page, range)| {
+                let lease = Lease::new(page, range, offset);
+                offset += lease.len() as u64;
+                lease
+            })
+            .collect()
+    }
+
     /// All that is filled and not yet consumed, for [`Collector`](super::Collector).
     pub(super) fn views(&self) -> Vec<Lease> {
         let mut offset = self.start;

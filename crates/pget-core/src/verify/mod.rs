@@ -8,6 +8,7 @@
 mod digest;
 mod hasher;
 mod in_order;
+mod placed;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ pub use digest::{Algorithm, Digest};
 pub use hasher::Hasher;
 
 pub(crate) use in_order::InOrder;
+pub(crate) use placed::{GiveBack, Placed};
 
 /// Whether the bytes are held against the checksum that the source publishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,6 +87,8 @@ pub enum Verification {
     Verified(Algorithm),
     /// All bytes came and do not have it.
     Mismatch(Algorithm),
+    /// All bytes came, not in their order, and the destination cannot give them back for a checksum that goes from beginning to end.
+    Unreadable(Algorithm),
     /// Not wanted.
     Off,
     /// A part of the object was asked for, and checksums are of the whole.
@@ -105,7 +109,7 @@ impl Verification {
         }
     }
 
-    /// One word: `unknown`, `pending`, `verified`, `mismatch`, `off`, `part`, `unpublished`, `composite`.
+    /// One word: `unknown`, `pending`, `verified`, `mismatch`, `unreadable`, `off`, `part`, `unpublished`, `composite`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -113,6 +117,7 @@ impl Verification {
             Self::Pending(_) => "pending",
             Self::Verified(_) => "verified",
             Self::Mismatch(_) => "mismatch",
+            Self::Unreadable(_) => "unreadable",
             Self::Off => "off",
             Self::Part => "part",
             Self::Unpublished => "unpublished",
@@ -127,6 +132,7 @@ impl Verification {
             Self::Pending(algorithm)
             | Self::Verified(algorithm)
             | Self::Mismatch(algorithm)
+            | Self::Unreadable(algorithm)
             | Self::Composite(algorithm) => Some(algorithm),
             Self::Unknown | Self::Off | Self::Part | Self::Unpublished => None,
         }
@@ -166,6 +172,9 @@ pub(crate) fn unmet(why: Verification) -> String {
             format!("verification is required, and the published {algorithm} is a composite one, of parts")
         }
         Verification::Part => "verification is required, and a part of the object is read".into(),
+        Verification::Unreadable(algorithm) => {
+            format!("verification is required, and its destination cannot give bytes back for {algorithm}")
+        }
         _ => "verification is required, and the source publishes no checksum of the object".into(),
     }
 }

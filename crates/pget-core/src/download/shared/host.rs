@@ -11,7 +11,7 @@ use std::{
 
 use super::{Shared, State, Target};
 use crate::{
-    Error, ErrorKind, ObjectInfo, Reply, SourceError, Verification, Verify,
+    Error, ErrorKind, ObjectInfo, Reply, SourceError,
     budget::Reservation,
     download::{
         accept::{accept, hold_against},
@@ -19,7 +19,6 @@ use crate::{
     },
     ring::{Accepted, Home, Host, PAGE, Region, Slot},
     schedule::Begun,
-    verify,
 };
 
 /// Why a reply cannot go straight to its destination.
@@ -61,37 +60,6 @@ impl State {
         }
         cursor.store(self.schedule.cursor(), Ordering::SeqCst);
         self.schedule.cursor() > before
-    }
-
-    /// Whether the source is to be asked for the object's checksum, when that costs something.
-    pub(super) fn wish(&self) -> Verify {
-        let plan = self.schedule.plan();
-        if plan.start() == 0 && plan.end().is_none() {
-            self.verify
-        } else {
-            Verify::Off
-        }
-    }
-
-    /// Decides, by the first reply, what the bytes are held against.
-    pub(super) fn plan_verification(&mut self, info: &ObjectInfo) -> Result<(), SourceError> {
-        let plan = self.schedule.plan();
-        let all = plan.end().is_none() && !plan.has_gaps()
-            || plan.bytes().is_some_and(|bytes| info.size == Some(bytes));
-        let whole = plan.start() == 0 && all;
-        match verify::plan(self.verify, whole, info.checksum.as_ref()) {
-            Ok(digest) => {
-                self.verification = Verification::Pending(digest.algorithm());
-                self.expected = Some(digest);
-            }
-            Err(why) => {
-                self.verification = why;
-                if self.verify == Verify::Require {
-                    return Err(SourceError::fatal(ErrorKind::Checksum, verify::unmet(why)));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Whether what there is to read fits the caller's memory.
@@ -257,7 +225,7 @@ impl Host for Shared {
                 ranges: Some(!answer.whole),
                 checksum: reply.checksum,
             };
-            state.plan_verification(&info)?;
+            self.plan_verification(state, &info)?;
             state.pinned = Some(Arc::new(info));
             self.begun.notify_waiters();
             self.driver.notify_one();
@@ -309,6 +277,43 @@ impl Host for Shared {
     }
 
     fn published(&self, slot: &Slot, range: Range<u64>) {
+        if self.placed {
+            self.sum(range.clone(), |each| {
+                for lease in slot.landed(range.clone()) {
+                    each(&lease);
+                }
+            });
+        }
+        self.arrived(slot, range);
+    }
+
+    fn put(&self, slot: &Slot, bytes: &[u8]) -> bool {
+        let Some(outlet) = &self.outlet else {
+            return false;
+        };
+        // Held until it is published and told: when `read_to` returns, all that was put was told.
+        let Some(pass) = outlet.enter() else {
+            return false;
+        };
+        let start = slot.position();
+        if let Err(error) = outlet.put(&pass, start, bytes) {
+            self.finish(Err(error));
+            return false;
+        }
+        let end = start + bytes.len() as u64;
+        self.sum(start..end, |each| each(bytes));
+        slot.publish(end - slot.start());
+        self.arrived(slot, start..end);
+        true
+    }
+
+    fn withholds(&self) {
+        self.withholds.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn arrived(&self, slot: &Slot, range: Range<u64>) {
         let bytes = range.end - range.start;
         self.counters.received.fetch_add(bytes, Ordering::Relaxed);
         if self.placed {
@@ -324,27 +329,5 @@ impl Host for Shared {
         if slot.chunk() == self.cursor.load(Ordering::SeqCst) {
             self.consumer.wake();
         }
-    }
-    fn put(&self, slot: &Slot, bytes: &[u8]) -> bool {
-        let Some(outlet) = &self.outlet else {
-            return false;
-        };
-        // Held until it is published and told: when `read_to` returns, all that was put was told.
-        let Some(pass) = outlet.enter() else {
-            return false;
-        };
-        let start = slot.position();
-        if let Err(error) = outlet.put(&pass, start, bytes) {
-            self.finish(Err(error));
-            return false;
-        }
-        let end = start + bytes.len() as u64;
-        slot.publish(end - slot.start());
-        self.published(slot, start..end);
-        true
-    }
-
-    fn withholds(&self) {
-        self.withholds.store(true, Ordering::Relaxed);
     }
 }
