@@ -148,6 +148,9 @@ impl Driver {
             }
             self.fence();
         }
+        // Does nothing if it is over already.
+        let outcome = self.shared.settle().await;
+        self.shared.finish(outcome);
     }
 
     /// An attempt's task has ended. Gives the download's error if that was its end.
@@ -178,9 +181,6 @@ impl Driver {
         {
             task.abort.abort();
         }
-        // Does nothing if it is over already.
-        let outcome = self.shared.settle().await;
-        self.shared.finish(outcome);
     }
 
     /// Does what the schedule says until it says to wait, then gives the time to wait for, if any. `None`: the download is over.
