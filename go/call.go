@@ -61,7 +61,8 @@ func begin(ctx context.Context, url string, settings *settings) (*call, error) {
 		return nil, err
 	}
 	c.url = C.CString(url)
-	c.stopper = stop(ctx, c.options)
+	c.stopper = newStopper(ctx)
+	C.pget_options_set_cancel(c.options, c.cancel)
 	return c, nil
 }
 
@@ -74,10 +75,9 @@ func (c *call) end(keepStopper bool) {
 	C.free(unsafe.Pointer(c.url))
 }
 
-// stop lets ctx stop whatever gets the options.
-func stop(ctx context.Context, options *C.pget_options) stopper {
+// newStopper makes a cancel handle that ctx triggers.
+func newStopper(ctx context.Context) stopper {
 	s := stopper{ctx: ctx, cancel: C.pget_cancel_new(), detach: func() bool { return true }}
-	C.pget_options_set_cancel(options, s.cancel)
 	if ctx.Done() != nil {
 		cancel := s.cancel
 		// Triggering a handle that was freed does nothing, so this may come late.

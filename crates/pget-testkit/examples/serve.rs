@@ -89,6 +89,8 @@ fn misbehaving() -> io::Result<Hostile> {
     let other = Fault::Revision(Object::new(SEED + 1, GOOD));
     server.route("/changed", good().ignoring_conditions().fault(When::Later, other));
     server.route("/silent", good().fault(When::HeadToo, Fault::StallBeforeHead));
+    let later = good().fault(When::Later, Fault::StallBeforeHead);
+    server.route("/silent-later", later);
     let stall = Fault::Stall { after: 70_000 };
     server.route("/stalls", good().fault(When::Always, stall));
     server.route("/closes", small().fault(When::HeadToo, Fault::CloseAfter));
