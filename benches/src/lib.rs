@@ -1,5 +1,7 @@
 //! What the benches share: one measured run is one child process, so that only the client's CPU time counts.
 
+pub mod bare;
+
 use std::{
     error::Error,
     fs::File,

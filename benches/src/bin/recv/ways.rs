@@ -3,19 +3,15 @@
 use std::{
     error::Error,
     fs::File,
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    io::{self, Write as _},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
 use clap::ValueEnum;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::HeaderMap;
-use pget_bench::Cost;
+use pget_bench::{Cost, bare::in_parallel};
 use pget_core::{Download, Options};
 use pget_http::{Client, ClientOptions, HttpSource};
 use tokio::runtime::{Builder, Runtime};
@@ -73,55 +69,17 @@ fn runtime(args: &Args) -> Result<Runtime, Failure> {
 }
 
 fn bare(url: &str, args: &Args) -> Result<u64, Failure> {
-    let address = url
-        .strip_prefix("http://")
-        .and_then(|rest| rest.split_once('/'))
-        .ok_or("no address")?;
     let (size, chunk) = (args.mib << 20, args.chunk_kib << 10);
-    let next = AtomicU64::new(0);
-    let moved = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..args.concurrency)
-            .map(|_| {
-                scope.spawn(|| -> Result<(), Failure> {
-                    let mut socket = TcpStream::connect(address.0)?;
-                    let mut buffer = vec![0; usize::try_from(chunk)? + 4096];
-                    loop {
-                        let start = next.fetch_add(chunk, Ordering::Relaxed);
-                        if start >= size {
-                            return Ok(());
-                        }
-                        let end = size.min(start + chunk);
-                        let request = format!(
-                            "GET /{} HTTP/1.1\r\nHost: {}\r\nRange: bytes={start}-{}\r\n\r\n",
-                            address.1,
-                            address.0,
-                            end - 1
-                        );
-                        socket.write_all(request.as_bytes())?;
-                        let mut filled = socket.read(&mut buffer[..4096])?;
-                        let head = buffer[..filled]
-                            .windows(4)
-                            .position(|window| window == b"\r\n\r\n")
-                            .ok_or("a head in pieces")?
-                            + 4;
-                        let whole = head + usize::try_from(end - start)?;
-                        while filled < whole {
-                            match socket.read(&mut buffer[filled..whole])? {
-                                0 => return Err("a short body".into()),
-                                count => filled += count,
-                            }
-                        }
-                        moved.fetch_add(end - start, Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        for thread in threads {
-            thread.join().map_err(|_| "a thread panicked")??;
+    let received = in_parallel(url, size, chunk, args.concurrency, |connection, ranges| {
+        let mut buffer = vec![0; usize::try_from(chunk).map_err(io::Error::other)?];
+        for range in ranges {
+            let first = connection.ask(&range)?.len();
+            let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+            connection.fill(&mut buffer[first..length])?;
         }
-        Ok(moved.load(Ordering::Relaxed))
-    })
+        Ok(())
+    });
+    Ok(received?)
 }
 
 fn pget(url: &str, args: &Args) -> Result<u64, Failure> {

@@ -1,0 +1,177 @@
+//! CPU seconds per GiB of receiving one object in parallel from nginx on loopback straight into its destination, beside the bare limit of each: `recv` into the same kind of place.
+//!
+//! `benches/place.sh` builds the program and this. The ways run in turn, round after round, each run in a process of its own into a destination that is fresh; medians, and the
+//! medians of each round's ratios to the bare limit, are printed.
+
+mod ways;
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use clap::Parser;
+use pget_bench::{Cost, median, serve};
+use ways::{Kind, Prepare, Way};
+
+/// What to measure.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Rounds; in each, every way runs once.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Size of the object in MiB.
+    #[arg(long, default_value_t = 1024)]
+    mib: u64,
+    /// Connections.
+    #[arg(long, default_value_t = 4)]
+    concurrency: u32,
+    /// Bytes in a range, in KiB.
+    #[arg(long, default_value_t = 8192)]
+    chunk_kib: u64,
+    /// Bytes that the bare way receives before it writes them, in KiB.
+    #[arg(long, default_value_t = 1024)]
+    page_kib: u64,
+    /// What the bare way does to a file before it writes to it.
+    #[arg(long, value_enum, default_value = "reserve")]
+    prepare: Prepare,
+    /// Threads of pget's runtime; by default its own choice.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// The kinds of destination.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = ways::KINDS)]
+    kinds: Vec<Kind>,
+    /// The `pget` program, which reads into files.
+    #[arg(long)]
+    program: PathBuf,
+    /// Further arguments for it, divided by spaces.
+    #[arg(long, default_value = "")]
+    with: String,
+    /// A folder on a disk.
+    #[arg(long, default_value = "/var/tmp")]
+    disk: PathBuf,
+    /// Fail unless pget costs at most this much of each bare limit.
+    #[arg(long)]
+    most_of_bare: Option<f64>,
+    /// Run one way and print its cost: what the parent process calls.
+    #[arg(long, hide = true, value_enum)]
+    way: Option<Way>,
+    /// Where the object is.
+    #[arg(long, hide = true)]
+    url: Option<String>,
+    /// Where it is to be put.
+    #[arg(long, hide = true)]
+    target: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match (args.way, &args.url, &args.target) {
+        (Some(way), Some(url), Some(target)) => {
+            ways::run(args.kinds[0], way, url, target, &args).map(|cost| {
+                println!("{}", cost.to_line());
+                true
+            })
+        }
+        _ => compare(&args),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("place: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let (_nginx, url) = serve(args.mib)?;
+    let mut all = vec![[const { Vec::new() }; 2]; args.kinds.len()];
+    for round in 0..=args.rounds {
+        for (kind, costs) in args.kinds.iter().zip(&mut all) {
+            for (way, costs) in [Way::Bare, Way::Pget].into_iter().zip(costs) {
+                let target = kind
+                    .folder(&args.disk)
+                    .join(format!("pget-bench-{}", std::process::id()));
+                let cost = once(*kind, way, &url, &target, args);
+                // What is written back of one run must not disturb the next.
+                drop(std::fs::remove_file(&target));
+                let cost = cost?;
+                if cost.bytes != args.mib << 20 {
+                    return Err(format!("{kind:?} {way:?} moved {} bytes", cost.bytes).into());
+                }
+                // The first round warms the page cache and the processor.
+                if round > 0 {
+                    costs.push((cost.per_gib(), cost.speed()));
+                }
+            }
+        }
+    }
+    println!(
+        "{} MiB, {} connections, ranges of {} KiB, bare pages of {} KiB, {:?}, {} rounds; CPU seconds per GiB",
+        args.mib, args.concurrency, args.chunk_kib, args.page_kib, args.prepare, args.rounds
+    );
+    let mut within = true;
+    for (kind, costs) in args.kinds.iter().zip(&all) {
+        for (way, costs) in ["bare", "pget"].into_iter().zip(costs) {
+            let each: Vec<String> = costs.iter().map(|(cost, _)| format!("{cost:.3}")).collect();
+            println!(
+                "{:8} {way} {:.3}  ({:.2} GiB/s; {})",
+                kind.name(),
+                median(costs.iter().map(|(cost, _)| *cost).collect()),
+                median(costs.iter().map(|(_, speed)| *speed).collect()),
+                each.join(" ")
+            );
+        }
+        // Ratios within a round: what disturbs one run mostly disturbs its neighbours, too.
+        let pairs = costs[0].iter().zip(&costs[1]);
+        let ratio = median(pairs.map(|((bare, _), (pget, _))| pget / bare).collect());
+        println!("{:8} pget/bare {ratio:.2}", kind.name());
+        within &= args.most_of_bare.is_none_or(|most| ratio <= most);
+    }
+    Ok(within)
+}
+
+fn once(kind: Kind, way: Way, url: &str, target: &Path, args: &Args) -> Result<Cost, Box<dyn Error>> {
+    if way == Way::Pget && kind.is_file() {
+        let mut get = Command::new(&args.program);
+        get.args(["get", url, "--concurrency", &args.concurrency.to_string(), "-o"]);
+        get.arg(target);
+        get.arg("--chunk-size").arg((args.chunk_kib << 10).to_string());
+        get.args(args.with.split_whitespace());
+        if let Some(workers) = args.workers {
+            get.env("PGET_THREADS", workers.to_string());
+        }
+        let mut cost = Cost::of_program(&mut get, 0)?;
+        cost.bytes = std::fs::metadata(target)?.len();
+        return Ok(cost);
+    }
+    let mut child = Command::new(std::env::current_exe()?);
+    child.args([
+        "--kinds",
+        kind.name(),
+        "--way",
+        way.name(),
+        "--url",
+        url,
+        "--program",
+        "",
+        "--target",
+    ]);
+    child.arg(target);
+    child.args(["--prepare", args.prepare.name()]);
+    for (name, value) in [
+        ("--concurrency", u64::from(args.concurrency)),
+        ("--chunk-kib", args.chunk_kib),
+        ("--page-kib", args.page_kib),
+        ("--mib", args.mib),
+    ] {
+        child.arg(name).arg(value.to_string());
+    }
+    if let Some(workers) = args.workers {
+        child.arg("--workers").arg(workers.to_string());
+    }
+    Ok(Cost::of_child(&mut child)?)
+}
