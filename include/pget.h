@@ -400,9 +400,10 @@ pget_status parallel_get_into(const char *url,
  * Reads the object at url into the file path, which appears under that name only when it is
  * complete (until then it is path.pget-part). What was there before is replaced.
  *
- * length is set to the bytes read, or to 0 if it fails; then no file is left. A path that is a
- * device or a pipe is written to; a pipe whose reader goes away raises SIGPIPE as any write to it
- * does. url, options and error are as for parallel_get; path is UTF-8.
+ * length is set to the bytes that this call read (less than the file has, if it went on with an
+ * earlier one: pget_options_set_resume), or to 0 if it fails; then there is no file under that name,
+ * and a part beside it only with path.pget-journal, to go on from. A path that is a device or a pipe
+ * is written to in order; a pipe whose reader goes away raises SIGPIPE as any write to it does. url, options and error are as for parallel_get; path is UTF-8.
  *
  * Waits; any thread. Errors: those of parallel_get, PGET_ERR_DESTINATION when the file cannot be
  * written, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
@@ -572,6 +573,38 @@ pget_status pget_options_set_range(pget_options *options, uint64_t offset, uint6
  * Any thread. Since ABI 1.
  */
 pget_status pget_options_set_retries(pget_options *options, uint32_t retries);
+
+/**
+ * Of parallel_get_file: if resume is not 0, it goes on with what an earlier call with the same url,
+ * path and range has left in path.pget-part and path.pget-journal, and reads only what is missing;
+ * with nothing to go on from, it starts from nothing. Default 0: starts over.
+ *
+ * The call then fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now, and with
+ * PGET_ERR_DESTINATION if what is there is of another url or range; what is there stays. A url that
+ * was signed anew is the same. After a failure all that has landed is kept for another call.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_resume(pget_options *options, int32_t resume);
+
+/**
+ * Of parallel_get_file: if sync is not 0, the file's bytes and its name are on the disk when the
+ * call succeeds (fsync of the file before it gets its name, and of its folder after). Default 0: a
+ * crash of the machine soon after may leave no file, or one with zeros in the place of bytes.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_sync(pget_options *options, int32_t sync);
+
+/**
+ * Of parallel_get_file: milliseconds between two times that what has landed is synced (fdatasync)
+ * and written down for pget_options_set_resume, 1 to 86400000; default 2000, never below 10. A call
+ * that takes less never syncs.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
+ * range. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_journal_interval(pget_options *options, uint64_t milliseconds);
 
 /**
  * Milliseconds to a connection, name look-up and TLS included, 1 to 86400000; default 5000.

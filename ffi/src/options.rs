@@ -73,6 +73,9 @@ pub(crate) struct Settings {
     progress: Option<ProgressCall>,
     cancel: Option<Cancel>,
     threads: Option<usize>,
+    resume: bool,
+    sync: bool,
+    journal_interval: Option<Duration>,
 }
 
 static OPTIONS: Registry<Mutex<Settings>> = Registry::new(3, "options handle");
@@ -119,6 +122,10 @@ impl Settings {
         }
         if let Some(bytes) = self.length {
             builder = builder.length(bytes);
+        }
+        builder = builder.resume(self.resume).sync(self.sync);
+        if let Some(interval) = self.journal_interval {
+            builder = builder.journal_interval(interval);
         }
         if let Some(retries) = self.retries {
             builder = builder.retries(retries);
@@ -275,6 +282,53 @@ pub extern "C" fn pget_options_set_range(
 pub extern "C" fn pget_options_set_retries(options: *mut pget_options, retries: u32) -> pget_status {
     set(options, |settings| {
         settings.retries = Some(within(retries, 0, Options::MAX_RETRIES)?);
+        Ok(())
+    })
+}
+
+/// Of parallel_get_file: if resume is not 0, it goes on with what an earlier call with the same url,
+/// path and range has left in path.pget-part and path.pget-journal, and reads only what is missing;
+/// with nothing to go on from, it starts from nothing. Default 0: starts over.
+///
+/// The call then fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now, and with
+/// PGET_ERR_DESTINATION if what is there is of another url or range; what is there stays. A url that
+/// was signed anew is the same. After a failure all that has landed is kept for another call.
+///
+/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_options_set_resume(options: *mut pget_options, resume: i32) -> pget_status {
+    set(options, |settings| {
+        settings.resume = resume != 0;
+        Ok(())
+    })
+}
+
+/// Of parallel_get_file: if sync is not 0, the file's bytes and its name are on the disk when the
+/// call succeeds (fsync of the file before it gets its name, and of its folder after). Default 0: a
+/// crash of the machine soon after may leave no file, or one with zeros in the place of bytes.
+///
+/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_options_set_sync(options: *mut pget_options, sync: i32) -> pget_status {
+    set(options, |settings| {
+        settings.sync = sync != 0;
+        Ok(())
+    })
+}
+
+/// Of parallel_get_file: milliseconds between two times that what has landed is synced (fdatasync)
+/// and written down for pget_options_set_resume, 1 to 86400000; default 2000, never below 10. A call
+/// that takes less never syncs.
+///
+/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
+/// range. Any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_options_set_journal_interval(
+    options: *mut pget_options,
+    milliseconds: u64,
+) -> pget_status {
+    set(options, |settings| {
+        settings.journal_interval = Some(timeout(milliseconds)?);
         Ok(())
     })
 }

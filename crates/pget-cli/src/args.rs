@@ -33,6 +33,15 @@ pub(crate) struct Get {
     /// The file [default: the last part of the address, in the current folder]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Go on with what an earlier get of the same has left (FILE.pget-part, FILE.pget-journal), if the object is still the same
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Have the file and its name on the disk before success is told
+    #[arg(long)]
+    pub(crate) sync: bool,
+    /// How often what has landed is synced and written down, for --resume [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) journal_interval: Option<Duration>,
     #[command(flatten)]
     pub(crate) read: Read,
     #[command(flatten)]

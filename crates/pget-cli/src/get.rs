@@ -11,7 +11,12 @@ pub(crate) fn run(get: &Get) -> Result<(), Error> {
         Some(path) => path.clone(),
         None => name_of(&Address::parse(&get.object.address)?)?,
     };
-    let (report, builder) = Report::begin(&get.show, get.read.apply(get.object.builder()));
+    let mut builder = get.read.apply(get.object.builder());
+    builder = builder.resume(get.resume).sync(get.sync);
+    if let Some(interval) = get.journal_interval {
+        builder = builder.journal_interval(interval);
+    }
+    let (report, builder) = Report::begin(&get.show, builder);
     match builder.get_file_blocking(&target) {
         Ok(stats) => {
             report.end(&stats);

@@ -17,6 +17,7 @@ pub struct Builder {
     pub(crate) options: Options,
     pub(crate) properties: BTreeMap<String, String>,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) file: file::Settings,
     #[cfg(feature = "http")]
     pub(crate) client: Option<pget_http::Client>,
     /// The read runs on the process's runtime, whose connections outlive it.
@@ -31,6 +32,11 @@ impl Builder {
             options: Options::default(),
             properties: BTreeMap::new(),
             headers: Vec::new(),
+            file: file::Settings {
+                resume: false,
+                sync: false,
+                journal_interval: Duration::from_secs(2),
+            },
             #[cfg(feature = "http")]
             client: None,
             #[cfg(feature = "http")]
@@ -317,13 +323,50 @@ impl Builder {
         self.download()?.read_ranges(ranges)
     }
 
-    /// Reads into the file at `path`, from a thread that may block. The file appears under its name when it is complete, in place of one that is there; until then the bytes
-    /// are in `PATH.pget-part`, which a failure removes. A device or a pipe is written to in order. It is not synced to the disk.
+    /// Of a read into a file: goes on with what an earlier one of the same address and range has left, if the object still has the same revision, and reads only what is missing.
+    /// With nothing to go on from, it starts from nothing.
+    ///
+    /// The read then fails with [`ObjectChanged`](ErrorKind::ObjectChanged) if the object has changed since, and with [`Destination`](ErrorKind::Destination) if what is there is of
+    /// another address or range; either way what is there stays, and a read without this starts over. An address that was signed anew is the same address. After a failure,
+    /// all that has landed is kept.
+    pub const fn resume(mut self, resume: bool) -> Self {
+        self.file.resume = resume;
+        self
+    }
+
+    /// Of a read into a file: the file's bytes and its name are on the disk (`fsync` of the file before it is renamed, and of its folder after) when the read succeeds, so that
+    /// they outlive a crash of the machine. Default: the system writes them in its own time, and after a crash within that time (about half a minute) the file may be missing, or
+    /// have its length and zeros in the place of bytes. No crash of the process alone can do that.
+    pub const fn sync(mut self, sync: bool) -> Self {
+        self.file.sync = sync;
+        self
+    }
+
+    /// Of a read into a file: how often what has landed is synced (`fdatasync`) and written down in the journal; default 2 s, at least 10 ms. A read that is killed loses what has landed
+    /// since; one that takes less time never syncs.
+    pub const fn journal_interval(mut self, interval: Duration) -> Self {
+        self.file.journal_interval = interval;
+        self
+    }
+
+    /// Reads into the file at `path`, from a thread that may block. Each range is written at its place in `PATH.pget-part`, which gets the name when it is complete, in place of what
+    /// has it (of a symbolic link, the link is replaced). A device or a pipe is written to in order. The file has the mode that the process's umask leaves.
+    ///
+    /// What has landed is written down in `PATH.pget-journal` from time to time, for a later [`resume`](Self::resume). A failure removes both, but for one that another attempt may
+    /// mend (not: the object has changed, the file cannot be written) after something was written down. `delivered` of the result counts what this read brought.
     ///
     /// # Errors
     /// As [`open`](Self::open); [`Destination`](ErrorKind::Destination) if the file cannot be written, or another process is writing it.
     pub fn get_file_blocking(&self, path: &Path) -> Result<Stats, Error> {
-        file::get(self, path)
+        file::get_blocking(self, path)
+    }
+
+    /// The same on the caller's tokio runtime, whose threads write to the file. Dropping the future cancels; what is there of the file then goes with the last write to it.
+    ///
+    /// # Errors
+    /// As [`get_file_blocking`](Self::get_file_blocking).
+    pub async fn get_file(&self, path: &Path) -> Result<Stats, Error> {
+        file::get(self, path).await
     }
 
     /// As [`stat`](Self::stat), for a thread that may block.

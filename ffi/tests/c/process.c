@@ -2,8 +2,10 @@
 #include "check.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -138,6 +140,27 @@ static void peers_close(unsigned times) {
   pget_options_free(options);
 }
 
+/* A file that may not grow is an error: at its default, the signal for it would kill who writes. */
+static void a_limit_on_files_kills_nobody(void) {
+  struct rlimit before, limit;
+  uint64_t length = 9;
+  char path[32];
+  int file = open("limited.out", O_CREAT | O_RDWR, 0600);
+  CHECK(file >= 0);
+  snprintf(path, sizeof path, "/dev/fd/%d", file);
+  CHECK(signal(SIGXFSZ, SIG_DFL) != SIG_ERR);
+  CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  limit = before;
+  limit.rlim_cur = SMALL_SIZE / 2;
+  CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  EXPECT(PGET_ERR_DESTINATION, parallel_get_file(at("/small"), NULL, "limited", &length, &error));
+  CHECK(length == 0 && access("limited", F_OK) != 0 && access("limited.pget-part", F_OK) != 0);
+  EXPECT(PGET_ERR_DESTINATION, parallel_get_file(at("/small"), NULL, path, &length, &error));
+  CHECK(lseek(file, 0, SEEK_END) == SMALL_SIZE / 2);
+  CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+  close(file);
+}
+
 /* All threads of the library block SIGPIPE, this one does not, and no handler was installed. */
 static void signals_are_the_hosts(void) {
   DIR *tasks = opendir("/proc/self/task");
@@ -244,6 +267,7 @@ int main(int argc, char **argv) {
   a_child_after_use_is_refused();
   a_child_that_returns_from_a_callback_does_not_hang();
   peers_close(reduced ? 40 : 1200);
+  a_limit_on_files_kills_nobody();
   signals_are_the_hosts();
   interruptions_are_no_error();
   a_panic_stops_at_the_border();

@@ -1,6 +1,8 @@
 /* Every function in its good case, every argument as null, stale and foreign handles, each error code. */
 #include "check.h"
 
+#include <unistd.h>
+
 static void read_whole_objects(void) {
   pget_options *options = small_ranges();
   uint64_t next = 0;
@@ -55,6 +57,7 @@ static void read_whole_objects(void) {
 static void read_into_files(void) {
   uint64_t length = 9;
   uint8_t buffer[SMALL_SIZE + 1];
+  pget_options *options;
   FILE *file;
   EXPECT(PGET_OK, parallel_get_file(at("/small"), NULL, "small.out", &length, &error));
   CHECK(length == SMALL_SIZE);
@@ -63,6 +66,18 @@ static void read_into_files(void) {
   fclose(file);
   EXPECT(PGET_ERR_DESTINATION, parallel_get_file(at("/small"), NULL, "no/such/folder", &length, &error));
   CHECK(length == 0);
+  /* A part without a journal is nothing to go on from. */
+  file = fopen("small.out.pget-part", "wb");
+  CHECK(file && fwrite(buffer, 1, 100, file) == 100 && fclose(file) == 0);
+  options = small_ranges();
+  CHECK(pget_options_set_resume(options, 1) == PGET_OK && pget_options_set_sync(options, 1) == PGET_OK);
+  CHECK(pget_options_set_journal_interval(options, 10) == PGET_OK);
+  EXPECT(PGET_OK, parallel_get_file(at("/small"), options, "small.out", &length, &error));
+  CHECK(length == SMALL_SIZE && access("small.out.pget-part", F_OK) != 0);
+  file = fopen("small.out", "rb");
+  CHECK(file && fread(buffer, 1, sizeof buffer, file) == SMALL_SIZE && is_right(buffer, SMALL_SIZE, 0));
+  fclose(file);
+  pget_options_free(options);
   EXPECT(PGET_ERR_INVALID_ARGUMENT, parallel_get_file(at("/small"), NULL, NULL, &length, &error));
   EXPECT(PGET_ERR_INVALID_ARGUMENT, parallel_get_file(at("/small"), NULL, "x", NULL, &error));
   EXPECT(PGET_ERR_INVALID_ARGUMENT, parallel_get_file(NULL, NULL, "x", &length, &error));
@@ -168,6 +183,9 @@ static void null_for_every_pointer(void) {
   CHECK(pget_options_set_window(NULL, 1) == bad);
   CHECK(pget_options_set_range(NULL, 0, 1) == bad);
   CHECK(pget_options_set_retries(NULL, 1) == bad);
+  CHECK(pget_options_set_resume(NULL, 1) == bad);
+  CHECK(pget_options_set_sync(NULL, 1) == bad);
+  CHECK(pget_options_set_journal_interval(NULL, 1) == bad);
   CHECK(pget_options_set_connect_timeout(NULL, 1) == bad);
   CHECK(pget_options_set_first_byte_timeout(NULL, 1) == bad);
   CHECK(pget_options_set_stall_timeout(NULL, 1) == bad);
@@ -247,6 +265,7 @@ static void options_out_of_range(void) {
   CHECK(pget_options_set_range(options, 2, UINT64_MAX - 1) == bad);
   CHECK(pget_options_set_range(options, 0, UINT64_MAX) == PGET_OK);
   CHECK(pget_options_set_retries(options, 1001) == bad);
+  CHECK(pget_options_set_journal_interval(options, 0) == bad);
   CHECK(pget_options_set_connect_timeout(options, 0) == bad);
   CHECK(pget_options_set_first_byte_timeout(options, 86400001) == bad);
   CHECK(pget_options_set_stall_timeout(options, UINT64_MAX) == bad);

@@ -149,17 +149,9 @@ fn once(kind: Kind, way: Way, url: &str, target: &Path, args: &Args) -> Result<C
         return Ok(cost);
     }
     let mut child = Command::new(std::env::current_exe()?);
-    child.args([
-        "--kinds",
-        kind.name(),
-        "--way",
-        way.name(),
-        "--url",
-        url,
-        "--program",
-        "",
-        "--target",
-    ]);
+    child.args(["--kinds", kind.name(), "--way", way.name(), "--url", url]);
+    child.arg("--program").arg(&args.program);
+    child.arg("--target");
     child.arg(target);
     child.args(["--prepare", args.prepare.name()]);
     for (name, value) in [

@@ -15,14 +15,19 @@ use crate::{
 
 /// Waits until the server has sent that many bytes of bodies.
 pub(crate) fn until_served(server: &Hostile, enough: impl Fn(u64) -> bool) {
+    until(server, |server| enough(server.load().body_bytes));
+}
+
+/// Waits until that is so of the server.
+pub(crate) fn until(server: &Hostile, is_so: impl Fn(&Hostile) -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .expect("a runtime");
-    let served = server.wait_until(|server| enough(server.load().body_bytes));
+    let served = server.wait_until(is_so);
     runtime
         .block_on(async { tokio::time::timeout(Duration::from_secs(20), served).await })
-        .expect("the server is read from");
+        .expect("it comes to that");
 }
 
 #[test]

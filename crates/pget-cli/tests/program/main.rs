@@ -2,6 +2,7 @@
 
 mod interrupts;
 mod report;
+mod resume;
 mod run;
 mod secrets;
 mod servers;

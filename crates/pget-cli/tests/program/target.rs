@@ -52,9 +52,18 @@ fn right(path: &Path) -> bool {
 #[test]
 fn get_works_on_every_transport_and_leaves_one_file() {
     let transports = Transports::start();
-    for (name, size) in [("empty", 0), ("some", 300_000)] {
+    const CHUNK: usize = 64 << 10;
+    for (name, size) in [
+        ("empty", 0),
+        ("one", 1),
+        ("below", CHUNK - 1),
+        ("chunk", CHUNK),
+        ("above", CHUNK + 1),
+        ("some", 5 * CHUNK + 3),
+    ] {
         transports.put(name, size);
-        for (transport, mut command) in transports.commands("get", name, &["--chunk-size", "64KiB"]) {
+        for (transport, mut command) in transports.commands("get", name, &["--chunk-size", "64KiB", "--sync"])
+        {
             let folder = tempfile::tempdir().expect("a folder");
             assert!(run(command.current_dir(folder.path())).succeeded().is_empty());
             assert_eq!(names(folder.path()), [name], "{transport}");
@@ -283,6 +292,19 @@ fn a_full_disk_is_8() {
         "{mount} && {{ \"$PGET\" get \"$URL\" -o \"$DIR/x\"; status=$?; ls -A \"$DIR\"; exit $status; }}'"
     );
     let left = run(&mut script(&read, &url, folder.path())).failed(8, "No space left");
+    assert_eq!(String::from_utf8_lossy(&left), "", "the part is removed");
+    // A body without a length: that there is no room is found on the way.
+    let server = Hostile::start().expect("a server");
+    let mut raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    raw.extend(format!("{SIZE:x}\r\n").bytes());
+    raw.extend(PATTERN.bytes(0, 3_000_000));
+    raw.extend(b"\r\n0\r\n\r\n");
+    let route = Route::new(Object::new(7, SIZE)).fault(When::Always, Fault::Raw(raw));
+    let endless = server.route("/endless", route);
+    let folder_alone = tempfile::tempdir().expect("a folder");
+    get(&endless, &folder_alone.path().join("x")).succeeded();
+    assert!(right(&folder_alone.path().join("x")));
+    let left = run(&mut script(&read, &endless, folder.path())).failed(8, "No space left");
     assert_eq!(String::from_utf8_lossy(&left), "", "the part is removed");
     let cat = format!(
         "{mount} && {{ \"$PGET\" cat \"$URL\" > \"$DIR/x\"; status=$?; cat \"$DIR/x\"; exit $status; }}'"

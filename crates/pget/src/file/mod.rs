@@ -1,156 +1,151 @@
 //! An object into a file.
 //!
-//! The bytes go to `FILE.pget-part` beside the file, which is renamed when it is complete: no reader ever sees a part of an object under the final name. On failure the
-//! part is removed; a signal that ends the program leaves it, and the next read into that file takes it over. What the name stood for before is replaced, a symbolic link too
-//! (what it points to stays as it is); a device or a pipe is written to. Called by the builder.
+//! Each range is written at its offset into `FILE.pget-part` beside the file, which is renamed when it is complete: no reader ever sees a part of an object under the final name. What has
+//! landed and was synced is written down in `FILE.pget-journal`, from which another download goes on. What the name stood for before is replaced, a symbolic link too (what
+//! it points to stays as it is); a device or a pipe is written to in order. Called by the builder.
+//!
+//! Who is who: [`target`] tells a file from a device; [`claim`] opens and locks the part; [`part`] is the destination of the download and decides what becomes of the part;
+//! [`room`] reserves its space; [`keeper`] syncs it from time to time and then writes the [`journal`], which holds the [`extents`] that have landed.
+
+mod claim;
+mod extents;
+mod journal;
+mod keeper;
+mod part;
+mod room;
+mod target;
 
 use std::{
-    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use nix::fcntl::OFlag;
-use pget_core::{Error, ErrorKind, Stats};
+use pget_core::{Download, Error, ErrorKind, Stats};
 
-use crate::{Address, Builder};
+pub(crate) use self::part::Settings;
+use self::{
+    journal::{Asked, digest},
+    part::Part,
+    target::{Stream, Target, beside},
+};
+use crate::{Address, Builder, blocking, runtime};
 
-/// Reads `builder`'s object into the file `target`.
-pub(crate) fn get(builder: &Builder, target: &Path) -> Result<Stats, Error> {
-    let mut reader = builder.open_blocking()?;
-    match Target::open(builder, target)? {
-        // A device or a pipe has no name to appear under.
-        Target::Stream(mut file) => {
-            reader.write_to(&mut file)?;
+/// Reads `builder`'s object into the file `target`, from a thread that may block.
+pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Error> {
+    let runtime = runtime::handle()?;
+    let builder = blocking::on_process_runtime(builder);
+    match Target::of(&builder, target)? {
+        Target::Stream => {
+            let mut reader = builder.open_blocking()?;
+            let mut stream = Stream::open(target)?;
+            reader.write_to(&mut stream)?;
+            synced(&builder, target, &stream)?;
+            Ok(reader.stats())
         }
-        Target::Part(mut part) => {
-            reader.write_to(&mut part.file)?;
-            part.finish(target)?;
+        Target::Part(path) => {
+            let (part, download, missing) = prepare(&builder, target, &path)?;
+            let destination = Arc::clone(&part) as _;
+            let result = match missing {
+                Some(missing) => download.read_extents_to_on(runtime, &missing, destination),
+                None => download.read_to_on(runtime, destination),
+            };
+            settle(&part, target, result)
         }
     }
+}
+
+/// The same on the caller's tokio runtime.
+pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error> {
+    let owned = (builder.clone(), target.to_owned());
+    let found = on_a_thread_that_may_block(move || {
+        let (builder, target) = owned;
+        match Target::of(&builder, &target)? {
+            Target::Stream => Ok(None),
+            Target::Part(path) => prepare(&builder, &target, &path).map(Some),
+        }
+    });
+    let Some((part, download, missing)) = found.await? else {
+        return stream(builder, target).await;
+    };
+    let destination = Arc::clone(&part) as _;
+    let result = match missing {
+        Some(missing) => download.read_extents_to(&missing, destination).await,
+        None => download.read_to(destination).await,
+    };
+    let target = target.to_owned();
+    on_a_thread_that_may_block(move || settle(&part, &target, result)).await
+}
+
+/// To a device or pipe, a lease at a time.
+async fn stream(builder: &Builder, target: &Path) -> Result<Stats, Error> {
+    use io::Write as _;
+    let mut reader = builder.open().await?;
+    let path = target.to_owned();
+    let mut stream = on_a_thread_that_may_block(move || Stream::open(&path)).await?;
+    while let Some(lease) = reader.next().await? {
+        let path = target.to_owned();
+        stream = on_a_thread_that_may_block(move || {
+            let written = stream.write_all(&lease);
+            written.map_err(|cause| destination(&path, "cannot be written", cause))?;
+            Ok(stream)
+        })
+        .await?;
+    }
+    let owned = (builder.clone(), target.to_owned());
+    on_a_thread_that_may_block(move || synced(&owned.0, &owned.1, &stream)).await?;
     Ok(reader.stats())
 }
 
-enum Target {
-    Stream(File),
-    Part(Part),
-}
-
-/// The file being written, removed again unless it is finished.
-struct Part {
-    file: File,
-    path: PathBuf,
-    finished: bool,
-}
-
-impl Target {
-    fn open(builder: &Builder, target: &Path) -> Result<Self, Error> {
-        let failed = |what: &Path, cause| destination(what, "cannot be created", cause);
-        if let Ok(meta) = fs::metadata(target) {
-            let kind = meta.file_type();
-            if kind.is_dir() {
-                return Err(destination(
-                    target,
-                    "is a folder",
-                    io::Error::from(io::ErrorKind::IsADirectory),
-                ));
-            }
-            if kind.is_char_device() || kind.is_fifo() || kind.is_block_device() || is_of_process(target) {
-                let file = OpenOptions::new()
-                    .write(true)
-                    .open(target)
-                    .map_err(|cause| failed(target, cause))?;
-                return Ok(Self::Stream(file));
-            }
-        }
-        let mut name = target.as_os_str().to_owned();
-        name.push(".pget-part");
-        let path = PathBuf::from(name);
-        if is_read_by(builder, &path) {
-            let cause = io::ErrorKind::AlreadyExists.into();
-            return Err(destination(&path, "is what is to be read", cause));
-        }
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-            .open(&path)
-            .map_err(|cause| failed(&path, cause))?;
-        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-            let cause = io::ErrorKind::AlreadyExists.into();
-            return Err(destination(&path, "is in the way and no plain file", cause));
-        }
-        // Two at a time would mix their bytes in one part.
-        if let Err(cause) = file.try_lock() {
-            return Err(destination(
-                &path,
-                "is being written by another pget",
-                io::Error::from(cause),
-            ));
-        }
-        // Between the open and the lock, the other one may have finished: then this is no part any more, but its result.
-        let still_there = fs::symlink_metadata(&path).and_then(|named| {
-            let opened = file.metadata()?;
-            Ok((named.dev(), named.ino()) == (opened.dev(), opened.ino()))
-        });
-        if !still_there.unwrap_or(false) {
-            return Err(destination(
-                &path,
-                "was just written by another pget",
-                io::ErrorKind::AlreadyExists.into(),
-            ));
-        }
-        file.set_len(0).map_err(|cause| failed(&path, cause))?;
-        Ok(Self::Part(Part {
-            file,
-            path,
-            finished: false,
-        }))
+fn synced(builder: &Builder, target: &Path, stream: &Stream) -> Result<(), Error> {
+    if !builder.file.sync {
+        return Ok(());
     }
+    let synced = stream.sync();
+    synced.map_err(|cause| destination(target, "cannot be synced", cause))
 }
 
-impl Part {
-    fn finish(mut self, target: &Path) -> Result<(), Error> {
-        fs::rename(&self.path, target)
-            .map_err(|cause| destination(target, "cannot be renamed into", cause))?;
-        self.finished = true;
-        Ok(())
-    }
-}
+/// The part, locked, its download, and what is missing, if something is there.
+type Prepared = (Arc<Part>, Download, Option<Vec<Range<u64>>>);
 
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.finished {
-            drop(fs::remove_file(&self.path));
-        }
-    }
-}
-
-/// Whether `path` is the very file that is to be read, which emptying it as a part would destroy.
-fn is_read_by(builder: &Builder, path: &Path) -> bool {
-    let Ok(Address::File(source)) = Address::parse(&builder.address) else {
-        return false;
+fn prepare(builder: &Builder, target: &Path, path: &Path) -> Result<Prepared, Error> {
+    let source = builder.source()?;
+    let address = match Address::parse(&builder.address)? {
+        // From wherever it is asked for.
+        Address::File(path) => std::path::absolute(&path).unwrap_or(path).display().to_string(),
+        _ => builder.address.clone(),
     };
-    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    let source = fs::metadata(source).map(identity);
-    source.is_ok_and(|source| fs::symlink_metadata(path).is_ok_and(|part| identity(part) == source))
+    let asked = Asked {
+        object: source.name(),
+        address: digest(&address),
+        offset: builder.options.offset,
+        length: builder.options.length,
+    };
+    let journal: PathBuf = beside(target, ".pget-journal");
+    let part = Part::take(path, journal, asked, builder.file)?;
+    let mut options = builder.options.clone();
+    let missing = part.restrict(&mut options);
+    Ok((Arc::new(part), Download::new(source, options)?, missing))
 }
 
-/// `/dev/stdout` and its like name a file that is open already, of whatever kind; to put another in their place would be to lose the name.
-fn is_of_process(target: &Path) -> bool {
-    const NAMES: [&str; 3] = ["/dev/stdin", "/dev/stdout", "/dev/stderr"];
-    target.starts_with("/dev/fd")
-        || target.starts_with("/proc")
-        || NAMES.iter().any(|name| target == Path::new(name))
+fn settle(part: &Part, target: &Path, result: Result<Stats, Error>) -> Result<Stats, Error> {
+    match result.and_then(|stats| part.finish(target).map(|()| stats)) {
+        Ok(stats) => Ok(stats),
+        Err(error) => Err(part.fail(error)),
+    }
+}
+
+async fn on_a_thread_that_may_block<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
+        let message = "the work on a file has ended without a result";
+        Err(Error::with_cause(ErrorKind::Internal, "", message, cause))
+    })
 }
 
 fn destination(path: &Path, what: &str, cause: io::Error) -> Error {
-    Error::with_cause(
-        ErrorKind::Destination,
-        "",
-        format!("{} {what}", path.display()),
-        cause,
-    )
+    let message = format!("{} {what}", path.display());
+    Error::with_cause(ErrorKind::Destination, "", message, cause)
 }

@@ -1,0 +1,152 @@
+//! A part that is this process's alone: opened or made, and locked.
+//!
+//! Invariant: while a [`Claim`] lives, no other pget writes to its file, and its path is the file's. The lock is `flock`'s, of the open file: it goes with the last descriptor,
+//! however the process ends. Called by the part.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use nix::{fcntl::OFlag, unistd::geteuid};
+use pget_core::Error;
+
+use super::destination;
+
+/// Another pget may finish between two steps of ours; so often in a row, something else is at work.
+const TURNS: u32 = 100;
+
+/// An open and locked file.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) file: Arc<File>,
+    pub(super) path: PathBuf,
+    pub(super) inode: u64,
+    /// It was there before.
+    pub(super) existed: bool,
+}
+
+impl Claim {
+    /// Opens what is at `path`, or makes it; leaves its content as it is.
+    pub(super) fn take(path: &Path) -> Result<Self, Error> {
+        for _ in 0..TURNS {
+            let (file, existed) = match open(path, false) {
+                Ok(file) => (file, true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => match open(path, true) {
+                    Ok(file) => (file, false),
+                    // Another one made it meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                    Err(cause) => return Err(destination(path, "cannot be created", cause)),
+                },
+                Err(cause) => return Err(destination(path, "cannot be opened", cause)),
+            };
+            let refused = |what: &str| Err(destination(path, what, io::ErrorKind::AlreadyExists.into()));
+            let meta = file
+                .metadata()
+                .map_err(|cause| destination(path, "cannot be looked at", cause))?;
+            if !meta.is_file() {
+                return refused("is in the way and no plain file");
+            }
+            // Two at a time would mix their bytes in one part.
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let cause = io::ErrorKind::WouldBlock.into();
+                    return Err(destination(path, "is being written by another pget", cause));
+                }
+                Err(TryLockError::Error(cause)) => return Err(destination(path, "cannot be locked", cause)),
+            }
+            // Between the open and the lock, the other one may have finished: then this is no part any more, but its result.
+            let named = fs::symlink_metadata(path).map(|named| (named.dev(), named.ino()));
+            if !named.is_ok_and(|named| named == (meta.dev(), meta.ino())) {
+                continue;
+            }
+            // What another user made stays theirs to change after it got its name; what has a second name is more than a part.
+            if existed && meta.uid() != geteuid().as_raw() {
+                return refused("belongs to another user; remove it first");
+            }
+            if meta.nlink() > 1 {
+                return refused("is in the way and has another name, too");
+            }
+            return Ok(Self {
+                file: Arc::new(file),
+                path: path.to_owned(),
+                inode: meta.ino(),
+                existed,
+            });
+        }
+        let cause = io::ErrorKind::AlreadyExists.into();
+        Err(destination(path, "is replaced again and again", cause))
+    }
+}
+
+/// With the mode that the finished file is to have: what the process's umask leaves.
+fn open(path: &Path, new: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(new)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_the_next_takes_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
+        let first = Claim::take(&path).expect("it is free");
+        assert!(!first.existed);
+        let refused = Claim::take(&path).expect_err("it is taken").to_string();
+        assert!(refused.contains("another pget"), "{refused}");
+        // The first is done: its file has another name now, and the path is free.
+        fs::rename(&path, folder.path().join("y")).expect("renamed");
+        let second = Claim::take(&path).expect("it is free");
+        assert!(!second.existed && second.inode != first.inode);
+        drop((first, second));
+        assert!(Claim::take(&path).expect("it is free").existed);
+    }
+
+    #[test]
+    fn many_that_make_and_remove_it_never_hold_one_file_together() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
+        let (path, holders) = (&path, &std::sync::atomic::AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(move || {
+                    let mut taken = 0;
+                    for _ in 0..20_000 {
+                        if let Ok(claim) = Claim::take(path) {
+                            use std::sync::atomic::Ordering::SeqCst;
+                            assert_eq!(holders.fetch_add(1, SeqCst), 0, "alone");
+                            taken += 1;
+                            assert_eq!(holders.fetch_sub(1, SeqCst), 1, "alone");
+                            fs::remove_file(path).expect("it is there");
+                            drop(claim);
+                        }
+                    }
+                    assert!(taken > 0);
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn what_has_a_second_name_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, other) = (folder.path().join("x"), folder.path().join("other"));
+        fs::write(&other, "kept").expect("a file");
+        fs::hard_link(&other, &path).expect("a link");
+        let refused = Claim::take(&path)
+            .expect_err("it is more than a part")
+            .to_string();
+        assert!(refused.contains("another name"), "{refused}");
+        assert_eq!(fs::read(&other).expect("a file"), b"kept");
+    }
+}

@@ -1,0 +1,412 @@
+//! The journal of a part: whose bytes it holds, and which of them. Pure: bytes in, bytes out.
+//!
+//! It is a file of two slots of [`SLOT`] bytes, written in turn, so that the one before stays whole while the other is written. A slot is a line
+//! `pget-journal VERSION SEQUENCE LENGTH SHA256` and LENGTH bytes of JSON; the digest covers the rest of the line, too. Of the whole slots, the one with the highest sequence
+//! counts; either is true, as bytes that have landed stay. Anything else (garbled, cut short, of another version) counts as no journal.
+//!
+//! It holds no credential: the object by its name for messages, and its address as a digest, without user, password and signature.
+
+use std::ops::Range;
+
+use pget_core::{Checksum, ObjectInfo, Revision};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::extents::Extents;
+
+/// Bytes of a slot: room for [`MOST_EXTENTS`] and long identities.
+pub(super) const SLOT: usize = 256 << 10;
+/// The most ranges that are written down, the longest. There are about as many as chunks are under way at once.
+const MOST_EXTENTS: usize = 4096;
+const MAGIC: &str = "pget-journal";
+const VERSION: u32 = 1;
+/// A head line is shorter.
+const LONGEST_HEAD: usize = 160;
+
+/// What a part holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Journal {
+    /// The part's inode number: a journal speaks of one file.
+    pub(super) inode: u64,
+    /// What was asked for.
+    pub(super) asked: Asked,
+    /// The object's size.
+    pub(super) size: u64,
+    /// The identity of its content.
+    pub(super) revision: Identity,
+    /// What has landed, in offsets of the object, and was synced.
+    pub(super) landed: Extents,
+}
+
+/// What a download was asked for; a part is continued only for the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    /// The object's name for messages, redacted.
+    pub(super) object: String,
+    /// [`digest`] of its address.
+    pub(super) address: String,
+    /// The first byte wanted.
+    pub(super) offset: u64,
+    /// Bytes wanted; `None`: to the end.
+    pub(super) length: Option<u64>,
+}
+
+/// [`Revision`], as it is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    etag: Option<String>,
+    version: Option<String>,
+    checksum: Option<(String, String)>,
+    last_modified: Option<String>,
+}
+
+impl Journal {
+    /// The range of the object that the whole part will hold.
+    pub(super) fn range(&self) -> Range<u64> {
+        let end = self.asked.length.map_or(self.size, |length| {
+            self.asked.offset.saturating_add(length).min(self.size)
+        });
+        self.asked.offset..end.max(self.asked.offset)
+    }
+
+    /// The revision that every reply must be of.
+    pub(super) fn pin(&self) -> ObjectInfo {
+        ObjectInfo {
+            size: Some(self.size),
+            revision: self.revision.clone().into(),
+            ..ObjectInfo::default()
+        }
+    }
+
+    /// The bytes of slot `sequence % 2`; `None` if they do not fit in one.
+    pub(super) fn slot(&self, sequence: u64) -> Option<Vec<u8>> {
+        let bounded = Self {
+            landed: self.landed.clone().at_most(MOST_EXTENTS),
+            ..self.clone()
+        };
+        let body = serde_json::to_vec(&bounded).ok()?;
+        let head = format!("{MAGIC} {VERSION} {sequence} {}", body.len());
+        let mut bytes = format!("{head} {}\n", checksum(&head, &body)).into_bytes();
+        bytes.extend_from_slice(&body);
+        (bytes.len() <= SLOT).then_some(bytes)
+    }
+
+    /// The journal and its sequence, from a file's bytes.
+    pub(super) fn read(bytes: &[u8]) -> Option<(Self, u64)> {
+        let slots = bytes.chunks(SLOT).take(2);
+        slots
+            .filter_map(Self::read_slot)
+            .max_by_key(|(_, sequence)| *sequence)
+    }
+
+    fn read_slot(bytes: &[u8]) -> Option<(Self, u64)> {
+        let line = bytes.iter().take(LONGEST_HEAD).position(|byte| *byte == b'\n')?;
+        let (head, digest) = str::from_utf8(&bytes[..line]).ok()?.rsplit_once(' ')?;
+        let mut words = head.split(' ');
+        if words.next() != Some(MAGIC) || words.next() != Some(&VERSION.to_string()) {
+            return None;
+        }
+        let sequence = words.next()?.parse().ok()?;
+        let length: usize = words.next()?.parse().ok()?;
+        let body = bytes[line + 1..].get(..length)?;
+        if words.next().is_some() || checksum(head, body) != digest {
+            return None;
+        }
+        let journal: Self = serde_json::from_slice(body).ok()?;
+        journal.is_sound().then_some((journal, sequence))
+    }
+
+    fn is_sound(&self) -> bool {
+        self.asked.offset <= self.size && self.landed.is_within(&self.range())
+    }
+}
+
+impl From<Identity> for Revision {
+    fn from(identity: Identity) -> Self {
+        Self {
+            etag: identity.etag,
+            version: identity.version,
+            checksum: identity
+                .checksum
+                .map(|(algorithm, value)| Checksum { algorithm, value }),
+            last_modified: identity.last_modified,
+        }
+    }
+}
+
+impl From<&Revision> for Identity {
+    fn from(revision: &Revision) -> Self {
+        let revision = revision.clone();
+        Self {
+            etag: revision.etag,
+            version: revision.version,
+            checksum: revision.checksum.map(|sum| (sum.algorithm, sum.value)),
+            last_modified: revision.last_modified,
+        }
+    }
+}
+
+fn checksum(head: &str, body: &[u8]) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(head);
+    hasher.update("\n");
+    hasher.update(body);
+    hex(hasher)
+}
+
+fn hex(hasher: Sha256) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(64);
+    for byte in hasher.finalize() {
+        // Writing to a string does not fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    text
+}
+
+/// A digest of an address: what tells one object from another and is no secret. User and password, the fragment, and the parameters of a signature (S3's, Google's,
+/// CloudFront's and Azure's) do not count, so that a part can be continued with an address that was signed anew.
+pub(super) fn digest(address: &str) -> String {
+    let mut hasher = Sha256::new();
+    let web = ["http:", "https:", "s3:", "gs:", "az:"];
+    let is_web = web.iter().any(|scheme| {
+        address
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    });
+    match url::Url::parse(address) {
+        Ok(mut url) if is_web => {
+            // Fails where there is nothing of the kind.
+            url.set_username("").and_then(|()| url.set_password(None)).ok();
+            url.set_fragment(None);
+            let query = url.query().map(unsigned);
+            url.set_query(query.as_deref().filter(|query| !query.is_empty()));
+            hasher.update(url.as_str());
+        }
+        // Of files and AIStore's objects, every byte is the name.
+        _ => hasher.update(address),
+    }
+    hex(hasher)
+}
+
+/// A query without the parameters of a signature, if it has one.
+fn unsigned(query: &str) -> String {
+    const SIGNATURES: [&str; 4] = ["x-amz-signature", "x-goog-signature", "signature", "sig"];
+    const WITH_THEM: [&str; 22] = [
+        "awsaccesskeyid",
+        "expires",
+        "googleaccessid",
+        "key-pair-id",
+        "policy",
+        "se",
+        "sip",
+        "ske",
+        "skoid",
+        "sks",
+        "skt",
+        "sktid",
+        "skv",
+        "sp",
+        "spr",
+        "sr",
+        "srt",
+        "ss",
+        "st",
+        "sv",
+        "si",
+        "security-token",
+    ];
+    let name = |parameter: &str| {
+        parameter
+            .split('=')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
+    let is_signed = query
+        .split('&')
+        .any(|parameter| SIGNATURES.contains(&name(parameter).as_str()));
+    let counts = |parameter: &&str| {
+        let name = name(parameter);
+        let name = name.as_str();
+        !(is_signed
+            && (SIGNATURES.contains(&name)
+                || WITH_THEM.contains(&name)
+                || name.starts_with("x-amz-")
+                || name.starts_with("x-goog-")))
+    };
+    query.split('&').filter(counts).collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(ranges: &[(u64, u64)]) -> Journal {
+        let mut landed = Extents::default();
+        for (start, end) in ranges {
+            landed.insert(*start..*end);
+        }
+        Journal {
+            inode: 42,
+            asked: Asked {
+                object: "http://host/o".into(),
+                address: digest("http://host/o"),
+                offset: 10,
+                length: None,
+            },
+            size: 1 << 40,
+            revision: Identity::from(&Revision {
+                etag: Some("\"a\"".into()),
+                checksum: Some(Checksum {
+                    algorithm: "md5".into(),
+                    value: "b".into(),
+                }),
+                ..Revision::default()
+            }),
+            landed,
+        }
+    }
+
+    /// A file with these journals as its sequences 1, 2, ….
+    fn file(journals: &[Journal]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (sequence, journal) in (1..).zip(journals) {
+            let slot = journal.slot(sequence).expect("it fits");
+            let at = if sequence % 2 == 0 { 0 } else { SLOT };
+            bytes.resize(bytes.len().max(at + slot.len()), 0);
+            bytes[at..at + slot.len()].copy_from_slice(&slot);
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_latest_of_two_slots_counts() {
+        let all = [
+            journal(&[(10, 20)]),
+            journal(&[(10, 30)]),
+            journal(&[(10, 30), (50, 60)]),
+        ];
+        for count in 1..=all.len() {
+            let read = Journal::read(&file(&all[..count]));
+            assert_eq!(read, Some((all[count - 1].clone(), count as u64)));
+        }
+        assert_eq!(Journal::read(b""), None);
+        let revision: Revision = all[0].revision.clone().into();
+        assert_eq!(Identity::from(&revision), all[0].revision);
+        assert_eq!(all[0].pin().size, Some(1 << 40));
+    }
+
+    #[test]
+    fn whatever_byte_is_garbled_only_what_was_true_is_read() {
+        let (older, newer) = (journal(&[(10, 20)]), journal(&[(10, 30)]));
+        let good = file(&[older.clone(), newer.clone()]);
+        let newest = newer.slot(2).expect("it fits").len();
+        for flip in [0x01, 0x20, 0xff] {
+            for at in (0..newest).chain(SLOT..good.len()) {
+                let mut bytes = good.clone();
+                bytes[at] ^= flip;
+                let expected = if at < SLOT {
+                    (older.clone(), 1)
+                } else {
+                    (newer.clone(), 2)
+                };
+                assert_eq!(Journal::read(&bytes), Some(expected), "{flip:#x} at {at}");
+                let alone = &bytes[..bytes.len().min(newest)];
+                let kept = (at >= SLOT).then(|| (newer.clone(), 2));
+                assert_eq!(Journal::read(alone), kept, "{flip:#x} at {at}");
+            }
+        }
+        // Cut anywhere, too.
+        for length in 0..newest {
+            assert_eq!(Journal::read(&good[..length]), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_no_journal() {
+        let sound = journal(&[(10, 20)]);
+        let outside = journal(&[(5, 20)]);
+        let beyond = Journal {
+            size: 15,
+            ..sound.clone()
+        };
+        for wrong in [outside, beyond] {
+            assert_eq!(Journal::read(&wrong.slot(1).expect("it fits")), None);
+        }
+        let text = String::from_utf8(sound.slot(1).expect("it fits")).expect("text");
+        let (head, body) = text.split_once('\n').expect("two lines");
+        let with = |version: u32, body: &str| {
+            let head = format!("{MAGIC} {version} 1 {}", body.len());
+            format!("{head} {}\n{body}", checksum(&head, body.as_bytes()))
+        };
+        assert_eq!(with(1, body), text, "{head}");
+        assert!(Journal::read(with(1, body).as_bytes()).is_some());
+        assert_eq!(Journal::read(with(2, body).as_bytes()), None);
+        for wrong in [
+            "[[10,10]]",
+            "[[20,10]]",
+            "[[10,20],[15,30]]",
+            "[[10,20],[20,30]]",
+            "[[-1,3]]",
+        ] {
+            let body = body.replace("[[10,20]]", wrong);
+            assert_eq!(Journal::read(with(1, &body).as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn its_size_is_bounded() {
+        let ranges: Vec<_> = (0..20_000_u64)
+            .map(|at| (10 + at * 1_000_000_000, 20 + at * 1_000_000_000))
+            .collect();
+        let many = Journal {
+            size: u64::MAX,
+            ..journal(&ranges)
+        };
+        let (read, _) = Journal::read(&many.slot(7).expect("it fits")).expect("a journal");
+        assert_eq!(read.landed.total(), 10 * MOST_EXTENTS as u64);
+        let mut endless = journal(&[]);
+        endless.asked.object = "x".repeat(SLOT);
+        assert_eq!(endless.slot(1), None);
+    }
+
+    #[test]
+    fn the_range_is_cut_at_the_end() {
+        let mut journal = journal(&[]);
+        journal.size = 100;
+        assert_eq!(journal.range(), 10..100);
+        journal.asked.length = Some(5);
+        assert_eq!(journal.range(), 10..15);
+        journal.asked.length = Some(u64::MAX);
+        assert_eq!(journal.range(), 10..100);
+    }
+
+    #[test]
+    fn an_address_signed_anew_is_the_same_and_another_object_is_not() {
+        let same = [
+            "https://u:p@h/o?X-Amz-Date=1&X-Amz-Signature=2&versionId=3",
+            "https://h/o?versionId=3&X-Amz-Date=4&X-Amz-Signature=5&X-Amz-Security-Token=6#f",
+            "https://h/o?versionId=3",
+        ];
+        for address in same {
+            assert_eq!(digest(address), digest(same[0]), "{address}");
+        }
+        for other in [
+            "https://h/o",
+            "https://h/o?versionId=4",
+            "https://h/p?versionId=3",
+            "https://i/o?versionId=3",
+        ] {
+            assert_ne!(digest(other), digest(same[0]), "{other}");
+        }
+        // Without a signature, short names are names like any other.
+        assert_ne!(digest("http://h/o?st=1"), digest("http://h/o?st=2"));
+        assert_eq!(digest("http://h/o?st=1&sig=3"), digest("http://h/o?st=2&sig=4"));
+        assert_ne!(digest("ais://b/o?a&sig=1"), digest("ais://b/o?a&sig=2"));
+        assert_ne!(digest("/a?sig=1"), digest("/a?sig=2"));
+    }
+}

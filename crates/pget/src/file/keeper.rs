@@ -1,0 +1,193 @@
+//! Keeps a part's journal true: from time to time, on a thread of its own, it syncs the part and then writes down what had landed before.
+//!
+//! Invariants: a range is written down only after an `fdatasync` of the part that began after the range had landed; and the journal is synced before anything is done that
+//! relies on it. A sync that fails ends the download (the system may have dropped the bytes, and tells so once only); a journal that cannot be written
+//! ends the journal. Called by the part.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::SigSet;
+
+use super::{
+    extents::Extents,
+    journal::{Journal, SLOT},
+};
+
+/// However short an interval is asked for: a thread that finds nothing new must not spin.
+const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+
+#[derive(Debug)]
+pub(super) struct Keeper {
+    part: Arc<File>,
+    /// The journal's path, for messages.
+    path: PathBuf,
+    landed: Mutex<Extents>,
+    slots: Mutex<Slots>,
+    stopped: Mutex<bool>,
+    stop: Condvar,
+    has_failed: AtomicBool,
+    failure: Mutex<Option<io::Error>>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    file: File,
+    /// What was last written down, and as which.
+    journal: Journal,
+    sequence: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Keeper {
+    /// Goes on from `journal`, which `file` holds as `sequence`; 0: nothing is written yet.
+    pub(super) fn new(
+        part: Arc<File>,
+        path: PathBuf,
+        file: File,
+        journal: Journal,
+        sequence: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            part,
+            path,
+            landed: Mutex::new(journal.landed.clone()),
+            slots: Mutex::new(Slots {
+                file,
+                journal,
+                sequence,
+            }),
+            stopped: Mutex::new(false),
+            stop: Condvar::new(),
+            has_failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        })
+    }
+
+    /// Starts to write down what lands, at most once in `interval`, and so that at least half of the time is spent otherwise.
+    pub(super) fn start(self: &Arc<Self>, interval: Duration) -> io::Result<()> {
+        let keeper = Arc::clone(self);
+        let interval = interval.max(LEAST_INTERVAL);
+        let work = move || {
+            // The host's signals are for its own threads.
+            if let Err(error) = SigSet::all().thread_block() {
+                tracing::debug!(%error, "cannot block signals in the journal's thread");
+            }
+            let mut pause = interval;
+            while keeper.sleeps(pause) {
+                let began = Instant::now();
+                if !keeper.write_down(false) {
+                    return;
+                }
+                pause = interval.max(began.elapsed());
+            }
+        };
+        std::thread::Builder::new()
+            .name("pget-journal".into())
+            .spawn(work)?;
+        Ok(())
+    }
+
+    /// These bytes of the object are in the part's file.
+    pub(super) fn landed(&self, range: std::ops::Range<u64>) {
+        lock(&self.landed).insert(range);
+    }
+
+    /// Whether the part could not be synced.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Why the part could not be synced; told once.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        lock(&self.failure).take()
+    }
+
+    /// Whether there is something to go on from.
+    pub(super) fn has_journal(&self) -> bool {
+        lock(&self.slots).sequence > 0
+    }
+
+    /// Ends the thread, without waiting for a sync that it is in.
+    pub(super) fn stop(&self) {
+        *lock(&self.stopped) = true;
+        self.stop.notify_all();
+    }
+
+    /// After [`stop`](Self::stop): whether the thread is past its last entry.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.slots.try_lock().is_ok()
+    }
+
+    /// After [`stop`](Self::stop): writes down all that has landed, on the calling thread.
+    pub(super) fn last(&self) {
+        if !self.has_failed() {
+            self.write_down(true);
+        }
+    }
+
+    /// Sleeps; `false`: it is over.
+    fn sleeps(&self, pause: Duration) -> bool {
+        let stopped = lock(&self.stopped);
+        let slept = self
+            .stop
+            .wait_timeout_while(stopped, pause, |stopped| !*stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+        !*slept.0
+    }
+
+    /// Once stopped, only the last entry is written. `false`: there is no use in another time.
+    fn write_down(&self, is_last: bool) -> bool {
+        let landed = lock(&self.landed).clone();
+        if landed == lock(&self.slots).journal.landed {
+            return true;
+        }
+        if let Err(error) = self.part.sync_data() {
+            *lock(&self.failure) = Some(error);
+            self.has_failed.store(true, Ordering::Relaxed);
+            return false;
+        }
+        let mut slots = lock(&self.slots);
+        if !is_last && *lock(&self.stopped) {
+            return false;
+        }
+        if let Err(error) = slots.write(landed) {
+            tracing::warn!(%error, journal = %self.path.display(), "cannot be written; the download goes on without");
+            return false;
+        }
+        true
+    }
+}
+
+impl Slots {
+    fn write(&mut self, landed: Extents) -> io::Result<()> {
+        let sequence = self.sequence + 1;
+        let journal = Journal {
+            landed,
+            ..self.journal.clone()
+        };
+        let bytes = journal.slot(sequence).ok_or(io::ErrorKind::FileTooLarge)?;
+        let at = if sequence.is_multiple_of(2) {
+            0
+        } else {
+            SLOT as u64
+        };
+        self.file.write_all_at(&bytes, at)?;
+        self.file.sync_data()?;
+        self.journal = journal;
+        self.sequence = sequence;
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Room for a file, looked for before the first byte: a full disk is found early, and a file is laid out in one piece.
+//!
+//! Called by the part, and by streams for the limit.
+
+use std::{fs::File, io, os::unix::fs::MetadataExt};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+    sys::{
+        resource::{Resource, getrlimit},
+        statfs::{TMPFS_MAGIC, fstatfs},
+    },
+    unistd::geteuid,
+};
+
+/// The most bytes that a file of this process may have (`ulimit -f`). To write behind it raises SIGXFSZ, which is not to happen in a host's process.
+pub(super) fn size_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
+/// Makes room for `length` bytes in `file`, which may have some already. Where a file system cannot reserve, the file grows as it is written.
+///
+/// # Errors
+/// If there is not as much: nothing was taken then.
+pub(super) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<()> {
+    if length > limit {
+        return Err(Errno::EFBIG.into());
+    }
+    if length == 0 {
+        return Ok(());
+    }
+    let system = fstatfs(file)?;
+    // Looked at first: to reserve until nothing is left would take it from all others meanwhile.
+    let free = if geteuid().is_root() {
+        system.blocks_free()
+    } else {
+        system.blocks_available()
+    };
+    let block = u64::try_from(system.block_size()).unwrap_or(1);
+    let has = file.metadata()?.blocks().saturating_mul(512);
+    // A file system that does not know its size says 0.
+    if system.blocks() > 0 && length.saturating_sub(has) > free.saturating_mul(block) {
+        return Err(Errno::ENOSPC.into());
+    }
+    // There, to reserve is to fill: as long as writing takes, and all before the first byte is received.
+    if system.filesystem_type() == TMPFS_MAGIC {
+        return file.set_len(length);
+    }
+    let length = i64::try_from(length).map_err(|_| Errno::EFBIG)?;
+    loop {
+        // Not posix_fallocate, which writes to each block where nothing else is supported.
+        match fallocate(file, FallocateFlags::empty(), 0, length) {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_reserved_on_a_disk_and_not_filled_in_memory() {
+        for folder in ["/dev/shm", "/var/tmp"] {
+            let file = tempfile::tempfile_in(folder).expect("a file");
+            let is_memory = fstatfs(&file).expect("a file system").filesystem_type() == TMPFS_MAGIC;
+            reserve(&file, 1 << 20, u64::MAX).expect("there is room");
+            let meta = file.metadata().expect("a file");
+            assert_eq!(meta.len(), 1 << 20);
+            assert_eq!(meta.blocks() > 0, !is_memory, "{folder}");
+        }
+    }
+
+    #[test]
+    fn too_much_is_told_at_once_and_takes_nothing() {
+        let file = tempfile::tempfile().expect("a file");
+        let told = |length, limit| reserve(&file, length, limit).expect_err("too much").kind();
+        assert_eq!(told(1 << 62, u64::MAX), io::ErrorKind::StorageFull);
+        assert_eq!(told(1001, 1000), io::ErrorKind::FileTooLarge);
+        let meta = file.metadata().expect("a file");
+        assert_eq!((meta.len(), meta.blocks()), (0, 0));
+        reserve(&file, 0, 0).expect("nothing needs no room");
+    }
+}

@@ -1,0 +1,202 @@
+//! A file that is gone on with, from the library: whatever its journal looks like, the bytes are right.
+
+use std::{fs, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration};
+
+use pget::{Builder, Cancel, ErrorKind};
+use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
+
+const CHUNK: u64 = 16 << 10;
+const SIZE: u64 = 12 * CHUNK + 3;
+
+fn builder(url: &str) -> Builder {
+    pget::builder(url)
+        .chunk_size(CHUNK)
+        .concurrency(2)
+        .retries(0)
+        .resume(true)
+}
+
+fn good() -> Route {
+    Route::new(Object::new(7, SIZE))
+}
+
+fn right(path: &Path) -> bool {
+    let bytes = fs::read(path).expect("a file");
+    bytes.len() as u64 == SIZE && Object::new(7, SIZE).pattern.check(0, &bytes).is_ok()
+}
+
+/// Runs it on a thread: no test hangs.
+fn get(builder: &Builder, path: &Path) -> Result<pget::Stats, pget::Error> {
+    let (send, receive) = std::sync::mpsc::channel();
+    let (builder, path) = (builder.clone(), path.to_owned());
+    std::thread::spawn(move || send.send(builder.get_file_blocking(&path)));
+    receive.recv_timeout(Duration::from_secs(20)).expect("no end")
+}
+
+#[test]
+fn whatever_byte_of_a_journal_is_garbled_the_file_is_right() {
+    let server = Hostile::start().expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let (part, journal, file) = (at("x.pget-part"), at("x.pget-journal"), at("x"));
+    let url = server.route("/o", good().fault(When::From(5), Fault::status(503)));
+    get(&builder(&url), &file).expect_err("it ends early");
+    let bytes = fs::read(&journal).expect("a journal");
+    let left = fs::read(&part).expect("a part");
+    let right_bytes = Object::new(7, SIZE).pattern.bytes(0, left.len());
+    server.route("/o", good());
+    // The slot that is written first is the second; before it is nothing.
+    let written = bytes.iter().position(|byte| *byte != 0).expect("a slot");
+    let mut went_on = 0;
+    for at in (written..bytes.len()).chain([0]) {
+        let mut garbled = bytes.clone();
+        garbled[at] ^= if at % 2 == 0 { 0x01 } else { 0xff };
+        // The same file as the journal speaks of, with what was there, and rubbish where nothing was.
+        if file.exists() {
+            fs::rename(&file, &part).expect("renamed");
+        }
+        let is_right = |(is, should): (&u8, &u8)| if is == should { *is } else { 0xaa };
+        let content: Vec<u8> = left.iter().zip(&right_bytes).map(is_right).collect();
+        let is = fs::OpenOptions::new().write(true).open(&part).expect("a part");
+        is.write_all_at(&content, 0).expect("written");
+        fs::write(&journal, &garbled).expect("written");
+        let stats = get(&builder(&url), &file).expect("it is read");
+        assert!(right(&file), "with byte {at} of {} garbled", bytes.len());
+        assert!(!journal.exists() && !part.exists());
+        went_on += u64::from(stats.delivered < SIZE);
+    }
+    // Only what is before the slot is nobody's.
+    assert_eq!(went_on, 1);
+}
+
+#[test]
+fn a_cancelled_one_leaves_the_part_free_for_the_next() {
+    let server = Hostile::start().expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x");
+    let pace = Fault::Pace {
+        bytes_per_second: SIZE,
+    };
+    let url = server.route("/o", good().fault(When::Always, pace));
+    for turn in 0..10 {
+        let cancel = Cancel::new();
+        let some = 3 * CHUNK + turn;
+        let trigger = cancel.clone();
+        let cancelled = builder(&url)
+            .cancel(cancel)
+            .journal_interval(Duration::from_millis(10))
+            .progress(move |progress| {
+                if progress.stats.received >= some {
+                    trigger.trigger();
+                }
+            });
+        match get(&cancelled, &file) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}"),
+            // It was faster, or there was little left.
+            Ok(_) => assert!(right(&file)),
+        }
+    }
+    server.route("/o", good());
+    get(&builder(&url), &file).expect("it is free");
+    assert!(right(&file));
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+}
+
+#[test]
+fn the_asynchronous_form_goes_on_too_and_a_dropped_one_frees_the_part() {
+    let server = Hostile::start().expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x");
+    let url = server.route("/o", good().fault(When::From(5), Fault::status(503)));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let get = |builder: Builder| {
+        let file = file.clone();
+        async move {
+            tokio::time::timeout(Duration::from_secs(20), builder.get_file(&file))
+                .await
+                .expect("no end")
+        }
+    };
+    let failed = runtime.block_on(get(builder(&url))).expect_err("it ends early");
+    assert_eq!(failed.kind(), ErrorKind::Unavailable);
+    let stall = Fault::Stall { after: CHUNK / 2 };
+    server.route("/o", good().fault(When::Always, stall));
+    let before = server.load().body_bytes;
+    let dropped = runtime.spawn(get(builder(&url)));
+    runtime.block_on(async {
+        let some = server.wait_until(|server| server.load().body_bytes > before);
+        tokio::time::timeout(Duration::from_secs(20), some)
+            .await
+            .expect("it reads");
+        dropped.abort();
+        assert!(dropped.await.expect_err("it was dropped").is_cancelled());
+        let closed = server.wait_until(|server| server.load().open == 0);
+        tokio::time::timeout(Duration::from_secs(20), closed)
+            .await
+            .expect("it lets go");
+    });
+    server.route("/o", good());
+    // The last owner of the part is a task that ends by itself.
+    let stats = runtime.block_on(async {
+        for _ in 0..2000 {
+            match get(builder(&url)).await {
+                Err(error) if error.to_string().contains("another pget") => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                result => return result,
+            }
+        }
+        panic!("it stays locked");
+    });
+    assert!(stats.expect("it is free").delivered < SIZE, "it went on");
+    assert!(right(&file));
+    // To a pipe, in order.
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).expect("what came")
+    });
+    let stats = runtime
+        .block_on(builder(&url).sync(true).get_file(&pipe))
+        .expect("it is read");
+    assert_eq!(stats.delivered, SIZE);
+    assert_eq!(reader.join().expect("a reader").len() as u64, SIZE);
+}
+
+#[test]
+fn two_threads_of_a_process_do_not_mix() {
+    let server = Arc::new(Hostile::start().expect("a server"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let urls = [7, 8].map(|seed| server.route(&format!("/{seed}"), Route::new(Object::new(seed, SIZE))));
+    let file = folder.path().join("x");
+    let done: usize = std::thread::scope(|scope| {
+        let threads = urls.each_ref().map(|url| {
+            let file = &file;
+            scope.spawn(move || {
+                let mut done = 0;
+                for _ in 0..50 {
+                    match get(&builder(url).resume(false), file) {
+                        Ok(_) => done += 1,
+                        Err(error) => assert!(error.to_string().contains("another pget"), "{error}"),
+                    }
+                    let bytes = fs::read(file).unwrap_or_default();
+                    let is = |seed| {
+                        bytes.len() as u64 == SIZE && Object::new(seed, SIZE).pattern.check(0, &bytes).is_ok()
+                    };
+                    assert!(bytes.is_empty() || is(7) || is(8), "they are mixed");
+                }
+                done
+            })
+        });
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("it holds"))
+            .sum()
+    });
+    assert!(done > 0);
+}
