@@ -86,6 +86,7 @@ impl Claim {
 /// With the mode that the finished file is to have: what the process's umask leaves.
 fn open(path: &Path, new: bool) -> io::Result<File> {
     OpenOptions::new()
+        .read(true)
         .write(true)
         .create_new(new)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())

@@ -17,7 +17,7 @@ use std::{
 };
 
 use nix::{errno::Errno, fcntl::OFlag};
-use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Options, Place};
+use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Options, Place};
 
 use super::{
     claim::Claim,
@@ -159,6 +159,11 @@ impl Part {
             return;
         }
         let stays = match self.keeper.get() {
+            // What is there is known to be wrong: nothing may go on from it.
+            _ if why == ErrorKind::Checksum => {
+                self.keeper.get().inspect(|keeper| keeper.stop());
+                false
+            }
             // What was there before, and was not written to, is another time's.
             None => self.earlier.is_some() || (self.claim.existed && !self.has_begun.load(Ordering::Relaxed)),
             Some(keeper) => {
@@ -167,10 +172,7 @@ impl Part {
                 if self.settings.resume && why != ErrorKind::Cancelled {
                     keeper.last();
                 }
-                let mends = !matches!(
-                    why,
-                    ErrorKind::ObjectChanged | ErrorKind::Destination | ErrorKind::Checksum
-                );
+                let mends = !matches!(why, ErrorKind::ObjectChanged | ErrorKind::Destination);
                 (self.settings.resume || mends) && keeper.has_journal()
             }
         };
@@ -300,6 +302,20 @@ impl Destination for Part {
             return Err(failed(Errno::EFBIG.into()));
         }
         self.claim.file.write_all_at(bytes, at).map_err(failed)
+    }
+
+    fn keeps(&self) -> Keeps {
+        let is_whole = (self.asked.offset, self.asked.length) == (0, None);
+        if self.earlier.is_some() && is_whole {
+            Keeps::Object
+        } else {
+            Keeps::Landed
+        }
+    }
+
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let read = self.claim.file.read_exact_at(buffer, offset - self.asked.offset);
+        read.map_err(|cause| destination(&self.claim.path, "cannot be read back", cause))
     }
 
     fn landed(&self, range: Range<u64>) {
