@@ -95,10 +95,24 @@ fn every_example_does_what_it_says() {
         if language == "c" {
             let sum: u64 = content.iter().map(|byte| u64::from(*byte)).sum();
             assert!(into.ends_with(&format!("sum {sum}\n")), "{into}");
+            shares(build("shared").arg(&url), &content);
         } else {
             assert!(into.ends_with("twice the same\n"), "{into}");
         }
         cancels(&mut build("cancel"), &stuck);
+    }
+}
+
+/// Four processes have digested all of it.
+fn shares(command: &mut Command, content: &[u8]) {
+    let said = String::from_utf8(succeed(command, WITHIN)).expect("text");
+    let fnv = content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    assert_eq!(said.lines().count(), 4, "{said}");
+    for line in said.lines() {
+        assert!(line.starts_with(&format!("{SIZE} bytes, etag ")), "{line}");
+        assert!(line.ends_with(&format!("fnv {fnv:016x}")), "{line}");
     }
 }
 

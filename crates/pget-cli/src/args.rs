@@ -24,6 +24,32 @@ pub(crate) enum Command {
     Cat(Cat),
     /// Tell an object's size and revision
     Stat(Stat),
+    /// Objects in shared memory, for other processes of this host
+    #[command(subcommand)]
+    Shm(Shm),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Shm {
+    /// Read an object into shared memory, print its name when others may attach, and keep it until SIGINT or SIGTERM
+    Get(ShmGet),
+    /// List this user's named ones: name, bytes there/bytes in all, state, whether the creator lives, revision
+    Ls,
+    /// Remove what dead processes left, and print its names
+    Clean,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShmGet {
+    #[command(flatten)]
+    pub(crate) object: Object,
+    /// Its name in /dev/shm, which must be free [default: none; /proc/PID/fd/N is printed, and nothing is ever left]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) read: Read,
+    #[command(flatten)]
+    pub(crate) show: Show,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! The `pget` program: `get`, `cat` and `stat` of one object.
+//! The `pget` program: `get`, `cat` and `stat` of one object, and `shm`, one object for all processes of a host.
 //!
 //! Exit status: 0 done, 1 other failure, 2 usage, 3 not found, 4 permission denied, 5 object changed, 6 timed out or unavailable after retries,
 //! 7 the server's answer makes no sense, 8 destination failed. An error is one line on standard error.
@@ -7,6 +7,7 @@ mod args;
 mod cat;
 mod get;
 mod report;
+mod shm;
 mod stat;
 mod usage;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Get(get) => get::run(get),
         Command::Cat(cat) => cat::run(cat),
         Command::Stat(stat) => stat::run(stat),
+        Command::Shm(shm) => shm::run(shm),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,6 +36,7 @@
 //! The creator holds an open-file-description lock on byte 0 of the companion as long as it lives: the kernel drops it, however the process ends, and no other process can be taken for
 //! it, as it could by a number. Whoever waits looks at that lock four times a second. A forked child closes its copy of that descriptor at once, as it would else keep the lock of a dead parent.
 //! Readers hold byte 1 together; a creator that wants to use the pages for another object ([`Placement::Reuse`]) must get byte 1 alone, so that no reader ever sees bytes of two objects.
+//! Byte 2 is the sweepers'.
 //! The companion appears under its name complete and locked (`O_TMPFILE` and `linkat`), so a sweeper meets no half-made one.
 //!
 //! # What it cannot do

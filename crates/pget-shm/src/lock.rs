@@ -14,10 +14,12 @@ use nix::{
 /// What a lock stands for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Byte {
-    /// Held alone, by the creator as long as it lives, and by the sweeper while it removes.
+    /// Held alone by the creator, as long as it lives.
     Alive = 0,
     /// Held together by readers, and alone by a creator that makes another object of the segment.
     Looked = 1,
+    /// Held alone by a sweeper while it removes.
+    Swept = 2,
 }
 
 fn words(byte: Byte, kind: libc::c_int) -> libc::flock {

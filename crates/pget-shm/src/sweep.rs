@@ -1,12 +1,13 @@
 //! What dead creators left in `/dev/shm`.
 //!
-//! Invariant: a segment is removed only by who holds its creator's lock, after a look that the companion's name still stands for the file that is locked: of two sweepers one
-//! removes, and neither removes what was made under the same name since.
+//! Invariant: a segment is removed only when its creator's lock is free (nobody ever takes that again), by who holds the sweepers' lock, after a look that the companion's name still stands
+//! for the file that is locked: of two sweepers one removes, the other waits for it, and neither removes what was made under the same name since.
 
 use std::{
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use pget_core::{Error, ErrorKind};
@@ -158,9 +159,20 @@ fn companion_of(file: &File) -> io::Result<Mapped<Companion>> {
     Ok(companion)
 }
 
+/// Takes the sweepers' lock. Another one has it for a moment, or was stopped with it: then its work is left to it.
+fn waited_for_others(file: &File) -> io::Result<bool> {
+    for _ in 0..100 {
+        if lock::alone(file, Byte::Swept)? {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
+}
+
 fn remove(folder: &OwnedFd, posix: &Posix, file: &File) -> io::Result<bool> {
     let companion = companion_of(file)?;
-    if !lock::alone(file, Byte::Alive)? {
+    if lock::is_held(file, Byte::Alive)? || !waited_for_others(file)? {
         return Ok(false);
     }
     let own = fstat(file)?;

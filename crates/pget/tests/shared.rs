@@ -11,6 +11,7 @@ use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Object, Route, When},
 };
+use sha2::{Digest, Sha256};
 
 const PATTERN: Pattern = Pattern::new(7);
 const CHUNK: u64 = 64 << 10;
@@ -101,6 +102,30 @@ async fn every_size_on_every_transport() {
             }));
             assert_eq!(whole.await.expect("no panic").expect(what).as_slice(), content);
         }
+    }
+}
+
+/// `examples/shared.rs`, which cargo builds for tests.
+#[test]
+fn the_example_digests_in_four_processes() {
+    const SIZE: u64 = (3 << 20) + 7;
+    let folder = std::env::current_exe().expect("this program");
+    let folder = folder.parent().and_then(|deps| deps.parent()).expect("target");
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, SIZE)));
+    let ended = std::process::Command::new(folder.join("examples/shared"))
+        .arg(url)
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8(ended.stdout).expect("text");
+    assert!(ended.status.success(), "{said}");
+    let digest = Sha256::digest(PATTERN.bytes(0, usize::try_from(SIZE).expect("small")));
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 4, "{said}");
+    for line in lines {
+        assert!(line.starts_with(&format!("{SIZE} bytes, etag ")), "{line}");
+        assert!(line.ends_with(&format!("sha256 {digest}")), "{line}");
     }
 }
 

@@ -6,6 +6,7 @@ mod resume;
 mod run;
 mod secrets;
 mod servers;
+mod shared;
 mod status;
 mod target;
 mod usage;

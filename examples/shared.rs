@@ -1,0 +1,66 @@
+//! Fetches an object once, into shared memory, while four other processes digest it as it arrives.
+//!
+//! ```sh
+//! cargo run --release -p libpget --example shared -- s3://bucket/key
+//! ```
+
+use std::{
+    env,
+    error::Error,
+    process::{Child, Command},
+};
+
+use pget::{Placement, SharedBuffer};
+use sha2::{Digest, Sha256};
+
+const READERS: usize = 4;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [url] => fetch(url),
+        ["--attach", name] => digest(name),
+        _ => Err("usage: shared URL".into()),
+    }
+}
+
+fn fetch(url: &str) -> Result<(), Box<dyn Error>> {
+    // Without a name in /dev/shm: nothing is left, however this process ends.
+    let mut download = pget::builder(url).get_shared_blocking(Placement::Anonymous)?;
+    let reader = || {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["--attach", download.buffer().name()]).spawn()
+    };
+    let readers = (0..READERS)
+        .map(|_| reader())
+        .collect::<Result<Vec<Child>, _>>()?;
+    let ended = download.ended_blocking();
+    for mut reader in readers {
+        if !reader.wait()?.success() && ended.is_ok() {
+            return Err("a reader failed".into());
+        }
+    }
+    ended?;
+    Ok(())
+}
+
+fn digest(name: &str) -> Result<(), Box<dyn Error>> {
+    let shared = SharedBuffer::attach(name)?;
+    let mut digest = Sha256::new();
+    let mut done = 0;
+    while done < shared.len() {
+        // An error here is the download's, or says that the fetching process died.
+        let there = shared.wait_for(done + 1)?;
+        digest.update(&there[done..]);
+        done = there.len();
+    }
+    // Only now is it known that these were all bytes of one content.
+    shared.wait_for(done)?;
+    let digest: String = digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    println!("{done} bytes, {}, sha256 {digest}", shared.revision());
+    Ok(())
+}
