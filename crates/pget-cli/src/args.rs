@@ -32,7 +32,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Shm {
     /// Read an object into shared memory, print its name when others may attach, and keep it until SIGINT or SIGTERM
-    Get(ShmGet),
+    Get(Box<ShmGet>),
     /// List this user's named ones: name, bytes there/bytes in all, state, whether the creator lives, revision
     Ls,
     /// Remove what dead processes left, and print its names
@@ -78,6 +78,9 @@ pub(crate) struct Get {
 pub(crate) struct Cat {
     #[command(flatten)]
     pub(crate) object: Object,
+    /// Into a ring of that name in shared memory, for one process that reads it there, and not to standard output
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shared_ring: Option<String>,
     #[command(flatten)]
     pub(crate) read: Read,
     #[command(flatten)]

@@ -24,7 +24,12 @@ pub(crate) fn run(shm: &Shm) -> Result<(), Error> {
                     _ => "failed",
                 };
                 let creator = if one.alive { "alive" } else { "dead" };
-                let (name, available, length) = (one.name, one.available, one.length);
+                let (name, available) = (one.name, one.available);
+                // A ring's stream has no length before its end.
+                let length = match one.length {
+                    u64::MAX => "?".to_owned(),
+                    length => length.to_string(),
+                };
                 say(&format!(
                     "{name}\t{available}/{length}\t{state}\t{creator}\t{}",
                     one.revision

@@ -1,33 +1,17 @@
 //! The one handle that creators and those who attach have.
 
-use std::{
-    fmt,
-    fs::File,
-    io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
-    path::Path,
-    sync::Arc,
-    time::Instant,
-};
+use std::{fmt, fs::File, io, os::unix::fs::MetadataExt, sync::Arc, time::Instant};
 
 use pget_core::{Error, ErrorKind};
-use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, SealFlags, fcntl_get_seals, fstat, openat, readlink, statat},
-    io::Errno,
-    process::geteuid,
-};
 
 use crate::{
     fill::Filler,
-    layout::{COMPANION, COMPLETE, Companion, FILLING},
+    layout::{COMPANION, COMPLETE, Companion, FILLING, Kind},
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
     name::Posix,
-    segment::{MEMFD, Segment, cannot_make, open_folder},
-    sweep::{open_companion, open_own},
+    open::{Access, cannot_attach, not_ours, open_segment},
+    segment::{Segment, cannot_make},
     wait::{self, Ended},
 };
 
@@ -121,9 +105,9 @@ impl SharedBuffer {
             return Err(Error::new(ErrorKind::Destination, "", message));
         };
         let (segment, view) = match placement {
-            Placement::Anonymous => (Segment::create(None, length, revision)?, None),
+            Placement::Anonymous => (Segment::create(None, Kind::Object, length, revision)?, None),
             Placement::Named(name) => (
-                Segment::create(Some(&Posix::new(&name)?), length, revision)?,
+                Segment::create(Some(&Posix::new(&name)?), Kind::Object, length, revision)?,
                 None,
             ),
             Placement::Reuse(old) => {
@@ -133,7 +117,10 @@ impl SharedBuffer {
                     return Self::filled_by(segment, bytes, revision, Some(view));
                 }
                 segment.unlink();
-                (Segment::create(segment.posix(), length, revision)?, None)
+                (
+                    Segment::create(segment.posix(), Kind::Object, length, revision)?,
+                    None,
+                )
             }
         };
         Self::filled_by(Arc::new(segment), bytes, revision, view)
@@ -171,27 +158,8 @@ impl SharedBuffer {
     /// [`NotFound`](ErrorKind::NotFound) if there is none of that name (yet), [`PermissionDenied`](ErrorKind::PermissionDenied) if it is another user's, open to others, or a link,
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no segment of pget's, [`Unavailable`](ErrorKind::Unavailable) if its creator died before it was filled.
     pub fn attach(name: &str) -> Result<Self, Error> {
-        let failed = |cause: io::Error| {
-            let kind = match cause.kind() {
-                io::ErrorKind::NotFound => ErrorKind::NotFound,
-                io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-                io::ErrorKind::InvalidData => ErrorKind::InvalidArgument,
-                _ => ErrorKind::Unavailable,
-            };
-            Error::with_cause(
-                kind,
-                "",
-                format!("cannot attach to the shared memory {name}"),
-                cause,
-            )
-        };
-        let (companion, data) = if name.starts_with("/proc/") {
-            open_descriptors(name).map_err(failed)?
-        } else {
-            let posix = Posix::new(name)?;
-            open_names(&posix).map_err(failed)?
-        };
-        let open = Self::open_files(companion, &data).map_err(failed)?;
+        let (companion, data) = open_segment(name, Access::Read)?;
+        let open = Self::open_files(companion, &data).map_err(|cause| cannot_attach(name, cause))?;
         if wait::state(open.companion(), || open.is_alive()) == State::Failed
             && open.companion().state() == FILLING
         {
@@ -209,7 +177,7 @@ impl SharedBuffer {
 
     fn open_files(file: File, data: &File) -> io::Result<Open> {
         let companion = Mapped::<Companion>::new(Mapping::readable(&file, COMPANION)?)?;
-        companion.check()?;
+        companion.check(Some(Kind::Object))?;
         // From here on the creator makes no other object of it.
         lock::together(&file, Byte::Looked)?;
         let meta = data.metadata()?;
@@ -315,11 +283,7 @@ impl SharedBuffer {
             open.is_alive()
         }) {
             Ok(()) => Ok(slice(open)),
-            Err(Ended::Failed) => {
-                let (kind, reason) = open.companion().reason();
-                let message = format!("shared memory {}: {reason}", self.name);
-                Err(Error::new(kind, "", message))
-            }
+            Err(Ended::Failed) => Err(told(open.companion(), &self.name)),
             Err(Ended::Died) if matches!(&open.role, Role::Creator(segment) if !segment.is_own()) => {
                 let message = format!("the shared memory {} is the parent's", self.name);
                 Err(Error::new(ErrorKind::Forked, "", message))
@@ -394,71 +358,19 @@ fn slice(open: &Open) -> &[u8] {
     #[allow(unsafe_code, reason = "lends mapped bytes that stay as they are")]
     // SAFETY: the length was held against the file's when it was mapped; what is below the watermark is never written again while the locks of the companion are held, and `open` holds its.
     unsafe {
-        open.view.bytes(available)
+        open.view.bytes(0..available)
     }
 }
 
-fn died(name: &str) -> Error {
+/// What the filling failed with.
+pub(crate) fn told(companion: &Companion, name: &str) -> Error {
+    let (kind, reason) = companion.reason();
+    Error::new(kind, "", format!("shared memory {name}: {reason}"))
+}
+
+pub(crate) fn died(name: &str) -> Error {
     let message = format!("the process that filled the shared memory {name} is gone, and it is not complete");
     Error::new(ErrorKind::Unavailable, "", message)
-}
-
-fn not_ours(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
-}
-
-/// Companion and data by the POSIX name.
-fn open_names(posix: &Posix) -> io::Result<(File, File)> {
-    let folder = open_folder()?;
-    let missing = || io::Error::from(io::ErrorKind::NotFound);
-    let Some(companion) = open_companion(&folder, posix, OFlags::RDONLY)? else {
-        return Err(match statat(&folder, posix.data(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => not_ours("it was not made by pget"),
-            Err(_) => missing(),
-        });
-    };
-    let data = open_own(&folder, posix.data(), OFlags::RDONLY)?;
-    Ok((companion, data.ok_or_else(missing)?))
-}
-
-/// Companion and data by the descriptor's path, `/proc/PID/fd/N`.
-fn open_descriptors(name: &str) -> io::Result<(File, File)> {
-    let path = Path::new(name);
-    let target = match readlink(path, Vec::new()) {
-        Err(Errno::INVAL) => return Err(not_ours("it is no descriptor")),
-        other => other?,
-    };
-    // "/memfd:pget-M (deleted)", as proc_pid_fd(5) has it.
-    let number = target
-        .to_str()
-        .ok()
-        .and_then(|text| text.strip_prefix("/memfd:")?.strip_prefix(MEMFD))
-        .and_then(|text| text.split(' ').next()?.parse::<u32>().ok());
-    let Some(number) = number else {
-        return Err(not_ours("it was not made by pget"));
-    };
-    let data = open_memfd(path)?;
-    let companion = open_memfd(&path.with_file_name(number.to_string()))?;
-    if fstat(&companion)?.st_size != COMPANION as i64 {
-        return Err(not_ours("what stands beside it was not made by pget"));
-    }
-    Ok((companion, data))
-}
-
-fn open_memfd(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file: OwnedFd = openat(CWD, path, flags, Mode::empty())?;
-    if fstat(file.as_fd())?.st_uid != geteuid().as_raw() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it belongs to another user",
-        ));
-    }
-    let seals = fcntl_get_seals(&file).unwrap_or(SealFlags::empty());
-    if !seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL) {
-        return Err(not_ours("it could be cut"));
-    }
-    Ok(File::from(file))
 }
 
 impl Drop for SharedBuffer {

@@ -48,6 +48,15 @@ pub(crate) const FILLING: u32 = 1;
 pub(crate) const COMPLETE: u32 = 2;
 pub(crate) const FAILED: u32 = 3;
 
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An object, whole or arriving.
+    Object = 0,
+    /// A stream.
+    Ring = 1,
+}
+
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Companion {
@@ -61,7 +70,7 @@ pub(crate) struct Companion {
     inode: AtomicU64,
     revision_length: AtomicU32,
     reason_length: AtomicU32,
-    reserved: AtomicU64,
+    kind: AtomicU64,
     revision: [AtomicU8; REVISION],
     reason: [AtomicU8; REASON],
 }
@@ -73,27 +82,30 @@ unsafe impl OfAtomics for Companion {}
 
 impl Companion {
     /// Fills in a page before anyone knows of it, or while nobody else may look.
-    pub(crate) fn begin(&self, length: u64, inode: u64, revision: &str) {
+    pub(crate) fn begin(&self, kind: Kind, length: u64, inode: u64, revision: &str) {
         self.version.store(VERSION, Ordering::Relaxed);
         self.length.store(length, Ordering::Relaxed);
         self.watermark.store(0, Ordering::Relaxed);
         self.failure.store(0, Ordering::Relaxed);
         self.inode.store(inode, Ordering::Relaxed);
         self.reason_length.store(0, Ordering::Relaxed);
-        self.reserved.store(0, Ordering::Relaxed);
+        self.kind.store(kind as u64, Ordering::Relaxed);
         put_text(revision, &self.revision, &self.revision_length);
         self.state.store(FILLING, Ordering::Release);
         self.magic.store(MAGIC, Ordering::Release);
     }
 
     /// # Errors
-    /// `InvalidData` if it is no companion, or one of another version.
-    pub(crate) fn check(&self) -> io::Result<()> {
+    /// `InvalidData` if it is no companion of a segment of that kind (of any, if `None`), or one of another version.
+    pub(crate) fn check(&self, kind: Option<Kind>) -> io::Result<()> {
         let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidData, message));
         if self.magic.load(Ordering::Acquire) != MAGIC {
             return invalid("it was not made by pget".into());
         }
         match self.version.load(Ordering::Relaxed) {
+            VERSION if kind.is_some_and(|kind| kind as u64 != self.kind.load(Ordering::Relaxed)) => {
+                invalid("it holds something else (a ring is no object, and an object no ring)".into())
+            }
             VERSION => Ok(()),
             version => invalid(format!("its layout is version {version}, known is {VERSION}")),
         }

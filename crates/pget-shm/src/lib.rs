@@ -24,7 +24,7 @@
 //! | 40 | 8 | inode of the data, which the sweeper compares before it removes a file |
 //! | 48 | 4 | bytes of the revision's text |
 //! | 52 | 4 | bytes of the failure's text |
-//! | 56 | 8 | 0 |
+//! | 56 | 8 | what it holds: 0 an object, 1 a [ring](RingWriter) |
 //! | 64 | 1,024 | the revision, UTF-8 |
 //! | 1,088 | 3,008 | the failure, UTF-8 |
 //!
@@ -36,7 +36,7 @@
 //! The creator holds an open-file-description lock on byte 0 of the companion as long as it lives: the kernel drops it, however the process ends, and no other process can be taken for
 //! it, as it could by a number. Whoever waits looks at that lock four times a second. A forked child closes its copy of that descriptor at once, as it would else keep the lock of a dead parent.
 //! Readers hold byte 1 together; a creator that wants to use the pages for another object ([`Placement::Reuse`]) must get byte 1 alone, so that no reader ever sees bytes of two objects.
-//! Byte 2 is the sweepers'.
+//! Byte 2 is the sweepers', byte 3 that of the one reader of a ring.
 //! The companion appears under its name complete and locked (`O_TMPFILE` and `linkat`), so a sweeper meets no half-made one.
 //!
 //! # What it cannot do
@@ -53,7 +53,9 @@ mod layout;
 mod lock;
 mod mapping;
 mod name;
+mod open;
 mod reserve;
+mod ring;
 mod segment;
 mod sweep;
 mod wait;
@@ -61,4 +63,5 @@ mod wait;
 pub use buffer::{Placement, SharedBuffer, State};
 pub use destination::IntoShared;
 pub use fill::Filler;
+pub use ring::{RingReader, RingWriter};
 pub use sweep::{Listed, list, sweep};

@@ -20,6 +20,8 @@ pub(crate) enum Byte {
     Looked = 1,
     /// Held alone by a sweeper while it removes.
     Swept = 2,
+    /// Held alone by the reader of a ring.
+    Reads = 3,
 }
 
 fn words(byte: Byte, kind: libc::c_int) -> libc::flock {

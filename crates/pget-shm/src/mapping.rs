@@ -8,7 +8,13 @@
     reason = "maps files that other processes write to; the argument is at the head of the module"
 )]
 
-use std::{fmt, io, marker::PhantomData, ops::Deref, os::fd::AsFd, ptr::NonNull};
+use std::{
+    fmt, io,
+    marker::PhantomData,
+    ops::{Deref, Range},
+    os::fd::AsFd,
+    ptr::NonNull,
+};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -63,21 +69,23 @@ impl Mapping {
         self.start
     }
 
-    /// The first `count` bytes.
+    /// The bytes of `range`.
     ///
     /// # Safety
     /// They are in the file, and nobody writes to them while the result lives.
     ///
     /// # Panics
-    /// If the mapping has fewer.
-    pub(crate) unsafe fn bytes(&self, count: usize) -> &[u8] {
+    /// If the mapping has not that many.
+    pub(crate) unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
         assert!(
-            count <= self.length,
-            "{count} bytes of a mapping of {}",
+            range.start <= range.end && range.end <= self.length,
+            "bytes {range:?} of a mapping of {}",
             self.length
         );
+        // SAFETY: within the mapping, as just checked.
+        let start = unsafe { self.start.add(range.start) };
         // SAFETY: mapped, as just checked; the rest is the caller's word.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), count) }
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), range.len()) }
     }
 }
 

@@ -28,7 +28,7 @@ use rustix::{
 
 use crate::{
     descriptors::OwnOnly,
-    layout::{COMPANION, Companion, FILLING},
+    layout::{COMPANION, Companion, FILLING, Kind},
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
     name::{FOLDER, Posix},
@@ -58,25 +58,30 @@ impl Segment {
     ///
     /// # Errors
     /// [`Destination`](ErrorKind::Destination), with what the system says.
-    pub(crate) fn create(posix: Option<&Posix>, length: u64, revision: &str) -> Result<Self, Error> {
+    pub(crate) fn create(
+        posix: Option<&Posix>,
+        kind: Kind,
+        length: u64,
+        revision: &str,
+    ) -> Result<Self, Error> {
         match posix {
-            Some(posix) => Self::named(posix, length, revision),
-            None => Self::anonymous(length, revision),
+            Some(posix) => Self::named(posix, kind, length, revision),
+            None => Self::anonymous(kind, length, revision),
         }
     }
 
-    fn anonymous(length: u64, revision: &str) -> Result<Self, Error> {
+    fn anonymous(kind: Kind, length: u64, revision: &str) -> Result<Self, Error> {
         let failed = |cause: io::Error| cannot_make("anonymous shared memory", cause);
         let made = || {
             let companion = memfd("pget-companion", COMPANION as u64)?;
             let data = memfd(&format!("{MEMFD}{}", companion.as_raw_fd()), length)?;
             let name = format!("/proc/{}/fd/{}", process::id(), data.as_raw_fd());
-            Self::of_files(name, None, companion, data, length, revision)
+            Self::of_files(name, None, companion, data, (kind, length, revision))
         };
         made().map_err(failed)
     }
 
-    fn named(posix: &Posix, length: u64, revision: &str) -> Result<Self, Error> {
+    fn named(posix: &Posix, kind: Kind, length: u64, revision: &str) -> Result<Self, Error> {
         let failed = |cause: io::Error| {
             let what = format!("shared memory {}", posix.data());
             cannot_make(&what, cause)
@@ -93,7 +98,13 @@ impl Segment {
             };
             let (companion, data) = (file(COMPANION as u64)?, file(length)?);
             let name = posix.data().to_owned();
-            let segment = Self::of_files(name, Some(posix.clone()), companion, data, length, revision)?;
+            let segment = Self::of_files(
+                name,
+                Some(posix.clone()),
+                companion,
+                data,
+                (kind, length, revision),
+            )?;
             if let Some(companion) = segment.alive.get() {
                 give_name(companion, &folder, &posix.companion())?;
             }
@@ -109,8 +120,7 @@ impl Segment {
         posix: Option<Posix>,
         companion: File,
         data: File,
-        length: u64,
-        revision: &str,
+        (kind, length, revision): (Kind, u64, &str),
     ) -> io::Result<Self> {
         let page = Mapped::<Companion>::new(Mapping::writable(&companion, COMPANION)?)?;
         let alive = OwnOnly::new(OwnedFd::from(companion))?;
@@ -127,7 +137,12 @@ impl Segment {
             lock::alone(companion, Byte::Alive)?;
         }
         let inode = segment.data.metadata()?.ino();
-        segment.companion.begin(length, inode, revision);
+        let length = match kind {
+            Kind::Object => length,
+            // Its stream's is known at the end.
+            Kind::Ring => u64::MAX,
+        };
+        segment.companion.begin(kind, length, inode, revision);
         Ok(segment)
     }
 
@@ -152,6 +167,14 @@ impl Segment {
         self.alive.number().is_some()
     }
 
+    /// Whether another process holds that lock.
+    pub(crate) fn has(&self, byte: Byte) -> bool {
+        // One that cannot be asked is not known to be dead.
+        self.alive
+            .get()
+            .is_some_and(|companion| lock::is_held(companion, byte).unwrap_or(true))
+    }
+
     /// Makes it the segment of another object, if nobody looks at it and there is room.
     ///
     /// # Errors
@@ -170,7 +193,7 @@ impl Segment {
         };
         if matches!(fits, Ok(true)) {
             let inode = self.companion.inode();
-            self.companion.begin(length, inode, revision);
+            self.companion.begin(Kind::Object, length, inode, revision);
         }
         lock::release(companion, Byte::Looked)?;
         fits

@@ -33,7 +33,7 @@ use crate::{
 pub struct Listed {
     /// Its name, without a slash.
     pub name: String,
-    /// Bytes of the object.
+    /// Bytes of the object; the highest number for a ring, whose stream has no length before its end.
     pub length: u64,
     /// So many from its start on are there.
     pub available: u64,
@@ -155,7 +155,7 @@ fn refused(why: &str) -> io::Error {
 
 fn companion_of(file: &File) -> io::Result<Mapped<Companion>> {
     let companion = Mapped::<Companion>::new(Mapping::readable(file, COMPANION)?)?;
-    companion.check()?;
+    companion.check(None)?;
     Ok(companion)
 }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How often those who wait look whether the creator lives: its death wakes nobody.
-const LIVENESS: Duration = Duration::from_millis(250);
+pub(crate) const LIVENESS: Duration = Duration::from_millis(250);
 
 /// Why a wait ended without the bytes.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use pget::{ErrorKind, SharedBuffer};
+use pget::{ErrorKind, SharedBuffer, shm::RingReader};
 use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 use sha2::{Digest, Sha256};
 
@@ -251,5 +251,36 @@ fn python_reads_it_while_it_arrives() {
     }
     tell(&child, Signal::SIGTERM);
     wait(child).succeeded();
+    assert!(!is_there(&name));
+}
+
+#[test]
+fn cat_into_a_ring_is_read_by_one_other_process() {
+    const SIZE: usize = (20 << 20) + 3;
+    let server = Hostile::start().expect("a server");
+    let url = served(&server, "/o", SIZE as u64, false);
+    let name = fresh_name("ring");
+    let child = pget(["cat", &url, "--chunk-size", "1MiB", "--shared-ring", &name])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut ring = loop {
+        match RingReader::attach(&name) {
+            Ok(ring) => break ring,
+            Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let mut done = 0;
+    while let Some(bytes) = ring.next_bytes().expect("more") {
+        assert_eq!(PATTERN.check(done, bytes), Ok(()));
+        done += bytes.len() as u64;
+    }
+    assert_eq!(done, SIZE as u64);
+    assert!(wait(child).succeeded().is_empty());
     assert!(!is_there(&name));
 }

@@ -5,6 +5,7 @@ mod names;
 mod other;
 mod reading;
 mod reuse;
+mod ring;
 mod space;
 
 /// The object's byte at an offset.

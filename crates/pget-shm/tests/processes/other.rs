@@ -12,7 +12,7 @@ use nix::{
     unistd::{ForkResult, Pid, fork, pause},
 };
 use pget_core::{Error, ErrorKind};
-use pget_shm::{Filler, Placement, SharedBuffer};
+use pget_shm::{Filler, Placement, RingReader, RingWriter, SharedBuffer};
 
 use crate::{DIGEST, byte, digest};
 
@@ -92,6 +92,20 @@ fn in_a_role() {
         },
         "fill" => fill(&argument),
         "fork" => fork_and_fill(&argument),
+        "ring" => ring(&argument),
+        "ring-stuck" => {
+            let mut reader = RingReader::attach(&argument).expect("attached");
+            reader.next_bytes().expect("some").expect("not the end");
+            say("has some");
+            pause();
+        }
+        "ring-write" => {
+            let name = Some(argument.as_str()).filter(|name| *name != "-");
+            let mut ring = RingWriter::create(name, 4096, "").expect("a ring");
+            ring.put(b"some").expect("room");
+            say(ring.name());
+            pause();
+        }
         "full" => crate::space::in_a_small_device(),
         "use-up" => crate::space::where_others_use_up_the_device(),
         _ => panic!("no role {role}"),
@@ -110,6 +124,16 @@ fn read(name: &str) -> Result<u64, Error> {
     }
     shared.wait_for(shared.len())?;
     Ok(sum)
+}
+
+/// Digests a stream.
+fn ring(name: &str) {
+    let mut reader = RingReader::attach(name).expect("attached");
+    let mut sum = DIGEST;
+    while let Some(bytes) = reader.next_bytes().expect("more") {
+        sum = digest(bytes, sum);
+    }
+    say(&format!("digest {sum:016x}"));
 }
 
 /// Makes a segment of a length, in order: each line tells how far to fill it, `end` ends it well, `fail` ends it otherwise, `close` closes it.

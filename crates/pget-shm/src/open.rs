@@ -1,0 +1,123 @@
+//! Opening what another process has made: by its POSIX name, or by the path of its descriptor. Called by who attaches.
+//!
+//! Invariant: what is opened is this user's, and a file that was reached by no link but the kernel's own.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use pget_core::{Error, ErrorKind};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, SealFlags, fcntl_get_seals, fstat, openat, readlink, statat},
+    io::Errno,
+    process::geteuid,
+};
+
+use crate::{
+    layout::COMPANION,
+    name::Posix,
+    segment::{MEMFD, open_folder},
+    sweep::{open_companion, open_own},
+};
+
+/// What is to be done with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Access {
+    Read,
+    /// The reader of a ring writes, too: what it took.
+    Both,
+}
+
+impl Access {
+    const fn flags(self) -> OFlags {
+        match self {
+            Self::Read => OFlags::RDONLY,
+            Self::Both => OFlags::RDWR,
+        }
+    }
+}
+
+/// Companion and data of the segment that another process names so.
+///
+/// # Errors
+/// As [`SharedBuffer::attach`](crate::SharedBuffer::attach).
+pub(crate) fn open_segment(name: &str, access: Access) -> Result<(File, File), Error> {
+    let opened = if name.starts_with("/proc/") {
+        open_descriptors(name, access.flags())
+    } else {
+        open_names(&Posix::new(name)?, access.flags())
+    };
+    opened.map_err(|cause| cannot_attach(name, cause))
+}
+
+pub(crate) fn cannot_attach(name: &str, cause: io::Error) -> Error {
+    let kind = match cause.kind() {
+        io::ErrorKind::NotFound => ErrorKind::NotFound,
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::InvalidData => ErrorKind::InvalidArgument,
+        _ => ErrorKind::Unavailable,
+    };
+    let message = format!("cannot attach to the shared memory {name}");
+    Error::with_cause(kind, "", message, cause)
+}
+
+pub(crate) fn not_ours(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
+}
+
+/// Companion and data by the POSIX name.
+fn open_names(posix: &Posix, access: OFlags) -> io::Result<(File, File)> {
+    let folder = open_folder()?;
+    let missing = || io::Error::from(io::ErrorKind::NotFound);
+    let Some(companion) = open_companion(&folder, posix, access)? else {
+        return Err(match statat(&folder, posix.data(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => not_ours("it was not made by pget"),
+            Err(_) => missing(),
+        });
+    };
+    let data = open_own(&folder, posix.data(), access)?;
+    Ok((companion, data.ok_or_else(missing)?))
+}
+
+/// Companion and data by the descriptor's path, `/proc/PID/fd/N`.
+fn open_descriptors(name: &str, access: OFlags) -> io::Result<(File, File)> {
+    let path = Path::new(name);
+    let target = match readlink(path, Vec::new()) {
+        Err(Errno::INVAL) => return Err(not_ours("it is no descriptor")),
+        other => other?,
+    };
+    // "/memfd:pget-M (deleted)", as proc_pid_fd(5) has it.
+    let number = target
+        .to_str()
+        .ok()
+        .and_then(|text| text.strip_prefix("/memfd:")?.strip_prefix(MEMFD))
+        .and_then(|text| text.split(' ').next()?.parse::<u32>().ok());
+    let Some(number) = number else {
+        return Err(not_ours("it was not made by pget"));
+    };
+    let data = open_memfd(path, access)?;
+    let companion = open_memfd(&path.with_file_name(number.to_string()), access)?;
+    if fstat(&companion)?.st_size != COMPANION as i64 {
+        return Err(not_ours("what stands beside it was not made by pget"));
+    }
+    Ok((companion, data))
+}
+
+fn open_memfd(path: &Path, access: OFlags) -> io::Result<File> {
+    let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file: OwnedFd = openat(CWD, path, flags, Mode::empty())?;
+    if fstat(file.as_fd())?.st_uid != geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it belongs to another user",
+        ));
+    }
+    let seals = fcntl_get_seals(&file).unwrap_or(SealFlags::empty());
+    if !seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL) {
+        return Err(not_ours("it could be cut"));
+    }
+    Ok(File::from(file))
+}
