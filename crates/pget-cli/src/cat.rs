@@ -55,6 +55,6 @@ fn to_ring(builder: &Builder, name: &str) -> Result<Stats, Error> {
         Ok(())
     };
     let result = put_all();
-    ring.finish(result.as_ref().map(|()| ()))?;
+    ring.finish(result.as_ref().copied())?;
     Ok(reader.stats())
 }
