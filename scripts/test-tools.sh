@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs what pget's tests need beside Rust and Python: nginx, C compilers and their tools from the system's packages, and two S3 servers built by Go
+# Installs what pget's tests need beside Rust and Python: nginx, C compilers and their tools from the system's packages, and two S3 servers and toxiproxy built by Go
 # into .tools/bin (or $PGET_TOOLS/bin). Run it as often as you like: what is there stays.
 set -eu
 
 versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 gofakes3=github.com/johannesboyne/gofakes3/cmd/gofakes3@v1.2.0
+toxiproxy=github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
 
 tools=${PGET_TOOLS:-$(cd "$(dirname "$0")/.." && pwd)/.tools}
 PATH=$PATH:/usr/sbin:/usr/local/sbin
@@ -37,9 +38,12 @@ install_go() {
     if [ -x "$tools/bin/$name" ]; then
         go version -m "$tools/bin/$name" | awk -v v="$version" '$1 == "mod" && $3 == v { f = 1 } END { exit !f }' && return
     fi
-    mkdir -p "$tools/bin"
-    GOBIN=$tools/bin go install "$package@$version"
+    mkdir -p "$tools/bin" "$tools/build"
+    GOBIN=$tools/build go install "$package@$version"
+    # Go names a program after its folder.
+    mv "$tools/build/${package##*/}" "$tools/bin/$name"
 }
 install_go versitygw "$versitygw"
 install_go gofakes3 "$gofakes3"
+install_go toxiproxy-server "$toxiproxy"
 echo "test-tools: ready in $tools/bin"

@@ -4,6 +4,8 @@
 
 mod body;
 mod connection;
+mod lies;
+mod nginx;
 mod range_protocol;
 mod sizes;
 mod status;

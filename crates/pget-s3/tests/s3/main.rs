@@ -1,6 +1,8 @@
-//! `S3Source` against real S3 servers (versitygw, gofakes3) and against the misbehaving server, which stands for AWS, GCS and Azure where those cannot be had.
+//! `S3Source` against real S3 servers (versitygw, gofakes3), behind a bad network (toxiproxy), and against the misbehaving server, which stands for AWS, GCS and Azure where those cannot be had.
 
 mod answers;
 mod clouds;
 mod common;
+mod network;
 mod real;
+mod writer;

@@ -17,7 +17,7 @@ const CHUNK: u64 = MIB;
 const OLD: Pattern = Pattern::new(41);
 const NEW: Pattern = Pattern::new(42);
 
-fn settings(endpoint: &S3Endpoint) -> Settings {
+pub(super) fn settings(endpoint: &S3Endpoint) -> Settings {
     Settings::new()
         .property("aws.endpoint", endpoint.url())
         .property("aws.region", endpoint.region())
@@ -29,7 +29,7 @@ fn address(endpoint: &S3Endpoint, key: &str) -> String {
     format!("s3://{}/{key}", endpoint.bucket())
 }
 
-fn source(endpoint: &S3Endpoint, key: &str) -> Arc<S3Source> {
+pub(super) fn source(endpoint: &S3Endpoint, key: &str) -> Arc<S3Source> {
     open(&address(endpoint, key), &settings(endpoint))
 }
 
@@ -44,7 +44,7 @@ async fn blocking<T: Send + 'static>(
         .expect("it does not panic")
 }
 
-async fn put(endpoint: &S3Endpoint, key: &str, pattern: Pattern, size: u64) {
+pub(super) async fn put(endpoint: &S3Endpoint, key: &str, pattern: Pattern, size: u64) {
     let key = key.to_owned();
     blocking(endpoint, move |endpoint| {
         endpoint.put_pattern(&key, pattern, size)

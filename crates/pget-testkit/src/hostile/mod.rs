@@ -29,6 +29,7 @@ mod connection;
 mod distort;
 mod fault;
 mod ledger;
+mod lies;
 mod reply;
 mod request;
 mod route;
@@ -36,6 +37,7 @@ mod wire;
 
 pub use fault::Fault;
 pub use ledger::{Load, Seen};
+pub use lies::{Lie, lies};
 pub use request::Asked;
 pub use route::{Object, Route, When};
 

@@ -10,8 +10,10 @@ use pget_core::{Download, Error, ErrorKind, Options, RangeSource, Stats};
 use crate::content::Pattern;
 
 mod witness;
+mod writer;
 
 use witness::Witness;
+pub use writer::{Tally, reads_under_a_writer};
 
 /// No run may take longer; most take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -87,44 +89,87 @@ impl Outcome {
 /// # Panics
 /// When a byte is wrong, when not all bytes came and yet no error did, and when it takes too long.
 pub async fn run(mode: Mode, source: Arc<dyn RangeSource>, options: Options, expected: Expected) -> Outcome {
+    let (left, outcome) = read(mode, source, options, expected.offset, expected.size).await;
+    if let Err(wrong) = left.check(expected, outcome.end.is_ok()) {
+        panic!("{mode}: {wrong}; it ended with {:?}", outcome.end);
+    }
+    outcome
+}
+
+/// What a run left where it can be seen.
+enum Left {
+    Prefix(Vec<u8>),
+    Buffer(Vec<u8>),
+    Witness(Arc<Witness>),
+}
+
+impl Left {
+    fn check(&self, expected: Expected, complete: bool) -> Result<(), String> {
+        match self {
+            Self::Prefix(bytes) => {
+                let length = bytes.len() as u64;
+                if length > expected.size || (complete && length < expected.size) {
+                    return Err(format!("{length} bytes of {}", expected.size));
+                }
+                let right = expected.pattern.check(expected.offset, bytes);
+                right.map_err(|at| format!("byte {at} is wrong"))
+            }
+            Self::Buffer(buffer) => memory_is_right(buffer, expected, complete),
+            Self::Witness(witness) => witness.check(expected, complete),
+        }
+    }
+}
+
+/// Reads `size` bytes from `offset`, into room for a few more.
+async fn read(
+    mode: Mode,
+    source: Arc<dyn RangeSource>,
+    options: Options,
+    offset: u64,
+    size: u64,
+) -> (Left, Outcome) {
     let download = match Download::new(source, options) {
         Ok(download) => download,
-        Err(error) => return ended(0, Err(error)),
+        Err(error) => return (Left::Prefix(Vec::new()), ended(0, Err(error))),
+    };
+    let counted = |end: Result<usize, Error>| match end {
+        Ok(bytes) => ended(bytes as u64, Ok(())),
+        Err(error) => ended(0, Err(error)),
     };
     let work = async {
         match mode {
-            Mode::InOrder => in_order(&download, expected).await,
+            Mode::InOrder => in_order(&download).await,
             Mode::Memory => {
-                let (end, buffer) = download.read_into(blank(expected)).await;
-                placed(mode, end, &buffer.expect("a Vec does not panic"), expected)
+                let (end, buffer) = download.read_into(blank(size)).await;
+                (Left::Buffer(buffer.expect("a Vec does not panic")), counted(end))
             }
             Mode::Lent => {
                 let runtime = tokio::runtime::Handle::current();
                 let lent = tokio::task::spawn_blocking(move || {
-                    let mut buffer = blank(expected);
+                    let mut buffer = blank(size);
                     let end = download.read_into_on(&runtime, &mut buffer);
                     (end, buffer)
                 });
                 let (end, buffer) = lent.await.expect("it does not panic");
-                placed(mode, end, &buffer, expected)
+                (Left::Buffer(buffer), counted(end))
             }
             Mode::Put | Mode::Placed => {
-                let witness = Witness::new(expected, mode == Mode::Placed);
+                let witness = Witness::new(offset, size, mode == Mode::Placed);
                 let end = download.read_to(Arc::clone(&witness) as Arc<_>).await;
-                witness.check(end.is_ok());
-                match end {
+                let outcome = match end {
                     Ok(stats) => ended(stats.delivered, Ok(())),
                     Err(error) => ended(0, Err(error)),
-                }
+                };
+                (Left::Witness(witness), outcome)
             }
         }
     };
-    let outcome = tokio::time::timeout(DEADLINE, work).await;
-    let outcome = outcome.unwrap_or_else(|_| panic!("{mode}: hangs"));
+    let done = tokio::time::timeout(DEADLINE, work).await;
+    let (left, outcome) = done.unwrap_or_else(|_| panic!("{mode}: hangs"));
     if outcome.end.is_ok() {
-        assert_eq!(outcome.bytes, expected.size, "{mode}: cut short, and no error");
+        assert_eq!(outcome.bytes, size, "{mode}: cut short, and no error");
     }
-    outcome
+    (left, outcome)
 }
 
 fn ended(bytes: u64, end: Result<(), Error>) -> Outcome {
@@ -135,49 +180,36 @@ fn ended(bytes: u64, end: Result<(), Error>) -> Outcome {
     }
 }
 
-async fn in_order(download: &Download, expected: Expected) -> Outcome {
+async fn in_order(download: &Download) -> (Left, Outcome) {
     let mut reader = download.reader();
-    let mut bytes = 0;
+    let mut bytes = Vec::new();
     let end = loop {
         match reader.next().await {
-            Ok(Some(lease)) => {
-                let checked = expected.pattern.check(expected.offset + bytes, &lease);
-                assert_eq!(checked, Ok(()), "in order: wrong bytes");
-                bytes += lease.len() as u64;
-            }
+            Ok(Some(lease)) => bytes.extend_from_slice(&lease),
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         }
     };
-    assert!(
-        bytes <= expected.size,
-        "in order: {bytes} bytes of {}",
-        expected.size
-    );
-    Outcome {
-        bytes,
+    let outcome = Outcome {
+        bytes: bytes.len() as u64,
         end,
         stats: Some(reader.stats()),
-    }
+    };
+    (Left::Prefix(bytes), outcome)
 }
 
-fn blank(expected: Expected) -> Vec<u8> {
-    let size = usize::try_from(expected.size).expect("small");
+fn blank(size: u64) -> Vec<u8> {
+    let size = usize::try_from(size).expect("small");
     vec![UNTOUCHED; size + MARGIN]
 }
 
-fn placed(mode: Mode, end: Result<usize, Error>, buffer: &[u8], expected: Expected) -> Outcome {
+/// Each byte is the object's or, unless it is complete, untouched; and nothing is behind it.
+fn memory_is_right(buffer: &[u8], expected: Expected, complete: bool) -> Result<(), String> {
     let (object, margin) = buffer.split_at(buffer.len() - MARGIN);
-    assert!(
-        margin.iter().all(|byte| *byte == UNTOUCHED),
-        "{mode}: bytes behind the object"
-    );
-    let right = expected.pattern.bytes(expected.offset, object.len());
-    let wrong =
-        (object.iter().zip(&right)).position(|(is, due)| is != due && (*is != UNTOUCHED || end.is_ok()));
-    assert_eq!(wrong, None, "{mode}: the first wrong byte, of {}", expected.size);
-    match end {
-        Ok(bytes) => ended(bytes as u64, Ok(())),
-        Err(error) => ended(0, Err(error)),
+    if margin.iter().any(|byte| *byte != UNTOUCHED) {
+        return Err("bytes behind the object".into());
     }
+    let right = expected.pattern.bytes(expected.offset, object.len());
+    let wrong = (object.iter().zip(&right)).position(|(is, due)| is != due && (complete || *is != UNTOUCHED));
+    wrong.map_or(Ok(()), |at| Err(format!("byte {at} of the memory is wrong")))
 }

@@ -7,7 +7,7 @@ use std::{
 
 use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Place};
 
-use super::{Expected, MARGIN, UNTOUCHED, blank};
+use super::{Expected, blank, memory_is_right};
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -20,7 +20,8 @@ struct Kept {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Witness {
-    expected: Expected,
+    offset: u64,
+    size: u64,
     /// Whether the download is given the memory to write to.
     lends: bool,
     kept: Arc<Mutex<Kept>>,
@@ -31,70 +32,60 @@ fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
 }
 
 impl Witness {
-    pub(super) fn new(expected: Expected, lends: bool) -> Arc<Self> {
+    pub(super) fn new(offset: u64, size: u64, lends: bool) -> Arc<Self> {
         let kept = Kept {
-            memory: blank(expected),
+            memory: blank(size),
             ..Kept::default()
         };
         Arc::new(Self {
-            expected,
+            offset,
+            size,
             lends,
             kept: Arc::new(Mutex::new(kept)),
         })
     }
 
     /// Checks all that was left, after a run that succeeded or not: what landed is right and landed once; nothing else was put; the rest of the memory is right or untouched.
-    pub(super) fn check(&self, complete: bool) {
+    pub(super) fn check(&self, expected: Expected, complete: bool) -> Result<(), String> {
         let Expected {
             pattern,
             offset,
             size,
-        } = self.expected;
+        } = expected;
         let kept = lock(&self.kept);
-        let landed = merged(&kept.landed);
+        let landed = merged(&kept.landed)?;
         for range in &landed {
-            assert!(
-                offset <= range.start && range.end <= offset + size,
-                "landed outside: {range:?}"
-            );
+            if range.start < offset || offset + size < range.end {
+                return Err(format!("landed outside: {range:?}"));
+            }
             let start = usize::try_from(range.start - offset).expect("small");
             let end = usize::try_from(range.end - offset).expect("small");
             let right = pattern.check(range.start, &kept.memory[start..end]);
-            assert_eq!(right, Ok(()), "a wrong byte counts as landed");
+            right.map_err(|at| format!("byte {at} is wrong and counts as landed"))?;
         }
-        if complete && size > 0 {
-            assert_eq!(landed.first(), Some(&(offset..offset + size)), "not all landed");
+        if complete && size > 0 && landed.first() != Some(&(offset..offset + size)) {
+            return Err(format!("of {size} bytes landed {landed:?}"));
         }
-        if !self.lends {
-            assert_eq!(merged(&kept.put), landed, "what was put is what landed");
+        if !self.lends && merged(&kept.put)? != landed {
+            return Err("what was put is not what landed".into());
         }
-        let (object, margin) = kept.memory.split_at(kept.memory.len() - MARGIN);
-        let right = pattern.bytes(offset, object.len());
-        let wrong = (object.iter().zip(&right)).position(|(is, due)| is != due && *is != UNTOUCHED);
-        assert_eq!(wrong, None, "a wrong byte");
-        assert!(
-            margin.iter().all(|byte| *byte == UNTOUCHED),
-            "bytes behind the object"
-        );
+        memory_is_right(&kept.memory, expected, complete)
     }
 }
 
-/// The union, sorted.
-///
-/// # Panics
-/// When two overlap: a byte had two writers.
-fn merged(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+/// The union, sorted; an error when two overlap: a byte had two writers.
+fn merged(ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>, String> {
     let mut sorted: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).cloned().collect();
     sorted.sort_by_key(|range| range.start);
     let mut union: Vec<Range<u64>> = Vec::new();
     for range in sorted {
         match union.last_mut() {
-            Some(last) if range.start < last.end => panic!("{range:?} came twice"),
+            Some(last) if range.start < last.end => return Err(format!("{range:?} came twice")),
             Some(last) if range.start == last.end => last.end = range.end,
             _ => union.push(range),
         }
     }
-    union
+    Ok(union)
 }
 
 /// The witness's memory in the hands of writers, who give it back by dropping it.
@@ -117,11 +108,11 @@ impl Drop for Loan {
 
 impl Destination for Witness {
     fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
-        assert_eq!(start, self.expected.offset);
+        assert_eq!(start, self.offset);
         if !self.lends {
             return Ok(Place::Put);
         }
-        let fits = end.is_some_and(|end| end - start <= self.expected.size);
+        let fits = end.is_some_and(|end| end - start <= self.size);
         if !fits {
             let message = format!("an object of {:?} bytes does not fit", object.size);
             return Err(Error::new(ErrorKind::Destination, "", message));
@@ -135,7 +126,7 @@ impl Destination for Witness {
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let mut kept = lock(&self.kept);
-        let at = usize::try_from(offset - self.expected.offset).expect("small");
+        let at = usize::try_from(offset - self.offset).expect("small");
         let place = kept.memory.get_mut(at..at + bytes.len());
         let Some(place) = place else {
             return Err(Error::new(

@@ -1,5 +1,5 @@
 //! Real servers as child processes, for tests that need the genuine article: nginx, versitygw (S3), gofakes3 (S3 that
-//! ignores conditions), Python's `http.server` (ignores ranges), and big sparse files for them to serve.
+//! ignores conditions), Python's `http.server` (ignores ranges), toxiproxy (a bad network before another server), and big sparse files for them to serve.
 //!
 //! Invariants: a server listens on a free loopback port, keeps everything it writes in its own temporary folder, is ready
 //! when its `start` returns, and is gone, with its process group and folder, when its value is dropped. Nothing needs
@@ -22,11 +22,13 @@ mod nginx;
 mod python;
 mod s3;
 mod tls;
+mod toxiproxy;
 
 pub use nginx::{Nginx, NginxOptions};
 pub use python::PythonServer;
 pub use s3::{Gofakes3, S3Endpoint, S3Error, Versitygw, VersitygwOptions};
 pub use tls::{Authority, Leaf, Validity};
+pub use toxiproxy::{Toxic, Toxiproxy};
 
 /// How long a server has to become ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -75,6 +77,9 @@ pub enum StartError {
     /// The server is up, and refused to be set up.
     #[error("cannot set up the server")]
     Setup(#[from] S3Error),
+    /// The proxy is up, and did not do as it was told.
+    #[error("cannot set up the proxy")]
+    Proxy(#[source] io::Error),
 }
 
 /// The started server, or `None` with a message when a component is missing and the environment has no `CI`.

@@ -1,0 +1,147 @@
+//! toxiproxy: a proxy that makes the network bad between a client and a server.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Daemon, StartError, find};
+
+/// The name of the only route through it.
+const ROUTE: &str = "route";
+
+/// What is wrong with the network, from the server to the client, for every connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Toxic {
+    /// Each connection is reset so long after its first byte, which does not get through.
+    ResetPeer(Duration),
+    /// Bytes come so much later, give or take a fifth.
+    Latency(Duration),
+    /// Kilobytes a second, for each connection.
+    Bandwidth(u32),
+    /// Connections close so much later than they should.
+    SlowClose(Duration),
+    /// Each connection ends after so many bytes.
+    LimitData(u64),
+    /// Bytes come in pieces of about this many, each of them so much later.
+    Slicer(u32, Duration),
+    /// Nothing comes any more, and connections end after so long; never if it is zero.
+    Timeout(Duration),
+}
+
+impl Toxic {
+    fn told(self) -> Value {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (name, attributes) = match self {
+            Self::ResetPeer(after) => ("reset_peer", json!({"timeout": millis(after)})),
+            Self::Latency(by) => {
+                let by = millis(by);
+                ("latency", json!({"latency": by, "jitter": by / 5}))
+            }
+            Self::Bandwidth(rate) => ("bandwidth", json!({"rate": rate})),
+            Self::SlowClose(by) => ("slow_close", json!({"delay": millis(by)})),
+            Self::LimitData(bytes) => ("limit_data", json!({"bytes": bytes})),
+            Self::Slicer(size, delay) => {
+                let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+                (
+                    "slicer",
+                    json!({"average_size": size, "size_variation": size / 2, "delay": delay}),
+                )
+            }
+            Self::Timeout(after) => ("timeout", json!({"timeout": millis(after)})),
+        };
+        json!({"name": "toxic", "type": name, "stream": "downstream", "attributes": attributes})
+    }
+}
+
+/// A running toxiproxy before one server. Its methods block.
+#[derive(Debug)]
+pub struct Toxiproxy {
+    daemon: Daemon,
+    listens: String,
+}
+
+impl Toxiproxy {
+    const NAME: &'static str = "toxiproxy-server";
+
+    /// Start it before the server that listens on `upstream`; the network is good at first.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(upstream: &str) -> Result<Self, StartError> {
+        let program = find(Self::NAME)?;
+        let daemon = Daemon::start(Self::NAME, |address, _| {
+            let mut command = Command::new(&program);
+            command.arg("-host").arg(address.ip().to_string());
+            command.arg("-port").arg(address.port().to_string());
+            Ok(command)
+        })?;
+        let route = json!({"name": ROUTE, "listen": "127.0.0.1:0", "upstream": upstream});
+        let told = ask(daemon.address, "POST", "/proxies", &route).map_err(StartError::Proxy)?;
+        let listens = told["listen"].as_str().map(str::to_owned);
+        let missing = || StartError::Proxy(io::Error::other("it does not say where it listens"));
+        Ok(Self {
+            daemon,
+            listens: listens.ok_or_else(missing)?,
+        })
+    }
+
+    /// Where to connect instead of the server, `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.listens
+    }
+
+    /// Make the network bad, also for connections that are open.
+    ///
+    /// # Errors
+    /// When the proxy refuses.
+    pub fn spoil(&self, toxic: Toxic) -> io::Result<()> {
+        let path = format!("/proxies/{ROUTE}/toxics");
+        ask(self.daemon.address, "POST", &path, &toxic.told()).map(drop)
+    }
+
+    /// Make the network good again.
+    ///
+    /// # Errors
+    /// When the proxy refuses.
+    pub fn heal(&self) -> io::Result<()> {
+        let path = format!("/proxies/{ROUTE}/toxics/toxic");
+        ask(self.daemon.address, "DELETE", &path, &Value::Null).map(drop)
+    }
+}
+
+/// One request to the proxy's own interface, and the answer's document.
+fn ask(address: SocketAddr, method: &str, path: &str, body: &Value) -> io::Result<Value> {
+    let limit = Some(Duration::from_secs(20));
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(limit)?;
+    stream.set_write_timeout(limit)?;
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head
+        .split(' ')
+        .nth(1)
+        .is_none_or(|status| !status.starts_with('2'))
+    {
+        return Err(io::Error::other(answer));
+    }
+    if body.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(body).map_err(io::Error::other)
+}
