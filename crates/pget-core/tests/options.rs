@@ -5,9 +5,12 @@ use std::time::Duration;
 use pget_core::{Download, ErrorKind, Options};
 use pget_testkit::sources::{Object, Staged};
 
+/// Makes options unusable.
+type Spoil = fn(&mut Options);
+
 #[test]
 fn case_57_options_out_of_range_are_refused() {
-    let wrong: [(&str, fn(&mut Options)); 14] = [
+    let wrong: [(&str, Spoil); 14] = [
         ("chunk_size", |options| options.chunk_size = Some(0)),
         ("chunk_size", |options| options.chunk_size = Some((1 << 30) + 1)),
         ("concurrency", |options| options.concurrency = 0),

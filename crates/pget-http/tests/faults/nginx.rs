@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pget_core::{Download, ErrorKind, Options, Reader};
+use pget_core::{Download, ErrorKind, Reader};
 use pget_testkit::{
     content::Pattern,
     servers::{Nginx, NginxOptions, require},
@@ -133,12 +133,9 @@ async fn case_70_a_consumer_that_stops_resets_no_connection() {
     let read = |concurrency: u32| {
         let url = nginx.url("/o");
         async move {
-            let options = Options {
-                chunk_size: Some(2 << 20),
-                concurrency,
-                window: Some(4),
-                ..options()
-            };
+            let mut options = options();
+            (options.chunk_size, options.window) = (Some(2 << 20), Some(4));
+            options.concurrency = concurrency;
             let download = Download::new(Arc::new(source(&url)), options).expect("sound options");
             let mut reader = download.reader();
             let first = reader.next().await.expect("it reads").expect("it is not empty");

@@ -22,22 +22,22 @@ use tokio::{
 
 use super::common::{check, open, options, read, texts, within};
 
-const SEED: u64 = 51;
-const CHUNK: u64 = 32 << 10;
-const SIZE: u64 = 16 * CHUNK + 5;
+pub(super) const SEED: u64 = 51;
+pub(super) const CHUNK: u64 = 32 << 10;
+pub(super) const SIZE: u64 = 16 * CHUNK + 5;
 
-fn settings(server: &Hostile) -> Settings {
+pub(super) fn settings(server: &Hostile) -> Settings {
     Settings::new()
         .property("aws.endpoint", server.url(""))
         .property("aws.access_key_id", "keyid")
         .property("aws.secret_access_key", "canary")
 }
 
-fn object() -> Object {
+pub(super) fn object() -> Object {
     Object::new(SEED, SIZE)
 }
 
-fn document(status: u16, code: &str, message: &str) -> Fault {
+pub(super) fn document(status: u16, code: &str, message: &str) -> Fault {
     answer(status, &[], code, message)
 }
 

@@ -3,6 +3,7 @@
 mod answers;
 mod clouds;
 mod common;
+mod every_mode;
 mod network;
 mod real;
 mod writer;

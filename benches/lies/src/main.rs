@@ -1,0 +1,114 @@
+//! Tells the testkit's 29 lies to pget, in every mode, and to other readers, and prints what each made of them as a table.
+//!
+//! Every reader reads the same object, in ranges of 1 MiB, four at a time where it can, with timeouts of 3 s and 3 retries where it has them. `run.sh` runs it.
+
+mod readers;
+
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use pget_core::ErrorKind;
+use pget_testkit::hostile::{Hostile, Lie, lies};
+
+use readers::{Reader, SEED, SIZE};
+
+/// Who has not come to an end by now hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a reader made of a lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Right,
+    Refused(Option<ErrorKind>),
+    Wrong,
+    Hangs,
+    Panics,
+    /// It never asked what the lie is about.
+    NotMet,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Right => f.write_str("right"),
+            Self::Refused(Some(kind)) => write!(f, "{kind:?}"),
+            Self::Refused(None) => f.write_str("error"),
+            Self::Wrong => f.write_str("**WRONG**"),
+            Self::Hangs => f.write_str("**hangs**"),
+            Self::Panics => f.write_str("**panics**"),
+            Self::NotMet => f.write_str("–"),
+        }
+    }
+}
+
+async fn tell(lie: &Lie, reader: &Reader) -> Verdict {
+    let server = Hostile::start().expect("a server");
+    let path = reader.path();
+    server.route(path, lie.route.clone());
+    let endpoint = server.url("");
+    let reader = reader.clone();
+    let task = tokio::spawn(async move { reader.read(endpoint).await });
+    let abort = task.abort_handle();
+    let ended = tokio::time::timeout(PATIENCE, task).await;
+    let verdict = match ended {
+        Err(_) => {
+            abort.abort();
+            Verdict::Hangs
+        }
+        Ok(Err(panic)) => {
+            eprintln!("{}: {panic}", lie.name);
+            Verdict::Panics
+        }
+        Ok(Ok(Ok(true))) => Verdict::Right,
+        Ok(Ok(Ok(false))) => Verdict::Wrong,
+        Ok(Ok(Err(kind))) => Verdict::Refused(kind),
+    };
+    if server.served(path) == 0 && verdict == Verdict::Right {
+        return Verdict::NotMet;
+    }
+    verdict
+}
+
+#[tokio::main]
+async fn main() {
+    opendal::install_default();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(python), Some(script)) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: pget-lies PYTHON READERS.PY (run.sh knows them)");
+        std::process::exit(2);
+    };
+    let readers = Reader::all(&python, &script);
+    let head: Vec<_> = readers.iter().map(Reader::name).collect();
+    println!("| case | lie | {} |", head.join(" | "));
+    println!("|{}", "---|".repeat(head.len() + 2));
+    let mut wrong = vec![0; readers.len()];
+    let mut stuck = vec![0; readers.len()];
+    let begun = Instant::now();
+    for lie in lies(SEED, SIZE, 256 << 10) {
+        let told = futures_util::future::join_all(readers.iter().map(|reader| tell(&lie, reader))).await;
+        for (at, verdict) in told.iter().enumerate() {
+            wrong[at] += u32::from(*verdict == Verdict::Wrong);
+            stuck[at] += u32::from(matches!(verdict, Verdict::Hangs | Verdict::Panics));
+        }
+        let told: Vec<_> = told.iter().map(Verdict::to_string).collect();
+        println!("| {} | {} | {} |", lie.case, lie.name, told.join(" | "));
+    }
+    let counted = |counts: &[u32]| {
+        counts
+            .iter()
+            .map(|count| format!("**{count}**"))
+            .collect::<Vec<_>>()
+            .join(" | ")
+    };
+    println!("| | wrong bytes and no error | {} |", counted(&wrong));
+    println!("| | hangs and panics | {} |", counted(&stuck));
+    eprintln!(
+        "{} s; {}",
+        begun.elapsed().as_secs(),
+        readers::versions(&python).await
+    );
+}
