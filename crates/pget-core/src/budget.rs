@@ -20,6 +20,7 @@ const CONNECTIONS: usize = 512;
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
+    most_in_flight: usize,
     memory: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
@@ -33,10 +34,12 @@ impl Budget {
         let units = usize::try_from(limit / UNIT)
             .unwrap_or(Semaphore::MAX_PERMITS)
             .min(Semaphore::MAX_PERMITS);
+        let most_in_flight = connections.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             limit,
+            most_in_flight,
             memory: Arc::new(Semaphore::new(units)),
-            connections: Arc::new(Semaphore::new(connections.clamp(1, Semaphore::MAX_PERMITS))),
+            connections: Arc::new(Semaphore::new(most_in_flight)),
         })
     }
 
@@ -52,6 +55,18 @@ impl Budget {
     #[must_use]
     pub const fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// Bytes taken of the limit now.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.limit - self.memory.available_permits() as u64 * UNIT
+    }
+
+    /// Requests in flight of the limit on them now.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.most_in_flight - self.connections.available_permits()
     }
 
     /// Waits for `bytes` of memory.

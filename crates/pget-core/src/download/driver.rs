@@ -43,7 +43,9 @@ pub(super) fn start(
     runtime: &Handle,
     sink: Sink,
 ) -> Arc<Shared> {
-    let seed = RandomState::new().build_hasher().finish();
+    let seed = options
+        .seed
+        .unwrap_or_else(|| RandomState::new().build_hasher().finish());
     let mut settings = options.settings(seed);
     if !matches!(sink, Sink::Reader) {
         settings.window = Settings::UNBOUNDED;
@@ -132,6 +134,8 @@ impl Driver {
                 }
             };
             tokio::select! {
+                // In this order, so that a seeded test goes the same way again; after each, all is looked at anew.
+                biased;
                 Some(ended) = self.attempts.join_next_with_id() => {
                     if let Some(error) = self.ended(ended) {
                         self.shared.finish(Err(error));

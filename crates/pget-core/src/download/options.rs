@@ -74,6 +74,9 @@ pub struct Options {
     pub progress: Option<ProgressFn>,
     /// Ends the download when it is triggered, from any thread.
     pub cancel: Option<Cancel>,
+    /// For the jitter of backoffs, so that a test's download goes the same way again; `None`: a random one.
+    #[doc(hidden)]
+    pub seed: Option<u64>,
 }
 
 impl Default for Options {
@@ -92,6 +95,7 @@ impl Default for Options {
             budget: Arc::clone(Budget::process()),
             progress: None,
             cancel: None,
+            seed: None,
         }
     }
 }

@@ -1,0 +1,416 @@
+//! Plays one scene with the real driver on a paused clock, and holds what came of it against what may come of it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use pget_core::{Budget, Cancel, Destination, Download, Error, ErrorKind, ObjectInfo, Place, Reader, Stats};
+use tokio::{
+    io::AsyncReadExt as _,
+    runtime::{Handle, Runtime},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    scene::{Counts, Leaves, Scene, Way},
+    source::{Met, Network, pattern},
+};
+
+/// After its end, a download has given everything back within this time.
+const SETTLES: Duration = Duration::from_millis(100);
+/// A source that cannot be stopped blocks no longer than this.
+const BLOCKS: Duration = Duration::from_secs(61);
+/// What one read takes at the most, its backoff included: 30 s to the first byte, or as long as bytes come now and then, and 30 s of pause.
+const READ: Duration = Duration::from_secs(130);
+
+/// A runtime whose clock goes on when nothing else does. Used for many downloads.
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime")
+}
+
+/// Takes what is put, and notices a byte that is put twice.
+#[derive(Debug, Default)]
+struct Sheet {
+    start: u64,
+    bytes: Mutex<Vec<Option<u8>>>,
+    twice: Mutex<bool>,
+}
+
+impl Destination for Sheet {
+    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Place, Error> {
+        Ok(Place::Put)
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
+        let mut sheet = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if sheet.len() < from + bytes.len() {
+            sheet.resize(from + bytes.len(), None);
+        }
+        for (place, byte) in sheet[from..].iter_mut().zip(bytes) {
+            if place.replace(*byte).is_some() {
+                *self.twice.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the consumer got.
+struct Taken {
+    bytes: Vec<u8>,
+    end: Result<(), Error>,
+    stats: Stats,
+}
+
+async fn in_order(scene: &Scene, mut reader: Reader, cancel: &Cancel) -> Taken {
+    let mut rng = Rng::with_seed(scene.seed ^ 0xc0);
+    let mut bytes = Vec::new();
+    let mut buffer = vec![0; rng.usize(1..3000)];
+    let end = loop {
+        if scene.way == Way::Leases {
+            match reader.next().await {
+                Ok(Some(lease)) => bytes.extend_from_slice(&lease),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        } else {
+            match reader.read(&mut buffer).await {
+                Ok(0) => break Ok(()),
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                Err(_) => {
+                    break match reader.next().await {
+                        Err(error) => Err(error),
+                        Ok(_) => panic!("an error that does not stay"),
+                    };
+                }
+            }
+        }
+        if !scene.pause.is_zero() && !cancel.is_triggered() && rng.bool() {
+            let most = u64::try_from(scene.pause.as_micros()).unwrap_or(u64::MAX);
+            sleep(Duration::from_micros(rng.u64(0..=most))).await;
+        }
+    };
+    let stats = reader.stats();
+    Taken { bytes, end, stats }
+}
+
+async fn take(scene: &Scene, download: Download, cancel: Cancel) -> Result<Taken, String> {
+    match scene.way {
+        Way::Leases | Way::Read => Ok(in_order(scene, download.reader(), &cancel).await),
+        Way::Memory => {
+            let room = scene.size.max(scene.other_size()) + 1;
+            let (read, buffer) = download
+                .read_into(vec![0; usize::try_from(room).unwrap_or(usize::MAX)])
+                .await;
+            let mut bytes = buffer.ok_or("the buffer does not come back")?;
+            bytes.truncate(*read.as_ref().unwrap_or(&0));
+            Ok(Taken {
+                bytes,
+                end: read.map(|_| ()),
+                stats: Stats::default(),
+            })
+        }
+        Way::Destination => {
+            let sheet = Arc::new(Sheet {
+                start: scene.offset,
+                ..Sheet::default()
+            });
+            let read = download.read_to(Arc::clone(&sheet) as Arc<dyn Destination>).await;
+            if *sheet.twice.lock().unwrap_or_else(PoisonError::into_inner) {
+                return Err("a byte is put twice".into());
+            }
+            let sheet = sheet.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            // After an error there may be gaps.
+            let bytes = sheet.iter().map_while(|byte| *byte).collect::<Vec<_>>();
+            if read.is_ok() && bytes.len() < sheet.len() {
+                return Err(format!("a gap at {}", bytes.len()));
+            }
+            let stats = *read.as_ref().unwrap_or(&Stats::default());
+            Ok(Taken {
+                bytes,
+                end: read.map(|_| ()),
+                stats,
+            })
+        }
+    }
+}
+
+/// Drops what is inside at its `at`th poll.
+pub(crate) struct DropAt<F> {
+    inside: Option<Pin<Box<F>>>,
+    at: u64,
+    polls: u64,
+}
+
+impl<F: Future> DropAt<F> {
+    pub(crate) fn new(inside: F, at: u64) -> Self {
+        Self {
+            inside: Some(Box::pin(inside)),
+            at,
+            polls: 0,
+        }
+    }
+}
+
+impl<F: Future> Future for DropAt<F> {
+    /// What came of it, if it was not dropped, and how often it was polled.
+    type Output = (Option<F::Output>, u64);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.polls == self.at {
+            self.inside = None;
+        }
+        self.polls += 1;
+        let polls = self.polls;
+        match &mut self.inside {
+            None => Poll::Ready((None, polls)),
+            Some(inside) => inside.as_mut().poll(cx).map(|output| (Some(output), polls)),
+        }
+    }
+}
+
+/// What a scene is played with, and what must come back.
+struct Stage {
+    network: Arc<Network>,
+    budget: Arc<Budget>,
+    cancel: Cancel,
+}
+
+impl Stage {
+    fn new(scene: &Scene) -> Self {
+        Self {
+            network: Arc::new(Network::new(scene.clone())),
+            budget: Budget::new(scene.budget, scene.connections),
+            cancel: Cancel::new(),
+        }
+    }
+
+    fn download(&self, scene: &Scene) -> Result<Download, String> {
+        let mut options = scene.options(&self.budget);
+        options.cancel = Some(self.cancel.clone());
+        Download::new(Arc::clone(&self.network) as _, options).map_err(|error| error.to_line())
+    }
+
+    /// Everything is back within [`SETTLES`].
+    async fn settle(&self) -> Result<(), String> {
+        sleep(SETTLES).await;
+        if self.network.met().blocked {
+            sleep(BLOCKS).await;
+        }
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        let held = (
+            Arc::strong_count(&self.network) - 1,
+            self.budget.taken(),
+            self.budget.in_flight(),
+            tasks,
+        );
+        if held == (0, 0, 0, 0) {
+            Ok(())
+        } else {
+            Err(format!(
+                "left behind: {} of the source, {} bytes, {} requests, {} tasks",
+                held.0, held.1, held.2, held.3
+            ))
+        }
+    }
+}
+
+/// Plays `scene`.
+///
+/// # Errors
+/// What was wrong with what came of it.
+pub(crate) async fn play(scene: &Scene, counts: &mut Counts) -> Result<(), String> {
+    let stage = Stage::new(scene);
+    let began = Instant::now();
+    let taking = take(scene, stage.download(scene)?, stage.cancel.clone());
+    let longest = longest(scene);
+    let taken = match scene.leaves {
+        Leaves::No => Some(timeout(longest, taking).await.map_err(|_| "it hangs")??),
+        Leaves::Drops(after) => timeout(after, taking).await.ok().transpose()?,
+        Leaves::Cancels(after) => {
+            let cancel = stage.cancel.clone();
+            let both = async {
+                let mut taking = std::pin::pin!(taking);
+                tokio::select! {
+                    biased;
+                    taken = &mut taking => return taken,
+                    () = sleep(after) => cancel.trigger(),
+                }
+                timeout(SETTLES + scene.pause, taking)
+                    .await
+                    .map_err(|_| "a cancel is not heard".to_owned())?
+            };
+            // A source that cannot be stopped holds up what waits for its memory.
+            match both.await {
+                Err(_) if stage.network.met().blocked => None,
+                taken => Some(taken?),
+            }
+        }
+    };
+    let took = began.elapsed();
+    stage.settle().await?;
+    let mut met = stage.network.met();
+    counts.add(&met.counts);
+    counts.tight_budgets += u64::from(scene.budget == 1 || scene.connections < 512);
+    *match scene.way {
+        Way::Leases => &mut counts.ordered,
+        Way::Read => &mut counts.read,
+        Way::Memory => &mut counts.into_memory,
+        Way::Destination => &mut counts.to_a_destination,
+    } += 1;
+    let Some(taken) = taken else {
+        counts.drops += 1;
+        return Ok(());
+    };
+    counts.fences += taken.stats.fences;
+    judge(scene, &mut met, &taken, took, counts)
+}
+
+/// Plays `scene`, and drops the consumer at its `at`th poll; how often it was polled.
+pub(crate) async fn drop_at(scene: &Scene, at: u64) -> Result<(bool, u64), String> {
+    let stage = Stage::new(scene);
+    let (taken, polls) = DropAt::new(take(scene, stage.download(scene)?, stage.cancel.clone()), at).await;
+    stage.settle().await?;
+    Ok((taken.is_some(), polls))
+}
+
+/// Plays `scene`, and cancels at the consumer's `at`th poll.
+pub(crate) async fn cancel_at(scene: &Scene, at: u64) -> Result<(), String> {
+    let stage = Stage::new(scene);
+    let mut taking = std::pin::pin!(take(scene, stage.download(scene)?, stage.cancel.clone()));
+    let mut polls = 0;
+    let cancel = stage.cancel.clone();
+    let cancelled = std::future::poll_fn(|cx| {
+        if polls == at {
+            cancel.trigger();
+        }
+        polls += 1;
+        taking.as_mut().poll(cx)
+    });
+    let taken = timeout(longest(scene), cancelled)
+        .await
+        .map_err(|_| "it hangs")??;
+    match &taken.end {
+        Err(error) if error.kind() == ErrorKind::Internal => return Err(error.to_line()),
+        _ => {}
+    }
+    drop(taken);
+    stage.settle().await
+}
+
+fn longest(scene: &Scene) -> Duration {
+    let chunks = u32::try_from(chunks(scene)).unwrap_or(u32::MAX);
+    let pauses = u32::try_from(scene.size.max(scene.other_size()) + 2).unwrap_or(u32::MAX);
+    // More retries than the bucket pays for, and what the chunks themselves earn, there cannot be.
+    READ * (chunks * (scene.retries + 2) + 4 * scene.concurrency + 20) + scene.pause * pauses
+}
+
+fn chunks(scene: &Scene) -> u64 {
+    let size = scene.size.max(scene.other_size());
+    size / scene.chunk + 2
+}
+
+fn judge(
+    scene: &Scene,
+    met: &mut Met,
+    taken: &Taken,
+    took: Duration,
+    counts: &mut Counts,
+) -> Result<(), String> {
+    let stats = &taken.stats;
+    let right = |other: bool| {
+        let size = if other { scene.other_size() } else { scene.size };
+        let end = scene.end(size);
+        let matches = pattern(scene.seed, other).check(scene.offset, &taken.bytes);
+        (
+            matches,
+            taken.bytes.len() as u64 == end.saturating_sub(scene.offset),
+        )
+    };
+    let (one, one_whole) = right(false);
+    let (other, other_whole) = right(true);
+    let (one, other) = (one.is_ok(), other.is_ok());
+    let limit = chunks(scene) + met.soft + stats.fences + 2;
+    let limit = if is_behind_an_unknown_end(scene) {
+        limit + u64::from(scene.retries)
+    } else {
+        limit
+    };
+    // An object of unknown size is read again for memory.
+    let limit = if scene.way == Way::Memory && !scene.tells_size {
+        2 * limit
+    } else {
+        limit
+    };
+    if met.reads > limit {
+        return Err(format!("{} reads, {limit} at the most: {met:?}", met.reads));
+    }
+    if stats.fences > met.reads.div_ceil(20) + 1 {
+        return Err(format!("{} fences in {} reads", stats.fences, met.reads));
+    }
+    // Bytes to be skipped land in a page of their own.
+    let pages = if counts_whole(scene, met) {
+        1 + u64::from(scene.concurrency)
+    } else {
+        0
+    };
+    let most = (u64::from(scene.window) + 2) * scene.longest_chunk() + (pages << 20);
+    if stats.peak_buffered > most {
+        return Err(format!("{} bytes held, {most} at the most", stats.peak_buffered));
+    }
+    match &taken.end {
+        Ok(()) => {
+            counts.completed += 1;
+            if !(one && one_whole || other && other_whole) {
+                return Err(format!("{} bytes that are neither revision", taken.bytes.len()));
+            }
+            let calm = met.soft == 0 && met.hard_kinds.is_empty() && !met.slow;
+            let planned = Duration::from_millis(20) * u32::try_from(met.reads + 2).unwrap_or(u32::MAX);
+            let pauses = scene.pause * u32::try_from(taken.bytes.len() + 2).unwrap_or(u32::MAX);
+            if calm && took > planned + pauses {
+                return Err(format!("nothing went wrong, and it took {took:?}"));
+            }
+            Ok(())
+        }
+        Err(error) => {
+            counts.failed += 1;
+            if !(one || other || taken.bytes.is_empty()) {
+                return Err("wrong bytes before the error".into());
+            }
+            let kind = error.kind();
+            let cancelled = scene.leaves != Leaves::No;
+            let untied = !scene.identity || met.counts.lost_identities > 0;
+            let worn_out = met.soft > u64::from(scene.retries) || untied && met.soft > 0 || met.blocked;
+            let fits = met.hard_kinds.contains(&kind)
+                || kind == ErrorKind::Protocol && is_behind_an_unknown_end(scene)
+                || worn_out && met.soft_kinds.contains(&kind)
+                || kind == ErrorKind::Range && scene.offset > scene.size
+                || kind == ErrorKind::Cancelled && cancelled;
+            if fits {
+                counts.cancels += u64::from(kind == ErrorKind::Cancelled);
+                Ok(())
+            } else {
+                Err(format!("{} although {met:?}", error.to_line()))
+            }
+        }
+    }
+}
+
+/// Once an attempt has failed, an offset behind the end of an object that does not tell its size cannot be told from a body that was cut short.
+fn is_behind_an_unknown_end(scene: &Scene) -> bool {
+    !scene.tells_size && scene.offset > scene.size
+}
+
+fn counts_whole(scene: &Scene, met: &Met) -> bool {
+    !scene.ranges || met.counts.ignored_at_first + met.counts.ignored_later > 0
+}

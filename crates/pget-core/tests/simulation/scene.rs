@@ -1,0 +1,210 @@
+//! What one seed decides beforehand: the object, what happens to it, the options, the network's faults and the consumer.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use pget_core::{Budget, Options};
+
+macro_rules! counts {
+    ($($name:ident,)*) => {
+        /// How often each kind of event was met.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counts { $(pub(crate) $name: u64,)* }
+
+        impl Counts {
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+counts! {
+    resets,
+    short_bodies,
+    silences,
+    stalls,
+    slow_bodies,
+    shifted_ranges,
+    other_totals,
+    other_revisions,
+    replacements,
+    deletions,
+    refusals,
+    lost_identities,
+    ignored_at_first,
+    ignored_later,
+    long_bodies,
+    clipped_bodies,
+    throttles,
+    blocking_writers,
+    withheld_bodies,
+    hints,
+    no_identity,
+    unknown_sizes,
+    fences,
+    drops,
+    cancels,
+    tight_budgets,
+    ordered,
+    read,
+    into_memory,
+    to_a_destination,
+    completed,
+    failed,
+}
+
+/// How the bytes are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Leases,
+    Read,
+    Memory,
+    Destination,
+}
+
+/// How the consumer goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    No,
+    /// It drops what it holds after so long.
+    Drops(Duration),
+    /// It cancels after so long, and waits for the end.
+    Cancels(Duration),
+}
+
+/// One download's world.
+#[derive(Clone, Debug)]
+pub(crate) struct Scene {
+    pub(crate) seed: u64,
+    pub(crate) size: u64,
+    pub(crate) ranges: bool,
+    pub(crate) tells_size: bool,
+    pub(crate) identity: bool,
+    pub(crate) hint: Option<u64>,
+    pub(crate) chunk: u64,
+    pub(crate) concurrency: u32,
+    pub(crate) window: u32,
+    pub(crate) offset: u64,
+    pub(crate) length: Option<u64>,
+    pub(crate) retries: u32,
+    /// Of 1,000 reads, how many go wrong.
+    pub(crate) faults: u32,
+    /// Of 1,000 reads, how many are slow, stall or are silent.
+    pub(crate) stragglers: u32,
+    pub(crate) withholds: bool,
+    /// From this read on the object is another one.
+    pub(crate) replaced_at: Option<u64>,
+    pub(crate) deleted_at: Option<u64>,
+    /// Bytes of the budget: many, or one MiB, which few of these chunks fill.
+    pub(crate) budget: u64,
+    pub(crate) connections: usize,
+    pub(crate) way: Way,
+    /// The most that the consumer pauses between two reads.
+    pub(crate) pause: Duration,
+    pub(crate) leaves: Leaves,
+    /// The source lies in a way that nothing can notice: the test must.
+    pub(crate) canary: bool,
+}
+
+impl Scene {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let chunk = match rng.u32(0..10) {
+            0 => rng.u64(1..10),
+            1..8 => rng.u64(1..3000),
+            _ => rng.u64(4000..20_000),
+        };
+        let size = match rng.u32(0..16) {
+            0 => 0,
+            1 => 1,
+            2 => chunk,
+            3 => chunk + 1,
+            4 => chunk * rng.u64(1..8),
+            5 => rng.u64(0..=chunk * 30),
+            _ => rng.u64(0..=chunk * 8),
+        };
+        let offset = match rng.u32(0..16) {
+            0 => size,
+            1 => size + rng.u64(1..100),
+            2..5 => rng.u64(0..=size),
+            _ => 0,
+        };
+        let length = (rng.u32(0..4) == 0).then(|| rng.u64(0..=size + 10));
+        let ms = Duration::from_millis;
+        Self {
+            seed,
+            size,
+            chunk,
+            offset,
+            length,
+            ranges: rng.u32(0..10) > 0,
+            tells_size: rng.u32(0..4) > 0,
+            identity: rng.u32(0..10) > 0,
+            hint: (rng.u32(0..24) == 0).then(|| rng.u64(1..8000)),
+            concurrency: if rng.u32(0..8) == 0 { 1 } else { 1 << rng.u32(1..5) },
+            window: rng.u32(1..=24),
+            retries: rng.u32(0..6),
+            faults: [0, 0, 30, 100, 300][rng.usize(0..5)],
+            stragglers: [0, 0, 40, 150][rng.usize(0..4)],
+            withholds: rng.u32(0..8) == 0,
+            replaced_at: (rng.u32(0..20) == 0).then(|| rng.u64(0..8)),
+            deleted_at: (rng.u32(0..40) == 0).then(|| rng.u64(0..8)),
+            budget: if rng.u32(0..8) == 0 { 1 } else { 1 << 30 },
+            connections: if rng.u32(0..8) == 0 { rng.usize(1..4) } else { 512 },
+            way: [Way::Leases, Way::Leases, Way::Read, Way::Memory, Way::Destination][rng.usize(0..5)],
+            pause: [ms(0), ms(0), ms(2), ms(500)][rng.usize(0..4)],
+            leaves: match rng.u32(0..24) {
+                0 => Leaves::Drops(ms(rng.u64(0..40))),
+                1 => Leaves::Drops(ms(rng.u64(0..30_000))),
+                2 => Leaves::Cancels(ms(rng.u64(0..40))),
+                _ => Leaves::No,
+            },
+            canary: false,
+        }
+    }
+
+    /// Behind the last byte wanted of an object of `size` bytes.
+    pub(crate) fn end(&self, size: u64) -> u64 {
+        self.length
+            .map_or(u64::MAX, |length| self.offset + length)
+            .min(size)
+            .max(self.offset)
+    }
+
+    pub(crate) fn options(&self, budget: &Arc<Budget>) -> Options {
+        let mut options = Options::default();
+        options.chunk_size = self.hint.is_none().then_some(self.chunk);
+        options.concurrency = self.concurrency;
+        options.window = Some(self.window);
+        options.offset = self.offset;
+        options.length = self.length;
+        options.retries = self.retries;
+        options.budget = Arc::clone(budget);
+        options.seed = Some(self.seed);
+        options
+    }
+
+    /// Chunks are no longer than this.
+    pub(crate) fn longest_chunk(&self) -> u64 {
+        if self.hint.is_some() {
+            // The first one, of the default size, is cut to the object.
+            self.size.max(self.other_size()).max(1)
+        } else {
+            self.chunk
+        }
+    }
+
+    /// The size of the object that replaces it.
+    pub(crate) fn other_size(&self) -> u64 {
+        if self.seed.is_multiple_of(2) {
+            self.size
+        } else {
+            self.size + 7
+        }
+    }
+}

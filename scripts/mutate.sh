@@ -1,0 +1,73 @@
+#!/bin/sh
+# Tests the tests: removes one guard at a time from a copy of the tree, and requires that the simulation notices within 1,000 seeds (of its kind of fault: see below). Prints a table, and
+# fails if a guard's removal goes unnoticed, or if the code that it names is no longer there. Arguments pick guards by a part of their name.
+set -eu
+cd "$(dirname "$0")/.."
+root=$PWD
+copy=${MUTATE_COPY:-$root/target/mutants}
+mkdir -p "$copy/tree"
+git ls-files -z | xargs -0 cp --parents -t "$copy/tree"
+export CARGO_TARGET_DIR="$copy/target" RUST_BACKTRACE=0 PGET_SEEDS="${PGET_SEEDS:-1000}"
+unnoticed=0
+
+# guard NAME FILE OLD NEW: both texts are taken as they stand; OLD must be there exactly once.
+guard() {
+    name=$1 file=crates/pget-core/src/$2
+    case "$name" in *"$only"*) ;; *) return 0 ;; esac
+    if ! OLD=$3 NEW=$4 perl -0777 -pe '
+        my $count = () = /\Q$ENV{OLD}\E/g;
+        die "there $count times\n" if $count != 1;
+        s/\Q$ENV{OLD}\E/$ENV{NEW}/' "$root/$file" > "$copy/mutant" 2> "$copy/why"; then
+        echo "$name: what it guards has moved in $file: $(cat "$copy/why")" >&2
+        exit 1
+    fi
+    cp "$copy/mutant" "$copy/tree/$file"
+    result=UNNOTICED
+    # Built apart, so that a mutant that does not compile counts as a mistake here.
+    if ! (cd "$copy/tree" && cargo test -q --locked -p pget-core --test simulation --test schedule_seeded --test schedule_straggler --no-run) > "$copy/log" 2>&1; then
+        echo "$name: does not compile: see $copy/log" >&2
+        exit 1
+    fi
+    for test in simulation schedule_seeded schedule_straggler; do
+        if ! (cd "$copy/tree" && timeout 300 cargo test -q --locked -p pget-core --test "$test") > "$copy/log" 2>&1; then
+            result="$test: $(grep -m1 -oE '^seed [0-9]+[^(]{0,60}|panicked at .*' "$copy/log" || echo 'it ran out of time')"
+            break
+        fi
+    done
+    if [ "$result" = UNNOTICED ]; then unnoticed=$((unnoticed + 1)); fi
+    printf '%-34s %s\n' "$name" "$result"
+    cp "$root/$file" "$copy/tree/$file"
+}
+
+all() {
+    guard "range's start" download/accept.rs 'if reply.start != request.start {' 'if false {'
+    guard "range's end" download/accept.rs '&& end > wanted' '&& end > wanted && false'
+    guard "body within the object" download/accept.rs '&& end > total' '&& end > total && false'
+    guard "size as before" download/accept.rs '(Some(was), Some(is)) if was != is =>' '(Some(was), Some(is)) if was != is && false =>'
+    guard "revision as before" download/accept.rs 'Match::Changed(how) => return Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),' 'Match::Changed(_) => {}'
+    guard "reply tells its revision" download/accept.rs 'Match::Untold if pinned.revision.is_identity() =>' 'Match::Untold if false =>'
+    guard "range ignored later" download/accept.rs 'if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {' 'if false {'
+    guard "attempts in flight" schedule/mod.rs 'if self.in_flight >= permits {' 'if self.in_flight > permits {'
+    guard "window" schedule/mod.rs 'let in_window = self.places.len() < ' 'let in_window = self.places.len() <= '
+    guard "pause after throttling" schedule/mod.rs 'Some(_) if self.paused_until > now =>' 'Some(_) if self.paused_until > now && false =>'
+    guard "fewer after throttling" schedule/mod.rs 'self.permits = (self.permits / 2).max(1);' ''
+    guard "retries end" schedule/mod.rs 'if fruitless > retries ||' 'if'
+    guard "retry bucket" schedule/backoff.rs 'None => false,' 'None => true,'
+    guard "stream not overtaken" schedule/mod.rs 'if self.is_stream() && soonest.is_some() {' 'if false {'
+    guard "stream without identity" schedule/mod.rs '|| !self.may_resume() && position > self.plan.start()' '|| !self.may_resume() && position > u64::MAX - 1'
+    guard "identity for ranges" schedule/mod.rs 'Phase::Probe if !identity && self.plan.chunks()' 'Phase::Probe if false && self.plan.chunks()'
+    guard "one writer a slot" ring/slot.rs '.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()' '.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok() || true'
+    guard "fence waits for the writer" download/shared/fence.rs 'if flight.slot.is_claimed() {' 'if false {'
+    guard "fences of a chunk" schedule/straggler.rs '&& place.fences < MOST_OF_A_CHUNK' ''
+    guard "fences of a download" schedule/straggler.rs 'self.stragglers.fences < self.next_id.div_ceil(SHARE) + 1' 'true || self.stragglers.fences < self.next_id.div_ceil(SHARE) + 1'
+    guard "far slower" schedule/straggler.rs 'rate.saturating_mul(FAR) <= norm.rate &&' ''
+    guard "no fence while it speeds up" schedule/straggler.rs '&& !track.speeds_up()' ''
+    guard "stall deadline" download/driver.rs '} else if now - since >= deadlines.stall {' '} else if false {'
+    guard "first-byte deadline" download/driver.rs 'if now - since >= deadlines.first_byte {' 'if false {'
+}
+
+if [ $# -eq 0 ]; then set -- ''; fi
+for only in "$@"; do all; done
+exit $((unnoticed > 0))
