@@ -17,3 +17,5 @@ cargo test --workspace --locked
 scripts/go-test.sh
 # Whole programs at real sizes: gigabytes through a debug build would only test patience.
 cargo test --release --locked -p pget-cli --test big -- --ignored --test-threads=1
+# A million simulated downloads, which a debug build would take minutes for; it prints how long they took.
+cargo test --release --locked -p pget-core --test simulation -- --ignored --nocapture

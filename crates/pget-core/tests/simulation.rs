@@ -18,7 +18,7 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use scene::{Counts, Leaves, Scene};
@@ -28,8 +28,6 @@ const SEEDS: u64 = 20_000;
 const MILLION: u64 = 1_000_000;
 /// Of a million, each kind of event must have been met so often.
 const LEAST: u64 = 1_000;
-/// On a machine of two slow cores.
-const MOST_TIME: Duration = Duration::from_secs(120);
 /// Downloads that are dropped and cancelled at each poll.
 const EACH_POLL: u64 = 1_000;
 
@@ -99,12 +97,10 @@ fn random_downloads() {
 #[test]
 #[ignore = "for a release build: a debug build takes minutes"]
 fn a_million_downloads() {
-    let began = Instant::now();
     let met = all(MILLION);
     for (kind, count) in met.all() {
         assert!(count >= LEAST, "{kind} was met {count} times only");
     }
-    assert!(began.elapsed() < MOST_TIME, "it took {:?}", began.elapsed());
 }
 
 #[test]

@@ -135,7 +135,7 @@ async fn take(scene: &Scene, download: Download, cancel: Cancel) -> Result<Taken
             if read.is_ok() && bytes.len() < sheet.len() {
                 return Err(format!("a gap at {}", bytes.len()));
             }
-            let stats = *read.as_ref().unwrap_or(&Stats::default());
+            let stats = read.as_ref().copied().unwrap_or_default();
             Ok(Taken {
                 bytes,
                 end: read.map(|_| ()),
@@ -364,7 +364,13 @@ fn judge(
     } else {
         0
     };
-    let most = (u64::from(scene.window) + 2) * scene.longest_chunk() + (pages << 20);
+    // Nothing waits for a consumer on the way to a destination: there the attempts in flight are the bound.
+    let held = if scene.way == Way::Destination {
+        scene.concurrency
+    } else {
+        scene.window
+    };
+    let most = (u64::from(held) + 2) * scene.longest_chunk() + (pages << 20);
     if stats.peak_buffered > most {
         return Err(format!("{} bytes held, {most} at the most", stats.peak_buffered));
     }
