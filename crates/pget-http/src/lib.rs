@@ -18,6 +18,7 @@
 //! afterwards.
 
 mod body;
+mod checksum;
 mod chunked;
 mod client;
 mod connection;
@@ -37,6 +38,7 @@ mod status;
 mod tls;
 
 pub use body::Body;
+pub use checksum::{amazon_checksum, amazon_etag, google_checksum};
 pub use client::{Client, Response};
 pub use content_range::{BadContentRange, ContentRange};
 pub use options::{ClientIdentity, ClientOptions, ProxyChoice, TlsOptions};

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use pget_core::{ErrorKind, RangeRequest, Reply, Revision, SourceError};
 
 use crate::{
+    checksum::google_checksum,
     client::Response,
     content_range::ContentRange,
     head::{content_length, protocol},
@@ -60,7 +61,7 @@ pub fn reply_from_parts(
                 whole: true,
                 revision: revision(headers)?,
                 chunk_hint: None,
-                checksum: None,
+                checksum: google_checksum(headers),
             })
         }
         StatusCode::PARTIAL_CONTENT => partial(headers),
@@ -105,7 +106,7 @@ fn partial(headers: &HeaderMap) -> Result<Reply, SourceError> {
         whole: false,
         revision: revision(headers)?,
         chunk_hint: None,
-        checksum: None,
+        checksum: google_checksum(headers),
     })
 }
 
@@ -125,7 +126,7 @@ fn unsatisfied(request: &RangeRequest, headers: &HeaderMap) -> Result<Reply, Sou
             whole: false,
             revision: revision(headers)?,
             chunk_hint: None,
-            checksum: None,
+            checksum: google_checksum(headers),
         }),
         Some(total) => Err(SourceError::fatal(
             ErrorKind::Range,

@@ -6,6 +6,7 @@ use pget_core::{ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSo
 use url::Url;
 
 use crate::{
+    checksum::google_checksum,
     client::{Client, Response},
     head::content_length,
     reply::{reply_from_response, revision_from_headers},
@@ -85,7 +86,7 @@ impl HttpSource {
             size: reply.total,
             revision: reply.revision,
             chunk_hint: None,
-            checksum: None,
+            checksum: reply.checksum,
             ranges: Some(!reply.whole),
         })
     }
@@ -141,7 +142,7 @@ impl RangeSource for HttpSource {
             size: Some(size),
             revision: revision_from_headers(&response.headers),
             chunk_hint: None,
-            checksum: None,
+            checksum: google_checksum(&response.headers),
             ranges: accepts_ranges(&response),
         };
         response.body.drain_small(0).await;

@@ -5,7 +5,7 @@
 
 use std::{fmt, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use object_store::{
     Error as StoreError,
     aws::{AmazonS3, AwsAuthorizer},
@@ -84,10 +84,10 @@ impl Signer {
                 let url = bucket_url(store, method).await?;
                 Signed {
                     url: with_version(url_of(&url, &address.key)?, address),
-                    headers: HeaderMap::new(),
+                    headers: checksum_mode(method).into_iter().collect(),
                 }
             }
-            (Self::Aws { store, .. }, Some(path)) => {
+            (Self::Aws { store, .. }, Some(path)) if method != http::Method::HEAD => {
                 let mut options = SignedUrlOptions::new();
                 if let Some(version) = &address.version {
                     options = options.with_query([("versionId", version.as_str())]);
@@ -104,7 +104,7 @@ impl Signer {
                 Self::Aws {
                     store, region, payer, ..
                 },
-                None,
+                _,
             ) => {
                 let url = with_version(url_of(&bucket_url(store, method).await?, &address.key)?, address);
                 let credential = store.credentials().get_credential().await?;
@@ -205,12 +205,19 @@ fn signed_headers(
         .uri(url.as_str())
         .body(HttpRequestBody::empty())
         .map_err(|_| generic("the key cannot be expressed in a URL"))?;
+    request.headers_mut().extend(checksum_mode(method));
     authorizer.try_authorize(&mut request, None)?;
     let mut headers = std::mem::take(request.headers_mut());
     headers
         .values_mut()
         .for_each(|value: &mut HeaderValue| value.set_sensitive(true));
     Ok(headers)
+}
+
+/// HEAD is asked for the object's checksum. As a header, which a signed URL cannot have: what S3 reads of the kind must be signed.
+fn checksum_mode(method: &http::Method) -> Option<(HeaderName, HeaderValue)> {
+    let mode = HeaderName::from_static("x-amz-checksum-mode");
+    (method == http::Method::HEAD).then(|| (mode, HeaderValue::from_static("ENABLED")))
 }
 
 pub(crate) fn parse(text: &str) -> Result<Url, StoreError> {

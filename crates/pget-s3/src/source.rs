@@ -1,6 +1,7 @@
 //! The source for `s3://`, `gs://` and `az://` objects: signed addresses from `object_store`, bodies through `pget-http`.
 //!
-//! Invariants: a read asks at most three times: as it is, once more with a new signature, once more in another region; each answer is held against the request and
+//! Invariants: a read asks at most three times: as it is, once more with a new signature, once more in another region (and as often by HEAD, for the checksum, on
+//! the first one); each answer is held against the request and
 //! the pin before a byte counts (by [`ChunkWriter::begin`]); no text has a signature in it, as only the object's own address is ever named.
 
 use std::{fmt, time::Duration};
@@ -8,12 +9,14 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pget_core::{
-    ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Retry, Revision, SourceError,
+    ChunkWriter, Error, ErrorKind, Match, ObjectInfo, Published, RangeRequest, RangeSource, Reply, Retry,
+    Revision, SourceError, Verify,
 };
 use pget_http::{
-    ByteRange, Client, Follow, Method, Over, RequestHead, Response, reply_from_parts, retry_after,
-    revision_from_headers,
+    ByteRange, Client, Follow, Method, Over, RequestHead, Response, amazon_checksum, amazon_etag,
+    google_checksum, reply_from_parts, retry_after, revision_from_headers,
 };
+use tokio::time::timeout;
 
 use crate::{
     address::{Address, Cloud},
@@ -27,6 +30,9 @@ use crate::{
 
 /// An error's body that nobody reads is drained so that its connection can be used again, up to this many bytes.
 const DRAIN: u64 = 16 << 10;
+
+/// For the checksum by HEAD, after which the download goes without it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
@@ -133,13 +139,35 @@ impl S3Source {
             size: reply.total,
             revision: self.revision(reply.revision, &response.headers),
             chunk_hint: None,
-            checksum: None,
+            checksum: self.checksum(&response.headers),
             ranges: Some(!reply.whole),
         };
         if !reply.whole {
             response.body.drain_small(1).await;
         }
         Ok(info)
+    }
+
+    /// What every answer says of the object's checksum.
+    fn checksum(&self, headers: &HeaderMap) -> Option<Published> {
+        google_checksum(headers).filter(|_| self.cloud == Cloud::Google)
+    }
+
+    /// Revision and checksum by HEAD; `None` if it is refused, or tells none. That the object is not there, or the server has no time, its GET will tell.
+    async fn known(&self, verify: Verify) -> Option<(Revision, Published)> {
+        let response = self.ask(Method::Head, None, None, Over::Any).await.ok()?;
+        let headers = response.headers.clone();
+        response.body.drain_small(0).await;
+        let checksum = amazon_checksum(&headers).or_else(|| {
+            // Its MD5 costs more than receiving does, and is a by-product: for who asks for it. ETags of directory buckets are none.
+            let directory = self
+                .name
+                .split('/')
+                .nth(2)
+                .is_some_and(|bucket| bucket.ends_with("--x-s3"));
+            amazon_etag(&headers).filter(|_| verify == Verify::Require && !directory)
+        })?;
+        Some((self.revision(revision_from_headers(&headers), &headers), checksum))
     }
 
     /// Adds what tells the content's identity beyond ETag and Last-Modified.
@@ -182,7 +210,9 @@ impl RangeSource for S3Source {
             size,
             revision: self.revision(revision_from_headers(&response.headers), &response.headers),
             chunk_hint: None,
-            checksum: None,
+            checksum: self
+                .checksum(&response.headers)
+                .or_else(|| amazon_checksum(&response.headers).filter(|_| self.cloud == Cloud::Aws)),
             ranges: Some(true),
         };
         response.body.drain_small(0).await;
@@ -199,7 +229,16 @@ impl RangeSource for S3Source {
             .pinned
             .as_deref()
             .and_then(|info| info.revision.strong_etag());
-        let response = self.ask(Method::Get, range, pin, request.into()).await?;
+        // S3's ranged answers do not tell what it knows of the object's checksum, but HEAD does. Both go out at once, so that the first byte does not wait.
+        let asks = self.cloud == Cloud::Aws && request.pinned.is_none() && request.verify != Verify::Off;
+        let get = self.ask(Method::Get, range, pin, request.into());
+        let (response, known) = if asks {
+            let known = timeout(PATIENCE, self.known(request.verify));
+            let (response, known) = tokio::join!(get, known);
+            (response?, known.unwrap_or_default())
+        } else {
+            (get.await?, None)
+        };
         let mut reply = match reply_of(request, &response) {
             Ok(reply) => reply,
             Err(error) => {
@@ -208,6 +247,13 @@ impl RangeSource for S3Source {
             }
         };
         reply.revision = self.revision(reply.revision, &response.headers);
+        reply.checksum = match known {
+            // Of a revision that came or went in between, it says nothing.
+            Some((revision, checksum)) => {
+                Some(checksum).filter(|_| revision.compare(&reply.revision) == Match::Same)
+            }
+            None => self.checksum(&response.headers),
+        };
         if may_be_an_error(&response, &reply) {
             return examine(response, reply, chunk).await;
         }
@@ -396,6 +442,6 @@ mod tests {
             assert_eq!(pattern.check(10, &[one, two].concat()), Ok(()));
             assert_eq!(source.urls.hold_for_good().await, before + 1, "once for both");
         };
-        tokio::time::timeout(LIMIT, read).await.expect("it must end");
+        timeout(LIMIT, read).await.expect("it must end");
     }
 }

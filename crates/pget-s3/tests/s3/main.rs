@@ -6,4 +6,5 @@ mod common;
 mod every_mode;
 mod network;
 mod real;
+mod verify;
 mod writer;

@@ -94,8 +94,17 @@ impl S3Endpoint {
     /// # Errors
     /// [`S3Error`].
     pub fn put(&self, key: &str, data: &[u8]) -> Result<String, S3Error> {
+        self.put_with(key, data, &[])
+    }
+
+    /// The same with more headers: a checksum that the server holds the data against, and keeps.
+    ///
+    /// # Errors
+    /// [`S3Error`].
+    pub fn put_with(&self, key: &str, data: &[u8], headers: &[(&str, &str)]) -> Result<String, S3Error> {
         let digest = content::sha256(data);
-        let head = self.request("PUT", &object_path(key), &digest, data.len() as u64, |to| {
+        let length = data.len() as u64;
+        let head = self.request_with("PUT", &object_path(key), headers, &digest, length, |to| {
             to.write_all(data)
         })?;
         Ok(header(&head, "etag").unwrap_or_default().to_owned())
@@ -156,7 +165,6 @@ impl S3Endpoint {
         })
     }
 
-    /// Send a signed request; the answer's head when it is a success.
     fn request(
         &self,
         method: &'static str,
@@ -165,8 +173,21 @@ impl S3Endpoint {
         length: u64,
         body: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
     ) -> Result<String, S3Error> {
+        self.request_with(method, path, &[], digest, length, body)
+    }
+
+    /// Send a signed request; the answer's head when it is a success.
+    fn request_with(
+        &self,
+        method: &'static str,
+        path: &str,
+        headers: &[(&str, &str)],
+        digest: &str,
+        length: u64,
+        body: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<String, S3Error> {
         let head = self
-            .signed_head(method, path, digest, length)
+            .signed_head(method, path, headers, digest, length)
             .map_err(|source| S3Error::Request {
                 method,
                 path: path.to_owned(),
@@ -192,14 +213,18 @@ impl S3Endpoint {
         &self,
         method: &'static str,
         path: &str,
+        headers: &[(&str, &str)],
         digest: &str,
         length: u64,
     ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-        let mut request: HttpRequest = http::Request::builder()
+        let mut request = http::Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address))
-            .header("x-amz-content-sha256", digest)
-            .body(object_store::client::HttpRequestBody::empty())?;
+            .header("x-amz-content-sha256", digest);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request: HttpRequest = request.body(object_store::client::HttpRequestBody::empty())?;
         let credential = AwsCredential {
             key_id: ACCESS_KEY.to_owned(),
             secret_key: SECRET_KEY.to_owned(),
