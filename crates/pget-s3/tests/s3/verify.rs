@@ -38,7 +38,7 @@ async fn read(source: &Arc<S3Source>, options: Options) -> Result<Stats, Error> 
     let (placed, _) = within(download.read_into(vec![0_u8; size])).await;
     assert_eq!(
         placed.as_ref().map(|_| ()).map_err(Error::kind),
-        result.as_ref().map(|()| ()).map_err(|error| error.kind()),
+        result.as_ref().copied().map_err(Error::kind),
         "in order and in memory it is the same"
     );
     if result
