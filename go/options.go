@@ -104,6 +104,31 @@ func WithWindow(chunks int) Option {
 	})
 }
 
+// WithGap sets, for [GetRanges], up to how many bytes between two ranges they are fetched as one and
+// the bytes between thrown away; default 1 MiB. 0: only ranges that touch.
+func WithGap(bytes int64) Option {
+	return number("gap", bytes, math.MaxInt64, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_gap(o, C.uint64_t(v))
+	})
+}
+
+// WithResume has [GetFile] go on with what an earlier one of the same address and range has left
+// beside the file, if the object still has the same revision (else ErrObjectChanged, and what is
+// there stays), and read only what is missing. With nothing to go on from, it starts from nothing.
+func WithResume() Option {
+	return flag("resume", func(o *C.pget_options) C.pget_status { return C.pget_options_set_resume(o, 1) })
+}
+
+// WithSync has [GetFile] return only when the file and its name are on the disk (fsync of both).
+func WithSync() Option {
+	return flag("sync", func(o *C.pget_options) C.pget_status { return C.pget_options_set_sync(o, 1) })
+}
+
+// flag is an option that is there or not.
+func flag(name string, set func(*C.pget_options) C.pget_status) Option {
+	return func(s *settings) { s.steps = append(s.steps, step{name + " cannot be set", set}) }
+}
+
 // WithOffset sets the first byte to read; default 0. One at the object's end gives nothing, one
 // behind it ErrRange.
 func WithOffset(bytes int64) Option {

@@ -27,6 +27,8 @@ mod error;
 
 mod get;
 
+mod ranges;
+
 mod reader;
 
 mod info;
@@ -44,11 +46,13 @@ pub use info::{PGET_REVISION_SIZE, pget_info, pget_stat, pget_stats};
 pub use options::{
     pget_options, pget_options_free, pget_options_new, pget_options_set_cancel, pget_options_set_chunk_size,
     pget_options_set_concurrency, pget_options_set_connect_timeout, pget_options_set_first_byte_timeout,
-    pget_options_set_header, pget_options_set_journal_interval, pget_options_set_memory_limit,
-    pget_options_set_progress, pget_options_set_property, pget_options_set_range, pget_options_set_resume,
-    pget_options_set_retries, pget_options_set_stall_timeout, pget_options_set_sync,
-    pget_options_set_threads, pget_options_set_window, pget_progress_fn,
+    pget_options_set_gap, pget_options_set_header, pget_options_set_journal_interval,
+    pget_options_set_memory_limit, pget_options_set_progress, pget_options_set_property,
+    pget_options_set_range, pget_options_set_resume, pget_options_set_retries,
+    pget_options_set_stall_timeout, pget_options_set_sync, pget_options_set_threads, pget_options_set_window,
+    pget_progress_fn,
 };
+pub use ranges::{parallel_get_ranges, pget_range, pget_range_fn};
 pub use reader::{
     pget_open, pget_reader, pget_reader_cancel, pget_reader_close, pget_reader_info, pget_reader_next,
     pget_reader_read, pget_reader_stats,

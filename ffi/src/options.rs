@@ -61,6 +61,7 @@ pub(crate) struct Settings {
     pub(crate) chunk_size: Option<u64>,
     concurrency: Option<u32>,
     window: Option<u32>,
+    gap: Option<u64>,
     pub(crate) offset: u64,
     length: Option<u64>,
     retries: Option<u32>,
@@ -119,6 +120,9 @@ impl Settings {
         }
         if let Some(chunks) = self.window {
             builder = builder.window(chunks);
+        }
+        if let Some(bytes) = self.gap {
+            builder = builder.gap(bytes);
         }
         if let Some(bytes) = self.length {
             builder = builder.length(bytes);
@@ -246,6 +250,18 @@ pub extern "C" fn pget_options_set_window(options: *mut pget_options, chunks: u3
     set(options, |settings| {
         let chunks = within(chunks, 0, Options::MAX_WINDOW)?;
         settings.window = (chunks != 0).then_some(chunks);
+        Ok(())
+    })
+}
+
+/// Of parallel_get_ranges: bytes between two ranges up to which they are fetched as one, and thrown
+/// away; default 1 MiB. 0: only ranges that touch.
+///
+/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_options_set_gap(options: *mut pget_options, bytes: u64) -> pget_status {
+    set(options, |settings| {
+        settings.gap = Some(bytes);
         Ok(())
     })
 }

@@ -54,6 +54,75 @@ static void read_whole_objects(void) {
   pget_options_free(options);
 }
 
+struct landed {
+  pget_range *ranges;
+  size_t count, stop_after;
+  pget_cancel *cancel;
+};
+
+static void range_landed(void *context, size_t index) {
+  struct landed *landed = context;
+  const pget_range *range = &landed->ranges[index];
+  CHECK(is_right(range->buffer, (size_t)range->length, range->offset));
+  landed->count++;
+  if (landed->count == landed->stop_after) pget_cancel_trigger(landed->cancel);
+}
+
+static void read_ranges(void) {
+  pget_options *options = small_ranges();
+  uint8_t *memory = malloc(4000);
+  /* Out of order, one twice, overlapping, empty, the last byte. */
+  pget_range ranges[] = {
+      {GOOD_SIZE - 1, 1, NULL}, {100, 1000, NULL}, {100, 1000, NULL}, {1050, 1000, NULL}, {7, 0, NULL}, {700001, 900, NULL},
+  };
+  const size_t count = sizeof ranges / sizeof *ranges;
+  struct landed landed = {ranges, 0, 0, NULL};
+  size_t i, at = 0;
+  CHECK(memory);
+  for (i = 0; i < count; i++) {
+    if (ranges[i].length) ranges[i].buffer = memory + at;
+    at += (size_t)ranges[i].length;
+  }
+  CHECK(at <= 4000);
+  memset(memory, 0x55, 4000);
+  EXPECT(PGET_OK, parallel_get_ranges(at("/good"), options, ranges, count, range_landed, &landed, &error));
+  CHECK(landed.count == count && memory[at] == 0x55);
+  CHECK(pget_options_set_gap(options, 0) == PGET_OK);
+  memset(memory, 0x55, 4000);
+  landed.count = 0;
+  EXPECT(PGET_OK, parallel_get_ranges(at("/good"), options, ranges, count, range_landed, &landed, &error));
+  CHECK(landed.count == count && memory[at] == 0x55);
+  EXPECT(PGET_OK, parallel_get_ranges(at("/good"), options, ranges, count, NULL, NULL, &error));
+  EXPECT(PGET_OK, parallel_get_ranges(at("/good"), options, NULL, 0, NULL, NULL, &error));
+
+  EXPECT(PGET_ERR_INVALID_ARGUMENT, parallel_get_ranges(NULL, options, ranges, count, NULL, NULL, &error));
+  EXPECT(PGET_ERR_INVALID_ARGUMENT, parallel_get_ranges(at("/good"), options, NULL, 1, NULL, NULL, &error));
+  EXPECT(PGET_ERR_INVALID_ARGUMENT, parallel_get_ranges(at("/good"), options, ranges, SIZE_MAX, NULL, NULL, &error));
+  CHECK(pget_options_set_gap(NULL, 0) == PGET_ERR_INVALID_ARGUMENT);
+  ranges[1].buffer = (uint8_t *)ranges[2].buffer + 999;
+  EXPECT(PGET_ERR_INVALID_ARGUMENT, parallel_get_ranges(at("/good"), options, ranges, count, NULL, NULL, &error));
+  ranges[1].buffer = NULL;
+  EXPECT(PGET_ERR_INVALID_ARGUMENT, parallel_get_ranges(at("/good"), options, ranges, count, NULL, NULL, &error));
+  ranges[1].buffer = memory + 1;
+  ranges[1].offset = UINT64_MAX;
+  EXPECT(PGET_ERR_INVALID_ARGUMENT, parallel_get_ranges(at("/good"), options, ranges, count, NULL, NULL, &error));
+  ranges[1].offset = GOOD_SIZE - 999;
+  EXPECT(PGET_ERR_RANGE, parallel_get_ranges(at("/good"), options, ranges, 2, NULL, NULL, &error));
+  EXPECT(PGET_ERR_NOT_FOUND, parallel_get_ranges(at("/missing"), options, ranges, 1, NULL, NULL, &error));
+
+  /* Stopped from inside. */
+  ranges[1].offset = 100;
+  landed.count = 0;
+  landed.stop_after = 1;
+  landed.cancel = pget_cancel_new();
+  CHECK(pget_options_set_cancel(options, landed.cancel) == PGET_OK);
+  EXPECT(PGET_ERR_CANCELLED, parallel_get_ranges(at("/good"), options, ranges, count, range_landed, &landed, &error));
+  CHECK(landed.count >= 1);
+  pget_cancel_free(landed.cancel);
+  pget_options_free(options);
+  free(memory);
+}
+
 static void read_into_files(void) {
   uint64_t length = 9;
   uint8_t buffer[SMALL_SIZE + 1];
@@ -367,6 +436,7 @@ int main(int argc, char **argv) {
   base = argv[1];
   CHECK(pget_abi_version() == PGET_ABI_VERSION && strlen(pget_version()) >= 5);
   read_whole_objects();
+  read_ranges();
   read_into_files();
   pull();
   null_for_every_pointer();
