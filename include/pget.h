@@ -207,6 +207,34 @@ typedef int32_t pget_status;
 typedef int (*pget_write_fn)(void *context, const uint8_t *data, size_t length, uint64_t offset);
 
 /**
+ * A range of an object, and where its bytes go.
+ */
+typedef struct {
+  /**
+   * Offset in the object of the first byte.
+   */
+  uint64_t offset;
+  /**
+   * Bytes in the range, and in the buffer.
+   */
+  uint64_t length;
+  /**
+   * Where they go; lent for the call. May be null if length is 0.
+   */
+  void *buffer;
+} pget_range;
+
+/**
+ * Tells that all bytes of the range with this place in the list are in its buffer, which from then
+ * on may be read and written.
+ *
+ * It runs on the thread that called parallel_get_ranges, one at a time, once for each range, in the
+ * order in which they are complete. It must return (no longjmp, no exception) and must not fork; to
+ * stop the call, trigger its cancel handle.
+ */
+typedef void (*pget_range_fn)(void *context, size_t index);
+
+/**
  * What is known of an object. Before a call, set struct_size to sizeof(pget_info); the call fills
  * no more than that, zeroes what it does not know, and sets struct_size to what it filled.
  */
@@ -415,6 +443,29 @@ pget_status parallel_get_file(const char *url,
                               pget_error **error);
 
 /**
+ * Reads count ranges of one revision of the object at url, each straight into its own buffer. Near
+ * ranges are fetched together (pget_options_set_gap). Ranges may touch, overlap and be the same, in
+ * any order; their buffers must not overlap.
+ *
+ * each may be null; else it is told of every range as it is complete, with context as it is. The
+ * buffers are lent for the call: when it returns, however it went, nothing writes to them any more.
+ * After an error, the buffers of ranges that each was told of are right, the others' content is
+ * unspecified. url, options and error are as for parallel_get, but that options must not have a
+ * range of their own.
+ *
+ * Waits; any thread. Errors: those of parallel_get, PGET_ERR_RANGE if a range goes beyond the
+ * object, _INVALID_ARGUMENT also for null ranges (unless count is 0), a null buffer, and buffers
+ * that overlap. Since ABI 1.
+ */
+pget_status parallel_get_ranges(const char *url,
+                                const pget_options *options,
+                                const pget_range *ranges,
+                                size_t count,
+                                pget_range_fn each,
+                                void *context,
+                                pget_error **error);
+
+/**
  * Opens the object at url for reading, and waits for the first reply, so that a wrong address,
  * missing credentials or a missing object are found here.
  *
@@ -554,6 +605,14 @@ pget_status pget_options_set_concurrency(pget_options *options, uint32_t request
  * thread. Since ABI 1.
  */
 pget_status pget_options_set_window(pget_options *options, uint32_t chunks);
+
+/**
+ * Of parallel_get_ranges: bytes between two ranges up to which they are fetched as one, and thrown
+ * away; default 1 MiB. 0: only ranges that touch.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_gap(pget_options *options, uint64_t bytes);
 
 /**
  * Which part of the object to read: length bytes from offset on, cut at the object's end; a length
