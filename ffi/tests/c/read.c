@@ -77,21 +77,21 @@ static void read_ranges(void) {
   };
   const size_t count = sizeof ranges / sizeof *ranges;
   struct landed landed = {ranges, 0, 0, NULL};
-  size_t i, at = 0;
+  size_t i, used = 0;
   CHECK(memory);
   for (i = 0; i < count; i++) {
-    if (ranges[i].length) ranges[i].buffer = memory + at;
-    at += (size_t)ranges[i].length;
+    if (ranges[i].length) ranges[i].buffer = memory + used;
+    used += (size_t)ranges[i].length;
   }
-  CHECK(at <= 4000);
+  CHECK(used <= 4000);
   memset(memory, 0x55, 4000);
   EXPECT(PGET_OK, parallel_get_ranges(at("/good"), options, ranges, count, range_landed, &landed, &error));
-  CHECK(landed.count == count && memory[at] == 0x55);
+  CHECK(landed.count == count && memory[used] == 0x55);
   CHECK(pget_options_set_gap(options, 0) == PGET_OK);
   memset(memory, 0x55, 4000);
   landed.count = 0;
   EXPECT(PGET_OK, parallel_get_ranges(at("/good"), options, ranges, count, range_landed, &landed, &error));
-  CHECK(landed.count == count && memory[at] == 0x55);
+  CHECK(landed.count == count && memory[used] == 0x55);
   EXPECT(PGET_OK, parallel_get_ranges(at("/good"), options, ranges, count, NULL, NULL, &error));
   EXPECT(PGET_OK, parallel_get_ranges(at("/good"), options, NULL, 0, NULL, NULL, &error));
 
