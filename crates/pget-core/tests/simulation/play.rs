@@ -396,7 +396,10 @@ fn judge(
             let kind = error.kind();
             let cancelled = scene.leaves != Leaves::No;
             let untied = !scene.identity || met.counts.lost_identities > 0;
-            let worn_out = met.soft > u64::from(scene.retries) || untied && met.soft > 0 || met.blocked;
+            let worn_out = met.soft > u64::from(scene.retries)
+                || untied && met.soft > 0
+                || met.blocked
+                || is_behind_an_unknown_end(scene);
             let fits = met.hard_kinds.contains(&kind)
                 || kind == ErrorKind::Protocol && is_behind_an_unknown_end(scene)
                 || worn_out && met.soft_kinds.contains(&kind)
