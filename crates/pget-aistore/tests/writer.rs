@@ -17,7 +17,7 @@ async fn under_a_writer(each: u64) {
         place.put(&name, &bytes).await;
     };
     let open = || place.object(&name);
-    let tally = reads_under_a_writer(open, &options(CHUNK, 4), SIZE, each, write).await;
+    let tally = reads_under_a_writer(open, &options(CHUNK, 4), SIZE, each, 0, write).await;
     println!("{each} reads in every mode: {tally}");
 }
 
