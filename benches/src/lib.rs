@@ -59,6 +59,18 @@ impl Cost {
         })
     }
 
+    /// What this process has used since it had used `before` CPU seconds, for a transfer that began then.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn since(before: f64, bytes: u64, began: Instant) -> io::Result<Self> {
+        Ok(Self {
+            cpu: cpu_of_this_process()? - before,
+            seconds: began.elapsed().as_secs_f64(),
+            bytes,
+        })
+    }
+
     /// Runs `program` with its output dropped; it moves `bytes`.
     ///
     /// # Errors
@@ -115,6 +127,14 @@ impl Cost {
     pub fn speed(&self) -> f64 {
         self.bytes as f64 / f64::from(1 << 30) / self.seconds
     }
+}
+
+/// CPU seconds, user and system, that this process has used.
+///
+/// # Errors
+/// If the system does not tell.
+pub fn cpu_of_this_process() -> io::Result<f64> {
+    cpu_seconds(UsageWho::RUSAGE_SELF)
 }
 
 fn cpu_seconds(whose: UsageWho) -> io::Result<f64> {

@@ -75,7 +75,10 @@ impl Destination for IntoShared {
             return Err(Error::new(ErrorKind::Unsupported, "", message));
         };
         self.make(start, end.saturating_sub(start), &object.revision.to_string())?;
-        Ok(Place::Put)
+        Ok(match self.filling()?.filler.lend() {
+            Some(memory) => Place::Memory(Box::new(memory)),
+            None => Place::Put,
+        })
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
@@ -83,13 +86,13 @@ impl Destination for IntoShared {
         filling.filler.put(offset.wrapping_sub(filling.start), bytes)
     }
 
-    fn landed(&self, range: Range<u64>) {
-        if let Some(filling) = self.filling.get() {
-            let from_start = |offset: u64| offset.saturating_sub(filling.start);
-            filling
-                .filler
-                .landed(from_start(range.start)..from_start(range.end));
-        }
+    fn landed(&self, range: Range<u64>) -> Result<(), Error> {
+        let filling = self.filling()?;
+        let from_start = |offset: u64| offset.saturating_sub(filling.start);
+        filling
+            .filler
+            .landed(from_start(range.start)..from_start(range.end));
+        filling.filler.check_open()
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use pget_core::{Error, ErrorKind};
 
-use crate::{landed::Landed, layout::FILLING, reserve::Reserve, segment::Segment};
+use crate::{landed::Landed, layout::FILLING, lend::Memory, reserve::Reserve, segment::Segment};
 
 /// Fills a segment. Several threads may put bytes at once; dropping it without [`finish`](Self::finish) fails the segment for all who read it.
 pub struct Filler {
@@ -27,7 +27,7 @@ impl Filler {
     pub(crate) fn new(segment: Arc<Segment>) -> io::Result<Self> {
         let length = segment.companion().length();
         Ok(Self {
-            reserve: Reserve::begin(segment.data(), length)?,
+            reserve: Reserve::begin(segment.data(), segment.backed(), length)?,
             segment,
             landed: Mutex::default(),
             length,
@@ -44,10 +44,7 @@ impl Filler {
     /// [`Destination`](ErrorKind::Destination) if there is no space, for these bytes or any later ones; [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer.
     pub fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let end = offset.checked_add(bytes.len() as u64);
-        if self.segment.companion().state() != FILLING && !self.finished.load(Ordering::Acquire) {
-            let message = format!("the shared memory {} was closed", self.segment.name());
-            return Err(Error::new(ErrorKind::Cancelled, "", message));
-        }
+        self.check_open()?;
         if end.is_none_or(|end| end > self.length) || self.finished.load(Ordering::Acquire) {
             let message = format!("{} bytes at {offset} do not belong into the segment", bytes.len());
             return Err(Error::new(ErrorKind::Internal, "", message));
@@ -59,6 +56,28 @@ impl Filler {
         }
         let written = self.segment.data().write_all_at(bytes, offset);
         written.map_err(|cause| self.no_room(cause))
+    }
+
+    /// # Errors
+    /// [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.segment.companion().state() != FILLING && !self.finished.load(Ordering::Acquire) {
+            let message = format!("the shared memory {} was closed", self.segment.name());
+            return Err(Error::new(ErrorKind::Cancelled, "", message));
+        }
+        Ok(())
+    }
+
+    /// The segment's memory to receive into, where that is cheaper than [`put`](Self::put): all of its pages were used before.
+    pub(crate) fn lend(&self) -> Option<Memory> {
+        match Segment::lend(&self.segment, self.length) {
+            Ok(memory) => memory,
+            Err(error) => {
+                // There is the other way.
+                tracing::debug!(name = self.segment.name(), %error, "cannot map shared memory to receive into");
+                None
+            }
+        }
     }
 
     fn no_room(&self, cause: io::Error) -> Error {
@@ -94,6 +113,7 @@ impl Filler {
                 Err(Error::new(ErrorKind::Internal, "", message))
             }
             Ok(()) => {
+                self.segment.back(self.length);
                 self.segment.end(|companion| companion.complete());
                 return Ok(());
             }

@@ -50,6 +50,7 @@ mod destination;
 mod fill;
 mod landed;
 mod layout;
+mod lend;
 mod lock;
 mod mapping;
 mod name;

@@ -30,11 +30,20 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    /// Reserves the first piece, and has a thread do the rest.
+    /// Reserves the first piece behind the first `backed` bytes, which have their space, and has a thread do the rest.
     ///
     /// # Errors
     /// What `fallocate` says, or `StorageFull` if there is less space than that in all.
-    pub(crate) fn begin(file: &Arc<File>, length: u64) -> io::Result<Arc<Self>> {
+    pub(crate) fn begin(file: &Arc<File>, backed: u64, length: u64) -> io::Result<Arc<Self>> {
+        let reserve = Arc::new(Self {
+            file: Arc::clone(file),
+            length,
+            stop: AtomicBool::new(false),
+            failed: OnceLock::new(),
+        });
+        if backed >= length {
+            return Ok(reserve);
+        }
         let device = fstatvfs(file)?;
         // The kernel's own mount, where memfds are, has no limit and says 0 blocks.
         if device.f_blocks > 0 {
@@ -44,26 +53,20 @@ impl Reserve {
                 return Err(Errno::NOSPC.into());
             }
         }
-        let reserve = Arc::new(Self {
-            file: Arc::clone(file),
-            length,
-            stop: AtomicBool::new(false),
-            failed: OnceLock::new(),
-        });
-        reserve.piece(0)?;
-        if length > PIECE {
+        reserve.piece(backed)?;
+        let start = backed.saturating_add(PIECE);
+        if length > start {
             let rest = Arc::clone(&reserve);
             let thread = std::thread::Builder::new().name("pget-reserve".into());
             // Without the thread a full device is met later, by a `pwrite`.
-            if let Err(error) = thread.spawn(move || rest.rest()) {
+            if let Err(error) = thread.spawn(move || rest.rest(start)) {
                 tracing::debug!(%error, "no thread to reserve shared memory");
             }
         }
         Ok(reserve)
     }
 
-    fn rest(&self) {
-        let mut start = PIECE;
+    fn rest(&self, mut start: u64) {
         while start < self.length && !self.stop.load(Ordering::Relaxed) {
             if let Err(error) = self.piece(start) {
                 // It is the only one that sets it.

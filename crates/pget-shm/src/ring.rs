@@ -99,7 +99,7 @@ impl RingWriter {
         let segment = Segment::create(posix.as_ref(), Kind::Ring, length as u64, revision)?;
         let made = || {
             let file: &Arc<File> = segment.data();
-            Reserve::begin(file, length as u64)?;
+            Reserve::begin(file, 0, length as u64)?;
             Mapped::<Taken>::new(Mapping::writable(&**file, PAGE)?)
         };
         let taken = made().map_err(failed)?;

@@ -13,7 +13,7 @@ use std::{
     process,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -29,6 +29,7 @@ use rustix::{
 use crate::{
     descriptors::OwnOnly,
     layout::{COMPANION, Companion, FILLING, Kind},
+    lend::Lender,
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
     name::{FOLDER, Posix},
@@ -51,6 +52,9 @@ pub(crate) struct Segment {
     /// Held by who ends the filling, so that one end is told.
     ending: Mutex<()>,
     unlinked: AtomicBool,
+    /// So many bytes from the start on have their pages: an object filled them.
+    backed: AtomicU64,
+    lender: Lender,
 }
 
 impl Segment {
@@ -132,6 +136,8 @@ impl Segment {
             alive,
             ending: Mutex::new(()),
             unlinked: AtomicBool::new(false),
+            backed: AtomicU64::new(0),
+            lender: Lender::default(),
         };
         if let Some(companion) = segment.alive.get() {
             lock::alone(companion, Byte::Alive)?;
@@ -175,7 +181,21 @@ impl Segment {
             .is_some_and(|companion| lock::is_held(companion, byte).unwrap_or(true))
     }
 
-    /// Makes it the segment of another object, if nobody looks at it and there is room.
+    /// So many bytes from the start on have their pages.
+    pub(crate) fn backed(&self) -> u64 {
+        self.backed.load(Ordering::Relaxed)
+    }
+
+    /// An object has filled the first `length` bytes.
+    pub(crate) fn back(&self, length: u64) {
+        self.backed.fetch_max(length, Ordering::Relaxed);
+    }
+
+    pub(crate) const fn lender(&self) -> &Lender {
+        &self.lender
+    }
+
+    /// Makes it the segment of another object, if nobody looks at it or may still write to it, and there is room.
     ///
     /// # Errors
     /// What the system says. It is then as it was, or has failed as a whole.
@@ -183,11 +203,15 @@ impl Segment {
         let Some(companion) = self.alive.get() else {
             return Ok(false);
         };
-        if !lock::alone(companion, Byte::Looked)? {
+        if self.lender.is_lent() || !lock::alone(companion, Byte::Looked)? {
             return Ok(false);
         }
         let fits = match &self.posix {
-            Some(_) => self.data.set_len(length).map(|()| true),
+            Some(_) => self.data.set_len(length).map(|()| {
+                // What was cut off has no pages any more.
+                self.backed.fetch_min(length, Ordering::Relaxed);
+                true
+            }),
             // Sealed at its first length.
             None => self.data.metadata().map(|meta| length <= meta.len()),
         };

@@ -105,6 +105,74 @@ async fn every_size_on_every_transport() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_object_may_be_shorter_or_longer_and_is_read_as_it_arrives() {
+    let server = Hostile::start().expect("a server");
+    for named in [false, true] {
+        let mut placement = match named {
+            true => Placement::Named(fresh_name("next")),
+            false => Placement::Anonymous,
+        };
+        for (number, size) in [9 * CHUNK, 9 * CHUNK, 5 * CHUNK + 3, 1, 8 * CHUNK + 1, 12 * CHUNK]
+            .into_iter()
+            .enumerate()
+        {
+            let url = server.route(
+                &format!("/next-{named}-{number}"),
+                Route::new(Object::new(7, size)),
+            );
+            let builder = pget::builder(&url).chunk_size(CHUNK).concurrency(3);
+            let mut download = in_time(builder.get_shared(placement)).await.expect("a download");
+            let reader = reads(download.buffer().name().to_owned(), size);
+            let stats = in_time(download.ended()).await.expect("all of it");
+            assert_eq!(stats.delivered, size);
+            tokio::task::spawn_blocking(|| reader.join().expect("all of it"))
+                .await
+                .expect("joined");
+            let buffer = download.into_buffer();
+            assert_eq!(buffer.len() as u64, size);
+            assert_eq!(PATTERN.check(0, buffer.as_slice()), Ok(()));
+            placement = Placement::Reuse(buffer);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_download_writes_no_more_into_a_reused_segment() {
+    let server = Hostile::start().expect("a server");
+    let name = fresh_name("no-more");
+    let url = server.route("/first", Route::new(Object::new(8, 100 * CHUNK)));
+    let mut first = in_time(pget::builder(&url).get_shared(Placement::Named(name.clone())))
+        .await
+        .expect("a download");
+    in_time(first.ended()).await.expect("all of it");
+
+    let cancel = Cancel::new();
+    let builder = stuck(&server).cancel(cancel.clone());
+    let mut download = in_time(builder.get_shared(Placement::Reuse(first.into_buffer())))
+        .await
+        .expect("a download");
+    while download.buffer().as_slice().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    cancel.trigger();
+    let error = in_time(download.ended()).await.expect_err("cancelled");
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    let path = format!("/dev/shm/{name}");
+    let after = std::fs::read(&path).expect("the segment");
+    let there = download.buffer().as_slice().len();
+    assert!(there > 0 && there < after.len());
+    assert_eq!(PATTERN.check(0, &after[..there]), Ok(()));
+    // The pages are the first object's: its last chunk was never asked for again.
+    let last = usize::try_from(99 * CHUNK).expect("small");
+    assert_eq!(Pattern::new(8).check(99 * CHUNK, &after[last..]), Ok(()));
+    // With the server, all that it could still send is gone.
+    drop(server);
+    assert!(std::fs::read(&path).expect("the segment") == after);
+    drop(download);
+    assert!(!is_there(&name));
+}
+
 /// `examples/shared.rs`, which cargo builds unless it is told to build this test alone.
 #[test]
 fn the_example_digests_in_four_processes() {

@@ -3,6 +3,7 @@
 //! `benches/place.sh` builds the program and this. The ways run in turn, round after round, each run in a process of its own into a destination that is fresh; medians, and the
 //! medians of each round's ratios to the bare limit, are printed.
 
+mod mapped;
 mod ways;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 
 use clap::Parser;
 use pget_bench::{Cost, median, serve};
-use ways::{Kind, Prepare, Way};
+use ways::{Fresh, Kind, Prepare, Way};
 
 /// What to measure.
 #[derive(Debug, Parser)]
@@ -36,6 +37,12 @@ struct Args {
     /// What the bare way does to a file before it writes to it.
     #[arg(long, value_enum, default_value = "reserve")]
     prepare: Prepare,
+    /// How the bare way gets into fresh shared memory.
+    #[arg(long, value_enum, default_value = "put")]
+    fresh: Fresh,
+    /// Objects that go into reused memory before the one that is measured.
+    #[arg(long, default_value_t = 2)]
+    before: u32,
     /// Threads of pget's runtime; by default its own choice.
     #[arg(long)]
     workers: Option<usize>,
@@ -110,15 +117,22 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
         }
     }
     println!(
-        "{} MiB, {} connections, ranges of {} KiB, bare pages of {} KiB, {:?}, {} rounds; CPU seconds per GiB",
-        args.mib, args.concurrency, args.chunk_kib, args.page_kib, args.prepare, args.rounds
+        "{} MiB, {} connections, ranges of {} KiB, bare pages of {} KiB, {:?}, {:?}, {} before, {} rounds; CPU seconds per GiB",
+        args.mib,
+        args.concurrency,
+        args.chunk_kib,
+        args.page_kib,
+        args.prepare,
+        args.fresh,
+        args.before,
+        args.rounds
     );
     let mut within = true;
     for (kind, costs) in args.kinds.iter().zip(&all) {
         for (way, costs) in ["bare", "pget"].into_iter().zip(costs) {
             let each: Vec<String> = costs.iter().map(|(cost, _)| format!("{cost:.3}")).collect();
             println!(
-                "{:8} {way} {:.3}  ({:.2} GiB/s; {})",
+                "{:14} {way} {:.3}  ({:.2} GiB/s; {})",
                 kind.name(),
                 median(costs.iter().map(|(cost, _)| *cost).collect()),
                 median(costs.iter().map(|(_, speed)| *speed).collect()),
@@ -128,7 +142,7 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
         // Ratios within a round: what disturbs one run mostly disturbs its neighbours, too.
         let pairs = costs[0].iter().zip(&costs[1]);
         let ratio = median(pairs.map(|((bare, _), (pget, _))| pget / bare).collect());
-        println!("{:8} pget/bare {ratio:.2}", kind.name());
+        println!("{:14} pget/bare {ratio:.2}", kind.name());
         within &= args.most_of_bare.is_none_or(|most| ratio <= most);
     }
     Ok(within)
@@ -153,12 +167,13 @@ fn once(kind: Kind, way: Way, url: &str, target: &Path, args: &Args) -> Result<C
     child.arg("--program").arg(&args.program);
     child.arg("--target");
     child.arg(target);
-    child.args(["--prepare", args.prepare.name()]);
+    child.args(["--prepare", args.prepare.name(), "--fresh", args.fresh.name()]);
     for (name, value) in [
         ("--concurrency", u64::from(args.concurrency)),
         ("--chunk-kib", args.chunk_kib),
         ("--page-kib", args.page_kib),
         ("--mib", args.mib),
+        ("--before", u64::from(args.before)),
     ] {
         child.arg(name).arg(value.to_string());
     }

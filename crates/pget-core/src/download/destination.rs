@@ -39,8 +39,12 @@ pub trait Destination: Send + Sync + fmt::Debug {
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error>;
 
     /// `range` of the object has arrived for good, at either kind of place. The ranges of a chunk grow from its start. Should cost little: it is called as bytes land.
-    fn landed(&self, range: Range<u64>) {
+    ///
+    /// # Errors
+    /// If no more is wanted. For a [`Place::Memory`] this is the only way to say so.
+    fn landed(&self, range: Range<u64>) -> Result<(), Error> {
         let _ = range;
+        Ok(())
     }
 
     /// What [`read_back`](Self::read_back) can give.
@@ -143,10 +147,7 @@ impl Outlet {
 
     /// For who has a pass, or the destination's memory, which has one.
     pub(super) fn landed(&self, range: Range<u64>) -> Result<(), Error> {
-        caught(|| {
-            self.destination.landed(range);
-            Ok(())
-        })
+        caught(|| self.destination.landed(range))
     }
 
     /// From here on nobody enters.

@@ -210,7 +210,7 @@ impl Destination for Scatter {
         Ok(())
     }
 
-    fn landed(&self, range: Range<u64>) {
+    fn landed(&self, range: Range<u64>) -> Result<(), Error> {
         self.visit(&range, &mut |part| {
             let common = common(&part.range, &range);
             let bytes = common.end - common.start;
@@ -218,6 +218,7 @@ impl Destination for Scatter {
                 part.release();
             }
         });
+        Ok(())
     }
 }
 

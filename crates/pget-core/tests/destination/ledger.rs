@@ -228,10 +228,11 @@ impl Destination for Ledger {
         Ok(())
     }
 
-    fn landed(&self, range: Range<u64>) {
+    fn landed(&self, range: Range<u64>) -> Result<(), Error> {
         let _inside = Inside::new(&self.inside);
         assert_ne!(self.mode, Mode::LandedPanics, "staged panic of a destination");
         self.entries().landed.push(range);
+        Ok(())
     }
 }
 

@@ -1,7 +1,9 @@
 //! The pages of one object for the next.
 
-use pget_core::ErrorKind;
-use pget_shm::{Placement, SharedBuffer, State};
+use std::sync::{Arc, Mutex};
+
+use pget_core::{Destination as _, ErrorKind, ObjectInfo, Place};
+use pget_shm::{IntoShared, Placement, SharedBuffer, State};
 
 use crate::{content, fresh_name};
 
@@ -86,4 +88,92 @@ fn what_is_not_complete_or_not_ones_own_cannot_be_reused() {
     let mut closed = shared;
     closed.close();
     refused(closed);
+}
+
+/// A download's way into a segment up to its first byte.
+fn begun(placement: Placement, length: usize) -> (IntoShared, SharedBuffer, Place) {
+    let made = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&made);
+    let into = IntoShared::new(placement, move |buffer| {
+        *keep.lock().expect("no panic") = Some(buffer);
+    });
+    let place = into.begin(&ObjectInfo::default(), 0, Some(length as u64));
+    let buffer = made.lock().expect("no panic").take().expect("made");
+    (into, buffer, place.expect("begun"))
+}
+
+#[test]
+fn bytes_go_straight_into_pages_that_were_used_before_and_only_those() {
+    for (placement, steps) in [
+        (
+            Placement::Anonymous,
+            [(50_000, true), (7, true), (30_000, true), (60_000, false)],
+        ),
+        (
+            Placement::Named(fresh_name("straight")),
+            // A named one is cut to its object, and what comes after the cut is new.
+            [(50_000, true), (7, true), (30_000, false), (30_000, true)],
+        ),
+    ] {
+        let mut shared = filled(placement, &content(50_000), "version 1");
+        for (version, (length, is_straight)) in (2_u8..).zip(steps) {
+            let bytes: Vec<u8> = content(length).iter().map(|byte| byte ^ version).collect();
+            let (into, buffer, mut place) = begun(Placement::Reuse(shared), length);
+            shared = buffer;
+            // Seen by the creator's own view: another process that is just being started would have a copy of an attached one's lock until it is another program.
+            assert!(shared.as_slice().is_empty(), "nothing of the old object");
+            let half = length / 2;
+            for range in [half..length, 0..half] {
+                match &mut place {
+                    Place::Memory(memory) => {
+                        let memory = (**memory).as_mut();
+                        assert_eq!(memory.len(), length);
+                        memory[range.clone()].copy_from_slice(&bytes[range.clone()]);
+                    }
+                    _ => into.put(range.start as u64, &bytes[range.clone()]).expect("room"),
+                }
+                into.landed(range.start as u64..range.end as u64).expect("wanted");
+                let there = if range.start == 0 { length } else { 0 };
+                assert_eq!(shared.as_slice(), &bytes[..there]);
+            }
+            assert_eq!(matches!(place, Place::Memory(_)), is_straight, "{length}");
+            drop(place);
+            into.finish(Ok(())).expect("complete");
+            assert_eq!(shared.wait_for(length).expect("complete"), bytes);
+        }
+        let reader = SharedBuffer::attach(shared.name()).expect("attached");
+        assert_eq!(reader.as_slice(), shared.as_slice());
+    }
+}
+
+#[test]
+fn what_a_writer_still_has_is_no_other_objects() {
+    for placement in [Placement::Anonymous, Placement::Named(fresh_name("lent"))] {
+        let shared = filled(placement, &content(5000), "version 1");
+        let (into, shared, place) = begun(Placement::Reuse(shared), 5000);
+        let Place::Memory(mut memory) = place else {
+            panic!("all of it was used before")
+        };
+        let first = inode(shared.name());
+        into.landed(0..5000).expect("wanted");
+        into.finish(Ok(())).expect("complete");
+        let shared = filled(Placement::Reuse(shared), &[7; 5000], "version 3");
+        assert_ne!(inode(shared.name()), first);
+        (*memory).as_mut().fill(9);
+        assert_eq!(shared.as_slice(), [7; 5000]);
+        drop(memory);
+        assert_eq!(shared.as_slice(), [7; 5000]);
+    }
+}
+
+#[test]
+fn a_creator_that_closes_it_ends_what_goes_straight_into_it() {
+    let shared = filled(Placement::Anonymous, &content(5000), "version 1");
+    let (into, mut shared, place) = begun(Placement::Reuse(shared), 5000);
+    assert!(matches!(place, Place::Memory(_)));
+    into.landed(0..10).expect("wanted");
+    shared.close();
+    let error = into.landed(10..20).expect_err("closed");
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    drop(place);
 }

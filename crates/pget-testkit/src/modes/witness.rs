@@ -140,7 +140,8 @@ impl Destination for Witness {
         Ok(())
     }
 
-    fn landed(&self, range: Range<u64>) {
+    fn landed(&self, range: Range<u64>) -> Result<(), Error> {
         lock(&self.kept).landed.push(range);
+        Ok(())
     }
 }

@@ -318,10 +318,11 @@ impl Destination for Part {
         read.map_err(|cause| destination(&self.claim.path, "cannot be read back", cause))
     }
 
-    fn landed(&self, range: Range<u64>) {
+    fn landed(&self, range: Range<u64>) -> Result<(), Error> {
         if let Some(keeper) = self.keeper.get() {
             keeper.landed(range);
         }
+        Ok(())
     }
 }
 
