@@ -26,6 +26,7 @@ pub(crate) enum Mode {
     PutFails(usize),
     PutPanics(usize),
     LandedPanics,
+    LandedFails,
 }
 
 #[derive(Debug, Default)]
@@ -184,7 +185,7 @@ impl Destination for Ledger {
             })))
         };
         match self.mode {
-            Mode::Memory | Mode::LandedPanics => memory(10),
+            Mode::Memory | Mode::LandedPanics | Mode::LandedFails => memory(10),
             Mode::ShortMemory => Ok(Place::Memory(Box::new(vec![
                 0;
                 usize::try_from(
@@ -231,6 +232,9 @@ impl Destination for Ledger {
     fn landed(&self, range: Range<u64>) -> Result<(), Error> {
         let _inside = Inside::new(&self.inside);
         assert_ne!(self.mode, Mode::LandedPanics, "staged panic of a destination");
+        if self.mode == Mode::LandedFails {
+            return Err(Error::new(ErrorKind::Cancelled, "", "no more is wanted"));
+        }
         self.entries().landed.push(range);
         Ok(())
     }

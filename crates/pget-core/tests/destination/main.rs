@@ -366,6 +366,7 @@ async fn a_destination_that_fails_otherwise_ends_it_too() {
         (Mode::BeginPanics, ErrorKind::Internal),
         (Mode::PutPanics(3), ErrorKind::Internal),
         (Mode::LandedPanics, ErrorKind::Internal),
+        (Mode::LandedFails, ErrorKind::Cancelled),
     ] {
         for concurrency in [1, 4] {
             let source = Staged::right(object());
