@@ -2,7 +2,7 @@
 //!
 //! Invariants: a segment lends its memory once at a time, and is no other object's while it is lent (`begin_anew` asks); it lends only bytes that have their pages, so that no write meets a full
 //! device; who has it writes only above the watermark. It is another mapping than the one that is read from, so no address is both written to and lent as a slice.
-//! The mapping is kept for the next object: to map pages that exist costs about as much as half of the receive.
+//! The mapping is kept for the next object: to map pages that exist as they are touched costs as much as the receive (docs/benchmarks.md).
 
 #![allow(
     unsafe_code,
