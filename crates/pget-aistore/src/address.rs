@@ -85,6 +85,10 @@ impl ObjectAddress {
                 "an AIStore address needs a bucket and an object: ais://bucket/object",
             ));
         }
+        // In a path it would lead elsewhere than to objects.
+        if bucket == "." || bucket == ".." {
+            return Err(invalid("a bucket cannot be named with dots alone"));
+        }
         let bucket = Bucket {
             name: bucket.to_owned(),
             namespace,
@@ -189,6 +193,9 @@ mod tests {
             "ais://b",
             "ais://b/",
             "ais:///o",
+            "ais://../o",
+            "ais://./o",
+            "ais://@a#n/../o",
             "ais://@alias#ns",
             "ais://@alias/b",
             "s3://b/o",

@@ -157,6 +157,7 @@ impl Cluster {
         let mut head = RequestHead::get(url.clone());
         head.method = ask.method;
         head.range = ask.range;
+        head.from_server = url.host() != ask.url.host();
         head.follow = Follow::No;
         head.over = ask.over;
         head.headers = ask.headers.clone();

@@ -14,6 +14,9 @@ mod address;
 mod config;
 mod exchange;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hint;
 mod identity;
 mod properties;

@@ -18,7 +18,7 @@ use crate::{
     pool::{Origin, Pool},
     proxy::Proxies,
     redirect::{self, MOST_REDIRECTS},
-    request::{Follow, Method, Over, RequestHead},
+    request::{Follow, Method, Over, RequestHead, redacted},
     resolve::Resolver,
     tls::Tls,
 };
@@ -40,7 +40,6 @@ struct Inner {
 }
 
 /// An answer: its head, and its body still to be received.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Response {
     /// The status.
@@ -51,6 +50,18 @@ pub struct Response {
     pub url: Url,
     /// What follows.
     pub body: Body,
+}
+
+impl fmt::Debug for Response {
+    /// Without query values and header values: a `Location` may be signed, a cookie opens a session.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("url", &redacted(&self.url))
+            .field("body", &self.body)
+            .finish()
+    }
 }
 
 impl Response {
@@ -151,7 +162,7 @@ impl Client {
                 Err(Failed::Answered(error)) => return Err(error),
             }
         }
-        let mut connection = inner.dialer.connect(&origin, avoid).await?;
+        let mut connection = inner.dialer.connect(&origin, avoid, request.from_server).await?;
         match round_trip(&mut connection, &bytes).await {
             Ok(head) => self.response(request, origin, connection, head),
             Err(Failed::Answered(error) | Failed::Rubbish(error)) => Err(error),

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     connection::{Connection, Wire},
     pool::Origin,
+    redirect::is_metadata,
     resolve::Resolver,
     tls::{Tls, handshake_failed},
 };
@@ -31,14 +32,15 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// A fresh connection to `origin`, to the address `avoid` only if no other lets us in.
+    /// A fresh connection to `origin`, which may be named by a server; to the address `avoid` only if no other lets us in.
     pub(crate) async fn connect(
         &self,
         origin: &Origin,
         avoid: Option<SocketAddr>,
+        from_server: bool,
     ) -> Result<Connection, SourceError> {
         let connecting = async {
-            let stream = self.tcp(origin, avoid).await?;
+            let stream = self.tcp(origin, avoid, from_server).await?;
             // Requests are one small write each; waiting to fill a segment would only delay them.
             stream
                 .set_nodelay(true)
@@ -59,7 +61,12 @@ impl Dialer {
             })
     }
 
-    async fn tcp(&self, origin: &Origin, avoid: Option<SocketAddr>) -> Result<TcpStream, SourceError> {
+    async fn tcp(
+        &self,
+        origin: &Origin,
+        avoid: Option<SocketAddr>,
+        from_server: bool,
+    ) -> Result<TcpStream, SourceError> {
         let mut addresses = self
             .resolver
             .addresses(&origin.host, origin.port)
@@ -69,6 +76,13 @@ impl Dialer {
                 SourceError::retryable(ErrorKind::Unavailable, message).with_cause(cause)
             })?;
         addresses.sort_by_key(|&address| Some(address) == avoid);
+        if from_server {
+            addresses.retain(|address| !is_metadata(address.ip()));
+            if addresses.is_empty() {
+                let message = format!("a redirect to {}, which is link-local, is refused", origin.host);
+                return Err(SourceError::fatal(ErrorKind::Protocol, message));
+            }
+        }
         let mut waiting = addresses.into_iter();
         let mut racing = FuturesUnordered::new();
         let mut last = None;
@@ -137,35 +151,123 @@ fn io_failed(cause: io::Error, origin: &Origin) -> SourceError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use socket2::{Domain, Socket, Type};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{TlsOptions, resolve::tests::with};
+    use crate::options::TlsOptions;
 
-    #[tokio::test]
-    async fn an_address_to_be_avoided_is_only_taken_when_no_other_lets_us_in() {
-        let first = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = first.local_addr().expect("an address").port();
-        let second = TcpListener::bind(("127.0.0.2", port))
-            .await
-            .expect("the same port");
+    fn loopback(last: u8) -> IpAddr {
+        Ipv4Addr::new(127, 9, 58, last).into()
+    }
+
+    fn dialer(addresses: &[IpAddr]) -> (Dialer, Origin) {
         let dialer = Dialer {
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
             tls: Arc::new(Tls::new(&TlsOptions::default()).expect("sound options")),
-            resolver: with(&["127.0.0.1", "127.0.0.2"]),
+            resolver: Resolver::knowing("many.test", addresses),
         };
         let origin = Origin {
             tls: false,
-            host: "h".into(),
-            port,
+            host: "many.test".into(),
+            port: 0,
         };
+        (dialer, origin)
+    }
+
+    async fn listen() -> (TcpListener, u16) {
+        let listener = TcpListener::bind((loopback(1), 0)).await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        (listener, port)
+    }
+
+    #[tokio::test]
+    async fn case_58_dead_addresses_among_sixteen_are_passed_over_and_then_tried_last() {
+        // Nobody listens on that port of the others.
+        let (_listener, port) = listen().await;
+        let addresses: Vec<IpAddr> = (0..16).map(|index| loopback(16 - index)).collect();
+        let (dialer, mut origin) = dialer(&addresses);
+        origin.port = port;
+        let connect = async || {
+            let stream = dialer
+                .tcp(&origin, None, false)
+                .await
+                .expect("one of them listens");
+            assert_eq!(stream.peer_addr().expect("a peer").ip(), loopback(1));
+        };
+        connect().await;
+        let next = dialer
+            .resolver
+            .addresses("many.test", port)
+            .await
+            .expect("it is known");
+        assert_eq!(next[0].ip(), loopback(1), "what let us in is tried first");
+        connect().await;
+    }
+
+    #[tokio::test]
+    async fn case_58_an_address_that_does_not_answer_costs_a_head_start_only() {
+        let (_listener, port) = listen().await;
+        // A queue that is full: further connections wait for ever.
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let address = SocketAddr::new(loopback(2), port);
+        silent
+            .bind(&address.into())
+            .expect("the same port of another address");
+        silent.listen(0).expect("it listens");
+        let mut fillers = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+            fillers.push(stream);
+            assert!(fillers.len() < 100, "the queue never fills");
+        }
+        let (dialer, mut origin) = dialer(&[loopback(2), loopback(1)]);
+        origin.port = port;
+        let stream = timeout(Duration::from_secs(5), dialer.tcp(&origin, None, false)).await;
+        let stream = stream
+            .expect("not the deadline of the dead one")
+            .expect("the other listens");
+        assert_eq!(stream.peer_addr().expect("a peer").ip(), loopback(1));
+    }
+
+    #[tokio::test]
+    async fn case_63_a_name_of_a_servers_choice_is_not_looked_for_at_link_local_addresses() {
+        let metadata: IpAddr = Ipv4Addr::new(169, 254, 169, 254).into();
+        let (_listener, port) = listen().await;
+        let (alone, mut origin) = dialer(&[metadata]);
+        origin.port = port;
+        let error = alone
+            .tcp(&origin, None, true)
+            .await
+            .expect_err("it must not be asked");
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        let (dialer, _) = dialer(&[metadata, loopback(1)]);
+        let stream = dialer.tcp(&origin, None, true).await.expect("the other listens");
+        assert_eq!(stream.peer_addr().expect("a peer").ip(), loopback(1));
+    }
+
+    #[tokio::test]
+    async fn an_address_to_be_avoided_is_only_taken_when_no_other_lets_us_in() {
+        let (first, port) = listen().await;
+        let second = TcpListener::bind((loopback(2), port))
+            .await
+            .expect("the same port");
+        let (dialer, mut origin) = dialer(&[loopback(1), loopback(2)]);
+        origin.port = port;
         let slow = first.local_addr().expect("an address");
         for _ in 0..4 {
-            let connection = dialer.connect(&origin, Some(slow)).await.expect("a connection");
+            let connection = dialer
+                .connect(&origin, Some(slow), false)
+                .await
+                .expect("a connection");
             assert_eq!(connection.peer(), Some(second.local_addr().expect("an address")));
         }
         drop(second);
-        let connection = dialer.connect(&origin, Some(slow)).await.expect("a connection");
+        let connection = dialer
+            .connect(&origin, Some(slow), false)
+            .await
+            .expect("a connection");
         assert_eq!(connection.peer(), Some(slow));
     }
 }

@@ -12,6 +12,9 @@ pub(crate) const LONGEST_HEAD: usize = 64 * 1024;
 /// Headers of a reply at the most.
 const MOST_HEADERS: usize = 256;
 
+/// Bytes of empty lines before the status line at the most.
+const MOST_IN_FRONT: usize = 16;
+
 /// The head of a final or interim reply.
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -61,12 +64,16 @@ impl HeadScanner {
     }
 }
 
-/// Rubbish is told from its first bytes rather than when it has filled a head's room.
+/// Rubbish is told from its first bytes rather than when it has filled a head's room. Empty lines in front are left over from an earlier body at best; each would be
+/// a head's end to look behind, so there may be few.
 fn could_begin_a_reply(received: &[u8]) -> bool {
     let begin = received
         .iter()
         .position(|byte| !matches!(byte, b'\r' | b'\n'))
         .unwrap_or(received.len());
+    if begin > MOST_IN_FRONT {
+        return false;
+    }
     let text = &received[begin..];
     let magic = b"HTTP/1.";
     let common = text.len().min(magic.len());
@@ -256,6 +263,8 @@ mod tests {
         assert!(scan(many.as_bytes()).is_err());
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(300));
         assert!(scan(many.as_bytes()).is_err());
+        // Quadratic work, once.
+        assert!(scan(&[b'\n'; LONGEST_HEAD]).is_err());
         let long = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(LONGEST_HEAD));
         assert!(scan(long.as_bytes()).is_err());
     }

@@ -24,6 +24,9 @@ mod client;
 mod connection;
 mod content_range;
 mod dial;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gather;
 mod head;
 mod options;

@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use url::Url;
 
+use crate::request::redacted;
+
 /// How a [`Client`](crate::Client) connects. Start from [`ClientOptions::default`] and set what differs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -30,7 +32,7 @@ impl Default for ClientOptions {
 }
 
 /// Which requests go through a proxy.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum ProxyChoice {
     /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say when the client is made (also in lower case), but never to loopback addresses.
@@ -40,6 +42,17 @@ pub enum ProxyChoice {
     None,
     /// All, to loopback addresses too, through this one. A user and password in it are for the proxy.
     Url(Url),
+}
+
+impl fmt::Debug for ProxyChoice {
+    /// Without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("Environment"),
+            Self::None => f.write_str("None"),
+            Self::Url(url) => f.debug_tuple("Url").field(&redacted(url)).finish(),
+        }
+    }
 }
 
 /// Whom to trust and who to be.

@@ -1,9 +1,12 @@
 //! Where a redirect may lead and what may go along.
 //!
 //! Pure. Invariants: never from https to http, never to a scheme other than these, never from elsewhere to a link-local address (the metadata services of
-//! clouds live there); to another origin go only headers that are plainly harmless, and a user and password in a `Location` are never used.
+//! clouds live there), nor to a name that stands for one, which is seen when it is looked up (see [`RequestHead::from_server`]); to another origin go only headers that are plainly harmless, and a user and password in a `Location` are never used.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pget_core::SourceError;
@@ -78,11 +81,30 @@ fn literal(text: &str) -> Cow<'_, str> {
 
 fn is_link_local(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_link_local(),
-        Some(Host::Ipv6(ip)) => {
-            ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
-        }
+        Some(Host::Ipv4(ip)) => is_metadata(IpAddr::V4(ip)),
+        Some(Host::Ipv6(ip)) => is_metadata(IpAddr::V6(ip)),
         _ => false,
+    }
+}
+
+/// Link-local addresses, however they are written, and the one of a metadata service that is not link-local.
+pub(crate) fn is_metadata(ip: IpAddr) -> bool {
+    /// "Instance metadata service" of the EC2 user guide.
+    const EC2: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => {
+            ip.is_unicast_link_local() || ip == EC2 || embedded(ip).is_some_and(|ip| ip.is_link_local())
+        }
+    }
+}
+
+/// The IPv4 address in an IPv6 one: mapped, compatible (RFC 4291 section 2.5.5), or behind a translator (RFC 6052 section 2.1).
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., a, b] = ip.segments();
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(Ipv4Addr::from_bits(u32::from(a) << 16 | u32::from(b))),
+        _ => ip.to_ipv4(),
     }
 }
 
@@ -96,6 +118,7 @@ pub(crate) fn turn(request: &mut RequestHead, to: Url) {
             }
         }
     }
+    request.from_server |= request.url.host() != to.host();
     request.url = to;
     request.exact_path = None;
 }
@@ -157,6 +180,11 @@ mod tests {
             "https://169.254.169.254/latest",
             "https://[fe80::1]/",
             "https://[::ffff:169.254.169.254]/",
+            "https://[::169.254.169.254]/",
+            "https://[64:ff9b::169.254.169.254]/",
+            "https://[fd00:ec2::254]/",
+            "https://2852039166/",
+            "https://0xa9.0376.43518/",
         ] {
             assert!(go("https://a/", bad).is_err(), "{bad}");
         }

@@ -118,6 +118,9 @@ pub struct RequestHead {
     pub follow: Follow,
     /// Over which connection.
     pub over: Over,
+    /// The host was named by a server, not by the caller: it is not looked for at link-local addresses, where the metadata services of clouds live. Set it for an
+    /// address from [`Response::location`](crate::Response::location) whose host is another.
+    pub from_server: bool,
 }
 
 impl RequestHead {
@@ -132,6 +135,7 @@ impl RequestHead {
             range: None,
             follow: Follow::Yes,
             over: Over::Any,
+            from_server: false,
         }
     }
 

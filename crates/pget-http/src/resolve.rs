@@ -111,29 +111,25 @@ fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 pub(crate) mod tests {
     use super::*;
 
-    /// One that knows the host `h`.
-    pub(crate) fn with(addresses: &[&str]) -> Resolver {
-        let resolver = Resolver::default();
-        let answer = Answer {
-            addresses: addresses
-                .iter()
-                .map(|text| text.parse().expect("an address"))
-                .collect(),
-            at: Some(Instant::now()),
-            turn: 0,
-        };
-        let entry = Arc::new(tokio::sync::Mutex::new(answer));
-        resolver
-            .names
-            .lock()
-            .expect("not poisoned")
-            .insert("h".into(), entry);
-        resolver
+    impl Resolver {
+        /// One that has just looked up `host`.
+        pub(crate) fn knowing(host: &str, addresses: &[IpAddr]) -> Self {
+            let answer = Answer {
+                addresses: addresses.to_vec(),
+                at: Some(Instant::now()),
+                turn: 0,
+            };
+            let entry = Arc::new(tokio::sync::Mutex::new(answer));
+            Self {
+                names: Mutex::new(HashMap::from([(host.to_owned(), entry)])),
+            }
+        }
     }
 
     #[tokio::test]
     async fn connections_spread_over_all_addresses_and_failing_ones_come_last() {
-        let resolver = with(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        let known = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|text| text.parse().expect("an address"));
+        let resolver = Resolver::knowing("h", &known);
         let mut firsts = Vec::new();
         for _ in 0..6 {
             let addresses = resolver.addresses("h", 80).await.expect("it is kept");

@@ -1,5 +1,7 @@
 //! A plain object behind an `http://` or `https://` address.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, SourceError};
@@ -18,7 +20,7 @@ use crate::{
 const ERROR_BODY: u64 = 16 * 1024;
 
 /// One object of a web server.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpSource {
     client: Client,
     url: Url,
@@ -65,6 +67,11 @@ impl HttpSource {
         head.headers.extend(more);
         head.range = range;
         head
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn first_request(&self) -> RequestHead {
+        self.request(ByteRange::new(0, Some(1)), HeaderMap::new())
     }
 
     /// The object's size by the answer to a GET of its first byte.
@@ -181,6 +188,16 @@ impl RangeSource for HttpSource {
 
     fn name(&self) -> String {
         self.name.clone()
+    }
+}
+
+impl fmt::Debug for HttpSource {
+    /// Without user, password, query values and header values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSource")
+            .field("name", &self.name)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }
 

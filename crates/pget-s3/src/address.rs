@@ -103,7 +103,11 @@ fn version_of(cloud: Cloud, query: &str) -> Result<String, String> {
     };
     match query.split_once('=') {
         Some((key, value)) if key == name && !value.is_empty() && !value.contains(['&', '=']) => {
-            decode(value)
+            let version = decode(value)?;
+            if version.chars().any(|c| c.is_ascii_control()) {
+                return Err("the version has control characters".into());
+            }
+            Ok(version)
         }
         _ => Err(format!(
             "behind the key only ?{name}=… may stand; a ? in a key is written %3F"
@@ -212,6 +216,7 @@ mod tests {
             "s3://b/k?x=1",
             "s3://b/k?",
             "s3://b/k?versionId=",
+            "s3://b/k?versionId=1%0a",
             "s3://b/k?versionId=1&x=2",
             "az://b/k?versionId=1",
             "s3://a:b@c/k",

@@ -70,6 +70,15 @@ impl Lazy {
 #[async_trait]
 impl HttpService for Lazy {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        // hyper would write them into its log.
+        if request
+            .uri()
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            let why = "the address of a service for credentials may not hold a user and password";
+            return Err(HttpError::new(HttpErrorKind::Unknown, std::io::Error::other(why)));
+        }
         let client = self.client.get_or_try_init(|| self.build()).await?;
         HttpService::call(client, request).await
     }

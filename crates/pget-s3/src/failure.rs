@@ -82,7 +82,9 @@ impl Document {
         let element = |name: &str| {
             let (_, rest) = text.split_once(&format!("<{name}>"))?;
             let (inner, _) = rest.split_once(&format!("</{name}>"))?;
-            Some(clean(inner))
+            // A document in a document is not looked into: each level would double the work.
+            let (text, _) = split_off_document(inner);
+            Some(clip(&plain(text)))
         };
         Self {
             code: element("Code").unwrap_or_default(),
@@ -165,39 +167,68 @@ impl Document {
 
 /// One line without control characters, URL queries and error documents, and not too long.
 pub(crate) fn clean(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
     // Error documents repeat the key id, the string to sign and the signature.
-    if let Some(at) = rest.find("<?xml").or_else(|| rest.find("<Error")) {
-        let document = Document::parse(&rest.as_bytes()[at..]);
-        rest = &rest[..at];
-        if !document.code.is_empty() {
-            out = format!("{}: {}", document.code, document.message);
-        }
+    let (before, document) = split_off_document(text);
+    let mut line = plain(before);
+    let document = document.map(|document| Document::parse(document.as_bytes()));
+    if let Some(document) = document.filter(|document| !document.code.is_empty()) {
+        line.push_str(&format!("{}: {}", document.code, document.message));
     }
-    let mut plain = String::with_capacity(rest.len() + out.len());
+    clip(&line)
+}
+
+/// What stands before an error document, and what begins with it.
+fn split_off_document(text: &str) -> (&str, Option<&str>) {
+    let begins = ["<?xml", "<Error"]
+        .into_iter()
+        .filter_map(|tag| text.find(tag))
+        .min();
+    match begins {
+        Some(at) => (&text[..at], Some(&text[at..])),
+        None => (text, None),
+    }
+}
+
+/// Without control characters, and without users, passwords and queries of URLs.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
     let mut address = false;
+    // Where the host, or the user before it, begins in `plain`.
+    let mut authority = None;
     let mut query = false;
     let mut last = [' '; 3];
-    for c in rest.chars() {
+    for c in text.chars() {
         last = [last[1], last[2], c];
-        if last == [':', '/', '/'] {
+        if last == [':', '/', '/'] && !query {
             address = true;
-        } else if c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '>' | '`') {
-            (address, query) = (false, false);
+            authority = Some(plain.len() + 1);
+        } else if c.is_whitespace() || matches!(c, '"' | '<' | '>' | '`') {
+            // None of these stands in a query as it is sent; brackets and apostrophes may.
+            (address, authority, query) = (false, None, false);
         } else if address && c == '?' {
             plain.push_str("?…");
             query = true;
+        } else if c == '/' {
+            authority = None;
+        } else if c == '@'
+            && let Some(begin) = authority
+        {
+            plain.truncate(begin);
+            plain.push('…');
         }
         if !query {
             plain.push(if c.is_control() { ' ' } else { c });
         }
     }
-    plain.push_str(&out);
-    if plain.chars().count() > CAUSE_LIMIT {
-        plain = plain.chars().take(CAUSE_LIMIT).chain(['…']).collect();
+    plain
+}
+
+fn clip(text: &str) -> String {
+    let mut clipped: String = text.chars().take(CAUSE_LIMIT).collect();
+    if clipped.len() < text.len() {
+        clipped.push('…');
     }
-    plain.trim().to_owned()
+    clipped.trim().to_owned()
 }
 
 #[cfg(test)]
@@ -219,6 +250,14 @@ mod tests {
         assert!(cleaned.starts_with("GET http://host:1/b/k?… failed"), "{cleaned}");
         assert!(cleaned.ends_with("SignatureDoesNotMatch: no match"), "{cleaned}");
         assert_eq!(clean("why? because\r\nso"), "why? because  so");
+        assert_eq!(
+            clean("a <Error><StringToSign>canary <?xml ?><Code>C</Code>"),
+            "a C:"
+        );
+        let text = "PUT http://u:p@w@h:1/a@b?c@d, s3://e@f";
+        assert_eq!(clean(text), "PUT http://…@h:1/a@b?… s3://…@f");
+        let text = "http://h/k?name=a(1)'&sig=canary http://h/x";
+        assert_eq!(clean(text), "http://h/k?… http://h/x");
         assert!(clean(&"é".repeat(10_000)).chars().count() <= CAUSE_LIMIT + 1);
     }
 
@@ -230,6 +269,10 @@ mod tests {
         for odd in ["", "<Code>", "</Code><Code>", "\u{0}<Message></Message>"] {
             assert_eq!(Document::parse(odd.as_bytes()), Document::default(), "{odd:?}");
         }
+        // As many steps as there are ways through it would never end.
+        let nested = "<Error><Code><Message>".repeat(2000) + "x</Message></Code>";
+        assert_eq!(Document::parse(nested.as_bytes()).message, "");
+        assert_eq!(clean(&format!("why: {nested}")), "why: <Message>:");
         let mut huge = vec![b'x'; Document::LIMIT];
         huge.extend_from_slice(b"<Code>AccessDenied</Code>");
         assert_eq!(Document::parse(&huge).code, "");

@@ -6,6 +6,9 @@
 mod address;
 mod connector;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod object_store;
 mod settings;
 mod sign;

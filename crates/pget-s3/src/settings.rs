@@ -121,6 +121,13 @@ impl Settings {
             .filter(|(key, _)| !given.iter().any(|(other, _)| other.supersedes(key)))
             .collect();
         all.extend(given);
+        if all
+            .iter()
+            .any(|(key, value)| !key.has_lines() && value.chars().any(char::is_control))
+        {
+            let text = format!("a setting of {} has control characters", cloud.word);
+            return Err(Error::new(ErrorKind::InvalidArgument, "", text));
+        }
         Ok(all)
     }
 }
@@ -195,6 +202,11 @@ pub(crate) trait Key: FromStr<Err = object_store::Error> + PartialEq + Copy {
 
     fn standing(&self) -> Standing;
 
+    /// Its value is a document, which may have more than one line.
+    fn has_lines(&self) -> bool {
+        false
+    }
+
     /// Whether setting this by property makes the environment's `other` void.
     fn supersedes(&self, other: &Self) -> bool {
         self == other
@@ -243,6 +255,10 @@ impl Key for GoogleConfigKey {
             Self::BearerToken => Standing::Unsupported,
             _ => Standing::Used,
         }
+    }
+
+    fn has_lines(&self) -> bool {
+        matches!(self, Self::ServiceAccountKey)
     }
 
     fn supersedes(&self, other: &Self) -> bool {
@@ -367,6 +383,19 @@ mod tests {
             .of::<AmazonS3ConfigKey>()
             .expect_err("s3 express");
         assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn control_characters_are_refused_where_they_could_reach_a_header() {
+        for key in ["aws.region", "aws.session_token", "aws.access_key_id"] {
+            let error = Settings::new()
+                .property(key, "a\r\nb")
+                .of::<AmazonS3ConfigKey>()
+                .expect_err(key);
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
+        let document = Settings::new().property("google.service_account_key", "{\n}");
+        assert_eq!(document.of::<GoogleConfigKey>().expect("a document").len(), 1);
     }
 
     #[test]

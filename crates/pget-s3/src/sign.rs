@@ -108,6 +108,11 @@ impl Signer {
             ) => {
                 let url = with_version(url_of(&bucket_url(store, method).await?, &address.key)?, address);
                 let credential = store.credentials().get_credential().await?;
+                // object_store takes for granted that these can.
+                let texts = [Some(&credential.key_id), credential.token.as_ref(), Some(region)];
+                if !texts.into_iter().flatten().all(|text| is_visible(text)) {
+                    return Err(generic("a credential or the region cannot stand in a header"));
+                }
                 let authorizer = AwsAuthorizer::new(&credential, "s3", region).with_request_payer(*payer);
                 Signed {
                     headers: signed_headers(method, &url, &authorizer)?,
@@ -192,6 +197,10 @@ fn with_version(mut url: Url, address: &Address) -> Url {
         url.set_query(Some(&format!("{name}={}", utf8_percent_encode(version, &VALUE))));
     }
     url
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// The signature as headers, which unlike a signed URL can be had for any path.

@@ -282,7 +282,15 @@ impl SharedBuffer {
         match wait::wait(open.companion(), offset as u64, deadline, stop, || {
             open.is_alive()
         }) {
-            Ok(()) => Ok(slice(open)),
+            Ok(()) => {
+                let there = slice(open);
+                // Whoever may write to the companion may have it say that it is complete with less than all.
+                if there.len() < offset {
+                    let message = format!("the shared memory {} contradicts itself", self.name);
+                    return Err(Error::new(ErrorKind::Internal, "", message));
+                }
+                Ok(there)
+            }
             Err(Ended::Failed) => Err(told(open.companion(), &self.name)),
             Err(Ended::Died) if matches!(&open.role, Role::Creator(segment) if !segment.is_own()) => {
                 let message = format!("the shared memory {} is the parent's", self.name);

@@ -1,12 +1,12 @@
 //! Which transport an address means. Pure; called by the builder and by the program.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use pget_core::{Error, ErrorKind};
 use url::Url;
 
 /// An address, by transport.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
     /// `ais://…`, as written.
@@ -21,6 +21,23 @@ pub enum Address {
     Http(String),
     /// `file:///…` or a plain path.
     File(PathBuf),
+}
+
+const SCHEMES: [&str; 7] = ["ais", "s3", "gs", "az", "http", "https", "file"];
+
+impl fmt::Debug for Address {
+    /// The transport, and the path of a file: of the others, what is behind the scheme may hold a password or a signature.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Aistore(_) => "Aistore",
+            Self::S3(_) => "S3",
+            Self::Gcs(_) => "Gcs",
+            Self::Azure(_) => "Azure",
+            Self::Http(_) => "Http",
+            Self::File(path) => return f.debug_tuple("File").field(path).finish(),
+        };
+        f.debug_struct(name).finish_non_exhaustive()
+    }
 }
 
 impl Address {
@@ -38,6 +55,14 @@ impl Address {
             return Err(invalid("the address contains control characters".into()));
         }
         let Some((scheme, rest)) = address.split_once("://") else {
+            // Taken for a path, a slip of the pen would have its password in messages, as paths are named in full.
+            if let Some((scheme, _)) = address.split_once(':')
+                && SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
+            {
+                return Err(invalid(format!(
+                    "{scheme}: needs two slashes behind it (a file of that name is ./{scheme}:…)"
+                )));
+            }
             return Ok(Self::File(PathBuf::from(address)));
         };
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -52,9 +77,9 @@ impl Address {
             let rest = rest.split('?').next().unwrap_or(rest);
             match rest.split_once('/') {
                 Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(()),
-                Some((bucket, _)) if !bucket.is_empty() => {
-                    Err(invalid(format!("{scheme}://{bucket}/ names no object")))
-                }
+                Some((bucket, _)) if !bucket.is_empty() => Err(invalid(format!(
+                    "the {scheme} address names no object behind its bucket"
+                ))),
                 _ => Err(invalid(format!(
                     "{scheme}:// needs a bucket and an object: {scheme}://bucket/object"
                 ))),
@@ -138,12 +163,28 @@ mod tests {
             "s3+x://b/k",
             "file://host/x",
             "http://user:hunter2@",
+            "s3://user:hunter2@b/",
+            "http:/user:hunter2@h/x",
+            "HTTPS:user:hunter2@h/x",
+            "s3:user:hunter2@b/k",
             "s3://b/k\r\nX: y",
             "http://h/\0",
         ] {
             let error = Address::parse(address).expect_err(address);
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{address}");
             assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_address() {
+        for address in [
+            "http://u:hunter2@h/x?hunter2",
+            "s3://hunter2/k",
+            "ais://b/o?hunter2",
+        ] {
+            let address = Address::parse(address).expect(address);
+            assert!(!format!("{address:?}").contains("hunter2"), "{address:?}");
         }
     }
 }

@@ -49,6 +49,9 @@ pub mod blocking;
 mod builder;
 mod connect;
 mod file;
+#[cfg(all(any(test, fuzzing), feature = "http"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod runtime;
 #[cfg(feature = "shm")]
 mod shared;

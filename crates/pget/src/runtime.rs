@@ -1,8 +1,12 @@
 //! The process's one runtime, for callers that have none. Made at first use, never joined: nothing blocks at exit.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use nix::sys::signal::{SigSet, Signal};
@@ -38,6 +42,8 @@ pub(crate) fn handle() -> Result<&'static Handle, Error> {
         0 => threads(std::env::var(THREADS).ok().as_deref())?,
         wanted => wanted,
     };
+    let failed = |cause| Error::with_cause(ErrorKind::Internal, "", "cannot start worker threads", cause);
+    has_descriptors_left().map_err(failed)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("pget")
@@ -45,7 +51,7 @@ pub(crate) fn handle() -> Result<&'static Handle, Error> {
         .enable_io()
         .enable_time()
         .build()
-        .map_err(|cause| Error::with_cause(ErrorKind::Internal, "", "cannot start worker threads", cause))?;
+        .map_err(failed)?;
     // Of two threads that come here at once, one wins; the other's runtime has no task and goes.
     if let Err(surplus) = RUNTIME.set(runtime) {
         surplus.shutdown_background();
@@ -54,6 +60,15 @@ pub(crate) fn handle() -> Result<&'static Handle, Error> {
         Some(runtime) => Ok(runtime.handle()),
         None => Err(Error::new(ErrorKind::Internal, "", "the runtime is gone")),
     }
+}
+
+/// tokio panics where it cannot have the descriptors that it needs for itself: six, and one more for a connection.
+fn has_descriptors_left() -> io::Result<()> {
+    let mut pairs = Vec::new();
+    for _ in 0..4 {
+        pairs.push(UnixStream::pair()?);
+    }
+    Ok(())
 }
 
 fn threads(setting: Option<&str>) -> Result<usize, Error> {

@@ -3,12 +3,12 @@
 use std::{net::TcpListener, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pget_core::{Error, ErrorKind, RangeSource as _};
+use pget_core::{Error, ErrorKind, RangeSource as _, Retry};
 use pget_http::{ByteRange, Client, ClientOptions, Follow, HttpSource, ProxyChoice, RequestHead, TlsError};
 use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Route, When},
-    servers::{Authority, Nginx, NginxOptions, Validity, require},
+    servers::{Authority, Leaf, Nginx, NginxOptions, Validity, require},
 };
 use url::Url;
 
@@ -109,6 +109,36 @@ async fn case_60_bad_certificates_are_typed_and_final() {
     settings.tls.extra_roots = vec![b"no certificate".to_vec()];
     let error = Client::new(&settings).expect_err("no roots in it");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+}
+
+#[tokio::test]
+async fn case_60_self_signed_certificates_and_old_versions_are_refused() {
+    let authority = Authority::new().expect("an authority");
+    let itself = Leaf::self_signed(&["localhost"]).expect("a certificate");
+    let good = authority
+        .leaf(&["localhost"], Validity::Now)
+        .expect("a certificate");
+    let old = "ssl_protocols TLSv1 TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;";
+    for (leaf, server, is_certificate) in [(itself, "", true), (good, old, false)] {
+        let options = NginxOptions {
+            tls: Some(leaf),
+            server: server.into(),
+            ..NginxOptions::default()
+        };
+        let Some(nginx) = require(Nginx::start(&options)) else {
+            return;
+        };
+        let url = nginx.https_url("/o").expect("it has TLS");
+        let source = HttpSource::new(trusting(&authority), &url, HeaderMap::new()).expect("an address");
+        let error = within(source.head()).await.expect_err("it is not to be trusted");
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Protocol, Retry::Never));
+        let cause = std::error::Error::source(&error).expect("a cause");
+        match cause.downcast_ref::<TlsError>() {
+            Some(TlsError::Certificate(_)) => assert!(is_certificate, "{cause:?}"),
+            Some(TlsError::Handshake(_)) => assert!(!is_certificate, "{cause:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -283,7 +313,7 @@ async fn case_67_no_credential_shows_in_names_errors_and_debug() {
     for (scheme_and_user, port) in [("http://user:CANARY-5d41@", 1), ("https://CANARY-5d41@", 1)] {
         let url = format!("{scheme_and_user}127.0.0.1:{port}/o?X-Amz-Signature={CANARY}&{CANARY}");
         let source = HttpSource::new(client(), &url, headers.clone()).expect("an address");
-        let mut shown = source.name();
+        let mut shown = format!("{} {source:?}", source.name());
         let mut settings = options();
         settings.retries = 0;
         let outcome = read_with(source, settings).await;
@@ -291,6 +321,14 @@ async fn case_67_no_credential_shows_in_names_errors_and_debug() {
         shown.push_str(&format!("{error} {error:?} {}", error.to_line()));
         assert!(!shown.contains(CANARY), "{shown}");
     }
+    let mut settings = ClientOptions::default();
+    let proxy = format!("http://user:{CANARY}@h/?{CANARY}");
+    settings.proxy = ProxyChoice::Url(Url::parse(&proxy).expect("an address"));
+    let server = Hostile::start().expect("a server");
+    let signed = format!("{}?sig={CANARY}", server.route("/o", Route::new(object())));
+    let response = within(client().get(RequestHead::get(Url::parse(&signed).expect("an address")))).await;
+    let shown = format!("{settings:?} {:?}", response.expect("it is served"));
+    assert!(!shown.contains(CANARY), "{shown}");
     let error = HttpSource::new(
         client(),
         &format!("ftp://u:{CANARY}@h/?{CANARY}"),

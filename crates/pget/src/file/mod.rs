@@ -24,6 +24,8 @@ use std::{
 
 use pget_core::{Download, Error, ErrorKind, Stats};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::journal::hold_for_any_input as hold_for_any_journal;
 pub(crate) use self::part::Settings;
 use self::{
     journal::{Asked, digest},

@@ -1,0 +1,160 @@
+//! What must hold of addresses, settings and error documents for any input; called by the fuzz targets of `fuzz/` and over their corpora by this crate's tests.
+//! Not in an ordinary build.
+
+use std::{sync::LazyLock, time::Duration};
+
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
+use pget_http::{Client, ClientOptions, Method};
+
+use crate::{
+    Settings,
+    address::Address,
+    connector::Connector,
+    failure::{Document, clean},
+    store::Recipe,
+};
+
+static CLIENT: LazyLock<Client> =
+    LazyLock::new(|| Client::new(&ClientOptions::default()).expect("the default options are sound"));
+
+/// An address that is taken is asked for as exactly its key, at the endpoint's host, and shows nothing but itself.
+pub fn address(text: &str) {
+    let settings = Settings::new()
+        .property("aws.endpoint", "http://endpoint.test:9000")
+        .property("aws.allow_http", "true")
+        .property("aws.access_key_id", "id")
+        .property("aws.secret_access_key", "secret")
+        .property("google.skip_signature", "true");
+    signed(text, &settings, true);
+}
+
+/// Properties that a caller sets, whatever they are: refused or signed with, and then in no way that breaks a request.
+pub fn settings(address: &str, properties: &[(&str, &str)]) {
+    let mut settings = Settings::new()
+        .property("aws.access_key_id", "id")
+        .property("aws.secret_access_key", "secret")
+        .property("google.skip_signature", "true");
+    for (key, value) in properties {
+        // These read files and ask services of the caller's choice.
+        let lower = key.to_ascii_lowercase();
+        if ![
+            "file",
+            "path",
+            "service",
+            "credential",
+            "uri",
+            "metadata",
+            "role",
+            "imdsv1",
+            "cli",
+            "msi",
+            "identity",
+            "client",
+            "tenant",
+            "authority",
+            "federated",
+        ]
+        .iter()
+        .any(|word| lower.contains(word))
+        {
+            settings = settings.property(*key, *value);
+        }
+    }
+    signed(address, &settings, false);
+}
+
+fn signed(text: &str, settings: &Settings, known_host: bool) {
+    let Ok(address) = Address::parse(text) else { return };
+    assert!(!address.key.chars().any(|c| c.is_ascii_control()) && !address.key.is_empty());
+    assert!(!address.key.split('/').any(|part| part == "." || part == ".."));
+    assert!(!address.text.chars().any(char::is_control));
+    let (cloud, key) = (address.cloud, address.key.clone());
+    if cloud == crate::address::Cloud::Azure {
+        // Without an account there is no endpoint.
+        return;
+    }
+    let Ok(recipe) = Recipe::new(address, settings, Connector::new(CLIENT.clone())) else {
+        return;
+    };
+    let Ok(signer) = recipe.signer(None) else { return };
+    let signing = signer.sign(Method::Get, recipe.address(), Duration::from_secs(60));
+    // Static credentials never wait.
+    let Some(Ok(signed)) = futures_util::FutureExt::now_or_never(signing) else {
+        return;
+    };
+    let path: Vec<u8> = percent_decode_str(signed.url.path()).collect();
+    assert!(
+        path.ends_with(format!("/{key}").as_bytes()),
+        "{} for {key:?}",
+        signed.url
+    );
+    assert!(
+        signed.url.as_str().bytes().all(|byte| byte.is_ascii_graphic()),
+        "{}",
+        signed.url
+    );
+    assert!(signed.url.fragment().is_none());
+    if known_host {
+        let host = match cloud {
+            crate::address::Cloud::Aws => "endpoint.test",
+            _ => "storage.googleapis.com",
+        };
+        assert_eq!(signed.url.host_str(), Some(host), "{text}");
+    }
+    for value in signed.headers.values() {
+        assert!(value.is_sensitive() && !value.as_bytes().iter().any(|byte| b"\r\n\0".contains(byte)));
+    }
+    assert!(!format!("{signed:?}").contains("Signature="), "{signed:?}");
+}
+
+/// An error document, or what is none: what is told of it is one short line, without the queries of addresses.
+pub fn document(body: &[u8]) {
+    let document = Document::parse(body);
+    for text in [&document.code, &document.message] {
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert!(text.chars().count() <= 601);
+    }
+    for status in [200, 301, 400, 403, 404, 416, 429, 503] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let text = document.failure(status, None).to_string();
+        assert!(
+            text.chars().count() < 1400 && !text.chars().any(char::is_control),
+            "{text:?}"
+        );
+    }
+    let text = String::from_utf8_lossy(body);
+    if !text.contains("CANARY") {
+        let shown = clean(&format!("{text} http://u:CANARY@h/k?sig=CANARY {text}"));
+        assert!(!shown.contains("CANARY"), "{shown}");
+        let shown = clean(&format!(
+            "<Error><StringToSign>CANARY {text}</StringToSign></Error>"
+        ));
+        assert!(!shown.contains("CANARY"), "{shown}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    fn corpus(name: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../fuzz/corpus")
+            .join(name);
+        let entries = fs::read_dir(&folder).expect("the corpus");
+        let inputs: Vec<_> = entries
+            .map(|entry| fs::read(entry.expect("an entry").path()).expect("an input"))
+            .collect();
+        assert!(!inputs.is_empty(), "{} is empty", folder.display());
+        inputs
+    }
+
+    #[test]
+    fn corpora_hold() {
+        corpus("answers").iter().for_each(|input| super::document(input));
+        corpus("address")
+            .iter()
+            .for_each(|input| super::address(&String::from_utf8_lossy(input)));
+    }
+}

@@ -1,0 +1,100 @@
+//! What must hold of an address and of options as text, for any input; called by the fuzz targets of `fuzz/`. Not in an ordinary build.
+
+use crate::{Address, Builder};
+
+const CANARY: &str = "canary7f3a91";
+
+/// An address is of one transport or refused, and neither the error nor `Debug` repeats what may be a secret.
+pub fn address(text: &str) {
+    match Address::parse(text) {
+        Ok(address) => {
+            assert!(!text.chars().any(char::is_control) && !text.is_empty());
+            if !matches!(address, Address::File(_)) {
+                let shown = format!("{address:?}");
+                assert!(shown.len() < 20, "{shown}");
+            }
+        }
+        Err(error) => assert!(error.to_line().len() < 400, "{}", error.to_line()),
+    }
+    if !text.contains(['/', '@', '?', ':', '#', '\\', '\t', '\n', '\r']) && !text.is_empty() {
+        for address in [
+            format!("http://{text}:{CANARY}@h/x"),
+            format!("http://h{text}/x?{text}={CANARY}"),
+            format!("s3://{text}:{CANARY}@b/"),
+            format!("{text}://u:{CANARY}@h/x"),
+        ] {
+            hides(&crate::builder(&address));
+        }
+    }
+}
+
+/// A journal as it may be found beside a part.
+pub fn journal(input: &[u8]) {
+    crate::file::hold_for_any_journal(input);
+}
+
+/// Properties and headers, whatever they are, are refused or taken, and their values shown nowhere.
+pub fn options(address: &str, properties: &[(&str, &str)]) {
+    let mut builder = crate::builder(address);
+    for (index, (name, value)) in properties.iter().enumerate() {
+        let value = format!("{value}{CANARY}");
+        builder = if index % 2 == 0 {
+            builder.header(*name, value)
+        } else {
+            builder.property(*name, value)
+        };
+    }
+    hides(&builder);
+}
+
+fn hides(builder: &Builder) {
+    let mut text = format!("{builder:?}");
+    match Address::parse(&builder.address) {
+        // Of the others, only HTTP reads neither the environment nor files.
+        Ok(Address::Http(_)) => match builder.source() {
+            Ok(source) => {
+                text.push_str(&format!("{source:?} {}", source.name()));
+                assert!(
+                    builder
+                        .headers
+                        .iter()
+                        .all(|(_, value)| !value.contains(['\r', '\n', '\0']))
+                );
+            }
+            Err(error) => text.push_str(&format!("{error:?} {}", error.to_line())),
+        },
+        Ok(_) => {}
+        Err(error) => text.push_str(&format!("{error:?} {}", error.to_line())),
+    }
+    let names = builder.headers.iter().any(|(name, _)| name.contains(CANARY))
+        || builder.properties.keys().any(|name| name.contains(CANARY));
+    assert!(
+        names || builder.address.contains("canary7f3a91canary7f3a91") || !text.contains(CANARY),
+        "{text}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    fn corpus(name: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../fuzz/corpus")
+            .join(name);
+        let entries = fs::read_dir(&folder).expect("the corpus");
+        let inputs: Vec<_> = entries
+            .map(|entry| fs::read(entry.expect("an entry").path()).expect("an input"))
+            .collect();
+        assert!(!inputs.is_empty(), "{} is empty", folder.display());
+        inputs
+    }
+
+    #[test]
+    fn corpora_hold() {
+        corpus("journal").iter().for_each(|input| super::journal(input));
+        corpus("address")
+            .iter()
+            .for_each(|input| super::address(&String::from_utf8_lossy(input)));
+    }
+}

@@ -1,0 +1,4 @@
+//! The journal of a part, as it may be found.
+#![cfg_attr(fuzzing, no_main)]
+
+pget_fuzz::target!(pget::fuzzing::journal, 1 << 20);

@@ -1,0 +1,83 @@
+//! What people and servers write: addresses, options, words of a command line, texts of errors.
+
+use clap::Parser as _;
+
+/// The program's own definition of its command line.
+#[path = "../../crates/pget-cli/src/args.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "what the program does with it is not here"
+)]
+mod args;
+
+/// An address, to every transport.
+pub fn address(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    pget::fuzzing::address(text);
+    pget_http::fuzzing::url(text);
+    pget_s3::fuzzing::address(text);
+    pget_aistore::fuzzing::address(text);
+}
+
+/// The first line is an address, the others are `NAME=VALUE`; and all lines are words of a command line.
+pub fn options(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let mut lines = text.split('\n');
+    let address = lines.next().unwrap_or_default();
+    let pairs: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once('=')).take(16).collect();
+    pget::fuzzing::options(address, &pairs);
+    pget_s3::fuzzing::settings(address, &pairs);
+    pget_aistore::fuzzing::settings(&pairs);
+    command_line(text);
+}
+
+/// Sizes that are plain digits are those digits, and whatever is taken can be set.
+fn command_line(text: &str) {
+    let words = text.split('\n').take(32);
+    let Ok(arguments) = args::Arguments::try_parse_from(std::iter::once("pget").chain(words)) else {
+        return;
+    };
+    let (object, read) = match &arguments.command {
+        args::Command::Get(get) => (&get.object, Some(&get.read)),
+        args::Command::Cat(cat) => (&cat.object, Some(&cat.read)),
+        args::Command::Stat(stat) => (&stat.object, None),
+        args::Command::Shm(args::Shm::Get(get)) => (&get.object, Some(&get.read)),
+        args::Command::Shm(args::Shm::Ls | args::Shm::Clean) => return,
+    };
+    let builder = object.builder();
+    for (name, value) in object.properties.iter().chain(&object.headers) {
+        assert!(!name.is_empty() && name.trim() == name, "{name:?}");
+        assert!(text.contains(value.as_str()));
+    }
+    let Some(read) = read else { return };
+    for (option, size) in [
+        ("--chunk-size=", read.chunk_size),
+        ("--offset=", read.offset),
+        ("--length=", read.length),
+        ("--memory-limit=", read.memory_limit),
+    ] {
+        let written: Vec<&str> = text
+            .split('\n')
+            .filter_map(|word| word.strip_prefix(option))
+            .collect();
+        if let ([digits], Some(size)) = (&written[..], size)
+            && !digits.is_empty()
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            assert_eq!(digits.parse(), Ok(size), "{option}{digits}");
+        }
+    }
+    assert_ne!(read.memory_limit, Some(0));
+    drop(read.apply(builder));
+}
+
+/// Bodies of errors, of S3 and of AIStore.
+pub fn answers(input: &[u8]) {
+    pget_s3::fuzzing::document(input);
+    pget_aistore::fuzzing::answer(input);
+}
