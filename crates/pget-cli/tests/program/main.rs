@@ -8,5 +8,6 @@ mod secrets;
 mod servers;
 mod shared;
 mod status;
+mod surroundings;
 mod target;
 mod usage;

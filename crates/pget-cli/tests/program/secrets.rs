@@ -55,7 +55,8 @@ fn never_shown(make: impl Fn(&[&str]) -> Command) {
         };
         nothing_shown(make(&["-vv", command]).args(quick).args(output));
     }
-    nothing_shown(make(&["cat"]).args(quick).args(["--chunk-size", "1KiB"]));
+    let all = ["--chunk-size", "1KiB", "--json", "--progress", "always"];
+    nothing_shown(make(&["cat"]).args(quick).args(all));
 }
 
 #[test]
@@ -212,10 +213,21 @@ fn tokens_and_keys_stay_secret() {
         ("AWS_SECRET_ACCESS_KEY", CANARY.to_owned()),
         ("AWS_SESSION_TOKEN", CANARY.to_owned()),
         ("AWS_ENDPOINT_URL", format!("http://u:{CANARY}@127.0.0.1:1")),
+        ("AWS_METADATA_ENDPOINT", format!("http://u:{CANARY}@127.0.0.1:1")),
+        (
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            format!("http://u:{CANARY}@127.0.0.1:1/x?{CANARY}"),
+        ),
     ] {
         never_shown(|arguments| {
             let mut command = s3(server.endpoint(), arguments);
             command.arg("s3://bucket/o").env(variable, &value);
+            // With keys at hand nobody else would be asked for some.
+            if !variable.starts_with("AWS_S") && variable != "AWS_ENDPOINT_URL" {
+                command
+                    .env_remove("AWS_ACCESS_KEY_ID")
+                    .env_remove("AWS_SECRET_ACCESS_KEY");
+            }
             command
         });
     }

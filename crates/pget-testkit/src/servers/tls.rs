@@ -113,6 +113,20 @@ impl Authority {
 }
 
 impl Leaf {
+    /// A certificate for a server that is signed by nobody but itself.
+    ///
+    /// # Errors
+    /// [`StartError::Certificate`].
+    pub fn self_signed(names: &[&str]) -> Result<Self, StartError> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(names)?.self_signed(&key)?;
+        Ok(Self {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
+    }
+
     /// Write `leaf.pem` and `leaf.key` into `folder` and say where they are.
     pub(super) fn write(&self, folder: &Path) -> std::io::Result<(PathBuf, PathBuf)> {
         let certificate = folder.join("leaf.pem");

@@ -1,0 +1,192 @@
+//! Rules of the house that no compiler keeps: where unsafe code may be, and under which licences and from where dependencies may come. Advisories need a database:
+//! `cargo deny check` with deny.toml (docs/security.md tells how).
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn root() -> PathBuf {
+    fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).expect("the workspace")
+}
+
+/// All files of the project with this ending, from its root on.
+fn files(ending: &str) -> Vec<PathBuf> {
+    let root = root();
+    let listed = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(&root)
+        .output();
+    let listed = listed.expect("git lists the files");
+    assert!(
+        listed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
+    let names = String::from_utf8(listed.stdout).expect("names are text");
+    let found: Vec<_> = names
+        .split('\0')
+        .filter(|name| name.ends_with(ending))
+        .map(PathBuf::from)
+        .collect();
+    // One that is removed is still listed.
+    found
+        .into_iter()
+        .filter(|name| root.join(name).exists())
+        .collect()
+}
+
+#[test]
+fn unsafe_code_is_in_the_named_modules_only() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+    assert!(manifest.contains("\nunsafe_code = \"deny\"\n"));
+    assert!(
+        manifest.contains("\nundocumented_unsafe_blocks = \"warn\"\n"),
+        "each block says why"
+    );
+    for member in files("Cargo.toml") {
+        let text = fs::read_to_string(root().join(&member)).expect("a manifest");
+        // What stands apart (`benches/lies`) is in none of our builds.
+        if text.contains("[package]") && !text.starts_with("# A workspace of its own") {
+            assert!(
+                text.contains("[lints]\nworkspace = true\n"),
+                "{} has lints of its own",
+                member.display()
+            );
+        }
+    }
+    let mut lifted = BTreeSet::new();
+    for path in files(".rs") {
+        // It only speaks of it.
+        if path.ends_with("house.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(&path)).expect("a source");
+        // In an attribute, however it is laid out.
+        if text
+            .lines()
+            .any(|line| line.contains("unsafe_code") && !line.contains('"'))
+            || text.contains("allow(unsafe_code")
+        {
+            lifted.insert(path.display().to_string());
+        }
+    }
+    let allowed = |path: &str| {
+        ["crates/pget-core/src/ring/", "crates/pget-shm/", "ffi/"]
+            .iter()
+            .any(|place| path.starts_with(place))
+            // Where memory that is not ours is lent to writers, or looked at again for a checksum.
+            || ["place.rs", "ranges.rs", "scatter.rs", "shared/verifying.rs"]
+                .iter()
+                .any(|name| path == format!("crates/pget-core/src/download/{name}"))
+            // One system call that no crate offers; a foreign caller's view of the C ABI.
+            || ["crates/pget-http/src/gather.rs", "fuzz/src/foreign.rs"].contains(&path)
+    };
+    let odd: Vec<_> = lifted.iter().filter(|path| !allowed(path)).collect();
+    assert!(odd.is_empty(), "unsafe code is allowed in {odd:?}");
+    assert!(
+        lifted.contains("ffi/src/lib.rs"),
+        "the search finds what is there: {lifted:?}"
+    );
+}
+
+/// Permissive ones: whoever ships pget owes no more than a notice. (libFuzzer, which is under NCSA's too, is not among them: only `cfg(fuzzing)` has it.)
+const LICENCES: [&str; 11] = [
+    "MIT",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+];
+
+/// Whether an SPDX expression can be met by `allowed`.
+fn can_be_met(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
+    let expression = expression.trim();
+    // A part in brackets becomes true or false, innermost first.
+    if let Some(close) = expression.find(')') {
+        let open = expression[..close].rfind('(').expect("brackets come in pairs");
+        let inner = if can_be_met(&expression[open + 1..close], allowed) {
+            "yes"
+        } else {
+            "no"
+        };
+        return can_be_met(
+            &format!("{}{inner}{}", &expression[..open], &expression[close + 1..]),
+            allowed,
+        );
+    }
+    let expression = expression.replace('/', " OR ");
+    expression.split(" OR ").any(|option| {
+        option
+            .split(" AND ")
+            .map(str::trim)
+            .all(|name| name == "yes" || allowed(name))
+    })
+}
+
+#[test]
+fn expressions_are_read() {
+    let allowed = |name: &str| name == "MIT" || name == "ISC";
+    for (expression, met) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("Apache-2.0 OR MIT", true),
+        ("Apache-2.0/MIT", true),
+        ("MIT AND GPL-3.0", false),
+        ("(MIT OR Apache-2.0) AND ISC", true),
+        ("(MIT OR Apache-2.0) AND (GPL-3.0 OR BSD)", false),
+    ] {
+        assert_eq!(can_be_met(expression, &allowed), met, "{expression}");
+    }
+}
+
+#[test]
+fn licences_and_origins_of_all_dependencies() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let told = Command::new(cargo)
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--filter-platform",
+            "x86_64-unknown-linux-gnu",
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("a list");
+    let mut foreign = 0;
+    let mut wrong = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().expect("a name");
+        match package["source"].as_str() {
+            None => continue,
+            Some(source) if source.starts_with("registry+https://github.com/rust-lang/crates.io-index") => {}
+            Some(source) => wrong.push(format!("{name} comes from {source}")),
+        }
+        foreign += 1;
+        let licence = package["license"].as_str().unwrap_or("none told");
+        // It writes our header in a test, and is in nothing that is shipped.
+        let allowed = |one: &str| LICENCES.contains(&one) || (one == "MPL-2.0" && name == "cbindgen");
+        if !can_be_met(licence, &allowed) {
+            wrong.push(format!("{name} is under {licence}"));
+        }
+        // A second TLS, or one that is the system's, would be a second set of faults.
+        if ["openssl", "openssl-sys", "native-tls", "aws-lc-rs"].contains(&name) {
+            wrong.push(format!("{name} is not wanted"));
+        }
+    }
+    assert!(foreign > 50, "{foreign} dependencies: is that all?");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,0 +1,183 @@
+//! What surrounds the program: proxies named in the environment (case 68), and few descriptors (case 59).
+
+use std::process::Command;
+
+use pget_testkit::{
+    content::Pattern,
+    hostile::{Hostile, Object, Route},
+};
+
+use crate::run::{pget, plain_environment, run};
+
+const PATTERN: Pattern = Pattern::new(7);
+const SIZE: u64 = 3_000_003;
+
+fn cat(url: &str) -> Command {
+    pget([
+        "cat",
+        url,
+        "--retries",
+        "1",
+        "--chunk-size",
+        "64KiB",
+        "--connect-timeout",
+        "2s",
+    ])
+}
+
+#[track_caller]
+fn is_the_object(bytes: &[u8]) {
+    assert_eq!(bytes.len() as u64, SIZE);
+    assert_eq!(PATTERN.check(0, bytes), Ok(()));
+}
+
+#[test]
+fn case_68_a_proxy_of_the_environment_is_asked_and_no_proxy_heeded() {
+    // The misbehaving server takes the absolute form of a request's target for a path, as a proxy would.
+    let proxy = Hostile::start().expect("a server");
+    let target = "http://object.invalid/o";
+    proxy.route(target, Route::new(Object::new(7, SIZE)));
+    for variable in ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
+        let before = proxy.requests(target).len();
+        is_the_object(&run(cat(target).env(variable, proxy.url(""))).succeeded());
+        assert!(proxy.requests(target).len() > before, "{variable}");
+    }
+    let asked = proxy.requests(target).len();
+    for exempt in ["object.invalid", ".invalid", "other.test, object.invalid", "*"] {
+        let command = &mut cat(target);
+        command.env("HTTP_PROXY", proxy.url("")).env("NO_PROXY", exempt);
+        run(command).failed(6, "object.invalid");
+    }
+    // As a CGI program a request's `Proxy` header would be that variable.
+    let command = &mut cat(target);
+    command
+        .env("HTTP_PROXY", proxy.url(""))
+        .env("REQUEST_METHOD", "GET");
+    run(command).failed(6, "object.invalid");
+    assert_eq!(
+        proxy.requests(target).len(),
+        asked,
+        "the proxy was asked all the same"
+    );
+}
+
+#[test]
+fn case_68_loopback_never_goes_through_a_proxy_of_the_environment() {
+    let server = Hostile::start().expect("a server");
+    server.route("/o", Route::new(Object::new(7, SIZE)));
+    let port = server.address().port();
+    for host in [
+        "127.0.0.1",
+        "127.8.9.10",
+        "localhost",
+        "LOCALHOST.",
+        "[::ffff:127.0.0.1]",
+    ] {
+        let command = &mut cat(&format!("http://{host}:{port}/o"));
+        // Nobody listens there.
+        command
+            .env("HTTP_PROXY", "http://127.0.0.1:1")
+            .env("ALL_PROXY", "http://127.0.0.1:1");
+        let ended = run(command);
+        // The server listens on one address only: elsewhere the refusal must be its own port's.
+        if ended.status.success() {
+            is_the_object(&ended.stdout);
+        } else {
+            assert!(!host.starts_with("127.0.0.1") && host != "localhost", "{ended:?}");
+            assert!(!ended.stderr.contains("through the proxy"), "{ended:?}");
+        }
+    }
+    assert!(server.requests("/o").len() > 1);
+}
+
+#[test]
+fn case_68_https_asks_the_proxy_for_a_tunnel_and_shows_its_password_nowhere() {
+    let proxy = Hostile::start().expect("a server");
+    let address = proxy.address();
+    for verbose in [false, true] {
+        let command = &mut cat("https://object.invalid/o");
+        command.env("HTTPS_PROXY", format!("http://user:canary7f3a91secret@{address}"));
+        if verbose {
+            command.arg("-vv");
+        }
+        let ended = run(command);
+        assert_eq!(ended.status.code(), Some(6), "{ended:?}");
+        for part in [
+            "canary7f3a91secret",
+            "Y2FuYXJ5N2YzYTkxc2VjcmV0",
+            "NhbmFyeTdmM2E5MXNlY3Jl",
+            "jYW5hcnk3ZjNhOTFzZWNyZX",
+        ] {
+            assert!(!ended.stderr.contains(part), "{}", ended.stderr);
+        }
+    }
+    let asked = proxy.requests("object.invalid:443");
+    assert!(
+        !asked.is_empty() && asked.iter().all(|request| request.method == "CONNECT"),
+        "{asked:?}"
+    );
+    assert!(
+        asked
+            .iter()
+            .all(|request| request.header("proxy-authorization").is_some()),
+        "{asked:?}"
+    );
+    assert!(
+        asked
+            .iter()
+            .all(|request| request.header("authorization").is_none()),
+        "{asked:?}"
+    );
+}
+
+/// The program where a process may have only so many descriptors.
+fn with_descriptors(most: u32, url: &str) -> Command {
+    let mut command = Command::new("sh");
+    plain_environment(&mut command);
+    command.args([
+        "-c",
+        &format!("ulimit -n {most} && exec \"$@\""),
+        "sh",
+        env!("CARGO_BIN_EXE_pget"),
+    ]);
+    command.args([
+        "cat",
+        url,
+        "--concurrency",
+        "32",
+        "--chunk-size",
+        "16KiB",
+        "--retries",
+        "3",
+        "--connect-timeout",
+        "5s",
+    ]);
+    command
+}
+
+#[test]
+fn case_59_few_descriptors_make_it_slower_or_a_typed_error_and_never_hang() {
+    let server = Hostile::start().expect("a server");
+    let by_name = format!("http://localhost:{}/o", server.address().port());
+    let url = server.route("/o", Route::new(Object::new(7, SIZE)));
+    // Room for some connections: fewer at a time.
+    for most in [20, 16] {
+        is_the_object(&run(&mut with_descriptors(most, &url)).succeeded());
+        is_the_object(&run(&mut with_descriptors(most, &by_name)).succeeded());
+    }
+    // Down to none for a connection, and to none for the runtime.
+    for most in [12, 10, 9, 8, 7, 6, 5, 4] {
+        let ended = run(&mut with_descriptors(most, &url));
+        assert_eq!(PATTERN.check(0, &ended.stdout), Ok(()), "{most}");
+        match ended.status.code() {
+            Some(0) => is_the_object(&ended.stdout),
+            Some(1 | 6) => assert!(
+                ended.stderr.starts_with("pget: ") && !ended.stderr.contains("panicked"),
+                "{ended:?}"
+            ),
+            // Too few even to load the program's libraries.
+            Some(127) => assert!(most < 5, "{ended:?}"),
+            _ => panic!("{most}: {ended:?}"),
+        }
+    }
+}
