@@ -60,6 +60,11 @@
 #define PGET_REVISION_SIZE 256
 
 /**
+ * Bytes of pget_stats's checksum, its ending zero included.
+ */
+#define PGET_ALGORITHM_SIZE 16
+
+/**
  * The values of pget_status. Numbers keep their meaning for ever; later versions may add some, so
  * treat an unknown negative one as a failure.
  */
@@ -157,6 +162,48 @@ typedef enum {
    */
   PGET_SHARED_FAILED = 3,
 } pget_shared_state_code;
+
+/**
+ * What came of verifying a download. Later versions may add values.
+ */
+typedef enum {
+  /**
+   * No answer has told yet.
+   */
+  PGET_VERIFICATION_UNKNOWN = 0,
+  /**
+   * Under way.
+   */
+  PGET_VERIFICATION_PENDING = 1,
+  /**
+   * All bytes came and have the published checksum.
+   */
+  PGET_VERIFICATION_VERIFIED = 2,
+  /**
+   * All bytes came and do not have it.
+   */
+  PGET_VERIFICATION_MISMATCH = 3,
+  /**
+   * Not wanted.
+   */
+  PGET_VERIFICATION_OFF = 4,
+  /**
+   * A part of the object was asked for, and checksums are of the whole.
+   */
+  PGET_VERIFICATION_PART = 5,
+  /**
+   * The server publishes none that is known here.
+   */
+  PGET_VERIFICATION_UNPUBLISHED = 6,
+  /**
+   * The published one is composite: of the checksums of the parts that the object was put in.
+   */
+  PGET_VERIFICATION_COMPOSITE = 7,
+  /**
+   * The bytes came in another order, and could not be read back.
+   */
+  PGET_VERIFICATION_UNREADABLE = 8,
+} pget_verification_code;
 
 /**
  * Stops the calls and readers whose options name it. One handle may stop many; once triggered it
@@ -304,9 +351,32 @@ typedef struct {
    */
   uint32_t one_stream;
   /**
-   * 0.
+   * What came of holding the bytes against the checksum of the whole object that the server
+   * publishes: one of the values of pget_verification_code.
    */
-  uint32_t reserved;
+  uint32_t verification;
+  /**
+   * Requests that were far slower than the others and gave way to one over a fresh connection.
+   */
+  uint64_t fences;
+  /**
+   * Requests that were given up because nothing came for as long as a deadline allows.
+   */
+  uint64_t stalls;
+  /**
+   * Nanoseconds in which more could have been asked for, but what the caller had not taken filled
+   * the window.
+   */
+  uint64_t window_full;
+  /**
+   * Nanoseconds that the caller waited for bytes, in order.
+   */
+  uint64_t consumer_wait;
+  /**
+   * The checksum's algorithm, if verification is about one: "crc32c", "xxh64", ...; else empty.
+   * Ends with a zero.
+   */
+  char checksum[PGET_ALGORITHM_SIZE];
 } pget_stats;
 
 /**
@@ -664,6 +734,19 @@ pget_status pget_options_set_sync(pget_options *options, int32_t sync);
  * range. Any thread. Since ABI 1.
  */
 pget_status pget_options_set_journal_interval(pget_options *options, uint64_t milliseconds);
+
+/**
+ * Whether the bytes are held against the checksum of the whole object that the server publishes:
+ * "auto" (the default: if all of the object is read and there is one), "require" (or the call fails
+ * with PGET_ERR_CHECKSUM before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or "off". Bytes
+ * that do not fit are PGET_ERR_CHECKSUM: in order before the last of them is given, else at the end.
+ * pget_reader_stats tells what came of it.
+ *
+ * verify is copied. Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or verify is
+ * null or none of these words. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_verify(pget_options *options,
+                                    const char *verify);
 
 /**
  * Milliseconds to a connection, name look-up and TLS included, 1 to 86400000; default 5000.

@@ -1,8 +1,8 @@
 //! What is told of an object and of a download. Both structures grow at their end, by their size field.
 
-use std::ffi::c_char;
+use std::{ffi::c_char, time::Duration};
 
-use front::{ObjectInfo, Options, Stats};
+use front::{ObjectInfo, Options, Stats, Verification, verify::Algorithm};
 
 use crate::{
     border::{self, OK, invalid},
@@ -55,8 +55,65 @@ pub struct pget_stats {
     pub peak_buffered: u64,
     /// 1 if the object is read as one plain stream, else 0.
     pub one_stream: u32,
-    /// 0.
-    pub reserved: u32,
+    /// What came of holding the bytes against the checksum of the whole object that the server
+    /// publishes: one of the values of pget_verification_code.
+    pub verification: u32,
+    /// Requests that were far slower than the others and gave way to one over a fresh connection.
+    pub fences: u64,
+    /// Requests that were given up because nothing came for as long as a deadline allows.
+    pub stalls: u64,
+    /// Nanoseconds in which more could have been asked for, but what the caller had not taken filled
+    /// the window.
+    pub window_full: u64,
+    /// Nanoseconds that the caller waited for bytes, in order.
+    pub consumer_wait: u64,
+    /// The checksum's algorithm, if verification is about one: "crc32c", "xxh64", ...; else empty.
+    /// Ends with a zero.
+    pub checksum: [c_char; PGET_ALGORITHM_SIZE],
+}
+
+/// Bytes of pget_stats's checksum, its ending zero included.
+pub const PGET_ALGORITHM_SIZE: usize = 16;
+
+/// What came of verifying a download. Later versions may add values.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum pget_verification_code {
+    /// No answer has told yet.
+    PGET_VERIFICATION_UNKNOWN = 0,
+    /// Under way.
+    PGET_VERIFICATION_PENDING = 1,
+    /// All bytes came and have the published checksum.
+    PGET_VERIFICATION_VERIFIED = 2,
+    /// All bytes came and do not have it.
+    PGET_VERIFICATION_MISMATCH = 3,
+    /// Not wanted.
+    PGET_VERIFICATION_OFF = 4,
+    /// A part of the object was asked for, and checksums are of the whole.
+    PGET_VERIFICATION_PART = 5,
+    /// The server publishes none that is known here.
+    PGET_VERIFICATION_UNPUBLISHED = 6,
+    /// The published one is composite: of the checksums of the parts that the object was put in.
+    PGET_VERIFICATION_COMPOSITE = 7,
+    /// The bytes came in another order, and could not be read back.
+    PGET_VERIFICATION_UNREADABLE = 8,
+}
+
+impl pget_verification_code {
+    fn of(verification: Verification) -> Self {
+        match verification {
+            Verification::Pending(_) => Self::PGET_VERIFICATION_PENDING,
+            Verification::Verified(_) => Self::PGET_VERIFICATION_VERIFIED,
+            Verification::Mismatch(_) => Self::PGET_VERIFICATION_MISMATCH,
+            Verification::Off => Self::PGET_VERIFICATION_OFF,
+            Verification::Part => Self::PGET_VERIFICATION_PART,
+            Verification::Unpublished => Self::PGET_VERIFICATION_UNPUBLISHED,
+            Verification::Composite(_) => Self::PGET_VERIFICATION_COMPOSITE,
+            Verification::Unreadable(_) => Self::PGET_VERIFICATION_UNREADABLE,
+            // It may grow; what has no number yet is nothing to rely on.
+            _ => Self::PGET_VERIFICATION_UNKNOWN,
+        }
+    }
 }
 
 /// A structure that callers may have in another size.
@@ -77,9 +134,9 @@ const _: () = assert!(size_of::<pget_info>() == size_of::<usize>() + 4 * 8 + PGE
 
 // SAFETY: a `usize` first; then fields that leave no gap, as the assertion says.
 unsafe impl Growing for pget_stats {
-    const LEAST: usize = size_of::<Self>();
+    const LEAST: usize = std::mem::offset_of!(Self, fences);
 }
-const _: () = assert!(size_of::<pget_stats>() == size_of::<usize>() + 6 * 8 + 2 * 4);
+const _: () = assert!(size_of::<pget_stats>() == size_of::<usize>() + 10 * 8 + 2 * 4 + PGET_ALGORITHM_SIZE);
 
 /// A caller's structure, of the size that it says.
 pub(crate) struct Structure<T> {
@@ -129,10 +186,7 @@ impl pget_info {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let mut revision = [0; PGET_REVISION_SIZE];
-        for (to, from) in revision.iter_mut().zip(text[..end].bytes()) {
-            *to = c_char::from_ne_bytes([from]);
-        }
+        let revision = self::text(&text[..end]);
         Self {
             struct_size: size_of::<Self>(),
             size: info.size.unwrap_or(u64::MAX),
@@ -158,9 +212,27 @@ impl pget_stats {
             buffered: stats.buffered,
             peak_buffered: stats.peak_buffered,
             one_stream: stats.one_stream.into(),
-            reserved: 0,
+            verification: pget_verification_code::of(stats.verification) as u32,
+            fences: stats.fences,
+            stalls: stats.stalls,
+            window_full: nanoseconds(stats.window_full),
+            consumer_wait: nanoseconds(stats.consumer_wait),
+            checksum: text(stats.verification.algorithm().map_or("", Algorithm::name)),
         }
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A short text as a C text, cut to its place.
+fn text<const SIZE: usize>(text: &str) -> [c_char; SIZE] {
+    let mut place = [0; SIZE];
+    for (to, from) in place.iter_mut().take(SIZE - 1).zip(text.bytes()) {
+        *to = c_char::from_ne_bytes([from]);
+    }
+    place
 }
 
 /// Tells size and revision of an object without reading it. info->length is what a read with these
@@ -218,7 +290,7 @@ mod tests {
             (later.first.struct_size, later.first.delivered, later.added),
             (size_of::<pget_stats>(), 0, 0)
         );
-        later.first.struct_size = size_of::<pget_stats>() - 1;
+        later.first.struct_size = pget_stats::LEAST - 1;
         // SAFETY: as above.
         assert!(unsafe { Structure::<pget_stats>::new((&raw mut later).cast(), "stats") }.is_err());
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use front::{Budget, Builder, Cancel, Error, Options};
+use front::{Budget, Builder, Cancel, Error, Options, Verify};
 
 use crate::{
     border::{self, OK, invalid},
@@ -77,6 +77,7 @@ pub(crate) struct Settings {
     resume: bool,
     sync: bool,
     journal_interval: Option<Duration>,
+    verify: Verify,
 }
 
 static OPTIONS: Registry<Mutex<Settings>> = Registry::new(3, "options handle");
@@ -127,7 +128,7 @@ impl Settings {
         if let Some(bytes) = self.length {
             builder = builder.length(bytes);
         }
-        builder = builder.resume(self.resume).sync(self.sync);
+        builder = builder.resume(self.resume).sync(self.sync).verify(self.verify);
         if let Some(interval) = self.journal_interval {
             builder = builder.journal_interval(interval);
         }
@@ -345,6 +346,28 @@ pub extern "C" fn pget_options_set_journal_interval(
 ) -> pget_status {
     set(options, |settings| {
         settings.journal_interval = Some(timeout(milliseconds)?);
+        Ok(())
+    })
+}
+
+/// Whether the bytes are held against the checksum of the whole object that the server publishes:
+/// "auto" (the default: if all of the object is read and there is one), "require" (or the call fails
+/// with PGET_ERR_CHECKSUM before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or "off". Bytes
+/// that do not fit are PGET_ERR_CHECKSUM: in order before the last of them is given, else at the end.
+/// pget_reader_stats tells what came of it.
+///
+/// verify is copied. Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or verify is
+/// null or none of these words. Any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pget_options_set_verify(
+    options: *mut pget_options,
+    verify: *const c_char,
+) -> pget_status {
+    set(options, |settings| {
+        // SAFETY: null or a text, says the header.
+        let word = unsafe { border::text(verify, "verify")? };
+        settings.verify =
+            Verify::from_name(word).ok_or_else(|| invalid("verify is not auto, require or off"))?;
         Ok(())
     })
 }

@@ -140,9 +140,22 @@ pub(crate) struct Read {
     /// Bytes wanted [default: to the end]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) length: Option<u64>,
+    /// Whether the bytes are held against the checksum that the server publishes
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub(crate) verify: Verify,
     /// Memory for chunks [default: a quarter of the memory there is, at most 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = size_above_0)]
     pub(crate) memory_limit: Option<u64>,
+}
+
+/// The words of the library's [`pget::Verify`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Verify {
+    /// If all of it is read and a checksum is published
+    Auto,
+    /// Fail if it cannot be verified
+    Require,
+    Off,
 }
 
 /// What to tell meanwhile and at the end.
@@ -209,7 +222,11 @@ impl Read {
         if let Some(bytes) = self.memory_limit {
             builder = builder.memory_limit(bytes);
         }
-        builder
+        builder.verify(match self.verify {
+            Verify::Auto => pget::Verify::Auto,
+            Verify::Require => pget::Verify::Require,
+            Verify::Off => pget::Verify::Off,
+        })
     }
 }
 

@@ -98,6 +98,12 @@ impl Report {
                     "retries": stats.retries,
                     "peak_buffered_bytes": stats.peak_buffered,
                     "one_stream": stats.one_stream,
+                    "fences": stats.fences,
+                    "stalls": stats.stalls,
+                    "window_full_seconds": stats.window_full.as_secs_f64(),
+                    "consumer_wait_seconds": stats.consumer_wait.as_secs_f64(),
+                    "verification": stats.verification.name(),
+                    "checksum": stats.verification.algorithm().map(pget::verify::Algorithm::name),
                 })
                 .to_string(),
             );

@@ -1,8 +1,11 @@
 //! Counters of one download.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use crate::{Verification, ring::Gauge};
@@ -23,6 +26,10 @@ pub struct Stats {
     pub fences: u64,
     /// Attempts that were given up because nothing came for as long as a deadline allows.
     pub stalls: u64,
+    /// How long more could have been asked for, but chunks that the consumer has not taken filled the window.
+    pub window_full: Duration,
+    /// How long the consumer waited for bytes, in order: from a call that had to wait to the next bytes.
+    pub consumer_wait: Duration,
     /// Bytes of slot memory in use.
     pub buffered: u64,
     /// The most of it at any time.
@@ -41,6 +48,8 @@ pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,
     pub(crate) fences: AtomicU64,
     pub(crate) stalls: AtomicU64,
+    pub(crate) window_full: Time,
+    pub(crate) consumer_wait: Time,
     pub(crate) gauge: Arc<Gauge>,
 }
 
@@ -53,10 +62,27 @@ impl Counters {
             retries: self.retries.load(Ordering::Relaxed),
             fences: self.fences.load(Ordering::Relaxed),
             stalls: self.stalls.load(Ordering::Relaxed),
+            window_full: self.window_full.total(),
+            consumer_wait: self.consumer_wait.total(),
             buffered: self.gauge.now(),
             peak_buffered: self.gauge.peak(),
             one_stream,
             verification,
         }
+    }
+}
+
+/// Time that was spent waiting, in nanoseconds: the clock is only looked at by who waits.
+#[derive(Debug, Default)]
+pub(crate) struct Time(AtomicU64);
+
+impl Time {
+    pub(crate) fn add(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 }

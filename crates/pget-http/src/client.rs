@@ -184,6 +184,7 @@ impl Client {
         connection: Connection,
         head: Head,
     ) -> Result<Response, SourceError> {
+        tracing::trace!(%origin, status = head.status.as_u16(), "answered");
         let left = Left::from(head.framing(request.method)?);
         let direct = Direct {
             connection,

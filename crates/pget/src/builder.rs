@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, ops::Range, path::Path, sync::Arc, time::D
 
 use pget_core::{
     Budget, Cancel, Destination, Download, Error, ErrorKind, ObjectInfo, Options, Progress, RangeSource,
-    Ranges, Reader, Stats,
+    Ranges, Reader, Stats, Verify,
 };
 
 use crate::{Address, blocking, connect, file};
@@ -71,6 +71,12 @@ impl Builder {
     /// Bytes wanted, cut at the object's end. Default: to the end.
     pub const fn length(mut self, bytes: u64) -> Self {
         self.options.length = Some(bytes);
+        self
+    }
+
+    /// Whether the bytes are held against the checksum that the source publishes; default [`Auto`](Verify::Auto). [`Stats::verification`] tells what came of it.
+    pub const fn verify(mut self, verify: Verify) -> Self {
+        self.options.verify = verify;
         self
     }
 

@@ -60,8 +60,8 @@ pub use address::Address;
 pub use builder::Builder;
 pub use pget_core::{
     BlockingReader, BoxError, Budget, Cancel, Checksum, ChunkWriter, Deadlines, Destination, Download, Error,
-    ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, RangeRequest, RangeSource, Ranges,
-    Reader, Reply, Retry, Revision, SourceError, Stats,
+    ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, Published, RangeRequest, RangeSource,
+    Ranges, Reader, Reply, Retry, Revision, SourceError, Stats, Verification, Verify, verify,
 };
 #[cfg(feature = "shm")]
 pub use pget_shm as shm;

@@ -20,6 +20,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use tracing::Instrument as _;
+
 use super::{
     Deadlines, Options,
     shared::{Shared, Sink},
@@ -74,7 +76,8 @@ pub(super) fn start(
         reserving: None,
         _abandoned: Abandoned(Arc::clone(&shared)),
     };
-    runtime.spawn(driver.run());
+    let span = tracing::debug_span!("download", object = %shared.object());
+    runtime.spawn(driver.run().instrument(span));
     shared
 }
 
@@ -121,6 +124,7 @@ impl Drop for Abandoned {
 impl Driver {
     async fn run(mut self) {
         while let Some(until) = self.act() {
+            let full = self.shared.state().schedule.is_window_full().then(Instant::now);
             let reserving = async {
                 match &mut self.reserving {
                     Some(reserving) => reserving.await,
@@ -150,11 +154,15 @@ impl Driver {
                 () = self.shared.driver.notified() => {}
                 () = due => {}
             }
+            if let Some(since) = full {
+                self.shared.counters.window_full.add(since.elapsed());
+            }
             self.fence();
         }
         // Does nothing if it is over already.
         let outcome = self.shared.settle().await;
         self.shared.finish(outcome);
+        self.shared.tell_end(self.began.elapsed());
     }
 
     /// An attempt's task has ended. Gives the download's error if that was its end.
@@ -247,7 +255,15 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let budget = Arc::clone(&self.budget);
         let deadlines = self.deadlines;
-        let task = self.attempts.spawn(async move {
+        let span = tracing::debug_span!(
+            "request",
+            start = request.start,
+            end = request.end,
+            attempt = attempt.fruitless,
+            chunk = attempt.chunk,
+        );
+        let began = Instant::now();
+        let work = async move {
             if request.end.is_some_and(|end| request.start >= end) {
                 // The earlier attempt at it has put its last byte after all.
                 return Ok(());
@@ -267,8 +283,15 @@ impl Driver {
                 &shared.counters.stalls,
             )
             .await;
-            judge(&*source, &shared, &request, &pulse, deadlines, result).await
-        });
+            let result = judge(&*source, &shared, &request, &pulse, deadlines, result).await;
+            let milliseconds = began.elapsed().as_millis();
+            match &result {
+                Ok(()) => tracing::trace!(bytes = pulse.bytes(), milliseconds, "request done"),
+                Err(error) => tracing::debug!(bytes = pulse.bytes(), milliseconds, %error, "request failed"),
+            }
+            result
+        };
+        let task = self.attempts.spawn(work.instrument(span));
         let task_id = task.id();
         self.tasks.insert(
             task_id,

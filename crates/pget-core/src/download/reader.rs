@@ -11,7 +11,10 @@ use std::{
 };
 
 use futures_core::Stream;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::{
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::Instant,
+};
 
 use super::{
     Progress,
@@ -38,6 +41,8 @@ pub struct Reader {
     verifying: Verifying,
     /// What may be the last of the object, kept back until that is known and all of it is verified.
     withheld: Option<Lease>,
+    /// When a call found nothing.
+    waits_since: Option<Instant>,
 }
 
 /// Where the reader stands with the published checksum.
@@ -62,6 +67,7 @@ impl Reader {
             failed: false,
             verifying: Verifying::Undecided,
             withheld: None,
+            waits_since: None,
         }
     }
 
@@ -142,13 +148,20 @@ impl Reader {
             return Poll::Ready(Ok(Some(lease)));
         }
         if let Some(result) = self.try_lease() {
+            self.waited();
             return Poll::Ready(result);
         }
         self.shared.register_consumer(cx);
         // What arrived before the waker was there has woken nobody.
         match self.try_lease() {
-            Some(result) => Poll::Ready(result),
-            None => Poll::Pending,
+            Some(result) => {
+                self.waited();
+                Poll::Ready(result)
+            }
+            None => {
+                self.waits_since.get_or_insert_with(Instant::now);
+                Poll::Pending
+            }
         }
     }
 
@@ -226,6 +239,13 @@ impl Reader {
         match std::mem::replace(&mut self.verifying, Verifying::Settled) {
             Verifying::Running(check) => self.shared.verified(check.finish()),
             Verifying::Undecided | Verifying::Settled => Ok(()),
+        }
+    }
+
+    /// The consumer waits no more, if it did.
+    fn waited(&mut self) {
+        if let Some(since) = self.waits_since.take() {
+            self.shared.counters.consumer_wait.add(since.elapsed());
         }
     }
 

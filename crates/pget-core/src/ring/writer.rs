@@ -21,6 +21,7 @@ use std::{
 };
 
 use bytes::{BufMut, buf::UninitSlice};
+use tokio::time::Instant;
 
 use super::{
     page::{PAGE, Page},
@@ -113,6 +114,11 @@ pub(crate) trait Host: Send + Sync {
 
     /// Hands `bytes`, which belong at the watermark of `slot`, to the destination and publishes them. `false`: it takes nothing any more, the download is over.
     fn put(&self, slot: &Slot, bytes: &[u8]) -> bool;
+
+    /// A request that spans chunks waited so long for the next slot.
+    fn waited(&self, time: std::time::Duration) {
+        let _ = time;
+    }
 
     /// Replies are withheld: their slots need all the memory of a chunk.
     fn withholds(&self) {}
@@ -228,8 +234,19 @@ impl ChunkWriter {
             return Ok(true);
         }
         let waiting = Waiting::new(&self.pulse);
-        let next = poll_fn(|cx| self.host.poll_next_slot(self.attempt, cx)).await?;
+        let mut since = None;
+        let next = poll_fn(|cx| {
+            let next = self.host.poll_next_slot(self.attempt, cx);
+            if next.is_pending() {
+                since.get_or_insert_with(Instant::now);
+            }
+            next
+        })
+        .await?;
         drop(waiting);
+        if let Some(since) = since {
+            self.host.waited(since.elapsed());
+        }
         let Some(gap) = next.start().checked_sub(self.position()) else {
             return Err(SourceError::fatal(
                 ErrorKind::Internal,

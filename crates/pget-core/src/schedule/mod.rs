@@ -480,6 +480,16 @@ impl Schedule {
         (in_window && exists && known).then_some(next)
     }
 
+    /// Whether a permit is free, and only the window keeps it from the next chunk.
+    #[must_use]
+    pub fn is_window_full(&self) -> bool {
+        let next = self.cursor + self.places.len() as u64;
+        self.phase == Phase::Parallel
+            && self.in_flight < self.permits
+            && self.places.len() >= self.settings.window as usize
+            && self.plan.chunks().is_none_or(|chunks| next < chunks)
+    }
+
     /// The next chunk to open is further ahead of the cursor than there are permits, and than fits in cache.
     fn is_far_ahead(&self) -> bool {
         let open = self.places.len() as u64;

@@ -6,5 +6,6 @@ mod common;
 mod every_mode;
 mod network;
 mod real;
+mod traced;
 mod verify;
 mod writer;

@@ -307,6 +307,10 @@ impl Host for Shared {
         true
     }
 
+    fn waited(&self, time: std::time::Duration) {
+        self.counters.window_full.add(time);
+    }
+
     fn withholds(&self) {
         self.withholds.store(true, Ordering::Relaxed);
     }

@@ -91,6 +91,34 @@ impl Shared {
         Err(error)
     }
 
+    /// For who watches: how it ended, after how long, and what was done.
+    pub(in crate::download) fn tell_end(&self, time: std::time::Duration) {
+        let (milliseconds, stats) = (time.as_millis(), self.stats());
+        let (bytes, requests, retries) = (stats.received, stats.requests, stats.retries);
+        let outcome = self.state().outcome.clone();
+        match outcome {
+            Some(Err(error)) if error.kind() != ErrorKind::Cancelled => {
+                tracing::debug!(
+                    error = error.to_line(),
+                    bytes,
+                    requests,
+                    retries,
+                    milliseconds,
+                    "download failed"
+                );
+            }
+            outcome => tracing::debug!(
+                bytes,
+                requests,
+                retries,
+                milliseconds,
+                verification = %stats.verification,
+                cancelled = outcome.is_some_and(|outcome| outcome.is_err()),
+                "download over"
+            ),
+        }
+    }
+
     /// `range` has landed; `each` gives its bytes.
     pub(super) fn sum(&self, range: Range<u64>, each: impl FnOnce(&mut dyn FnMut(&[u8]))) {
         let Some(sums) = self.sums.get() else { return };

@@ -1,0 +1,100 @@
+//! What a subscriber sees of a download: its span, its requests, a retry, its end; and never a secret.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use pget_core::Download;
+use pget_s3::Settings;
+use pget_testkit::{
+    content::Pattern,
+    hostile::{Fault, Hostile, Object, Route, When},
+};
+use tracing_subscriber::filter::LevelFilter;
+
+use super::common::{CANARY, check, open, options, read, within};
+
+const CHUNK: u64 = 32 << 10;
+const SIZE: u64 = 6 * CHUNK + 5;
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_download_can_be_followed_and_shows_no_secret() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // Of this thread, on which the runtime of this test runs all its tasks.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let server = Hostile::start().expect("a server");
+    let busy = Fault::Answer {
+        status: 500,
+        headers: Vec::new(),
+        body: format!("<Error><Code>InternalError</Code><Message>m</Message><StringToSign>{CANARY}</StringToSign></Error>")
+            .into_bytes(),
+    };
+    server.route(
+        "/bucket/k",
+        Route::new(Object::new(61, SIZE)).fault(When::Nth(3), busy),
+    );
+    let settings = Settings::new()
+        .property("aws.endpoint", server.url(""))
+        .property("aws.access_key_id", format!("{CANARY}-key"))
+        .property("aws.secret_access_key", format!("{CANARY}-secret"))
+        .property("aws.session_token", format!("{CANARY}-token"));
+    let source = open("s3://bucket/k", &settings);
+    let bytes = within(read(source.clone(), options(CHUNK, 2)))
+        .await
+        .expect("it is read");
+    check(&bytes, Pattern::new(61), SIZE);
+    let mut part = options(CHUNK, 2);
+    part.offset = SIZE + 1;
+    let mut reader = Download::new(source, part).expect("right").reader();
+    within(reader.next()).await.expect_err("behind the end");
+    // Its driver tells the end after the reader was told.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    let text = loop {
+        let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+        if text.contains("download over") && text.contains("download failed") {
+            break text;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "its end is not told:\n{text}"
+        );
+        tokio::task::yield_now().await;
+    };
+    for part in [
+        "download{object=s3://bucket/k}",
+        "request{start=0 end=32768 attempt=0 chunk=0}",
+        "status=206",
+        "status=500",
+        "request done bytes=32768 milliseconds=",
+        "request failed bytes=0 milliseconds=",
+        "the rest is asked for again",
+        "requests=8 retries=1",
+        "verification=unpublished",
+        "range not satisfiable",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    assert!(!text.to_ascii_lowercase().contains(CANARY), "{text}");
+    assert!(!text.contains("X-Amz-Signature"), "{text}");
+}
