@@ -461,3 +461,26 @@ async fn placed_an_empty_object_and_one_of_unknown_size_are_verified() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_whom_is_counted() {
+    // A source that takes 10 s for each chunk: the consumer waits.
+    let source = Staged::new(|_| Play::right(Object::new(1, SIZE)).delayed(Duration::from_secs(10)));
+    let (_, result, stats) = read(&source, options(4)).await;
+    result.expect("it is read");
+    assert!(stats.consumer_wait >= Duration::from_secs(30), "{stats:?}");
+    assert_eq!(stats.window_full, Duration::ZERO, "{stats:?}");
+    // A consumer that takes 10 s for each lease: the window is full meanwhile, of ranges and of one stream.
+    for concurrency in [1, 4] {
+        let mut narrow = options(concurrency);
+        narrow.window = Some(2);
+        let download = Download::new(Staged::right(Object::new(1, SIZE)), narrow).expect("right");
+        let mut reader = download.reader();
+        while reader.next().await.expect("it is read").is_some() {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        let stats = reader.stats();
+        assert!(stats.window_full >= Duration::from_secs(50), "{stats:?}");
+        assert!(stats.consumer_wait < Duration::from_secs(1), "{stats:?}");
+    }
+}

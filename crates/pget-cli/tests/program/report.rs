@@ -1,5 +1,6 @@
 //! What is told beside the bytes: `stat`, the summary, the bar, the log.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 use serde_json::Value;
 
@@ -111,6 +112,59 @@ fn every_transport_has_a_summary() {
             },
             "{transport}: {told}"
         );
+    }
+}
+
+#[test]
+fn the_published_checksum_is_verified_and_told() {
+    let server = Hostile::start().expect("a server");
+    let mut object = Object::new(7, SIZE as u64);
+    let mut hasher = pget::verify::Hasher::new(pget::verify::Algorithm::Crc32c);
+    hasher.update(&PATTERN.bytes(0, SIZE));
+    let crc = hasher.finish();
+    let text = |value: &[u8]| format!("crc32c={}", BASE64_STANDARD.encode(value));
+    object.headers.push(("x-goog-hash".into(), text(crc.bytes())));
+    let right = server.route("/right", Route::new(object.clone()));
+    object.headers[0].1 = text(&[0; 4]);
+    let wrong = server.route("/wrong", Route::new(object));
+    let silent = server.route("/silent", Route::new(Object::new(7, SIZE as u64)));
+    for (url, verify, status, verification) in [
+        (&right, "auto", 0, "verified"),
+        (&right, "require", 0, "verified"),
+        (&right, "off", 0, "off"),
+        (&silent, "auto", 0, "unpublished"),
+        (&silent, "require", 7, ""),
+        (&wrong, "auto", 7, ""),
+        (&wrong, "off", 0, "off"),
+    ] {
+        let ended = run(&mut pget([
+            "cat",
+            url,
+            "--json",
+            "--chunk-size",
+            "64KiB",
+            "--verify",
+            verify,
+        ]));
+        assert_eq!(
+            ended.status.code(),
+            Some(status),
+            "{url} {verify}: {}",
+            ended.stderr
+        );
+        if status == 0 {
+            let told = json(&ended.stderr);
+            assert_eq!(told["verification"], verification, "{told}");
+            let named = if verification == "verified" {
+                "crc32c".into()
+            } else {
+                serde_json::Value::Null
+            };
+            assert_eq!(told["checksum"], named, "{told}");
+        } else {
+            assert!(ended.stderr.contains("checksum mismatch"), "{}", ended.stderr);
+            assert!(ended.stdout.len() < SIZE, "the last bytes are kept back");
+        }
     }
 }
 

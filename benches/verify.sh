@@ -1,0 +1,6 @@
+#!/bin/sh
+# What verification costs: CPU seconds a GiB, each algorithm beside verify=off, in order and into memory; medians of 5 rounds in turn.
+set -eu
+cd "$(dirname "$0")/.."
+cargo build -q --release --locked -p pget-bench --bin verify
+exec target/release/verify "$@"
