@@ -158,7 +158,7 @@ fn the_published_checksum_is_verified_and_told() {
             let named = if verification == "verified" {
                 "crc32c".into()
             } else {
-                serde_json::Value::Null
+                Value::Null
             };
             assert_eq!(told["checksum"], named, "{told}");
         } else {
