@@ -112,6 +112,28 @@ func WithGap(bytes int64) Option {
 	})
 }
 
+// Verify says whether bytes are held against the checksum of the whole object that the server
+// publishes.
+type Verify string
+
+const (
+	// VerifyAuto is the default: if all of the object is read and there is such a checksum.
+	VerifyAuto Verify = "auto"
+	// VerifyRequire fails with ErrChecksum, before the first byte, if there is none; a part of an
+	// object is ErrInvalidArgument.
+	VerifyRequire Verify = "require"
+	// VerifyOff does not.
+	VerifyOff Verify = "off"
+)
+
+// WithVerify sets whether bytes are verified. Those that do not fit are ErrChecksum: in order before
+// the last of them is given, else at the end. Stats.Verification tells what came of it.
+func WithVerify(verify Verify) Option {
+	return texts("verify", string(verify), "", func(o *C.pget_options, v, _ *C.char) C.pget_status {
+		return C.pget_options_set_verify(o, v)
+	})
+}
+
 // WithResume has [GetFile] go on with what an earlier one of the same address and range has left
 // beside the file, if the object still has the same revision (else ErrObjectChanged, and what is
 // there stays), and read only what is missing. With nothing to go on from, it starts from nothing.

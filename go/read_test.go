@@ -149,6 +149,26 @@ func TestAIStore(t *testing.T) {
 	}
 }
 
+func TestVerification(t *testing.T) {
+	wanted := map[Verify]Verification{VerifyAuto: Verified, VerifyRequire: Verified, VerifyOff: VerificationOff}
+	for verify, verification := range wanted {
+		r, err := Open(deadline(t), "ais://bucket/good", WithProperty("ais.endpoint", servers.aistore), WithChunkSize(chunk), WithVerify(verify))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, r); n != good || err != nil || r.Stats().Verification != verification {
+			t.Errorf("%s: %d bytes, %v, %+v", verify, n, err, r.Stats())
+		}
+		r.Close()
+	}
+	if _, err := Get(deadline(t), servers.hostile+"/good", io.Discard, WithVerify(VerifyRequire)); !errors.Is(err, ErrChecksum) {
+		t.Errorf("required, of a server that publishes none: %v", err)
+	}
+	if _, err := Get(deadline(t), servers.hostile+"/good", io.Discard, WithVerify("perhaps")); !errors.Is(err, ErrInvalidArgument) {
+		t.Errorf("an unknown word: %v", err)
+	}
+}
+
 func TestReaderKeepsTheRulesOfReaders(t *testing.T) {
 	size := sizes[len(sizes)-1]
 	r := open(t, fmt.Sprint("/", size), WithChunkSize(chunk))

@@ -25,6 +25,7 @@ import (
 	"io/fs"
 	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -97,7 +98,40 @@ type Stats struct {
 	Buffered, PeakBuffered uint64
 	// OneStream tells that the object is read as one plain stream.
 	OneStream bool
+	// Verification is what came of holding the bytes against the published checksum.
+	Verification Verification
+	// Fences is the requests that were far slower than the others and gave way to one over a fresh
+	// connection; Stalls those that were given up because nothing came for as long as a timeout allows.
+	Fences, Stalls uint64
+	// WindowFull is how long more could have been asked for, but what the reader had not taken filled
+	// the window; ConsumerWait how long the reader waited for bytes.
+	WindowFull, ConsumerWait time.Duration
 }
+
+// Verification is what came of verifying. Later versions may add values.
+type Verification uint32
+
+// The values of Verification.
+const (
+	// NotYetVerified: no answer has told whether there is a checksum.
+	NotYetVerified Verification = C.PGET_VERIFICATION_UNKNOWN
+	// VerificationPending: under way.
+	VerificationPending Verification = C.PGET_VERIFICATION_PENDING
+	// Verified: all bytes came and have the published checksum.
+	Verified Verification = C.PGET_VERIFICATION_VERIFIED
+	// VerificationMismatch: all bytes came and do not have it.
+	VerificationMismatch Verification = C.PGET_VERIFICATION_MISMATCH
+	// VerificationOff: not wanted.
+	VerificationOff Verification = C.PGET_VERIFICATION_OFF
+	// VerificationOfPart: a part of the object was asked for, and checksums are of the whole.
+	VerificationOfPart Verification = C.PGET_VERIFICATION_PART
+	// VerificationUnpublished: the server publishes none that is known here.
+	VerificationUnpublished Verification = C.PGET_VERIFICATION_UNPUBLISHED
+	// VerificationComposite: the published one is of the parts that the object was put in.
+	VerificationComposite Verification = C.PGET_VERIFICATION_COMPOSITE
+	// VerificationUnreadable: the bytes cannot be read back from where they went.
+	VerificationUnreadable Verification = C.PGET_VERIFICATION_UNREADABLE
+)
 
 // Open opens the object at url for reading, and waits for the first reply, so that a wrong address,
 // missing credentials or a missing object are found here.
@@ -173,6 +207,11 @@ func (r *Reader) Stats() Stats {
 		Buffered:     uint64(stats.buffered),
 		PeakBuffered: uint64(stats.peak_buffered),
 		OneStream:    stats.one_stream != 0,
+		Verification: Verification(stats.verification),
+		Fences:       uint64(stats.fences),
+		Stalls:       uint64(stats.stalls),
+		WindowFull:   time.Duration(stats.window_full),
+		ConsumerWait: time.Duration(stats.consumer_wait),
 	}
 }
 

@@ -30,6 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .enable_all()
         .build()?;
     let cluster = runtime.block_on(Cluster::start(ClusterOptions::default()));
+    cluster.create_bucket("bucket", BucketOptions::default());
+    cluster.put("bucket", "good", aistore::Object::pattern(SEED, GOOD));
     cluster.create_bucket("ranges", BucketOptions::default().read_range_checksum());
     for name in ["good", "damaged"] {
         cluster.put("ranges", name, aistore::Object::pattern(SEED, GOOD));
