@@ -151,6 +151,7 @@ pub fn shared_header(input: &[u8]) {
         assert!(buffer.revision().len() <= 3 * 1024, "{}", buffer.revision());
         assert_eq!(buffer.len(), length);
     }
-    fs::remove_file(&companion).expect("it is there");
-    fs::remove_file(&data).expect("it is there");
+    // A sweeper of another process may have been here: nobody holds these two's locks.
+    fs::remove_file(&companion).ok();
+    fs::remove_file(&data).ok();
 }

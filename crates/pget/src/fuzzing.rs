@@ -4,6 +4,12 @@ use crate::{Address, Builder};
 
 const CANARY: &str = "canary7f3a91";
 
+/// A fuzzer sees what is compared, and puts it into its inputs; hosts are decoded and in lower case.
+fn holds_canary(text: &str) -> bool {
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+    decoded.to_ascii_lowercase().contains(CANARY)
+}
+
 /// An address is of one transport or refused, and neither the error nor `Debug` repeats what may be a secret.
 pub fn address(text: &str) {
     match Address::parse(text) {
@@ -16,7 +22,10 @@ pub fn address(text: &str) {
         }
         Err(error) => assert!(error.to_line().len() < 400, "{}", error.to_line()),
     }
-    if !text.contains(['/', '@', '?', ':', '#', '\\', '\t', '\n', '\r']) && !text.is_empty() {
+    if !holds_canary(text)
+        && !text.contains(['/', '@', '?', ':', '#', '\\', '\t', '\n', '\r'])
+        && !text.is_empty()
+    {
         for address in [
             format!("http://{text}:{CANARY}@h/x"),
             format!("http://h{text}/x?{text}={CANARY}"),
@@ -35,6 +44,13 @@ pub fn journal(input: &[u8]) {
 
 /// Properties and headers, whatever they are, are refused or taken, and their values shown nowhere.
 pub fn options(address: &str, properties: &[(&str, &str)]) {
+    if holds_canary(address)
+        || properties
+            .iter()
+            .any(|(name, value)| holds_canary(name) || holds_canary(value))
+    {
+        return;
+    }
     let mut builder = crate::builder(address);
     for (index, (name, value)) in properties.iter().enumerate() {
         let value = format!("{value}{CANARY}");
@@ -66,12 +82,7 @@ fn hides(builder: &Builder) {
         Ok(_) => {}
         Err(error) => text.push_str(&format!("{error:?} {}", error.to_line())),
     }
-    let names = builder.headers.iter().any(|(name, _)| name.contains(CANARY))
-        || builder.properties.keys().any(|name| name.contains(CANARY));
-    assert!(
-        names || builder.address.contains("canary7f3a91canary7f3a91") || !text.contains(CANARY),
-        "{text}"
-    );
+    assert!(!text.contains(CANARY), "{text}");
 }
 
 #[cfg(test)]
