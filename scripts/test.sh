@@ -17,5 +17,6 @@ cargo test --workspace --locked
 scripts/go-test.sh
 # Whole programs at real sizes: gigabytes through a debug build would only test patience.
 cargo test --release --locked -p pget-cli --test big -- --ignored --test-threads=1
-# A million simulated downloads, which a debug build would take minutes for; it prints how long they took.
-cargo test --release --locked -p pget-core --test simulation -- --ignored --nocapture
+# The driver over a simulated network, in a release build. A million of them, with the count of each kind of event held against its least, take minutes more:
+# cargo test --release --locked -p pget-core --test simulation -- --ignored --nocapture
+PGET_SEEDS=300000 cargo test --release --locked -p pget-core --test simulation random_downloads
