@@ -26,8 +26,9 @@ pub struct pget_options {
 /// is not known).
 ///
 /// It runs on the thread that called the library, one at a time for each call: while
-/// pget_reader_next, pget_reader_read, parallel_get or parallel_get_file gets bytes, and about ten
-/// times a second in parallel_get_into and parallel_get_shared. It must return (no longjmp, no exception), must not fork,
+/// pget_reader_next, pget_reader_read or parallel_get gets bytes, and about ten times a second in
+/// parallel_get_into, parallel_get_file and parallel_get_shared. It must return (no longjmp, no
+/// exception), must not fork,
 /// and may call nothing of this library but pget_cancel_trigger and pget_reader_cancel.
 pub type pget_progress_fn = Option<unsafe extern "C" fn(context: *mut c_void, delivered: u64, total: u64)>;
 
