@@ -6,6 +6,5 @@ mod common;
 mod every_mode;
 mod network;
 mod real;
-mod traced;
 mod verify;
 mod writer;

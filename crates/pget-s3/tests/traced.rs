@@ -1,4 +1,7 @@
 //! What a subscriber sees of a download: its span, its requests, a retry, its end; and never a secret.
+//!
+//! A program of its own with one test: `tracing` keeps for each place in the code whether anybody listens there, and asks the thread that comes there first. Beside other
+//! tests that could be a thread of theirs, without a subscriber, and the place would stay silent for this one.
 
 use std::{
     io,
@@ -13,7 +16,10 @@ use pget_testkit::{
 };
 use tracing_subscriber::filter::LevelFilter;
 
-use super::common::{CANARY, check, open, options, read, within};
+#[path = "s3/common.rs"]
+mod common;
+
+use common::{CANARY, check, open, options, read, within};
 
 const CHUNK: u64 = 32 << 10;
 const SIZE: u64 = 6 * CHUNK + 5;
@@ -41,8 +47,7 @@ async fn a_download_can_be_followed_and_shows_no_secret() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    // Of this thread, on which the runtime of this test runs all its tasks.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    tracing::subscriber::set_global_default(subscriber).expect("the only one");
     let server = Hostile::start().expect("a server");
     let busy = Fault::Answer {
         status: 500,
