@@ -19,7 +19,7 @@ use tracing_subscriber::filter::LevelFilter;
 #[path = "s3/common.rs"]
 mod common;
 
-use common::{CANARY, check, open, options, read, within};
+use common::{CANARY, check, open, options, read, texts, within};
 
 const CHUNK: u64 = 32 << 10;
 const SIZE: u64 = 6 * CHUNK + 5;
@@ -72,7 +72,7 @@ async fn a_download_can_be_followed_and_shows_no_secret() {
     let mut part = options(CHUNK, 2);
     part.offset = SIZE + 1;
     let mut reader = Download::new(source, part).expect("right").reader();
-    within(reader.next()).await.expect_err("behind the end");
+    texts(&within(reader.next()).await.expect_err("behind the end"));
     // Its driver tells the end after the reader was told.
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     let text = loop {
