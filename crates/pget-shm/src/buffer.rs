@@ -7,7 +7,7 @@ use pget_core::{Error, ErrorKind};
 use crate::{
     fill::Filler,
     layout::{COMPANION, COMPLETE, Companion, FILLING, Kind},
-    lock::{self, Byte},
+    lock::{self, Byte, Looked},
     mapping::{Mapped, Mapping},
     name::Posix,
     open::{Access, cannot_attach, not_ours, open_segment},
@@ -60,8 +60,7 @@ enum Role {
     Creator(Arc<Segment>),
     Attached {
         companion: Mapped<Companion>,
-        /// With the reader's lock.
-        file: File,
+        looked: Looked,
     },
 }
 
@@ -77,7 +76,7 @@ impl Open {
         match &self.role {
             Role::Creator(segment) => segment.is_own(),
             // One that cannot be asked is not known to be dead.
-            Role::Attached { file, .. } => lock::is_held(file, Byte::Alive).unwrap_or(true),
+            Role::Attached { looked, .. } => lock::is_held(looked.file(), Byte::Alive).unwrap_or(true),
         }
     }
 
@@ -179,7 +178,7 @@ impl SharedBuffer {
         let companion = Mapped::<Companion>::new(Mapping::readable(&file, COMPANION)?)?;
         companion.check(Some(Kind::Object))?;
         // From here on the creator makes no other object of it.
-        lock::together(&file, Byte::Looked)?;
+        let looked = Looked::take(file)?;
         let meta = data.metadata()?;
         let length = usize::try_from(companion.length()).ok();
         let length = length.filter(|length| *length as u64 <= meta.len());
@@ -190,7 +189,7 @@ impl SharedBuffer {
             length,
             revision: companion.revision(),
             view: Mapping::readable(data, length)?,
-            role: Role::Attached { companion, file },
+            role: Role::Attached { companion, looked },
         })
     }
 

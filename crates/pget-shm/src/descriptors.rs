@@ -1,11 +1,12 @@
 //! Descriptors that a forked child must not keep: a child's copy would hold the lock of its dead parent, and all would wait for the dead.
 //!
 //! A handler of `pthread_atfork` closes them in the child. It may run in a child of a process with other threads, so it takes no lock and allocates nothing: the descriptors are in a
-//! list of places that is only ever added to, and whose free places are used again. A child made by a bare `clone` does not come by here; one that calls exec loses them all the same.
+//! list of places that is only ever added to, and whose free places are used again. A child made by a bare `clone` does not come by here; one that calls exec loses them all the same, as does
+//! one made by `posix_spawn`. Until it has, it holds a copy: so what must be free at once is unlocked before it is closed ([`Since`]).
 
 #![allow(
     unsafe_code,
-    reason = "registers a handler for fork, and closes descriptors in it"
+    reason = "registers handlers for fork, and closes descriptors in one"
 )]
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     ptr::null_mut,
     sync::{
         OnceLock,
-        atomic::{AtomicI32, AtomicPtr, Ordering},
+        atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering},
     },
 };
 
@@ -30,6 +31,45 @@ struct Place {
 /// Places are never freed, so a pointer to one is good for ever.
 static FIRST: AtomicPtr<Place> = AtomicPtr::new(null_mut());
 
+/// Forks so far, of this process and those that it was forked from.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// # Errors
+/// If the handlers cannot be registered.
+fn register() -> io::Result<()> {
+    static REGISTERED: OnceLock<i32> = OnceLock::new();
+    let status = *REGISTERED.get_or_init(|| {
+        // SAFETY: handlers that do what is allowed around a fork, and stay loaded: they are part of the program, or of a library that is never unloaded.
+        unsafe { libc::pthread_atfork(Some(before), None, Some(in_child)) }
+    });
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(status))
+    }
+}
+
+extern "C" fn before() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A moment, to ask later whether the process has forked since. A child that lives on shares the locks of its parent's open files: to unlock one would take it from the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since(u64);
+
+impl Since {
+    /// # Errors
+    /// If the handlers cannot be registered.
+    pub(crate) fn now() -> io::Result<Self> {
+        register()?;
+        Ok(Self(FORKS.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn is_unforked(self) -> bool {
+        FORKS.load(Ordering::Relaxed) == self.0
+    }
+}
+
 /// A descriptor that this process owns, and its forked children do not get.
 #[derive(Debug)]
 pub(crate) struct OwnOnly {
@@ -38,14 +78,9 @@ pub(crate) struct OwnOnly {
 
 impl OwnOnly {
     /// # Errors
-    /// If the handler cannot be registered.
+    /// If the handlers cannot be registered.
     pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
-        static REGISTERED: OnceLock<i32> = OnceLock::new();
-        // SAFETY: a handler that does what is allowed after a fork, and stays loaded: it is part of the program, or of a library that is never unloaded.
-        let status = *REGISTERED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(in_child)) });
-        if status != 0 {
-            return Err(io::Error::from_raw_os_error(status));
-        }
+        register()?;
         let number = descriptor.into_raw_fd();
         for place in places() {
             if place

@@ -1,15 +1,18 @@
 //! Who lives and who looks: open-file-description locks on bytes of the companion (fcntl_locking(2)).
 //!
 //! They belong to the open file and not to a process or thread, so any thread may take and drop one, and no other descriptor of the process that is closed takes it along, as it
-//! would a lock by `F_SETLK`. The kernel drops them with the last descriptor, however the process ended. `F_OFD_GETLK` asks without disturbing anyone.
+//! would a lock by `F_SETLK`. The kernel drops them with the last descriptor, however the process ended; a child that is being started (between `vfork` and `exec`) has copies of all descriptors for a
+//! moment, so who is done unlocks. `F_OFD_GETLK` asks without disturbing anyone.
 
-use std::{io, os::fd::AsFd};
+use std::{fs::File, io, os::fd::AsFd};
 
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, fcntl},
     libc,
 };
+
+use crate::descriptors::Since;
 
 /// What a lock stands for.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +52,7 @@ pub(crate) fn alone(file: impl AsFd, byte: Byte) -> io::Result<bool> {
 }
 
 /// Takes it together with others; waits while somebody has it alone.
-pub(crate) fn together(file: impl AsFd, byte: Byte) -> io::Result<()> {
+fn together(file: impl AsFd, byte: Byte) -> io::Result<()> {
     let wanted = words(byte, libc::F_RDLCK);
     loop {
         match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLKW(&wanted)) {
@@ -69,4 +72,34 @@ pub(crate) fn is_held(file: impl AsFd, byte: Byte) -> io::Result<bool> {
     let mut asked = words(byte, libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut asked))?;
     Ok(libc::c_int::from(asked.l_type) != libc::F_UNLCK)
+}
+
+/// A companion with the reader's lock, which goes with this.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    file: File,
+    since: Since,
+}
+
+impl Looked {
+    /// Takes the lock; waits while the creator makes another object of the segment.
+    pub(crate) fn take(file: File) -> io::Result<Self> {
+        let since = Since::now()?;
+        together(&file, Byte::Looked)?;
+        Ok(Self { file, since })
+    }
+
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Looked {
+    fn drop(&mut self) {
+        // A forked child may go on reading; then the lock goes with the last copy of the descriptor.
+        if self.since.is_unforked() {
+            // If that fails, it goes so in any case.
+            release(&self.file, Byte::Looked).ok();
+        }
+    }
 }

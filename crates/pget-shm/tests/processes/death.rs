@@ -29,6 +29,7 @@ fn readers_of_a_killed_filler_get_an_error_and_nothing_is_left() {
         }
         filler.tell("go on");
         assert_eq!(filler.says().as_deref(), Some("going on"));
+        // It dies at no particular moment: before its first step, in one, between two.
         std::thread::sleep(Duration::from_micros(random.u64(0..30_000)));
         filler.kill();
         let killed = Instant::now();

@@ -1,6 +1,9 @@
 //! The pages of one object for the next.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    process::Command,
+    sync::{Arc, Mutex},
+};
 
 use pget_core::{Destination as _, ErrorKind, ObjectInfo, Place};
 use pget_shm::{IntoShared, Placement, SharedBuffer, State};
@@ -53,6 +56,30 @@ fn nobody_attached_the_pages_stay() {
         drop(shared);
         assert!(!crate::is_there(&name));
     }
+}
+
+/// Between its start and its exec, another process has copies of this one's descriptors, and of the locks with them.
+#[test]
+fn processes_that_are_being_started_are_no_readers() {
+    std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let status = Command::new("true").status();
+                        assert!(status.expect("it starts").success());
+                    }
+                })
+            })
+            .collect();
+        let mut shared = filled(Placement::Anonymous, b"first", "");
+        let first = inode(shared.name());
+        while !starting.iter().all(|thread| thread.is_finished()) {
+            drop(SharedBuffer::attach(shared.name()).expect("attached"));
+            shared = filled(Placement::Reuse(shared), b"next", "");
+            assert_eq!(inode(shared.name()), first);
+        }
+    });
 }
 
 #[test]
@@ -120,7 +147,6 @@ fn bytes_go_straight_into_pages_that_were_used_before_and_only_those() {
             let bytes: Vec<u8> = content(length).iter().map(|byte| byte ^ version).collect();
             let (into, buffer, mut place) = begun(Placement::Reuse(shared), length);
             shared = buffer;
-            // Seen by the creator's own view: another process that is just being started would have a copy of an attached one's lock until it is another program.
             assert!(shared.as_slice().is_empty(), "nothing of the old object");
             let half = length / 2;
             for range in [half..length, 0..half] {
