@@ -67,14 +67,7 @@ impl Download {
         let result = runtime.block_on(self.placed(&shared)).map(in_memory);
         drop(lent);
         match result {
-            Err(_) if shared.is_size_unknown() => {
-                let mut reader = self.blocking_reader_on(runtime);
-                let mut filled = 0;
-                while let Some(lease) = reader.next_lease()? {
-                    filled = self.append(buffer, filled, &lease)?;
-                }
-                Ok(filled)
-            }
+            Err(_) if shared.is_size_unknown() => runtime.block_on(self.copy_into(buffer)),
             result => result,
         }
     }
@@ -221,22 +214,18 @@ impl Download {
         let mut reader = self.reader();
         let mut filled = 0;
         while let Some(lease) = reader.next().await? {
-            filled = self.append(buffer, filled, &lease)?;
+            let end = filled + lease.len();
+            let place = buffer.get_mut(filled..end).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::BufferTooSmall,
+                    self.source.name(),
+                    "the object is longer, and does not say how long",
+                )
+            })?;
+            place.copy_from_slice(&lease);
+            filled = end;
         }
         Ok(filled)
-    }
-
-    fn append(&self, buffer: &mut [u8], filled: usize, bytes: &[u8]) -> Result<usize, Error> {
-        let end = filled + bytes.len();
-        let place = buffer.get_mut(filled..end).ok_or_else(|| {
-            Error::new(
-                ErrorKind::BufferTooSmall,
-                self.source.name(),
-                "the object is longer, and does not say how long",
-            )
-        })?;
-        place.copy_from_slice(bytes);
-        Ok(end)
     }
 }
 

@@ -46,6 +46,8 @@ struct Running<T> {
     complete: UnboundedReceiver<T>,
     progress: Option<ProgressFn>,
     told: Instant,
+    /// What was told of the end; a range that completes later is not given any more.
+    failed: Option<Error>,
     _guard: CancelOnDrop,
 }
 
@@ -66,11 +68,21 @@ impl<T> Running<T> {
             complete,
             progress: download.options.progress.clone(),
             told: Instant::now(),
+            failed: None,
         }
     }
 
     /// The next range that is complete; `None` when all are. An error does not wait for those that are not.
     async fn next(&mut self) -> Result<Option<T>, Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let next = self.next_or_end().await;
+        self.failed = next.as_ref().err().cloned();
+        next
+    }
+
+    async fn next_or_end(&mut self) -> Result<Option<T>, Error> {
         let every = self.progress.as_ref().map_or(Duration::MAX, |_| PROGRESS_EVERY);
         loop {
             if self.told.elapsed() >= every {
@@ -270,5 +282,46 @@ impl Download {
             return Err(Error::from_attempt(self.source.name(), None, 0, error));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{ChunkWriter, ObjectInfo, Options, RangeRequest, RangeSource, SourceError};
+
+    #[derive(Debug)]
+    struct Gone;
+
+    #[async_trait]
+    impl RangeSource for Gone {
+        async fn head(&self) -> Result<ObjectInfo, SourceError> {
+            Err(SourceError::fatal(ErrorKind::NotFound, "gone"))
+        }
+
+        async fn read(&self, _: &RangeRequest, _: ChunkWriter) -> Result<(), SourceError> {
+            Err(SourceError::fatal(ErrorKind::NotFound, "gone"))
+        }
+
+        fn name(&self) -> String {
+            "gone".into()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_range_that_completes_after_the_error_is_not_given() {
+        let download = Download::new(Arc::new(Gone), Options::default()).expect("right");
+        let (sender, complete) = unbounded_channel();
+        let wanted = vec![(0..8, Arc::new(AtomicU64::new(8)), Region::owning(vec![0; 8]).0)];
+        let mut running = Running::start(&download, &Handle::current(), wanted, complete);
+        let error = running.next().await.expect_err("gone");
+        sender.send(0).expect("it is still there");
+        let again = running.next().await.expect_err("the error stays");
+        assert_eq!(
+            (error.kind(), again.kind()),
+            (ErrorKind::NotFound, ErrorKind::NotFound)
+        );
     }
 }
