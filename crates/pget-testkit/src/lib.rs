@@ -4,6 +4,7 @@
 pub mod aistore;
 pub mod conformance;
 pub mod content;
+pub mod corpus;
 pub mod hostile;
 pub mod modes;
 pub mod servers;

@@ -87,25 +87,11 @@ fn hides(builder: &Builder) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
-
-    fn corpus(name: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../fuzz/corpus")
-            .join(name);
-        let entries = fs::read_dir(&folder).expect("the corpus");
-        let inputs: Vec<_> = entries
-            .map(|entry| fs::read(entry.expect("an entry").path()).expect("an input"))
-            .collect();
-        assert!(!inputs.is_empty(), "{} is empty", folder.display());
-        inputs
-    }
+    use pget_testkit::corpus::replay;
 
     #[test]
     fn corpora_hold() {
-        corpus("journal").iter().for_each(|input| super::journal(input));
-        corpus("address")
-            .iter()
-            .for_each(|input| super::address(&String::from_utf8_lossy(input)));
+        replay("journal", super::journal);
+        replay("address", |input| super::address(&String::from_utf8_lossy(input)));
     }
 }

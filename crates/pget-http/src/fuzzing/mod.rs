@@ -33,21 +33,7 @@ impl Front<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
-
-    /// Runs a target over its committed corpus.
-    fn replay(name: &str, target: fn(&[u8])) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../fuzz/corpus")
-            .join(name);
-        let mut count = 0;
-        for entry in fs::read_dir(&folder).expect("the corpus") {
-            let path = entry.expect("an entry").path();
-            target(&fs::read(&path).expect("an input"));
-            count += 1;
-        }
-        assert!(count > 0, "{} is empty", folder.display());
-    }
+    use pget_testkit::corpus::replay;
 
     #[test]
     fn corpora_hold() {

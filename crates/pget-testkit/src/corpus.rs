@@ -1,0 +1,20 @@
+//! The committed corpora of the fuzz targets (`fuzz/corpus`), for the unit tests that run what a target requires over its corpus in an ordinary build.
+
+use std::{fs, path::Path};
+
+/// Gives each input of the corpus `name` to `target`.
+///
+/// # Panics
+/// If the corpus cannot be read or is empty, and as `target` does.
+pub fn replay(name: &str, target: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/corpus")
+        .join(name);
+    let mut count = 0;
+    for entry in fs::read_dir(&folder).expect("the corpus") {
+        let path = entry.expect("an entry").path();
+        target(&fs::read(&path).expect("an input"));
+        count += 1;
+    }
+    assert!(count > 0, "{} is empty", folder.display());
+}
