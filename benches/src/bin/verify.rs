@@ -2,10 +2,10 @@
 //!
 //! The source copies from a warm buffer in place of a socket, so that nothing but the pipeline and the checksum is measured; receiving costs about 0.35 on top (`recv.sh`).
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io, sync::Arc};
 
 use async_trait::async_trait;
-use nix::sys::resource::{UsageWho, getrusage};
+use pget_bench::{cpu_of_this_process, median};
 use pget_core::{
     BufMut, ChunkWriter, Download, ObjectInfo, Options, Published, RangeRequest, RangeSource, Reply,
     Revision, SourceError, Verify,
@@ -58,21 +58,7 @@ impl RangeSource for Warm {
     }
 }
 
-fn cpu() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("the kernel counts");
-    let of = |time: nix::sys::time::TimeVal| {
-        Duration::from_secs(time.tv_sec().unsigned_abs())
-            + Duration::from_micros(time.tv_usec().unsigned_abs())
-    };
-    of(usage.user_time()) + of(usage.system_time())
-}
-
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    times[times.len() / 2].as_secs_f64() * SCALE
-}
-
-fn main() {
+fn main() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -93,12 +79,12 @@ fn main() {
         })
         .collect();
     let mut buffer = vec![0; usize::try_from(SIZE).expect("64 bits")];
-    let mut measured = |source: &Arc<Warm>, verify: Verify, in_order: bool| {
+    let mut measured = |source: &Arc<Warm>, verify: Verify, in_order: bool| -> io::Result<f64> {
         let mut options = Options::default();
         options.concurrency = 4;
         options.verify = verify;
         let download = Download::new(source.clone(), options).expect("the options are right");
-        let before = cpu();
+        let before = cpu_of_this_process()?;
         if in_order {
             let mut reader = download.blocking_reader_on(runtime.handle());
             while reader.next_lease().expect("it is right").is_some() {}
@@ -107,7 +93,7 @@ fn main() {
                 .read_into_on(runtime.handle(), &mut buffer)
                 .expect("it is right");
         }
-        cpu() - before
+        Ok((cpu_of_this_process()? - before) * SCALE)
     };
     let mut table = String::from("| | in order | into memory |\n|---|---|---|\n");
     let mut row = |name: &str, figures: [f64; 2]| {
@@ -117,9 +103,9 @@ fn main() {
     let mut times = vec![[Vec::new(), Vec::new()]; sources.len() + 1];
     for _ in 0..ROUNDS {
         for (mode, in_order) in [(0, true), (1, false)] {
-            times[0][mode].push(measured(&sources[0], Verify::Off, in_order));
+            times[0][mode].push(measured(&sources[0], Verify::Off, in_order)?);
             for (source, times) in sources.iter().zip(&mut times[1..]) {
-                times[mode].push(measured(source, Verify::Require, in_order));
+                times[mode].push(measured(source, Verify::Require, in_order)?);
             }
         }
     }
@@ -128,4 +114,5 @@ fn main() {
         row(name, times.map(median));
     }
     print!("{table}");
+    Ok(())
 }
