@@ -242,6 +242,7 @@ fn ends(command: &mut Command, patience: u64) -> Result<bool, Failure> {
             child.wait()?;
             return Ok(false);
         }
+        // The standard library cannot wait for a child with a deadline.
         std::thread::sleep(Duration::from_millis(10));
     }
 }

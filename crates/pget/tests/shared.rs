@@ -153,6 +153,7 @@ async fn a_cancelled_download_writes_no_more_into_a_reused_segment() {
         .await
         .expect("a download");
     while download.buffer().as_slice().is_empty() {
+        // What wakes a reader is `wait_for`, which blocks, and this is the writer's own handle.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     cancel.trigger();

@@ -166,6 +166,7 @@ fn kill_once(url: &str, number: u32) -> bool {
             .stderr(Stdio::null())
             .spawn()
             .expect("started");
+        // Any moment will do: that is the test.
         std::thread::sleep(moment);
         child
     } else {
@@ -270,6 +271,7 @@ fn cat_into_a_ring_is_read_by_one_other_process() {
         match RingReader::attach(&name) {
             Ok(ring) => break ring,
             Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < until => {
+                // Nobody tells of a new name.
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(error) => panic!("{error}"),
