@@ -20,6 +20,7 @@ type Option func(*settings)
 type settings struct {
 	offset, length int64
 	progress       func(delivered, total int64)
+	reuse          *Shared
 	steps          []step
 }
 

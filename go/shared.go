@@ -7,6 +7,8 @@ package pget
 // They call no function of Go's, and keep no pointer.
 #cgo noescape pget_shared_begin
 #cgo nocallback pget_shared_begin
+#cgo noescape pget_shared_begin_reuse
+#cgo nocallback pget_shared_begin_reuse
 #cgo noescape pget_shared_open
 #cgo nocallback pget_shared_open
 #cgo noescape pget_shared_wait
@@ -63,8 +65,30 @@ func BeginShared(ctx context.Context, url, name string, options ...Option) (*Sha
 	return share(ctx, url, name, options, false)
 }
 
+// WithReuse has [GetShared] or [BeginShared] put the object into the pages of old, whose object was
+// complete and in this process: pages that were used cost half of new ones. The name must be empty or
+// that of old. old is closed by the call, however that ends; with nil, the memory is new.
+//
+// If another process is attached to old (it keeps what it has), or old has no name and its first
+// object was shorter, the memory is new, of the same kind. Programs that map /dev/shm without this
+// package are not seen: reuse memory when they are done.
+func WithReuse(old *Shared) Option {
+	return func(s *settings) { s.reuse = old }
+}
+
 func share(ctx context.Context, url, name string, options []Option, whole bool) (*Shared, error) {
 	settings := collect(options)
+	var old *C.pget_shared
+	if settings.reuse != nil {
+		if old = settings.reuse.give(); old == nil {
+			return nil, failure(ErrInvalidArgument, "the shared memory to be used again", fs.ErrClosed)
+		}
+		// If the call does not take it; else this does nothing.
+		defer C.pget_shared_close(old)
+		if name != "" && strings.TrimPrefix(name, "/") != settings.reuse.name {
+			return nil, failure(ErrInvalidArgument, "the shared memory to be used again has another name: "+settings.reuse.name, nil)
+		}
+	}
 	c, err := begin(ctx, url, settings)
 	if err != nil {
 		return nil, err
@@ -81,7 +105,11 @@ func share(ctx context.Context, url, name string, options []Option, whole bool) 
 	if whole {
 		defer c.end(false)
 		end := c.watch(settings.progress)
-		status = C.parallel_get_shared(c.url, c.options, text, &shared, &e)
+		if old != nil {
+			status = C.parallel_get_shared_reuse(c.url, c.options, old, &shared, &e)
+		} else {
+			status = C.parallel_get_shared(c.url, c.options, text, &shared, &e)
+		}
 		defer func() {
 			// If the function has panicked, nobody gets the memory.
 			if reason := recover(); reason != nil {
@@ -91,7 +119,11 @@ func share(ctx context.Context, url, name string, options []Option, whole bool) 
 		}()
 		end()
 	} else {
-		status = C.pget_shared_begin(c.url, c.options, text, &shared, &e)
+		if old != nil {
+			status = C.pget_shared_begin_reuse(c.url, c.options, old, &shared, &e)
+		} else {
+			status = C.pget_shared_begin(c.url, c.options, text, &shared, &e)
+		}
 		c.end(status == C.PGET_OK)
 	}
 	if status != C.PGET_OK {
@@ -232,17 +264,22 @@ func (s *Shared) isClosed() bool {
 // name goes, and a download that still fills it ends; processes that are attached keep what they
 // have. Who waits gets ErrCancelled. Later calls do nothing. It never fails.
 func (s *Shared) Close() error {
+	C.pget_shared_close(s.give())
+	return nil
+}
+
+// give ends this use of the memory, and gives the handle to who closes it; nil if it is closed.
+func (s *Shared) give() *C.pget_shared {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}
 	s.closed = true
-	C.pget_shared_close(s.shared)
 	if s.download.cancel != nil {
 		s.download.free()
 	}
-	return nil
+	return s.shared
 }
 
 var (

@@ -72,6 +72,57 @@ func TestSharedWithOtherProcesses(t *testing.T) {
 	}
 }
 
+func TestSharedReused(t *testing.T) {
+	for _, named := range []string{name(t), ""} {
+		s, err := GetShared(deadline(t), servers.hostile+"/good", named, WithChunkSize(chunk))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := s.Name()
+		for what, make := range map[string]func(context.Context, string, string, ...Option) (*Shared, error){"GetShared": GetShared, "BeginShared": BeginShared} {
+			old := s
+			if s, err = make(deadline(t), servers.hostile+"/good", named, WithReuse(old), WithChunkSize(chunk)); err != nil {
+				t.Fatal(what, err)
+			}
+			if old.Bytes() != nil || s.Name() != first {
+				t.Errorf("%s: the old one has %d bytes, the new one is named %s, not %s", what, len(old.Bytes()), s.Name(), first)
+			}
+			got, err := child(t, "attaches", s.Name()).CombinedOutput()
+			if err != nil || !bytes.Equal(got, pattern(0, good)) {
+				t.Errorf("%s: the other one got %d bytes, %v", what, len(got), err)
+			}
+			if all, err := s.Wait(deadline(t), s.Size()); err != nil || !bytes.Equal(all, pattern(0, good)) {
+				t.Errorf("%s: %d bytes, %v", what, len(all), err)
+			}
+			if _, err := make(deadline(t), servers.hostile+"/good", "", WithReuse(old)); !errors.Is(err, fs.ErrClosed) {
+				t.Errorf("%s: closed, and used again: %v", what, err)
+			}
+		}
+		// Who is attached keeps the old object.
+		attached, err := OpenShared(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := GetShared(deadline(t), servers.hostile+"/327683", named, WithReuse(s))
+		if err != nil || !bytes.Equal(next.Bytes(), pattern(0, 5*chunk+3)) || !bytes.Equal(attached.Bytes(), pattern(0, good)) {
+			t.Error(err)
+		}
+		if _, err := GetShared(deadline(t), servers.hostile+"/327683", "", WithReuse(attached)); !errors.Is(err, ErrInvalidArgument) || attached.Bytes() != nil {
+			t.Error("another's:", err)
+		}
+		if _, err := GetShared(deadline(t), servers.hostile+"/327683", "another", WithReuse(next)); !errors.Is(err, ErrInvalidArgument) || next.Bytes() != nil {
+			t.Error("another name:", err)
+		}
+		if s, err = GetShared(deadline(t), servers.hostile+"/327683", named, WithReuse(nil)); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+	}
+	if left, err := filepath.Glob("/dev/shm/" + name(t)); err != nil || left != nil {
+		t.Error("left:", left, err)
+	}
+}
+
 func TestSharedCancels(t *testing.T) {
 	one, cancelOne := context.WithCancel(deadline(t))
 	s, err := BeginShared(one, servers.hostile+"/silent-later", "", WithChunkSize(1<<20), WithConcurrency(2))

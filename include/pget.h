@@ -892,6 +892,37 @@ pget_status pget_shared_begin(const char *url,
                               pget_error **error);
 
 /**
+ * As parallel_get_shared, into the memory of an object before: pages that were used cost half of new
+ * ones, and a download receives straight into them.
+ *
+ * old is shared memory of this process whose object is complete. It is closed by this call, however
+ * that ends, and its bytes and texts are no longer valid. The next object gets its pages and its
+ * name if nobody is attached to it and, for memory without a name, if the object is no longer than
+ * the first one; else new memory of the same kind, and who is attached keeps the old object.
+ * Programs that have mapped the memory by its name without this library are not seen: reuse it when
+ * they are done.
+ *
+ * Any thread, while no other call uses old. Errors: those of parallel_get_shared,
+ * _INVALID_ARGUMENT also if old is in use, not complete, attached to, closed or null. Since ABI 1.
+ */
+pget_status parallel_get_shared_reuse(const char *url,
+                                      const pget_options *options,
+                                      pget_shared *old,
+                                      pget_shared **shared,
+                                      pget_error **error);
+
+/**
+ * As parallel_get_shared_reuse, but returns and goes on as pget_shared_begin does.
+ *
+ * Any thread, while no other call uses old. Errors: those of parallel_get_shared_reuse. Since ABI 1.
+ */
+pget_status pget_shared_begin_reuse(const char *url,
+                                    const pget_options *options,
+                                    pget_shared *old,
+                                    pget_shared **shared,
+                                    pget_error **error);
+
+/**
  * Attaches to shared memory that this or another process of the same user has made, also while it
  * is being filled; for reading only. name is what pget_shared_name tells there, or the POSIX name
  * that was given.

@@ -60,9 +60,9 @@ pub use reader::{
     pget_reader_read, pget_reader_stats,
 };
 pub use shared::{
-    parallel_get_shared, pget_shared, pget_shared_available, pget_shared_begin, pget_shared_close,
-    pget_shared_data, pget_shared_length, pget_shared_name, pget_shared_open, pget_shared_revision,
-    pget_shared_state, pget_shared_state_code, pget_shared_wait,
+    parallel_get_shared, parallel_get_shared_reuse, pget_shared, pget_shared_available, pget_shared_begin,
+    pget_shared_begin_reuse, pget_shared_close, pget_shared_data, pget_shared_length, pget_shared_name,
+    pget_shared_open, pget_shared_revision, pget_shared_state, pget_shared_state_code, pget_shared_wait,
 };
 pub use status::{pget_status, pget_status_code, pget_status_name};
 pub use version::{

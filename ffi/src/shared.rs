@@ -75,6 +75,12 @@ impl Handle {
             closed: AtomicBool::new(false),
         }
     }
+
+    /// Has the calls that wait return.
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.content.buffer().wake();
+    }
 }
 
 impl Content {
@@ -166,6 +172,82 @@ pub unsafe extern "C" fn pget_shared_begin(
     };
     // SAFETY: null or writable, says the header.
     unsafe { border::call(error, body) }
+}
+
+/// As parallel_get_shared, into the memory of an object before: pages that were used cost half of new
+/// ones, and a download receives straight into them.
+///
+/// old is shared memory of this process whose object is complete. It is closed by this call, however
+/// that ends, and its bytes and texts are no longer valid. The next object gets its pages and its
+/// name if nobody is attached to it and, for memory without a name, if the object is no longer than
+/// the first one; else new memory of the same kind, and who is attached keeps the old object.
+/// Programs that have mapped the memory by its name without this library are not seen: reuse it when
+/// they are done.
+///
+/// Any thread, while no other call uses old. Errors: those of parallel_get_shared,
+/// _INVALID_ARGUMENT also if old is in use, not complete, attached to, closed or null. Since ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn parallel_get_shared_reuse(
+    url: *const c_char,
+    options: *const pget_options,
+    old: *mut pget_shared,
+    shared: *mut *mut pget_shared,
+    error: *mut *mut pget_error,
+) -> pget_status {
+    let body = || {
+        let old = take(old);
+        // SAFETY: null or writable until this function returns, says the header.
+        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
+        // SAFETY: null or a text, says the header.
+        let url = unsafe { border::text(url, "url")? };
+        let builder = Settings::of(options)?.builder(url)?;
+        let buffer = builder.fill_shared_blocking(Placement::Reuse(old?))?;
+        out.put(SHARED.insert(Handle::new(Content::Buffer(buffer))));
+        Ok(OK)
+    };
+    // SAFETY: null or writable, says the header.
+    unsafe { border::call(error, body) }
+}
+
+/// As parallel_get_shared_reuse, but returns and goes on as pget_shared_begin does.
+///
+/// Any thread, while no other call uses old. Errors: those of parallel_get_shared_reuse. Since ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pget_shared_begin_reuse(
+    url: *const c_char,
+    options: *const pget_options,
+    old: *mut pget_shared,
+    shared: *mut *mut pget_shared,
+    error: *mut *mut pget_error,
+) -> pget_status {
+    let body = || {
+        let old = take(old);
+        // SAFETY: null or writable until this function returns, says the header.
+        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
+        // SAFETY: null or a text, says the header.
+        let url = unsafe { border::text(url, "url")? };
+        let builder = Settings::of(options)?.without_progress().builder(url)?;
+        let download = builder.get_shared_blocking(Placement::Reuse(old?))?;
+        out.put(SHARED.insert(Handle::new(Content::Arriving(download))));
+        Ok(OK)
+    };
+    // SAFETY: null or writable, says the header.
+    unsafe { border::call(error, body) }
+}
+
+/// Closes the handle, and gives what it stood for if no other call uses it.
+fn take(shared: *mut pget_shared) -> Result<SharedBuffer, Error> {
+    let Some(handle) = SHARED.remove(shared) else {
+        // Says what is wrong with it.
+        SHARED.get(shared.cast_const())?;
+        return Err(border::invalid("the shared memory is closed"));
+    };
+    handle.close();
+    match Arc::into_inner(handle).map(|handle| handle.content) {
+        Some(Content::Buffer(buffer)) => Ok(buffer),
+        Some(Content::Arriving(download)) => Ok(download.into_buffer()),
+        None => Err(border::invalid("the shared memory is in use by another call")),
+    }
 }
 
 /// Attaches to shared memory that this or another process of the same user has made, also while it
@@ -332,8 +414,7 @@ pub extern "C" fn pget_shared_revision(shared: *const pget_shared) -> *const c_c
 pub extern "C" fn pget_shared_close(shared: *mut pget_shared) {
     border::quietly((), || {
         if let Some(handle) = SHARED.remove(shared) {
-            handle.closed.store(true, Ordering::SeqCst);
-            handle.content.buffer().wake();
+            handle.close();
         }
     });
 }

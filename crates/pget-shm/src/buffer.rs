@@ -29,6 +29,23 @@ pub enum Placement {
     Reuse(SharedBuffer),
 }
 
+impl Placement {
+    /// Looks, before a download has asked for anything, whether this can be a place: the name could be one, or the segment to be used again is this process's own and complete.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if not.
+    pub fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Anonymous => Ok(()),
+            Self::Named(name) => Posix::new(name).map(drop),
+            Self::Reuse(buffer) => match buffer.not_reusable() {
+                Some(why) => Err(cannot_reuse(why)),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
 /// How the filling of a segment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -331,33 +348,38 @@ impl SharedBuffer {
         }
     }
 
+    fn not_reusable(&self) -> Option<&'static str> {
+        match &self.open {
+            Some(Open {
+                role: Role::Creator(segment),
+                ..
+            }) if segment.is_own() => {
+                (segment.companion().state() != COMPLETE).then_some("its object is not complete")
+            }
+            Some(_) => Some("another process made it"),
+            None => Some("it was closed"),
+        }
+    }
+
     /// The creator's part, to be used for another object.
     fn into_reusable(mut self) -> Result<(Arc<Segment>, Mapping), Error> {
-        let refused = |why: &str| {
-            let message = format!("the shared memory cannot be used again: {why}");
-            Err(Error::new(ErrorKind::InvalidArgument, "", message))
-        };
+        if let Some(why) = self.not_reusable() {
+            return Err(cannot_reuse(why));
+        }
         match self.open.take() {
             Some(Open {
                 role: Role::Creator(segment),
                 view,
                 ..
-            }) if segment.is_own() => {
-                if segment.companion().state() == COMPLETE {
-                    return Ok((segment, view));
-                }
-                self.open = Some(Open {
-                    length: 0,
-                    revision: String::new(),
-                    view,
-                    role: Role::Creator(segment),
-                });
-                refused("its object is not complete")
-            }
-            Some(_) => refused("another process made it"),
-            None => refused("it was closed"),
+            }) => Ok((segment, view)),
+            _ => Err(cannot_reuse("it was closed")),
         }
     }
+}
+
+fn cannot_reuse(why: &str) -> Error {
+    let message = format!("the shared memory cannot be used again: {why}");
+    Error::new(ErrorKind::InvalidArgument, "", message)
 }
 
 fn slice(open: &Open) -> &[u8] {

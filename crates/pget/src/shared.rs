@@ -88,6 +88,7 @@ fn lost(cause: JoinError) -> Result<Stats, Error> {
 
 /// Begins the download on `runtime`, and waits until its first reply has told how long the object is.
 async fn begin(builder: Builder, placement: Placement, runtime: &Handle) -> Result<SharedDownload, Error> {
+    placement.check()?;
     let (made, is_made) = oneshot::channel();
     let into = Arc::new(IntoShared::new(placement, |buffer| {
         // If nobody waits any more, the buffer closes, and ends the download.
@@ -129,6 +130,7 @@ pub(crate) fn get_blocking(builder: &Builder, placement: Placement) -> Result<Sh
 
 /// All of it, with the progress told on this thread.
 pub(crate) fn fill_blocking(builder: &Builder, placement: Placement) -> Result<SharedBuffer, Error> {
+    placement.check()?;
     let (made, is_made) = std::sync::mpsc::channel();
     let into = Arc::new(IntoShared::new(placement, move |buffer| {
         // The receiver waits below.

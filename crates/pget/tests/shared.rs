@@ -302,6 +302,12 @@ async fn what_cannot_begin_says_why_and_leaves_nothing() {
     let missing = pget::builder(&server.url("/missing"));
     assert_eq!(refused(missing, &name).await, ErrorKind::NotFound);
     assert_eq!(refused(good.clone(), "a/b").await, ErrorKind::InvalidArgument);
+    let (unfinished, filler) = SharedBuffer::create(Placement::Anonymous, 10, "").expect("a segment");
+    let reused = in_time(good.get_shared(Placement::Reuse(unfinished))).await;
+    let error = reused.expect_err("not complete");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    drop(filler);
+    assert_eq!(server.served("/o"), 0, "asked for nothing");
     std::fs::write(format!("/dev/shm/{name}"), "another's").expect("a file");
     assert_eq!(refused(good, &name).await, ErrorKind::Destination);
     std::fs::remove_file(format!("/dev/shm/{name}")).expect("removed");

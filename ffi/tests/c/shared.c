@@ -126,6 +126,48 @@ static void while_it_arrives(void) {
   pget_options_free(options);
 }
 
+/* The pages of one object for the next, with and without a name; those who are attached keep what they have. */
+static void reused(const char *name) {
+  pget_options *options = small_ranges();
+  pget_shared *shared, *next, *attached;
+  const uint8_t *data;
+  char first[128];
+  size_t available;
+  EXPECT(PGET_OK, parallel_get_shared(at("/good"), options, name, &shared, &error));
+  snprintf(first, sizeof first, "%s", pget_shared_name(shared));
+  data = pget_shared_data(shared);
+  EXPECT(PGET_OK, parallel_get_shared_reuse(at("/small"), options, shared, &next, &error));
+  CHECK(pget_shared_data(shared) == NULL && pget_shared_state(shared) == PGET_SHARED_NONE);
+  CHECK(strcmp(pget_shared_name(next), first) == 0 && pget_shared_data(next) == data);
+  CHECK(pget_shared_length(next) == SMALL_SIZE && is_right(pget_shared_data(next), SMALL_SIZE, 0));
+  shared = next;
+  EXPECT(PGET_OK, pget_shared_begin_reuse(at("/good"), options, shared, &next, &error));
+  CHECK(strcmp(pget_shared_name(next), first) == 0);
+  ends_well(other("read", first));
+  EXPECT(PGET_OK, pget_shared_wait(next, LONG, LONG, NULL, &available, &error));
+  CHECK(available == GOOD_SIZE && is_right(pget_shared_data(next), available, 0));
+  shared = next;
+  /* Of one that was begun. */
+  EXPECT(PGET_OK, pget_shared_open(first, &attached, &error));
+  EXPECT(PGET_OK, parallel_get_shared_reuse(at("/small"), options, shared, &next, &error));
+  CHECK(pget_shared_available(attached) == GOOD_SIZE && is_right(pget_shared_data(attached), GOOD_SIZE, 0));
+  CHECK((strcmp(pget_shared_name(next), first) == 0) == (name != NULL));
+  CHECK(is_right(pget_shared_data(next), SMALL_SIZE, 0));
+  /* What is closed in each case. */
+  EXPECT(bad, parallel_get_shared_reuse(at("/small"), options, attached, &shared, &error));
+  CHECK(shared == NULL && pget_shared_data(attached) == NULL);
+  EXPECT(PGET_ERR_NOT_FOUND, parallel_get_shared_reuse(at("/missing"), options, next, &shared, &error));
+  CHECK(shared == NULL && pget_shared_data(next) == NULL && (!name || !is_there(name)));
+  EXPECT(bad, parallel_get_shared_reuse(at("/small"), options, next, &shared, &error));
+  EXPECT(PGET_OK, pget_shared_begin(at("/stalls"), options, name, &next, &error));
+  EXPECT(bad, pget_shared_begin_reuse(at("/small"), options, next, &shared, &error));
+  CHECK(pget_shared_data(next) == NULL && (!name || !is_there(name)));
+  EXPECT(PGET_OK, parallel_get_shared(at("/small"), options, name, &next, &error));
+  EXPECT(bad, parallel_get_shared_reuse(NULL, options, next, &shared, &error));
+  CHECK(pget_shared_data(next) == NULL && (!name || !is_there(name)));
+  pget_options_free(options);
+}
+
 struct job {
   pget_shared *shared;
   pget_cancel *cancel;
@@ -207,6 +249,8 @@ static void arguments(void) {
   EXPECT(bad, parallel_get_shared(at("/small"), NULL, "\xff", &shared, &error));
   EXPECT(bad, pget_shared_begin(NULL, NULL, NULL, &shared, &error));
   EXPECT(bad, pget_shared_begin(at("/small"), NULL, NULL, NULL, &error));
+  EXPECT(bad, parallel_get_shared_reuse(at("/small"), NULL, NULL, &shared, &error));
+  EXPECT(bad, pget_shared_begin_reuse(at("/small"), NULL, (pget_shared *)&local, &shared, &error));
   EXPECT(bad, pget_shared_open(NULL, &shared, &error));
   EXPECT(bad, pget_shared_open("name", NULL, &error));
   EXPECT(PGET_ERR_NOT_FOUND, pget_shared_open("/no-such-name", &shared, &error));
@@ -240,6 +284,8 @@ int main(int argc, char **argv) {
   all_of_it(NULL);
   all_of_it(fresh_name("whole"));
   while_it_arrives();
+  reused(NULL);
+  reused(fresh_name("reused"));
   what_does_not_come();
   puts("ok");
   return 0;
