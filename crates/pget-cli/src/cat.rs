@@ -46,15 +46,7 @@ pub(crate) fn run(cat: &Cat) -> Result<(), Error> {
 /// Puts the object into a ring in shared memory, and waits until it was taken.
 fn to_ring(builder: &Builder, name: &str) -> Result<Stats, Error> {
     let mut reader = builder.open_blocking()?;
-    let revision = reader.info()?.revision.to_string();
-    let mut ring = RingWriter::create(Some(name), RING, &revision)?;
-    let mut put_all = || {
-        while let Some(lease) = reader.next_lease()? {
-            ring.put(&lease)?;
-        }
-        Ok(())
-    };
-    let result = put_all();
-    ring.finish(result.as_ref().copied())?;
+    let mut ring = RingWriter::create(Some(name), RING)?;
+    ring.put_object(&mut reader)?;
     Ok(reader.stats())
 }

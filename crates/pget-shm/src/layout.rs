@@ -95,6 +95,14 @@ impl Companion {
         self.magic.store(MAGIC, Ordering::Release);
     }
 
+    /// Fills in the next stream of a ring, whose reader does not look before it is told.
+    pub(crate) fn begin_next(&self, revision: &str) {
+        self.failure.store(0, Ordering::Relaxed);
+        self.reason_length.store(0, Ordering::Relaxed);
+        put_text(revision, &self.revision, &self.revision_length);
+        self.state.store(FILLING, Ordering::Release);
+    }
+
     /// # Errors
     /// `InvalidData` if it is no companion of a segment of that kind (of any, if `None`), or one of another version.
     pub(crate) fn check(&self, kind: Option<Kind>) -> io::Result<()> {
@@ -164,7 +172,8 @@ impl Companion {
         &self.notices
     }
 
-    fn notify(&self) {
+    /// Has all who wait look at what was changed.
+    pub(crate) fn notify(&self) {
         self.notices.fetch_add(1, Ordering::Release);
         self.wake();
     }

@@ -64,5 +64,5 @@ mod wait;
 pub use buffer::{Placement, SharedBuffer, State};
 pub use destination::IntoShared;
 pub use fill::Filler;
-pub use ring::{RingReader, RingWriter};
+pub use ring::{RingObject, RingReader, RingWaker, RingWriter};
 pub use sweep::{Listed, list, sweep};

@@ -1,6 +1,9 @@
 //! Waiting for bytes, and for the end, of a segment that another process may be filling.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
 use rustix::{
     io::Errno,
@@ -58,8 +61,19 @@ pub(crate) fn wait(
         FAILED => Some(Err(Ended::Failed)),
         _ => Some(Err(Ended::Died)),
     };
+    until(companion.notices(), deadline, stop, is_alive, look)
+}
+
+/// Waits until `look` has something to say, which changes only with the futex word `notices`, or with the death of who changes it.
+pub(crate) fn until<T>(
+    notices: &AtomicU32,
+    deadline: Option<Instant>,
+    stop: &dyn Fn() -> bool,
+    is_alive: impl Fn() -> bool,
+    look: impl Fn() -> Option<Result<T, Ended>>,
+) -> Result<T, Ended> {
     loop {
-        let notice = companion.notices().load(std::sync::atomic::Ordering::Acquire);
+        let notice = notices.load(Ordering::Acquire);
         if let Some(end) = look() {
             return end;
         }
@@ -79,7 +93,7 @@ pub(crate) fn wait(
             tv_sec: 0,
             tv_nsec: step.subsec_nanos().into(),
         };
-        match futex::wait(companion.notices(), futex::Flags::empty(), notice, Some(&time)) {
+        match futex::wait(notices, futex::Flags::empty(), notice, Some(&time)) {
             Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
             Err(Errno::TIMEDOUT) => {
                 if !is_alive() {

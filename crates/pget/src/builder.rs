@@ -266,6 +266,17 @@ impl Builder {
         crate::shared::fill_blocking(self, placement)
     }
 
+    /// Puts the object into `ring` as its next one, from a thread that may block; returns when the process that reads the ring has taken all of it. The [cancel handle](Self::cancel) ends
+    /// waits for that process, too (in the place of what [`stop_when`](crate::shm::RingWriter::stop_when) was given).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and the reader of the ring hears nothing; what ended the download after that, which the reader is told; [`Destination`](ErrorKind::Destination) if the
+    /// reader has gone or died.
+    #[cfg(feature = "shm")]
+    pub fn put_into_ring_blocking(&self, ring: &mut crate::shm::RingWriter) -> Result<Stats, Error> {
+        crate::shared::put_into_ring(self, self.options.cancel.as_ref(), ring)
+    }
+
     /// Reads only `extents` of the object to `destination`, from a thread that may block: what is missing of it. As [`Download::read_extents_to`].
     ///
     /// # Errors

@@ -1,9 +1,10 @@
-//! An object into shared memory, in the background: who asked for it, and every process that attaches, reads while it arrives. Called by the builder.
+//! An object into shared memory, in the background: who asked for it, and every process that attaches, reads while it arrives; or into a ring, for one process that reads. Called by the
+//! builder.
 
 use std::sync::Arc;
 
-use pget_core::{Error, ErrorKind, Stats};
-use pget_shm::{IntoShared, Placement, SharedBuffer};
+use pget_core::{Cancel, Error, ErrorKind, Stats};
+use pget_shm::{IntoShared, Placement, RingWriter, SharedBuffer};
 use tokio::{
     runtime::Handle,
     sync::oneshot,
@@ -141,4 +142,21 @@ pub(crate) fn fill_blocking(builder: &Builder, placement: Placement) -> Result<S
     is_made
         .try_recv()
         .map_err(|cause| Error::with_cause(ErrorKind::Internal, "", "no segment was made", cause))
+}
+
+/// The object as the ring's next one.
+pub(crate) fn put_into_ring(
+    builder: &Builder,
+    cancel: Option<&Cancel>,
+    ring: &mut RingWriter,
+) -> Result<Stats, Error> {
+    let mut reader = builder.open_blocking()?;
+    let waker = ring.waker();
+    let watch = cancel.map(|cancel| blocking::when_triggered(cancel, move || waker.wake()));
+    let _watch = watch.transpose()?;
+    let cancel = cancel.cloned();
+    ring.stop_when(move || cancel.as_ref().is_some_and(Cancel::is_triggered));
+    let result = ring.put_object(&mut reader);
+    ring.stop_when(|| false);
+    result.map(|()| reader.stats())
 }

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use pget::{Builder, Cancel, ErrorKind, Placement, SharedBuffer, shm::State};
+use pget::{
+    Builder, Cancel, ErrorKind, Placement, SharedBuffer,
+    shm::{RingReader, RingWriter, State},
+};
 use pget_testkit::{
     aistore::{self, Cluster, ClusterOptions},
     content::Pattern,
@@ -326,4 +329,82 @@ async fn what_cannot_begin_says_why_and_leaves_nothing() {
     assert_eq!(refused(endless, &name).await, ErrorKind::Unsupported);
     serves.join().expect("served");
     assert!(!is_there(&name));
+}
+
+#[test]
+fn a_ring_carries_one_object_after_another() {
+    let server = Hostile::start().expect("a server");
+    let mut ring = RingWriter::create(None, 100_000).expect("a ring");
+    let mut reader = RingReader::attach(ring.name()).expect("attached");
+    let sizes = [5 * CHUNK + 3, 0, CHUNK];
+    let fails = server.url("/missing");
+    let urls: Vec<_> = sizes
+        .iter()
+        .map(|size| server.route(&format!("/ring-{size}"), Route::new(Object::new(7, *size))))
+        .collect();
+    let cancel = Cancel::new();
+    let stuck = stuck(&server).cancel(cancel.clone());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for url in &urls {
+                // What fails before its first byte is no object of the ring.
+                let error = pget::builder(&fails)
+                    .put_into_ring_blocking(&mut ring)
+                    .expect_err("missing");
+                assert_eq!(error.kind(), ErrorKind::NotFound);
+                let builder = pget::builder(url).chunk_size(CHUNK);
+                builder
+                    .put_into_ring_blocking(&mut ring)
+                    .expect("all of it was taken");
+            }
+            let error = stuck.put_into_ring_blocking(&mut ring).expect_err("cancelled");
+            assert_eq!(error.kind(), ErrorKind::Cancelled);
+            drop(ring);
+        });
+        for size in sizes {
+            let object = reader.next_object().expect("an answer").expect("an object");
+            // An empty object is refused with its size alone by many servers.
+            assert!(size == 0 || object.revision.starts_with("etag "), "{object:?}");
+            assert_eq!(object.size, Some(size));
+            let mut done = 0;
+            while let Some(bytes) = reader.next_bytes().expect("more") {
+                assert_eq!(PATTERN.check(done, bytes), Ok(()));
+                done += bytes.len() as u64;
+            }
+            assert_eq!(done, size);
+        }
+        reader
+            .next_object()
+            .expect("an answer")
+            .expect("the one that stalls");
+        assert!(reader.next_bytes().expect("the beginning").is_some());
+        cancel.trigger();
+        let error = loop {
+            match reader.next_bytes() {
+                Ok(bytes) => assert!(bytes.is_some(), "not complete"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        assert_eq!(reader.next_object().expect("no more"), None);
+    });
+}
+
+#[test]
+fn a_cancelled_download_waits_for_no_reader() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/waits", Route::new(Object::new(7, 9 * CHUNK)));
+    let mut ring = RingWriter::create(None, 4096).expect("a ring");
+    let mut reader = RingReader::attach(ring.name()).expect("attached");
+    let cancel = Cancel::new();
+    let builder = pget::builder(&url).cancel(cancel.clone());
+    std::thread::scope(|scope| {
+        let put = scope.spawn(|| builder.put_into_ring_blocking(&mut ring).map(drop));
+        reader.next_object().expect("an answer").expect("an object");
+        assert!(reader.next_bytes().expect("the beginning").is_some());
+        // It waits for room now, or soon.
+        cancel.trigger();
+        let error = put.join().expect("no panic").expect_err("cancelled");
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    });
 }

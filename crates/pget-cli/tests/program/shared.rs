@@ -277,12 +277,15 @@ fn cat_into_a_ring_is_read_by_one_other_process() {
             Err(error) => panic!("{error}"),
         }
     };
+    let object = ring.next_object().expect("an answer").expect("an object");
+    assert_eq!(object.size, Some(SIZE as u64));
     let mut done = 0;
     while let Some(bytes) = ring.next_bytes().expect("more") {
         assert_eq!(PATTERN.check(done, bytes), Ok(()));
         done += bytes.len() as u64;
     }
     assert_eq!(done, SIZE as u64);
+    assert_eq!(ring.next_object().expect("no more"), None);
     assert!(wait(child).succeeded().is_empty());
     assert!(!is_there(&name));
 }

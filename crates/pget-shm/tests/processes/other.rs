@@ -95,15 +95,21 @@ fn in_a_role() {
         "ring" => ring(&argument),
         "ring-stuck" => {
             let mut reader = RingReader::attach(&argument).expect("attached");
+            reader.next_object().expect("an answer").expect("an object");
             reader.next_bytes().expect("some").expect("not the end");
             say("has some");
             pause();
         }
-        "ring-write" => {
+        "ring-write" | "ring-between" => {
             let name = Some(argument.as_str()).filter(|name| *name != "-");
-            let mut ring = RingWriter::create(name, 4096, "").expect("a ring");
+            let mut ring = RingWriter::create(name, 4096).expect("a ring");
+            ring.begin("", None).expect("begun");
             ring.put(b"some").expect("room");
             say(ring.name());
+            if role == "ring-between" {
+                ring.end(Ok(())).expect("taken");
+                say("taken");
+            }
             pause();
         }
         "full" => crate::space::in_a_small_device(),
@@ -126,14 +132,21 @@ fn read(name: &str) -> Result<u64, Error> {
     Ok(sum)
 }
 
-/// Digests a stream.
+/// Digests one object of a ring after another.
 fn ring(name: &str) {
     let mut reader = RingReader::attach(name).expect("attached");
-    let mut sum = DIGEST;
-    while let Some(bytes) = reader.next_bytes().expect("more") {
-        sum = digest(bytes, sum);
+    while let Some(object) = reader.next_object().expect("an answer") {
+        let mut sum = DIGEST;
+        let told = loop {
+            match reader.next_bytes() {
+                Ok(Some(bytes)) => sum = digest(bytes, sum),
+                Ok(None) => break format!("digest {sum:016x}"),
+                Err(error) => break format!("failed {:?}", error.kind()),
+            }
+        };
+        say(&format!("{} {:?} {told}", object.revision, object.size));
     }
-    say(&format!("digest {sum:016x}"));
+    say("no more");
 }
 
 /// Makes a segment of a length, in order: each line tells how far to fill it, `end` ends it well, `fail` ends it otherwise, `close` closes it.

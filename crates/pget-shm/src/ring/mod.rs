@@ -1,0 +1,121 @@
+//! Streams in shared memory: what one process downloads in order, one other process reads, through a ring of bounded size; one object after another through the same ring.
+//!
+//! A ring is a segment like an object's, with the same companion (its length is the highest number, its watermark counts all bytes ever put). The data begin with a page of marks:
+//!
+//! | offset | bytes | whose | what |
+//! |---|---|---|---|
+//! | 0 | 8 | reader's | bytes taken so far |
+//! | 8 | 4 | reader's | notices: a futex word, counted up and woken when bytes are taken, an end is seen, or the reader goes |
+//! | 12 | 4 | reader's | the reader: 0 none yet, 1 there, 2 gone |
+//! | 16 | 8 | reader's | the last object whose end it has seen |
+//! | 24 | 8 | writer's | the object that is being put, counted from 1 |
+//! | 32 | 8 | writer's | its bytes; the highest number if that is not known |
+//! | 40 | 4 | writer's | 1: no more objects come |
+//! | 44 | 4,052 | | 0 |
+//!
+//! and go on with the ring itself, where byte `n` of all that was ever put is at `n % capacity`.
+//!
+//! # Two counters are the ready marks
+//!
+//! What is put comes in order and without a gap. So what is ready is one run, and slots with a mark each would say no more than its two ends: bytes between taken and the watermark are the
+//! reader's, all others the writer's. It puts none where `watermark - taken` would be more than the capacity: that is the backpressure. Neither counter ever goes back.
+//!
+//! # From object to object
+//!
+//! An object ends with the companion's state. When the reader has seen that, and says so, the companion is the writer's to fill in anew: revision, size, state, and last the object's number,
+//! which the reader waits for. Until then it does not look at the companion's state. As all that was put is taken then, the counters need no change.
+//!
+//! Each end holds a lock of the companion while it lives (the writer byte 0, the reader byte 3) and looks at the other's four times a second while it waits.
+
+mod reader;
+mod writer;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use rustix::thread::futex;
+
+use crate::{
+    layout::Companion,
+    mapping::{Mapped, OfAtomics},
+};
+
+pub use reader::{RingObject, RingReader};
+pub use writer::RingWriter;
+
+const PAGE: usize = 4096;
+
+/// What the mark of the reader says.
+const NONE: u32 = 0;
+const THERE: u32 = 1;
+const GONE: u32 = 2;
+
+/// A size that is not known.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The page of marks.
+#[repr(C)]
+#[derive(Debug)]
+struct Marks {
+    taken: AtomicU64,
+    notices: AtomicU32,
+    reader: AtomicU32,
+    seen: AtomicU64,
+    number: AtomicU64,
+    size: AtomicU64,
+    closed: AtomicU32,
+    rest: [AtomicU8; PAGE - 44],
+}
+
+const _: () = assert!(size_of::<Marks>() == PAGE, "a page, and so without padding");
+
+#[allow(unsafe_code, reason = "marks the page as made of atomics")]
+// SAFETY: atomics only, and no padding, as the assertion says.
+unsafe impl OfAtomics for Marks {}
+
+impl Marks {
+    /// Has the writer look at what the reader has changed.
+    fn notify(&self) {
+        self.notices.fetch_add(1, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // It can only fail for an address that is none.
+        futex::wake(&self.notices, futex::Flags::empty(), u32::MAX >> 1).ok();
+    }
+}
+
+/// Has one end of a ring, which waits on another thread, look again whether it is to go on. Of that end; any thread may use it, at any time.
+#[derive(Clone)]
+pub struct RingWaker(Wakes);
+
+#[derive(Clone)]
+enum Wakes {
+    Writer(Arc<Mapped<Marks>>),
+    Reader(Arc<Mapped<Companion>>),
+}
+
+impl RingWaker {
+    /// Wakes it, if it waits.
+    pub fn wake(&self) {
+        match &self.0 {
+            Wakes::Writer(marks) => marks.wake(),
+            Wakes::Reader(companion) => companion.wake(),
+        }
+    }
+}
+
+impl fmt::Debug for RingWaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Wakes::Writer(_) => "RingWaker(writer)",
+            Wakes::Reader(_) => "RingWaker(reader)",
+        })
+    }
+}

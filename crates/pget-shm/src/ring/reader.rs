@@ -1,0 +1,268 @@
+//! The end that takes.
+
+use std::{
+    fmt, io,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use pget_core::{Error, ErrorKind};
+
+use super::{GONE, Marks, NONE, PAGE, RingWaker, THERE, UNKNOWN, Wakes};
+use crate::{
+    buffer::{died, told},
+    descriptors::OwnOnly,
+    layout::{Companion, Kind},
+    lock::{self, Byte},
+    mapping::{Mapped, Mapping},
+    open::{Access, cannot_attach, open_segment},
+    wait::{self, Ended},
+};
+
+/// An object of a ring, as its writer tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RingObject {
+    /// Which content it is, for people.
+    pub revision: String,
+    /// How many bytes come, if that is known. An object that ends well has had as many.
+    pub size: Option<u64>,
+}
+
+/// Reads the objects that another process puts into a ring: [`next_object`](Self::next_object), then [`next_bytes`](Self::next_bytes) until there are none, and so on. Dropping it tells
+/// the writer.
+pub struct RingReader {
+    name: String,
+    /// The companion's descriptor, with the reader's lock; a forked child has none.
+    reads: OwnOnly,
+    companion: Arc<Mapped<Companion>>,
+    marks: Mapped<Marks>,
+    view: Mapping,
+    /// Bytes lent by the last `next_bytes`.
+    lent: u64,
+    done: u64,
+    /// The object's number.
+    number: u64,
+    at: At,
+}
+
+/// Where in an object the reader is.
+#[derive(Debug)]
+enum At {
+    /// Before the first.
+    Before,
+    Within,
+    /// It ended so. The companion may tell of the next one already.
+    End(Result<(), Error>),
+}
+
+impl RingReader {
+    /// Attaches to the ring of that name as its one reader.
+    ///
+    /// # Errors
+    /// As [`SharedBuffer::attach`](crate::SharedBuffer::attach); [`Unavailable`](ErrorKind::Unavailable) if it has a reader, or had one.
+    pub fn attach(name: &str) -> Result<Self, Error> {
+        let opened = open_segment(name, Access::Both)?;
+        let failed = |cause: io::Error| cannot_attach(name, cause);
+        let attach = || {
+            let (file, data) = opened;
+            let companion = Mapped::<Companion>::new(Mapping::readable(&file, PAGE)?)?;
+            companion.check(Some(Kind::Ring))?;
+            let length = usize::try_from(data.metadata()?.len()).unwrap_or(usize::MAX);
+            if length <= PAGE {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            if !lock::alone(&file, Byte::Reads)? {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it has a reader"));
+            }
+            let marks = Mapped::<Marks>::new(Mapping::writable(&data, PAGE)?)?;
+            let view = Mapping::readable(&data, length)?;
+            let reads = OwnOnly::new(OwnedFd::from(file))?;
+            if marks.reader.swap(THERE, Ordering::AcqRel) != NONE {
+                marks.reader.store(GONE, Ordering::Release);
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it had a reader"));
+            }
+            marks.notify();
+            Ok(Self {
+                name: name.to_owned(),
+                reads,
+                companion: Arc::new(companion),
+                marks,
+                view,
+                lent: 0,
+                done: 0,
+                number: 0,
+                at: At::Before,
+            })
+        };
+        attach().map_err(failed)
+    }
+
+    /// The name that it attached by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What wakes this end.
+    #[must_use]
+    pub fn waker(&self) -> RingWaker {
+        RingWaker(Wakes::Reader(Arc::clone(&self.companion)))
+    }
+
+    /// The next object, once there is one; `None` if no more come. What is left of the one before is passed over as it comes, whether it ends well or not.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if the writer died (noticed within half a second).
+    pub fn next_object(&mut self) -> Result<Option<RingObject>, Error> {
+        self.next_object_unless(None, &|| false)
+    }
+
+    /// As [`next_object`](Self::next_object), until `deadline` at the latest if there is one, and until `stop` says so: it is asked before each sleep, and four times a second; whoever
+    /// changes what it says calls [`RingWaker::wake`] for it to be heard at once. It may be called again after either.
+    ///
+    /// # Errors
+    /// As [`next_object`](Self::next_object); [`Timeout`](ErrorKind::Timeout) after the deadline, [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
+    pub fn next_object_unless(
+        &mut self,
+        deadline: Option<Instant>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<RingObject>, Error> {
+        while matches!(self.at, At::Within) {
+            let passed = self.next_bytes_unless(deadline, stop).map(|_| ());
+            // How it ended is told to who asks for its bytes.
+            if matches!(self.at, At::Within) {
+                passed?;
+            }
+        }
+        // The companion is the writer's from here on.
+        if self.marks.seen.swap(self.number, Ordering::AcqRel) != self.number {
+            self.marks.notify();
+        }
+        let look = || {
+            // In this order: the last object is begun before the ring is closed.
+            let is_closed = self.marks.closed.load(Ordering::Acquire) == 1;
+            let number = self.marks.number.load(Ordering::Acquire);
+            if number != self.number {
+                return Some(Ok(Some(number)));
+            }
+            is_closed.then_some(Ok(None))
+        };
+        let is_alive = || self.is_alive();
+        let number = wait::until(self.companion.notices(), deadline, stop, is_alive, look)
+            .map_err(|why| self.ended(why))?;
+        let Some(number) = number else { return Ok(None) };
+        self.number = number;
+        self.at = At::Within;
+        let size = self.marks.size.load(Ordering::Relaxed);
+        Ok(Some(RingObject {
+            revision: self.companion.revision(),
+            size: (size != UNKNOWN).then_some(size),
+        }))
+    }
+
+    /// The next bytes of the object, without a copy, once there are any; `None` at its end. What the call before gave goes back to the writer.
+    ///
+    /// # Errors
+    /// What the download failed with, on every call until the next object; [`Unavailable`](ErrorKind::Unavailable) if the writer died (noticed within half a second);
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) before the first [object](Self::next_object).
+    pub fn next_bytes(&mut self) -> Result<Option<&[u8]>, Error> {
+        self.next_bytes_unless(None, &|| false)
+    }
+
+    /// As [`next_bytes`](Self::next_bytes), until `deadline` and unless `stop` says so, as [`next_object_unless`](Self::next_object_unless).
+    ///
+    /// # Errors
+    /// As [`next_bytes`](Self::next_bytes); [`Timeout`](ErrorKind::Timeout) after the deadline, [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
+    pub fn next_bytes_unless(
+        &mut self,
+        deadline: Option<Instant>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<&[u8]>, Error> {
+        self.give_back();
+        match &self.at {
+            At::Before => {
+                let message = format!("no object of the shared ring {} was asked for", self.name);
+                return Err(Error::new(ErrorKind::InvalidArgument, "", message));
+            }
+            At::End(how) => return how.clone().map(|()| None),
+            At::Within => {}
+        }
+        let is_alive = || self.is_alive();
+        match wait::wait(&self.companion, self.done + 1, deadline, stop, is_alive) {
+            Ok(()) => {}
+            Err(why @ (Ended::Late | Ended::Stopped)) => return Err(self.ended(why)),
+            Err(why) => {
+                let error = self.ended(why);
+                self.at = At::End(Err(error.clone()));
+                return Err(error);
+            }
+        }
+        let capacity = (self.view.len() - PAGE) as u64;
+        let at = self.done % capacity;
+        let there = self.companion.watermark().saturating_sub(self.done);
+        self.lent = there.min(capacity - at);
+        if self.lent == 0 {
+            self.at = At::End(Ok(()));
+            return Ok(None);
+        }
+        // Both lie within the mapping.
+        let place = |offset: u64| PAGE + usize::try_from(offset).unwrap_or_default();
+        #[allow(unsafe_code, reason = "lends mapped bytes that stay as they are")]
+        // SAFETY: below the watermark and not given back, so the writer leaves them alone until the next call, which needs this borrow to have ended.
+        let bytes = unsafe { self.view.bytes(place(at)..place(at + self.lent)) };
+        Ok(Some(bytes))
+    }
+
+    fn give_back(&mut self) {
+        if self.lent > 0 {
+            self.done += self.lent;
+            self.lent = 0;
+            self.marks.taken.store(self.done, Ordering::Release);
+            self.marks.notify();
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        // One that cannot be asked is not known to be dead. A forked child has nothing to ask by, and is no reader.
+        self.reads
+            .get()
+            .is_some_and(|companion| lock::is_held(companion, Byte::Alive).unwrap_or(true))
+    }
+
+    fn ended(&self, why: Ended) -> Error {
+        match why {
+            Ended::Failed => told(&self.companion, &self.name),
+            Ended::Died if self.reads.number().is_none() => {
+                let message = format!("the shared ring {} is the parent's", self.name);
+                Error::new(ErrorKind::Forked, "", message)
+            }
+            Ended::Died => died(&self.name),
+            Ended::Late => {
+                let message = format!("waiting for the shared ring {}", self.name);
+                Error::new(ErrorKind::Timeout, "", message)
+            }
+            Ended::Stopped => Error::new(ErrorKind::Cancelled, "", "the wait was stopped"),
+            Ended::System(cause) => {
+                Error::with_cause(ErrorKind::Internal, "", "cannot wait on shared memory", cause)
+            }
+        }
+    }
+}
+
+impl Drop for RingReader {
+    fn drop(&mut self) {
+        // In a forked child, the reader is the parent.
+        if self.reads.number().is_some() {
+            self.marks.reader.store(GONE, Ordering::Release);
+            self.marks.notify();
+        }
+    }
+}
+
+impl fmt::Debug for RingReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RingReader({}, {} bytes taken)", self.name, self.done)
+    }
+}

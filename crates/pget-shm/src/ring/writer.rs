@@ -1,0 +1,273 @@
+//! The end that puts. It copies once, by `pwrite` into pages that are used again and again.
+
+use std::{
+    fmt,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use pget_core::{BlockingReader, Error, ErrorKind};
+use rustix::io::Errno;
+
+use super::{GONE, Marks, PAGE, RingWaker, THERE, UNKNOWN, Wakes};
+use crate::{
+    layout::{Companion, FILLING, Kind},
+    lock::Byte,
+    mapping::{Mapped, Mapping},
+    name::Posix,
+    reserve::Reserve,
+    segment::{Segment, cannot_make},
+    wait::{self, Ended},
+};
+
+/// Puts objects into shared memory, one after another, at the pace of the one process that reads them.
+///
+/// Dropping it closes the ring: the reader hears that no more objects come, and an object that has not [ended](Self::end) fails for it. A ring with a name loses it.
+pub struct RingWriter {
+    segment: Segment,
+    marks: Arc<Mapped<Marks>>,
+    capacity: u64,
+    put: u64,
+    /// Where the object that is being put began; `None` between two.
+    begun: Option<u64>,
+    size: Option<u64>,
+    stop: Box<dyn Fn() -> bool + Send>,
+}
+
+impl RingWriter {
+    /// A ring of at least `capacity` bytes (rounded up to pages, at least one), all of them reserved; under a POSIX name that is free, or without one.
+    ///
+    /// # Errors
+    /// [`Destination`](ErrorKind::Destination) if there is no room or the name is taken, [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable name.
+    pub fn create(name: Option<&str>, capacity: usize) -> Result<Self, Error> {
+        let posix = name.map(Posix::new).transpose()?;
+        let what = format!("shared ring {}", name.unwrap_or("without a name"));
+        let failed = |cause: io::Error| cannot_make(&what, cause);
+        let capacity = capacity.max(1).checked_next_multiple_of(PAGE);
+        let length = capacity.and_then(|capacity| capacity.checked_add(PAGE));
+        let (Some(capacity), Some(length)) = (capacity, length) else {
+            return Err(failed(Errno::NOMEM.into()));
+        };
+        let segment = Segment::create(posix.as_ref(), Kind::Ring, length as u64, "")?;
+        let made = || {
+            let file: &Arc<File> = segment.data();
+            Reserve::begin(file, 0, length as u64)?;
+            Mapped::<Marks>::new(Mapping::writable(&**file, PAGE)?)
+        };
+        let marks = Arc::new(made().map_err(failed)?);
+        Ok(Self {
+            segment,
+            marks,
+            capacity: capacity as u64,
+            put: 0,
+            begun: None,
+            size: None,
+            stop: Box::new(|| false),
+        })
+    }
+
+    /// The name that the reader attaches by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.segment.name()
+    }
+
+    /// Has waits for the reader end with [`Cancelled`](ErrorKind::Cancelled) once `stop` says so, from now on: it is asked before each sleep and four times a second; who changes what it
+    /// says calls [`RingWaker::wake`] for it to be heard at once.
+    pub fn stop_when(&mut self, stop: impl Fn() -> bool + Send + 'static) {
+        self.stop = Box::new(stop);
+    }
+
+    /// What wakes this end.
+    #[must_use]
+    pub fn waker(&self) -> RingWaker {
+        RingWaker(Wakes::Writer(Arc::clone(&self.marks)))
+    }
+
+    /// Begins an object of the content `revision` (a text for people) and `size` bytes, if that is known. Waits until the reader has seen the end of the one before.
+    ///
+    /// # Errors
+    /// [`Destination`](ErrorKind::Destination) if the reader has gone or died, [`InvalidArgument`](ErrorKind::InvalidArgument) if the object before has not ended.
+    pub fn begin(&mut self, revision: &str, size: Option<u64>) -> Result<(), Error> {
+        if self.begun.is_some() {
+            let message = format!(
+                "the object before in the shared ring {} has not ended",
+                self.name()
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, "", message));
+        }
+        let number = self.marks.number.load(Ordering::Relaxed);
+        if self.marks.reader.load(Ordering::Acquire) == GONE {
+            return Err(self.ended(Ended::Died));
+        }
+        self.until(|marks| marks.seen.load(Ordering::Acquire) >= number)?;
+        self.segment.companion().begin_next(revision);
+        self.marks.size.store(size.unwrap_or(UNKNOWN), Ordering::Relaxed);
+        self.marks.number.store(number + 1, Ordering::Release);
+        self.segment.companion().notify();
+        self.begun = Some(self.put);
+        self.size = size;
+        Ok(())
+    }
+
+    /// Puts `bytes` of the object behind what was put; waits for the reader to make room, also for the reader to come.
+    ///
+    /// # Errors
+    /// [`Destination`](ErrorKind::Destination) if the reader has gone or died, [`InvalidArgument`](ErrorKind::InvalidArgument) if no object was begun, or for more bytes than it has.
+    pub fn put(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        let there = self.there()?;
+        if self
+            .size
+            .is_some_and(|size| size - there.min(size) < bytes.len() as u64)
+        {
+            let message = format!(
+                "more bytes for the shared ring {} than its object has",
+                self.name()
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, "", message));
+        }
+        while !bytes.is_empty() {
+            let room = self.room()?;
+            let at = self.put % self.capacity;
+            let count = room.min(self.capacity - at).min(bytes.len() as u64);
+            // No more than `bytes` has.
+            let (now, rest) = bytes.split_at(usize::try_from(count).unwrap_or(bytes.len()));
+            let written = self.segment.data().write_all_at(now, PAGE as u64 + at);
+            written.map_err(|cause| {
+                cannot_make(
+                    &format!("the next bytes of the shared ring {}", self.name()),
+                    cause,
+                )
+            })?;
+            self.put += count;
+            self.segment.companion().raise(self.put);
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Tells the reader how the object ended. If it ended well, waits until all of it was taken. Either way, another may be [begun](Self::begin).
+    ///
+    /// # Errors
+    /// The object's error; [`Internal`](ErrorKind::Internal), which is then the object's, if it is said to be complete and has not its size;
+    /// [`Destination`](ErrorKind::Destination) if the reader has gone or died before it took all; [`InvalidArgument`](ErrorKind::InvalidArgument) if no object was begun.
+    pub fn end(&mut self, outcome: Result<(), &Error>) -> Result<(), Error> {
+        let there = self.there()?;
+        self.begun = None;
+        let outcome = match (outcome, self.size) {
+            (Ok(()), Some(size)) if there != size => {
+                let message = format!("{there} of {size} bytes were put into the shared ring");
+                Err(Error::new(ErrorKind::Internal, "", message))
+            }
+            (Ok(()), _) => Ok(()),
+            (Err(error), _) => Err(error.clone()),
+        };
+        match outcome {
+            Ok(()) => {
+                self.segment.end(Companion::complete);
+                self.until(|marks| marks.taken.load(Ordering::Acquire) == self.put)
+            }
+            Err(error) => {
+                self.segment
+                    .end(|companion| companion.fail(error.kind(), &error.to_line()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts all that `reader` reads, as one object: from [`begin`](Self::begin) to [`end`](Self::end).
+    ///
+    /// # Errors
+    /// What the download failed with, or what those three say.
+    pub fn put_object(&mut self, reader: &mut BlockingReader) -> Result<(), Error> {
+        let revision = reader.info()?.revision.to_string();
+        self.begin(&revision, reader.total())?;
+        let mut put_all = || {
+            while let Some(lease) = reader.next_lease()? {
+                self.put(&lease)?;
+            }
+            Ok(())
+        };
+        let result: Result<(), Error> = put_all();
+        self.end(result.as_ref().copied())
+    }
+
+    /// As [`end`](Self::end), and no more objects come.
+    ///
+    /// # Errors
+    /// As [`end`](Self::end).
+    pub fn finish(mut self, outcome: Result<(), &Error>) -> Result<(), Error> {
+        self.end(outcome)
+    }
+
+    /// Bytes of the object so far.
+    fn there(&self) -> Result<u64, Error> {
+        let begun = self.begun.ok_or_else(|| {
+            let message = format!("no object was begun in the shared ring {}", self.name());
+            Error::new(ErrorKind::InvalidArgument, "", message)
+        });
+        Ok(self.put - begun?)
+    }
+
+    /// Waits until there is room for a byte; gives for how many.
+    fn room(&self) -> Result<u64, Error> {
+        let used = |marks: &Marks| self.put.saturating_sub(marks.taken.load(Ordering::Acquire));
+        self.until(|marks| used(marks) < self.capacity)?;
+        Ok(self.capacity.saturating_sub(used(&self.marks)))
+    }
+
+    /// Waits until the reader's marks are so.
+    fn until(&self, is: impl Fn(&Marks) -> bool) -> Result<(), Error> {
+        let marks = &**self.marks;
+        let reader = || marks.reader.load(Ordering::Acquire);
+        let look = || {
+            // In this order: what a reader did before it went counts.
+            let has_gone = reader() == GONE;
+            if is(marks) {
+                Some(Ok(()))
+            } else {
+                has_gone.then_some(Err(Ended::Died))
+            }
+        };
+        // One that has not come yet is not dead.
+        let is_alive = || reader() != THERE || self.segment.has(Byte::Reads);
+        wait::until(&marks.notices, None, &*self.stop, is_alive, look).map_err(|why| self.ended(why))
+    }
+
+    fn ended(&self, why: Ended) -> Error {
+        let (kind, how) = match why {
+            Ended::System(cause) => {
+                return Error::with_cause(ErrorKind::Internal, "", "cannot wait on shared memory", cause);
+            }
+            Ended::Stopped => (ErrorKind::Cancelled, "was waited for, and that was stopped"),
+            _ if self.marks.reader.load(Ordering::Acquire) == GONE => (ErrorKind::Destination, "has gone"),
+            _ => (ErrorKind::Destination, "died"),
+        };
+        let message = format!("the reader of the shared ring {} {how}", self.name());
+        Error::new(kind, "", message)
+    }
+}
+
+impl Drop for RingWriter {
+    fn drop(&mut self) {
+        // In a forked child, the ring is the parent's.
+        if !self.segment.is_own() {
+            return;
+        }
+        if self.begun.is_some() && self.segment.companion().state() == FILLING {
+            self.segment.end(|companion| {
+                companion.fail(ErrorKind::Cancelled, "given up by the process that wrote it")
+            });
+        }
+        self.marks.closed.store(1, Ordering::Release);
+        self.segment.companion().notify();
+    }
+}
+
+impl fmt::Debug for RingWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RingWriter({}, {} bytes put)", self.name(), self.put)
+    }
+}
