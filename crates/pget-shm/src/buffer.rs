@@ -128,13 +128,24 @@ impl SharedBuffer {
             ),
             Placement::Reuse(old) => {
                 let (segment, view) = old.into_reusable()?;
-                let anew = segment.begin_anew(length, revision);
-                if anew.map_err(|cause| cannot_make(&format!("shared memory {}", segment.name()), cause))? {
-                    return Self::filled_by(segment, bytes, revision, Some(view));
+                let kept = Arc::clone(&segment);
+                let made = match segment.begin_anew(length, revision) {
+                    Ok(true) => Some(Self::filled_by(segment, bytes, revision, Some(view))),
+                    Ok(false) => None,
+                    Err(cause) => {
+                        let what = format!("shared memory {}", segment.name());
+                        Some(Err(cannot_make(&what, cause)))
+                    }
+                };
+                if !matches!(made, Some(Ok(_))) {
+                    // Others may hold the segment for a moment: the download before.
+                    kept.unlink();
                 }
-                segment.unlink();
+                if let Some(made) = made {
+                    return made;
+                }
                 (
-                    Segment::create(segment.posix(), Kind::Object, length, revision)?,
+                    Segment::create(kept.posix(), Kind::Object, length, revision)?,
                     None,
                 )
             }

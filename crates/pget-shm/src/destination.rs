@@ -45,13 +45,20 @@ impl IntoShared {
         }
         match self.filling.get() {
             Some(filling) => filling.filler.finish(outcome),
-            None => outcome.map_err(Error::clone),
+            None => {
+                // A segment to be used again goes now, and not with the last of the download's tasks.
+                drop(self.taken());
+                outcome.map_err(Error::clone)
+            }
         }
     }
 
+    fn taken(&self) -> Option<(Placement, Made)> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn make(&self, start: u64, length: u64, revision: &str) -> Result<(), Error> {
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((placement, made)) = wanted else {
+        let Some((placement, made)) = self.taken() else {
             return Err(Error::new(ErrorKind::Internal, "", "a segment is made once"));
         };
         let (buffer, filler) = SharedBuffer::create(placement, length, revision)?;

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use pget_core::{Destination as _, ErrorKind, ObjectInfo, Place};
+use pget_core::{Destination as _, Error, ErrorKind, ObjectInfo, Place};
 use pget_shm::{IntoShared, Placement, SharedBuffer, State};
 
 use crate::{content, fresh_name};
@@ -170,6 +170,18 @@ fn bytes_go_straight_into_pages_that_were_used_before_and_only_those() {
         let reader = SharedBuffer::attach(shared.name()).expect("attached");
         assert_eq!(reader.as_slice(), shared.as_slice());
     }
+}
+
+/// Also while tasks of the download still hold its destination.
+#[test]
+fn a_download_that_never_began_closes_what_it_was_to_use_again() {
+    let name = fresh_name("never");
+    let shared = filled(Placement::Named(name.clone()), &content(5000), "version 1");
+    let into = IntoShared::new(Placement::Reuse(shared), |_| panic!("nothing was made"));
+    let error = Error::new(ErrorKind::NotFound, "", "no such object");
+    into.finish(Err(&error)).expect_err("not found");
+    assert!(!crate::is_there(&name));
+    drop(into);
 }
 
 #[test]
