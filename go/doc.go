@@ -15,7 +15,8 @@
 // [Open] gives a [Reader], an [io.Reader] and [io.WriterTo] that is read at the caller's pace.
 // [Get] writes all of it to an [io.Writer], in order. [GetInto] receives each range at its place in
 // a slice, [GetFile] in a file, [GetShared] in shared memory that other processes read, without a
-// copy. [Stat] tells size and revision.
+// copy. [Ring.Put] puts one object after another through a ring of fixed size to another process.
+// [Stat] tells size and revision.
 //
 // # Contexts
 //

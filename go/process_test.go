@@ -23,6 +23,13 @@ var children = map[string]func() int{
 		}
 		return 0
 	},
+	"digests": func() int {
+		if err := digests(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	},
 	"attaches": func() int {
 		if err := attaches(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -233,6 +233,19 @@ typedef struct pget_options pget_options;
 typedef struct pget_reader pget_reader;
 
 /**
+ * The end of a ring in shared memory that puts objects into it. Used by one thread at a time: a
+ * second one gets PGET_ERR_INVALID_ARGUMENT. Only pget_ring_name and pget_ring_close may be called
+ * meanwhile.
+ */
+typedef struct pget_ring pget_ring;
+
+/**
+ * The end of a ring in shared memory that reads. Used by one thread at a time: a second one gets
+ * PGET_ERR_INVALID_ARGUMENT. Only pget_ring_reader_close may be called meanwhile.
+ */
+typedef struct pget_ring_reader pget_ring_reader;
+
+/**
  * An object in shared memory, whole or arriving, in the process that fetches it or in one that has
  * attached. Several threads may use it at once.
  */
@@ -1006,6 +1019,116 @@ const char *pget_shared_revision(const pget_shared *shared);
  * its bytes any more. Since ABI 1.
  */
 void pget_shared_close(pget_shared *shared);
+
+/**
+ * Makes a ring in shared memory, through which one other process reads objects as they arrive: of
+ * at least capacity bytes, however long the objects are. The one that reads sets the pace.
+ *
+ * name is a POSIX name ("/feed" or "feed"), which must be free, or null: pget_ring_name tells what
+ * to attach by in either case. ring is set to a handle that the caller closes with pget_ring_close,
+ * or to null if it fails; then nothing is left. error may be null, else it is set to null or to an
+ * error that the caller frees.
+ *
+ * Does not wait; any thread. Linux only. Errors: PGET_ERR_DESTINATION (no room, or the name is
+ * taken), _INVALID_ARGUMENT (a name that cannot be one, null ring), _FORKED, _INTERNAL. Since ABI 1.
+ */
+pget_status pget_ring_create(const char *name,
+                             size_t capacity,
+                             pget_ring **ring,
+                             pget_error **error);
+
+/**
+ * Puts the object at url into the ring, as its next one, in order; returns when the process that
+ * reads the ring has taken all of it.
+ *
+ * url, options and error are as for parallel_get; the cancel handle of options ends waits for the
+ * reader, too. What fails before the ring has begun with the object (PGET_ERR_NOT_FOUND, say) is no
+ * object of the ring, and the reader hears nothing of it; of later failures it hears. After either,
+ * another object may be put.
+ *
+ * Waits, also for a reader to come; any thread. Errors: those of parallel_get, _DESTINATION also if
+ * the reader has gone or died, _INVALID_ARGUMENT also if ring is null, closed or in use. Since ABI 1.
+ */
+pget_status parallel_get_ring(const char *url,
+                              const pget_options *options,
+                              pget_ring *ring,
+                              pget_error **error);
+
+/**
+ * The name that the reader attaches by: the POSIX name without a slash, or "/proc/PID/fd/NUMBER";
+ * null if ring is null or closed. The text belongs to ring and is valid until it is closed. Any
+ * thread. Since ABI 1.
+ */
+const char *pget_ring_name(const pget_ring *ring);
+
+/**
+ * Closes the ring: its reader hears that no more objects come. Does nothing if ring is null or
+ * closed. Any thread; a parallel_get_ring that runs goes on, and the ring closes when it returns:
+ * its cancel handle ends it. Since ABI 1.
+ */
+void pget_ring_close(pget_ring *ring);
+
+/**
+ * Attaches to the ring of that name, which this or another process of the same user has made, as
+ * its one reader. name is what pget_ring_name tells there, or the POSIX name that was given.
+ *
+ * reader is set to a handle that the caller closes with pget_ring_reader_close, or to null if it
+ * fails. error may be null, else it is set to null or to an error that the caller frees.
+ *
+ * Does not wait; any thread. Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet),
+ * _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (it has a reader, or
+ * had one), _INVALID_ARGUMENT (no ring, null name or reader), _FORKED, _INTERNAL. Since ABI 1.
+ */
+pget_status pget_ring_open(const char *name, pget_ring_reader **reader, pget_error **error);
+
+/**
+ * Waits for the next object, also for the first; PGET_END if no more come. What is left of the one
+ * before is passed over as it comes.
+ *
+ * timeout is in milliseconds; 0 only looks, UINT64_MAX waits as long as it takes. cancel may be
+ * null; else triggering it ends the wait, and nothing else. After either, the call may be made
+ * again. size and revision may be null; else size is set to the number of bytes that come,
+ * UINT64_MAX if that is not known, and revision to the identity of the content, for people, valid
+ * until the next call of this function or the close; or to 0 and null.
+ *
+ * error may be null, else it is set to null or to an error that the caller frees. Any thread, one at
+ * a time. Errors: PGET_ERR_UNAVAILABLE if the process that puts died (told within half a second),
+ * _TIMEOUT, _CANCELLED (also if reader is closed meanwhile), _INVALID_ARGUMENT, _FORKED, _INTERNAL.
+ * Since ABI 1.
+ */
+pget_status pget_ring_next_object(pget_ring_reader *reader,
+                                  uint64_t timeout,
+                                  const pget_cancel *cancel,
+                                  uint64_t *size,
+                                  const char **revision,
+                                  pget_error **error);
+
+/**
+ * Waits for the next bytes of the object, and lends them without a copy; PGET_END at its end, which
+ * is only told if it is complete.
+ *
+ * data and length are set to the bytes (at least 1), or to null and 0. They are valid until the next
+ * call on reader, which gives their room back to the process that puts, or its close; nobody may
+ * write to them. timeout, cancel and error are as for pget_ring_next_object; after PGET_ERR_TIMEOUT
+ * or _CANCELLED the call may be made again.
+ *
+ * Any thread, one at a time. Errors: what the download failed with, on every call until the next
+ * object; those of pget_ring_next_object, _INVALID_ARGUMENT also for null data or length, or before
+ * the first object. Since ABI 1.
+ */
+pget_status pget_ring_next(pget_ring_reader *reader,
+                           uint64_t timeout,
+                           const pget_cancel *cancel,
+                           const uint8_t **data,
+                           size_t *length,
+                           pget_error **error);
+
+/**
+ * Lets go of the ring, which ends it: the process that puts gets PGET_ERR_DESTINATION. Does nothing
+ * if reader is null or closed. Any thread, also while another one waits on it: that call returns
+ * PGET_ERR_CANCELLED, and nobody may use its bytes any more. Since ABI 1.
+ */
+void pget_ring_reader_close(pget_ring_reader *reader);
 
 #ifdef __cplusplus
 }  // extern "C"

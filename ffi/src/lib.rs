@@ -39,6 +39,8 @@ mod cancel;
 
 mod shared;
 
+mod ring;
+
 pub use cancel::{pget_cancel, pget_cancel_free, pget_cancel_new, pget_cancel_trigger};
 pub use error::{pget_error, pget_error_free, pget_error_message, pget_error_needed, pget_error_status};
 pub use get::{parallel_get, parallel_get_file, parallel_get_into, pget_write_fn};
@@ -58,6 +60,10 @@ pub use ranges::{parallel_get_ranges, pget_range, pget_range_fn};
 pub use reader::{
     pget_open, pget_reader, pget_reader_cancel, pget_reader_close, pget_reader_info, pget_reader_next,
     pget_reader_read, pget_reader_stats,
+};
+pub use ring::{
+    parallel_get_ring, pget_ring, pget_ring_close, pget_ring_create, pget_ring_name, pget_ring_next,
+    pget_ring_next_object, pget_ring_open, pget_ring_reader, pget_ring_reader_close,
 };
 pub use shared::{
     parallel_get_shared, parallel_get_shared_reuse, pget_shared, pget_shared_available, pget_shared_begin,

@@ -78,6 +78,11 @@ fn shared_memory_between_processes() {
 }
 
 #[test]
+fn rings_between_processes() {
+    passes("ffi/tests/c/ring.c");
+}
+
+#[test]
 fn cancel_and_close_from_other_threads() {
     passes("ffi/tests/c/cancel.c");
 }
@@ -144,7 +149,7 @@ fn memcheck_finds_nothing() {
         return;
     };
     let (server, workshop) = (server(), workshop());
-    for source in ["read", "cancel", "shared"] {
+    for source in ["read", "cancel", "shared", "ring"] {
         let path = format!("ffi/tests/c/{source}.c");
         let built = compile(&cc, &["-std=gnu11"], &path, workshop.path(), source);
         let mut command = program(&valgrind, workshop.path());
@@ -174,7 +179,7 @@ fn the_c_side_under_address_and_undefined_behaviour_sanitizers() {
         "-fsanitize=address,undefined",
         "-fno-sanitize-recover=all",
     ];
-    for source in ["read", "cancel", "process", "shared"] {
+    for source in ["read", "cancel", "process", "shared", "ring"] {
         let path = format!("ffi/tests/c/{source}.c");
         let built = compile(&cc, &flags, &path, workshop.path(), source);
         let mut command = without_randomised_addresses(&built, workshop.path());

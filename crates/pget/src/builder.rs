@@ -270,7 +270,7 @@ impl Builder {
     /// waits for that process, too (in the place of what [`stop_when`](crate::shm::RingWriter::stop_when) was given).
     ///
     /// # Errors
-    /// As [`open`](Self::open), and the reader of the ring hears nothing; what ended the download after that, which the reader is told; [`Destination`](ErrorKind::Destination) if the
+    /// What ended the download; the reader of the ring is told, too, if the ring has begun with the object (it has not when it is not [found](ErrorKind::NotFound), say); [`Destination`](ErrorKind::Destination) if the
     /// reader has gone or died.
     #[cfg(feature = "shm")]
     pub fn put_into_ring_blocking(&self, ring: &mut crate::shm::RingWriter) -> Result<Stats, Error> {

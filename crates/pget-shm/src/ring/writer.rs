@@ -180,7 +180,7 @@ impl RingWriter {
     /// Puts all that `reader` reads, as one object: from [`begin`](Self::begin) to [`end`](Self::end).
     ///
     /// # Errors
-    /// What the download failed with, or what those three say.
+    /// What the download failed with, of which the reader hears if it has not failed before the object was begun; or what those two say.
     pub fn put_object(&mut self, reader: &mut BlockingReader) -> Result<(), Error> {
         let revision = reader.info()?.revision.to_string();
         self.begin(&revision, reader.total())?;
