@@ -43,6 +43,21 @@ impl AistoreSource {
         self.config.archpath.is_some() || self.config.etl.is_some()
     }
 
+    /// Where the object is asked for, by what tells it from another cluster's of the same name: the endpoint, the backend, the archive's member, the transformation. Without user and
+    /// password.
+    #[must_use]
+    pub fn place(&self) -> String {
+        // An address that cannot be made was refused when this was.
+        self.url(&[]).map_or_else(
+            |_| String::new(),
+            |mut url| {
+                // Fails where there is nothing of the kind.
+                url.set_username("").and_then(|()| url.set_password(None)).ok();
+                url.into()
+            },
+        )
+    }
+
     fn url(&self, extra: &[(&str, &str)]) -> Result<Url, SourceError> {
         let derived = [
             ("archpath", &self.config.archpath),

@@ -22,8 +22,8 @@ pub struct RangeRequest {
     pub pinned: Option<Arc<ObjectInfo>>,
     /// How many attempts at this range came before.
     pub attempt: u32,
-    /// Whether the checksum of the whole object is wanted, of the first request's reply: a source whose ranged answers do not tell it may ask for it then, unless this is
-    /// [`Off`](Verify::Off).
+    /// Whether the checksum of the whole object is wanted with the reply: a source whose ranged answers do not tell it may ask for it then, unless this is
+    /// [`Off`](Verify::Off), as it is once a first reply has come.
     pub verify: Verify,
     /// The attempt before was fenced, as its connection was far slower than the others: send this one over a fresh connection, if the transport has connections.
     pub fresh: bool,

@@ -45,6 +45,7 @@ pub struct S3Source {
     urls: Urls,
     cloud: Cloud,
     name: String,
+    place: String,
 }
 
 impl S3Source {
@@ -70,10 +71,17 @@ impl S3Source {
         let recipe = Recipe::new(address, settings, Connector::new(client.clone()))?;
         Ok(Self {
             client,
+            place: recipe.place(),
             urls: Urls::new(recipe, lifetime),
             cloud,
             name,
         })
+    }
+
+    /// Where the bucket is looked for, by what tells it from another's of the same name: the endpoint that is set (none: the cloud's own) and, of Azure, the account. Holds no credential.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// Asks until there is an answer that a new signature or another region would not change.
@@ -230,7 +238,7 @@ impl RangeSource for S3Source {
             .as_deref()
             .and_then(|info| info.revision.strong_etag());
         // S3's ranged answers do not tell what it knows of the object's checksum, but HEAD does. Both go out at once, so that the first byte does not wait.
-        let asks = self.cloud == Cloud::Aws && request.pinned.is_none() && request.verify != Verify::Off;
+        let asks = self.cloud == Cloud::Aws && request.verify != Verify::Off;
         let get = self.ask(Method::Get, range, pin, request.into());
         let (response, known) = if asks {
             let known = timeout(PATIENCE, self.known(request.verify));

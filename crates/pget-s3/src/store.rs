@@ -208,6 +208,28 @@ impl Recipe {
         Ok(())
     }
 
+    /// See [`S3Source::place`](crate::S3Source::place).
+    pub(crate) fn place(&self) -> String {
+        let endpoint = |text: Option<String>| text.map(|text| text.trim_end_matches('/').to_owned());
+        let told = match &self.kind {
+            Kind::Aws { builder, .. } => {
+                let value = |key| endpoint(builder.get_config_value(&key));
+                // As object_store has it: the service's own goes first.
+                vec![value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint))]
+            }
+            Kind::Google { builder, .. } => {
+                vec![endpoint(builder.get_config_value(&GoogleConfigKey::BaseUrl))]
+            }
+            Kind::Azure { builder, .. } => vec![
+                endpoint(builder.get_config_value(&AzureConfigKey::Endpoint)),
+                builder.get_config_value(&AzureConfigKey::AccountName),
+                builder.get_config_value(&AzureConfigKey::UseEmulator),
+            ],
+        };
+        let told: Vec<_> = told.into_iter().map(Option::unwrap_or_default).collect();
+        told.join(" ")
+    }
+
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }

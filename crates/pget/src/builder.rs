@@ -165,6 +165,10 @@ impl Builder {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable address or property, [`Unsupported`](ErrorKind::Unsupported) if its transport is
     /// not built in, or what the transport says.
     pub fn source(&self) -> Result<Arc<dyn RangeSource>, Error> {
+        Ok(self.placed()?.source)
+    }
+
+    pub(crate) fn placed(&self) -> Result<connect::Placed, Error> {
         connect::source(Address::parse(&self.address)?, self)
     }
 
@@ -343,9 +347,9 @@ impl Builder {
     /// Of a read into a file: goes on with what an earlier one of the same address and range has left, if the object still has the same revision, and reads only what is missing.
     /// With nothing to go on from, it starts from nothing.
     ///
-    /// The read then fails with [`ObjectChanged`](ErrorKind::ObjectChanged) if the object has changed since, and with [`Destination`](ErrorKind::Destination) if what is there is of
-    /// another address or range; either way what is there stays, and a read without this starts over. An address that was signed anew is the same address. After a failure,
-    /// all that has landed is kept.
+    /// The read then fails with [`ObjectChanged`](ErrorKind::ObjectChanged) if the object has changed since, or is not what is [pinned](Self::pin), and with
+    /// [`Destination`](ErrorKind::Destination) if what is there is of another address, endpoint or range; either way what is there stays, and a read without this starts over. An
+    /// address that was signed anew is the same address. After a failure, all that has landed is kept.
     pub const fn resume(mut self, resume: bool) -> Self {
         self.file.resume = resume;
         self

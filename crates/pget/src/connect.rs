@@ -13,23 +13,34 @@ use pget_core::{Error, ErrorKind, RangeSource};
 
 use crate::{Address, Builder};
 
+/// A source, and what its address does not tell of where the object is: the endpoint. Empty where the address is all there is. No credential.
+pub(crate) struct Placed {
+    pub(crate) source: Arc<dyn RangeSource>,
+    pub(crate) place: String,
+}
+
+impl<S: RangeSource + 'static> From<S> for Placed {
+    fn from(source: S) -> Self {
+        Self {
+            source: Arc::new(source),
+            place: String::new(),
+        }
+    }
+}
+
 /// The source behind `address`.
-pub(crate) fn source(address: Address, builder: &Builder) -> Result<Arc<dyn RangeSource>, Error> {
+pub(crate) fn source(address: Address, builder: &Builder) -> Result<Placed, Error> {
     if !builder.headers.is_empty() && !matches!(address, Address::Http(_)) {
         let message = "headers are for http and https addresses";
         return Err(Error::new(ErrorKind::InvalidArgument, "", message));
     }
     match address {
         #[cfg(feature = "file")]
-        Address::File(path) => Ok(Arc::new(pget_file::FileSource::new(path))),
+        Address::File(path) => Ok(pget_file::FileSource::new(path).into()),
         #[cfg(feature = "http")]
         Address::Http(url) => {
             let client = client(builder, TlsFiles::default())?;
-            Ok(Arc::new(pget_http::HttpSource::new(
-                client,
-                &url,
-                headers(&builder.headers)?,
-            )?))
+            Ok(pget_http::HttpSource::new(client, &url, headers(&builder.headers)?)?.into())
         }
         #[cfg(feature = "aistore")]
         Address::Aistore(url) => {
@@ -42,9 +53,12 @@ pub(crate) fn source(address: Address, builder: &Builder) -> Result<Arc<dyn Rang
                 skip_verify: config.skip_verify,
             };
             let client = client(builder, tls)?;
-            Ok(Arc::new(pget_aistore::AistoreSource::new(
-                client, config, object,
-            )?))
+            let source = pget_aistore::AistoreSource::new(client, config, object)?;
+            let place = source.place();
+            Ok(Placed {
+                place,
+                ..source.into()
+            })
         }
         #[cfg(feature = "s3")]
         Address::S3(url) | Address::Gcs(url) | Address::Azure(url) => {
@@ -53,7 +67,12 @@ pub(crate) fn source(address: Address, builder: &Builder) -> Result<Arc<dyn Rang
                 settings = settings.property(key, value);
             }
             let client = client(builder, TlsFiles::default())?;
-            Ok(Arc::new(pget_s3::S3Source::open(&url, &settings, client)?))
+            let source = pget_s3::S3Source::open(&url, &settings, client)?;
+            let place = source.place().to_owned();
+            Ok(Placed {
+                place,
+                ..source.into()
+            })
         }
         #[allow(unreachable_patterns, reason = "reached when a transport is not built in")]
         other => Err(Builder::unsupported(match other {

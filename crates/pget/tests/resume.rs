@@ -200,3 +200,100 @@ fn two_threads_of_a_process_do_not_mix() {
     });
     assert!(done > 0);
 }
+
+#[test]
+fn what_is_there_must_be_what_the_caller_has_pinned() {
+    let server = Hostile::start().expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x");
+    let url = server.route("/o", good());
+    let pinned = builder(&url).stat_blocking().expect("it is there");
+    let mut other = pinned.clone();
+    other.revision.etag = Some("\"other\"".into());
+    server.route("/o", good().fault(When::From(5), Fault::status(503)));
+    get(&builder(&url), &file).expect_err("it ends early");
+    server.route("/o", good());
+    let before = server.requests("/o").len();
+    let names = || fs::read_dir(folder.path()).expect("a folder").count();
+    for wrong in [
+        other,
+        pget::ObjectInfo {
+            size: Some(SIZE + 1),
+            ..pinned.clone()
+        },
+    ] {
+        let error = get(&builder(&url).pin(wrong), &file).expect_err("it is not that");
+        assert_eq!(error.kind(), ErrorKind::ObjectChanged, "{error}");
+        assert!(
+            error.to_string().contains("without resume to start over"),
+            "{error}"
+        );
+        assert_eq!(
+            (names(), server.requests("/o").len()),
+            (2, before),
+            "nothing was touched"
+        );
+    }
+    let stats = get(&builder(&url).pin(pinned), &file).expect("it is that");
+    assert!(stats.delivered < SIZE, "it went on");
+    assert!(right(&file));
+}
+
+#[test]
+fn the_same_name_in_another_cluster_or_store_is_another_object() {
+    use pget_testkit::aistore::{self, Cluster, ClusterOptions, Rule};
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    // The same bytes, checksum and version in both, so that no reply would tell one from the other.
+    let clusters = [(); 2].map(|()| runtime.block_on(Cluster::start(ClusterOptions::default())));
+    let ais = |cluster: &Cluster| builder("ais://bucket/o").property("ais.endpoint", cluster.endpoint());
+    for cluster in &clusters {
+        cluster.put("bucket", "o", aistore::Object::pattern(7, SIZE));
+    }
+    let [one, two] = clusters.each_ref();
+    let busy = Rule::new(aistore::Fault::Status(503))
+        .object("o")
+        .at_targets()
+        .skip(4);
+    one.inject(busy);
+    get(&ais(one), &at("x")).expect_err("it ends early");
+    one.clear_rules();
+    let error = get(&ais(two), &at("x")).expect_err("it is another cluster");
+    assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
+    assert!(
+        error.to_string().contains("another address or endpoint"),
+        "{error}"
+    );
+    let trailing = builder("ais://bucket/o").property("ais.endpoint", format!("{}/", one.endpoint()));
+    let stats = get(&trailing, &at("x")).expect("the same cluster, written otherwise");
+    assert!(stats.delivered < SIZE, "it went on");
+    assert!(right(&at("x")));
+
+    let stores = [(); 2].map(|()| Hostile::start().expect("a server"));
+    let s3 = |store: &Hostile, key: &str| {
+        builder("s3://bucket/o")
+            .property("aws.endpoint", store.url("").trim_end_matches('/'))
+            .property("aws.access_key_id", key)
+            .property("aws.secret_access_key", "secret")
+    };
+    let busy = good().fault(When::From(5), Fault::status(503));
+    let [one, two] = stores.each_ref();
+    one.route("/bucket/o", busy);
+    two.route("/bucket/o", good());
+    get(&s3(one, "key"), &at("y")).expect_err("it ends early");
+    one.route("/bucket/o", good());
+    let error = get(&s3(two, "key"), &at("y")).expect_err("it is another store");
+    assert!(
+        error.to_string().contains("another address or endpoint"),
+        "{error}"
+    );
+    // Whose key it is read by is no matter.
+    let stats = get(&s3(one, "another"), &at("y")).expect("the same store");
+    assert!(stats.delivered < SIZE, "it went on");
+    assert!(right(&at("y")));
+}

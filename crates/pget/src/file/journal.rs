@@ -8,11 +8,11 @@
 
 use std::ops::Range;
 
-use pget_core::{Checksum, ObjectInfo, Revision};
+use pget_core::{Checksum, Match, ObjectInfo, Revision};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::extents::Extents;
+use super::{extents::Extents, sameness::hex};
 
 /// Bytes of a slot: room for [`MOST_EXTENTS`] and long identities.
 pub(super) const SLOT: usize = 256 << 10;
@@ -45,7 +45,7 @@ pub(super) struct Journal {
 pub(super) struct Asked {
     /// The object's name for messages, redacted.
     pub(super) object: String,
-    /// [`digest`] of its address.
+    /// [`digest`](super::sameness::digest) of its address.
     pub(super) address: String,
     /// The first byte wanted.
     pub(super) offset: u64,
@@ -72,13 +72,38 @@ impl Journal {
         self.asked.offset..end.max(self.asked.offset)
     }
 
-    /// The revision that every reply must be of.
-    pub(super) fn pin(&self) -> ObjectInfo {
-        ObjectInfo {
-            size: Some(self.size),
-            revision: self.revision.clone().into(),
-            ..ObjectInfo::default()
+    /// The revision that every reply must be of, which is also what the caller has `pinned`.
+    ///
+    /// # Errors
+    /// How the two differ; or that they say nothing that can be compared.
+    pub(super) fn pinned_with(&self, pinned: Option<ObjectInfo>) -> Result<ObjectInfo, String> {
+        let revision: Revision = self.revision.clone().into();
+        let Some(pinned) = pinned else {
+            return Ok(ObjectInfo {
+                size: Some(self.size),
+                revision,
+                ..ObjectInfo::default()
+            });
+        };
+        match pinned.revision.compare(&revision) {
+            Match::Same => {}
+            Match::Changed(how) => return Err(how),
+            Match::Untold => return Err(format!("it is of {revision}, and pinned is {}", pinned.revision)),
         }
+        if let Some(size) = pinned.size.filter(|size| *size != self.size) {
+            return Err(format!("size was {size}, is {}", self.size));
+        }
+        // Replies must not differ from either.
+        Ok(ObjectInfo {
+            size: Some(self.size),
+            revision: Revision {
+                etag: revision.etag.or(pinned.revision.etag),
+                version: revision.version.or(pinned.revision.version),
+                checksum: revision.checksum.or(pinned.revision.checksum),
+                last_modified: revision.last_modified.or(pinned.revision.last_modified),
+            },
+            ..pinned
+        })
     }
 
     /// The bytes of slot `sequence % 2`; `None` if they do not fit in one.
@@ -157,90 +182,6 @@ fn checksum(head: &str, body: &[u8]) -> String {
     hex(hasher)
 }
 
-fn hex(hasher: Sha256) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        // Writing to a string does not fail.
-        write!(text, "{byte:02x}").ok();
-    }
-    text
-}
-
-/// A digest of an address: what tells one object from another and is no secret. User and password, the fragment, and the parameters of a signature (S3's, Google's,
-/// CloudFront's and Azure's) do not count, so that a part can be continued with an address that was signed anew.
-pub(super) fn digest(address: &str) -> String {
-    let mut hasher = Sha256::new();
-    let web = ["http:", "https:", "s3:", "gs:", "az:"];
-    let is_web = web.iter().any(|scheme| {
-        address
-            .get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    });
-    match url::Url::parse(address) {
-        Ok(mut url) if is_web => {
-            // Fails where there is nothing of the kind.
-            url.set_username("").and_then(|()| url.set_password(None)).ok();
-            url.set_fragment(None);
-            let query = url.query().map(unsigned);
-            url.set_query(query.as_deref().filter(|query| !query.is_empty()));
-            hasher.update(url.as_str());
-        }
-        // Of files and AIStore's objects, every byte is the name.
-        _ => hasher.update(address),
-    }
-    hex(hasher)
-}
-
-/// A query without the parameters of a signature, if it has one.
-fn unsigned(query: &str) -> String {
-    const SIGNATURES: [&str; 4] = ["x-amz-signature", "x-goog-signature", "signature", "sig"];
-    const WITH_THEM: [&str; 22] = [
-        "awsaccesskeyid",
-        "expires",
-        "googleaccessid",
-        "key-pair-id",
-        "policy",
-        "se",
-        "sip",
-        "ske",
-        "skoid",
-        "sks",
-        "skt",
-        "sktid",
-        "skv",
-        "sp",
-        "spr",
-        "sr",
-        "srt",
-        "ss",
-        "st",
-        "sv",
-        "si",
-        "security-token",
-    ];
-    let name = |parameter: &str| {
-        parameter
-            .split('=')
-            .next()
-            .unwrap_or_default()
-            .to_ascii_lowercase()
-    };
-    let is_signed = query
-        .split('&')
-        .any(|parameter| SIGNATURES.contains(&name(parameter).as_str()));
-    let counts = |parameter: &&str| {
-        let name = name(parameter);
-        let name = name.as_str();
-        !(is_signed
-            && (SIGNATURES.contains(&name)
-                || WITH_THEM.contains(&name)
-                || name.starts_with("x-amz-")
-                || name.starts_with("x-goog-")))
-    };
-    query.split('&').filter(counts).collect::<Vec<_>>().join("&")
-}
-
 /// For the fuzz targets: whatever stands in a journal's file, what is read makes sense and, written again, is read as the same. The digest, which no search would hit, is
 /// put before what `input` has behind its first byte, the sequence.
 #[cfg(any(test, fuzzing))]
@@ -283,7 +224,7 @@ mod tests {
             inode: 42,
             asked: Asked {
                 object: "http://host/o".into(),
-                address: digest("http://host/o"),
+                address: "d".repeat(64),
                 offset: 10,
                 length: None,
             },
@@ -326,7 +267,7 @@ mod tests {
         assert_eq!(Journal::read(b""), None);
         let revision: Revision = all[0].revision.clone().into();
         assert_eq!(Identity::from(&revision), all[0].revision);
-        assert_eq!(all[0].pin().size, Some(1 << 40));
+        assert_eq!(all[0].pinned_with(None).map(|info| info.size), Ok(Some(1 << 40)));
     }
 
     #[test]
@@ -415,27 +356,35 @@ mod tests {
     }
 
     #[test]
-    fn an_address_signed_anew_is_the_same_and_another_object_is_not() {
-        let same = [
-            "https://u:p@h/o?X-Amz-Date=1&X-Amz-Signature=2&versionId=3",
-            "https://h/o?versionId=3&X-Amz-Date=4&X-Amz-Signature=5&X-Amz-Security-Token=6#f",
-            "https://h/o?versionId=3",
-        ];
-        for address in same {
-            assert_eq!(digest(address), digest(same[0]), "{address}");
-        }
-        for other in [
-            "https://h/o",
-            "https://h/o?versionId=4",
-            "https://h/p?versionId=3",
-            "https://i/o?versionId=3",
+    fn the_callers_pin_must_be_the_journals_and_both_are_held_to() {
+        let journal = journal(&[]);
+        let pin = |etag: Option<&str>, version: Option<&str>, size| ObjectInfo {
+            size,
+            revision: Revision {
+                etag: etag.map(str::to_owned),
+                version: version.map(str::to_owned),
+                ..Revision::default()
+            },
+            ..ObjectInfo::default()
+        };
+        let both = journal.pinned_with(Some(pin(Some("\"a\""), Some("3"), None)));
+        let both = both.expect("the same");
+        assert_eq!(both.size, Some(1 << 40));
+        let Revision {
+            etag,
+            version,
+            checksum,
+            ..
+        } = both.revision;
+        assert_eq!((etag.as_deref(), version.as_deref()), (Some("\"a\""), Some("3")));
+        assert!(checksum.is_some(), "the journal's");
+        for (other, says) in [
+            (pin(Some("\"b\""), None, None), "ETag was \"b\", is \"a\""),
+            (pin(Some("\"a\""), None, Some(5)), "size was 5"),
+            (pin(None, Some("3"), None), "pinned is version 3"),
         ] {
-            assert_ne!(digest(other), digest(same[0]), "{other}");
+            let refused = journal.pinned_with(Some(other)).expect_err(says);
+            assert!(refused.contains(says), "{refused}");
         }
-        // Without a signature, short names are names like any other.
-        assert_ne!(digest("http://h/o?st=1"), digest("http://h/o?st=2"));
-        assert_eq!(digest("http://h/o?st=1&sig=3"), digest("http://h/o?st=2&sig=4"));
-        assert_ne!(digest("ais://b/o?a&sig=1"), digest("ais://b/o?a&sig=2"));
-        assert_ne!(digest("/a?sig=1"), digest("/a?sig=2"));
     }
 }

@@ -5,7 +5,8 @@
 //! it points to stays as it is); a device or a pipe is written to in order. Called by the builder.
 //!
 //! Who is who: [`target`] tells a file from a device; [`claim`] opens and locks the part; [`part`] is the destination of the download and decides what becomes of the part;
-//! [`room`] reserves its space; [`keeper`] syncs it from time to time and then writes the [`journal`], which holds the [`extents`] that have landed.
+//! [`room`] reserves its space; [`keeper`] syncs it from time to time and then writes the [`journal`], which holds the [`extents`] that have landed; [`sameness`] tells whether what is asked
+//! for is what the journal speaks of.
 
 mod claim;
 mod extents;
@@ -13,6 +14,7 @@ mod journal;
 mod keeper;
 mod part;
 mod room;
+mod sameness;
 mod target;
 
 use std::{
@@ -28,11 +30,12 @@ use pget_core::{Download, Error, ErrorKind, Stats};
 pub(crate) use self::journal::hold_for_any_input as hold_for_any_journal;
 pub(crate) use self::part::Settings;
 use self::{
-    journal::{Asked, digest},
+    journal::Asked,
     part::Part,
+    sameness::digest,
     target::{Stream, Target, beside},
 };
-use crate::{Address, Builder, blocking, runtime};
+use crate::{Address, Builder, blocking, connect::Placed, runtime};
 
 /// Reads `builder`'s object into the file `target`, from a thread that may block.
 pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Error> {
@@ -112,7 +115,7 @@ fn synced(builder: &Builder, target: &Path, stream: &Stream) -> Result<(), Error
 type Prepared = (Arc<Part>, Download, Option<Vec<Range<u64>>>);
 
 fn prepare(builder: &Builder, target: &Path, path: &Path) -> Result<Prepared, Error> {
-    let source = builder.source()?;
+    let Placed { source, place } = builder.placed()?;
     let address = match Address::parse(&builder.address)? {
         // From wherever it is asked for.
         Address::File(path) => std::path::absolute(&path).unwrap_or(path).display().to_string(),
@@ -120,14 +123,14 @@ fn prepare(builder: &Builder, target: &Path, path: &Path) -> Result<Prepared, Er
     };
     let asked = Asked {
         object: source.name(),
-        address: digest(&address),
+        address: digest(&address, &place),
         offset: builder.options.offset,
         length: builder.options.length,
     };
     let journal: PathBuf = beside(target, ".pget-journal");
     let part = Part::take(path, journal, asked, builder.file)?;
     let mut options = builder.options.clone();
-    let missing = part.restrict(&mut options);
+    let missing = part.restrict(&mut options)?;
     Ok((Arc::new(part), Download::new(source, options)?, missing))
 }
 

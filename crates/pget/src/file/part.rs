@@ -81,7 +81,7 @@ impl Part {
                 if found.asked.address == asked.address {
                     "another range"
                 } else {
-                    "another address"
+                    "another address or endpoint"
                 },
                 found.asked.object
             );
@@ -102,17 +102,29 @@ impl Part {
 
     /// Has the download read only what is missing, and only of the same revision: gives what is missing, if there is something to go on from. Where nothing is, it is the last byte:
     /// its reply tells whether the object is still that.
-    pub(super) fn restrict(&self, options: &mut Options) -> Option<Vec<Range<u64>>> {
-        let (journal, ..) = self.earlier.as_ref()?;
-        options.pin = Some(journal.pin());
+    ///
+    /// # Errors
+    /// If what is there is not known to be of the revision that the caller has pinned.
+    pub(super) fn restrict(&self, options: &mut Options) -> Result<Option<Vec<Range<u64>>>, Error> {
+        let Some((journal, ..)) = self.earlier.as_ref() else {
+            return Ok(None);
+        };
+        let pin = journal.pinned_with(options.pin.take()).map_err(|how| {
+            let message = format!(
+                "{} holds bytes of another revision than the pinned one ({how}); read without resume to start over",
+                self.claim.path.display()
+            );
+            Error::new(ErrorKind::ObjectChanged, self.asked.object.clone(), message)
+        })?;
+        options.pin = Some(pin);
         (options.offset, options.length) = (0, None);
         let whole = journal.range();
         let missing = journal.landed.missing(whole.clone());
-        Some(if missing.is_empty() {
+        Ok(Some(if missing.is_empty() {
             std::iter::once(whole.end.saturating_sub(1)..whole.end).collect()
         } else {
             missing
-        })
+        }))
     }
 
     /// All has landed: the part becomes the file at `target`.

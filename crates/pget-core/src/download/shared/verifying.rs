@@ -19,6 +19,9 @@ use crate::{
 impl Shared {
     /// Whether the source is to be asked for the object's checksum, when that costs something.
     pub(super) fn wish(&self, state: &State) -> Verify {
+        if state.pinned.is_some() {
+            return Verify::Off;
+        }
         let plan = state.schedule.plan();
         if plan.start() == 0 && plan.end().is_none() || self.keeps() == Keeps::Object {
             state.verify
