@@ -357,7 +357,8 @@ impl Builder {
 
     /// Of a read into a file: the file's bytes and its name are on the disk (`fsync` of the file before it is renamed, and of its folder after) when the read succeeds, so that
     /// they outlive a crash of the machine. Default: the system writes them in its own time, and after a crash within that time (about half a minute) the file may be missing, or
-    /// have its length and zeros in the place of bytes. No crash of the process alone can do that.
+    /// have its length and zeros in the place of bytes. No crash of the process alone can do that. If only the folder cannot be synced, the read fails with
+    /// [`Destination`](ErrorKind::Destination) and the file is there, complete.
     pub const fn sync(mut self, sync: bool) -> Self {
         self.file.sync = sync;
         self

@@ -1,5 +1,7 @@
 //! The program as users meet it: arguments, exit status, what it prints and leaves behind. Servers are real or really misbehave; each run has a deadline.
 
+mod finish;
+mod huge;
 mod interrupts;
 mod report;
 mod resume;
@@ -11,3 +13,4 @@ mod status;
 mod surroundings;
 mod target;
 mod usage;
+mod verify;

@@ -24,33 +24,37 @@ use crate::{
     servers::PATTERN,
 };
 
-const CHUNK: u64 = 64 << 10;
-const SIZE: u64 = 20 * CHUNK + 3;
+pub(crate) const CHUNK: u64 = 64 << 10;
+pub(crate) const SIZE: u64 = 20 * CHUNK + 3;
 
 /// A server, a folder, and the object 7 at `/o`.
-struct Scene {
-    server: Hostile,
+pub(crate) struct Scene {
+    pub(crate) server: Hostile,
     folder: TempDir,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             server: Hostile::start().expect("a server"),
             folder: tempfile::tempdir().expect("a folder"),
         }
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn serve(&self, route: Route) -> String {
+    pub(crate) fn serve(&self, route: Route) -> String {
         self.server.route("/o", route)
     }
 
     /// `get … -o x` in the folder.
-    fn get(&self, options: &[&str]) -> std::process::Command {
+    pub(crate) fn get(&self, options: &[&str]) -> std::process::Command {
         let mut command = pget(["get", &self.server.url("/o"), "-o", "x", "--chunk-size", "64KiB"]);
         command
             .args(["--retries", "0", "--concurrency", "4"])
@@ -59,12 +63,12 @@ impl Scene {
         command
     }
 
-    fn run(&self, options: &[&str]) -> Ended {
+    pub(crate) fn run(&self, options: &[&str]) -> Ended {
         run(&mut self.get(options))
     }
 
     /// A get that has failed after some chunks; what its journal has.
-    fn fail_with_something_landed(&self) -> Vec<Range<u64>> {
+    pub(crate) fn fail_with_something_landed(&self) -> Vec<Range<u64>> {
         let good = Route::new(Object::new(7, SIZE));
         self.serve(good.fault(When::From(8), Fault::status(503)));
         self.run(&["--resume"]).failed(6, "503");
@@ -74,7 +78,7 @@ impl Scene {
         landed
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path()).expect("a folder");
         let mut names: Vec<_> = entries
             .map(|entry| {
@@ -91,7 +95,7 @@ impl Scene {
 
     /// It is complete, and alone.
     #[track_caller]
-    fn complete(&self) {
+    pub(crate) fn complete(&self) {
         assert_eq!(self.names(), ["x"]);
         let bytes = fs::read(self.at("x")).expect("a file");
         assert_eq!((bytes.len() as u64, PATTERN.check(0, &bytes)), (SIZE, Ok(())));
@@ -110,19 +114,19 @@ impl Scene {
     }
 }
 
-fn asked(seen: &Seen) -> Range<u64> {
+pub(crate) fn asked(seen: &Seen) -> Range<u64> {
     match seen.asked {
         Some(Asked::From { start, end }) => start..end.unwrap_or(SIZE).min(SIZE),
         _ => 0..SIZE,
     }
 }
 
-fn total(ranges: &[Range<u64>]) -> u64 {
+pub(crate) fn total(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }
 
 /// What a journal has, read by the format's description and not by the library: of the slots that are whole, the one with the highest sequence.
-fn journaled(path: &Path) -> Vec<Range<u64>> {
+pub(crate) fn journaled(path: &Path) -> Vec<Range<u64>> {
     let Ok(bytes) = fs::read(path) else {
         return Vec::new();
     };

@@ -35,6 +35,8 @@ pub(super) struct Keeper {
     slots: Mutex<Slots>,
     stopped: Mutex<bool>,
     stop: Condvar,
+    /// Held during a sync: the system tells an error to one sync alone, and the other must know.
+    syncing: Mutex<()>,
     has_failed: AtomicBool,
     failure: Mutex<Option<io::Error>>,
 }
@@ -71,6 +73,7 @@ impl Keeper {
             }),
             stopped: Mutex::new(false),
             stop: Condvar::new(),
+            syncing: Mutex::new(()),
             has_failed: AtomicBool::new(false),
             failure: Mutex::new(None),
         })
@@ -115,6 +118,24 @@ impl Keeper {
         lock(&self.failure).take()
     }
 
+    /// After [`stop`](Self::stop): syncs all of the part.
+    ///
+    /// # Errors
+    /// What this sync was told, or one before it.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        let alone = lock(&self.syncing);
+        if !self.has_failed() {
+            return self.part.sync_all().inspect_err(|_| self.distrust());
+        }
+        drop(alone);
+        Err(self.failure().unwrap_or_else(|| io::ErrorKind::Other.into()))
+    }
+
+    /// What was written since the last entry may be lost: no other entry will say that it is there.
+    pub(super) fn distrust(&self) {
+        self.has_failed.store(true, Ordering::Relaxed);
+    }
+
     /// Whether there is something to go on from.
     pub(super) fn has_journal(&self) -> bool {
         lock(&self.slots).sequence > 0
@@ -154,10 +175,13 @@ impl Keeper {
         if landed == lock(&self.slots).journal.landed {
             return true;
         }
-        if let Err(error) = self.part.sync_data() {
-            *lock(&self.failure) = Some(error);
-            self.has_failed.store(true, Ordering::Relaxed);
-            return false;
+        {
+            let _alone = lock(&self.syncing);
+            if let Err(error) = self.part.sync_data() {
+                *lock(&self.failure) = Some(error);
+                self.distrust();
+                return false;
+            }
         }
         let mut slots = lock(&self.slots);
         if !is_last && *lock(&self.stopped) {

@@ -5,13 +5,14 @@
 //! it points to stays as it is); a device or a pipe is written to in order. Called by the builder.
 //!
 //! Who is who: [`target`] tells a file from a device; [`claim`] opens and locks the part; [`part`] is the destination of the download and decides what becomes of the part;
-//! [`room`] reserves its space; [`keeper`] syncs it from time to time and then writes the [`journal`], which holds the [`extents`] that have landed; [`sameness`] tells whether what is asked
-//! for is what the journal speaks of.
+//! [`room`] reserves its space; [`keeper`] syncs it from time to time and then writes the [`journal`], which holds the [`extents`] that have landed; [`left`] finds an earlier one's;
+//! [`sameness`] tells whether what is asked for is what it speaks of.
 
 mod claim;
 mod extents;
 mod journal;
 mod keeper;
+mod left;
 mod part;
 mod room;
 mod sameness;

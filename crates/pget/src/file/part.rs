@@ -4,10 +4,10 @@
 //! written to. Made, and told the outcome, by the front of this folder.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
     ops::Range,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use nix::{errno::Errno, fcntl::OFlag};
+use nix::{
+    errno::Errno,
+    unistd::{close, dup},
+};
 use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Options, Place};
 
 use super::{
@@ -24,6 +27,7 @@ use super::{
     destination,
     journal::{Asked, Identity, Journal, SLOT},
     keeper::Keeper,
+    left::{earlier, open},
     room::{self, size_limit},
 };
 
@@ -142,8 +146,13 @@ impl Part {
             keeper.stop();
             self.check(keeper)?;
         }
+        self.flush().map_err(failed("cannot be written"))?;
         if self.settings.sync {
-            self.claim.file.sync_all().map_err(failed("cannot be synced"))?;
+            let synced = match self.keeper.get() {
+                Some(keeper) => keeper.sync_all(),
+                None => self.claim.file.sync_all(),
+            };
+            synced.map_err(failed("cannot be synced"))?;
         }
         fs::rename(&self.claim.path, target)
             .map_err(|cause| destination(target, "cannot be renamed into", cause))?;
@@ -157,6 +166,17 @@ impl Part {
             sync_folder(target)?;
         }
         Ok(())
+    }
+
+    /// File systems over a network may write at a close, and tell only then that they could not; the part itself is closed when it has its name, and nobody would hear.
+    fn flush(&self) -> io::Result<()> {
+        let flushed = dup(&*self.claim.file).and_then(close);
+        flushed.map_err(|errno| {
+            if let Some(keeper) = self.keeper.get() {
+                keeper.distrust();
+            }
+            errno.into()
+        })
     }
 
     /// The download has failed: decides whether the part stays for another time, and says what the caller can do.
@@ -343,44 +363,6 @@ impl Drop for Part {
         // A future that was dropped tells no outcome: its download was cancelled.
         self.leave(ErrorKind::Cancelled);
     }
-}
-
-/// The journal that speaks of the claimed file, if it is whole.
-fn earlier(claim: &Claim, path: &Path) -> Result<Option<(Journal, File, u64)>, Error> {
-    let failed = |cause| destination(path, "cannot be read", cause);
-    let file = match open(path, false) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(failed(cause)),
-    };
-    let mut bytes = vec![0; 2 * SLOT];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) => return Err(failed(cause)),
-        }
-    }
-    let Some((journal, sequence)) = Journal::read(&bytes[..filled]) else {
-        return Ok(None);
-    };
-    let length = claim.file.metadata().map_err(failed)?.len();
-    let speaks_of_it =
-        journal.inode == claim.inode && journal.landed.end().saturating_sub(journal.asked.offset) <= length;
-    Ok((speaks_of_it && !journal.landed.is_empty()).then_some((journal, file, sequence)))
-}
-
-/// For the user alone: it tells what they read.
-fn open(path: &Path, new: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(new)
-        .mode(0o600)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(path)
 }
 
 /// Makes what was done to the names in a folder outlive a crash of the machine.

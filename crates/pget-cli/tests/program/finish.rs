@@ -1,0 +1,231 @@
+//! A disk that fails while a file is finished: the outcome is told, the final name does not appear, and what was secured before can be gone on with.
+//!
+//! The calls fail in the program alone, by a library that is loaded before the system's.
+
+use std::{os::unix::fs::FileExt as _, path::PathBuf, process::Command};
+
+use pget_testkit::hostile::{Fault, Object, Route, When};
+
+use crate::{
+    resume::{CHUNK, SIZE, Scene, asked, journaled, total},
+    run::{Ended, run},
+    servers::PATTERN,
+};
+
+/// The call `FAIL_CALL` fails with EIO where its file's name ends with `FAIL_END`.
+const SHIM: &str = r#"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int ends(const char *call, const char *path) {
+  const char *wanted = getenv("FAIL_CALL"), *end = getenv("FAIL_END");
+  size_t length = strlen(path);
+  if (!wanted || !end || strcmp(wanted, call) != 0 || length < strlen(end)) return 0;
+  return strcmp(path + length - strlen(end), end) == 0;
+}
+
+static int fails(const char *call, int descriptor) {
+  char link[64], path[4096];
+  int before = errno;
+  ssize_t length;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+  length = readlink(link, path, sizeof path - 1);
+  errno = before;
+  if (length < 0) return 0;
+  path[length] = 0;
+  return ends(call, path);
+}
+
+static int result(int failed, long result) {
+  if (!failed) return (int)result;
+  errno = EIO;
+  return -1;
+}
+
+int fsync(int fd) {
+  return fails("fsync", fd) ? result(1, 0) : result(0, syscall(SYS_fsync, fd));
+}
+int fdatasync(int fd) {
+  return fails("fdatasync", fd) ? result(1, 0) : result(0, syscall(SYS_fdatasync, fd));
+}
+int close(int fd) {
+  int failed = fails("close", fd);
+  return result(failed, syscall(SYS_close, fd));
+}
+int rename(const char *from, const char *to) {
+  return ends("rename", from) ? result(1, 0) : renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+"#;
+
+/// Where calls fail.
+struct Failing {
+    scene: Scene,
+    shim: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Failing {
+    /// `None`: no C compiler here.
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (source, shim) = (folder.path().join("shim.c"), folder.path().join("shim.so"));
+        std::fs::write(&source, SHIM).expect("written");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args([&shim, &source])
+            .status();
+        if let Err(missing) = built {
+            assert!(std::env::var_os("CI").is_none(), "cc: {missing}");
+            eprintln!("skipped: cc: {missing}");
+            return None;
+        }
+        assert!(built.expect("it ran").success(), "the shim is built");
+        Some(Self {
+            scene: Scene::new(),
+            shim,
+            _folder: folder,
+        })
+    }
+
+    /// Reads the object with all such calls failing.
+    fn run(&self, call: &str, end: &str, options: &[&str]) -> Ended {
+        let mut command = self.scene.get(options);
+        if !options.contains(&"--journal-interval") {
+            // Entries are told apart from the last one, however slow the machine is.
+            command.args(["--journal-interval", "1h"]);
+        }
+        command.env("LD_PRELOAD", &self.shim);
+        command.env("FAIL_CALL", call).env("FAIL_END", end);
+        run(&mut command)
+    }
+
+    fn serve(&self) {
+        self.scene.serve(Route::new(Object::new(7, SIZE)));
+    }
+
+    /// What is there goes on, and nothing of `journaled` is fetched again.
+    #[track_caller]
+    fn goes_on(&self) {
+        let landed = journaled(&self.scene.at("x.pget-journal"));
+        let part = std::fs::File::open(self.scene.at("x.pget-part")).expect("a part");
+        for range in &landed {
+            let mut bytes = vec![0; usize::try_from(range.end - range.start).expect("small")];
+            part.read_exact_at(&mut bytes, range.start).expect("it is there");
+            assert_eq!(PATTERN.check(range.start, &bytes), Ok(()));
+        }
+        drop(part);
+        self.serve();
+        let before = self.scene.server.requests("/o").len();
+        self.scene.run(&["--resume"]).succeeded();
+        self.scene.complete();
+        let requests = self.scene.server.requests("/o").split_off(before);
+        let brought: u64 = requests.iter().map(|seen| total(&[asked(seen)])).sum();
+        // Of a complete one, the last byte.
+        assert_eq!(brought, (SIZE - total(&landed)).max(1), "{landed:?}");
+        std::fs::remove_file(self.scene.at("x")).expect("a file");
+    }
+}
+
+#[test]
+fn what_cannot_be_finished_gets_no_name_and_can_be_gone_on_with() {
+    let Some(failing) = Failing::new() else { return };
+    for (call, options, says, is_sound) in [
+        ("fsync", &["--resume", "--sync"][..], "cannot be synced", false),
+        ("close", &["--resume"], "cannot be written", false),
+        ("rename", &["--resume"], "cannot be renamed", true),
+        ("rename", &["--resume", "--sync"], "cannot be renamed", true),
+    ] {
+        let end = ".pget-part";
+        // With a journal of an earlier attempt, to which only a part that is sound may be added.
+        let landed = failing.scene.fail_with_something_landed();
+        failing.serve();
+        failing.run(call, end, options).failed(8, says);
+        assert_eq!(failing.scene.names(), ["x.pget-journal", "x.pget-part"], "{call}");
+        let now = journaled(&failing.scene.at("x.pget-journal"));
+        if is_sound {
+            assert_eq!(total(&now), SIZE, "{call}: all of it is there");
+        } else {
+            assert_eq!(now, landed, "{call}: what was lost is not known");
+        }
+        failing.goes_on();
+        // Without, all that is left is what can be trusted.
+        failing.run(call, end, options).failed(8, says);
+        if is_sound {
+            failing.goes_on();
+        } else {
+            assert!(
+                failing.scene.names().is_empty(),
+                "{call}: {:?}",
+                failing.scene.names()
+            );
+        }
+        // What had the name keeps it.
+        std::fs::write(failing.scene.at("x"), "before").expect("written");
+        let plain: Vec<_> = options
+            .iter()
+            .copied()
+            .filter(|option| *option != "--resume")
+            .collect();
+        failing.run(call, end, &plain).failed(8, says);
+        assert_eq!(failing.scene.names(), ["x"], "{call}");
+        assert_eq!(std::fs::read(failing.scene.at("x")).expect("a file"), b"before");
+        std::fs::remove_file(failing.scene.at("x")).expect("a file");
+    }
+}
+
+#[test]
+fn a_sync_that_fails_meanwhile_ends_the_download_and_leaves_the_journal_of_before() {
+    let Some(failing) = Failing::new() else { return };
+    let landed = failing.scene.fail_with_something_landed();
+    // Slow, so that bytes go on to come after the sync has failed.
+    let pace = Fault::Pace {
+        bytes_per_second: SIZE / 32,
+    };
+    let slow = Route::new(Object::new(7, SIZE)).fault(When::Always, pace);
+    failing.scene.serve(slow.clone());
+    let often = ["--journal-interval", "10ms"];
+    let resume = ["--resume", often[0], often[1]];
+    failing
+        .run("fdatasync", ".pget-part", &resume)
+        .failed(8, "cannot be synced");
+    assert_eq!(failing.scene.names(), ["x.pget-journal", "x.pget-part"]);
+    assert_eq!(journaled(&failing.scene.at("x.pget-journal")), landed);
+    failing.goes_on();
+    failing.scene.serve(slow);
+    failing
+        .run("fdatasync", ".pget-part", &often)
+        .failed(8, "cannot be synced");
+    assert!(failing.scene.names().is_empty(), "{:?}", failing.scene.names());
+}
+
+#[test]
+fn a_journal_that_cannot_be_synced_ends_the_journal_only() {
+    let Some(failing) = Failing::new() else { return };
+    let pace = Fault::Pace {
+        bytes_per_second: CHUNK * 4,
+    };
+    failing
+        .scene
+        .serve(Route::new(Object::new(7, SIZE)).fault(When::UpTo(1), pace));
+    let ended = failing.run("fdatasync", ".pget-journal", &["--journal-interval", "10ms"]);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    failing.scene.complete();
+}
+
+#[test]
+fn a_folder_that_cannot_be_synced_is_told_when_the_file_is_there() {
+    let Some(failing) = Failing::new() else { return };
+    failing.serve();
+    let folder = failing.scene.at("");
+    let end = folder.to_str().expect("text").trim_end_matches('/').to_owned();
+    failing
+        .run("fsync", &end, &["--sync"])
+        .failed(8, "cannot be synced");
+    failing.scene.complete();
+}
