@@ -183,6 +183,46 @@ async fn a_whole_body_that_breaks_off_is_skipped_to_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_offset_behind_an_untold_end_stays_one_after_a_failed_attempt() {
+    for (offset, form) in [
+        (SIZE + 1, Form::WholeUntilEnd),
+        (SIZE + 1, Form::Range),
+        (SIZE, Form::WholeUntilEnd),
+        (SIZE, Form::Range),
+    ] {
+        let source = Staged::new(move |call| {
+            if call.number == 0 {
+                let untold = Play::right(object()).form(Form::WholeUntilEnd);
+                untold.stop(250_000, Stop::Retry(ErrorKind::Unavailable))
+            } else {
+                Play::right(object()).form(form)
+            }
+        });
+        source.set_head(object());
+        let mut options = options(4);
+        options.offset = offset;
+        let (got, result) = read(&source, options).await;
+        assert_eq!((got, source.calls().len()), (0, 2), "{form:?}");
+        if offset == SIZE {
+            result.unwrap_or_else(|error| panic!("{form:?}: there is nothing to read: {error}"));
+        } else {
+            assert_eq!(kind(&result), ErrorKind::Range, "{form:?}");
+        }
+    }
+    // A size that was told is believed: a body that ends before it was cut short.
+    let short = Staged::new(|call| {
+        let whole = Play::right(object()).form(Form::Whole);
+        match call.number {
+            0 => whole.stop(250_000, Stop::Retry(ErrorKind::Unavailable)),
+            _ => whole.stop(1000, Stop::End),
+        }
+    });
+    let mut options = options(4);
+    options.offset = CHUNK;
+    assert_eq!(kind(&read(&short, options).await.1), ErrorKind::Protocol);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_whole_body_shorter_than_it_said_is_no_success() {
     let mut sizeless = object();
     sizeless.size = SIZE;

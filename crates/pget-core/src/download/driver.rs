@@ -354,7 +354,7 @@ async fn judge(
     result: Result<(), SourceError>,
 ) -> Result<(), SourceError> {
     let error = match result {
-        Ok(()) if pulse.skips() => return Err(ended_before(request, shared.size())),
+        Ok(()) if pulse.skips() => return Err(ended_before(request, shared)),
         Ok(()) if pulse.has_begun() => return Ok(()),
         Ok(()) => {
             return Err(SourceError::fatal(
@@ -370,13 +370,13 @@ async fn judge(
             Retry::Never,
             "deleted while being read: ",
         )),
-        (ErrorKind::Range, true) => Err(error.reclassified(
+        (ErrorKind::Range, true) if !shared.may_end_before(request.start) => Err(error.reclassified(
             ErrorKind::ObjectChanged,
             Retry::Never,
             "it became shorter while being read: ",
         )),
         // A server that refuses the first range need not tell the size (416 without Content-Range).
-        (ErrorKind::Range, false) => match timeout(deadlines.first_byte, source.head()).await {
+        (ErrorKind::Range, _) => match timeout(deadlines.first_byte, source.head()).await {
             Ok(Ok(info)) if info.size == Some(request.start) => shared.nothing_to_read(info),
             Ok(Ok(info)) if !shared.is_pin_kept(&info) => Err(error.reclassified(
                 ErrorKind::ObjectChanged,
@@ -406,8 +406,8 @@ async fn judge(
 }
 
 /// A body that ignored the range ended before the range's first byte.
-fn ended_before(request: &RangeRequest, size: Option<u64>) -> SourceError {
-    if request.pinned.is_none() && size.is_none() {
+fn ended_before(request: &RangeRequest, shared: &Shared) -> SourceError {
+    if shared.may_end_before(request.start) {
         let message = format!("the object ends before byte {}", request.start);
         SourceError::fatal(ErrorKind::Range, message)
     } else {

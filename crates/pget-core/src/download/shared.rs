@@ -362,9 +362,13 @@ impl Shared {
         }
     }
 
-    /// The object's size, as far as replies have told it.
-    pub(super) fn size(&self) -> Option<u64> {
-        self.state().pinned.as_ref().and_then(|pinned| pinned.size)
+    /// Whether the object may end before `start`, where a request began: no byte was received and no reply has told a size, however many attempts have failed. A body that told one and
+    /// ended before `start` was cut short.
+    pub(super) fn may_end_before(&self, start: u64) -> bool {
+        let state = self.state();
+        let plan = state.schedule.plan();
+        let told = state.pinned.as_ref().is_some_and(|pinned| pinned.size.is_some());
+        start == plan.start() && plan.known_end().is_none() && !told
     }
 
     /// Registers an attempt; gives its writer and its request.

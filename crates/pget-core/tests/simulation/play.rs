@@ -341,11 +341,6 @@ fn judge(
     let (other, other_whole) = right(true);
     let (one, other) = (one.is_ok(), other.is_ok());
     let limit = chunks(scene) + met.soft + stats.fences + 2;
-    let limit = if is_behind_an_unknown_end(scene) {
-        limit + u64::from(scene.retries)
-    } else {
-        limit
-    };
     // An object of unknown size is read again for memory.
     let limit = if scene.way == Way::Memory && !scene.tells_size {
         2 * limit
@@ -396,12 +391,8 @@ fn judge(
             let kind = error.kind();
             let cancelled = scene.leaves != Leaves::No;
             let untied = !scene.identity || met.counts.lost_identities > 0;
-            let worn_out = met.soft > u64::from(scene.retries)
-                || untied && met.soft > 0
-                || met.blocked
-                || is_behind_an_unknown_end(scene);
+            let worn_out = met.soft > u64::from(scene.retries) || untied && met.soft > 0 || met.blocked;
             let fits = met.hard_kinds.contains(&kind)
-                || kind == ErrorKind::Protocol && is_behind_an_unknown_end(scene)
                 || worn_out && met.soft_kinds.contains(&kind)
                 || kind == ErrorKind::Range && scene.offset > scene.size
                 || kind == ErrorKind::Cancelled && cancelled;
@@ -413,11 +404,6 @@ fn judge(
             }
         }
     }
-}
-
-/// Once an attempt has failed, an offset behind the end of an object that does not tell its size cannot be told from a body that was cut short.
-fn is_behind_an_unknown_end(scene: &Scene) -> bool {
-    !scene.tells_size && scene.offset > scene.size
 }
 
 fn counts_whole(scene: &Scene, met: &Met) -> bool {

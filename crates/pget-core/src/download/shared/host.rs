@@ -39,7 +39,7 @@ impl State {
 
     /// Whether `info` is of the revision that it must be.
     pub(super) fn hold_against_pin(&self, info: &ObjectInfo) -> Result<(), SourceError> {
-        match &self.pin {
+        match self.pinned.as_ref().or(self.pin.as_ref()) {
             Some(pin) => hold_against(pin, &info.revision, info.size),
             None => Ok(()),
         }
