@@ -5,19 +5,21 @@
 # A mutant that runs out of real time is told as such: the tests run on a simulated clock and should notice a hang by their own bounds.
 set -eu
 cd "$(dirname "$0")/.."
-root=$PWD
-copy=${MUTATE_COPY:-$root/target/mutants}
+copy=${MUTATE_COPY:-$PWD/target/mutants}
 mkdir -p "$copy/tree"
-git ls-files -z | xargs -0 cp --parents -t "$copy/tree"
+# Only what differs, so that cargo builds no more than that.
+git ls-files | while read -r path; do
+    cmp -s "$path" "$copy/tree/$path" || cp --parents "$path" "$copy/tree"
+done
 export CARGO_TARGET_DIR="$copy/target" RUST_BACKTRACE=0 PGET_SEEDS="${PGET_SEEDS:-1000}"
-# Little of the tree changes from one mutant to the next, and the seeds run many times faster for this much of an optimiser.
+# Little of the tree changes from one mutant to the next, and the seeds run many times faster for this much of an optimiser; the testkit is built again for each, and used little.
 export CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
-tests='simulation schedule_seeded schedule_straggler'
+quickly='--config profile.dev.package.pget-testkit.opt-level=0'
+tests='simulation crowd schedule_seeded schedule_straggler'
 unnoticed=0
 
-# What cargo is told to build, as options.
 build() {
-    (cd "$copy/tree" && cargo test --locked -p pget-core $(printf -- '--test %s ' $tests) --no-run) > "$copy/log" 2>&1
+    (cd "$copy/tree" && cargo test $quickly --locked -p pget-core $(printf -- '--test %s ' $tests) --no-run) > "$copy/log" 2>&1
 }
 
 # guard NAME FILE OLD NEW: both texts are taken as they stand; OLD must be there exactly once.
@@ -27,10 +29,11 @@ guard() {
     if ! OLD=$3 NEW=$4 perl -0777 -pe '
         my $count = () = /\Q$ENV{OLD}\E/g;
         die "there $count times\n" if $count != 1;
-        s/\Q$ENV{OLD}\E/$ENV{NEW}/' "$root/$file" > "$copy/mutant" 2> "$copy/why"; then
+        s/\Q$ENV{OLD}\E/$ENV{NEW}/' "$copy/tree/$file" > "$copy/mutant" 2> "$copy/why"; then
         echo "$name: what it guards has moved in $file: $(cat "$copy/why")" >&2
         exit 1
     fi
+    cp "$copy/tree/$file" "$copy/right"
     cp "$copy/mutant" "$copy/tree/$file"
     # Built apart, so that a mutant that does not compile counts as a mistake here.
     if ! build; then
@@ -46,13 +49,14 @@ guard() {
         if [ "$status" = 124 ]; then
             result="$test: OUT OF TIME"
         elif [ "$status" != 0 ]; then
-            result="$test: $(grep -m1 -oE '^seed [0-9]+.{0,90}|^assertion .{0,90}|panicked at .*' "$copy/log" || echo "it ends with status $status")"
+            why=$(grep -m1 -oE '^(seed [0-9]+: |assertion |[a-z ]*panicked).{0,100}' "$copy/log" || grep -m1 -A1 'panicked at' "$copy/log" | tail -1)
+            result="$test: ${why:-it ends with status $status}"
         fi
         if [ "$status" != 0 ]; then break; fi
     done
     if [ "$result" = UNNOTICED ]; then unnoticed=$((unnoticed + 1)); fi
     printf '%-34s %s\n' "$name" "$result"
-    cp "$root/$file" "$copy/tree/$file"
+    cp "$copy/right" "$copy/tree/$file"
 }
 
 all() {
@@ -82,6 +86,60 @@ all() {
     guard "no fence while it speeds up" schedule/straggler.rs '&& !track.speeds_up()' ''
     guard "stall deadline" download/driver.rs '} else if now - since >= deadlines.stall {' '} else if false {'
     guard "first-byte deadline" download/driver.rs 'if now - since >= deadlines.first_byte {' 'if false {'
+    guard "answer with no byte" download/accept.rs 'if reply.length == Some(0) &&' 'if false &&'
+    guard "checksum as before" download/accept.rs '&& was.contradicts(is)' '&& false'
+    guard "offset within the object" download/accept.rs '&& request.start > total' '&& request.start > total && false'
+    guard "skips to the range" download/accept.rs 'skip: request.start,' 'skip: 0,'
+    guard "body ends where it said" ring/writer.rs 'Some(Accepted { end: Some(end), .. }) => end.min(self.slot.end()),' 'Some(Accepted { end: Some(_), .. }) => self.slot.end(),'
+    guard "withheld until released" ring/writer.rs 'self.at += count;
+        if self.withheld_from.is_some() {' 'self.at += count;
+        if false {'
+    guard "goes on at the watermark" ring/writer.rs 'let at = slot.filled();' 'let at = 0;'
+    guard "slot given back" ring/slot.rs 'self.claimed.store(false, Ordering::SeqCst);' ''
+    guard "memory given back" budget.rs 'drop(permit.split(surplus));' 'std::mem::forget(permit.split(surplus));'
+    guard "connections" budget.rs 'Err(_) => Arc::clone(&self.connections).acquire_owned().await.ok(),' 'Err(_) => None,'
+    guard "short body goes on" schedule/mod.rs 'place.fencing = false;
+        if self.phase == Phase::Over {
+            return Verdict::GoesOn;
+        }
+        if position >= end {' 'place.fencing = false;
+        if self.phase == Phase::Over {
+            return Verdict::GoesOn;
+        }
+        if position >= end || how == Ended::Complete {'
+    guard "longest pause" schedule/mod.rs 'let after = after.unwrap_or(Duration::ZERO).min(Backoff::LONGEST);' 'let after = after.unwrap_or(Duration::ZERO);'
+    guard "late bytes of a stream" download/shared.rs 'if start != attempt.start && !state.schedule.may_resume() {' 'if false {'
+    guard "later attempts know the revision" download/shared.rs 'pinned: state.pinned.clone().or_else(|| state.pin.clone()),' 'pinned: state.pin.clone(),'
+    guard "first outcome stays" download/shared.rs 'if state.outcome.is_some() {
+                return;
+            }' ''
+    guard "order of the ring" download/shared.rs '.front()
+                .map_or(AtCursor::Nothing' '.back()
+                .map_or(AtCursor::Nothing'
+    guard "consumer is woken at the end" download/shared.rs 'self.consumer.wake();
+        self.room.wake();' 'self.room.wake();'
+    guard "room in the window is told" download/shared.rs 'self.driver.notify_one();
+        self.room.wake();
+    }
+
+    // For the driver' 'self.driver.notify_one();
+    }
+
+    // For the driver'
+    guard "consumption is told" download/shared.rs 'self.moved.notify_waiters();
+        self.driver.notify_one();' 'self.moved.notify_waiters();'
+    guard "consumer hears of bytes" download/shared/host.rs 'if slot.chunk() == self.cursor.load(Ordering::SeqCst) {' 'if false {'
+    guard "given up, no more memory" download/shared/host.rs '|| !state.requests.contains_key(&id)' ''
+    guard "checksum in order" download/reader.rs 'self.shared.verified(check.finish())' 'self.shared.verified(check.finish().or(Ok(())))'
+    guard "last lease is held back" download/reader.rs 'if total.is_some() && self.withheld.is_none() {' 'if self.withheld.is_none() {'
+    guard "checksum of what is placed" download/shared/verifying.rs 'return self.verified(sums.finish(end))' 'return self.verified(sums.finish(end).or(Ok(())))'
+    guard "required checksum" download/shared/verifying.rs 'state.verification = why;
+                if state.verify == Verify::Require {' 'state.verification = why;
+                if false {'
+    guard "cursor waits for no memory" download/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
+    guard "stream waits for no memory" download/shared/host.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
+    guard "memory within the budget" download/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, true)'
+    guard "cursor waits for no connection" download/driver.rs 'connection = budget.connection(attempt.at_cursor) => connection,' 'connection = budget.connection(false) => connection,'
 }
 
 if [ $# -eq 0 ]; then set -- ''; fi

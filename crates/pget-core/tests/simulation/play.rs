@@ -260,6 +260,9 @@ pub(crate) async fn play(scene: &Scene, counts: &mut Counts) -> Result<(), Strin
     let took = began.elapsed();
     stage.settle().await?;
     let mut met = stage.network.met();
+    if let Some(wrong) = met.wrong {
+        return Err(format!("{wrong}: {met:?}"));
+    }
     counts.add(&met.counts);
     counts.tight_budgets += u64::from(scene.budget == 1 || scene.connections < 512);
     *match scene.way {
@@ -375,6 +378,10 @@ fn judge(
             if !(one && one_whole || other && other_whole) {
                 return Err(format!("{} bytes that are neither revision", taken.bytes.len()));
             }
+            let told = scene.way != Way::Memory;
+            if scene.require && told && stats.verification.verified().is_none() {
+                return Err(format!("verification is required, and it is {}", stats.verification));
+            }
             let calm = met.soft == 0 && met.hard_kinds.is_empty() && !met.slow;
             let planned = Duration::from_millis(20) * u32::try_from(met.reads + 2).unwrap_or(u32::MAX);
             let pauses = scene.pause * u32::try_from(taken.bytes.len() + 2).unwrap_or(u32::MAX);
@@ -385,16 +392,23 @@ fn judge(
         }
         Err(error) => {
             counts.failed += 1;
-            if !(one || other || taken.bytes.is_empty()) {
+            let kind = error.kind();
+            let flipped = met.counts.flipped_bytes > 0;
+            // In order, the last lease comes only when all is verified.
+            let in_order = matches!(scene.way, Way::Leases | Way::Read);
+            if kind == ErrorKind::Checksum && in_order && (one_whole || other_whole) && scene.size > 0 {
+                return Err("all bytes, and then that they are wrong".into());
+            }
+            if !(one || other || flipped || taken.bytes.is_empty()) {
                 return Err("wrong bytes before the error".into());
             }
-            let kind = error.kind();
             let cancelled = scene.leaves != Leaves::No;
             let untied = !scene.identity || met.counts.lost_identities > 0;
             let worn_out = met.soft > u64::from(scene.retries) || untied && met.soft > 0 || met.blocked;
             let fits = met.hard_kinds.contains(&kind)
                 || worn_out && met.soft_kinds.contains(&kind)
                 || kind == ErrorKind::Range && scene.offset > scene.size
+                || kind == ErrorKind::Checksum && scene.require && !scene.is_verifiable()
                 || kind == ErrorKind::Cancelled && cancelled;
             if fits {
                 counts.cancels += u64::from(kind == ErrorKind::Cancelled);

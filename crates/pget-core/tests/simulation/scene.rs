@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use pget_core::{Budget, Options};
+use pget_core::{
+    Budget, Options, Published, Verify,
+    verify::{Algorithm, Hasher},
+};
 
 macro_rules! counts {
     ($($name:ident,)*) => {
@@ -40,10 +43,18 @@ counts! {
     ignored_later,
     long_bodies,
     clipped_bodies,
+    empty_bodies,
+    overlong_bodies,
+    bodies_beyond,
+    flipped_bytes,
+    other_checksums,
+    garbled_withheld,
     throttles,
     blocking_writers,
     withheld_bodies,
     hints,
+    published,
+    required,
     no_identity,
     unknown_sizes,
     fences,
@@ -107,6 +118,10 @@ pub(crate) struct Scene {
     /// The most that the consumer pauses between two reads.
     pub(crate) pause: Duration,
     pub(crate) leaves: Leaves,
+    /// The source publishes the object's checksum.
+    pub(crate) published: bool,
+    /// The caller requires that it is verified.
+    pub(crate) require: bool,
     /// The source lies in a way that nothing can notice: the test must.
     pub(crate) canary: bool,
 }
@@ -164,6 +179,9 @@ impl Scene {
                 2 => Leaves::Cancels(ms(rng.u64(0..40))),
                 _ => Leaves::No,
             },
+            published: rng.u32(0..5) == 0,
+            // Refused for a part before anything is sent.
+            require: rng.u32(0..6) == 0 && offset == 0 && length.is_none(),
             canary: false,
         }
     }
@@ -186,7 +204,39 @@ impl Scene {
         options.retries = self.retries;
         options.budget = Arc::clone(budget);
         options.seed = Some(self.seed);
+        if self.require {
+            options.verify = Verify::Require;
+        }
         options
+    }
+
+    /// What is asked for is all of the object, as a reply of any size shows.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.offset == 0 && self.length.is_none()
+    }
+
+    const fn algorithm(&self) -> Algorithm {
+        if self.seed.is_multiple_of(4) {
+            Algorithm::Xxh64
+        } else {
+            Algorithm::Crc32c
+        }
+    }
+
+    /// The bytes can be held against the checksum, in whatever order they land: the destination gives nothing back.
+    pub(crate) fn is_verifiable(&self) -> bool {
+        self.published
+            && self.is_whole()
+            && (self.way != Way::Destination || self.algorithm() == Algorithm::Crc32c)
+    }
+
+    /// The checksum of `bytes`, if it is published.
+    pub(crate) fn checksum(&self, bytes: impl FnOnce() -> Vec<u8>) -> Option<Published> {
+        self.published.then(|| {
+            let mut hasher = Hasher::new(self.algorithm());
+            hasher.update(&bytes());
+            Published::Whole(hasher.finish())
+        })
     }
 
     /// Chunks are no longer than this.

@@ -8,12 +8,12 @@ use std::{
 use async_trait::async_trait;
 use fastrand::Rng;
 use pget_core::{
-    BufMut, ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
+    BufMut, ChunkWriter, ErrorKind, ObjectInfo, Published, RangeRequest, RangeSource, Reply, Revision, SourceError,
 };
 use pget_testkit::content::Pattern;
 use tokio::time::sleep;
 
-use super::scene::{Counts, Scene};
+use super::scene::{Counts, Scene, Way};
 
 /// How one read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,15 @@ enum Fate {
     Ignored,
     Long,
     Clipped(u64),
+    /// A range without a byte.
+    Empty,
+    /// The object is said to end before the body does.
+    Beyond,
+    /// As clipped, but what follows the bytes told is garbage.
+    Overlong(u64),
+    /// A byte of the body is another one.
+    Flipped(u64),
+    OtherChecksum,
     Throttled(Option<Duration>),
     Refused,
     /// It blocks and cannot be stopped, for so long.
@@ -48,7 +57,12 @@ pub(crate) struct Met {
     pub(crate) hard_kinds: Vec<ErrorKind>,
     pub(crate) blocked: bool,
     pub(crate) slow: bool,
+    /// What no read may ever see.
+    pub(crate) wrong: Option<&'static str>,
     pub(crate) counts: Counts,
+    /// A reply was accepted.
+    begun: bool,
+    active: usize,
 }
 
 impl Met {
@@ -63,6 +77,16 @@ pub(crate) struct Network {
     scene: Scene,
     rng: Mutex<Rng>,
     met: Mutex<Met>,
+    checksums: [Option<Published>; 2],
+}
+
+/// Counts a read for as long as it lives.
+struct Active<'a>(&'a Network);
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.met().active -= 1;
+    }
 }
 
 impl Network {
@@ -70,6 +94,11 @@ impl Network {
         Self {
             rng: Mutex::new(Rng::with_seed(scene.seed ^ 0x5eed)),
             met: Mutex::default(),
+            checksums: [false, true].map(|other| {
+                let size = if other { scene.other_size() } else { scene.size };
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                scene.checksum(|| pattern(scene.seed, other).bytes(0, size))
+            }),
             scene,
         }
     }
@@ -90,10 +119,16 @@ impl Network {
                 _ => Fate::Slow,
             };
         }
+        if self.scene.published && rng.u32(0..40) == 0 {
+            return match rng.u32(0..3) {
+                0 => Fate::OtherChecksum,
+                _ => Fate::Flipped(some(rng)),
+            };
+        }
         if rng.u32(0..1000) >= self.scene.faults {
             return Fate::Right;
         }
-        match rng.u32(0..40) {
+        match rng.u32(0..44) {
             0..10 => Fate::Reset(some(rng)),
             10..16 => Fate::Short(some(rng)),
             16 => Fate::Silent,
@@ -104,10 +139,17 @@ impl Network {
             23..25 => Fate::OtherRevision,
             25..28 => Fate::Anonymous,
             28..31 => Fate::Ignored,
-            31 => Fate::Long,
-            32..36 => Fate::Clipped(some(rng)),
-            36 => Fate::Throttled(None),
-            37..39 => Fate::Throttled(Some(Duration::from_millis(rng.u64(0..50_000)))),
+            31..34 => Fate::Clipped(some(rng)),
+            34..36 => Fate::Overlong(some(rng)),
+            36..38 => Fate::Long,
+            38 => Fate::Empty,
+            39 => Fate::Beyond,
+            40 => Fate::Throttled(None),
+            // The longest one is junk.
+            41..43 => Fate::Throttled(Some(match rng.u64(0..50_000) {
+                millis @ 0..49_000 => Duration::from_millis(millis),
+                _ => Duration::from_secs(1_000_000_000),
+            })),
             _ => Fate::Refused,
         }
     }
@@ -130,6 +172,12 @@ struct Answer {
     slow: bool,
     withhold: bool,
     canary: bool,
+    /// From here on, nothing is right.
+    garbage_from: u64,
+    /// This byte is another one.
+    flipped: u64,
+    /// Why the reply must be refused.
+    misfit: Option<&'static str>,
 }
 
 #[derive(Clone, Copy)]
@@ -141,9 +189,13 @@ enum Stop {
 
 impl Answer {
     async fn give(mut self, mut chunk: ChunkWriter) -> Result<(), SourceError> {
-        chunk.begin(self.reply.clone())?;
-        if self.withhold && chunk.withhold().is_err() {
-            self.withhold = false;
+        if self.withhold {
+            if chunk.withhold().is_err() {
+                self.withhold = false;
+            } else if matches!(self.stop, Some((_, Stop::Fails))) {
+                // Nothing of it is ever released.
+                self.garbage_from = 0;
+            }
         }
         let mut left = self.stop.map_or(u64::MAX, |(after, _)| after);
         while self.at < self.end && left > 0 {
@@ -158,10 +210,11 @@ impl Answer {
             let mut bytes = self
                 .pattern
                 .bytes(self.at, usize::try_from(piece).unwrap_or(usize::MAX));
-            if self.canary
-                && let Some(byte) = bytes.last_mut()
-            {
-                *byte ^= 1;
+            let last = self.at + piece - 1;
+            for (at, byte) in (self.at..).zip(&mut bytes) {
+                if at >= self.garbage_from || at == self.flipped || self.canary && at == last {
+                    *byte ^= 1;
+                }
             }
             chunk.put_slice(&bytes);
             (self.at, left) = (self.at + piece, left - piece);
@@ -184,17 +237,21 @@ impl RangeSource for Network {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
         Ok(ObjectInfo {
             size: Some(self.scene.size),
+            checksum: self.checksums[0],
             ..ObjectInfo::default()
         })
     }
 
-    async fn read(&self, request: &RangeRequest, chunk: ChunkWriter) -> Result<(), SourceError> {
+    async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
         let scene = &self.scene;
         let number = {
             let mut met = self.met();
             met.reads += 1;
+            met.active += 1;
+            met.wrong = met.wrong.or(self.never(request, &met));
             met.reads - 1
         };
+        let _active = Active(self);
         let latency = self.pause(Duration::from_millis(2));
         sleep(latency).await;
         let mut fate = self.fate(request.end.unwrap_or(scene.size).saturating_sub(request.start));
@@ -214,8 +271,13 @@ impl RangeSource for Network {
             }
             // What would be believed, as nothing is known yet, is told only later; a stream has no end to go beyond.
             let early = matches!(fate, Fate::OtherTotal | Fate::Long) && request.pinned.is_none();
-            let endless = matches!(fate, Fate::Long | Fate::Clipped(_)) && request.end.is_none();
-            if early || endless || (fate == Fate::Anonymous && !scene.identity) {
+            let endless = matches!(fate, Fate::Long | Fate::Clipped(_) | Fate::Overlong(_)) && request.end.is_none();
+            let later = fate == Fate::OtherChecksum && (request.pinned.is_none() || !scene.published);
+            // What nothing can notice must not happen.
+            let unseen = matches!(fate, Fate::Flipped(_)) && !scene.is_verifiable();
+            // Later, it is just another total.
+            let late = fate == Fate::Beyond && request.pinned.is_some();
+            if early || endless || later || late || unseen || (fate == Fate::Anonymous && !scene.identity) {
                 fate = Fate::Right;
             }
         }
@@ -230,10 +292,15 @@ impl RangeSource for Network {
             _ => {}
         }
         let answer = self.answer(fate, request, other)?;
+        if !matches!(fate, Fate::Blocks(_)) {
+            self.begin(&answer, &mut chunk)?;
+        }
         if let Fate::Blocks(time) = fate {
             // What has begun cannot be stopped: it is not this future that holds the writer.
+            let reply = answer.reply.clone();
             let blocking = tokio::spawn(async move {
                 sleep(time).await;
+                chunk.begin(reply)?;
                 answer.give(chunk).await
             });
             return blocking
@@ -249,6 +316,36 @@ impl RangeSource for Network {
 }
 
 impl Network {
+    /// Begins, and notes a reply that was to be refused, whatever may have come of it.
+    fn begin(&self, answer: &Answer, chunk: &mut ChunkWriter) -> Result<(), SourceError> {
+        chunk.begin(answer.reply.clone())?;
+        let mut met = self.met();
+        met.begun = true;
+        met.wrong = met.wrong.or(answer.misfit);
+        Ok(())
+    }
+
+    /// What is wrong with `request`, whatever has happened.
+    fn never(&self, request: &RangeRequest, met: &Met) -> Option<&'static str> {
+        let scene = &self.scene;
+        // An object of unknown size is read again for memory, by another download.
+        let again = scene.way == Way::Memory && !scene.tells_size;
+        if request.pinned.is_none() && met.begun && !again {
+            return Some("a request that does not know the revision");
+        }
+        if !scene.identity && request.start > scene.offset {
+            return Some("a stream without an identity goes on");
+        }
+        if met.active > scene.concurrency as usize {
+            return Some("more requests in flight than allowed");
+        }
+        // The one at the cursor waits for none.
+        if met.active > scene.connections + 1 {
+            return Some("more connections than the budget has");
+        }
+        None
+    }
+
     /// Notes what is about to happen.
     fn meet(&self, fate: Fate, request: &RangeRequest) {
         let mut met = self.met();
@@ -313,6 +410,26 @@ impl Network {
                 counts.clipped_bodies += 1;
                 met.soft(ErrorKind::Protocol);
             }
+            Fate::Empty => {
+                counts.empty_bodies += 1;
+                met.hard_kinds.push(ErrorKind::Protocol);
+            }
+            Fate::Beyond => {
+                counts.bodies_beyond += 1;
+                met.hard_kinds.push(ErrorKind::Protocol);
+            }
+            Fate::Overlong(_) => {
+                counts.overlong_bodies += 1;
+                met.soft(ErrorKind::Protocol);
+            }
+            Fate::Flipped(_) => {
+                counts.flipped_bytes += 1;
+                met.hard_kinds.push(ErrorKind::Checksum);
+            }
+            Fate::OtherChecksum => {
+                counts.other_checksums += 1;
+                met.hard_kinds.push(ErrorKind::ObjectChanged);
+            }
             Fate::Throttled(_) => {
                 counts.throttles += 1;
                 met.soft(ErrorKind::Unavailable);
@@ -341,12 +458,19 @@ impl Network {
             Fate::OtherTotal => total = Some(size + 1),
             _ => {}
         }
+        let mut told = end;
+        match fate {
+            Fate::Empty if !whole => (told, end) = (start, start),
+            Fate::Overlong(bytes) if !whole => told = end.min(start + bytes + 1),
+            Fate::Beyond if !whole && end > start + 1 => total = Some(end - 1),
+            _ => {}
+        }
         if whole && !scene.tells_size {
             total = None;
         }
         let tag = if other { "\"b\"" } else { "\"a\"" };
         let identified = scene.identity && fate != Fate::Anonymous;
-        let length = (total.is_some() || !whole).then_some(end - start);
+        let length = (total.is_some() || !whole).then_some(told - start);
         let body = end - start;
         let stop = match fate {
             Fate::Reset(after) => Some((after.min(body), Stop::Fails)),
@@ -360,20 +484,26 @@ impl Network {
         met.counts.no_identity += u64::from(!scene.identity);
         met.counts.unknown_sizes += u64::from(total.is_none());
         met.counts.withheld_bodies += u64::from(scene.withholds);
+        met.counts.garbled_withheld += u64::from(scene.withholds && matches!(stop, Some((_, Stop::Fails))));
+        met.counts.published += u64::from(scene.published);
+        met.counts.required += u64::from(scene.require);
         drop(met);
-        Ok(Answer {
-            reply: Reply {
-                start,
-                length,
-                total,
-                whole,
-                revision: Revision {
-                    etag: identified.then(|| tag.to_owned()),
-                    ..Revision::default()
-                },
-                chunk_hint: scene.hint,
-                ..Reply::default()
+        let reply = Reply {
+            start,
+            length,
+            total,
+            whole,
+            revision: Revision {
+                etag: identified.then(|| tag.to_owned()),
+                ..Revision::default()
             },
+            chunk_hint: scene.hint,
+            checksum: self.checksums[usize::from(other != (fate == Fate::OtherChecksum))],
+            ..Reply::default()
+        };
+        Ok(Answer {
+            misfit: misfit(request, &reply),
+            reply,
             pattern: pattern(scene.seed, other),
             at: start,
             end,
@@ -381,8 +511,46 @@ impl Network {
             slow: fate == Fate::Slow,
             withhold: scene.withholds,
             canary: scene.canary,
+            garbage_from: if told < end { told } else { u64::MAX },
+            flipped: match fate {
+                Fate::Flipped(after) => start + after,
+                _ => u64::MAX,
+            },
         })
     }
+}
+
+/// Why `reply` does not answer `request`: the header checks, said once more.
+fn misfit(request: &RangeRequest, reply: &Reply) -> Option<&'static str> {
+    let end = reply.length.map(|length| reply.start + length);
+    let is_part = !reply.whole;
+    if is_part && reply.start != request.start {
+        return Some("a range from elsewhere was accepted");
+    }
+    if is_part && request.end.is_some_and(|wanted| end > Some(wanted)) {
+        return Some("a range that goes too far was accepted");
+    }
+    if is_part && end == Some(request.start) {
+        return Some("a range without a byte was accepted");
+    }
+    if reply.total.is_some_and(|total| end > Some(total)) {
+        return Some("a body that goes beyond the object was accepted");
+    }
+    let pinned = request.pinned.as_ref()?;
+    if pinned.revision.etag.is_some() && pinned.revision.etag != reply.revision.etag {
+        return Some("another revision, or none, was accepted");
+    }
+    if pinned.size.is_some() && reply.total.is_some() && pinned.size != reply.total {
+        return Some("another size was accepted");
+    }
+    if pinned.checksum.is_some() && pinned.checksum != reply.checksum {
+        return Some("another checksum was accepted");
+    }
+    let is_all = request.start == 0 && request.end == end;
+    if reply.whole && request.end.is_some() && !is_all && pinned.ranges == Some(true) {
+        return Some("a whole object was accepted for a range");
+    }
+    None
 }
 
 /// The bytes of the object, or of the one that replaces it.
