@@ -14,6 +14,8 @@ if cargo tree -q --locked -p libpget --no-default-features -e normal | grep -E '
     exit 1
 fi
 cargo test --workspace --locked
+# Ring, fence, budget and wake-ups through many interleavings.
+cargo test -q --locked -p pget-core --features model --lib model
 scripts/go-test.sh
 # Whole programs at real sizes: gigabytes through a debug build would only test patience.
 cargo test --release --locked -p pget-cli --test big -- --ignored --test-threads=1

@@ -43,6 +43,17 @@ impl Budget {
         })
     }
 
+    /// A budget of so many chunks of a few bytes.
+    #[cfg(all(test, feature = "model"))]
+    pub(crate) fn tiny(chunks: u32, connections: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit: u64::from(chunks) * UNIT,
+            most_in_flight: connections,
+            memory: Arc::new(Semaphore::new(chunks as usize)),
+            connections: Arc::new(Semaphore::new(connections)),
+        })
+    }
+
     /// The process's budget: a quarter of the memory that the control group or the machine has, at most 1 GiB, and 512 requests.
     #[must_use]
     pub fn process() -> &'static Arc<Self> {

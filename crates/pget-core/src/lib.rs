@@ -24,6 +24,7 @@ pub mod ring;
 pub mod schedule;
 mod source;
 mod stats;
+mod sync;
 pub mod verify;
 
 pub use budget::Budget;

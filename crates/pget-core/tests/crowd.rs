@@ -189,10 +189,7 @@ async fn one(crowd: Arc<Crowd>, seed: u64, index: usize) {
         let crowd = Arc::clone(&crowd);
         async move {
             if to_a_destination {
-                return download
-                    .read_to(Arc::new(Checked(pattern)))
-                    .await
-                    .map(|_| size);
+                return download.read_to(Arc::new(Checked(pattern))).await.map(|_| size);
             }
             let mut reader = download.reader();
             crowd.monitors.lock().expect("no panic under it")[index] = Some(reader.monitor());
@@ -284,11 +281,7 @@ fn the_limits_hold_for_two_hundred_downloads_and_all_comes_back() {
             assert_eq!(held(&crowd), (0, 0, 0, 0), "seed {seed}");
             assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "seed {seed}");
             let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-            (
-                count(&crowd.tight),
-                count(&crowd.completed),
-                count(&crowd.left),
-            )
+            (count(&crowd.tight), count(&crowd.completed), count(&crowd.left))
         });
         eprintln!("seed {seed}: {tight} times tight, {completed} completed, {left} left");
         assert!(

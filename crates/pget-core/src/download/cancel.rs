@@ -2,15 +2,16 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, Weak},
 };
 
 use tokio::sync::Notify;
 
 use super::shared::Shared;
+use crate::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Ends every download that was given it, and those begun later, once it is [triggered](Self::trigger). Clones are the same handle.
 #[derive(Clone, Default)]

@@ -7,12 +7,15 @@ use std::{
     fmt,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use tokio::sync::Notify;
 
-use crate::{Error, ErrorKind, ObjectInfo};
+use crate::{
+    Error, ErrorKind, ObjectInfo,
+    sync::{Mutex, MutexGuard},
+};
 
 /// Where a download's bytes go when they are neither read in order nor put in a buffer of the caller's: a file, shared memory.
 ///

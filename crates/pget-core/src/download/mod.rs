@@ -9,6 +9,8 @@ mod cancel;
 mod destination;
 mod driver;
 mod head;
+#[cfg(all(test, feature = "model"))]
+mod model;
 mod options;
 mod place;
 mod ranges;

@@ -11,10 +11,7 @@ use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     ops::Range,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock, PoisonError},
     task::Context,
 };
 
@@ -30,6 +27,10 @@ use crate::{
     ring::{ChunkWriter, Host, PoolGuard, Pulse, Region, Slot},
     schedule::{Attempt, Ended, Schedule, Verdict},
     stats::Counters,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     verify::{Digest, Placed},
 };
 use fence::Fence;

@@ -3,17 +3,20 @@
 
 use std::{
     ops::Range,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
 };
 
 use super::{
     Lease, Region,
     page::{Gauge, PAGE, Page},
 };
-use crate::budget::Reservation;
+use crate::{
+    budget::Reservation,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 #[derive(Debug)]
 pub(crate) struct Slot {

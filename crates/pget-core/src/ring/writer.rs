@@ -13,10 +13,7 @@ use std::{
     mem::MaybeUninit,
     net::SocketAddr,
     ops::Range,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -27,7 +24,10 @@ use super::{
     page::{PAGE, Page},
     slot::{Slot, in_page},
 };
-use crate::{ErrorKind, Reply, SourceError};
+use crate::{
+    ErrorKind, Reply, SourceError,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 /// What the download answers to a reply that it accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -380,7 +380,10 @@ fn judge(
             }
             let told = scene.way != Way::Memory;
             if scene.require && told && stats.verification.verified().is_none() {
-                return Err(format!("verification is required, and it is {}", stats.verification));
+                return Err(format!(
+                    "verification is required, and it is {}",
+                    stats.verification
+                ));
             }
             let calm = met.soft == 0 && met.hard_kinds.is_empty() && !met.slow;
             let planned = Duration::from_millis(20) * u32::try_from(met.reads + 2).unwrap_or(u32::MAX);

@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use fastrand::Rng;
 use pget_core::{
-    BufMut, ChunkWriter, ErrorKind, ObjectInfo, Published, RangeRequest, RangeSource, Reply, Revision, SourceError,
+    BufMut, ChunkWriter, ErrorKind, ObjectInfo, Published, RangeRequest, RangeSource, Reply, Revision,
+    SourceError,
 };
 use pget_testkit::content::Pattern;
 use tokio::time::sleep;
@@ -248,7 +249,7 @@ impl RangeSource for Network {
             let mut met = self.met();
             met.reads += 1;
             met.active += 1;
-            met.wrong = met.wrong.or(self.never(request, &met));
+            met.wrong = met.wrong.or_else(|| self.never(request, &met));
             met.reads - 1
         };
         let _active = Active(self);
@@ -271,7 +272,8 @@ impl RangeSource for Network {
             }
             // What would be believed, as nothing is known yet, is told only later; a stream has no end to go beyond.
             let early = matches!(fate, Fate::OtherTotal | Fate::Long) && request.pinned.is_none();
-            let endless = matches!(fate, Fate::Long | Fate::Clipped(_) | Fate::Overlong(_)) && request.end.is_none();
+            let endless =
+                matches!(fate, Fate::Long | Fate::Clipped(_) | Fate::Overlong(_)) && request.end.is_none();
             let later = fate == Fate::OtherChecksum && (request.pinned.is_none() || !scene.published);
             // What nothing can notice must not happen.
             let unseen = matches!(fate, Fate::Flipped(_)) && !scene.is_verifiable();
@@ -499,7 +501,6 @@ impl Network {
             },
             chunk_hint: scene.hint,
             checksum: self.checksums[usize::from(other != (fate == Fate::OtherChecksum))],
-            ..Reply::default()
         };
         Ok(Answer {
             misfit: misfit(request, &reply),

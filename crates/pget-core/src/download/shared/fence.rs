@@ -50,6 +50,14 @@ impl Shared {
         Some(id)
     }
 
+    /// Has the driver end the attempt, far slower or not; `false` if it is over.
+    #[cfg(all(test, feature = "model"))]
+    pub(in crate::download) fn fence_at_will(&self, id: u64) -> bool {
+        let mut state = self.state();
+        let flight = state.requests.get_mut(&id);
+        flight.map(|flight| flight.fence = Fence::Asked).is_some()
+    }
+
     /// Whether the attempt's task was ended by the fence.
     pub(in crate::download) fn is_fenced(&self, id: u64) -> bool {
         self.state()

@@ -2,10 +2,7 @@
 
 use std::{
     ops::Range,
-    sync::{
-        Arc, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -19,6 +16,10 @@ use crate::{
     },
     ring::{Accepted, Home, Host, PAGE, Region, Slot},
     schedule::Begun,
+    sync::{
+        MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Why a reply cannot go straight to its destination.
