@@ -121,7 +121,8 @@ class options {
   detail::handle<pget_options, pget_options_free> handle_;
 };
 
-// Bytes of the object, where they were received. Valid until the next call on the reader that gave it.
+// Bytes of the object, where they were received. Valid until the next call on the reader that gave it, or the close of the shared
+// memory that did.
 class view {
  public:
   view() = default;
@@ -290,6 +291,83 @@ class istream : public std::istream {
 
  private:
   streambuf buffer_;
+};
+
+// An object in shared memory, whole or arriving, in the process that fetches it or in one that has attached (Linux). Its end closes it.
+// Any number of threads may use it at once; close and move by one, while nobody else does.
+//
+//   pget::shared object = pget::shared::begin("ais://bucket/object", "dataset");   // elsewhere: pget::shared::open("dataset")
+//   for (std::size_t done = 0; done < object.size();) {
+//     pget::view there = object.wait(done + 1);
+//     consume(there.data() + done, there.size() - done);
+//     done = there.size();
+//   }
+class shared {
+ public:
+  // Reads into new shared memory, and waits until all is there. A name is a POSIX name, which must be free; without one, name() tells
+  // what to attach by.
+  static shared get(const std::string &url, const std::string &name = {}, const options &how = options()) {
+    return made(&parallel_get_shared, url, how, name.empty() ? nullptr : name.c_str());
+  }
+  // The same into the memory of an object before, which is closed however this ends.
+  static shared get(const std::string &url, shared &&old, const options &how = options()) {
+    return made(&parallel_get_shared_reuse, url, how, old.handle_.release());
+  }
+  // Returns as soon as it is known how long the object is; the download goes on, and ends with the close.
+  static shared begin(const std::string &url, const std::string &name = {}, const options &how = options()) {
+    return made(&pget_shared_begin, url, how, name.empty() ? nullptr : name.c_str());
+  }
+  static shared begin(const std::string &url, shared &&old, const options &how = options()) {
+    return made(&pget_shared_begin_reuse, url, how, old.handle_.release());
+  }
+  // Attaches to what this or another process of the same user has made.
+  static shared open(const std::string &name) {
+    pget_shared *raw = nullptr;
+    pget_error *failure = nullptr;
+    pget_status status = pget_shared_open(name.c_str(), &raw, &failure);
+    detail::check(status, failure);
+    return shared(raw);
+  }
+
+  // Waits until the first so many bytes are there, and gives all that are; for size() or more, until the object is known to be
+  // complete. After a number of milliseconds it is PGET_ERR_TIMEOUT, when by is triggered PGET_ERR_CANCELLED.
+  view wait(std::uint64_t bytes = UINT64_MAX, std::uint64_t timeout = UINT64_MAX, const cancel *by = nullptr) const {
+    pget_error *failure = nullptr;
+    std::size_t there = 0;
+    pget_status status = pget_shared_wait(get(), bytes, timeout, by ? by->get() : nullptr, &there, &failure);
+    detail::check(status, failure);
+    return {data(), there};
+  }
+  // What is there, without waiting; nothing after the close.
+  view available() const noexcept { return {data(), pget_shared_available(get())}; }
+
+  // Only what is there may be read, and nothing may be written.
+  const std::uint8_t *data() const noexcept { return pget_shared_data(get()); }
+  // Bytes of the object, there or not.
+  std::size_t size() const noexcept { return pget_shared_length(get()); }
+  // One of the values of pget_shared_state_code.
+  std::int32_t state() const noexcept { return pget_shared_state(get()); }
+  std::string name() const { return text(pget_shared_name(get())); }
+  std::string revision() const { return text(pget_shared_revision(get())); }
+
+  // Lets go of it; views of it are gone. A second call does nothing.
+  void close() noexcept { handle_.reset(); }
+  pget_shared *get() const noexcept { return handle_.get(); }
+
+ private:
+  explicit shared(pget_shared *raw) : handle_(raw) {}
+
+  template <typename Call, typename Where>
+  static shared made(Call call, const std::string &url, const options &how, Where where) {
+    pget_shared *raw = nullptr;
+    pget_error *failure = nullptr;
+    pget_status status = call(url.c_str(), how.get(), where, &raw, &failure);
+    detail::check(status, failure);
+    return shared(raw);
+  }
+  static std::string text(const char *of) { return of ? of : ""; }
+
+  detail::handle<pget_shared, pget_shared_close> handle_;
 };
 
 // Gives the object to write(view, offset), in order. A write that returns bool stops by false, which is PGET_ERR_DESTINATION; one that

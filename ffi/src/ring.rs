@@ -14,7 +14,7 @@ use std::{
 
 use front::{
     Error, ErrorKind, blocking,
-    shm::{RingReader, RingWaker, RingWriter},
+    shm::{RingReader, RingWriter, Waker},
 };
 
 use crate::{
@@ -47,7 +47,7 @@ struct Writer {
 }
 
 struct Reader {
-    waker: RingWaker,
+    waker: Waker,
     closed: AtomicBool,
     state: Mutex<State>,
 }

@@ -325,12 +325,7 @@ pub unsafe extern "C" fn pget_shared_wait(
     unsafe { border::call(error, body) }
 }
 
-fn wait(
-    handle: &Arc<Handle>,
-    offset: u64,
-    timeout: u64,
-    cancel: Option<&front::Cancel>,
-) -> Result<(), Error> {
+fn wait(handle: &Handle, offset: u64, timeout: u64, cancel: Option<&front::Cancel>) -> Result<(), Error> {
     let buffer = handle.content.buffer();
     let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(buffer.len());
     let is_over = || handle.closed.load(Ordering::SeqCst) || cancel.is_some_and(front::Cancel::is_triggered);
@@ -344,8 +339,15 @@ fn wait(
         Err(error) if error.kind() == ErrorKind::Timeout => {}
         other => return other.map(drop),
     }
-    let woken = Arc::clone(handle);
-    let watch = cancel.map(|cancel| blocking::when_triggered(cancel, move || woken.content.buffer().wake()));
+    // Not the handle, which may go back to being used again as soon as this call has returned.
+    let waker = buffer.waker();
+    let watch = cancel.map(|cancel| {
+        blocking::when_triggered(cancel, move || {
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        })
+    });
     let _watch = watch.transpose()?;
     buffer.wait_unless(offset, deadline, &is_over).map(drop)
 }

@@ -78,6 +78,22 @@ fn shared_memory_between_processes() {
 }
 
 #[test]
+fn shared_memory_by_the_cpp_header() {
+    let Some(cpp) = tool("g++") else { return };
+    let (server, workshop) = (server(), workshop());
+    let built = compile(
+        &cpp,
+        &["-std=c++17"],
+        "ffi/tests/c/shared.cpp",
+        workshop.path(),
+        "program",
+    );
+    let mut command = program(built, workshop.path());
+    command.arg(server.url(""));
+    assert_eq!(succeed(&mut command, WITHIN), b"ok\n");
+}
+
+#[test]
 fn rings_between_processes() {
     passes("ffi/tests/c/ring.c");
 }

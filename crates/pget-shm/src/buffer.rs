@@ -13,6 +13,7 @@ use crate::{
     open::{Access, cannot_attach, not_ours, open_segment},
     segment::{Segment, cannot_make},
     wait::{self, Ended},
+    waker::{Waker, Wakes},
 };
 
 /// Where an object's shared memory comes from.
@@ -76,7 +77,7 @@ struct Open {
 enum Role {
     Creator(Arc<Segment>),
     Attached {
-        companion: Mapped<Companion>,
+        companion: Arc<Mapped<Companion>>,
         looked: Looked,
     },
 }
@@ -217,7 +218,10 @@ impl SharedBuffer {
             length,
             revision: companion.revision(),
             view: Mapping::readable(data, length)?,
-            role: Role::Attached { companion, looked },
+            role: Role::Attached {
+                companion: Arc::new(companion),
+                looked,
+            },
         })
     }
 
@@ -344,6 +348,17 @@ impl SharedBuffer {
         if let Some(open) = &self.open {
             open.companion().wake();
         }
+    }
+
+    /// What [wakes](Self::wake), without the buffer; `None` after [`close`](Self::close).
+    #[must_use]
+    pub fn waker(&self) -> Option<Waker> {
+        self.open.as_ref().map(|open| {
+            Waker(match &open.role {
+                Role::Creator(segment) => Wakes::Segment(Arc::clone(segment)),
+                Role::Attached { companion, .. } => Wakes::Companion(Arc::clone(companion)),
+            })
+        })
     }
 
     /// Lets go of it; in the creating process, its name goes, and a filling that goes on fails for all. Processes that are attached keep what they have. A second call does nothing.

@@ -60,9 +60,11 @@ mod ring;
 mod segment;
 mod sweep;
 mod wait;
+mod waker;
 
 pub use buffer::{Placement, SharedBuffer, State};
 pub use destination::IntoShared;
 pub use fill::Filler;
-pub use ring::{RingObject, RingReader, RingWaker, RingWriter};
+pub use ring::{RingObject, RingReader, RingWriter};
 pub use sweep::{Listed, list, sweep};
+pub use waker::Waker;

@@ -30,20 +30,11 @@
 mod reader;
 mod writer;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
-    },
-};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use rustix::thread::futex;
 
-use crate::{
-    layout::Companion,
-    mapping::{Mapped, OfAtomics},
-};
+use crate::mapping::OfAtomics;
 
 pub use reader::{RingObject, RingReader};
 pub use writer::RingWriter;
@@ -61,7 +52,7 @@ const UNKNOWN: u64 = u64::MAX;
 /// The page of marks.
 #[repr(C)]
 #[derive(Debug)]
-struct Marks {
+pub(crate) struct Marks {
     taken: AtomicU64,
     notices: AtomicU32,
     reader: AtomicU32,
@@ -85,37 +76,8 @@ impl Marks {
         self.wake();
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // It can only fail for an address that is none.
         futex::wake(&self.notices, futex::Flags::empty(), u32::MAX >> 1).ok();
-    }
-}
-
-/// Has one end of a ring, which waits on another thread, look again whether it is to go on. Of that end; any thread may use it, at any time.
-#[derive(Clone)]
-pub struct RingWaker(Wakes);
-
-#[derive(Clone)]
-enum Wakes {
-    Writer(Arc<Mapped<Marks>>),
-    Reader(Arc<Mapped<Companion>>),
-}
-
-impl RingWaker {
-    /// Wakes it, if it waits.
-    pub fn wake(&self) {
-        match &self.0 {
-            Wakes::Writer(marks) => marks.wake(),
-            Wakes::Reader(companion) => companion.wake(),
-        }
-    }
-}
-
-impl fmt::Debug for RingWaker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Wakes::Writer(_) => "RingWaker(writer)",
-            Wakes::Reader(_) => "RingWaker(reader)",
-        })
     }
 }

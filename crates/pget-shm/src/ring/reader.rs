@@ -9,7 +9,7 @@ use std::{
 
 use pget_core::{Error, ErrorKind};
 
-use super::{GONE, Marks, NONE, PAGE, RingWaker, THERE, UNKNOWN, Wakes};
+use super::{GONE, Marks, NONE, PAGE, THERE, UNKNOWN};
 use crate::{
     buffer::{died, told},
     descriptors::OwnOnly,
@@ -18,6 +18,7 @@ use crate::{
     mapping::{Mapped, Mapping},
     open::{Access, cannot_attach, open_segment},
     wait::{self, Ended},
+    waker::{Waker, Wakes},
 };
 
 /// An object of a ring, as its writer tells it.
@@ -107,8 +108,8 @@ impl RingReader {
 
     /// What wakes this end.
     #[must_use]
-    pub fn waker(&self) -> RingWaker {
-        RingWaker(Wakes::Reader(Arc::clone(&self.companion)))
+    pub fn waker(&self) -> Waker {
+        Waker(Wakes::Companion(Arc::clone(&self.companion)))
     }
 
     /// The next object, once there is one; `None` if no more come. What is left of the one before is passed over as it comes, whether it ends well or not.
@@ -120,7 +121,7 @@ impl RingReader {
     }
 
     /// As [`next_object`](Self::next_object), until `deadline` at the latest if there is one, and until `stop` says so: it is asked before each sleep, and four times a second; whoever
-    /// changes what it says calls [`RingWaker::wake`] for it to be heard at once. It may be called again after either.
+    /// changes what it says calls [`Waker::wake`] for it to be heard at once. It may be called again after either.
     ///
     /// # Errors
     /// As [`next_object`](Self::next_object); [`Timeout`](ErrorKind::Timeout) after the deadline, [`Cancelled`](ErrorKind::Cancelled) if it was stopped.

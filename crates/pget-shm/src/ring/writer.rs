@@ -11,7 +11,7 @@ use std::{
 use pget_core::{BlockingReader, Error, ErrorKind};
 use rustix::io::Errno;
 
-use super::{GONE, Marks, PAGE, RingWaker, THERE, UNKNOWN, Wakes};
+use super::{GONE, Marks, PAGE, THERE, UNKNOWN};
 use crate::{
     layout::{Companion, FILLING, Kind},
     lock::Byte,
@@ -20,6 +20,7 @@ use crate::{
     reserve::Reserve,
     segment::{Segment, cannot_make},
     wait::{self, Ended},
+    waker::{Waker, Wakes},
 };
 
 /// Puts objects into shared memory, one after another, at the pace of the one process that reads them.
@@ -75,15 +76,15 @@ impl RingWriter {
     }
 
     /// Has waits for the reader end with [`Cancelled`](ErrorKind::Cancelled) once `stop` says so, from now on: it is asked before each sleep and four times a second; who changes what it
-    /// says calls [`RingWaker::wake`] for it to be heard at once.
+    /// says calls [`Waker::wake`] for it to be heard at once.
     pub fn stop_when(&mut self, stop: impl Fn() -> bool + Send + 'static) {
         self.stop = Box::new(stop);
     }
 
     /// What wakes this end.
     #[must_use]
-    pub fn waker(&self) -> RingWaker {
-        RingWaker(Wakes::Writer(Arc::clone(&self.marks)))
+    pub fn waker(&self) -> Waker {
+        Waker(Wakes::Marks(Arc::clone(&self.marks)))
     }
 
     /// Begins an object of the content `revision` (a text for people) and `size` bytes, if that is known. Waits until the reader has seen the end of the one before.
