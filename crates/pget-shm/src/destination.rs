@@ -76,6 +76,24 @@ impl IntoShared {
 }
 
 impl Destination for IntoShared {
+    fn check_extents(&self, extents: &[Range<u64>]) -> Result<(), Error> {
+        let mut wanted: Vec<_> = extents.iter().filter(|extent| !extent.is_empty()).collect();
+        wanted.sort_unstable_by_key(|extent| extent.start);
+        let mut end = wanted.first().map_or(0, |first| first.start);
+        for extent in wanted {
+            if extent.start > end {
+                // Who reads the segment knows one number, how much is there from its start on.
+                let message = format!(
+                    "shared memory takes bytes without a gap, and none from {end} to {} are wanted",
+                    extent.start
+                );
+                return Err(Error::new(ErrorKind::Unsupported, "", message));
+            }
+            end = end.max(extent.end);
+        }
+        Ok(())
+    }
+
     fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
         let Some(end) = end else {
             let message = "shared memory needs to know the object's size, which the server does not say";

@@ -7,7 +7,7 @@ use std::{
 
 use pget::{
     Builder, Cancel, ErrorKind, Placement, SharedBuffer,
-    shm::{RingReader, RingWriter, State},
+    shm::{IntoShared, RingReader, RingWriter, State},
 };
 use pget_testkit::{
     aistore::{self, Cluster, ClusterOptions},
@@ -229,6 +229,43 @@ async fn a_part_of_it_begins_at_its_own_start() {
     assert_eq!(in_time(nothing.ended()).await.expect("nothing").delivered, 0);
     assert!(nothing.buffer().is_empty());
     assert_eq!(nothing.buffer().state(), State::Complete);
+}
+
+#[tokio::test]
+async fn extents_without_a_gap_go_there_and_others_are_refused_before_anything_is_asked_for() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 10 * CHUNK)));
+    let builder = pget::builder(&url).chunk_size(CHUNK);
+    let into = || {
+        let (made, is_made) = std::sync::mpsc::channel();
+        let into = IntoShared::new(Placement::Anonymous, move |buffer| {
+            made.send(buffer).expect("it is waited for");
+        });
+        (std::sync::Arc::new(into), is_made)
+    };
+    let (gaps, is_made) = into();
+    let extents = [5 * CHUNK..6 * CHUNK, 0..CHUNK];
+    let result = in_time(builder.read_extents_to(&extents, std::sync::Arc::clone(&gaps) as _)).await;
+    let error = result.expect_err("a gap");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("from 65536 to 327680"), "{error}");
+    gaps.finish(Err(&error)).expect_err("as it was told");
+    assert!(is_made.try_recv().is_err());
+    assert_eq!(server.served("/o"), 0);
+
+    let (whole, is_made) = into();
+    let extents = [
+        3 * CHUNK..6 * CHUNK,
+        CHUNK + 7..2 * CHUNK,
+        9..9,
+        2 * CHUNK..4 * CHUNK,
+    ];
+    let result = in_time(builder.read_extents_to(&extents, std::sync::Arc::clone(&whole) as _)).await;
+    whole.finish(result.as_ref().map(drop)).expect("all of it");
+    let buffer = is_made.try_recv().expect("a segment");
+    assert_eq!(buffer.len() as u64, 5 * CHUNK - 7);
+    assert_eq!(buffer.state(), State::Complete);
+    assert_eq!(PATTERN.check(CHUNK + 7, buffer.as_slice()), Ok(()));
 }
 
 fn stuck(server: &Hostile) -> Builder {

@@ -22,6 +22,15 @@ use crate::{
 /// Called on the threads of the runtime that the download runs on, several at once, under no lock. An error of a destination ends the download at once, and is its error: it should be a
 /// [`Destination`](ErrorKind::Destination) one, with its cause. When `read_to` has returned, well or not, the destination is called no more.
 pub trait Destination: Send + Sync + fmt::Debug {
+    /// Only these extents of the object will be put here, says [`read_extents_to`](crate::Download::read_extents_to), before anything is asked for. In any order; they may touch.
+    ///
+    /// # Errors
+    /// If they cannot be put here.
+    fn check_extents(&self, extents: &[Range<u64>]) -> Result<(), Error> {
+        let _ = extents;
+        Ok(())
+    }
+
     /// The first reply told what there is: bytes `start..end` of `object` (all of it, or what was asked for) will be put here; `end` is `None` when only the body's
     /// end tells the size. Gives where the bytes go.
     ///

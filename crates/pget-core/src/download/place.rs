@@ -127,13 +127,16 @@ impl Download {
     /// destination is not called.
     ///
     /// # Errors
-    /// As [`read_to`](Self::read_to); [`InvalidArgument`](ErrorKind::InvalidArgument) if an extent ends before it begins, or an offset or a length is set.
+    /// As [`read_to`](Self::read_to); [`InvalidArgument`](ErrorKind::InvalidArgument) if an extent ends before it begins, or an offset or a length is set; what the destination says of
+    /// [the extents](Destination::check_extents).
     pub async fn read_extents_to(
         &self,
         extents: &[Range<u64>],
         destination: Arc<dyn Destination>,
     ) -> Result<Stats, Error> {
-        let sink = Sink::Destination(destination, Some(self.extents(extents)?));
+        let extents = self.extents(extents)?;
+        destination.check_extents(&extents)?;
+        let sink = Sink::Destination(destination, Some(extents));
         self.read_to_sink(&Handle::current(), sink).await
     }
 
@@ -150,7 +153,9 @@ impl Download {
         extents: &[Range<u64>],
         destination: Arc<dyn Destination>,
     ) -> Result<Stats, Error> {
-        let sink = Sink::Destination(destination, Some(self.extents(extents)?));
+        let extents = self.extents(extents)?;
+        destination.check_extents(&extents)?;
+        let sink = Sink::Destination(destination, Some(extents));
         runtime.block_on(self.read_to_sink(runtime, sink))
     }
 
