@@ -128,6 +128,12 @@ fn aistore_and_its_checksums_of_ranges() {
     for name in ["good", "damaged"] {
         cluster.put("ranges", name, aistore::Object::pattern(SEED, GOOD));
     }
+    let good = || aistore::Object::pattern(SEED, GOOD);
+    cluster.put("verify", "right", good());
+    let wrong = good().with_stated_checksum("xxhash2", "0123456789abcdef");
+    cluster.put("verify", "wrong", wrong);
+    cluster.create_bucket("verify-none", BucketOptions::default().checksum("none"));
+    cluster.put("verify-none", "silent", good());
     let flip = aistore::Fault::Flip { offset: 1_234_567 };
     cluster.inject(Rule::new(flip).object("damaged").times(u64::MAX));
     let workshop = workshop();

@@ -3,10 +3,13 @@
 use std::{
     fmt,
     ops::Range,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Place};
+use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Place};
 
 use crate::{Filler, Placement, SharedBuffer};
 
@@ -17,6 +20,8 @@ pub struct IntoShared {
     /// Taken when the segment is made.
     wanted: Mutex<Option<(Placement, Made)>>,
     filling: OnceLock<Filling>,
+    /// Bytes go into memory that the download has itself, and can read there.
+    is_lent: AtomicBool,
 }
 
 struct Filling {
@@ -31,6 +36,7 @@ impl IntoShared {
         Self {
             wanted: Mutex::new(Some((placement, Box::new(made)))),
             filling: OnceLock::new(),
+            is_lent: AtomicBool::new(false),
         }
     }
 
@@ -101,7 +107,10 @@ impl Destination for IntoShared {
         };
         self.make(start, end.saturating_sub(start), &object.revision.to_string())?;
         Ok(match self.filling()?.filler.lend() {
-            Some(memory) => Place::Memory(Box::new(memory)),
+            Some(memory) => {
+                self.is_lent.store(true, Ordering::Relaxed);
+                Place::Memory(Box::new(memory))
+            }
             None => Place::Put,
         })
     }
@@ -118,6 +127,21 @@ impl Destination for IntoShared {
             .filler
             .landed(from_start(range.start)..from_start(range.end));
         filling.filler.check_open()
+    }
+
+    fn keeps(&self) -> Keeps {
+        if self.is_lent.load(Ordering::Relaxed) {
+            Keeps::Nothing
+        } else {
+            Keeps::Landed
+        }
+    }
+
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let filling = self.filling()?;
+        filling
+            .filler
+            .read_back(offset.wrapping_sub(filling.start), buffer)
     }
 }
 

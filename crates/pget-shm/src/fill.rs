@@ -58,6 +58,15 @@ impl Filler {
         written.map_err(|cause| self.no_room(cause))
     }
 
+    /// Fills `buffer` with what was put at `offset`.
+    pub(crate) fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let read = self.segment.data().read_exact_at(buffer, offset);
+        read.map_err(|cause| {
+            let message = format!("the shared memory {} cannot be read back", self.segment.name());
+            Error::with_cause(ErrorKind::Destination, "", message, cause)
+        })
+    }
+
     /// # Errors
     /// [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
