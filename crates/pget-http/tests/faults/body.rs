@@ -9,7 +9,9 @@ use pget_testkit::{
     servers::{Nginx, NginxOptions, require},
 };
 
-use crate::{RANGES, SEED, SIZE, fails, object, once, read, survives, survives_as, with};
+use crate::{
+    RANGES, SEED, SIZE, fails, object, once, patient, read, read_with, source, survives, survives_as, with,
+};
 
 #[tokio::test]
 async fn case_19_a_body_shorter_than_its_range_is_asked_for_again() {
@@ -224,7 +226,8 @@ async fn case_29_a_connection_closed_while_idle_costs_nothing() {
     nginx
         .put("o", Pattern::new(SEED).bytes(0, 1_000_003))
         .expect("a file");
-    let stats = read(&nginx.url("/o")).await.complete(Pattern::new(SEED), SIZE);
+    let outcome = read_with(source(&nginx.url("/o")), patient()).await;
+    let stats = outcome.complete(Pattern::new(SEED), SIZE);
     assert_eq!(stats.retries, 0);
     let lines = nginx.access_log().expect("a log");
     assert!(

@@ -12,7 +12,7 @@ use pget_testkit::{
 };
 use url::Url;
 
-use crate::{SEED, SIZE, client, fails, object, options, read, read_with, source, with, within};
+use crate::{SEED, SIZE, client, fails, object, options, patient, read, read_with, source, with, within};
 
 #[tokio::test]
 async fn case_58_a_name_without_an_address_is_unavailable() {
@@ -349,7 +349,7 @@ async fn case_68_a_proxy_is_used_when_asked_for_and_sees_the_whole_address() {
     let target = "http://object.invalid/o";
     proxy.route(target, Route::new(object()));
     let source = HttpSource::new(client, target, HeaderMap::new()).expect("an address");
-    let stats = read_with(source, options())
+    let stats = read_with(source, patient())
         .await
         .complete(Pattern::new(SEED), SIZE);
     assert_eq!(stats.retries, 0);

@@ -69,6 +69,14 @@ fn options() -> Options {
     options
 }
 
+/// The same for tests that count requests: a reply that a busy machine delays is waited for and not asked for again.
+fn patient() -> Options {
+    let mut options = options();
+    options.deadlines.first_byte = DEADLINE;
+    options.deadlines.stall = DEADLINE;
+    options
+}
+
 /// What came of a read: the bytes given out before the end, and the end.
 struct Outcome {
     bytes: Vec<u8>,

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{CHUNK, SEED, SIZE, connection::trusting, options, read_with};
+use crate::{CHUNK, SEED, SIZE, connection::trusting, options, patient, read_with};
 
 /// How a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ fn answer(head: &[u8], end: End, before: usize) -> Vec<u8> {
 #[tokio::test]
 async fn case_27_no_close_notify_behind_a_complete_body_is_fine() {
     let server = Server::start(End::Behind).await;
-    let stats = read_with(server.source(), options())
+    let stats = read_with(server.source(), patient())
         .await
         .complete(Pattern::new(SEED), SIZE);
     assert_eq!(stats.retries, 0, "{stats:?}");
