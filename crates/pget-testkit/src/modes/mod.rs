@@ -9,9 +9,11 @@ use pget_core::{Download, Error, ErrorKind, Options, RangeSource, Stats};
 
 use crate::content::Pattern;
 
+mod relay;
 mod witness;
 mod writer;
 
+pub use relay::Relay;
 use witness::Witness;
 pub use writer::{Tally, reads_under_a_writer};
 
@@ -116,6 +118,14 @@ impl Left {
             }
             Self::Buffer(buffer) => memory_is_right(buffer, expected, complete),
             Self::Witness(witness) => witness.check(expected, complete),
+        }
+    }
+
+    /// The bytes, from the first that was asked for on.
+    fn with_bytes<T>(&mut self, work: impl FnOnce(&mut [u8]) -> T) -> T {
+        match self {
+            Self::Prefix(bytes) | Self::Buffer(bytes) => work(bytes),
+            Self::Witness(witness) => witness.with_memory(work),
         }
     }
 }

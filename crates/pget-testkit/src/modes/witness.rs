@@ -45,6 +45,11 @@ impl Witness {
         })
     }
 
+    /// All of its memory, after the run.
+    pub(super) fn with_memory<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
+        work(&mut lock(&self.kept).memory)
+    }
+
     /// Checks all that was left, after a run that succeeded or not: what landed is right and landed once; nothing else was put; the rest of the memory is right or untouched.
     pub(super) fn check(&self, expected: Expected, complete: bool) -> Result<(), String> {
         let Expected {

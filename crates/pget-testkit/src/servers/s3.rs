@@ -69,6 +69,17 @@ impl S3Endpoint {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same server, asked at another address: that of a relay before it.
+    #[must_use]
+    pub const fn behind(&self, address: SocketAddr) -> Self {
+        Self { address }
+    }
+
     /// The access key id.
     pub fn access_key(&self) -> &'static str {
         ACCESS_KEY
