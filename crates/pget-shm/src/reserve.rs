@@ -45,13 +45,16 @@ impl Reserve {
             return Ok(reserve);
         }
         let device = fstatvfs(file)?;
+        let taken = file.metadata().map(|meta| blocks_of(&meta) * 512)?;
+        let lacks = |free: u64| free.saturating_add(taken) < length;
         // The kernel's own mount, where memfds are, has no limit and says 0 blocks.
         if device.f_blocks > 0 {
-            let taken = file.metadata().map(|meta| blocks_of(&meta) * 512)?;
-            let free = device.f_bavail.saturating_mul(device.f_frsize);
-            if free.saturating_add(taken) < length {
+            if lacks(device.f_bavail.saturating_mul(device.f_frsize)) {
                 return Err(Errno::NOSPC.into());
             }
+        } else if free_memory().is_some_and(lacks) {
+            // To reserve it would end some process, and maybe this one.
+            return Err(Errno::NOMEM.into());
         }
         reserve.piece(backed)?;
         let start = backed.saturating_add(PIECE);
@@ -100,7 +103,36 @@ impl Reserve {
     }
 }
 
+/// Bytes that the machine can still give, page cache and swap included, as far as it says so (proc_meminfo(5)).
+fn free_memory() -> Option<u64> {
+    free_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn free_of(table: &str) -> Option<u64> {
+    let kibibytes = |name: &str| {
+        let rest = table.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    };
+    let swap = kibibytes("SwapFree:").unwrap_or_default();
+    kibibytes("MemAvailable:")?.checked_add(swap)?.checked_mul(1024)
+}
+
 fn blocks_of(meta: &std::fs::Metadata) -> u64 {
     use std::os::unix::fs::MetadataExt;
     meta.blocks()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_can_give() {
+        let table = "MemTotal:       4 kB\nMemAvailable:   1000 kB\nSwapTotal: 9 kB\nSwapFree:  24 kB\n";
+        assert_eq!(free_of(table), Some(1024 * 1024));
+        assert_eq!(free_of("MemAvailable: 3 kB"), Some(3 * 1024));
+        assert_eq!(free_of("SwapFree: 3 kB"), None);
+        assert_eq!(free_of("MemAvailable: much"), None);
+        assert!(free_memory().is_none_or(|free| free > 0));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    os::unix::fs::FileExt,
     time::Duration,
 };
 
@@ -48,6 +49,17 @@ fn reads(name: String, size: u64) -> std::thread::JoinHandle<()> {
     })
 }
 
+/// The server's object as a bucket's. It believes any signature.
+fn on_s3(server: &Hostile, key: &str, object: Object) -> Builder {
+    server.route(&format!("/bucket/{key}"), Route::new(object));
+    pget::builder(&format!("s3://bucket/{key}"))
+        .property("aws.endpoint", server.url(""))
+        .property("aws.allow_http", "true")
+        .property("aws.region", "us-east-1")
+        .property("aws.access_key_id", "id")
+        .property("aws.secret_access_key", "secret")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_size_on_every_transport() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -70,6 +82,7 @@ async fn every_size_on_every_transport() {
                 "aistore",
                 pget::builder(&format!("ais://bucket/{object}")).property("ais.endpoint", cluster.endpoint()),
             ),
+            ("s3", on_s3(&server, &object, Object::new(7, size))),
         ] {
             let builder = builder.chunk_size(CHUNK);
             let name = fresh_name(&format!("{what}-{number}"));
@@ -266,6 +279,55 @@ async fn extents_without_a_gap_go_there_and_others_are_refused_before_anything_i
     assert_eq!(buffer.len() as u64, 5 * CHUNK - 7);
     assert_eq!(buffer.state(), State::Complete);
     assert_eq!(PATTERN.check(CHUNK + 7, buffer.as_slice()), Ok(()));
+}
+
+/// The end of 8 TiB, of which nobody keeps more than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_near_the_end_of_a_huge_object() {
+    const SIZE: u64 = (8 << 40) + 12_345;
+    const WANTED: u64 = 5 * CHUNK + 3;
+    // Neither end of a page, nor of a chunk.
+    const START: u64 = SIZE - WANTED - 4_099;
+    let server = Hostile::start().expect("a server");
+    let cluster = Cluster::start(ClusterOptions::default()).await;
+    let whole = aistore::Object::pattern(7, SIZE).with_stated_checksum("xxhash2", "0123456789abcdef");
+    cluster.put("bucket", "huge", whole);
+    let url = server.route("/huge", Route::new(Object::new(7, SIZE)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("huge");
+    let file = std::fs::File::create_new(&path).expect("a file");
+    file.set_len(SIZE).expect("a sparse file of 8 TiB");
+    let tail = usize::try_from(SIZE - START).expect("small");
+    file.write_all_at(&PATTERN.bytes(START, tail), START)
+        .expect("room");
+    for (what, builder) in [
+        ("file", pget::builder(path.to_str().expect("text"))),
+        ("http", pget::builder(&url)),
+        (
+            "aistore",
+            pget::builder("ais://bucket/huge").property("ais.endpoint", cluster.endpoint()),
+        ),
+        ("s3", on_s3(&server, "huge", Object::new(7, SIZE))),
+    ] {
+        let mut placement = Placement::Anonymous;
+        // New memory, the same again, and up to the object's end.
+        for (offset, length) in [(START, WANTED), (START + 1, WANTED - 7), (SIZE - 4_098, u64::MAX)] {
+            let builder = builder.clone().chunk_size(CHUNK).offset(offset);
+            let builder = match length {
+                u64::MAX => builder,
+                length => builder.length(length),
+            };
+            let mut download = in_time(builder.get_shared(placement)).await.expect(what);
+            in_time(download.ended()).await.expect(what);
+            let buffer = download.into_buffer();
+            assert_eq!(buffer.len() as u64, length.min(SIZE - offset), "{what}");
+            assert_eq!(PATTERN.check(offset, buffer.as_slice()), Ok(()), "{what}");
+            placement = Placement::Reuse(buffer);
+        }
+        let whole = in_time(builder.get_shared(Placement::Anonymous)).await;
+        let error = whole.expect_err("nobody has so much memory");
+        assert_eq!(error.kind(), ErrorKind::Destination, "{what}: {error}");
+    }
 }
 
 fn stuck(server: &Hostile) -> Builder {
