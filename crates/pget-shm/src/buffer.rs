@@ -11,53 +11,11 @@ use crate::{
     mapping::{Mapped, Mapping},
     name::Posix,
     open::{Access, cannot_attach, not_ours, open_segment},
+    placement::{Placement, State},
     segment::{Segment, cannot_make},
     wait::{self, Ended},
     waker::{Waker, Wakes},
 };
-
-/// Where an object's shared memory comes from.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub enum Placement {
-    /// New, without a name in `/dev/shm`: nothing is left of it when the last process lets go, however it ends. Others attach by [`SharedBuffer::name`].
-    #[default]
-    Anonymous,
-    /// New, under this POSIX name (a leading slash is left away), which must be free. The creator's close takes the name away.
-    Named(String),
-    /// The pages of a segment that this process made and filled, under its name, where that can be: nobody is attached to it, and, if it is anonymous, the object is no longer than its first
-    /// one. Else a new segment of the same kind; those who are attached keep the old one. Pages that were used before cost a third of new ones: a download receives straight into them, through a mapping that is kept from object to object.
-    Reuse(SharedBuffer),
-}
-
-impl Placement {
-    /// Looks, before a download has asked for anything, whether this can be a place: the name could be one, or the segment to be used again is this process's own and complete.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if not.
-    pub fn check(&self) -> Result<(), Error> {
-        match self {
-            Self::Anonymous => Ok(()),
-            Self::Named(name) => Posix::new(name).map(drop),
-            Self::Reuse(buffer) => match buffer.not_reusable() {
-                Some(why) => Err(cannot_reuse(why)),
-                None => Ok(()),
-            },
-        }
-    }
-}
-
-/// How the filling of a segment stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum State {
-    /// Bytes are arriving.
-    Filling,
-    /// All of the object is there.
-    Complete,
-    /// The rest will not come: the download failed, or the process that filled it died or closed it.
-    Failed,
-}
 
 /// An object in shared memory, whole or arriving.
 ///
@@ -374,7 +332,7 @@ impl SharedBuffer {
         }
     }
 
-    fn not_reusable(&self) -> Option<&'static str> {
+    pub(crate) fn not_reusable(&self) -> Option<&'static str> {
         match &self.open {
             Some(Open {
                 role: Role::Creator(segment),
@@ -403,7 +361,7 @@ impl SharedBuffer {
     }
 }
 
-fn cannot_reuse(why: &str) -> Error {
+pub(crate) fn cannot_reuse(why: &str) -> Error {
     let message = format!("the shared memory cannot be used again: {why}");
     Error::new(ErrorKind::InvalidArgument, "", message)
 }

@@ -18,11 +18,11 @@ use rustix::{
 };
 
 use crate::{
-    buffer::State,
     layout::{COMPANION, Companion},
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
     name::{FOLDER, Posix},
+    placement::State,
     segment::{open_folder, take_name},
     wait,
 };

@@ -11,8 +11,8 @@ use rustix::{
 };
 
 use crate::{
-    buffer::State,
     layout::{COMPLETE, Companion, FAILED, FILLING},
+    placement::State,
 };
 
 /// How often those who wait look whether the creator lives: its death wakes nobody.
