@@ -1,6 +1,6 @@
 //! Content that is checked as fast as it comes.
 
-use std::{fs::File, os::unix::fs::FileExt, path::Path};
+use std::{fs::File, io::Write as _, os::unix::fs::FileExt as _, path::Path, sync::LazyLock};
 
 use pget_testkit::content::Pattern;
 
@@ -21,6 +21,36 @@ pub(crate) fn sparse_file(path: &Path, size: u64) {
         file.write_all_at(&bytes, mark - HALF).expect("a mark");
     }
     assert_eq!(file.metadata().expect("a file").len(), size);
+}
+
+/// Makes a file of the pattern.
+pub(crate) fn pattern_file(path: &Path, size: u64) {
+    let mut file = File::create_new(path).expect("a new file");
+    let mut piece = vec![0; 1 << 20];
+    for at in (0..size).step_by(1 << 20) {
+        PATTERN.fill(at, &mut piece);
+        file.write_all(&piece).expect("room for it");
+    }
+}
+
+/// The period of what the AIStore stand-in repeats: no multiple of anything, so that the content tells where it belongs.
+const PERIOD: usize = (4 << 20) - 3;
+
+/// Whether these are the bytes at `offset` of the stand-in's repeated object.
+pub(crate) fn check_repeated(offset: u64, data: &[u8]) -> Result<(), u64> {
+    static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| PATTERN.bytes(0, PERIOD));
+    let mut at = offset;
+    let mut rest = data;
+    while !rest.is_empty() {
+        let place = usize::try_from(at % PERIOD as u64).expect("within the block");
+        let (head, tail) = rest.split_at(rest.len().min(PERIOD - place));
+        if head != &BLOCK[place..place + head.len()] {
+            return Err(at);
+        }
+        at += head.len() as u64;
+        rest = tail;
+    }
+    Ok(())
 }
 
 /// Whether these are the bytes of the sparse object at `offset`.

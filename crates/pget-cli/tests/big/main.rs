@@ -3,6 +3,7 @@
 
 mod content;
 mod memory;
+mod places;
 mod sizes;
 
 #[allow(dead_code, reason = "the tests of the program use all of it")]
