@@ -282,7 +282,8 @@ pub(crate) async fn play(scene: &Scene, counts: &mut Counts) -> Result<(), Strin
 /// Plays `scene`, and drops the consumer at its `at`th poll; how often it was polled.
 pub(crate) async fn drop_at(scene: &Scene, at: u64) -> Result<(bool, u64), String> {
     let stage = Stage::new(scene);
-    let (taken, polls) = DropAt::new(take(scene, stage.download(scene)?, stage.cancel.clone()), at).await;
+    let taking = DropAt::new(take(scene, stage.download(scene)?, stage.cancel.clone()), at);
+    let (taken, polls) = timeout(longest(scene), taking).await.map_err(|_| "it hangs")?;
     stage.settle().await?;
     Ok((taken.is_some(), polls))
 }
@@ -350,6 +351,15 @@ fn judge(
     } else {
         limit
     };
+    // What the retry bucket pays for, a tenth of a retry for each chunk, and what a clipped body has earned.
+    let paid = 4 * u64::from(scene.concurrency) + 16 + chunks(scene) / 10;
+    let earned = met.counts.clipped_bodies + met.counts.overlong_bodies;
+    let pays = scene.hint.is_none() && scene.tells_size;
+    let limit = if pays {
+        limit.min(chunks(scene) + paid + earned + stats.fences + 2)
+    } else {
+        limit
+    };
     if met.reads > limit {
         return Err(format!("{} reads, {limit} at the most: {met:?}", met.reads));
     }
@@ -385,7 +395,7 @@ fn judge(
                     stats.verification
                 ));
             }
-            let calm = met.soft == 0 && met.hard_kinds.is_empty() && !met.slow;
+            let calm = met.soft == 0 && met.hard_kinds.is_empty() && !met.slow && !met.blocked;
             let planned = Duration::from_millis(20) * u32::try_from(met.reads + 2).unwrap_or(u32::MAX);
             let pauses = scene.pause * u32::try_from(taken.bytes.len() + 2).unwrap_or(u32::MAX);
             if calm && took > planned + pauses {
@@ -407,7 +417,7 @@ fn judge(
             }
             let cancelled = scene.leaves != Leaves::No;
             let untied = !scene.identity || met.counts.lost_identities > 0;
-            let worn_out = met.soft > u64::from(scene.retries) || untied && met.soft > 0 || met.blocked;
+            let worn_out = met.soft > u64::from(scene.retries) || untied && met.soft > 0 || met.outlives;
             let fits = met.hard_kinds.contains(&kind)
                 || worn_out && met.soft_kinds.contains(&kind)
                 || kind == ErrorKind::Range && scene.offset > scene.size

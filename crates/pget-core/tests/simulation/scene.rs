@@ -122,6 +122,10 @@ pub(crate) struct Scene {
     pub(crate) published: bool,
     /// The caller requires that it is verified.
     pub(crate) require: bool,
+    /// This chunk is slow however often it is asked for.
+    pub(crate) cursed: Option<u64>,
+    /// The first reply says that the object ends before the body does.
+    pub(crate) beyond: bool,
     /// The source lies in a way that nothing can notice: the test must.
     pub(crate) canary: bool,
 }
@@ -182,7 +186,53 @@ impl Scene {
             published: rng.u32(0..5) == 0,
             // Refused for a part before anything is sent.
             require: rng.u32(0..6) == 0 && offset == 0 && length.is_none(),
+            cursed: None,
+            beyond: rng.u32(0..100) == 0,
             canary: false,
+        }
+        .told_apart()
+    }
+
+    /// Few seeds would come upon these by themselves: nearly everything fails, so that the retry bucket empties; and one chunk late in the object is slow each time.
+    fn told_apart(self) -> Self {
+        let kind = self.seed % 100;
+        if !(7..9).contains(&kind) {
+            return self;
+        }
+        let special = Self {
+            size: self.chunk.clamp(100, 800) * 60,
+            chunk: self.chunk.clamp(100, 800),
+            offset: 0,
+            length: None,
+            ranges: true,
+            tells_size: true,
+            identity: true,
+            hint: None,
+            retries: 5,
+            withholds: false,
+            replaced_at: None,
+            deleted_at: None,
+            connections: 512,
+            leaves: Leaves::No,
+            beyond: false,
+            ..self
+        };
+        if kind == 7 {
+            Self {
+                concurrency: 2,
+                faults: 600,
+                stragglers: 0,
+                ..special
+            }
+        } else {
+            Self {
+                concurrency: 4,
+                window: 8,
+                faults: 0,
+                stragglers: 0,
+                cursed: Some(40),
+                ..special
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! The simulated network: a source in the process whose reads go as the seed says, and that notes what it did.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -57,6 +59,8 @@ pub(crate) struct Met {
     /// Faults that may end the download.
     pub(crate) hard_kinds: Vec<ErrorKind>,
     pub(crate) blocked: bool,
+    /// One that blocks for longer than a deadline.
+    pub(crate) outlives: bool,
     pub(crate) slow: bool,
     /// What no read may ever see.
     pub(crate) wrong: Option<&'static str>,
@@ -64,6 +68,43 @@ pub(crate) struct Met {
     /// A reply was accepted.
     begun: bool,
     active: usize,
+    /// Ranges that have a writer.
+    written: Vec<Range<u64>>,
+    /// How often a range was asked for over a fresh connection, by its end.
+    fresh: HashMap<u64, u32>,
+}
+
+/// A range that has a writer. To be dropped behind that one.
+struct Writing {
+    met: Arc<Mutex<Met>>,
+    range: Range<u64>,
+}
+
+impl Writing {
+    fn new(met: &Arc<Mutex<Met>>, request: &RangeRequest) -> Option<Self> {
+        let range = request.start..request.end?;
+        let mut now = met.lock().unwrap_or_else(PoisonError::into_inner);
+        if now
+            .written
+            .iter()
+            .any(|other| other.start < range.end && range.start < other.end)
+        {
+            now.wrong = now.wrong.or(Some("a range with two writers"));
+        }
+        now.written.push(range.clone());
+        drop(now);
+        let met = Arc::clone(met);
+        Some(Self { met, range })
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = met.written.iter().position(|range| *range == self.range) {
+            met.written.swap_remove(index);
+        }
+    }
 }
 
 impl Met {
@@ -77,7 +118,7 @@ impl Met {
 pub(crate) struct Network {
     scene: Scene,
     rng: Mutex<Rng>,
-    met: Mutex<Met>,
+    met: Arc<Mutex<Met>>,
     checksums: [Option<Published>; 2],
 }
 
@@ -94,7 +135,7 @@ impl Network {
     pub(crate) fn new(scene: Scene) -> Self {
         Self {
             rng: Mutex::new(Rng::with_seed(scene.seed ^ 0x5eed)),
-            met: Mutex::default(),
+            met: Arc::default(),
             checksums: [false, true].map(|other| {
                 let size = if other { scene.other_size() } else { scene.size };
                 let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -189,7 +230,7 @@ enum Stop {
 }
 
 impl Answer {
-    async fn give(mut self, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+    async fn give(mut self, _writing: Option<Writing>, mut chunk: ChunkWriter) -> Result<(), SourceError> {
         if self.withhold {
             if chunk.withhold().is_err() {
                 self.withhold = false;
@@ -250,12 +291,29 @@ impl RangeSource for Network {
             met.reads += 1;
             met.active += 1;
             met.wrong = met.wrong.or_else(|| self.never(request, &met));
+            if let (true, Some(end)) = (request.fresh, request.end) {
+                let fences = met.fresh.entry(end).or_default();
+                *fences += 1;
+                if *fences > 2 {
+                    met.wrong = Some("a chunk that is fenced more than twice");
+                }
+            }
             met.reads - 1
         };
         let _active = Active(self);
+        let writing = Writing::new(&self.met, request);
         let latency = self.pause(Duration::from_millis(2));
         sleep(latency).await;
         let mut fate = self.fate(request.end.unwrap_or(scene.size).saturating_sub(request.start));
+        if scene
+            .cursed
+            .is_some_and(|chunk| request.start / scene.chunk == chunk)
+        {
+            fate = Fate::Slow;
+        }
+        if scene.beyond && request.pinned.is_none() {
+            fate = Fate::Beyond;
+        }
         let mut other = false;
         {
             let mut met = self.met();
@@ -303,13 +361,13 @@ impl RangeSource for Network {
             let blocking = tokio::spawn(async move {
                 sleep(time).await;
                 chunk.begin(reply)?;
-                answer.give(chunk).await
+                answer.give(writing, chunk).await
             });
             return blocking
                 .await
                 .unwrap_or_else(|_| Err(SourceError::fatal(ErrorKind::Internal, "lost")));
         }
-        answer.give(chunk).await
+        answer.give(writing, chunk).await
     }
 
     fn name(&self) -> String {
@@ -377,10 +435,14 @@ impl Network {
                 // A long one brings too little within a deadline.
                 met.soft(ErrorKind::Timeout);
             }
-            Fate::Blocks(_) => {
+            Fate::Blocks(time) => {
                 counts.blocking_writers += 1;
                 met.blocked = true;
-                met.soft(ErrorKind::Timeout);
+                // A short one is nothing that a deadline would end.
+                if time > Duration::from_secs(15) {
+                    met.outlives = true;
+                    met.soft(ErrorKind::Timeout);
+                }
             }
             Fate::Shifted => {
                 counts.shifted_ranges += 1;
