@@ -214,8 +214,21 @@ fn the_last_chunks_do_not_wait_for_a_slow_one() {
 
 #[test]
 fn nothing_is_fenced_without_a_straggler() {
-    let connections: [(&str, Connection); 6] = [
+    let connections: [(&str, Connection); 8] = [
         ("all alike", good),
+        ("not four times slower", |number, _, age| {
+            bytes(if number == 3 { 12_700_000 } else { 50 * MB }, age)
+        }),
+        ("one speeds up all the while", |number, _, age| {
+            // With the third power of time, to 50 MB/s in half a second.
+            let ramp = Duration::from_millis(500).min(age);
+            let gained = u64::try_from(ramp.as_millis().pow(4) / 10_000).expect("few");
+            if number == 3 {
+                gained + bytes(50 * MB, age - ramp)
+            } else {
+                bytes(50 * MB, age)
+            }
+        }),
         ("all slow", |_, _, age| bytes(MB, age)),
         ("all stall for three seconds", |_, now, age| {
             let pause = Duration::from_secs(2)..Duration::from_secs(5);

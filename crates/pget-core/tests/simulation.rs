@@ -3,6 +3,9 @@
 //! Each seed makes an object, options, faults and a consumer (`simulation/scene.rs`); `simulation/source.rs` is the network, `simulation/play.rs` holds what came of it against what
 //! may: the bytes of one revision or an error that the faults met explain; requests, memory and time within bounds; everything given back within 100 ms.
 //!
+//! Requests: one a chunk, one more for each fault met that costs one, for each fence (at most 5 %, rounded up, and one) and for the probe, and no more than the retry bucket pays for. So without
+//! faults there is none that the plan does not need, and under them nothing is asked for twice that came: far within the tenth that is allowed beyond what the faults themselves cost.
+//!
 //! A seed that fails is replayed with the command that the failure prints. `PGET_SEEDS=n` runs another number of them. The million runs in a release build:
 //! `cargo test --release -p pget-core --test simulation -- --ignored`.
 
