@@ -27,7 +27,7 @@ use std::{
 use scene::{Counts, Leaves, Scene};
 
 /// In a debug build.
-const SEEDS: u64 = 20_000;
+const SEEDS: u64 = 10_000;
 const MILLION: u64 = 1_000_000;
 /// Of a million, each kind of event must have been met so often.
 const LEAST: u64 = 1_000;
