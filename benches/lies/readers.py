@@ -1,5 +1,6 @@
-"""Readers in Python, each told to read one object into a file: readers.py READER ENDPOINT FILE. An error is a line on standard error and status 1."""
+"""Readers in Python, each told to read one object into a file: readers.py READER ENDPOINT FILE. An error is a line on standard error and status 1. The AIStore client heeds CHUNK and CONCURRENCY."""
 
+import os
 import sys
 
 MIB = 1 << 20
@@ -33,7 +34,7 @@ def aistore(endpoint, file):
     retry.http_retry = Retry(total=3, backoff_factor=0.1, status_forcelist=[429, 500, 502, 503, 504], connect=0, read=0)
     retry.network_retry = retry.network_retry.copy(stop=stop_after_attempt(3), wait=wait_fixed(0.1))
     client = Client(endpoint, timeout=3, retry_config=retry)
-    reader = client.bucket("b").object("o").get_reader(chunk_size=MIB, num_workers=4)
+    reader = client.bucket("b").object("o").get_reader(chunk_size=int(os.environ.get("CHUNK", MIB)), num_workers=int(os.environ.get("CONCURRENCY", 4)))
     with reader.read_all() as buffer, open(file, "wb") as output:
         output.write(buffer.tobytes())
 

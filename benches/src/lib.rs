@@ -145,6 +145,11 @@ fn cpu_seconds(whose: UsageWho) -> io::Result<f64> {
     Ok(seconds(user.tv_sec(), user.tv_usec()) + seconds(system.tv_sec(), system.tv_usec()))
 }
 
+/// Prints a figure by its name, as `all.sh` takes it over to hold it against its goal.
+pub fn figure(name: &str, value: f64) {
+    println!("figure {value:.3} {name}");
+}
+
 /// The middle one of `values`; of an even number, the upper of the two. 0 of none.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> f64 {

@@ -103,7 +103,7 @@ func compare(program string, rounds int, size int64, mostOfRust, mostOfHTTP floa
 		return median(ratios)
 	}
 	ofRust, ofHTTP := ratio(ways[0].costs), ratio(ways[2].costs)
-	fmt.Printf("Go / pget cat: %.3f\nGo / net/http: %.3f\nGo / net/http, tuned: %.3f\n", ofRust, ofHTTP, ratio(ways[3].costs))
+	fmt.Printf("figure %.3f go: Go / pget cat\nfigure %.3f go: Go / net/http\nfigure %.3f go: Go / net/http, tuned\n", ofRust, ofHTTP, ratio(ways[3].costs))
 	if mostOfRust > 0 && ofRust > mostOfRust || mostOfHTTP > 0 && ofHTTP > mostOfHTTP {
 		return errors.New("it costs too much")
 	}

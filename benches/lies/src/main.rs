@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use object_store::{ClientOptions, RetryConfig};
 use pget_core::ErrorKind;
 use pget_testkit::hostile::{Hostile, Lie, lies};
 
@@ -72,11 +73,41 @@ async fn tell(lie: &Lie, reader: &Reader) -> Verdict {
     verdict
 }
 
+/// Only reads, for `benches/stragglers.sh --other`: the object at `ENDPOINT`, in ranges of `CHUNK` bytes, `CONCURRENCY` at a time, with the reader's own deadlines and retries.
+async fn object_store() {
+    let number = |name| -> usize {
+        let value = std::env::var(name).ok().and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} is not set"))
+    };
+    let endpoint = std::env::var("ENDPOINT").expect("ENDPOINT is set");
+    let (chunk, concurrency) = (number("CHUNK") as u64, number("CONCURRENCY"));
+    let mut bytes = 0;
+    let read = readers::object_store_ranges(
+        &endpoint,
+        chunk,
+        concurrency,
+        ClientOptions::default(),
+        RetryConfig::default(),
+        |part| bytes += part.len(),
+    );
+    if let Err(error) = read.await {
+        eprintln!("object_store: {error}");
+        std::process::exit(1);
+    }
+    assert_eq!(bytes, number("SIZE"), "object_store cut it short");
+}
+
 #[tokio::main]
 async fn main() {
     opendal::install_default();
     std::panic::set_hook(Box::new(|_| {}));
-    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from).peekable();
+    if arguments
+        .peek()
+        .is_some_and(|first| first.as_os_str() == "object_store")
+    {
+        return object_store().await;
+    }
     let (Some(python), Some(script)) = (arguments.next(), arguments.next()) else {
         eprintln!("usage: pget-lies PYTHON READERS.PY (run.sh knows them)");
         std::process::exit(2);

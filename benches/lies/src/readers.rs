@@ -171,22 +171,41 @@ async fn pget(mode: Mode, endpoint: &str) -> Ended {
 }
 
 async fn object_store(endpoint: &str) -> object_store::Result<Vec<u8>> {
+    let options = ClientOptions::new().with_timeout(TIMEOUT);
+    let retries = RetryConfig {
+        max_retries: RETRIES,
+        retry_timeout: Duration::from_secs(30),
+        ..RetryConfig::default()
+    };
+    let mut bytes = Vec::new();
+    object_store_ranges(endpoint, CHUNK, 4, options, retries, |part| {
+        bytes.extend_from_slice(part)
+    })
+    .await?;
+    Ok(bytes)
+}
+
+/// Reads all of the object in ranges, in order.
+pub async fn object_store_ranges(
+    endpoint: &str,
+    chunk: u64,
+    concurrency: usize,
+    options: ClientOptions,
+    retries: RetryConfig,
+    mut take: impl FnMut(&[u8]),
+) -> object_store::Result<()> {
     let store = HttpBuilder::new()
         .with_url(format!("{endpoint}/b"))
-        .with_client_options(ClientOptions::new().with_allow_http(true).with_timeout(TIMEOUT))
-        .with_retry(RetryConfig {
-            max_retries: RETRIES,
-            retry_timeout: Duration::from_secs(30),
-            ..RetryConfig::default()
-        })
+        .with_client_options(options.with_allow_http(true))
+        .with_retry(retries)
         .build()?;
     let path = object_store::path::Path::from("o");
     let head = store.head(&path).await?;
     let (store, path, etag) = (&store, &path, &head.e_tag);
     let ranges = (0..head.size)
-        .step_by(CHUNK as usize)
-        .map(|start| start..head.size.min(start + CHUNK));
-    let parts: Vec<_> = stream::iter(ranges)
+        .step_by(usize::try_from(chunk).expect("a chunk fits in memory"))
+        .map(|start| start..head.size.min(start + chunk));
+    let mut parts = stream::iter(ranges)
         .map(|range| async move {
             let options = GetOptions {
                 if_match: etag.clone(),
@@ -195,10 +214,11 @@ async fn object_store(endpoint: &str) -> object_store::Result<Vec<u8>> {
             };
             store.get_opts(path, options).await?.bytes().await
         })
-        .buffered(4)
-        .try_collect()
-        .await?;
-    Ok(parts.concat())
+        .buffered(concurrency);
+    while let Some(part) = parts.try_next().await? {
+        take(&part);
+    }
+    Ok(())
 }
 
 async fn opendal(endpoint: &str) -> opendal::Result<Vec<u8>> {

@@ -13,7 +13,7 @@ use std::{
 use clap::Parser;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::HeaderMap;
-use pget_bench::median;
+use pget_bench::{figure, median};
 use pget_core::{Download, Options};
 use pget_http::{Client, ClientOptions, HttpSource};
 use pget_testkit::{
@@ -48,9 +48,12 @@ struct Args {
     /// Another `pget` program (of an earlier commit), measured beside by its `cat`.
     #[arg(long)]
     program: Option<String>,
-    /// Also measure curl over one connection and reqwest, once each.
+    /// Also measure reqwest, and curl over one connection and with ranges in parallel, once each.
     #[arg(long)]
     others: bool,
+    /// Also measure another reader, once: `NAME=COMMAND`, for a shell in which `ENDPOINT`, `SIZE`, `CHUNK` and `CONCURRENCY` are set; the object is `/b/o`, for an AIStore client `o` of bucket `b`.
+    #[arg(long, value_parser = other)]
+    other: Vec<Way>,
     /// Longer than so many seconds, a way has not come to its end.
     #[arg(long, default_value_t = 120)]
     patience: u64,
@@ -83,21 +86,33 @@ impl Eighth {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Way {
     Pget,
     Program,
     Reqwest,
     Curl,
+    CurlInParallel,
+    Other { name: String, command: String },
+}
+
+fn other(text: &str) -> Result<Way, String> {
+    let (name, command) = text.split_once('=').ok_or("it is NAME=COMMAND")?;
+    Ok(Way::Other {
+        name: name.into(),
+        command: command.into(),
+    })
 }
 
 impl Way {
-    const fn name(self) -> &'static str {
+    fn name(&self) -> &str {
         match self {
             Self::Pget => "pget",
             Self::Program => "--program cat",
             Self::Reqwest => "reqwest, in order",
             Self::Curl => "curl, one connection",
+            Self::CurlInParallel => "curl -Z, ranges",
+            Self::Other { name, .. } => name,
         }
     }
 }
@@ -131,14 +146,21 @@ fn compare(args: &Args) -> Result<bool, Failure> {
         ways.push((Way::Program, 1));
     }
     if args.others {
-        ways.extend([(Way::Reqwest, 1), (Way::Curl, 1)]);
+        ways.extend([(Way::Reqwest, 1), (Way::Curl, 1), (Way::CurlInParallel, 1)]);
     }
+    ways.extend(args.other.iter().map(|way| (way.clone(), 1)));
     for (way, rounds) in ways {
         let mut without = None;
         for eighth in SERVERS {
-            let runs: Vec<Option<Run>> = (0..rounds)
-                .map(|_| run(way, eighth, args))
-                .collect::<Result<_, _>>()?;
+            let runs: Result<Vec<Option<Run>>, _> = (0..rounds).map(|_| run(&way, eighth, args)).collect();
+            let runs = match runs {
+                // What another reader does with such a server is a result.
+                Err(error) if matches!(way, Way::Other { .. }) => {
+                    println!("{:22} {:14} {error}", way.name(), eighth.name());
+                    continue;
+                }
+                runs => runs?,
+            };
             let Some(runs) = runs.into_iter().collect::<Option<Vec<Run>>>() else {
                 println!(
                     "{:22} {:14} > {} (given up)",
@@ -159,13 +181,19 @@ fn compare(args: &Args) -> Result<bool, Failure> {
                 most(|run| run.fences),
                 most(|run| run.requests),
             );
-            good &= way != Way::Pget || args.least.is_none_or(|least| share >= least);
+            if way == Way::Pget && eighth != Eighth::Fast {
+                figure(
+                    &format!("stragglers, {}: share of the throughput without", eighth.name()),
+                    share,
+                );
+                good &= args.least.is_none_or(|least| share >= least);
+            }
         }
     }
     Ok(good)
 }
 
-fn run(way: Way, eighth: Eighth, args: &Args) -> Result<Option<Run>, Failure> {
+fn run(way: &Way, eighth: Eighth, args: &Args) -> Result<Option<Run>, Failure> {
     let server = Hostile::start()?;
     let each = When::Connection { of: 8, number: 3 };
     let pace = |mb: u64| Fault::Pace {
@@ -178,7 +206,14 @@ fn run(way: Way, eighth: Eighth, args: &Args) -> Result<Option<Run>, Failure> {
         Eighth::Stalls => route.fault(each, Fault::Stall { after: 256 << 10 }),
         Eighth::Silent => route.fault(each, Fault::StallBeforeHead),
     };
-    let url = server.route("/object", route.fault(When::Always, pace(args.fast)));
+    let route = route.fault(When::Always, pace(args.fast));
+    let url = match way {
+        Way::Other { .. } => {
+            server.route("/v1/objects/b/o", route.clone());
+            server.route("/b/o", route)
+        }
+        _ => server.route("/object", route),
+    };
     let began = Instant::now();
     let counted = match way {
         Way::Pget => {
@@ -209,10 +244,28 @@ fn run(way: Way, eighth: Eighth, args: &Args) -> Result<Option<Run>, Failure> {
             (0, 0)
         }
         Way::Curl => {
-            if !ends(
-                Command::new("curl").args(["-sS", "-o", "/dev/null", &url]),
-                args.patience,
-            )? {
+            let mut command = Command::new("curl");
+            command.args(["-sS", "-o", "/dev/null", &url]);
+            if !ends(&mut command, args.patience)? {
+                return Ok(None);
+            }
+            (0, 0)
+        }
+        Way::CurlInParallel => {
+            if !ends(&mut curl_in_parallel(&url, args), args.patience)? {
+                return Ok(None);
+            }
+            (0, 0)
+        }
+        Way::Other { command: text, .. } => {
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", text])
+                .env("ENDPOINT", server.url(""))
+                .env("SIZE", (args.mib << 20).to_string())
+                .env("CHUNK", (args.chunk_kib << 10).to_string())
+                .env("CONCURRENCY", args.concurrency.to_string());
+            if !ends(&mut command, args.patience)? {
                 return Ok(None);
             }
             (0, 0)
@@ -225,6 +278,29 @@ fn run(way: Way, eighth: Eighth, args: &Args) -> Result<Option<Run>, Failure> {
     }))
 }
 
+/// curl as it fetches many ranges at once: each a transfer of its own, so many at a time.
+fn curl_in_parallel(url: &str, args: &Args) -> Command {
+    let (size, chunk) = (args.mib << 20, args.chunk_kib << 10);
+    let mut command = Command::new("curl");
+    command
+        .args([
+            "-sS",
+            "--no-progress-meter",
+            "--parallel",
+            "--parallel-immediate",
+            "--parallel-max",
+        ])
+        .arg(args.concurrency.to_string());
+    for start in (0..size).step_by(usize::try_from(chunk).unwrap_or(usize::MAX)) {
+        if start > 0 {
+            command.arg("--next");
+        }
+        let last = size.min(start + chunk) - 1;
+        command.args(["-sS", "-o", "/dev/null", "-r", &format!("{start}-{last}"), url]);
+    }
+    command
+}
+
 /// Runs `command`; `false` if it takes longer than `patience` seconds and is ended.
 fn ends(command: &mut Command, patience: u64) -> Result<bool, Failure> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
@@ -234,7 +310,7 @@ fn ends(command: &mut Command, patience: u64) -> Result<bool, Failure> {
             return if status.success() {
                 Ok(true)
             } else {
-                Err(format!("{command:?} failed: {status}").into())
+                Err(format!("{:?} failed: {status}", command.get_program()).into())
             };
         }
         if Instant::now() >= deadline {

@@ -5,6 +5,7 @@
 use std::{fmt::Write as _, io, sync::Arc};
 
 use async_trait::async_trait;
+use clap::Parser;
 use pget_bench::{cpu_of_this_process, median};
 use pget_core::{
     BufMut, ChunkWriter, Download, ObjectInfo, Options, Published, RangeRequest, RangeSource, Reply,
@@ -15,9 +16,16 @@ use pget_core::{
 const SIZE: u64 = 256 << 20;
 /// Of the figures, which are for a GiB.
 const SCALE: f64 = 4.0;
-const ROUNDS: usize = 5;
 /// The object is this many bytes, again and again.
 const PIECE: usize = 1 << 20;
+
+/// What to measure.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Rounds; in each, every algorithm runs once in both ways.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+}
 
 #[derive(Debug)]
 struct Warm {
@@ -59,6 +67,7 @@ impl RangeSource for Warm {
 }
 
 fn main() -> io::Result<()> {
+    let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -101,7 +110,7 @@ fn main() -> io::Result<()> {
     };
     // All in turn, so that a change of the machine's mood meets all.
     let mut times = vec![[Vec::new(), Vec::new()]; sources.len() + 1];
-    for _ in 0..ROUNDS {
+    for _ in 0..args.rounds.max(1) {
         for (mode, in_order) in [(0, true), (1, false)] {
             times[0][mode].push(measured(&sources[0], Verify::Off, in_order)?);
             for (source, times) in sources.iter().zip(&mut times[1..]) {

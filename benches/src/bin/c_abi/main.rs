@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Parser;
-use pget_bench::{Cost, median, serve};
+use pget_bench::{Cost, figure, median, serve};
 
 /// What to measure.
 #[derive(Debug, Parser)]
@@ -61,6 +61,6 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
         println!("{name:12} {:.3}  ({})", median(costs.clone()), all.join(" "));
     }
     let ratio = median(c) / median(rust);
-    println!("parallel_get / pget cat: {ratio:.3}");
+    figure("c_abi: parallel_get / pget cat", ratio);
     Ok(args.most.is_none_or(|most| ratio <= most))
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use clap::Parser;
-use pget_bench::{Cost, median, serve};
+use pget_bench::{Cost, figure, median, serve};
 use ways::{Fresh, Kind, Prepare, Way};
 
 /// What to measure.
@@ -142,7 +142,7 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
         // Ratios within a round: what disturbs one run mostly disturbs its neighbours, too.
         let pairs = costs[0].iter().zip(&costs[1]);
         let ratio = median(pairs.map(|((bare, _), (pget, _))| pget / bare).collect());
-        println!("{:14} pget/bare {ratio:.2}", kind.name());
+        figure(&format!("place, {}: pget / bare", kind.name()), ratio);
         within &= args.most_of_bare.is_none_or(|most| ratio <= most);
     }
     Ok(within)

@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Parser;
-use pget_bench::{Cost, median, serve};
+use pget_bench::{Cost, figure, median, serve};
 
 /// What to measure.
 #[derive(Debug, Parser)]
@@ -113,7 +113,8 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
         median(pairs.map(|(pget, other)| pget / other).collect())
     };
     let (of_bare, of_reqwest) = (ratio(ways::BARE), ratio(ways::REQWEST));
-    println!("pget/bare {of_bare:.2}  pget/reqwest {of_reqwest:.2}");
+    figure("recv: pget / bare", of_bare);
+    figure("recv: pget / reqwest", of_reqwest);
     Ok(args.most_of_bare.is_none_or(|most| of_bare <= most)
         && args.most_of_reqwest.is_none_or(|most| of_reqwest <= most))
 }

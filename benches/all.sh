@@ -1,0 +1,72 @@
+#!/bin/sh
+# Every figure that has a goal, measured in turn, and at the end one table: the goal, what was measured, whether that reaches it. Exits with 1 if a goal was missed.
+# ROUNDS (default 5) is for all of them; what each prints is in target/figures/. The readers that are measured beside pget come with lies/run.sh.
+set -eu
+cd "$(dirname "$0")"
+rounds=${ROUNDS:-5}
+out=${FIGURES:-$(cd .. && pwd)/target/figures}
+tools=${PGET_TOOLS:-$(cd .. && pwd)/.tools}
+lies=${CARGO_TARGET_DIR:-$(cd .. && pwd)/target}/lies
+mkdir -p "$out"
+rm -f "$out"/*
+
+# run NAME COMMAND...: its output is shown and kept. One that fails is missing in the table, and the others are measured all the same.
+run() {
+    name=$1
+    shift
+    echo "== $name: $*"
+    "$@" >"$out/$name" 2>"$out/$name.errors" || echo "$name failed: $(tail -n 3 "$out/$name.errors")"
+    cat "$out/$name"
+}
+
+run load uptime
+run lies env CARGO_TARGET_DIR="$lies" ./lies/run.sh
+run recv ./recv.sh --rounds "$rounds"
+run place ./place.sh --rounds "$rounds" --mib 512
+run c_abi ./c_abi.sh --rounds "$rounds"
+run go ./go.sh -rounds "$rounds"
+run stragglers ./stragglers.sh --rounds "$rounds" --others \
+    --other "object_store=exec $lies/debug/pget-lies object_store" \
+    --other "AIStore client=exec $tools/lies/bin/python lies/readers.py aistore \"\$ENDPOINT\" /dev/null"
+run verify ./verify.sh --rounds "$rounds"
+uptime >>"$out/load"
+
+# The goals: the figure's name, at most or at least, the bound.
+cat >"$out/.goals" <<'END'
+recv: pget / bare|<=|1.0
+recv: pget / reqwest|<=|0.7
+place, tmpfs: pget / bare|<=|1.15
+place, disk: pget / bare|<=|1.15
+place, memory: pget / bare|<=|1.15
+place, memory-reused: pget / bare|<=|1.15
+place, shared: pget / bare|<=|1.15
+place, shared-reused: pget / bare|<=|1.15
+c_abi: parallel_get / pget cat|<=|1.05
+go: Go / pget cat|<=|1.1
+go: Go / net/http|<=|0.5
+stragglers, slow: share of the throughput without|>=|0.85
+stragglers, stalls: share of the throughput without|>=|0.85
+stragglers, never answers: share of the throughput without|>=|0.85
+lies: wrong bytes from pget|<=|0
+lies: hangs and panics of pget|<=|0
+END
+cat "$out"/* | awk -F '|' -v goals="$out/.goals" '
+    # pget is in the first columns that bear its name.
+    /^\| case \| lie / { for (i = 4; i <= NF; i++) if ($i ~ /^ pget/) columns = i }
+    function count(row,  i, sum) { for (i = 4; i <= columns; i++) { gsub(/[* ]/, "", $i); sum += $i } return sum }
+    /^\| \| wrong bytes / { measured["lies: wrong bytes from pget"] = count() }
+    /^\| \| hangs and / { measured["lies: hangs and panics of pget"] = count() }
+    /^figure / { split($0, words, " "); name = $0; sub(/^figure [^ ]* /, "", name); measured[name] = words[2] }
+    END {
+        print "| figure | goal | measured | reached |\n|---|---|---|---|"
+        while ((getline line < goals) > 0) {
+            split(line, goal, "|")
+            value = goal[1] in measured ? measured[goal[1]] : "not measured"
+            good = value != "not measured" && (goal[2] == "<=" ? value + 0 <= goal[3] + 0 : value + 0 >= goal[3] + 0)
+            missed += !good
+            printf "| %s | %s %s | %s | %s |\n", goal[1], goal[2] == "<=" ? "≤" : "≥", goal[3], value, good ? "yes" : "**no**"
+        }
+        exit missed > 0
+    }' && status=0 || status=$?
+sed 's/^/load: /' "$out/load"
+exit $status
