@@ -484,3 +484,22 @@ async fn who_waits_for_whom_is_counted() {
         assert!(stats.consumer_wait < Duration::from_secs(1), "{stats:?}");
     }
 }
+
+/// Buffers at once give nothing back, so what is read into them is not verified, also where it is all of the object: `require` must not pass it.
+#[tokio::test(start_paused = true)]
+async fn ranges_are_refused_when_verification_is_required() {
+    for ranges in [vec![0..SIZE], vec![0..CHUNK, CHUNK..SIZE], vec![5..9]] {
+        let mut required = options(4);
+        required.verify = Verify::Require;
+        let source = Staged::right(object(Algorithm::Crc32c, SIZE));
+        let download = Download::new(source, required).expect("right");
+        let buffer =
+            |range: std::ops::Range<u64>| (range.clone(), vec![0_u8; index(range.end - range.start)]);
+        let buffers = ranges.into_iter().map(buffer).collect();
+        let mut reading = download.read_ranges(buffers).expect("right");
+        let next = tokio::time::timeout(Duration::from_secs(86_400), reading.next());
+        let error = next.await.expect("it ends").expect_err("required");
+        assert_eq!(error.kind(), ErrorKind::Checksum);
+        assert!(error.to_line().contains("verification is required"), "{error}");
+    }
+}
