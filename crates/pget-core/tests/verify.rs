@@ -487,6 +487,10 @@ async fn who_waits_for_whom_is_counted() {
 
 /// Buffers at once give nothing back, so what is read into them is not verified, also where it is all of the object: `require` must not pass it.
 #[tokio::test(start_paused = true)]
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "one range is what is wanted, in a list"
+)]
 async fn ranges_are_refused_when_verification_is_required() {
     for ranges in [vec![0..SIZE], vec![0..CHUNK, CHUNK..SIZE], vec![5..9]] {
         let mut required = options(4);
