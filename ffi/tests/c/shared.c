@@ -60,6 +60,27 @@ static pid_t other(const char *job, const char *name) {
   return child;
 }
 
+/* One that has attached, and says so on its standard output. */
+static pid_t other_attached(const char *job, const char *name) {
+  int ends[2];
+  char byte;
+  pid_t child;
+  CHECK(pipe(ends) == 0);
+  child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    dup2(ends[1], STDOUT_FILENO);
+    close(ends[0]);
+    close(ends[1]);
+    execl(program, program, base, job, name, (char *)NULL);
+    _exit(127);
+  }
+  close(ends[1]);
+  CHECK(read(ends[0], &byte, 1) == 1);
+  close(ends[0]);
+  return child;
+}
+
 static void ends_well(pid_t child) {
   int status;
   CHECK(waitpid(child, &status, 0) == child);
@@ -212,8 +233,7 @@ static void what_does_not_come(void) {
   EXPECT(bad, pget_shared_wait(shared, LONG, LONG, job.cancel, NULL, &error));
   /* A close ends the wait and the download, and those who are attached hear of it. */
   EXPECT(PGET_OK, pget_shared_open(name, &attached, &error));
-  reader = other("fails", name);
-  usleep(50000);
+  reader = other_attached("fails", name);
   job.cancel = NULL;
   CHECK(pthread_create(&thread, NULL, trigger_later, &job) == 0);
   EXPECT(PGET_ERR_CANCELLED, pget_shared_wait(shared, LONG, LONG, NULL, NULL, &error));
@@ -276,6 +296,7 @@ int main(int argc, char **argv) {
   if (argc == 4) {
     pget_shared *shared;
     EXPECT(PGET_OK, pget_shared_open(argv[3], &shared, &error));
+    CHECK(write(STDOUT_FILENO, "a", 1) == 1);
     EXPECT(PGET_ERR_CANCELLED, pget_shared_wait(shared, LONG, LONG, NULL, NULL, &error));
     pget_shared_close(shared);
     return 0;
