@@ -2,9 +2,9 @@
 
 use std::{fs::File, io::Write as _, os::unix::fs::FileExt as _, path::Path, sync::LazyLock};
 
-use pget_testkit::content::Pattern;
+use pget_testkit::{aistore::Object, content::Pattern};
 
-use crate::servers::PATTERN;
+use crate::{servers::PATTERN, sizes::HUGE};
 
 /// Distance of the marks in a sparse object.
 const STEP: u64 = 1 << 30;
@@ -35,6 +35,11 @@ pub(crate) fn pattern_file(path: &Path, size: u64) {
 
 /// The period of what the AIStore stand-in repeats: no multiple of anything, so that the content tells where it belongs.
 const PERIOD: usize = (4 << 20) - 3;
+
+/// The stand-in's repeated object of 64 GiB. Its XXH64 is the one that the Python package of xxHash computed: the stand-in would take as long for it as the test for reading.
+pub(crate) fn huge_repeated() -> Object {
+    Object::repeated(PATTERN.seed, HUGE).with_stated_checksum("xxhash2", "5a31c7d97f57b4ae")
+}
 
 /// Whether these are the bytes at `offset` of the stand-in's repeated object.
 pub(crate) fn check_repeated(offset: u64, data: &[u8]) -> Result<(), u64> {

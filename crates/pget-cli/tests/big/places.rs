@@ -30,7 +30,7 @@ use pget_testkit::{
 use tempfile::TempDir;
 
 use crate::{
-    content::{check_repeated, check_sparse, pattern_file, sparse_file},
+    content::{check_repeated, check_sparse, huge_repeated, pattern_file, sparse_file},
     run::{pget, plain_environment},
     servers::{Aistore, PATTERN},
     sizes::{GIB, HUGE, told},
@@ -75,9 +75,8 @@ impl Origins {
                 );
             };
         let aistore = Aistore::start(ClusterOptions::default());
-        let repeated = Object::repeated(7, HUGE).with_stated_checksum("xxhash2", "0123456789abcdef");
         aistore.cluster.put("bucket", "object", Object::pattern(7, GIB));
-        aistore.cluster.put("bucket", "huge", repeated);
+        aistore.cluster.put("bucket", "huge", huge_repeated());
         let endpoint = vec![("AIS_ENDPOINT", aistore.cluster.endpoint())];
         add("aistore", "repeated", endpoint, &|name| {
             format!("ais://bucket/{name}")

@@ -12,7 +12,7 @@ use pget_testkit::{
 };
 
 use crate::{
-    content::{check_pattern, check_repeated, check_sparse, pattern_file, sparse_file},
+    content::{check_pattern, check_repeated, check_sparse, huge_repeated, pattern_file, sparse_file},
     run::{pget, run, wait},
     servers::{Aistore, PATTERN, Transports, ais, s3},
 };
@@ -166,9 +166,8 @@ fn read_huge(what: &str, builder: &pget::Builder, check: impl Fn(u64, &[u8]) -> 
 #[test]
 #[ignore = "real sizes: run in release mode"]
 fn sixty_four_gibibytes_from_aistore() {
-    let object = Object::repeated(7, HUGE).with_stated_checksum("xxhash2", "0123456789abcdef");
     let aistore = Aistore::start(ClusterOptions::default());
-    aistore.cluster.put("bucket", "object", object);
+    aistore.cluster.put("bucket", "object", huge_repeated());
     let builder = pget::builder("ais://bucket/object")
         .property("ais.endpoint", aistore.cluster.endpoint())
         .chunk_size(8 << 20);
