@@ -41,7 +41,8 @@ impl Filler {
     /// into a new mapping, 1.5.
     ///
     /// # Errors
-    /// [`Destination`](ErrorKind::Destination) if there is no space, for these bytes or any later ones; [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer.
+    /// [`Destination`](ErrorKind::Destination) if there is no space, for these bytes or any later ones; [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer;
+    /// [`Forked`](ErrorKind::Forked) in a forked child.
     pub fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let end = offset.checked_add(bytes.len() as u64);
         self.check_open()?;
@@ -68,8 +69,12 @@ impl Filler {
     }
 
     /// # Errors
-    /// [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer.
+    /// [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer, [`Forked`](ErrorKind::Forked) in a child.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if !self.segment.is_own() {
+            let message = format!("the shared memory {} is the parent's", self.segment.name());
+            return Err(Error::new(ErrorKind::Forked, "", message));
+        }
         if self.segment.companion().state() != FILLING && !self.finished.load(Ordering::Acquire) {
             let message = format!("the shared memory {} was closed", self.segment.name());
             return Err(Error::new(ErrorKind::Cancelled, "", message));
@@ -99,6 +104,7 @@ impl Filler {
         let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watermark) = landed.add(range.start..range.end.min(self.length))
             && !self.finished.load(Ordering::Acquire)
+            && self.segment.is_own()
         {
             // Under the lock, or an older watermark could follow a newer.
             self.segment.companion().raise(watermark);

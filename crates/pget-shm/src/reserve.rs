@@ -86,7 +86,8 @@ impl Reserve {
             return Ok(());
         }
         loop {
-            match fallocate(&*self.file, FallocateFlags::empty(), start, length) {
+            // The next object of the file may be shorter, and the thread of the one before not have heard yet that it is to stop.
+            match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, start, length) {
                 Err(Errno::INTR) => {}
                 other => return Ok(other?),
             }
@@ -125,6 +126,23 @@ fn blocks_of(meta: &std::fs::Metadata) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_was_cut_meanwhile_stays_so() {
+        let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC);
+        let file = Arc::new(File::from(file.expect("a file")));
+        file.set_len(3 * PIECE).expect("a length");
+        let reserve = Reserve {
+            file: Arc::clone(&file),
+            length: 3 * PIECE,
+            stop: AtomicBool::new(false),
+            failed: OnceLock::new(),
+        };
+        // Its next object is shorter, and the thread of the one before is between its look at `stop` and its call.
+        file.set_len(4096).expect("cut");
+        reserve.piece(0).expect("room");
+        assert_eq!(file.metadata().expect("a file").len(), 4096);
+    }
 
     #[test]
     fn what_the_machine_can_give() {

@@ -20,8 +20,8 @@ use std::{
 use pget_core::{Error, ErrorKind};
 use rustix::{
     fs::{
-        AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, linkat, memfd_create,
-        open, openat, statat, unlinkat,
+        AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod,
+        fcntl_add_seals, linkat, memfd_create, open, openat, statat, unlinkat,
     },
     io::Errno,
 };
@@ -126,6 +126,8 @@ impl Segment {
         data: File,
         (kind, length, revision): (Kind, u64, &str),
     ) -> io::Result<Self> {
+        // A page that a full device cannot give is an error here, and SIGBUS at the first write.
+        fallocate(&companion, FallocateFlags::empty(), 0, COMPANION as u64)?;
         let page = Mapped::<Companion>::new(Mapping::writable(&companion, COMPANION)?)?;
         let alive = OwnOnly::new(OwnedFd::from(companion))?;
         let segment = Self {

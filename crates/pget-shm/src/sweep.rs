@@ -112,7 +112,9 @@ pub(crate) fn open_companion(folder: &OwnedFd, posix: &Posix, access: OFlags) ->
     let Some(file) = open_own(folder, &posix.companion(), access)? else {
         return Ok(None);
     };
-    if fstat(&file)?.st_size != COMPANION as i64 {
+    let stat = fstat(&file)?;
+    // A page that is not there would be made by the look at it, and that is SIGBUS on a full device.
+    if stat.st_size != COMPANION as i64 || stat.st_blocks == 0 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "what stands beside it was not made by pget",

@@ -72,6 +72,7 @@ pub(crate) fn until<T>(
     is_alive: impl Fn() -> bool,
     look: impl Fn() -> Option<Result<T, Ended>>,
 ) -> Result<T, Ended> {
+    let mut looked = Instant::now();
     loop {
         let notice = notices.load(Ordering::Acquire);
         if let Some(end) = look() {
@@ -94,14 +95,16 @@ pub(crate) fn until<T>(
             tv_nsec: step.subsec_nanos().into(),
         };
         match futex::wait(notices, futex::Flags::empty(), notice, Some(&time)) {
-            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(Errno::TIMEDOUT) => {
-                if !is_alive() {
-                    // What it did before its end counts.
-                    return look().unwrap_or(Err(Ended::Died));
-                }
-            }
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
             Err(error) => return Err(Ended::System(error)),
+        }
+        // By the clock: others who come and go, or signals, may wake this one more often than that.
+        if looked.elapsed() >= LIVENESS {
+            if !is_alive() {
+                // What it did before its end counts.
+                return look().unwrap_or(Err(Ended::Died));
+            }
+            looked = Instant::now();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -16,7 +16,7 @@ use crate::{
     layout::{Companion, Kind},
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
-    open::{Access, cannot_attach, open_segment},
+    open::{Access, cannot_attach, not_ours, open_segment},
     wait::{self, Ended},
     waker::{Waker, Wakes},
 };
@@ -70,9 +70,11 @@ impl RingReader {
             let (file, data) = opened;
             let companion = Mapped::<Companion>::new(Mapping::readable(&file, PAGE)?)?;
             companion.check(Some(Kind::Ring))?;
-            let length = usize::try_from(data.metadata()?.len()).unwrap_or(usize::MAX);
-            if length <= PAGE {
-                return Err(io::ErrorKind::InvalidData.into());
+            let meta = data.metadata()?;
+            let length = usize::try_from(meta.len()).unwrap_or(usize::MAX);
+            // Between the two opens, the name may have gone to another ring, whose one reader this must not be taken for.
+            if length <= PAGE || companion.inode() != meta.ino() {
+                return Err(not_ours("its two parts do not fit each other"));
             }
             if !lock::alone(&file, Byte::Reads)? {
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it has a reader"));
@@ -130,6 +132,7 @@ impl RingReader {
         deadline: Option<Instant>,
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<RingObject>, Error> {
+        self.check_own()?;
         while matches!(self.at, At::Within) {
             let passed = self.next_bytes_unless(deadline, stop).map(|_| ());
             // How it ended is told to who asks for its bytes.
@@ -181,6 +184,7 @@ impl RingReader {
         deadline: Option<Instant>,
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<&[u8]>, Error> {
+        self.check_own()?;
         self.give_back();
         match &self.at {
             At::Before => {
@@ -214,6 +218,15 @@ impl RingReader {
         // SAFETY: below the watermark and not given back, so the writer leaves them alone until the next call, which needs this borrow to have ended.
         let bytes = unsafe { self.view.bytes(place(at)..place(at + self.lent)) };
         Ok(Some(bytes))
+    }
+
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked) in a forked child: what it gave back would be taken from the parent, who still reads it.
+    fn check_own(&self) -> Result<(), Error> {
+        match self.reads.number() {
+            Some(_) => Ok(()),
+            None => Err(self.ended(Ended::Died)),
+        }
     }
 
     fn give_back(&mut self) {

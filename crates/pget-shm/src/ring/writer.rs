@@ -29,6 +29,7 @@ use crate::{
 pub struct RingWriter {
     segment: Segment,
     marks: Arc<Mapped<Marks>>,
+    reserve: Arc<Reserve>,
     capacity: u64,
     put: u64,
     /// Where the object that is being put began; `None` between two.
@@ -54,13 +55,16 @@ impl RingWriter {
         let segment = Segment::create(posix.as_ref(), Kind::Ring, length as u64, "")?;
         let made = || {
             let file: &Arc<File> = segment.data();
-            Reserve::begin(file, 0, length as u64)?;
-            Mapped::<Marks>::new(Mapping::writable(&**file, PAGE)?)
+            let marks = Mapping::writable(&**file, PAGE)?;
+            // Behind what may fail, as its thread goes on until it is told to stop.
+            let reserve = Reserve::begin(file, 0, length as u64)?;
+            io::Result::Ok((Mapped::<Marks>::new(marks)?, reserve))
         };
-        let marks = Arc::new(made().map_err(failed)?);
+        let (marks, reserve) = made().map_err(failed)?;
         Ok(Self {
             segment,
-            marks,
+            marks: Arc::new(marks),
+            reserve,
             capacity: capacity as u64,
             put: 0,
             begun: None,
@@ -92,6 +96,7 @@ impl RingWriter {
     /// # Errors
     /// [`Destination`](ErrorKind::Destination) if the reader has gone or died, [`InvalidArgument`](ErrorKind::InvalidArgument) if the object before has not ended.
     pub fn begin(&mut self, revision: &str, size: Option<u64>) -> Result<(), Error> {
+        self.check_own()?;
         if self.begun.is_some() {
             let message = format!(
                 "the object before in the shared ring {} has not ended",
@@ -203,8 +208,19 @@ impl RingWriter {
         self.end(outcome)
     }
 
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked) in a forked child, which has copies of everything but is not the one that writes.
+    fn check_own(&self) -> Result<(), Error> {
+        if self.segment.is_own() {
+            return Ok(());
+        }
+        let message = format!("the shared ring {} is the parent's", self.name());
+        Err(Error::new(ErrorKind::Forked, "", message))
+    }
+
     /// Bytes of the object so far.
     fn there(&self) -> Result<u64, Error> {
+        self.check_own()?;
         let begun = self.begun.ok_or_else(|| {
             let message = format!("no object was begun in the shared ring {}", self.name());
             Error::new(ErrorKind::InvalidArgument, "", message)
@@ -253,6 +269,7 @@ impl RingWriter {
 
 impl Drop for RingWriter {
     fn drop(&mut self) {
+        self.reserve.stop();
         // In a forked child, the ring is the parent's.
         if !self.segment.is_own() {
             return;

@@ -1,6 +1,9 @@
 //! Creators that are killed.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use pget_core::ErrorKind;
 use pget_shm::{Placement, SharedBuffer, State, list, sweep};
@@ -112,4 +115,28 @@ fn a_forked_child_does_not_hold_its_parents_lock() {
     sweep().expect("swept");
     assert!(!is_there(&name));
     stop(&child.expect("a child"));
+}
+
+#[test]
+fn a_death_is_noticed_by_who_is_woken_all_the_time() {
+    let mut filler = Other::start("fill", "- 1000");
+    let shared = SharedBuffer::attach(&filler.says().expect("its name")).expect("attached");
+    let waker = shared.waker().expect("open");
+    let is_over = AtomicBool::new(false);
+    filler.kill();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Often enough that no sleep of the other lasts as long as the one between two looks.
+            while !is_over.load(Ordering::Relaxed) {
+                waker.wake();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let began = Instant::now();
+        let late = Duration::from_secs(60);
+        let error = shared.wait_until(1, began + late).expect_err("dead");
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(began.elapsed() < late / 2, "{:?}", began.elapsed());
+    });
 }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitStatus, waitpid},
+    },
     unistd::{ForkResult, Pid, fork, pause},
 };
 use pget_core::{Error, ErrorKind};
@@ -93,6 +96,7 @@ fn in_a_role() {
         "fill" => fill(&argument),
         "fork" => fork_and_fill(&argument),
         "ring" => ring(&argument),
+        "ring-fork" => fork_with_a_ring(),
         "ring-stuck" => {
             let mut reader = RingReader::attach(&argument).expect("attached");
             reader.next_object().expect("an answer").expect("an object");
@@ -113,6 +117,7 @@ fn in_a_role() {
             pause();
         }
         "full" => crate::space::in_a_small_device(),
+        "no-page" => crate::space::where_no_page_is_free(),
         "use-up" => crate::space::where_others_use_up_the_device(),
         _ => panic!("no role {role}"),
     }
@@ -215,6 +220,37 @@ fn fork_and_fill(name: &str) {
         ForkResult::Parent { child } => {
             say(&child.to_string());
             pause();
+        }
+    }
+}
+
+/// A child that has copies of both ends of a ring, and uses them.
+#[allow(unsafe_code, reason = "forks")]
+fn fork_with_a_ring() {
+    let mut ring = RingWriter::create(None, 4096).expect("a ring");
+    let mut reader = RingReader::attach(ring.name()).expect("attached");
+    ring.begin("", None).expect("begun");
+    ring.put(&[1; 4096]).expect("room");
+    reader.next_object().expect("an answer").expect("an object");
+    assert_eq!(reader.next_bytes().expect("some").expect("some").len(), 4096);
+    // SAFETY: the child calls nothing but what this library says of a forked child, and ends.
+    match unsafe { fork() }.expect("a child") {
+        ForkResult::Child => {
+            let forked = |error: Error| assert_eq!(error.kind(), ErrorKind::Forked, "{error}");
+            forked(reader.next_bytes().map(drop).expect_err("the parent's"));
+            forked(reader.next_object().map(drop).expect_err("the parent's"));
+            forked(ring.put(b"x").expect_err("the parent's"));
+            forked(ring.end(Ok(())).expect_err("the parent's"));
+            forked(ring.begin("", None).expect_err("the parent's"));
+            std::process::exit(0);
+        }
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None).expect("its end");
+            assert_eq!(status, WaitStatus::Exited(child, 0));
+            // What was lent is still the reader's.
+            ring.stop_when(|| true);
+            let error = ring.put(b"x").expect_err("no room");
+            assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
         }
     }
 }

@@ -274,3 +274,26 @@ fn a_ring_is_no_object_and_an_object_no_ring() {
     let error = RingReader::attach(shared.name()).expect_err("an object");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
 }
+
+#[test]
+fn a_forked_child_is_neither_end() {
+    Other::start("ring-fork", "").ends_well();
+}
+
+#[test]
+fn two_parts_that_do_not_fit_are_no_ring() {
+    let (one, other) = (fresh_name("ring-one"), fresh_name("ring-other"));
+    let mut ring = begun(Some(&one), 4096);
+    let stray = begun(Some(&other), 4096);
+    // As who attaches finds it when the ring is closed, and another one made, between its two opens.
+    let path = |name: &str, end: &str| format!("/dev/shm/{name}{end}");
+    std::fs::rename(path(&one, ""), path(&other, "")).expect("renamed");
+    let error = RingReader::attach(&other).expect_err("two halves");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    std::fs::rename(path(&other, ""), path(&one, "")).expect("renamed");
+    drop(stray);
+    // Nobody has touched it.
+    let mut reader = reading(&one);
+    ring.put(b"some").expect("room");
+    assert_eq!(reader.next_bytes().expect("some"), Some(&b"some"[..]));
+}

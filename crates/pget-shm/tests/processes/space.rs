@@ -1,9 +1,9 @@
 //! Devices that are too small.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use pget_core::ErrorKind;
-use pget_shm::{Placement, SharedBuffer, State};
+use pget_shm::{Placement, RingWriter, SharedBuffer, State};
 
 use crate::{content, other::Other};
 
@@ -92,4 +92,29 @@ pub(crate) fn where_others_use_up_the_device() {
     fs::remove_file("/dev/shm/other").expect("removed");
     fs::remove_file("/dev/shm/more").ok();
     assert!(fs::read_dir("/dev/shm").expect("a folder").next().is_none());
+}
+
+#[test]
+fn a_device_without_a_free_page_is_an_error_and_no_signal() {
+    if let Some(other) = with_device("1m", "no-page") {
+        other.ends_well();
+    }
+}
+
+pub(crate) fn where_no_page_is_free() {
+    // A page of another program's that was never written to cannot be read here either.
+    fs::File::create("/dev/shm/hole.pget")
+        .and_then(|file| file.set_len(4096))
+        .expect("a hole");
+    fs::set_permissions("/dev/shm/hole.pget", PermissionsExt::from_mode(0o600)).expect("its owner's");
+    fs::write("/dev/shm/all", vec![1; 2 << 20]).expect_err("more than there is");
+    for length in [0, 1, 5000] {
+        let made = SharedBuffer::create(Placement::Named("mine".into()), length, "");
+        assert_eq!(made.expect_err("full").kind(), ErrorKind::Destination);
+    }
+    let made = RingWriter::create(Some("mine"), 4096);
+    assert_eq!(made.expect_err("full").kind(), ErrorKind::Destination);
+    assert_eq!(pget_shm::list().expect("a folder"), []);
+    let left = fs::read_dir("/dev/shm").expect("a folder").count();
+    assert_eq!(left, 2, "what others made");
 }
