@@ -174,6 +174,9 @@ func (r *RingReader) Next(ctx context.Context) ([]byte, error) {
 func (r *RingReader) next(ctx context.Context) ([]byte, error) {
 	if rest := r.rest; len(rest) > 0 {
 		r.rest = nil
+		if r.isClosed() {
+			return nil, failure(ErrInvalidArgument, "the ring", fs.ErrClosed)
+		}
 		return rest, nil
 	}
 	var data *C.uint8_t

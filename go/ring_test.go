@@ -156,3 +156,30 @@ func TestRingThatIsNotToBeHad(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRingClosedWithBytesLeft(t *testing.T) {
+	ring, err := NewRing("", 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := OpenRing(ring.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- ring.Put(deadline(t), servers.hostile+"/good", WithChunkSize(chunk)) }()
+	if _, _, err := reader.NextObject(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := reader.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	reader.Close()
+	if rest, err := reader.Next(deadline(t)); rest != nil || !errors.Is(err, fs.ErrClosed) {
+		t.Error(len(rest), err)
+	}
+	if err := <-done; !errors.Is(err, ErrDestination) {
+		t.Error(err)
+	}
+	ring.Close()
+}

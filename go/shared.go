@@ -190,7 +190,12 @@ func (s *Shared) Bytes() []byte {
 	if s.closed {
 		return nil
 	}
-	return unsafe.Slice((*byte)(C.pget_shared_data(s.shared)), C.pget_shared_available(s.shared))
+	there := C.pget_shared_available(s.shared)
+	if there == 0 {
+		// The data of an object without bytes has an address that the runtime refuses to see on a stack.
+		return []byte{}
+	}
+	return unsafe.Slice((*byte)(C.pget_shared_data(s.shared)), there)
 }
 
 // Wait waits until the first so many bytes are there, and gives all that are, as Bytes does. For

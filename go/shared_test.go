@@ -195,3 +195,24 @@ func TestAProgressFunctionThatPanicsLeavesNoSharedMemory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestSharedOfNoBytes(t *testing.T) {
+	s, err := GetShared(deadline(t), servers.hostile+"/0", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	waited, err := s.Wait(deadline(t), 0)
+	there := s.Bytes()
+	// Copies the stack, with both slices in it; the runtime looks at each address there.
+	if deep(10_000) != 10_000 || err != nil || waited == nil || there == nil || len(waited)+len(there) != 0 {
+		t.Error(waited, there, err)
+	}
+}
+
+func deep(n int) int {
+	if n == 0 {
+		return 0
+	}
+	return 1 + deep(n-1)
+}
