@@ -39,9 +39,9 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn new() -> Arc<Self> {
+    fn new(connections: usize) -> Arc<Self> {
         Arc::new(Self {
-            budget: Budget::new(LIMIT, CONNECTIONS),
+            budget: Budget::new(LIMIT, connections),
             active: AtomicUsize::new(0),
             most_active: AtomicUsize::new(0),
             monitors: Mutex::new((0..DOWNLOADS).map(|_| None).collect()),
@@ -69,6 +69,17 @@ struct Source {
     pattern: Pattern,
     size: u64,
     rng: Mutex<Rng>,
+}
+
+impl Source {
+    fn new(crowd: &Arc<Crowd>, pattern: Pattern, size: u64, rng: Rng) -> Arc<Self> {
+        Arc::new(Self {
+            crowd: Arc::clone(crowd),
+            pattern,
+            size,
+            rng: Mutex::new(rng),
+        })
+    }
 }
 
 impl std::fmt::Debug for Source {
@@ -166,12 +177,7 @@ async fn one(crowd: Arc<Crowd>, seed: u64, index: usize) {
     let mut rng = Rng::with_seed(seed ^ (index as u64) << 32);
     let size = rng.u64(0..CHUNK * 20);
     let pattern = Pattern::new(rng.u64(..));
-    let source = Arc::new(Source {
-        crowd: Arc::clone(&crowd),
-        pattern,
-        size,
-        rng: Mutex::new(rng.fork()),
-    });
+    let source = Source::new(&crowd, pattern, size, rng.fork());
     let cancel = Cancel::new();
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
@@ -237,7 +243,7 @@ async fn one(crowd: Arc<Crowd>, seed: u64, index: usize) {
 
 /// All of them at once; the limits, once all have ended.
 async fn play(seed: u64) -> Arc<Crowd> {
-    let crowd = Crowd::new();
+    let crowd = Crowd::new(CONNECTIONS);
     let mut all = JoinSet::new();
     for index in 0..DOWNLOADS {
         all.spawn(one(Arc::clone(&crowd), seed, index));
@@ -254,7 +260,7 @@ async fn play(seed: u64) -> Arc<Crowd> {
     crowd
 }
 
-fn held(crowd: &Arc<Crowd>) -> (u64, usize, usize, usize) {
+fn held_by(crowd: &Arc<Crowd>) -> (u64, usize, usize, usize) {
     (
         crowd.budget.taken(),
         crowd.budget.in_flight(),
@@ -278,7 +284,7 @@ fn the_limits_hold_for_two_hundred_downloads_and_all_comes_back() {
                 .await
                 .unwrap_or_else(|_| panic!("seed {seed}: it hangs"));
             sleep(Duration::from_millis(100)).await;
-            assert_eq!(held(&crowd), (0, 0, 0, 0), "seed {seed}");
+            assert_eq!(held_by(&crowd), (0, 0, 0, 0), "seed {seed}");
             assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "seed {seed}");
             let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
             (count(&crowd.tight), count(&crowd.completed), count(&crowd.left))
@@ -303,7 +309,7 @@ fn the_limits_hold_across_threads() {
         let deadline = Duration::from_secs(120);
         let all = async {
             let crowd = play(7).await;
-            while held(&crowd) != (0, 0, 0, 0) || Handle::current().metrics().num_alive_tasks() > 0 {
+            while held_by(&crowd) != (0, 0, 0, 0) || Handle::current().metrics().num_alive_tasks() > 0 {
                 sleep(Duration::from_millis(1)).await;
             }
         };
@@ -311,4 +317,58 @@ fn the_limits_hold_across_threads() {
             .await
             .expect("everything ends and comes back");
     });
+}
+
+/// One that nobody reads takes all the memory that there is, and as one stream it keeps the only connection, too: what is at another one's cursor waits for neither.
+#[test]
+fn a_download_that_is_not_read_holds_up_no_other() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let size = 40 * CHUNK + 1;
+    for concurrency in [1, 4] {
+        runtime.block_on(async {
+            let crowd = Crowd::new(1);
+            let reader = |seed| {
+                let mut options = Options::default();
+                options.chunk_size = Some(CHUNK);
+                options.concurrency = concurrency;
+                options.window = Some(32);
+                options.retries = 20;
+                options.budget = Arc::clone(&crowd.budget);
+                options.seed = Some(seed);
+                let source = Source::new(&crowd, Pattern::new(seed), size, Rng::with_seed(seed));
+                let download = Download::new(source as _, options).expect("the options are right");
+                (seed, download.reader())
+            };
+            let (mut idle, mut read) = (reader(1), reader(2));
+            let first = idle.1.next().await.expect("no error").expect("not the end");
+            assert_eq!(Pattern::new(1).check(0, &first), Ok(()));
+            let mut idle = (idle.0, idle.1, first.len() as u64);
+            drop(first);
+            // Virtual: as much as it can is under way.
+            sleep(Duration::from_secs(60)).await;
+            let held = (crowd.budget.taken(), crowd.budget.in_flight());
+            assert!(LIMIT - held.0 < CHUNK, "{held:?}");
+            assert_eq!(held.1, usize::from(concurrency == 1));
+            for (seed, reader, at) in [(read.0, &mut read.1, 0), (idle.0, &mut idle.1, idle.2)] {
+                let mut at = at;
+                let all = async {
+                    while let Some(lease) = reader.next().await.expect("no error") {
+                        assert_eq!(Pattern::new(seed).check(at, &lease), Ok(()), "wrong bytes");
+                        at += lease.len() as u64;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(600), all)
+                    .await
+                    .unwrap_or_else(|_| panic!("concurrency {concurrency}: download {seed} waits"));
+                assert_eq!(at, size);
+            }
+            drop((idle, read));
+            sleep(Duration::from_millis(100)).await;
+            assert_eq!(held_by(&crowd), (0, 0, 0, 0));
+        });
+    }
 }

@@ -485,25 +485,46 @@ async fn who_waits_for_whom_is_counted() {
     }
 }
 
-/// Buffers at once give nothing back, so what is read into them is not verified, also where it is all of the object: `require` must not pass it.
+/// Buffers at once give nothing back, so what is read into them is not verified, also where it is all of the object: `require` must not pass it, nor where there is no byte to read, before
+/// anything is sent.
 #[tokio::test(start_paused = true)]
 #[allow(
     clippy::single_range_in_vec_init,
     reason = "one range is what is wanted, in a list"
 )]
 async fn ranges_are_refused_when_verification_is_required() {
-    for ranges in [vec![0..SIZE], vec![0..CHUNK, CHUNK..SIZE], vec![5..9]] {
+    for ranges in [
+        vec![0..SIZE],
+        vec![0..CHUNK, CHUNK..SIZE],
+        vec![5..9],
+        vec![],
+        vec![0..0],
+        vec![5..5, SIZE..SIZE],
+    ] {
         let mut required = options(4);
         required.verify = Verify::Require;
         let source = Staged::right(object(Algorithm::Crc32c, SIZE));
-        let download = Download::new(source, required).expect("right");
+        let download = Download::new(Arc::clone(&source) as _, required).expect("right");
         let buffer =
             |range: std::ops::Range<u64>| (range.clone(), vec![0_u8; index(range.end - range.start)]);
-        let buffers = ranges.into_iter().map(buffer).collect();
-        let mut reading = download.read_ranges(buffers).expect("right");
-        let next = tokio::time::timeout(Duration::from_secs(86_400), reading.next());
-        let error = next.await.expect("it ends").expect_err("required");
-        assert_eq!(error.kind(), ErrorKind::Checksum);
-        assert!(error.to_line().contains("verification is required"), "{error}");
+        let buffers = ranges.iter().cloned().map(buffer).collect();
+        let error = download.read_ranges(buffers).expect_err("required");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{ranges:?}");
+        assert!(error.to_line().contains("verify=require"), "{error}");
+        let mut memory = ranges.into_iter().map(buffer).collect::<Vec<_>>();
+        let runtime = tokio::runtime::Handle::current();
+        let blocking = std::thread::scope(|scope| {
+            let call = scope.spawn(|| {
+                let mut list = memory
+                    .iter_mut()
+                    .map(|(range, buffer)| (range.clone(), &mut buffer[..]))
+                    .collect::<Vec<_>>();
+                download.read_ranges_on(&runtime, &mut list, |_, _| panic!("refused"))
+            });
+            call.join().expect("no panic")
+        });
+        let error = blocking.expect_err("required");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(source.calls().is_empty());
     }
 }

@@ -65,7 +65,8 @@ pub struct Options {
     pub retries: u32,
     /// How long to wait for what.
     pub deadlines: Deadlines,
-    /// Whether the bytes are held against the checksum that the source publishes. With [`Require`](Verify::Require), `offset` and `length` must not be set.
+    /// Whether the bytes are held against the checksum that the source publishes. With [`Require`](Verify::Require), `offset` and `length` must not be set, and
+    /// many ranges into buffers are refused, even if there is no byte in them.
     pub verify: Verify,
     /// What this and other downloads may hold together.
     pub budget: Arc<Budget>,

@@ -31,7 +31,7 @@ use super::{
     scatter::{Scatter, Wanted},
     shared::{Shared, Sink},
 };
-use crate::{Error, ErrorKind, Stats, ring::Region};
+use crate::{Error, ErrorKind, Stats, Verify, ring::Region};
 
 /// Ranges that are being read into buffers, each of which comes back as it is complete. Dropping it cancels; what has not come back is freed when the last writer has let go of it.
 #[must_use]
@@ -192,7 +192,7 @@ impl Download {
     ///
     /// # Errors
     /// What ended the download; [`Range`](ErrorKind::Range) if a range goes beyond the object, telling which; [`BufferTooSmall`](ErrorKind::BufferTooSmall) and
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) (a range that ends before it begins, an offset or a length in the options) before anything is sent.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) (a range that ends before it begins, an offset, a length or [`Require`](Verify::Require) in the options) before anything is sent.
     ///
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does; nothing was sent then.
@@ -202,7 +202,7 @@ impl Download {
         ranges: &mut [(Range<u64>, &mut [u8])],
         mut each: impl FnMut(usize, &mut [u8]),
     ) -> Result<Stats, Error> {
-        self.check_has_no_range()?;
+        self.check_takes_buffers()?;
         for (index, (range, buffer)) in ranges.iter().enumerate() {
             self.check_range(index, range, buffer.len())?;
         }
@@ -251,7 +251,7 @@ impl Download {
         &self,
         ranges: Vec<(Range<u64>, B)>,
     ) -> Result<Ranges<B>, Error> {
-        self.check_has_no_range()?;
+        self.check_takes_buffers()?;
         let (sender, complete) = unbounded_channel();
         let mut wanted = Vec::with_capacity(ranges.len());
         for (index, (range, mut buffer)) in ranges.into_iter().enumerate() {
@@ -270,6 +270,16 @@ impl Download {
         Ok(Ranges {
             running: Running::start(self, &Handle::current(), wanted, complete),
         })
+    }
+
+    /// Also of no range at all, and of ones without a byte, for which no reply would refuse it.
+    fn check_takes_buffers(&self) -> Result<(), Error> {
+        self.check_has_no_range()?;
+        if self.options.verify == Verify::Require {
+            let message = "verify=require is for whole objects: ranges into many buffers are not verified";
+            return Err(self.invalid(message.into()));
+        }
+        Ok(())
     }
 
     fn check_range(&self, index: usize, range: &Range<u64>, capacity: usize) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    ops::Range,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -142,7 +143,56 @@ async fn take(scene: &Scene, download: Download, cancel: Cancel) -> Result<Taken
                 stats,
             })
         }
+        Way::Ranges => in_ranges(scene, &download).await,
     }
+}
+
+/// All of the object in pieces, not in their order: some touch, one comes twice, some have no byte.
+async fn in_ranges(scene: &Scene, download: &Download) -> Result<Taken, String> {
+    let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    let mut rng = Rng::with_seed(scene.seed ^ 0xa6);
+    let mut cuts = (0..rng.usize(0..6))
+        .map(|_| rng.u64(0..=scene.size))
+        .chain([0, scene.size])
+        .collect::<Vec<_>>();
+    cuts.sort_unstable();
+    let mut wanted = cuts.windows(2).map(|cut| cut[0]..cut[1]).collect::<Vec<_>>();
+    wanted.push(wanted[rng.usize(..wanted.len())].clone());
+    rng.shuffle(&mut wanted);
+    let buffer = |range: &Range<u64>| (range.clone(), vec![0; index(range.end - range.start)]);
+    let mut reading = download
+        .read_ranges(wanted.iter().map(buffer).collect())
+        .map_err(|error| error.to_line())?;
+    let mut sheet = vec![None; index(scene.size)];
+    let mut given = vec![false; wanted.len()];
+    let end = loop {
+        match reading.next().await {
+            Ok(Some((number, buffer))) => {
+                let range = &wanted[number];
+                if std::mem::replace(&mut given[number], true) {
+                    return Err("a range is given twice".into());
+                }
+                let of = |other| pattern(scene.seed, other).check(range.start, &buffer);
+                // What is given is right, whatever comes later.
+                if of(false).is_err() && of(true).is_err() {
+                    return Err(format!("wrong bytes in range {number}"));
+                }
+                for (place, byte) in sheet[index(range.start)..].iter_mut().zip(buffer) {
+                    *place = Some(byte);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    if end.is_ok() && given.contains(&false) {
+        return Err("a range that is not given".into());
+    }
+    Ok(Taken {
+        bytes: sheet.into_iter().map_while(|byte| byte).collect(),
+        end,
+        stats: reading.stats(),
+    })
 }
 
 /// Drops what is inside at its `at`th poll.
@@ -270,6 +320,7 @@ pub(crate) async fn play(scene: &Scene, counts: &mut Counts) -> Result<(), Strin
         Way::Read => &mut counts.read,
         Way::Memory => &mut counts.into_memory,
         Way::Destination => &mut counts.to_a_destination,
+        Way::Ranges => &mut counts.into_buffers,
     } += 1;
     let Some(taken) = taken else {
         counts.drops += 1;
@@ -334,7 +385,12 @@ fn judge(
     let stats = &taken.stats;
     let right = |other: bool| {
         let size = if other { scene.other_size() } else { scene.size };
-        let end = scene.end(size);
+        // Buffers are as long as the object was thought to be.
+        let end = if scene.way == Way::Ranges {
+            scene.size
+        } else {
+            scene.end(size)
+        };
         let matches = pattern(scene.seed, other).check(scene.offset, &taken.bytes);
         (
             matches,
@@ -372,8 +428,8 @@ fn judge(
     } else {
         0
     };
-    // Nothing waits for a consumer on the way to a destination: there the attempts in flight are the bound.
-    let held = if scene.way == Way::Destination {
+    // Nothing waits for a consumer on the way to a destination, or to buffers: there the attempts in flight are the bound.
+    let held = if matches!(scene.way, Way::Destination | Way::Ranges) {
         scene.concurrency
     } else {
         scene.window

@@ -65,6 +65,7 @@ counts! {
     read,
     into_memory,
     to_a_destination,
+    into_buffers,
     completed,
     failed,
 }
@@ -76,6 +77,8 @@ pub(crate) enum Way {
     Read,
     Memory,
     Destination,
+    /// Many ranges into their buffers, which make up the object.
+    Ranges,
 }
 
 /// How the consumer goes away.
@@ -105,6 +108,8 @@ pub(crate) struct Scene {
     pub(crate) retries: u32,
     /// Of 1,000 reads, how many go wrong.
     pub(crate) faults: u32,
+    /// All faults are connections that break, which any number of attempts mends.
+    pub(crate) only_resets: bool,
     /// Of 1,000 reads, how many are slow, stall or are silent.
     pub(crate) stragglers: u32,
     pub(crate) withholds: bool,
@@ -169,13 +174,21 @@ impl Scene {
             window: rng.u32(1..=24),
             retries: rng.u32(0..6),
             faults: [0, 0, 30, 100, 300][rng.usize(0..5)],
+            only_resets: false,
             stragglers: [0, 0, 40, 150][rng.usize(0..4)],
             withholds: rng.u32(0..8) == 0,
             replaced_at: (rng.u32(0..20) == 0).then(|| rng.u64(0..8)),
             deleted_at: (rng.u32(0..40) == 0).then(|| rng.u64(0..8)),
             budget: if rng.u32(0..8) == 0 { 1 } else { 1 << 30 },
             connections: if rng.u32(0..8) == 0 { rng.usize(1..4) } else { 512 },
-            way: [Way::Leases, Way::Leases, Way::Read, Way::Memory, Way::Destination][rng.usize(0..5)],
+            way: [
+                Way::Leases,
+                Way::Leases,
+                Way::Read,
+                Way::Memory,
+                Way::Destination,
+                Way::Ranges,
+            ][rng.usize(0..6)],
             pause: [ms(0), ms(0), ms(2), ms(500)][rng.usize(0..4)],
             leaves: match rng.u32(0..24) {
                 0 => Leaves::Drops(ms(rng.u64(0..40))),
@@ -191,12 +204,26 @@ impl Scene {
             canary: false,
         }
         .told_apart()
+        .fitting()
     }
 
-    /// Few seeds would come upon these by themselves: nearly everything fails, so that the retry bucket empties; and one chunk late in the object is slow each time.
+    /// Ranges into buffers are neither verified nor read besides an offset or a length.
+    fn fitting(self) -> Self {
+        let fits = self.is_whole() && !self.require;
+        match self.way {
+            Way::Ranges if !fits => Self {
+                way: Way::Leases,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// Few seeds would come upon these by themselves: so many connections break that the retry bucket empties before any chunk's attempts do; one chunk late in the object is slow each
+    /// time; and bytes that are placed are wrong now and then, and nothing else is.
     fn told_apart(self) -> Self {
         let kind = self.seed % 100;
-        if !(7..9).contains(&kind) {
+        if !matches!(kind, 7..=9 | 12) {
             return self;
         }
         let special = Self {
@@ -215,24 +242,31 @@ impl Scene {
             connections: 512,
             leaves: Leaves::No,
             beyond: false,
+            stragglers: 0,
             ..self
         };
-        if kind == 7 {
-            Self {
+        match kind {
+            7 => Self {
                 concurrency: 2,
-                faults: 600,
-                stragglers: 0,
+                published: false,
+                require: false,
+                faults: 450,
+                only_resets: true,
                 ..special
-            }
-        } else {
-            Self {
+            },
+            8 => Self {
                 concurrency: 4,
                 window: 8,
                 faults: 0,
-                stragglers: 0,
                 cursed: Some(40),
                 ..special
-            }
+            },
+            _ => Self {
+                way: if kind == 9 { Way::Destination } else { Way::Memory },
+                published: true,
+                faults: 0,
+                ..special
+            },
         }
     }
 
@@ -277,7 +311,11 @@ impl Scene {
     pub(crate) fn is_verifiable(&self) -> bool {
         self.published
             && self.is_whole()
-            && (self.way != Way::Destination || self.algorithm() == Algorithm::Crc32c)
+            && match self.way {
+                Way::Leases | Way::Read | Way::Memory => true,
+                Way::Destination => self.algorithm() == Algorithm::Crc32c,
+                Way::Ranges => false,
+            }
     }
 
     /// The checksum of `bytes`, if it is published.

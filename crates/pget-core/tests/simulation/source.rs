@@ -170,6 +170,9 @@ impl Network {
         if rng.u32(0..1000) >= self.scene.faults {
             return Fate::Right;
         }
+        if self.scene.only_resets {
+            return Fate::Reset(some(rng));
+        }
         match rng.u32(0..44) {
             0..10 => Fate::Reset(some(rng)),
             10..16 => Fate::Short(some(rng)),

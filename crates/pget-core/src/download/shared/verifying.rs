@@ -36,7 +36,7 @@ impl Shared {
         let all = plan.end().is_none() && !plan.has_gaps()
             || plan.bytes().is_some_and(|bytes| info.size == Some(bytes));
         let whole = plan.start() == 0 && all || self.keeps() == Keeps::Object;
-        // Many buffers at once give nothing back, and are rarely all of an object.
+        // Many buffers at once give nothing back, and are rarely all of an object; who requires verification was refused before.
         let whole = whole && self.scatter.is_none();
         match verify::plan(state.verify, whole, info.checksum.as_ref()) {
             Ok(digest) => {
