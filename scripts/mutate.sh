@@ -97,7 +97,7 @@ all() {
     guard "goes on at the watermark" ring/writer.rs 'let at = slot.filled();' 'let at = 0;'
     guard "slot given back" ring/slot.rs 'self.claimed.store(false, Ordering::SeqCst);' ''
     guard "memory given back" budget.rs 'drop(permit.split(surplus));' 'std::mem::forget(permit.split(surplus));'
-    guard "connections" budget.rs 'Err(_) => Arc::clone(&self.connections).acquire_owned().await.ok(),' 'Err(_) => None,'
+    guard "connections" budget.rs 'Arc::clone(&self.connections).acquire_owned().await.ok()' 'Arc::clone(&self.connections).try_acquire_owned().ok()'
     guard "short body goes on" schedule/mod.rs 'place.fencing = false;
         if self.phase == Phase::Over {
             return Verdict::GoesOn;
@@ -139,7 +139,7 @@ all() {
     guard "cursor waits for no memory" download/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
     guard "stream waits for no memory" download/shared/host.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
     guard "memory within the budget" download/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, true)'
-    guard "cursor waits for no connection" download/driver.rs 'connection = budget.connection(attempt.at_cursor) => connection,' 'connection = budget.connection(false) => connection,'
+    guard "cursor waits for no connection" download/driver.rs '() = shared.cursor_reaches(attempt.chunk) => None,' '() = pending() => None,'
 }
 
 if [ $# -eq 0 ]; then set -- ''; fi

@@ -97,13 +97,10 @@ impl Budget {
         }
     }
 
-    /// Waits for leave to send a request, unless it `must` go out now.
-    pub(crate) async fn connection(&self, must: bool) -> Option<OwnedSemaphorePermit> {
-        match Arc::clone(&self.connections).try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) if must => None,
-            Err(_) => Arc::clone(&self.connections).acquire_owned().await.ok(),
-        }
+    /// Waits for leave to send a request. Who must not wait stops waiting.
+    pub(crate) async fn connection(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.connections).acquire_owned().await.ok()
     }
 }
 

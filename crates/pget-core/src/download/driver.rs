@@ -270,8 +270,8 @@ impl Driver {
             }
             let _connection = tokio::select! {
                 biased;
-                connection = budget.connection(attempt.at_cursor) => connection,
-                // Streams hold their connections while they wait for their consumers, so a chunk that gets to the cursor meanwhile goes without one.
+                connection = budget.connection() => connection,
+                // Streams hold their connections while they wait for their consumers, so the chunk at the cursor, or that gets there meanwhile, goes without one.
                 () = shared.cursor_reaches(attempt.chunk) => None,
             };
             let pulse = writer.pulse();

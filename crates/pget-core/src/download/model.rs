@@ -224,7 +224,7 @@ impl Driver {
         let (budget, shared) = (Arc::clone(&self.budget), Arc::clone(&self.shared));
         let (ends, size) = (Arc::clone(&self.ends), self.shape.size);
         let task = spawn(async move {
-            let connection = std::pin::pin!(budget.connection(attempt.at_cursor));
+            let connection = std::pin::pin!(budget.connection());
             let at_cursor = std::pin::pin!(shared.cursor_reaches(attempt.chunk));
             let connection = match select(connection, at_cursor).await {
                 Either::Left((connection, _)) => connection,

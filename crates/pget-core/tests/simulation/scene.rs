@@ -51,6 +51,7 @@ counts! {
     garbled_withheld,
     throttles,
     blocking_writers,
+    lingering_writers,
     withheld_bodies,
     hints,
     published,
@@ -91,6 +92,16 @@ pub(crate) enum Leaves {
     Cancels(Duration),
 }
 
+/// Which faults there are besides stragglers and damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    All,
+    /// Connections break, which another attempt mends.
+    Resets,
+    /// Reads that cannot be stopped go on when they are given up.
+    Lingering,
+}
+
 /// One download's world.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
@@ -108,8 +119,9 @@ pub(crate) struct Scene {
     pub(crate) retries: u32,
     /// Of 1,000 reads, how many go wrong.
     pub(crate) faults: u32,
-    /// All faults are connections that break, which any number of attempts mends.
-    pub(crate) only_resets: bool,
+    pub(crate) kinds: Kinds,
+    /// Of 40 reads of an object whose checksum is published, so many have wrong bytes or another checksum.
+    pub(crate) damaged: u32,
     /// Of 1,000 reads, how many are slow, stall or are silent.
     pub(crate) stragglers: u32,
     pub(crate) withholds: bool,
@@ -174,7 +186,8 @@ impl Scene {
             window: rng.u32(1..=24),
             retries: rng.u32(0..6),
             faults: [0, 0, 30, 100, 300][rng.usize(0..5)],
-            only_resets: false,
+            kinds: Kinds::All,
+            damaged: 1,
             stragglers: [0, 0, 40, 150][rng.usize(0..4)],
             withholds: rng.u32(0..8) == 0,
             replaced_at: (rng.u32(0..20) == 0).then(|| rng.u64(0..8)),
@@ -220,10 +233,10 @@ impl Scene {
     }
 
     /// Few seeds would come upon these by themselves: so many connections break that the retry bucket empties before any chunk's attempts do; one chunk late in the object is slow each
-    /// time; and bytes that are placed are wrong now and then, and nothing else is.
+    /// time; bytes that are placed, or that come as a stream of unknown length, are wrong, and nothing else is; and a stream that cannot be stopped goes on when it is given up.
     fn told_apart(self) -> Self {
         let kind = self.seed % 100;
-        if !matches!(kind, 7..=9 | 12) {
+        if !matches!(kind, 7..=9 | 11..=13) {
             return self;
         }
         let special = Self {
@@ -251,7 +264,7 @@ impl Scene {
                 published: false,
                 require: false,
                 faults: 450,
-                only_resets: true,
+                kinds: Kinds::Resets,
                 ..special
             },
             8 => Self {
@@ -259,6 +272,27 @@ impl Scene {
                 window: 8,
                 faults: 0,
                 cursed: Some(40),
+                ..special
+            },
+            11 => Self {
+                way: if self.way == Way::Read {
+                    Way::Read
+                } else {
+                    Way::Leases
+                },
+                ranges: false,
+                tells_size: false,
+                published: true,
+                damaged: 30,
+                faults: 0,
+                ..special
+            },
+            13 => Self {
+                concurrency: 1,
+                faults: 300,
+                kinds: Kinds::Lingering,
+                published: false,
+                require: false,
                 ..special
             },
             _ => Self {

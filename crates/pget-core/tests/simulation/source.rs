@@ -14,9 +14,9 @@ use pget_core::{
     SourceError,
 };
 use pget_testkit::content::Pattern;
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 
-use super::scene::{Counts, Scene, Way};
+use super::scene::{Counts, Kinds, Scene, Way};
 
 /// How one read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ enum Fate {
     Refused,
     /// It blocks and cannot be stopped, for so long.
     Blocks(Duration),
+    /// It stalls after so many bytes, cannot be stopped, and brings the rest when it is given up.
+    Lingers(u64),
 }
 
 /// What was met, from which follows what may come of the download.
@@ -161,7 +163,7 @@ impl Network {
                 _ => Fate::Slow,
             };
         }
-        if self.scene.published && rng.u32(0..40) == 0 {
+        if self.scene.published && rng.u32(0..40) < self.scene.damaged {
             return match rng.u32(0..3) {
                 0 => Fate::OtherChecksum,
                 _ => Fate::Flipped(some(rng)),
@@ -170,10 +172,12 @@ impl Network {
         if rng.u32(0..1000) >= self.scene.faults {
             return Fate::Right;
         }
-        if self.scene.only_resets {
-            return Fate::Reset(some(rng));
+        match self.scene.kinds {
+            Kinds::All => {}
+            Kinds::Resets => return Fate::Reset(some(rng)),
+            Kinds::Lingering => return Fate::Lingers(some(rng)),
         }
-        match rng.u32(0..44) {
+        match rng.u32(0..45) {
             0..10 => Fate::Reset(some(rng)),
             10..16 => Fate::Short(some(rng)),
             16 => Fate::Silent,
@@ -195,6 +199,7 @@ impl Network {
                 millis @ 0..49_000 => Duration::from_millis(millis),
                 _ => Duration::from_secs(1_000_000_000),
             })),
+            43 => Fate::Lingers(some(rng)),
             _ => Fate::Refused,
         }
     }
@@ -223,6 +228,8 @@ struct Answer {
     flipped: u64,
     /// Why the reply must be refused.
     misfit: Option<&'static str>,
+    /// Closed when the read is given up, for one that lingers.
+    given_up: Option<oneshot::Receiver<()>>,
 }
 
 #[derive(Clone, Copy)]
@@ -230,6 +237,8 @@ enum Stop {
     Fails,
     Ends,
     Stalls,
+    /// Until it is given up.
+    Lingers,
 }
 
 impl Answer {
@@ -243,11 +252,34 @@ impl Answer {
             }
         }
         let mut left = self.stop.map_or(u64::MAX, |(after, _)| after);
-        while self.at < self.end && left > 0 {
+        self.put(&mut left, &mut chunk).await?;
+        match self.stop {
+            Some((_, stop)) if left == 0 => match stop {
+                Stop::Fails => return Err(SourceError::retryable(ErrorKind::Unavailable, "reset")),
+                Stop::Stalls => std::future::pending().await,
+                Stop::Ends => {}
+                Stop::Lingers => {
+                    if let Some(given_up) = self.given_up.take() {
+                        // It is dropped, never sent.
+                        given_up.await.ok();
+                    }
+                    left = u64::MAX;
+                    self.put(&mut left, &mut chunk).await?;
+                }
+            },
+            _ => {}
+        }
+        chunk.release();
+        Ok(())
+    }
+
+    /// Puts what is left of the body, or of as many bytes as are `left`.
+    async fn put(&mut self, left: &mut u64, chunk: &mut ChunkWriter) -> Result<(), SourceError> {
+        while self.at < self.end && *left > 0 {
             if !chunk.ready().await? {
                 break;
             }
-            let mut piece = (self.end - self.at).min(left).min(chunk.remaining_mut() as u64);
+            let mut piece = (self.end - self.at).min(*left).min(chunk.remaining_mut() as u64);
             if self.slow {
                 piece = piece.min((self.end - self.reply.start).div_ceil(100).max(1));
                 sleep(Duration::from_millis(100)).await;
@@ -262,17 +294,8 @@ impl Answer {
                 }
             }
             chunk.put_slice(&bytes);
-            (self.at, left) = (self.at + piece, left - piece);
+            (self.at, *left) = (self.at + piece, *left - piece);
         }
-        match self.stop {
-            Some((_, stop)) if left == 0 => match stop {
-                Stop::Fails => return Err(SourceError::retryable(ErrorKind::Unavailable, "reset")),
-                Stop::Stalls => std::future::pending().await,
-                Stop::Ends => {}
-            },
-            _ => {}
-        }
-        chunk.release();
         Ok(())
     }
 }
@@ -354,7 +377,7 @@ impl RangeSource for Network {
             Fate::Throttled(after) => return Err(SourceError::throttled("slow down", after)),
             _ => {}
         }
-        let answer = self.answer(fate, request, other)?;
+        let mut answer = self.answer(fate, request, other)?;
         if !matches!(fate, Fate::Blocks(_)) {
             self.begin(&answer, &mut chunk)?;
         }
@@ -367,6 +390,15 @@ impl RangeSource for Network {
                 answer.give(writing, chunk).await
             });
             return blocking
+                .await
+                .unwrap_or_else(|_| Err(SourceError::fatal(ErrorKind::Internal, "lost")));
+        }
+        if let Fate::Lingers(_) = fate {
+            // The sender goes with this future.
+            let (_given_up, receiver) = oneshot::channel();
+            answer.given_up = Some(receiver);
+            let lingering = tokio::spawn(answer.give(writing, chunk));
+            return lingering
                 .await
                 .unwrap_or_else(|_| Err(SourceError::fatal(ErrorKind::Internal, "lost")));
         }
@@ -446,6 +478,10 @@ impl Network {
                     met.outlives = true;
                     met.soft(ErrorKind::Timeout);
                 }
+            }
+            Fate::Lingers(_) => {
+                counts.lingering_writers += 1;
+                met.soft(ErrorKind::Timeout);
             }
             Fate::Shifted => {
                 counts.shifted_ranges += 1;
@@ -544,6 +580,7 @@ impl Network {
             // Of a body without a length, the end is the end.
             Fate::Short(after) if length.is_some() => Some((after.min(body.saturating_sub(1)), Stop::Ends)),
             Fate::Stalls(after) => Some((after.min(body), Stop::Stalls)),
+            Fate::Lingers(after) => Some((after.min(body), Stop::Lingers)),
             _ => None,
         };
         let mut met = self.met();
@@ -569,6 +606,7 @@ impl Network {
         };
         Ok(Answer {
             misfit: misfit(request, &reply),
+            given_up: None,
             reply,
             pattern: pattern(scene.seed, other),
             at: start,
