@@ -213,18 +213,17 @@ impl<F: Future> DropAt<F> {
 }
 
 impl<F: Future> Future for DropAt<F> {
-    /// What came of it, if it was not dropped, and how often it was polled.
-    type Output = (Option<F::Output>, u64);
+    /// What came of it, if it was not dropped.
+    type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.polls == self.at {
             self.inside = None;
         }
         self.polls += 1;
-        let polls = self.polls;
         match &mut self.inside {
-            None => Poll::Ready((None, polls)),
-            Some(inside) => inside.as_mut().poll(cx).map(|output| (Some(output), polls)),
+            None => Poll::Ready(None),
+            Some(inside) => inside.as_mut().poll(cx).map(Some),
         }
     }
 }
@@ -330,13 +329,13 @@ pub(crate) async fn play(scene: &Scene, counts: &mut Counts) -> Result<(), Strin
     judge(scene, &mut met, &taken, took, counts)
 }
 
-/// Plays `scene`, and drops the consumer at its `at`th poll; how often it was polled.
-pub(crate) async fn drop_at(scene: &Scene, at: u64) -> Result<(bool, u64), String> {
+/// Plays `scene`, and drops the consumer at its `at`th poll; whether it had ended before.
+pub(crate) async fn drop_at(scene: &Scene, at: u64) -> Result<bool, String> {
     let stage = Stage::new(scene);
     let taking = DropAt::new(take(scene, stage.download(scene)?, stage.cancel.clone()), at);
-    let (taken, polls) = timeout(longest(scene), taking).await.map_err(|_| "it hangs")?;
+    let taken = timeout(longest(scene), taking).await.map_err(|_| "it hangs")?;
     stage.settle().await?;
-    Ok((taken.is_some(), polls))
+    Ok(taken.transpose()?.is_some())
 }
 
 /// Plays `scene`, and cancels at the consumer's `at`th poll.

@@ -220,6 +220,18 @@ impl Scene {
         .fitting()
     }
 
+    /// The same, taken in this way as far as it can be.
+    pub(crate) fn read_by(self, way: Way) -> Self {
+        let is_ranges = way == Way::Ranges;
+        Self {
+            way,
+            offset: if is_ranges { 0 } else { self.offset },
+            length: if is_ranges { None } else { self.length },
+            require: self.require && !is_ranges,
+            ..self
+        }
+    }
+
     /// Ranges into buffers are neither verified nor read besides an offset or a length.
     fn fitting(self) -> Self {
         let fits = self.is_whole() && !self.require;
@@ -291,6 +303,8 @@ impl Scene {
                 concurrency: 1,
                 faults: 300,
                 kinds: Kinds::Lingering,
+                // Without one, nothing ties the late bytes to those of another attempt.
+                identity: self.seed % 200 == kind,
                 published: false,
                 require: false,
                 ..special

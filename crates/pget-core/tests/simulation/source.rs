@@ -195,9 +195,10 @@ impl Network {
             39 => Fate::Beyond,
             40 => Fate::Throttled(None),
             // The longest one is junk.
-            41..43 => Fate::Throttled(Some(match rng.u64(0..50_000) {
-                millis @ 0..49_000 => Duration::from_millis(millis),
-                _ => Duration::from_secs(1_000_000_000),
+            41..43 => Fate::Throttled(Some(if rng.bool() {
+                Duration::from_millis(rng.u64(0..49_000))
+            } else {
+                Duration::from_secs(1_000_000_000)
             })),
             43 => Fate::Lingers(some(rng)),
             _ => Fate::Refused,
@@ -268,6 +269,10 @@ impl Answer {
                 }
             },
             _ => {}
+        }
+        if self.reply.total.is_none() {
+            // That there is no more is told after the last byte.
+            sleep(Duration::from_millis(1)).await;
         }
         chunk.release();
         Ok(())
