@@ -440,6 +440,9 @@ fn judge(
     match &taken.end {
         Ok(()) => {
             counts.completed += 1;
+            if scene.length != Some(0) && scene.offset > scene.size.max(scene.other_size()) {
+                return Err("a read from behind the object's end that goes well".into());
+            }
             if !(one && one_whole || other && other_whole) {
                 return Err(format!("{} bytes that are neither revision", taken.bytes.len()));
             }

@@ -175,7 +175,8 @@ impl Network {
         match self.scene.kinds {
             Kinds::All => {}
             Kinds::Resets => return Fate::Reset(some(rng)),
-            Kinds::Lingering => return Fate::Lingers(some(rng)),
+            // Half of them before their first byte.
+            Kinds::Lingering => return Fate::Lingers(if rng.bool() { 0 } else { some(rng) }),
         }
         match rng.u32(0..45) {
             0..10 => Fate::Reset(some(rng)),
@@ -270,7 +271,7 @@ impl Answer {
             },
             _ => {}
         }
-        if self.reply.total.is_none() {
+        if self.reply.total.is_none() && self.stop.is_none() {
             // That there is no more is told after the last byte.
             sleep(Duration::from_millis(1)).await;
         }
