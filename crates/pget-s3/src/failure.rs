@@ -105,6 +105,20 @@ impl Document {
         }
     }
 
+    /// Whether it may say that this machine's clock is not the server's: it names that, or finds a signature too old or too new; or it says nothing, as to HEAD.
+    ///
+    /// Codes by "List of error codes" of the Amazon S3 API reference; a URL that was signed for a later time is `AccessDenied`, "Request is not valid yet".
+    pub(crate) fn may_be_skew(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        match self.code.as_str() {
+            "" | "RequestTimeTooSkewed" => true,
+            "AccessDenied" => {
+                message.contains("not valid yet") || message.contains("not yet valid") || self.is_expiry()
+            }
+            _ => self.is_expiry(),
+        }
+    }
+
     /// What an unwelcome answer means; `pause` is its `Retry-After`.
     pub(crate) fn failure(&self, status: StatusCode, pause: Option<Duration>) -> SourceError {
         let text = match (self.code.is_empty(), self.message.is_empty()) {

@@ -78,7 +78,7 @@ fn signed(text: &str, settings: &Settings, known_host: bool) {
         return;
     };
     let Ok(signer) = recipe.signer(None) else { return };
-    let signing = signer.sign(Method::Get, recipe.address(), Duration::from_secs(60));
+    let signing = signer.sign(Method::Get, recipe.address(), Duration::from_secs(60), None);
     // Static credentials never wait.
     let Some(Ok(signed)) = futures_util::FutureExt::now_or_never(signing) else {
         return;

@@ -4,6 +4,7 @@
 //! - [`ObjectStoreSource`]: any other `object_store` store, through its own API, with one copy.
 
 mod address;
+mod clock;
 mod connector;
 mod failure;
 #[cfg(any(test, fuzzing))]

@@ -18,7 +18,10 @@ use object_store::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
-use crate::address::{Address, Cloud};
+use crate::{
+    address::{Address, Cloud},
+    clock::{self, Ask, Offset},
+};
 
 /// What RFC 3986 calls unreserved stays, and the slashes between segments: the encoding that SigV4 wants ("Create a canonical request" of the IAM user guide).
 pub(crate) const PATH: AsciiSet = NON_ALPHANUMERIC
@@ -57,12 +60,13 @@ pub(crate) enum Signer {
 }
 
 impl Signer {
-    /// Where to send a request of this method for `address`. May ask for credentials over the network.
+    /// Where to send a request of this method for `address`, `offset` being the server's clock where it is known to be another. May ask for credentials over the network.
     pub(crate) async fn sign(
         &self,
         method: pget_http::Method,
         address: &Address,
         lifetime: Duration,
+        offset: Option<Offset>,
     ) -> Result<Signed, StoreError> {
         let method = &match method {
             pget_http::Method::Get => http::Method::GET,
@@ -86,6 +90,26 @@ impl Signer {
                     url: with_version(url_of(&url, &address.key)?, address),
                     headers: checksum_mode(method).into_iter().collect(),
                 }
+            }
+            (
+                Self::Aws {
+                    store, region, payer, ..
+                },
+                _,
+            ) if let Some(offset) = offset => {
+                let headers: HeaderMap = checksum_mode(method).into_iter().collect();
+                let ask = Ask {
+                    method,
+                    url: url_of(&bucket_url(store, method).await?, &address.key)?,
+                    version: address.version.as_deref(),
+                    region,
+                    payer: *payer,
+                    headers: &headers,
+                };
+                let credential = store.credentials().get_credential().await?;
+                let url = clock::presign(ask, &credential, lifetime, offset)
+                    .ok_or_else(|| generic("this machine's clock is beyond all dates"))?;
+                Signed { url, headers }
             }
             (Self::Aws { store, .. }, Some(path)) if method != http::Method::HEAD => {
                 let mut options = SignedUrlOptions::new();
@@ -152,6 +176,11 @@ impl Signer {
         } else {
             Err(generic("the key would be changed on its way into a URL"))
         }
+    }
+
+    /// Whether its signatures hold a time that can be [another](Offset) than this machine's.
+    pub(crate) fn takes_time(&self) -> bool {
+        matches!(self, Self::Aws { unsigned: false, .. })
     }
 
     /// The region that is signed for.
@@ -237,5 +266,129 @@ fn generic(text: &str) -> StoreError {
     StoreError::Generic {
         store: "pget",
         source: text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::aws::AmazonS3Builder;
+
+    use super::*;
+    use crate::connector::Connector;
+
+    fn signer(style: bool, endpoint: Option<&str>, token: Option<&str>, payer: bool) -> Signer {
+        let region = "eu-north-9";
+        let client = pget_http::Client::new(&pget_http::ClientOptions::default()).expect("a client");
+        let mut builder = AmazonS3Builder::new()
+            .with_http_connector(Connector::new(client))
+            .with_bucket_name("bucket")
+            .with_region(region)
+            .with_access_key_id("key/+id")
+            .with_secret_access_key("secret")
+            .with_virtual_hosted_style_request(style)
+            .with_request_payer(payer)
+            .with_allow_http(true);
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        if let Some(token) = token {
+            builder = builder.with_token(token);
+        }
+        Signer::Aws {
+            store: builder.build().expect("a store"),
+            region: region.into(),
+            payer,
+            unsigned: false,
+        }
+    }
+
+    fn pairs(url: &Url) -> Vec<(String, String)> {
+        let mut pairs: Vec<_> = url.query_pairs().into_owned().collect();
+        pairs.sort();
+        pairs
+    }
+
+    const PLAIN: [&str; 8] = [
+        "a",
+        "a/b.c/~d-_",
+        "a b+c%2Bd%d",
+        "ä/\u{1f980}/\u{7f}",
+        "a?b=c&d#e",
+        "!$&'()*,;=:@[]{}|\\^`\"<>",
+        "a%2Fb",
+        "%2e%2e/x",
+    ];
+
+    /// What object_store signs is, in the same second, the same to the last digit: address, parameters and signature.
+    #[tokio::test]
+    async fn with_the_machines_own_time_both_signers_make_the_same_signature() {
+        let endpoints = [
+            (false, None),
+            (true, None),
+            (false, Some("http://127.0.0.1:9000")),
+            (false, Some("https://[::1]:443/under/a/path")),
+            (true, Some("https://bucket.s3.example:8443")),
+        ];
+        let mut compared = 0;
+        for (style, endpoint) in endpoints {
+            for (token, payer) in [(None, false), (Some("t/+o=k en"), true)] {
+                let signer = signer(style, endpoint, token, payer);
+                for key in PLAIN {
+                    for version in [None, Some("v/+1 =&")] {
+                        let mut address = Address::parse("s3://bucket/k").expect("an address");
+                        address.key = key.into();
+                        address.version = version.map(str::to_owned);
+                        let sign = async |offset| {
+                            let lifetime = Duration::from_secs(900);
+                            let signed = signer.sign(pget_http::Method::Get, &address, lifetime, offset);
+                            signed.await.expect("it signs").url
+                        };
+                        let date = |url: &Url| pairs(url).into_iter().find(|(name, _)| name == "X-Amz-Date");
+                        let (theirs, ours) = loop {
+                            let both = (sign(None).await, sign(Some(Offset::default())).await);
+                            // It signs for some keys only as headers.
+                            if address.path().is_none() || date(&both.0) == date(&both.1) {
+                                break both;
+                            }
+                        };
+                        let what = format!("{key} {version:?} {endpoint:?} {style}");
+                        assert_eq!(theirs.path(), ours.path(), "{what}");
+                        assert_eq!(theirs.authority(), ours.authority(), "{what}");
+                        if address.path().is_some() {
+                            assert_eq!(pairs(&theirs), pairs(&ours), "{what}");
+                            compared += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(compared >= 100, "{compared}: most keys can be signed for by both");
+    }
+
+    /// Keys that object_store signs for only as headers.
+    #[tokio::test]
+    async fn keys_with_empty_parts_keep_their_path() {
+        let signer = signer(false, Some("http://127.0.0.1:9000"), Some("token"), false);
+        for key in ["/", "//", "a//b", "/a", "a/", "a//", "//a?%2F"] {
+            let mut address = Address::parse("s3://bucket/k").expect("an address");
+            address.key = key.into();
+            for method in [pget_http::Method::Get, pget_http::Method::Head] {
+                let lifetime = Duration::from_secs(900);
+                let theirs = signer.sign(method, &address, lifetime, None).await.expect(key);
+                let ours = signer.sign(method, &address, lifetime, Offset::new(3600));
+                let ours = ours.await.expect(key);
+                assert_eq!(theirs.url.path(), ours.url.path());
+                let signed = pairs(&ours.url)
+                    .into_iter()
+                    .find(|(name, _)| name == "X-Amz-SignedHeaders");
+                let names = if method == pget_http::Method::Head {
+                    "host;x-amz-checksum-mode"
+                } else {
+                    "host"
+                };
+                assert_eq!(signed.map(|(_, names)| names).as_deref(), Some(names));
+                assert!(!format!("{ours:?}").contains("Signature"), "{ours:?}");
+            }
+        }
     }
 }

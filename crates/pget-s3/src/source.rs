@@ -1,7 +1,7 @@
 //! The source for `s3://`, `gs://` and `az://` objects: signed addresses from `object_store`, bodies through `pget-http`.
 //!
-//! Invariants: a read asks at most three times: as it is, once more with a new signature, once more in another region (and as often by HEAD, for the checksum, on
-//! the first one); each answer is held against the request and
+//! Invariants: a read asks at most four times: as it is, once more with a new signature, once more in another region, once more for the server's time (and as often by
+//! HEAD, for the checksum, on the first one); each answer is held against the request and
 //! the pin before a byte counts (by [`ChunkWriter::begin`]); no text has a signature in it, as only the object's own address is ever named.
 
 use std::{fmt, time::Duration};
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::{
     address::{Address, Cloud},
+    clock::Offset,
     connector::Connector,
     failure::Document,
     object_store::put,
@@ -39,7 +40,7 @@ static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region"
 /// Reads one object of S3 (or what speaks like it), Google Cloud Storage or Azure Blob Storage.
 ///
 /// `object_store` finds the credentials and signs one URL, which all ranges of the download share: it is signed anew in the last third of its life, and once when
-/// the server refuses it. The bodies never pass through `object_store`.
+/// the server refuses it. A server of S3 that refuses this machine's time is signed for by its own (its `Date`), if that is at most a day off. The bodies never pass through `object_store`.
 pub struct S3Source {
     client: Client,
     urls: Urls,
@@ -84,7 +85,7 @@ impl S3Source {
         &self.place
     }
 
-    /// Asks until there is an answer that a new signature or another region would not change.
+    /// Asks until there is an answer that a new signature, another region or another time would not change.
     async fn ask(
         &self,
         method: Method,
@@ -92,7 +93,7 @@ impl S3Source {
         pin: Option<&str>,
         over: Over,
     ) -> Result<Response, SourceError> {
-        let (mut renewed, mut moved) = (false, false);
+        let (mut renewed, mut moved, mut corrected) = (false, false, false);
         loop {
             let ticket = self.urls.ticket(method).await?;
             let mut head = request(method, range, pin, &ticket)?;
@@ -107,13 +108,15 @@ impl S3Source {
             let refusal = Refusal::read(response).await;
             if !moved && self.is_elsewhere(&refusal, &ticket).await? {
                 moved = true;
+            } else if !corrected && self.is_skewed(&refusal, &ticket).await {
+                corrected = true;
             } else if !renewed && refusal.may_be_stale(&ticket) {
                 renewed = true;
                 self.urls.refused(&ticket).await;
             } else {
                 return Err(refusal.error());
             }
-            tracing::debug!(object = %self.name, status = %refusal.status, renewed, "asking again with another signature");
+            tracing::debug!(object = %self.name, status = %refusal.status, renewed, corrected, "asking again with another signature");
         }
     }
 
@@ -128,6 +131,15 @@ impl S3Source {
         match &refusal.region {
             Some(region) => self.urls.moved(ticket, region).await,
             None => Ok(false),
+        }
+    }
+
+    /// Whether the server's clock is not the one that we signed by.
+    async fn is_skewed(&self, refusal: &Refusal, ticket: &Ticket) -> bool {
+        let blamed = matches!(refusal.status.as_u16(), 400 | 401 | 403) && refusal.document.may_be_skew();
+        match refusal.clock {
+            Some(offset) if blamed => self.urls.late(ticket, offset).await,
+            _ => false,
         }
     }
 
@@ -309,12 +321,14 @@ struct Refusal {
     document: Document,
     region: Option<String>,
     pause: Option<Duration>,
+    clock: Option<Offset>,
 }
 
 impl Refusal {
     async fn read(response: Response) -> Self {
         let status = response.status;
         let pause = retry_after(&response.headers);
+        let clock = Offset::told(&response.headers);
         let named = response
             .headers
             .get(&BUCKET_REGION)
@@ -329,6 +343,7 @@ impl Refusal {
             document,
             region,
             pause,
+            clock,
         }
     }
 
@@ -451,5 +466,49 @@ mod tests {
             assert_eq!(source.urls.hold_for_good().await, before + 1, "once for both");
         };
         timeout(LIMIT, read).await.expect("it must end");
+    }
+
+    /// Case 36 by a server that checks: versitygw refuses a URL that was signed an hour ago (one that is for the future, it takes).
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn case_36_versitygw_refuses_a_time_and_is_signed_for_by_its_own() {
+        let started = tokio::task::spawn_blocking(|| require(Versitygw::start(VersitygwOptions::default())));
+        let Some(server) = started.await.expect("it starts") else {
+            return;
+        };
+        let endpoint = server.endpoint().clone();
+        let pattern = Pattern::new(72);
+        tokio::task::spawn_blocking(move || {
+            endpoint.put_pattern("k%20%C3%A4%2B%25", pattern, 1000)?;
+            endpoint.put_pattern("plain", pattern, 1000)
+        })
+        .await
+        .expect("no panic")
+        .expect("put");
+        let endpoint = server.endpoint();
+        let settings = Settings::new()
+            .property("aws.endpoint", endpoint.url())
+            .property("aws.region", endpoint.region())
+            .property("aws.access_key_id", endpoint.access_key())
+            .property("aws.secret_access_key", endpoint.secret_key());
+        let client = Client::new(&pget_http::ClientOptions::default()).expect("a client");
+        for late in [-3600, -20 * 3600] {
+            for address in ["s3://bucket/k ä+%25", "s3://bucket/plain"] {
+                let source = S3Source::open(address, &settings, client.clone()).expect("usable");
+                source
+                    .urls
+                    .be_late(Offset::new(late).expect("within a day"))
+                    .await;
+                let read = async {
+                    let (one, two) = tokio::join!(collect(&source, 0, 20), collect(&source, 20, 30));
+                    assert_eq!(pattern.check(0, &[one, two].concat()), Ok(()));
+                    let before = source.urls.hold_for_good().await;
+                    assert!(before > 0, "{late}: nothing was refused");
+                    let info = source.head().await.expect("HEAD, too");
+                    assert_eq!(info.size, Some(1000));
+                    assert_eq!(source.urls.hold_for_good().await, before, "once for all");
+                };
+                timeout(LIMIT, read).await.expect("it must end");
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Signed addresses, shared by all ranges of a download.
 //!
 //! Invariants: one signature a method at a time, made by whoever comes first while the others wait for it (single flight); it is replaced in the last third of its
-//! life, and at once when a server has refused it, but only once for all the requests that went out with it; a region that a server names is believed once.
+//! life, and at once when a server has refused it, but only once for all the requests that went out with it; a region that a server names is believed once, and the clock of one that refuses
+//! this machine's time is signed for from then on.
 
 use std::{
     fmt,
@@ -14,6 +15,7 @@ use pget_http::Method;
 use tokio::sync::Mutex;
 
 use crate::{
+    clock::Offset,
     failure,
     sign::{HEADER_LIFETIME, Signed, Signer},
     store::Recipe,
@@ -41,6 +43,8 @@ struct State {
     signer: Option<Arc<Signer>>,
     issue: u64,
     region: Option<String>,
+    /// The server's clock, once it has refused this machine's.
+    offset: Option<Offset>,
     get: Option<Entry>,
     head: Option<Entry>,
     /// Whether credentials were ever had: whoever never had any is told so at once, a later failure is likely to pass.
@@ -85,7 +89,9 @@ impl Urls {
             None => Arc::new(self.recipe.signer(state.region.as_deref()).map_err(failed)?),
         };
         state.signer = Some(Arc::clone(&signer));
-        let made = signer.sign(method, self.recipe.address(), self.lifetime).await;
+        let made = signer
+            .sign(method, self.recipe.address(), self.lifetime, state.offset)
+            .await;
         let signed = Arc::new(made.map_err(failed)?);
         let lifetime = if signed.headers.is_empty() {
             self.lifetime
@@ -154,6 +160,27 @@ impl Urls {
         Ok(true)
     }
 
+    /// The server refuses the time of `ticket`, its own being `offset` from this machine's: the next ones are for that. `false`: this one was, or signatures here have no time of their own.
+    pub(crate) async fn late(&self, ticket: &Ticket, offset: Offset) -> bool {
+        let mut state = self.state.lock().await;
+        if state.offset.unwrap_or_default().is_like(offset) {
+            // Another request may have told so before.
+            return state.issue != ticket.issue;
+        }
+        if !state.signer.as_deref().is_none_or(Signer::takes_time) {
+            return false;
+        }
+        state.offset = Some(offset);
+        state.sign_anew();
+        true
+    }
+
+    /// Signs as a machine would whose clock is `offset` behind the right one.
+    #[cfg(test)]
+    pub(crate) async fn be_late(&self, offset: Offset) {
+        self.state.lock().await.offset = Some(offset);
+    }
+
     /// Takes the signatures at hand for good for an hour; the number of their issue.
     #[cfg(test)]
     pub(crate) async fn hold_for_good(&self) -> u64 {
@@ -170,6 +197,11 @@ impl Urls {
 impl State {
     fn begin_anew(&mut self) {
         self.signer = None;
+        self.sign_anew();
+    }
+
+    /// The same, with the credentials at hand.
+    fn sign_anew(&mut self) {
         self.get = None;
         self.head = None;
         self.issue += 1;

@@ -1,12 +1,14 @@
 //! Answers that S3 gives and the servers at hand do not: expired signatures, other regions, throttling, 200 with an error; and what is sent.
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 use pget_core::{Download, ErrorKind, RangeSource};
@@ -345,13 +347,51 @@ async fn a_refusal_for_good_is_not_argued_with() {
     assert_eq!(gets(&server, "/bucket/k").len(), 2, "once more, not for ever");
 }
 
-/// object_store signs with the machine's own clock, so the offset cannot be corrected here; the error says where to look.
+/// What a server of S3 answers whose clock is so many seconds ahead, and whom.
+pub(super) fn skewed(ahead: i64, code: &str, message: &str) -> (When, Fault) {
+    let ahead_by = Duration::from_secs(ahead.unsigned_abs());
+    let now = SystemTime::now();
+    let date = if ahead < 0 { now - ahead_by } else { now + ahead_by };
+    let date = httpdate::fmt_http_date(date);
+    (
+        When::SignedOff { ahead },
+        answer(403, &[("Date", &date)], code, message),
+    )
+}
+
 #[tokio::test]
-async fn case_36_a_clock_that_is_off_is_told() {
-    let skewed = document(403, "RequestTimeTooSkewed", "too far");
-    let (_, outcome) = fetch(Route::new(object()).fault(When::Always, skewed)).await;
-    let text = refused(outcome, ErrorKind::PermissionDenied);
-    assert!(text.contains("clock"), "{text}");
+async fn case_36_a_servers_time_is_signed_for_once_it_has_refused_this_machines() {
+    for (ahead, code, message) in [
+        (3600, "RequestTimeTooSkewed", "too far"),
+        (-23 * 3600, "RequestTimeTooSkewed", "too far"),
+        (7200, "AccessDenied", "Request has expired"),
+        (-7200, "AccessDenied", "Request is not valid yet"),
+    ] {
+        let (when, fault) = skewed(ahead, code, message);
+        let (server, outcome) = fetch(Route::new(object()).fault(when, fault)).await;
+        let bytes = outcome.unwrap_or_else(|error| panic!("{ahead}: {}", error.to_line()));
+        check(&bytes, Pattern::new(SEED), SIZE);
+        let gets = gets(&server, "/bucket/k");
+        let refused = gets.iter().filter(|get| get.rule.is_some()).count();
+        assert_eq!(refused, 1, "{ahead}: one offset serves all ranges");
+        let taken = gets.iter().filter(|get| get.rule.is_none());
+        let signatures: HashSet<_> = taken.map(|get| query(get, "X-Amz-Signature")).collect();
+        assert_eq!(signatures.len(), 1, "{ahead}: and one signature");
+    }
+}
+
+#[tokio::test]
+async fn case_36_a_clock_that_cannot_be_corrected_is_told() {
+    // Without a date; with one too far off; with one that is refused as well.
+    let silent = (When::Always, document(403, "RequestTimeTooSkewed", "too far"));
+    let far = skewed(30 * 3600, "RequestTimeTooSkewed", "too far");
+    let (_, liar) = skewed(3600, "RequestTimeTooSkewed", "too far");
+    for ((when, fault), asked) in [(silent, 1), (far, 1), ((When::HeadToo, liar), 2)] {
+        let (server, outcome) = fetch(Route::new(object()).fault(when, fault)).await;
+        let text = refused(outcome, ErrorKind::PermissionDenied);
+        assert!(text.contains("clock"), "{text}");
+        assert_eq!(gets(&server, "/bucket/k").len(), asked);
+    }
 }
 
 #[tokio::test]
@@ -546,10 +586,7 @@ async fn a_signature_is_renewed_ahead_of_its_end() {
     let server = Hostile::start().expect("a server");
     server.route("/bucket/k", Route::new(object()));
     let temporary = Temporary::new(&server, None);
-    let short = temporary
-        .settings
-        .clone()
-        .url_lifetime(std::time::Duration::from_secs(3));
+    let short = temporary.settings.clone().url_lifetime(Duration::from_secs(3));
     let mut options = options(CHUNK, 2);
     options.window = Some(2);
     let mut reader = Download::new(open("s3://bucket/k", &short), options)
@@ -559,7 +596,7 @@ async fn a_signature_is_renewed_ahead_of_its_end() {
     while let Some(lease) = within(reader.next()).await.expect("it reads") {
         if bytes.is_empty() {
             // Time itself is what is tested: signatures have whole seconds. Two thirds of three seconds, and some.
-            tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+            tokio::time::sleep(Duration::from_millis(2200)).await;
         }
         bytes.extend_from_slice(&lease);
     }

@@ -8,7 +8,7 @@ use pget_testkit::{
 };
 
 use super::{
-    answers::{CHUNK, SEED, SIZE, document, object, settings},
+    answers::{CHUNK, SEED, SIZE, document, object, settings, skewed},
     common::{open, options, within},
 };
 
@@ -59,6 +59,14 @@ async fn answers_that_pass_are_survived_in_every_mode() {
             let first = Route::new(object()).fault_times(When::First, 1, fault);
             meets(name, first, None, &ALL).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn case_36_a_clock_that_is_off_is_survived_in_every_mode() {
+    for ahead in [3600, -3600] {
+        let (when, fault) = skewed(ahead, "RequestTimeTooSkewed", "too far");
+        meets("36", Route::new(object()).fault(when, fault), None, &ALL).await;
     }
 }
 

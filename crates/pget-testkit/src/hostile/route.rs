@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
 use super::Fault;
 use super::request::{Asked, Request};
 use crate::content::Pattern;
@@ -36,7 +38,7 @@ impl Object {
     }
 }
 
-/// Which requests of a route a fault meets. All but [`When::Head`] and [`When::HeadToo`] mean GET requests only.
+/// Which requests of a route a fault meets. All but [`When::Head`], [`When::HeadToo`] and [`When::SignedOff`] mean GET requests only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum When {
@@ -68,6 +70,12 @@ pub enum When {
     Head,
     /// HEAD and GET requests.
     HeadToo,
+    /// HEAD and GET requests with an AWS signature of more than 15 minutes before or after this machine's time plus so many seconds, or with none: as a server of S3
+    /// would refuse them whose clock is so far ahead.
+    SignedOff {
+        /// How far the clock is ahead, in seconds; behind, if negative.
+        ahead: i64,
+    },
 }
 
 impl When {
@@ -83,6 +91,10 @@ impl When {
         match self {
             Self::Head => head,
             Self::HeadToo => true,
+            Self::SignedOff { ahead } => signed_at(request).is_none_or(|at| {
+                let now = Timestamp::now().as_second() + ahead;
+                at.as_second().abs_diff(now) > 15 * 60
+            }),
             _ if head => false,
             Self::Always => true,
             Self::First => start == 0,
@@ -95,6 +107,19 @@ impl When {
             Self::AfterFault => before > 0,
         }
     }
+}
+
+/// `X-Amz-Date`, as a header or in the query.
+fn signed_at(request: &Request) -> Option<Timestamp> {
+    let (_, query) = request.target.split_once('?').unwrap_or_default();
+    let query = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Date="));
+    let header = || {
+        let mut headers = request.headers.iter();
+        let header = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-amz-date"));
+        header.map(|(_, value)| value.as_str())
+    };
+    let date = DateTime::strptime("%Y%m%dT%H%M%SZ", query.or_else(header)?).ok()?;
+    TimeZone::UTC.to_timestamp(date).ok()
 }
 
 /// A fault, the requests it meets, and how often.
