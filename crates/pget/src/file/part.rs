@@ -16,10 +16,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    errno::Errno,
-    unistd::{close, dup},
-};
+use nix::{errno::Errno, unistd::close};
 use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Options, Place};
 
 use super::{
@@ -170,8 +167,8 @@ impl Part {
 
     /// File systems over a network may write at a close, and tell only then that they could not; the part itself is closed when it has its name, and nobody would hear.
     fn flush(&self) -> io::Result<()> {
-        let flushed = dup(&*self.claim.file).and_then(close);
-        flushed.map_err(|errno| {
+        let copy = self.claim.file.try_clone()?;
+        close(copy).map_err(|errno| {
             if let Some(keeper) = self.keeper.get() {
                 keeper.distrust();
             }
