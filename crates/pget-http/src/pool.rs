@@ -1,7 +1,7 @@
 //! Idle connections, by origin.
 //!
 //! Invariants: a connection is here only between two exchanges; the one used last goes first (its congestion window is open, its buffers are warm); none stays longer
-//! than [`IDLE`].
+//! than [`IDLE`]. The task that sees to that ends with the pool.
 
 use std::{
     collections::HashMap,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use pget_core::SourceError;
+use tokio::task::AbortHandle;
 use url::Url;
 
 use crate::{connection::Connection, request::invalid};
@@ -66,6 +67,7 @@ struct State {
     idle: HashMap<Origin, Vec<Idle>>,
     /// A task will come by to close what has idled for too long.
     reaping: bool,
+    reaper: Option<AbortHandle>,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,9 @@ impl Pool {
         if !state.reaping {
             state.reaping = true;
             drop(state);
-            tokio::spawn(reap(Reaper(Arc::downgrade(self))));
+            // Not under the lock: a runtime that shuts down drops the task at once, which takes it.
+            let task = tokio::spawn(reap(Reaper(Arc::downgrade(self))));
+            self.lock().reaper = Some(task.abort_handle());
         }
     }
 
@@ -123,6 +127,15 @@ impl Pool {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reaper) = state.reaper.take() {
+            reaper.abort();
+        }
     }
 }
 
