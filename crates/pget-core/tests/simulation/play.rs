@@ -467,7 +467,10 @@ fn judge(
             let flipped = met.counts.flipped_bytes > 0;
             // In order, the last lease comes only when all is verified.
             let in_order = matches!(scene.way, Way::Leases | Way::Read);
-            if kind == ErrorKind::Checksum && in_order && (one_whole || other_whole) && scene.size > 0 {
+            // Of the object that replaced it, as much as the first one had is not all.
+            let replaced = met.counts.replacements + met.counts.other_revisions > 0;
+            let whole = if replaced { other_whole } else { one_whole };
+            if kind == ErrorKind::Checksum && in_order && whole && scene.size > 0 {
                 return Err("all bytes, and then that they are wrong".into());
             }
             if !(one || other || flipped || taken.bytes.is_empty()) {
