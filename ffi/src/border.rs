@@ -5,7 +5,7 @@
 
 use std::{
     any::Any,
-    ffi::{CStr, c_char},
+    ffi::{CStr, CString, c_char},
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     process,
@@ -114,6 +114,12 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
         .map_err(|_| invalid(format!("the {name} is not UTF-8")))
 }
 
+/// A text to be lent to the caller; cut at a zero, which it should not have.
+pub(crate) fn c_text(text: &str) -> CString {
+    let end = text.find('\0').unwrap_or(text.len());
+    CString::new(&text[..end]).unwrap_or_default()
+}
+
 /// A place in foreign memory for a result.
 pub(crate) struct Out<'a, T> {
     place: NonNull<T>,
@@ -126,12 +132,20 @@ impl<T> Out<'_, T> {
     /// # Safety
     /// `place` is null or may be written until the result is gone.
     pub(crate) unsafe fn new(place: *mut T, nothing: T, name: &str) -> Result<Self, Error> {
-        let Some(place) = NonNull::new(place) else {
-            return Err(invalid(format!("the pointer for the {name} is null")));
-        };
+        // SAFETY: what the caller says.
+        let out = unsafe { Self::optional(place, nothing) };
+        out.ok_or_else(|| invalid(format!("the pointer for the {name} is null")))
+    }
+
+    /// The same for a result that the caller need not want; `None` for null.
+    ///
+    /// # Safety
+    /// As [`new`](Self::new).
+    pub(crate) unsafe fn optional(place: *mut T, nothing: T) -> Option<Self> {
+        let place = NonNull::new(place)?;
         // SAFETY: not null, so it may be written, says the caller.
         unsafe { place.write(nothing) };
-        Ok(Self {
+        Some(Self {
             place,
             _foreign: PhantomData,
         })

@@ -1,6 +1,8 @@
 //! Cancel handles.
 
-use front::Cancel;
+use std::sync::Arc;
+
+use front::{Cancel, Error};
 
 use crate::{border, handle::Registry};
 
@@ -11,7 +13,15 @@ pub struct pget_cancel {
     _opaque: (),
 }
 
-pub(crate) static CANCELS: Registry<Cancel> = Registry::new(2, "cancel handle");
+static CANCELS: Registry<Cancel> = Registry::new(2, "cancel handle");
+
+/// What a caller gives where null is none.
+pub(crate) fn given(cancel: *const pget_cancel) -> Result<Option<Arc<Cancel>>, Error> {
+    if cancel.is_null() {
+        return Ok(None);
+    }
+    CANCELS.get(cancel).map(Some)
+}
 
 /// A new cancel handle, owned by the caller; freed by pget_cancel_free. Null in a forked child.
 ///

@@ -37,6 +37,8 @@ mod options;
 
 mod cancel;
 
+mod wait;
+
 mod shared;
 
 mod ring;

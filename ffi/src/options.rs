@@ -10,7 +10,7 @@ use front::{Budget, Builder, Cancel, Error, Options, Verify};
 
 use crate::{
     border::{self, OK, invalid},
-    cancel::{CANCELS, pget_cancel},
+    cancel::{self, pget_cancel},
     handle::Registry,
     status::pget_status,
 };
@@ -517,11 +517,7 @@ pub extern "C" fn pget_options_set_cancel(
     cancel: *const pget_cancel,
 ) -> pget_status {
     set(options, |settings| {
-        settings.cancel = if cancel.is_null() {
-            None
-        } else {
-            Some(Cancel::clone(&*CANCELS.get(cancel)?))
-        };
+        settings.cancel = cancel::given(cancel)?.as_deref().cloned();
         Ok(())
     })
 }

@@ -9,21 +9,22 @@ use std::{
         Mutex, MutexGuard, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use front::{
-    Error, ErrorKind, blocking,
+    Error, ErrorKind,
     shm::{RingReader, RingWriter, Waker},
 };
 
 use crate::{
     border::{self, END, OK, Out, invalid},
-    cancel::{CANCELS, pget_cancel},
+    cancel::{self, pget_cancel},
     error::pget_error,
     handle::Registry,
     options::{Settings, pget_options},
     status::pget_status,
+    wait::wait,
 };
 
 /// The end of a ring in shared memory that puts objects into it. Used by one thread at a time: a
@@ -71,11 +72,6 @@ fn enter<T>(state: &Mutex<T>) -> Result<MutexGuard<'_, T>, Error> {
     }
 }
 
-fn text(text: &str) -> CString {
-    let end = text.find('\0').unwrap_or(text.len());
-    CString::new(&text[..end]).unwrap_or_default()
-}
-
 /// Makes a ring in shared memory, through which one other process reads objects as they arrive: of
 /// at least capacity bytes, however long the objects are. The one that reads sets the pace.
 ///
@@ -104,7 +100,7 @@ pub unsafe extern "C" fn pget_ring_create(
         };
         let ring = RingWriter::create(name, capacity)?;
         out.put(WRITERS.insert(Writer {
-            name: text(ring.name()),
+            name: border::c_text(ring.name()),
             ring: Mutex::new(ring),
         }));
         Ok(OK)
@@ -221,26 +217,17 @@ pub unsafe extern "C" fn pget_ring_next_object(
     error: *mut *mut pget_error,
 ) -> pget_status {
     let body = || {
-        let size = if size.is_null() {
-            None
-        } else {
-            // SAFETY: writable until this function returns, says the header.
-            Some(unsafe { Out::new(size, 0, "size")? })
-        };
-        let revision = if revision.is_null() {
-            None
-        } else {
-            // SAFETY: as above.
-            Some(unsafe { Out::new(revision, std::ptr::null(), "revision")? })
-        };
+        // SAFETY: null or writable until this function returns, says the header.
+        let size = unsafe { Out::optional(size, 0) };
+        // SAFETY: as above.
+        let revision = unsafe { Out::optional(revision, std::ptr::null()) };
         let handle = READERS.get(reader)?;
         let mut state = enter(&handle.state)?;
-        let object = wait(&handle, timeout, cancel, |deadline, stop| {
+        let object = handle.wait(timeout, cancel, |deadline, stop| {
             state.ring.next_object_unless(deadline, stop)
         })?;
-        handle.still_open()?;
         let Some(object) = object else { return Ok(END) };
-        state.revision = text(&object.revision);
+        state.revision = border::c_text(&object.revision);
         if let Some(out) = size {
             out.put(object.size.unwrap_or(u64::MAX));
         }
@@ -280,11 +267,10 @@ pub unsafe extern "C" fn pget_ring_next(
         let length = unsafe { Out::new(length, 0, "length")? };
         let handle = READERS.get(reader)?;
         let mut state = enter(&handle.state)?;
-        let bytes = wait(&handle, timeout, cancel, |deadline, stop| {
+        let bytes = handle.wait(timeout, cancel, |deadline, stop| {
             let bytes = state.ring.next_bytes_unless(deadline, stop)?;
             Ok(bytes.map(|bytes| (bytes.as_ptr(), bytes.len())))
         })?;
-        handle.still_open()?;
         let Some((start, count)) = bytes else {
             return Ok(END);
         };
@@ -310,43 +296,23 @@ pub extern "C" fn pget_ring_reader_close(reader: *mut pget_ring_reader) {
 }
 
 impl Reader {
-    fn still_open(&self) -> Result<(), Error> {
+    fn wait<T>(
+        &self,
+        timeout: u64,
+        cancel: *const pget_cancel,
+        once: impl FnMut(Option<Instant>, &dyn Fn() -> bool) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let cancel = cancel::given(cancel)?;
+        let found = wait(
+            timeout,
+            cancel.as_deref(),
+            &self.closed,
+            || Some(self.waker.clone()),
+            once,
+        )?;
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Cancelled, "", "the ring was closed"));
         }
-        Ok(())
+        Ok(found)
     }
-}
-
-/// Has `once` wait until a deadline and unless it is told to stop, as a caller's timeout and cancel handle say.
-fn wait<T>(
-    handle: &Reader,
-    timeout: u64,
-    cancel: *const pget_cancel,
-    mut once: impl FnMut(Option<Instant>, &dyn Fn() -> bool) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let cancel = if cancel.is_null() {
-        None
-    } else {
-        Some(CANCELS.get(cancel)?)
-    };
-    let is_over = || {
-        handle.closed.load(Ordering::SeqCst) || cancel.as_ref().is_some_and(|cancel| cancel.is_triggered())
-    };
-    // A time that is too far for the clock is as good as none.
-    let deadline = match timeout {
-        u64::MAX => None,
-        milliseconds => Instant::now().checked_add(Duration::from_millis(milliseconds)),
-    };
-    // Looks first: most waits have nothing to wait for, and need nobody to watch over them. If it is the object that failed so, the next look tells the same.
-    match once(Some(Instant::now()), &is_over) {
-        Err(error) if error.kind() == ErrorKind::Timeout => {}
-        other => return other,
-    }
-    let waker = handle.waker.clone();
-    let watch = cancel
-        .as_ref()
-        .map(|cancel| blocking::when_triggered(cancel, move || waker.wake()));
-    let _watch = watch.transpose()?;
-    once(deadline, &is_over)
 }

@@ -8,18 +8,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
-use front::{Error, ErrorKind, Placement, SharedBuffer, SharedDownload, blocking, shm::State};
+use front::{Error, Placement, SharedBuffer, SharedDownload, shm::State};
 
 use crate::{
     border::{self, OK, Out},
-    cancel::{CANCELS, pget_cancel},
+    cancel::{self, pget_cancel},
     error::pget_error,
     handle::Registry,
     options::{Settings, pget_options},
     status::pget_status,
+    wait::wait,
 };
 
 /// An object in shared memory, whole or arriving, in the process that fetches it or in one that has
@@ -60,14 +60,8 @@ static SHARED: Registry<Handle> = Registry::new(6, "shared memory");
 
 impl Handle {
     fn new(content: Content) -> Self {
-        let text = |text: &str| {
-            let end = text.find('\0').unwrap_or(text.len());
-            CString::new(&text[..end]).unwrap_or_default()
-        };
-        let (name, revision) = {
-            let buffer = content.buffer();
-            (text(buffer.name()), text(buffer.revision()))
-        };
+        let buffer = content.buffer();
+        let (name, revision) = (border::c_text(buffer.name()), border::c_text(buffer.revision()));
         Self {
             content,
             name,
@@ -105,6 +99,44 @@ unsafe fn placement(name: *const c_char) -> Result<Placement, Error> {
     Ok(Placement::Named(name.to_owned()))
 }
 
+/// Reads the object at `url` into shared memory by `fill`, and gives a handle of it. `placement` is called first: what is to be used again is closed however this ends.
+///
+/// # Safety
+/// `url` is null or as [`border::text`] says; `shared` and `error` are null or may be written.
+unsafe fn read(
+    url: *const c_char,
+    options: *const pget_options,
+    shared: *mut *mut pget_shared,
+    error: *mut *mut pget_error,
+    placement: impl FnOnce() -> Result<Placement, Error>,
+    fill: impl FnOnce(Settings, &str, Result<Placement, Error>) -> Result<Content, Error>,
+) -> pget_status {
+    let body = || {
+        let placement = placement();
+        // SAFETY: null or writable until this function returns, says the caller.
+        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
+        // SAFETY: null or a text, says the caller.
+        let url = unsafe { border::text(url, "url")? };
+        let content = fill(Settings::of(options)?, url, placement)?;
+        out.put(SHARED.insert(Handle::new(content)));
+        Ok(OK)
+    };
+    // SAFETY: null or writable, says the caller.
+    unsafe { border::call(error, body) }
+}
+
+/// Waits for all of the object.
+fn whole(settings: Settings, url: &str, placement: Result<Placement, Error>) -> Result<Content, Error> {
+    let builder = settings.builder(url)?;
+    builder.fill_shared_blocking(placement?).map(Content::Buffer)
+}
+
+/// Waits for the first reply.
+fn arriving(settings: Settings, url: &str, placement: Result<Placement, Error>) -> Result<Content, Error> {
+    let builder = settings.without_progress().builder(url)?;
+    builder.get_shared_blocking(placement?).map(Content::Arriving)
+}
+
 /// Reads the object at url straight into new shared memory, and waits until all of it is there.
 ///
 /// name is a POSIX name ("/dataset" or "dataset"), which must be free: while the download runs, and
@@ -129,20 +161,10 @@ pub unsafe extern "C" fn parallel_get_shared(
     shared: *mut *mut pget_shared,
     error: *mut *mut pget_error,
 ) -> pget_status {
-    let body = || {
-        // SAFETY: null or writable until this function returns, says the header.
-        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
-        // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
-        // SAFETY: as above.
-        let placement = unsafe { placement(name)? };
-        let builder = Settings::of(options)?.builder(url)?;
-        let buffer = builder.fill_shared_blocking(placement)?;
-        out.put(SHARED.insert(Handle::new(Content::Buffer(buffer))));
-        Ok(OK)
-    };
-    // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    // SAFETY: null or a text, says the header.
+    let placement = || unsafe { placement(name) };
+    // SAFETY: null or a text, and null or writable, says the header.
+    unsafe { read(url, options, shared, error, placement, whole) }
 }
 
 /// As parallel_get_shared, but returns as soon as the first reply has told how long the object is;
@@ -158,20 +180,10 @@ pub unsafe extern "C" fn pget_shared_begin(
     shared: *mut *mut pget_shared,
     error: *mut *mut pget_error,
 ) -> pget_status {
-    let body = || {
-        // SAFETY: null or writable until this function returns, says the header.
-        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
-        // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
-        // SAFETY: as above.
-        let placement = unsafe { placement(name)? };
-        let builder = Settings::of(options)?.without_progress().builder(url)?;
-        let download = builder.get_shared_blocking(placement)?;
-        out.put(SHARED.insert(Handle::new(Content::Arriving(download))));
-        Ok(OK)
-    };
-    // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    // SAFETY: null or a text, says the header.
+    let placement = || unsafe { placement(name) };
+    // SAFETY: null or a text, and null or writable, says the header.
+    unsafe { read(url, options, shared, error, placement, arriving) }
 }
 
 /// As parallel_get_shared, into the memory of an object before: pages that were used cost half of new
@@ -194,19 +206,9 @@ pub unsafe extern "C" fn parallel_get_shared_reuse(
     shared: *mut *mut pget_shared,
     error: *mut *mut pget_error,
 ) -> pget_status {
-    let body = || {
-        let old = take(old);
-        // SAFETY: null or writable until this function returns, says the header.
-        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
-        // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
-        let builder = Settings::of(options)?.builder(url)?;
-        let buffer = builder.fill_shared_blocking(Placement::Reuse(old?))?;
-        out.put(SHARED.insert(Handle::new(Content::Buffer(buffer))));
-        Ok(OK)
-    };
-    // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    let placement = || take(old).map(Placement::Reuse);
+    // SAFETY: null or a text, and null or writable, says the header.
+    unsafe { read(url, options, shared, error, placement, whole) }
 }
 
 /// As parallel_get_shared_reuse, but returns and goes on as pget_shared_begin does.
@@ -220,19 +222,9 @@ pub unsafe extern "C" fn pget_shared_begin_reuse(
     shared: *mut *mut pget_shared,
     error: *mut *mut pget_error,
 ) -> pget_status {
-    let body = || {
-        let old = take(old);
-        // SAFETY: null or writable until this function returns, says the header.
-        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
-        // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
-        let builder = Settings::of(options)?.without_progress().builder(url)?;
-        let download = builder.get_shared_blocking(Placement::Reuse(old?))?;
-        out.put(SHARED.insert(Handle::new(Content::Arriving(download))));
-        Ok(OK)
-    };
-    // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    let placement = || take(old).map(Placement::Reuse);
+    // SAFETY: null or a text, and null or writable, says the header.
+    unsafe { read(url, options, shared, error, placement, arriving) }
 }
 
 /// Closes the handle, and gives what it stood for if no other call uses it.
@@ -303,53 +295,26 @@ pub unsafe extern "C" fn pget_shared_wait(
     error: *mut *mut pget_error,
 ) -> pget_status {
     let body = || {
-        let available = if available.is_null() {
-            None
-        } else {
-            // SAFETY: writable until this function returns, says the header.
-            Some(unsafe { Out::new(available, 0, "number of bytes")? })
-        };
+        // SAFETY: null or writable until this function returns, says the header.
+        let available = unsafe { Out::optional(available, 0) };
         let handle = SHARED.get(shared)?;
-        let cancel = if cancel.is_null() {
-            None
-        } else {
-            Some(CANCELS.get(cancel)?)
-        };
-        let outcome = wait(&handle, offset, timeout, cancel.as_deref());
+        let cancel = cancel::given(cancel)?;
+        let buffer = handle.content.buffer();
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(buffer.len());
+        let outcome = wait(
+            timeout,
+            cancel.as_deref(),
+            &handle.closed,
+            || buffer.waker(),
+            |deadline, stop| buffer.wait_unless(offset, deadline, stop).map(drop),
+        );
         if let Some(available) = available {
-            available.put(handle.content.buffer().as_slice().len());
+            available.put(buffer.as_slice().len());
         }
         outcome.map(|()| OK)
     };
     // SAFETY: null or writable, says the header.
     unsafe { border::call(error, body) }
-}
-
-fn wait(handle: &Handle, offset: u64, timeout: u64, cancel: Option<&front::Cancel>) -> Result<(), Error> {
-    let buffer = handle.content.buffer();
-    let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(buffer.len());
-    let is_over = || handle.closed.load(Ordering::SeqCst) || cancel.is_some_and(front::Cancel::is_triggered);
-    // A time that is too far for the clock is as good as none.
-    let deadline = match timeout {
-        u64::MAX => None,
-        milliseconds => Instant::now().checked_add(Duration::from_millis(milliseconds)),
-    };
-    // Looks first: most waits have nothing to wait for, and need nobody to watch over them.
-    match buffer.wait_until(offset, Instant::now()) {
-        Err(error) if error.kind() == ErrorKind::Timeout => {}
-        other => return other.map(drop),
-    }
-    // Not the handle, which may go back to being used again as soon as this call has returned.
-    let waker = buffer.waker();
-    let watch = cancel.map(|cancel| {
-        blocking::when_triggered(cancel, move || {
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        })
-    });
-    let _watch = watch.transpose()?;
-    buffer.wait_unless(offset, deadline, &is_over).map(drop)
 }
 
 /// The object's bytes; null if shared is null or closed. Only those may be read that are there, as
