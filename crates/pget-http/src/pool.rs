@@ -65,8 +65,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct State {
     idle: HashMap<Origin, Vec<Idle>>,
-    /// A task will come by to close what has idled for too long.
-    reaping: bool,
+    /// The task that comes by to close what has idled for too long.
     reaper: Option<AbortHandle>,
 }
 
@@ -100,12 +99,9 @@ impl Pool {
                 since: Instant::now(),
             });
         }
-        if !state.reaping {
-            state.reaping = true;
-            drop(state);
-            // Not under the lock: a runtime that shuts down drops the task at once, which takes it.
-            let task = tokio::spawn(reap(Reaper(Arc::downgrade(self))));
-            self.lock().reaper = Some(task.abort_handle());
+        // One is finished before its time if its runtime has shut down.
+        if state.reaper.as_ref().is_none_or(AbortHandle::is_finished) {
+            state.reaper = Some(tokio::spawn(reap(Arc::downgrade(self))).abort_handle());
         }
     }
 
@@ -120,7 +116,9 @@ impl Pool {
             !idle.is_empty()
         });
         let left = !state.idle.is_empty();
-        state.reaping = left;
+        if !left {
+            state.reaper = None;
+        }
         drop(state);
         left
     }
@@ -139,21 +137,10 @@ impl Drop for Pool {
     }
 }
 
-/// Makes room for another reaper if this one's runtime shuts down.
-struct Reaper(Weak<Pool>);
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        if let Some(pool) = self.0.upgrade() {
-            pool.lock().reaping = false;
-        }
-    }
-}
-
-async fn reap(reaper: Reaper) {
+async fn reap(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(IDLE / 4).await;
-        match reaper.0.upgrade() {
+        match pool.upgrade() {
             Some(pool) if pool.close_old() => {}
             _ => break,
         }
