@@ -70,12 +70,12 @@ all() {
     guard "attempts in flight" schedule/mod.rs 'if self.in_flight >= permits {' 'if self.in_flight > permits {'
     guard "window" schedule/mod.rs 'let in_window = self.places.len() < ' 'let in_window = self.places.len() <= '
     guard "pause after throttling" schedule/mod.rs 'Some(_) if self.paused_until > now =>' 'Some(_) if self.paused_until > now && false =>'
-    guard "fewer after throttling" schedule/mod.rs 'self.permits = (self.permits / 2).max(1);' ''
-    guard "retries end" schedule/mod.rs 'if fruitless > retries ||' 'if'
+    guard "fewer after throttling" schedule/events.rs 'self.permits = (self.permits / 2).max(1);' ''
+    guard "retries end" schedule/events.rs 'if fruitless > retries ||' 'if'
     guard "retry bucket" schedule/backoff.rs 'None => false,' 'None => true,'
     guard "stream not overtaken" schedule/mod.rs 'if self.is_stream() && soonest.is_some() {' 'if false {'
-    guard "stream without identity" schedule/mod.rs '|| !self.may_resume() && position > self.plan.start()' '|| !self.may_resume() && position > u64::MAX - 1'
-    guard "identity for ranges" schedule/mod.rs 'Phase::Probe if !identity && self.plan.chunks()' 'Phase::Probe if false && self.plan.chunks()'
+    guard "stream without identity" schedule/events.rs '|| !self.may_resume() && position > self.plan.start()' '|| !self.may_resume() && position > u64::MAX - 1'
+    guard "identity for ranges" schedule/events.rs 'Phase::Probe if !identity && self.plan.chunks()' 'Phase::Probe if false && self.plan.chunks()'
     guard "one writer a slot" ring/slot.rs '.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()' '.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
             .is_ok() || true'
@@ -84,8 +84,8 @@ all() {
     guard "fences of a download" schedule/straggler.rs 'self.stragglers.fences < self.next_id.div_ceil(SHARE) + 1' 'true || self.stragglers.fences < self.next_id.div_ceil(SHARE) + 1'
     guard "far slower" schedule/straggler.rs 'rate.saturating_mul(FAR) <= norm.rate &&' ''
     guard "no fence while it speeds up" schedule/straggler.rs '&& !track.speeds_up()' ''
-    guard "stall deadline" download/driver.rs '} else if now - since >= deadlines.stall {' '} else if false {'
-    guard "first-byte deadline" download/driver.rs 'if now - since >= deadlines.first_byte {' 'if false {'
+    guard "stall deadline" download/watchdog.rs '} else if now - since >= deadlines.stall {' '} else if false {'
+    guard "first-byte deadline" download/watchdog.rs 'if now - since >= deadlines.first_byte {' 'if false {'
     guard "answer with no byte" download/accept.rs 'if reply.length == Some(0) &&' 'if false &&'
     guard "checksum as before" download/accept.rs '&& was.contradicts(is)' '&& false'
     guard "offset within the object" download/accept.rs '&& request.start > total' '&& request.start > total && false'
@@ -98,7 +98,7 @@ all() {
     guard "slot given back" ring/slot.rs 'self.claimed.store(false, Ordering::SeqCst);' ''
     guard "memory given back" budget.rs 'drop(permit.split(surplus));' 'std::mem::forget(permit.split(surplus));'
     guard "connections" budget.rs 'Arc::clone(&self.connections).acquire_owned().await.ok()' 'Arc::clone(&self.connections).try_acquire_owned().ok()'
-    guard "short body goes on" schedule/mod.rs 'place.fencing = false;
+    guard "short body goes on" schedule/events.rs 'place.fencing = false;
         if self.phase == Phase::Over {
             return Verdict::GoesOn;
         }
@@ -107,9 +107,9 @@ all() {
             return Verdict::GoesOn;
         }
         if position >= end || how == Ended::Complete {'
-    guard "longest pause" schedule/mod.rs 'let after = after.unwrap_or(Duration::ZERO).min(Backoff::LONGEST);' 'let after = after.unwrap_or(Duration::ZERO);'
-    guard "late bytes of a stream" download/shared.rs 'if start != attempt.start && !state.schedule.may_resume() {' 'if false {'
-    guard "later attempts know the revision" download/shared.rs 'pinned: state.pinned.clone().or_else(|| state.pin.clone()),' 'pinned: state.pin.clone(),'
+    guard "longest pause" schedule/events.rs 'let after = after.unwrap_or(Duration::ZERO).min(Backoff::LONGEST);' 'let after = after.unwrap_or(Duration::ZERO);'
+    guard "late bytes of a stream" download/shared/attempts.rs 'if start != attempt.start && !state.schedule.may_resume() {' 'if false {'
+    guard "later attempts know the revision" download/shared/attempts.rs 'pinned: state.pinned.clone().or_else(|| state.pin.clone()),' 'pinned: state.pin.clone(),'
     guard "first outcome stays" download/shared.rs 'if state.outcome.is_some() {
                 return;
             }' ''

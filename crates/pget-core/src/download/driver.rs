@@ -7,34 +7,30 @@ use std::{
     future::{Future, pending},
     hash::{BuildHasher, Hasher},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
     task::{AbortHandle, Id, JoinError, JoinSet},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use tracing::Instrument as _;
 
 use super::{
     Deadlines, Options,
+    judge::{ended_without_result, judge},
     shared::{Shared, Sink},
+    watchdog::watch,
 };
 use crate::{
-    Budget, Error, ErrorKind, RangeRequest, RangeSource, Retry, SourceError,
+    Budget, Error, ErrorKind, RangeRequest, RangeSource, SourceError,
     budget::Reservation,
-    ring::{ChunkWriter, Pulse},
+    ring::ChunkWriter,
     schedule::{Action, Attempt, Schedule, Settings},
 };
-
-/// Received within a stall deadline, fewer bytes than these are no progress.
-const LEAST_PROGRESS: u64 = 4096;
 
 /// Begins a download on `runtime`.
 ///
@@ -306,124 +302,4 @@ impl Driver {
 
 fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     one.into_iter().chain(other).min()
-}
-
-/// Lets `read` run as long as it shows signs of life.
-async fn watch(
-    read: impl Future<Output = Result<(), SourceError>>,
-    pulse: &Pulse,
-    deadlines: Deadlines,
-    stalls: &AtomicU64,
-) -> Result<(), SourceError> {
-    let mut read = std::pin::pin!(read);
-    // Looking eight times within a deadline finds a stall at most an eighth late.
-    let step = (deadlines.first_byte.min(deadlines.stall) / 8).max(Duration::from_millis(1));
-    let mut since = Instant::now();
-    let mut begun = false;
-    let mut bytes = 0;
-    loop {
-        if let Ok(result) = timeout(step, &mut read).await {
-            return result;
-        }
-        let now = Instant::now();
-        if !pulse.has_begun() {
-            if now - since >= deadlines.first_byte {
-                stalls.fetch_add(1, Ordering::Relaxed);
-                let message = format!("no answer within {:?}", deadlines.first_byte);
-                return Err(SourceError::retryable(ErrorKind::Timeout, message));
-            }
-        } else if !begun || pulse.waits_for_consumer() || pulse.bytes() >= bytes + LEAST_PROGRESS {
-            begun = true;
-            since = now;
-            bytes = pulse.bytes();
-        } else if now - since >= deadlines.stall {
-            stalls.fetch_add(1, Ordering::Relaxed);
-            let message = format!("no progress within {:?}", deadlines.stall);
-            return Err(SourceError::retryable(ErrorKind::Timeout, message));
-        }
-    }
-}
-
-/// Sees an attempt's end in the light of what is known of the object.
-async fn judge(
-    source: &dyn RangeSource,
-    shared: &Shared,
-    request: &RangeRequest,
-    pulse: &Pulse,
-    deadlines: Deadlines,
-    result: Result<(), SourceError>,
-) -> Result<(), SourceError> {
-    let error = match result {
-        Ok(()) if pulse.skips() => return Err(ended_before(request, shared)),
-        Ok(()) if pulse.has_begun() => return Ok(()),
-        Ok(()) => {
-            return Err(SourceError::fatal(
-                ErrorKind::Internal,
-                "the source ended a read that it had not begun",
-            ));
-        }
-        Err(error) => error,
-    };
-    match (error.kind(), shared.is_begun()) {
-        (ErrorKind::NotFound, true) => Err(error.reclassified(
-            ErrorKind::ObjectChanged,
-            Retry::Never,
-            "deleted while being read: ",
-        )),
-        (ErrorKind::Range, true) if !shared.may_end_before(request.start) => Err(error.reclassified(
-            ErrorKind::ObjectChanged,
-            Retry::Never,
-            "it became shorter while being read: ",
-        )),
-        // A server that refuses the first range need not tell the size (416 without Content-Range).
-        (ErrorKind::Range, _) => match timeout(deadlines.first_byte, source.head()).await {
-            Ok(Ok(info)) if info.size == Some(request.start) => shared.nothing_to_read(info),
-            Ok(Ok(info)) if !shared.is_pin_kept(&info) => Err(error.reclassified(
-                ErrorKind::ObjectChanged,
-                Retry::Never,
-                "it is not the pinned revision: ",
-            )),
-            Ok(Ok(info)) => match info.size {
-                Some(size) if size > request.start => Err(SourceError::fatal(
-                    ErrorKind::Protocol,
-                    format!(
-                        "the server refuses a range from byte {} of an object of {size} bytes",
-                        request.start
-                    ),
-                )
-                .with_cause(error)),
-                Some(size) => Err(SourceError::fatal(
-                    ErrorKind::Range,
-                    format!("it starts at byte {} of an object of {size} bytes", request.start),
-                )
-                .with_cause(error)),
-                None => Err(error),
-            },
-            Ok(Err(_)) | Err(_) => Err(error),
-        },
-        _ => Err(error),
-    }
-}
-
-/// A body that ignored the range ended before the range's first byte.
-fn ended_before(request: &RangeRequest, shared: &Shared) -> SourceError {
-    if shared.may_end_before(request.start) {
-        let message = format!("the object ends before byte {}", request.start);
-        SourceError::fatal(ErrorKind::Range, message)
-    } else {
-        let message = format!(
-            "the body ended before byte {}, where it was to go on",
-            request.start
-        );
-        SourceError::retryable(ErrorKind::Protocol, message)
-    }
-}
-
-/// A task that ended without a result: its source panicked, or its runtime shuts down.
-fn ended_without_result(error: JoinError) -> SourceError {
-    if error.is_cancelled() {
-        SourceError::fatal(ErrorKind::Cancelled, "the runtime has shut down")
-    } else {
-        SourceError::fatal(ErrorKind::Internal, "the source panicked").with_cause(error)
-    }
 }

@@ -9,6 +9,7 @@ mod cancel;
 mod destination;
 mod driver;
 mod head;
+mod judge;
 #[cfg(all(test, feature = "model"))]
 mod model;
 mod options;
@@ -17,6 +18,7 @@ mod ranges;
 mod reader;
 mod scatter;
 mod shared;
+mod watchdog;
 
 use std::sync::Arc;
 

@@ -17,9 +17,11 @@
 //! 4. A page goes back to the pool when the last `Arc` to it is dropped: the slot's, the writer's and every lease's.
 
 mod collector;
+mod host;
 mod lease;
 mod memory;
 mod page;
+mod pulse;
 mod region;
 mod slot;
 mod writer;
@@ -29,7 +31,8 @@ pub use lease::Lease;
 pub use page::PAGE;
 pub use writer::ChunkWriter;
 
+pub(crate) use host::{Accepted, Host};
 pub(crate) use page::{Gauge, Pool, PoolGuard};
+pub(crate) use pulse::Pulse;
 pub(crate) use region::Region;
 pub(crate) use slot::{Home, Slot};
-pub(crate) use writer::{Accepted, Host, Pulse};

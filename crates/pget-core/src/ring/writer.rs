@@ -12,120 +12,19 @@ use std::{
     future::poll_fn,
     mem::MaybeUninit,
     net::SocketAddr,
-    ops::Range,
-    sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    sync::{Arc, atomic::Ordering},
 };
 
 use bytes::{BufMut, buf::UninitSlice};
 use tokio::time::Instant;
 
 use super::{
+    host::{Accepted, Host},
     page::{PAGE, Page},
+    pulse::{Pulse, Waiting},
     slot::{Slot, in_page},
 };
-use crate::{
-    ErrorKind, Reply, SourceError,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-};
-
-/// What the download answers to a reply that it accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Accepted {
-    /// Bytes at the body's beginning that are not wanted (a reply that ignored the range).
-    pub(crate) skip: u64,
-    /// Behind the last byte wanted of this body; `None`: as far as it goes.
-    pub(crate) end: Option<u64>,
-}
-
-/// Signs of life of one attempt, for the watchdog over it.
-#[derive(Debug, Default)]
-pub(crate) struct Pulse {
-    asked: AtomicBool,
-    begun: AtomicBool,
-    bytes: AtomicU64,
-    /// Bytes that the body has yet to bring before the first wanted one.
-    to_skip: AtomicU64,
-    waiting: AtomicBool,
-    from: OnceLock<SocketAddr>,
-}
-
-impl Pulse {
-    /// The request goes to the source now.
-    pub(crate) fn ask(&self) {
-        self.asked.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
-    }
-
-    /// The address that the body comes from, if the source told.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.from.get().copied()
-    }
-
-    pub(crate) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of the body so far, skipped ones included.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// The body has not reached the first wanted byte.
-    pub(crate) fn skips(&self) -> bool {
-        self.to_skip.load(Ordering::Relaxed) > 0
-    }
-
-    /// The writer waits for the consumer, not for the server.
-    pub(crate) fn waits_for_consumer(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed)
-    }
-}
-
-/// While it lives, the writer waits for the consumer. A guard, as a source may drop the wait and turn to the server.
-struct Waiting<'a>(&'a Pulse);
-
-impl<'a> Waiting<'a> {
-    fn new(pulse: &'a Pulse) -> Self {
-        pulse.waiting.store(true, Ordering::Relaxed);
-        Self(pulse)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.store(false, Ordering::Relaxed);
-    }
-}
-
-/// The download behind a writer.
-pub(crate) trait Host: Send + Sync {
-    /// Holds a reply against the request and the pinned revision.
-    fn begin(&self, attempt: u64, reply: &Reply) -> Result<Accepted, SourceError>;
-
-    /// The slot behind a full one, for a request that spans chunks; pending while the window is full.
-    fn poll_next_slot(&self, attempt: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>>;
-
-    /// `range` of the object is filled in `slot` and published.
-    fn published(&self, slot: &Slot, range: Range<u64>);
-
-    /// Hands `bytes`, which belong at the watermark of `slot`, to the destination and publishes them. `false`: it takes nothing any more, the download is over.
-    fn put(&self, slot: &Slot, bytes: &[u8]) -> bool;
-
-    /// A request that spans chunks waited so long for the next slot.
-    fn waited(&self, time: std::time::Duration) {
-        let _ = time;
-    }
-
-    /// Replies are withheld: their slots need all the memory of a chunk.
-    fn withholds(&self) {}
-
-    /// A writer has let go of its slot. May be called under any lock: it must take none.
-    fn let_go(&self);
-}
+use crate::{ErrorKind, Reply, SourceError};
 
 /// The only writer of a request's bytes, handed to [`RangeSource::read`](crate::RangeSource::read).
 ///

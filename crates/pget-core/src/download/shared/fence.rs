@@ -5,7 +5,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use super::{InFlight, Shared, State};
+use super::{Shared, State, attempts::InFlight};
 use crate::schedule::Flow;
 
 /// Whether an attempt is being fenced.

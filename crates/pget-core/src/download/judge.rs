@@ -1,0 +1,92 @@
+//! An attempt's end in the light of what is known of the object: what its source calls "not found" or "no such range" means that the object changed if bytes of it were there before.
+//!
+//! Called by the driver with each attempt; asks the source for the size when a refused range leaves it open.
+
+use tokio::{task::JoinError, time::timeout};
+
+use super::{Deadlines, shared::Shared};
+use crate::{ErrorKind, RangeRequest, RangeSource, Retry, SourceError, ring::Pulse};
+
+/// Sees an attempt's end in the light of what is known of the object.
+pub(super) async fn judge(
+    source: &dyn RangeSource,
+    shared: &Shared,
+    request: &RangeRequest,
+    pulse: &Pulse,
+    deadlines: Deadlines,
+    result: Result<(), SourceError>,
+) -> Result<(), SourceError> {
+    let error = match result {
+        Ok(()) if pulse.skips() => return Err(ended_before(request, shared)),
+        Ok(()) if pulse.has_begun() => return Ok(()),
+        Ok(()) => {
+            return Err(SourceError::fatal(
+                ErrorKind::Internal,
+                "the source ended a read that it had not begun",
+            ));
+        }
+        Err(error) => error,
+    };
+    match (error.kind(), shared.is_begun()) {
+        (ErrorKind::NotFound, true) => Err(error.reclassified(
+            ErrorKind::ObjectChanged,
+            Retry::Never,
+            "deleted while being read: ",
+        )),
+        (ErrorKind::Range, true) if !shared.may_end_before(request.start) => Err(error.reclassified(
+            ErrorKind::ObjectChanged,
+            Retry::Never,
+            "it became shorter while being read: ",
+        )),
+        // A server that refuses the first range need not tell the size (416 without Content-Range).
+        (ErrorKind::Range, _) => match timeout(deadlines.first_byte, source.head()).await {
+            Ok(Ok(info)) if info.size == Some(request.start) => shared.nothing_to_read(info),
+            Ok(Ok(info)) if !shared.is_pin_kept(&info) => Err(error.reclassified(
+                ErrorKind::ObjectChanged,
+                Retry::Never,
+                "it is not the pinned revision: ",
+            )),
+            Ok(Ok(info)) => match info.size {
+                Some(size) if size > request.start => Err(SourceError::fatal(
+                    ErrorKind::Protocol,
+                    format!(
+                        "the server refuses a range from byte {} of an object of {size} bytes",
+                        request.start
+                    ),
+                )
+                .with_cause(error)),
+                Some(size) => Err(SourceError::fatal(
+                    ErrorKind::Range,
+                    format!("it starts at byte {} of an object of {size} bytes", request.start),
+                )
+                .with_cause(error)),
+                None => Err(error),
+            },
+            Ok(Err(_)) | Err(_) => Err(error),
+        },
+        _ => Err(error),
+    }
+}
+
+/// A body that ignored the range ended before the range's first byte.
+fn ended_before(request: &RangeRequest, shared: &Shared) -> SourceError {
+    if shared.may_end_before(request.start) {
+        let message = format!("the object ends before byte {}", request.start);
+        SourceError::fatal(ErrorKind::Range, message)
+    } else {
+        let message = format!(
+            "the body ended before byte {}, where it was to go on",
+            request.start
+        );
+        SourceError::retryable(ErrorKind::Protocol, message)
+    }
+}
+
+/// A task that ended without a result: its source panicked, or its runtime shuts down.
+pub(super) fn ended_without_result(error: JoinError) -> SourceError {
+    if error.is_cancelled() {
+        SourceError::fatal(ErrorKind::Cancelled, "the runtime has shut down")
+    } else {
+        SourceError::fatal(ErrorKind::Internal, "the source panicked").with_cause(error)
+    }
+}
