@@ -11,6 +11,7 @@ mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 mod object_store;
+mod refusal;
 mod settings;
 mod sign;
 mod source;

@@ -7,23 +7,23 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{
     ChunkWriter, Error, ErrorKind, Match, ObjectInfo, Published, RangeRequest, RangeSource, Reply, Retry,
     Revision, SourceError, Verify,
 };
 use pget_http::{
     ByteRange, Client, Follow, Method, Over, RequestHead, Response, amazon_checksum, amazon_etag,
-    google_checksum, reply_from_parts, retry_after, revision_from_headers,
+    google_checksum, reply_from_parts, revision_from_headers,
 };
 use tokio::time::timeout;
 
 use crate::{
     address::{Address, Cloud},
-    clock::Offset,
     connector::Connector,
     failure::Document,
     object_store::put,
+    refusal::Refusal,
     settings::Settings,
     store::Recipe,
     urls::{Ticket, Urls},
@@ -34,8 +34,6 @@ const DRAIN: u64 = 16 << 10;
 
 /// For the checksum by HEAD, after which the download goes without it.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
 /// Reads one object of S3 (or what speaks like it), Google Cloud Storage or Azure Blob Storage.
 ///
@@ -315,66 +313,6 @@ fn request(
     Ok(head)
 }
 
-/// An answer that is neither the object nor a part of it.
-struct Refusal {
-    status: StatusCode,
-    document: Document,
-    region: Option<String>,
-    pause: Option<Duration>,
-    clock: Option<Offset>,
-}
-
-impl Refusal {
-    async fn read(response: Response) -> Self {
-        let status = response.status;
-        let pause = retry_after(&response.headers);
-        let clock = Offset::told(&response.headers);
-        let named = response
-            .headers
-            .get(&BUCKET_REGION)
-            .and_then(|value| value.to_str().ok());
-        let named = named.map(str::to_owned);
-        // The status says enough if its document breaks off.
-        let body = response.body.bytes(Document::LIMIT).await.unwrap_or_default();
-        let document = Document::parse(&body);
-        let region = named.or_else(|| document.region.clone());
-        Self {
-            status,
-            document,
-            region,
-            pause,
-            clock,
-        }
-    }
-
-    /// Whether a new signature may help: the server says that this one is too old, or it is refused after it may have been good.
-    fn may_be_stale(&self, ticket: &Ticket) -> bool {
-        match self.status.as_u16() {
-            400 | 401 | 403 => {
-                self.document.is_expiry() || (self.status != StatusCode::BAD_REQUEST && !ticket.fresh)
-            }
-            _ => false,
-        }
-    }
-
-    fn error(&self) -> SourceError {
-        if self.status.is_redirection() {
-            let text = match &self.region {
-                Some(region) => format!(
-                    "the server answers {}: the bucket is in region {region}",
-                    self.status
-                ),
-                None => format!(
-                    "the server answers {} and does not name the bucket's region",
-                    self.status
-                ),
-            };
-            return SourceError::fatal(ErrorKind::Protocol, text);
-        }
-        self.document.failure(self.status, self.pause)
-    }
-}
-
 /// What an answer says. The stores keep `Content-Encoding` as a property that an object was put with: its bytes and ranges are those that were put. Something that codes on the
 /// way does not know how long the body will be.
 fn reply_of(request: &RangeRequest, response: &Response) -> Result<Reply, SourceError> {
@@ -425,6 +363,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::clock::Offset;
 
     const LIMIT: Duration = Duration::from_secs(60);
 
@@ -435,26 +374,37 @@ mod tests {
         collector.bytes()
     }
 
-    /// Case 35 by a server that checks: versitygw refuses a signature whose time is over, although the client takes it for good.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_signature_that_expired_unnoticed_is_replaced_once() {
-        let started = tokio::task::spawn_blocking(|| require(Versitygw::start(VersitygwOptions::default())));
-        let Some(server) = started.await.expect("it starts") else {
-            return;
-        };
-        let endpoint = server.endpoint().clone();
-        let pattern = Pattern::new(71);
-        tokio::task::spawn_blocking(move || endpoint.put_pattern("k", pattern, 1000))
-            .await
-            .expect("no panic")
-            .expect("put");
+    /// A versitygw with 1000 bytes of `pattern` under each of `keys` (as they stand in a URL), and what reaches it.
+    async fn served(
+        pattern: Pattern,
+        keys: &'static [&'static str],
+    ) -> Option<(Versitygw, Settings, Client)> {
+        let started = tokio::task::spawn_blocking(move || {
+            let server = require(Versitygw::start(VersitygwOptions::default()))?;
+            for key in keys {
+                server.endpoint().put_pattern(key, pattern, 1000).expect("put");
+            }
+            Some(server)
+        });
+        let server = started.await.expect("it starts")?;
         let endpoint = server.endpoint();
         let settings = Settings::new()
             .property("aws.endpoint", endpoint.url())
+            .property("aws.region", endpoint.region())
             .property("aws.access_key_id", endpoint.access_key())
-            .property("aws.secret_access_key", endpoint.secret_key())
-            .url_lifetime(Duration::from_secs(1));
+            .property("aws.secret_access_key", endpoint.secret_key());
         let client = Client::new(&pget_http::ClientOptions::default()).expect("a client");
+        Some((server, settings, client))
+    }
+
+    /// Case 35 by a server that checks: versitygw refuses a signature whose time is over, although the client takes it for good.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_signature_that_expired_unnoticed_is_replaced_once() {
+        let pattern = Pattern::new(71);
+        let Some((_server, settings, client)) = served(pattern, &["k"]).await else {
+            return;
+        };
+        let settings = settings.url_lifetime(Duration::from_secs(1));
         let source = S3Source::open("s3://bucket/k", &settings, client).expect("usable");
         let read = async {
             assert_eq!(pattern.check(0, &collect(&source, 0, 10).await), Ok(()));
@@ -471,26 +421,10 @@ mod tests {
     /// Case 36 by a server that checks: versitygw refuses a URL that was signed an hour ago (one that is for the future, it takes).
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn case_36_versitygw_refuses_a_time_and_is_signed_for_by_its_own() {
-        let started = tokio::task::spawn_blocking(|| require(Versitygw::start(VersitygwOptions::default())));
-        let Some(server) = started.await.expect("it starts") else {
+        let pattern = Pattern::new(72);
+        let Some((_server, settings, client)) = served(pattern, &["k%20%C3%A4%2B%25", "plain"]).await else {
             return;
         };
-        let endpoint = server.endpoint().clone();
-        let pattern = Pattern::new(72);
-        tokio::task::spawn_blocking(move || {
-            endpoint.put_pattern("k%20%C3%A4%2B%25", pattern, 1000)?;
-            endpoint.put_pattern("plain", pattern, 1000)
-        })
-        .await
-        .expect("no panic")
-        .expect("put");
-        let endpoint = server.endpoint();
-        let settings = Settings::new()
-            .property("aws.endpoint", endpoint.url())
-            .property("aws.region", endpoint.region())
-            .property("aws.access_key_id", endpoint.access_key())
-            .property("aws.secret_access_key", endpoint.secret_key());
-        let client = Client::new(&pget_http::ClientOptions::default()).expect("a client");
         for late in [-3600, -20 * 3600] {
             for address in ["s3://bucket/k ä+%25", "s3://bucket/plain"] {
                 let source = S3Source::open(address, &settings, client.clone()).expect("usable");
