@@ -21,11 +21,7 @@ fn object() -> Object {
 }
 
 fn options(concurrency: u32) -> Options {
-    let mut options = Options::default();
-    options.chunk_size = Some(CHUNK);
-    options.concurrency = concurrency;
-    options.retries = 3;
-    options
+    pget_testkit::options(CHUNK, concurrency)
 }
 
 fn download(source: Arc<dyn RangeSource>, options: Options) -> Download {

@@ -9,11 +9,7 @@ const CHUNK: u64 = 100_000;
 const SIZE: u64 = 10 * CHUNK + 7;
 
 fn options(concurrency: u32) -> Options {
-    let mut options = Options::default();
-    options.chunk_size = Some(CHUNK);
-    options.concurrency = concurrency;
-    options.retries = 3;
-    options
+    pget_testkit::options(CHUNK, concurrency)
 }
 
 fn object() -> Object {

@@ -19,11 +19,7 @@ const CHUNK: u64 = 100_000;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn options(concurrency: u32) -> Options {
-    let mut options = Options::default();
-    options.chunk_size = Some(CHUNK);
-    options.concurrency = concurrency;
-    options.retries = 3;
-    options
+    pget_testkit::options(CHUNK, concurrency)
 }
 
 /// Reads in both forms; they must agree.

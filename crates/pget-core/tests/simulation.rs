@@ -1,6 +1,6 @@
 //! Random downloads through the real driver over a simulated network and clock.
 //!
-//! Each seed makes an object, options, faults and a consumer (`simulation/scene.rs`); `simulation/source.rs` is the network, `simulation/play.rs` holds what came of it against what
+//! Each seed makes an object, options, faults and a consumer (`simulation/scene.rs`); `simulation/source.rs` is the network, `simulation/play.rs` plays, `simulation/verdict.rs` holds what came of it against what
 //! may: the bytes of one revision or an error that the faults met explain; requests, memory and time within bounds; everything given back within 100 ms.
 //!
 //! Requests: one a chunk, one more for each fault met that costs one, for each fence (at most 5 %, rounded up, and one) and for the probe, and no more than the retry bucket pays for. So without
@@ -15,6 +15,8 @@ mod play;
 mod scene;
 #[path = "simulation/source.rs"]
 mod source;
+#[path = "simulation/verdict.rs"]
+mod verdict;
 
 use std::{
     sync::{

@@ -17,11 +17,7 @@ const SIZE: u64 = 10 * CHUNK + 7;
 const CONCURRENCIES: [u32; 3] = [1, 4, 16];
 
 fn options(concurrency: u32) -> Options {
-    let mut options = Options::default();
-    options.chunk_size = Some(CHUNK);
-    options.concurrency = concurrency;
-    options.retries = 3;
-    options
+    pget_testkit::options(CHUNK, concurrency)
 }
 
 fn digest(algorithm: Algorithm, object: &Object) -> Digest {

@@ -9,3 +9,13 @@ pub mod hostile;
 pub mod modes;
 pub mod servers;
 pub mod sources;
+
+/// A download of chunks of `chunk_size` bytes by `concurrency` connections, whose attempts may fail three times.
+#[must_use]
+pub fn options(chunk_size: u64, concurrency: u32) -> pget_core::Options {
+    let mut options = pget_core::Options::default();
+    options.chunk_size = Some(chunk_size);
+    options.concurrency = concurrency;
+    options.retries = 3;
+    options
+}

@@ -27,11 +27,7 @@ const SIZE: u64 = 20 * CHUNK + 9;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn options(concurrency: u32) -> Options {
-    let mut options = Options::default();
-    options.chunk_size = Some(CHUNK);
-    options.concurrency = concurrency;
-    options.retries = 3;
-    options
+    pget_testkit::options(CHUNK, concurrency)
 }
 
 fn object() -> Object {

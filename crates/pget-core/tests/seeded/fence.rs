@@ -1,0 +1,118 @@
+//! Looks at the attempts, and those that the schedule wants fenced.
+
+use std::time::Duration;
+
+use pget_core::schedule::Flow;
+
+use super::{
+    Event, Outcome, World,
+    flight::{Connection, Flight},
+};
+
+impl World<'_> {
+    /// What the driver does now and then.
+    pub(super) fn look(&mut self) {
+        let flights = &self.flights;
+        let slots = &self.slots;
+        let flow = |id| {
+            let flight: &Flight = flights.get(&id)?;
+            let slot = slots.iter().find(|slot| slot.chunk == flight.chunk)?;
+            Some(Flow {
+                asked: true,
+                bytes: flight.at - flight.attempt.start,
+                position: slot.filled,
+            })
+        };
+        let at = self.schedule.look_at();
+        let before = self.schedule.fences();
+        if let Some(id) = self.schedule.look(self.now, flow) {
+            assert!(at.is_some_and(|at| at <= self.now), "a look before its time");
+            self.fence(id);
+        } else {
+            assert_eq!(self.schedule.fences(), before);
+        }
+        match self.schedule.look_at() {
+            Some(at) if self.outcome == Outcome::Running && self.look.is_none_or(|look| at < look) => {
+                assert!(at > self.now, "to look at what has been looked at");
+                self.look = Some(at);
+                self.at(at - self.now, Event::Look);
+            }
+            _ => {}
+        }
+    }
+
+    fn fence(&mut self, id: u64) {
+        assert!(
+            !self.stream && self.scene.settings.concurrency > 1,
+            "nothing to compare with"
+        );
+        assert!(
+            self.now >= self.paused_until,
+            "a fence while the server wants a pause"
+        );
+        assert!(
+            self.flights.len() <= self.permits as usize,
+            "no leave to ask again"
+        );
+        self.fences += 1;
+        let most = self.requests.div_ceil(20) + 1;
+        assert!(
+            self.fences <= most,
+            "{} fences in {} requests",
+            self.fences,
+            self.requests
+        );
+        let flight = self.flights.get_mut(&id).expect("an attempt in flight");
+        assert!(!flight.fenced, "fenced already");
+        assert!(
+            flight.slow || flight.connection != Connection::Good,
+            "as fast as any: {flight:?}"
+        );
+        flight.fenced = true;
+        let first = self.slots.front().expect("it has a slot");
+        assert!(first.filled < first.end, "the consumer has something to take");
+        let near = u64::from(self.scene.settings.concurrency);
+        let all_open = self
+            .schedule
+            .plan()
+            .chunks()
+            .is_some_and(|all| first.chunk + self.slots.len() as u64 >= all)
+            || self.slots.len() >= self.scene.settings.window as usize;
+        assert!(
+            flight.chunk < first.chunk + near || all_open,
+            "far from the cursor"
+        );
+        let slot = self
+            .slots
+            .iter_mut()
+            .find(|slot| slot.chunk == flight.chunk)
+            .expect("a slot");
+        slot.fences += 1;
+        assert!(slot.fences <= 2, "{} fences of a chunk", slot.fences);
+        let after = if self.scene.held {
+            self.counts.fences_of_a_held_writer += 1;
+            Duration::from_millis(self.scene.rng.u64(0..40_000))
+        } else {
+            self.soon()
+        };
+        self.at(after, Event::Fenced(id));
+    }
+
+    pub(super) fn let_go(&mut self, id: u64) {
+        let Some(flight) = self.flights.remove(&id) else {
+            self.counts.fences_that_came_too_late += 1;
+            return;
+        };
+        self.counts.fences += 1;
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk) {
+            slot.fresh = slot.filled < slot.end;
+            self.fenced_rests += u64::from(slot.fresh);
+            slot.base = slot.filled;
+            if slot.filled == slot.end {
+                self.refund();
+            }
+        }
+        self.schedule.fenced(id, self.now, flight.at);
+        self.call_consumer();
+    }
+}
