@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead, Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -244,6 +245,29 @@ fn progress_is_told_with_every_delivery() {
         )
         .expect("it is read");
         assert_eq!(told.load(Ordering::SeqCst), SIZE);
+    });
+}
+
+/// What the panicking call was about never got to the consumer, so it must not get what is behind that, nor hear of a good end.
+#[test]
+fn a_progress_function_that_panics_ends_the_download() {
+    in_time(|| {
+        let runtime = multi_thread();
+        // At the first bytes, in the middle, at the last ones.
+        for panics_at in [1, SIZE / 2, SIZE] {
+            let mut options = Options::default();
+            options.chunk_size = Some(77_777);
+            options.progress = Some(Arc::new(move |progress| {
+                assert!(progress.stats.delivered < panics_at, "as it is to");
+            }));
+            let source: Arc<dyn RangeSource> = Staged::right(Object::new(PATTERN.seed, SIZE));
+            let download = Download::new(source, options).expect("the options are right");
+            let mut reader = download.blocking_reader_on(runtime.handle());
+            let panicked = catch_unwind(AssertUnwindSafe(|| io::copy(&mut reader, &mut io::sink())));
+            assert!(panicked.is_err(), "{panics_at}");
+            let error = reader.next_lease().expect_err("some bytes are lost");
+            assert_eq!(error.kind(), ErrorKind::Cancelled, "{panics_at}: {error}");
+        }
     });
 }
 

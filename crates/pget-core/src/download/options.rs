@@ -71,7 +71,7 @@ pub struct Options {
     /// What this and other downloads may hold together.
     pub budget: Arc<Budget>,
     /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to their destination, ten times a second on the thread that waits for
-    /// that (of the asynchronous form: wherever it is polled).
+    /// that (of the asynchronous form: wherever it is polled). If it panics, the download is cancelled.
     pub progress: Option<ProgressFn>,
     /// Ends the download when it is triggered, from any thread.
     pub cancel: Option<Cancel>,

@@ -255,12 +255,23 @@ impl Reader {
             .delivered
             .fetch_add(lease.len() as u64, Ordering::Relaxed);
         if let Some(progress) = &self.progress {
+            let lost = Lost(&self.shared);
             progress(Progress {
                 total: self.shared.total(),
                 stats: self.shared.stats(),
             });
+            std::mem::forget(lost);
         }
         lease
+    }
+}
+
+/// Dropped when the caller's function panics, and the lease with it: who goes on reading must not get what is behind it.
+struct Lost<'a>(&'a Shared);
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        self.0.lose();
     }
 }
 
@@ -302,7 +313,7 @@ impl Monitor {
 
     /// Ends the download: the reader gives [`Cancelled`](ErrorKind::Cancelled) from here on, also to a call that waits now.
     pub fn cancel(&self) {
-        self.0.cancel();
+        self.0.lose();
     }
 }
 

@@ -300,6 +300,22 @@ impl Shared {
 
     // For the reader.
 
+    /// Bytes that were handed out did not get to the consumer, be they the last ones.
+    pub(super) fn lose(&self) {
+        {
+            let mut state = self.state();
+            if matches!(state.outcome, Some(Ok(()))) {
+                state.outcome = None;
+            }
+        }
+        let message = "the progress function panicked";
+        self.finish(Err(Error::new(
+            ErrorKind::Cancelled,
+            self.object.clone(),
+            message,
+        )));
+    }
+
     /// Nobody will take anything any more: the download ends if it has not, and what it holds goes.
     pub(super) fn abandon(&self) {
         self.cancel();

@@ -39,7 +39,8 @@ pub struct RingWriter {
 }
 
 impl RingWriter {
-    /// A ring of at least `capacity` bytes (rounded up to pages, at least one), all of them reserved; under a POSIX name that is free, or without one.
+    /// A ring of at least `capacity` bytes (rounded up to pages, at least one), under a POSIX name that is free, or without one. Its memory is reserved ahead of what is put: the first part of it when this
+    /// returns, all of it before a byte gets there.
     ///
     /// # Errors
     /// [`Destination`](ErrorKind::Destination) if there is no room or the name is taken, [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable name.
