@@ -31,8 +31,8 @@ fuzz() {
     mkdir -p "target/fuzz/corpus/$1" "fuzz/artifacts/$1"
     dictionary=fuzz/dictionaries/$1
     [ -f "$dictionary" ] && dictionary=-dict=$dictionary || dictionary=
-    # A limit on time and memory for each input, and one for the whole in case libFuzzer itself hangs.
-    timeout $((seconds + 60)) "$programs/$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=70000 $dictionary \
+    # A limit on time (of the clock, and others may have the processors) and memory for each input, and one for the whole in case libFuzzer itself hangs.
+    timeout $((seconds + 120)) "$programs/$1" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=1024 -max_len=70000 $dictionary \
         -artifact_prefix="fuzz/artifacts/$1/" "target/fuzz/corpus/$1" "fuzz/corpus/$1" >"target/fuzz/$1.log" 2>&1 || {
         tail -n 60 "target/fuzz/$1.log" >&2
         echo "fuzz: $1 failed; its input is in fuzz/artifacts/$1" >&2
