@@ -176,12 +176,12 @@ async fn uneven_chunks_do_not_set_the_range_length() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hint_is_capped_at_64_mib() {
+async fn the_hint_is_capped_and_divides_the_chunk() {
     let object = Object::repeated(1, 4096 * MIB)
         .with_chunk_size(1024 * MIB)
         .with_stated_checksum("xxhash2", "0123456789abcdef");
     let (_, hint) = chunked(object).await;
-    assert_eq!(hint, Some(64 * MIB));
+    assert_eq!(hint, Some(16 * MIB));
 }
 
 #[tokio::test(flavor = "multi_thread")]
