@@ -27,7 +27,7 @@ run c_abi ./c_abi.sh --rounds "$rounds"
 run go ./go.sh -rounds "$rounds"
 run stragglers ./stragglers.sh --rounds "$rounds" --others \
     --other "object_store=exec $lies/debug/pget-lies object_store" \
-    --other "AIStore client=exec $tools/lies/bin/python lies/readers.py aistore \"\$ENDPOINT\" /dev/null"
+    --other "AIStore client=exec $tools/lies/bin/python $PWD/lies/readers.py aistore \"\$ENDPOINT\" /dev/null"
 run verify ./verify.sh --rounds "$rounds"
 uptime >>"$out/load"
 
