@@ -271,6 +271,23 @@ fn a_progress_function_that_panics_ends_the_download() {
     });
 }
 
+#[test]
+fn a_cancel_says_no_more_than_that_and_comes_too_late_at_the_end() {
+    in_time(|| {
+        let runtime = multi_thread();
+        let mut reader = right().blocking_reader_on(runtime.handle());
+        reader.next_lease().expect("it is read").expect("some bytes");
+        reader.monitor().cancel();
+        let error = reader.next_lease().expect_err("it is cancelled");
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert!(error.to_line().ends_with("cancelled"), "{}", error.to_line());
+        let mut reader = right().blocking_reader_on(runtime.handle());
+        while reader.next_lease().expect("it is read").is_some() {}
+        reader.monitor().cancel();
+        assert!(reader.next_lease().expect("it has ended").is_none());
+    });
+}
+
 /// Lost wake-ups show as hangs: many small pieces, a consumer that is always just behind, real threads.
 #[test]
 fn no_wake_up_is_lost_between_threads() {

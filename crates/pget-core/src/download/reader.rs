@@ -313,7 +313,7 @@ impl Monitor {
 
     /// Ends the download: the reader gives [`Cancelled`](ErrorKind::Cancelled) from here on, also to a call that waits now.
     pub fn cancel(&self) {
-        self.0.lose();
+        self.0.cancel();
     }
 }
 
