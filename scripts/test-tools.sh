@@ -14,9 +14,9 @@ need() {
     command -v "$1" >/dev/null 2>&1 || { echo "test-tools: $1 is needed: $2" >&2; exit 1; }
 }
 
-# Packages of Debian that are missing: nginx-light; for the tests of C and Go compilers, valgrind, CMake and pkg-config; zstd for archives.
+# Packages of Debian that are missing: nginx-light; for the tests of C and Go compilers, valgrind, CMake and pkg-config; zstd for archives; openssl for a key.
 packages=
-for pair in nginx=nginx-light gcc=gcc g++=g++ clang=clang valgrind=valgrind cmake=cmake make=make pkg-config=pkgconf zstd=zstd; do
+for pair in nginx=nginx-light gcc=gcc g++=g++ clang=clang valgrind=valgrind cmake=cmake make=make pkg-config=pkgconf zstd=zstd openssl=openssl; do
     command -v "${pair%%=*}" >/dev/null 2>&1 || packages="$packages ${pair#*=}"
 done
 # Without the symbols of the C library, valgrind refuses to start.

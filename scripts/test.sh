@@ -1,5 +1,5 @@
 #!/bin/sh
-# Passes all tests: installs what they need (into .tools, but for nginx), builds, runs. From a fresh machine with Rust, Go, Python 3 and a C compiler.
+# Passes all tests: installs what they need (servers built by Go and Python packages into .tools; nginx, compilers and their tools by apt), builds, runs. From a fresh machine with Rust, Go, Python 3 and a C compiler.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/test-tools.sh

@@ -13,4 +13,4 @@ if ! cmp -s requirements.txt "$environment/requirements.txt"; then
     cp requirements.txt "$environment/requirements.txt"
 fi
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-../../target/lies}"
-exec cargo run --quiet -- "$environment/bin/python" readers.py
+exec cargo run --quiet --locked -- "$environment/bin/python" readers.py

@@ -1,6 +1,6 @@
 //! What all fuzz targets share: the entry that libFuzzer calls, and a limit on what one input may allocate; and the targets that span crates.
 //!
-//! A target is one file of `fuzz_targets/`: one line that names a function of a crate's `fuzzing` module. Those modules exist under `cfg(any(test, fuzzing))`
+//! A target is one file of `fuzz_targets/`: one line that names a function of a crate's `fuzzing` module, or of this crate where it spans several. Those modules exist under `cfg(any(test, fuzzing))`
 //! only, so that targets reach private parsers and nothing of them is public; the crates' unit tests run the same functions over the committed corpora. Without
 //! `cfg(fuzzing)`, which `scripts/fuzz.sh` and cargo-fuzz set, a target is an empty program.
 

@@ -1,6 +1,6 @@
 //! One object, read as many parallel byte ranges and delivered in order through a bounded window.
 //!
-//! This crate has no network, and makes no operating-system call but one piece of advice about memory. It holds
+//! This crate has no network. Of the operating system it asks how much memory there is (`Budget`), and gives it one piece of advice about memory. It holds
 //!
 //! - the contract with a transport: [`RangeSource`], [`RangeRequest`], [`Reply`], [`ChunkWriter`];
 //! - [`schedule`]: which range next, window, permits, retries, cursor, end: a state machine without sockets, clock or tasks;

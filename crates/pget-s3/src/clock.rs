@@ -3,7 +3,7 @@
 //! `object_store` signs with this machine's time and takes no other; `rusty-s3` takes one. It gets `object_store`'s credentials and URL, so that endpoint, style and encoding of
 //! the key are the same (a test compares the two signatures), and is asked only once a server has refused this machine's time.
 //!
-//! Invariants: pure; an offset is at most [`Offset::LIMIT`]; no credential is kept or named. Called by [`sign`](crate::sign), [`urls`](crate::urls) and the source.
+//! Invariants: pure; an offset is at most [`Offset::LIMIT`]; no credential is kept or named. Called by [`sign`](crate::sign), [`urls`](crate::urls) and [`refusal`](crate::refusal).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,6 +1,6 @@
 //! One object in shared memory: one process fetches it, any number of processes of the same user read it while it arrives. Linux only.
 //!
-//! A [`SharedBuffer`] is two segments: the *data*, as long as the object exactly, so that any program can map it by its name, and the *companion*, one page that
+//! A [`SharedBuffer`] shows one *segment*, which is two files: the *data*, as long as the object exactly, so that any program can map it by its name, and the *companion*, one page that
 //! tells what has arrived. The creator fills the data through a [`Filler`]; everyone waits by [`SharedBuffer::wait_for`] and reads by [`SharedBuffer::as_slice`].
 //!
 //! | | data | companion | what `kill -9` of the creator leaves |
@@ -29,7 +29,7 @@
 //! | 1,088 | 3,008 | the failure, UTF-8 |
 //!
 //! The bytes below the watermark are written before it is, which is a store with `Release` that readers load with `Acquire`; so are the texts before the state. Nobody but the creator writes to
-//! either segment: readers open and map them for reading only.
+//! either file: readers open and map them for reading only.
 //!
 //! # Who lives
 //!

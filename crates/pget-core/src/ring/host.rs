@@ -1,4 +1,4 @@
-//! The download as a writer sees it. Implemented by the download's shared state and by [`Collector`](crate::ring::Collector).
+//! What a writer may ask of the download that it writes for: one trait. Implemented by the download's shared state and by [`Collector`](crate::ring::Collector).
 
 use std::{
     ops::Range,

@@ -1,4 +1,4 @@
-//! Plays one scene with the real driver on a paused clock, and holds what came of it against what may come of it.
+//! Plays one scene with the real driver on a paused clock.
 
 use std::{
     future::Future,

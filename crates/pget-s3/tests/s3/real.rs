@@ -188,7 +188,7 @@ async fn change_while_reading(endpoint: &S3Endpoint, change: Change) -> Result<V
     }
     while let Some(lease) = reader.next().await? {
         bytes.extend_from_slice(&lease);
-        // R0: whatever came before the error is the old object's.
+        // Whatever came before the error is the old object's.
         assert_eq!(OLD.check(0, &bytes), Ok(()), "{change:?}");
     }
     Ok(bytes)

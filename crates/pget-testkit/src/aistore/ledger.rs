@@ -83,14 +83,6 @@ impl Counts {
             .unwrap_or(0)
     }
 
-    /// Connections that the targets together accepted.
-    pub fn target_connections(&self) -> u64 {
-        let all = self.connections.iter();
-        all.filter(|(node, _)| **node != Node::Proxy)
-            .map(|(_, n)| n)
-            .sum()
-    }
-
     /// Connections that are open now at this node.
     pub fn open_at(&self, node: Node) -> u64 {
         self.open.get(&node).copied().unwrap_or(0)

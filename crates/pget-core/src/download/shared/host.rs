@@ -1,4 +1,4 @@
-//! The download as its writers see it: replies held against the pin, the destination told of them, slots of a stream, and what has arrived.
+//! What its writers ask of a download ([`Host`]): replies held against the pin, the destination told of them, slots of a stream, and what has arrived.
 
 use std::{
     ops::Range,
