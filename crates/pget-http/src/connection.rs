@@ -9,13 +9,14 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf as _, BufMut, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf},
     net::TcpStream,
+    task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_rustls::client::TlsStream;
@@ -159,10 +160,23 @@ impl Connection {
         }
     }
 
-    /// Whether nothing has come from the peer since the last exchange, not even its end.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// Whether nothing has come from the peer since the last exchange, not even its end. Over TLS, nothing but what TLS keeps to itself: an answer that nobody asked for may be decrypted already, or
+    /// lie in front of that, where the socket does not show it.
+    pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
-        matches!(self.socket().try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        match &mut self.stream {
+            Stream::Plain(stream) => {
+                matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Stream::Tls(stream) => {
+                let mut byte = ReadBuf::new(&mut byte);
+                // Without tokio's budget: that it is spent would look like silence.
+                let read = unconstrained(poll_fn(|cx| Pin::new(&mut **stream).poll_read(cx, &mut byte)));
+                pin!(read)
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                    .is_pending()
+            }
+        }
     }
 
     /// Prepares for the next exchange; `false` if there cannot be one.

@@ -79,7 +79,7 @@ impl Pool {
     /// A connection that was idle and is still open as far as can be seen.
     pub(crate) fn take(&self, origin: &Origin) -> Option<Connection> {
         loop {
-            let idle = self.lock().idle.get_mut(origin)?.pop()?;
+            let mut idle = self.lock().idle.get_mut(origin)?.pop()?;
             if idle.since.elapsed() < IDLE && idle.connection.is_quiet() {
                 return Some(idle.connection);
             }

@@ -1,4 +1,4 @@
-//! Cases 27 and 28, against a TLS server of the test's own: connections that end without close_notify, and HTTP/2 on offer.
+//! Cases 23, 27 and 28, against a TLS server of the test's own: connections that end without close_notify, HTTP/2 on offer, and answers that nobody asked for.
 
 use std::{
     net::SocketAddr,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use pget_core::ErrorKind;
-use pget_http::HttpSource;
+use pget_http::{Client, HttpSource};
 use pget_testkit::{
     content::Pattern,
     servers::{Authority, Validity},
@@ -32,7 +32,12 @@ enum End {
     Within,
     /// In the middle of a body whose end only the connection's tells.
     Undelimited,
+    /// It does not, and each answer is given so many times.
+    Never(usize),
 }
+
+/// Of an object that may be answered twice: so that an answer and its double are sent at once, and more than is read with a head.
+const KEPT: u64 = 9000;
 
 struct Server {
     address: SocketAddr,
@@ -74,19 +79,24 @@ impl Server {
                         };
                         let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
                         protocols.lock().expect("not poisoned").push(protocol);
-                        let mut head = Vec::new();
-                        while !head.ends_with(b"\r\n\r\n") {
-                            let mut byte = [0];
-                            match stream.read(&mut byte).await {
-                                Ok(1) => head.push(byte[0]),
-                                _ => return,
+                        loop {
+                            let mut head = Vec::new();
+                            while !head.ends_with(b"\r\n\r\n") {
+                                let mut byte = [0];
+                                match stream.read(&mut byte).await {
+                                    Ok(1) => head.push(byte[0]),
+                                    _ => return,
+                                }
                             }
-                        }
-                        let sent = stream
-                            .write_all(&answer(&head, end, ended.load(Ordering::SeqCst)))
-                            .await;
-                        if sent.is_ok() && stream.flush().await.is_ok() {
-                            ended.fetch_add(1, Ordering::SeqCst);
+                            let sent = stream
+                                .write_all(&answer(&head, end, ended.load(Ordering::SeqCst)))
+                                .await;
+                            if sent.is_ok() && stream.flush().await.is_ok() {
+                                ended.fetch_add(1, Ordering::SeqCst);
+                            }
+                            if !matches!(end, End::Never(_)) {
+                                break;
+                            }
                         }
                         // Dropped: the connection closes, and no close_notify was sent.
                     });
@@ -102,13 +112,24 @@ impl Server {
     }
 
     fn source(&self) -> HttpSource {
-        let url = format!("https://localhost:{}/o", self.address.port());
-        HttpSource::new(trusting(&self.authority), &url, http::HeaderMap::new()).expect("an address")
+        self.source_of("o", trusting(&self.authority))
+    }
+
+    fn source_of(&self, name: &str, client: Client) -> HttpSource {
+        let url = format!("https://localhost:{}/{name}", self.address.port());
+        HttpSource::new(client, &url, http::HeaderMap::new()).expect("an address")
     }
 }
 
 fn answer(head: &[u8], end: End, before: usize) -> Vec<u8> {
     let head = String::from_utf8_lossy(head);
+    if let End::Never(times) = end {
+        let other = u64::from(head.starts_with("GET /other "));
+        let mut answer =
+            format!("HTTP/1.1 200 OK\r\nETag: \"{other}\"\r\nContent-Length: {KEPT}\r\n\r\n").into_bytes();
+        answer.extend(Pattern::new(SEED + other).bytes(0, usize::try_from(KEPT).expect("small")));
+        return answer.repeat(times);
+    }
     let range = head
         .lines()
         .find_map(|line| line.strip_prefix("Range: bytes="))
@@ -167,6 +188,23 @@ async fn case_27_no_close_notify_is_no_end_of_a_body_without_length() {
         "{error:?}"
     );
     assert!(server.ended.load(Ordering::SeqCst) >= 1);
+}
+
+/// What nobody asked for must not answer the next request on that connection: its first reply would pin the wrong object.
+#[tokio::test]
+async fn case_23_an_answer_too_many_over_tls_answers_nothing() {
+    for (times, connections) in [(1, 1), (2, 3)] {
+        let server = Server::start(End::Never(times)).await;
+        let client = trusting(&server.authority);
+        for (name, seed) in [("o", SEED), ("other", SEED + 1), ("o", SEED)] {
+            let stats = read_with(server.source_of(name, client.clone()), patient())
+                .await
+                .complete(Pattern::new(seed), KEPT);
+            assert_eq!((stats.requests, stats.retries), (1, 0), "{name}: {stats:?}");
+        }
+        let made = server.protocols.lock().expect("not poisoned").len();
+        assert_eq!(made, connections, "each answer {times} times");
+    }
 }
 
 #[tokio::test]
