@@ -295,8 +295,9 @@ pub fn redacted(url: &Url) -> String {
 
 fn redacted_query(query: &str) -> String {
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((key, _)) => format!("{key}=***"),
-        // A bare word may be a token as well.
+        // A bare word may be a token as well, and end in `=` as base64 does.
+        Some((key, value)) if !key.is_empty() && !value.trim_matches('=').is_empty() => format!("{key}=***"),
+        Some(_) => "***".to_owned(),
         None if pair.is_empty() => String::new(),
         None => "***".to_owned(),
     });
@@ -386,6 +387,19 @@ mod tests {
         );
         let mut bad = RequestHead::get(Url::parse("http://a%0d%0ab@h/").expect("an address"));
         assert!(bad.move_userinfo().is_err());
+    }
+
+    #[test]
+    fn what_may_be_secret_in_a_query_is_not_told() {
+        for (query, told) in [
+            ("list&prefix=a%2Fb&X-Sig=c==", "***&prefix=***&X-Sig=***"),
+            ("c2VjcmV0dG9rZW4=", "***"),
+            ("c2VjcmV0dG9rZQ==", "***"),
+            ("=c2VjcmV0", "***"),
+            ("a=&&", "***&&"),
+        ] {
+            assert_eq!(redacted_query(query), told, "{query}");
+        }
     }
 
     #[test]

@@ -44,9 +44,11 @@ impl HttpSource {
             Error::with_cause(ErrorKind::InvalidArgument, "", "this is no address", cause)
         })?;
         crate::pool::Origin::of(&parsed).map_err(|error| Error::from_source(redacted(&parsed), error))?;
+        let rest =
+            behind_scheme(url, &parsed).ok_or_else(|| refused("the address is not SCHEME://HOST/PATH"))?;
         let source = Self {
             client,
-            exact_path: exact_path(url, &parsed),
+            exact_path: exact_path(rest, &parsed),
             name: redacted(&parsed),
             url: parsed,
             headers,
@@ -99,9 +101,16 @@ impl HttpSource {
     }
 }
 
-/// Path and query of `url` as written, if a parsed address would not keep them.
-fn exact_path(url: &str, parsed: &Url) -> Option<String> {
-    let behind_scheme = url.split_once("://")?.1;
+/// Host, path and query as written; `None` where the parser does not take the host for what is written before the first slash, but what stands behind more slashes, or before a backslash. Another path would
+/// be sent than the one that is named, and a password might be in it.
+fn behind_scheme<'a>(url: &'a str, parsed: &Url) -> Option<&'a str> {
+    let (scheme, rest) = url.trim_start().split_once("://")?;
+    let host = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
+    (scheme.eq_ignore_ascii_case(parsed.scheme()) && !host.is_empty() && !host.contains('\\')).then_some(rest)
+}
+
+/// Path and query of an address as written, if a parsed address would not keep them.
+fn exact_path(behind_scheme: &str, parsed: &Url) -> Option<String> {
     let path = &behind_scheme[behind_scheme.find(['/', '?', '#'])?..];
     let path = path.split_once('#').map_or(path, |(path, _)| path);
     if !path.starts_with('/') {
@@ -214,5 +223,44 @@ fn accepts_ranges(response: &Response) -> Option<bool> {
         "bytes" => Some(true),
         "none" => Some(false),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is sent must be what is named.
+    #[test]
+    fn an_address_that_is_read_in_two_ways_is_refused() {
+        let client = Client::new(&crate::ClientOptions::default()).expect("a client");
+        let made = |url: &str| HttpSource::new(client.clone(), url, HeaderMap::new());
+        for url in [
+            "http:///u:hunter2@h/a/b",
+            "http:////h/a",
+            "http://\\h/a",
+            "http://h\\a/b",
+            "http:/\\h/a",
+            "http:\\\\h/a",
+            "http:/h/a",
+            "http:h/a?next=http://elsewhere/b",
+        ] {
+            let error = made(url).map(|source| source.name).expect_err(url);
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{url}");
+            assert!(!error.to_line().contains("hunter2"), "{}", error.to_line());
+        }
+        for (url, path) in [
+            ("http://h/a\\b", "/a\\b"),
+            ("HTTP://h/a//../b", "/a//../b"),
+            (" http://u:p@h/a?x=http://z/y", "/a?x=http://z/y"),
+            ("http://h", "/"),
+        ] {
+            let head = made(url).expect(url).first_request();
+            let sent = head.exact_path.unwrap_or_else(|| match head.url.query() {
+                Some(query) => format!("{}?{query}", head.url.path()),
+                None => head.url.path().to_owned(),
+            });
+            assert_eq!(sent, path, "{url}");
+        }
     }
 }
