@@ -14,8 +14,10 @@
 //
 // [Open] gives a [Reader], an [io.Reader] and [io.WriterTo] that is read at the caller's pace.
 // [Get] writes all of it to an [io.Writer], in order. [GetInto] receives each range at its place in
-// a slice, [GetFile] in a file, [GetShared] in shared memory that other processes read, without a
-// copy. [Ring.Put] puts one object after another through a ring of fixed size to another process.
+// a slice, [GetRanges] many ranges in their slices, [GetFile] in a file, [GetShared] in shared
+// memory that other processes read ([OpenShared]), without a copy; [BeginShared] returns while it
+// arrives. [Ring.Put] puts one object after another through a ring of fixed size to another process
+// ([OpenRing]).
 // [Stat] tells size and revision.
 //
 // # Contexts

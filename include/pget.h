@@ -396,11 +396,11 @@ typedef struct {
  * Tells how a call stands: bytes given so far, and bytes to be given in all (UINT64_MAX while that
  * is not known).
  *
- * It runs on the thread that called the library, one at a time for each call: while
- * pget_reader_next, pget_reader_read or parallel_get gets bytes, and about ten times a second in
- * parallel_get_into, parallel_get_file and parallel_get_shared. It must return (no longjmp, no
- * exception), must not fork,
- * and may call nothing of this library but pget_cancel_trigger and pget_reader_cancel.
+ * It runs on the thread that called the library, one at a time for each call: as bytes are given
+ * in pget_reader_next, pget_reader_read, parallel_get and parallel_get_ring, about ten times a
+ * second in the other parallel_get functions; pget_shared_begin and pget_shared_begin_reuse tell
+ * nothing. It must return (no longjmp, no exception), must not fork, and may call nothing of this
+ * library but pget_cancel_trigger and pget_reader_cancel.
  */
 typedef void (*pget_progress_fn)(void *context, uint64_t delivered, uint64_t total);
 
@@ -515,7 +515,8 @@ pget_status parallel_get_into(const char *url,
  * length is set to the bytes that this call read (less than the file has, if it went on with an
  * earlier one: pget_options_set_resume), or to 0 if it fails; then there is no file under that name,
  * and a part beside it only with path.pget-journal, to go on from. A path that is a device or a pipe
- * is written to in order; a pipe whose reader goes away raises SIGPIPE as any write to it does. url, options and error are as for parallel_get; path is UTF-8.
+ * is written to in order; a pipe whose reader goes away raises SIGPIPE as any write to it does. url,
+ * options and error are as for parallel_get; path is UTF-8.
  *
  * Waits; any thread. Errors: those of parallel_get, PGET_ERR_DESTINATION when the file cannot be
  * written, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.

@@ -25,11 +25,11 @@ pub struct pget_options {
 /// Tells how a call stands: bytes given so far, and bytes to be given in all (UINT64_MAX while that
 /// is not known).
 ///
-/// It runs on the thread that called the library, one at a time for each call: while
-/// pget_reader_next, pget_reader_read or parallel_get gets bytes, and about ten times a second in
-/// parallel_get_into, parallel_get_file and parallel_get_shared. It must return (no longjmp, no
-/// exception), must not fork,
-/// and may call nothing of this library but pget_cancel_trigger and pget_reader_cancel.
+/// It runs on the thread that called the library, one at a time for each call: as bytes are given
+/// in pget_reader_next, pget_reader_read, parallel_get and parallel_get_ring, about ten times a
+/// second in the other parallel_get functions; pget_shared_begin and pget_shared_begin_reuse tell
+/// nothing. It must return (no longjmp, no exception), must not fork, and may call nothing of this
+/// library but pget_cancel_trigger and pget_reader_cancel.
 pub type pget_progress_fn = Option<unsafe extern "C" fn(context: *mut c_void, delivered: u64, total: u64)>;
 
 /// A foreign function and its context.
