@@ -1,16 +1,11 @@
 //! From an address to a source: which transport, with which client.
 
 use std::sync::Arc;
-#[cfg(feature = "http")]
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{LazyLock, Mutex, PoisonError},
-    time::Duration,
-};
 
 use pget_core::{Error, ErrorKind, RangeSource};
 
+#[cfg(feature = "http")]
+use crate::clients::{TlsFiles, client};
 use crate::{Address, Builder};
 
 /// A source, and what its address does not tell of where the object is: the endpoint. Empty where the address is all there is. No credential.
@@ -102,72 +97,4 @@ fn headers(pairs: &[(String, String)]) -> Result<http::HeaderMap, Error> {
         headers.append(key, value);
     }
     Ok(headers)
-}
-
-/// Files that a TLS connection takes, all in PEM.
-#[cfg(feature = "http")]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct TlsFiles {
-    authorities: Option<PathBuf>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-    skip_verify: bool,
-}
-
-#[cfg(feature = "http")]
-impl TlsFiles {
-    fn read(&self) -> Result<pget_http::TlsOptions, Error> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|cause| {
-                let message = format!("cannot read {}", path.display());
-                Error::with_cause(ErrorKind::InvalidArgument, "", message, cause)
-            })
-        };
-        let mut options = pget_http::TlsOptions::default();
-        options.extra_roots = self.authorities.iter().map(read).collect::<Result<_, _>>()?;
-        options.identity = match (&self.certificate, &self.key) {
-            (None, None) => None,
-            (Some(certificate), Some(key)) => Some(pget_http::ClientIdentity::from_pem(
-                read(certificate)?,
-                read(key)?,
-            )),
-            _ => {
-                let message = "a client certificate and its key go together";
-                return Err(Error::new(ErrorKind::InvalidArgument, "", message));
-            }
-        };
-        options.skip_verify = self.skip_verify;
-        Ok(options)
-    }
-}
-
-/// The clients of the process's own runtime, by what sets them apart, so that later downloads find connections open.
-#[cfg(feature = "http")]
-static CLIENTS: LazyLock<Mutex<HashMap<(Duration, TlsFiles), pget_http::Client>>> =
-    LazyLock::new(Mutex::default);
-
-/// The builder's client; else one of the process's, for reads on its runtime; else a new one, whose connections end with the caller's runtime.
-#[cfg(feature = "http")]
-fn client(builder: &Builder, tls: TlsFiles) -> Result<pget_http::Client, Error> {
-    if let Some(client) = &builder.client {
-        return Ok(client.clone());
-    }
-    let connect_timeout = builder.options.deadlines.connect;
-    let make = |tls: &TlsFiles| {
-        let mut options = pget_http::ClientOptions::default();
-        options.connect_timeout = connect_timeout;
-        options.tls = tls.read()?;
-        pget_http::Client::new(&options)
-    };
-    if !builder.on_process_runtime {
-        return make(&tls);
-    }
-    let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (connect_timeout, tls);
-    if let Some(client) = clients.get(&key) {
-        return Ok(client.clone());
-    }
-    let client = make(&key.1)?;
-    clients.insert(key, client.clone());
-    Ok(client)
 }

@@ -47,6 +47,8 @@
 mod address;
 pub mod blocking;
 mod builder;
+#[cfg(feature = "http")]
+mod clients;
 mod connect;
 mod file;
 #[cfg(all(any(test, fuzzing), feature = "http"))]
