@@ -108,7 +108,7 @@ all() {
         }
         if position >= end || how == Ended::Complete {'
     guard "longest pause" schedule/events.rs 'let after = after.unwrap_or(Duration::ZERO).min(Backoff::LONGEST);' 'let after = after.unwrap_or(Duration::ZERO);'
-    guard "late bytes of a stream" download/shared/attempts.rs 'if start != attempt.start && !state.schedule.may_resume() {' 'if false {'
+    guard "late bytes of a stream" download/shared/attempts.rs 'if start > state.schedule.plan().start() && !state.schedule.may_resume() {' 'if false {'
     guard "later attempts know the revision" download/shared/attempts.rs 'pinned: state.pinned.clone().or_else(|| state.pin.clone()),' 'pinned: state.pin.clone(),'
     guard "first outcome stays" download/shared.rs 'if state.outcome.is_some() {
                 return;

@@ -27,6 +27,8 @@ pub(super) struct Answer {
     pub(super) misfit: Option<&'static str>,
     /// Closed when the read is given up, for one that lingers.
     pub(super) given_up: Option<oneshot::Receiver<()>>,
+    /// And how long after that it goes on.
+    pub(super) late: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +65,7 @@ impl Answer {
                     if let Some(given_up) = self.given_up.take() {
                         // It is dropped, never sent.
                         given_up.await.ok();
+                        sleep(self.late).await;
                     }
                     left = u64::MAX;
                     self.put(&mut left, &mut chunk).await?;
@@ -174,6 +177,7 @@ impl Network {
         Ok(Answer {
             misfit: misfit(request, &reply),
             given_up: None,
+            late: Duration::ZERO,
             reply,
             pattern: pattern(scene.seed, other),
             at: start,

@@ -301,9 +301,9 @@ impl Scene {
             },
             13 => Self {
                 concurrency: 1,
-                faults: 300,
+                // Without an identity, nothing ties the late bytes to those of another attempt: the first one must be the one that is given up, before its first byte.
+                faults: if self.seed % 200 == kind { 300 } else { 1000 },
                 kinds: Kinds::Lingering,
-                // Without one, nothing ties the late bytes to those of another attempt.
                 identity: self.seed % 200 == kind,
                 published: false,
                 require: false,

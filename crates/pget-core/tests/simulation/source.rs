@@ -160,6 +160,11 @@ impl RangeSource for Network {
             // The sender goes with this future.
             let (_given_up, receiver) = oneshot::channel();
             answer.given_up = Some(receiver);
+            // Before the download has noticed its end, or while another attempt is waited for.
+            if self.pause(Duration::from_millis(1)) > Duration::from_micros(500) {
+                answer.late = self.pause(Duration::from_millis(60));
+                self.met().outlives = true;
+            }
             let lingering = tokio::spawn(answer.give(writing, chunk));
             return lingering
                 .await
