@@ -4,9 +4,10 @@
 //! HEAD, for the checksum, on the first one); each answer is held against the request and
 //! the pin before a byte counts (by [`ChunkWriter::begin`]); no text has a signature in it, as only the object's own address is ever named.
 
-use std::{fmt, time::Duration};
+use std::{fmt, pin::pin, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{
     ChunkWriter, Error, ErrorKind, Match, ObjectInfo, Published, RangeRequest, RangeSource, Reply, Retry,
@@ -32,8 +33,11 @@ use crate::{
 /// An error's body that nobody reads is drained so that its connection can be used again, up to this many bytes.
 const DRAIN: u64 = 16 << 10;
 
-/// For the checksum by HEAD, after which the download goes without it.
+/// How long an answered GET waits for the checksum by HEAD, if verification is required; behind that the read fails for want of one.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same on the first attempt, if the download may go without.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Reads one object of S3 (or what speaks like it), Google Cloud Storage or Azure Blob Storage.
 ///
@@ -251,9 +255,16 @@ impl RangeSource for S3Source {
         let asks = self.cloud == Cloud::Aws && request.verify != Verify::Off;
         let get = self.ask(Method::Get, range, pin, request.into());
         let (response, known) = if asks {
-            let known = timeout(PATIENCE, self.known(request.verify));
-            let (response, known) = tokio::join!(get, known);
-            (response?, known.unwrap_or_default())
+            match select(pin!(get), pin!(self.known(request.verify))).await {
+                Either::Left((response, known)) => {
+                    let response = response?;
+                    (
+                        response,
+                        timeout(patience(request), known).await.unwrap_or_default(),
+                    )
+                }
+                Either::Right((known, get)) => (get.await?, known),
+            }
         } else {
             (get.await?, None)
         };
@@ -290,6 +301,17 @@ impl fmt::Debug for S3Source {
             .field("name", &self.name)
             .field("urls", &self.urls)
             .finish_non_exhaustive()
+    }
+}
+
+/// How long HEAD is waited for once GET has answered.
+///
+/// The wait is under the download's deadline for the first byte, which a source does not know and the next attempt meets again. So it is halved with each attempt: a HEAD that
+/// hangs comes below any deadline. Who requires verification waits as long every time: to go on without would be to fail for good, although the next HEAD may answer.
+fn patience(request: &RangeRequest) -> Duration {
+    match request.verify {
+        Verify::Require => PATIENCE,
+        _ => GRACE / (1 << request.attempt.min(16)),
     }
 }
 

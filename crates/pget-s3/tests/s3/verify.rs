@@ -1,7 +1,7 @@
 //! The checksum that a store publishes, held against what comes: versitygw, whose checksums are its own and whose bytes can be changed behind its back; answers of AWS and GCS that no
 //! server at hand gives.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use pget_core::{
@@ -11,7 +11,7 @@ use pget_core::{
 use pget_s3::{S3Source, Settings};
 use pget_testkit::{
     content::Pattern,
-    hostile::{Hostile, Object, Route},
+    hostile::{Fault, Hostile, Object, Route, When},
     servers::{Versitygw, VersitygwOptions, require},
 };
 
@@ -253,6 +253,40 @@ async fn the_checksum_is_asked_for_once_by_a_signed_head_and_not_for_a_part() {
         while within(reader.next()).await.expect("it is read").is_some() {}
     }
     assert_eq!(heads().len(), 1);
+}
+
+/// Its GETs answer at once. Who requires verification is refused; who does not reads all, also if the deadline is shorter than the first wait for HEAD.
+#[tokio::test]
+async fn a_head_that_hangs_costs_the_checksum_and_not_the_read() {
+    let server = Hostile::start().expect("a server");
+    let route = Route::new(Object::new(71, SIZE)).fault(When::Head, Fault::StallBeforeHead);
+    server.route("/bucket/k", route);
+    let source = amazon(&server);
+    for (first_byte, retries) in [(3000, 2), (800, 10)] {
+        let mut auto = options(CHUNK, 4);
+        auto.deadlines.first_byte = Duration::from_millis(first_byte);
+        auto.retries = retries;
+        let bytes = within(super::common::read(source.clone(), auto.clone())).await;
+        let bytes = bytes.unwrap_or_else(|error| panic!("{first_byte}: {}", error.to_line()));
+        super::common::check(&bytes, PATTERN, SIZE);
+        let stats = read(&source, auto).await.expect("in memory, too");
+        assert_eq!(stats.verification, Verification::Unpublished);
+    }
+    for first_byte in [30_000, 800] {
+        let mut required = required(4);
+        required.deadlines.first_byte = Duration::from_millis(first_byte);
+        required.retries = 1;
+        let mut reader = Download::new(source.clone(), required).expect("right").reader();
+        let error = within(reader.next())
+            .await
+            .expect_err("there is nothing to verify by");
+        let expected = if first_byte > 5000 {
+            ErrorKind::Checksum
+        } else {
+            ErrorKind::Timeout
+        };
+        assert_eq!(error.kind(), expected, "{}", error.to_line());
+    }
 }
 
 #[tokio::test]
