@@ -6,7 +6,7 @@ use pget_core::{
     Checksum, ChunkWriter, Error, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, Revision,
     SourceError, verify::Hasher,
 };
-use pget_http::{Body, ByteRange, Client, Method, Over, Response, reply_from_parts};
+use pget_http::{Body, Client, Method, Over, Response, range_of, reply_from_parts};
 use url::Url;
 
 use crate::{
@@ -149,10 +149,10 @@ impl AistoreSource {
 
     /// A GET and what its headers say.
     async fn get(&self, request: &RangeRequest, latest: bool) -> Result<(Reply, Answer), SourceError> {
-        let range = if request.is_whole() || self.is_derived() {
+        let range = if self.is_derived() {
             None
         } else {
-            ByteRange::new(request.start, request.end)
+            range_of(request)?
         };
         let ask = Ask {
             method: Method::Get,

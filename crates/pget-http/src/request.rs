@@ -53,6 +53,20 @@ impl ByteRange {
     }
 }
 
+/// The range to send for `request`; `None`: it is for the whole object, for which none is sent.
+///
+/// # Errors
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) if the range is empty or reversed, which no header can say: without one, all of the object would come.
+pub fn range_of(request: &RangeRequest) -> Result<Option<ByteRange>, SourceError> {
+    if request.is_whole() {
+        return Ok(None);
+    }
+    match ByteRange::new(request.start, request.end) {
+        None => Err(invalid("an empty range cannot be asked for")),
+        range => Ok(range),
+    }
+}
+
 impl fmt::Display for ByteRange {
     /// The value of a `Range` header.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ use crate::{
     client::{Client, Response},
     head::content_length,
     reply::{reply_from_response, revision_from_headers},
-    request::{ByteRange, RequestHead, invalid, redacted},
+    request::{ByteRange, RequestHead, range_of, redacted},
     status::{error_for_status, retry_after},
 };
 
@@ -166,12 +166,7 @@ impl RangeSource for HttpSource {
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
-        let range = if request.is_whole() {
-            None
-        } else {
-            let range = ByteRange::new(request.start, request.end);
-            Some(range.ok_or_else(|| invalid("an empty range cannot be asked for"))?)
-        };
+        let range = range_of(request)?;
         let mut more = HeaderMap::new();
         if let Some(condition) = condition(request) {
             more.insert(header::IF_MATCH, condition);

@@ -15,7 +15,7 @@ use pget_core::{
 };
 use pget_http::{
     ByteRange, Client, Follow, Method, Over, RequestHead, Response, amazon_checksum, amazon_etag,
-    google_checksum, reply_from_parts, revision_from_headers,
+    google_checksum, range_of, reply_from_parts, revision_from_headers,
 };
 use tokio::time::timeout;
 
@@ -242,11 +242,7 @@ impl RangeSource for S3Source {
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
-        let range = if request.is_whole() {
-            None
-        } else {
-            ByteRange::new(request.start, request.end)
-        };
+        let range = range_of(request)?;
         let pin = request
             .pinned
             .as_deref()

@@ -80,6 +80,25 @@ pub(super) async fn exact_ranges(fixture: &dyn Fixture) {
     }
 }
 
+/// No download asks for one; who does must not be sent the whole object.
+pub(super) async fn an_empty_range_brings_nothing(fixture: &dyn Fixture) {
+    let source = fixture.put("empty_range", PATTERN, SIZE).await;
+    for at in [0, 1_000, SIZE] {
+        let collector = Collector::new(RangeRequest::new(at, Some(at)));
+        match collect(&*source, &collector).await {
+            Ok(()) => {
+                let length = collector.reply().and_then(|reply| reply.length);
+                assert_eq!(length, Some(0), "empty range at {at}: what came");
+            }
+            Err(error) => assert_eq!(
+                error.kind(),
+                ErrorKind::InvalidArgument,
+                "empty range at {at}: {error}"
+            ),
+        }
+    }
+}
+
 pub(super) async fn head_tells_what_a_read_tells(fixture: &dyn Fixture) {
     let source = fixture.put("head", PATTERN, SIZE).await;
     let info = source.head().await.expect("head of an object that is there");

@@ -52,6 +52,7 @@ pub async fn run(fixture: &dyn Fixture) {
     }
     check!(
         checks::exact_ranges,
+        checks::an_empty_range_brings_nothing,
         checks::head_tells_what_a_read_tells,
         checks::a_half_filled_chunk_is_completed,
         checks::another_revision_is_refused,
