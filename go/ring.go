@@ -132,18 +132,21 @@ func OpenRing(name string) (*RingReader, error) {
 }
 
 // NextObject waits for the next object, also for the first; io.EOF if no more come. What is left of
-// the one before is passed over. size is the number of bytes that come, -1 if that is not known;
-// revision is the identity of the content, for people. If the process that puts died it is
-// ErrUnavailable (told within half a second). The context ends the wait and nothing else.
+// the one before is passed over: that begins with the call, however the call ends, unless the context
+// is done before it, and Next and Read give no more of that object (ErrInvalidArgument, or what it
+// failed with). size is the number of bytes that come, -1 if that is not known; revision is the
+// identity of the content, for people. If the process that puts died it is ErrUnavailable (told within
+// half a second). The context ends the wait and nothing else.
 func (r *RingReader) NextObject(ctx context.Context) (size int64, revision string, err error) {
 	if err := r.enter(); err != nil {
 		return 0, "", err
 	}
 	defer r.mu.Unlock()
-	r.rest = nil
 	var bytes C.uint64_t
 	var text *C.char
 	err = r.wait(ctx, func(wait *stopper, e **C.pget_error) C.pget_status {
+		// From here on it is passed over; with a context that is done already it is not.
+		r.rest = nil
 		return C.pget_ring_next_object(r.reader, math.MaxUint64, wait.cancel, &bytes, &text, e)
 	})
 	if err != nil {

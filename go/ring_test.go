@@ -140,6 +140,74 @@ func TestRingWaitsEnd(t *testing.T) {
 	}
 }
 
+func TestRingObjectPassedOver(t *testing.T) {
+	ring, err := NewRing("", 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ring.Close()
+	reader, err := OpenRing(ring.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	done := make(chan error)
+	put := func(path string) { done <- ring.Put(deadline(t), servers.hostile+path, WithChunkSize(chunk)) }
+	go put("/good")
+	if size, _, err := reader.NextObject(deadline(t)); size != good || err != nil {
+		t.Fatal(size, err)
+	}
+	// A call that does not begin leaves all of it, also the rest of what Read was lent.
+	over, cancel := context.WithCancel(deadline(t))
+	cancel()
+	var got []byte
+	for range 2 {
+		piece := make([]byte, 10)
+		if _, err := io.ReadFull(reader, piece); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, piece...)
+		if _, _, err := reader.NextObject(over); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	if !bytes.Equal(got, pattern(0, len(got))) {
+		t.Error("bytes are missing within")
+	}
+	// One that does passes it over, also if it ends before the next one comes.
+	err = nil
+	for tries := 0; err == nil && tries < 100; tries++ {
+		// Again, if a busy machine has it done before the call.
+		soon, cancel := context.WithTimeout(deadline(t), 10*time.Millisecond)
+		if _, _, err := reader.NextObject(soon); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		cancel()
+		_, err = reader.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, ErrInvalidArgument) {
+		t.Error(err)
+	}
+	if rest, err := reader.Next(deadline(t)); rest != nil || !errors.Is(err, ErrInvalidArgument) {
+		t.Error(len(rest), err)
+	}
+	go func() {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		put("/1")
+	}()
+	if size, _, err := reader.NextObject(deadline(t)); size != 1 || err != nil {
+		t.Error(size, err)
+	}
+	if got, err := io.ReadAll(reader); err != nil || !bytes.Equal(got, pattern(0, 1)) {
+		t.Error(len(got), err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRingThatIsNotToBeHad(t *testing.T) {
 	if _, err := OpenRing(name(t)); !errors.Is(err, ErrNotFound) {
 		t.Error(err)

@@ -195,13 +195,14 @@ pub unsafe extern "C" fn pget_ring_open(
 }
 
 /// Waits for the next object, also for the first; PGET_END if no more come. What is left of the one
-/// before is passed over as it comes.
+/// before is passed over as it comes: that begins with the call, however the call ends, and
+/// pget_ring_next gives no more of that object.
 ///
-/// timeout is in milliseconds; 0 only looks, UINT64_MAX waits as long as it takes. cancel may be
-/// null; else triggering it ends the wait, and nothing else. After either, the call may be made
-/// again. size and revision may be null; else size is set to the number of bytes that come,
-/// UINT64_MAX if that is not known, and revision to the identity of the content, for people, valid
-/// until the next call of this function or the close; or to 0 and null.
+/// timeout is in milliseconds; 0 passes over what is there and does not wait, UINT64_MAX waits as
+/// long as it takes. cancel may be null; else triggering it ends the wait, and nothing else. After
+/// either, the call may be made again. size and revision may be null; else size is set to the number
+/// of bytes that come, UINT64_MAX if that is not known, and revision to the identity of the content,
+/// for people, valid until the next call of this function or the close; or to 0 and null.
 ///
 /// error may be null, else it is set to null or to an error that the caller frees. Any thread, one at
 /// a time. Errors: PGET_ERR_UNAVAILABLE if the process that puts died (told within half a second),
@@ -245,12 +246,12 @@ pub unsafe extern "C" fn pget_ring_next_object(
 ///
 /// data and length are set to the bytes (at least 1), or to null and 0. They are valid until the next
 /// call on reader, which gives their room back to the process that puts, or its close; nobody may
-/// write to them. timeout, cancel and error are as for pget_ring_next_object; after PGET_ERR_TIMEOUT
-/// or _CANCELLED the call may be made again.
+/// write to them. timeout (0 only looks), cancel and error are as for pget_ring_next_object; after
+/// PGET_ERR_TIMEOUT or _CANCELLED the call may be made again.
 ///
 /// Any thread, one at a time. Errors: what the download failed with, on every call until the next
-/// object; those of pget_ring_next_object, _INVALID_ARGUMENT also for null data or length, or before
-/// the first object. Since ABI 1.
+/// object; those of pget_ring_next_object, _INVALID_ARGUMENT also for null data or length, before
+/// the first object, or if the next object was asked for and has not come. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_ring_next(
     reader: *mut pget_ring_reader,

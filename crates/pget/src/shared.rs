@@ -144,6 +144,15 @@ pub(crate) fn fill_blocking(builder: &Builder, placement: Placement) -> Result<S
         .map_err(|cause| Error::with_cause(ErrorKind::Internal, "", "no segment was made", cause))
 }
 
+/// The ring while an object is put into it. What stopped that does not stop what is put next, also if the progress function panicked.
+struct Stopping<'a>(&'a mut RingWriter);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.stop_when(|| false);
+    }
+}
+
 /// The object as the ring's next one.
 pub(crate) fn put_into_ring(
     builder: &Builder,
@@ -156,7 +165,6 @@ pub(crate) fn put_into_ring(
     let _watch = watch.transpose()?;
     let cancel = cancel.cloned();
     ring.stop_when(move || cancel.as_ref().is_some_and(Cancel::is_triggered));
-    let result = ring.put_object(&mut reader);
-    ring.stop_when(|| false);
-    result.map(|()| reader.stats())
+    Stopping(ring).0.put_object(&mut reader)?;
+    Ok(reader.stats())
 }

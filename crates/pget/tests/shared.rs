@@ -490,6 +490,50 @@ fn a_ring_carries_one_object_after_another() {
 }
 
 #[test]
+fn a_progress_function_that_panics_fails_the_object_and_not_the_ring() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 9 * CHUNK)));
+    let mut ring = RingWriter::create(None, 4096).expect("a ring");
+    let mut reader = RingReader::attach(ring.name()).expect("attached");
+    let cancel = Cancel::new();
+    let panics = pget::builder(&url)
+        .chunk_size(CHUNK)
+        .cancel(cancel.clone())
+        .progress(|progress| assert!(progress.delivered <= CHUNK, "the function's defect"));
+    std::thread::scope(|scope| {
+        let put = scope.spawn(|| {
+            let put = std::panic::AssertUnwindSafe(|| panics.put_into_ring_blocking(&mut ring).map(drop));
+            std::panic::catch_unwind(put).expect_err("it panics");
+            // What stopped that one stops no other.
+            cancel.trigger();
+            ring.begin("by hand", Some(5000)).expect("the end was seen");
+            ring.put(&[1; 5000]).expect("it is read");
+            ring.end(Ok(())).expect("all of it was taken");
+        });
+        reader.next_object().expect("an answer").expect("an object");
+        // Not for ever, if the writer has failed without a word.
+        let deadline = std::time::Instant::now() + DEADLINE;
+        let mut done = 0;
+        let error = loop {
+            match reader.next_bytes_unless(Some(deadline), &|| false) {
+                Ok(bytes) => done += bytes.expect("not complete").len() as u64,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        assert!(done < 9 * CHUNK);
+        let next = reader.next_object_unless(Some(deadline), &|| false);
+        assert_eq!(next.expect("an answer").expect("an object").revision, "by hand");
+        let mut done = 0;
+        while let Some(bytes) = reader.next_bytes_unless(Some(deadline), &|| false).expect("more") {
+            done += bytes.len();
+        }
+        assert_eq!(done, 5000);
+        put.join().expect("no other panic");
+    });
+}
+
+#[test]
 fn a_cancelled_download_waits_for_no_reader() {
     let server = Hostile::start().expect("a server");
     let url = server.route("/waits", Route::new(Object::new(7, 9 * CHUNK)));

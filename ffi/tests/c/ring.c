@@ -116,6 +116,17 @@ static void *put_small(void *context) {
   return NULL;
 }
 
+struct next {
+  pthread_t before;
+  struct job *job;
+};
+
+static void *put_small_behind(void *context) {
+  struct next *next = context;
+  CHECK(pthread_join(next->before, NULL) == 0);
+  return put_small(next->job);
+}
+
 static void *trigger(void *context) {
   struct job *job = context;
   if (job->cancel) pget_cancel_trigger(job->cancel);
@@ -164,6 +175,29 @@ static void waits_end(void) {
   EXPECT(PGET_ERR_DESTINATION, parallel_get_ring(at("/small"), NULL, job.ring, &error));
   pget_ring_close(job.ring);
   pget_cancel_free(job.cancel);
+}
+
+/* Who has looked for the next object gets no more of this one, and does not take it for complete. */
+static void passes_over(void) {
+  pthread_t thread;
+  struct job job = {NULL, NULL, NULL};
+  struct next next = {0, &job};
+  pget_ring_reader *reader;
+  const uint8_t *data;
+  size_t length;
+  EXPECT(PGET_OK, pget_ring_create(NULL, 4096, &job.ring, &error));
+  EXPECT(PGET_OK, pget_ring_open(pget_ring_name(job.ring), &reader, &error));
+  CHECK(pthread_create(&next.before, NULL, put_small, &job) == 0);
+  EXPECT(PGET_OK, pget_ring_next_object(reader, LONG, NULL, NULL, NULL, &error));
+  EXPECT(PGET_OK, pget_ring_next(reader, LONG, NULL, &data, &length, &error));
+  EXPECT(PGET_ERR_TIMEOUT, pget_ring_next_object(reader, 0, NULL, NULL, NULL, &error));
+  EXPECT(bad, pget_ring_next(reader, LONG, NULL, &data, &length, &error));
+  CHECK(data == NULL && length == 0);
+  CHECK(pthread_create(&thread, NULL, put_small_behind, &next) == 0);
+  read_object(reader, SMALL_SIZE);
+  CHECK(pthread_join(thread, NULL) == 0);
+  pget_ring_reader_close(reader);
+  pget_ring_close(job.ring);
 }
 
 /* Either end is killed. */
@@ -251,6 +285,7 @@ int main(int argc, char **argv) {
   one_after_another(NULL);
   one_after_another(fresh_name());
   waits_end();
+  passes_over();
   deaths();
   puts("ok");
   return 0;

@@ -54,7 +54,9 @@ enum At {
     /// Before the first.
     Before,
     Within,
-    /// It ended so. The companion may tell of the next one already.
+    /// Within one whose rest is wanted no more: some of it may be gone, so none of it is given.
+    Passing,
+    /// It ended so, for who asks for its bytes. The companion may tell of the next one already.
     End(Result<(), Error>),
 }
 
@@ -114,7 +116,8 @@ impl RingReader {
         Waker(Wakes::Companion(Arc::clone(&self.companion)))
     }
 
-    /// The next object, once there is one; `None` if no more come. What is left of the one before is passed over as it comes, whether it ends well or not.
+    /// The next object, once there is one; `None` if no more come. What is left of the one before is passed over as it comes, whether it ends well or not. That begins with the
+    /// call, however the call ends: [`next_bytes`](Self::next_bytes) gives no more of that object.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if the writer died (noticed within half a second).
@@ -123,7 +126,7 @@ impl RingReader {
     }
 
     /// As [`next_object`](Self::next_object), until `deadline` at the latest if there is one, and until `stop` says so: it is asked before each sleep, and four times a second; whoever
-    /// changes what it says calls [`Waker::wake`] for it to be heard at once. It may be called again after either.
+    /// changes what it says calls [`Waker::wake`] for it to be heard at once. It may be called again after either, and goes on to pass over what is left.
     ///
     /// # Errors
     /// As [`next_object`](Self::next_object); [`Timeout`](ErrorKind::Timeout) after the deadline, [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
@@ -133,11 +136,17 @@ impl RingReader {
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<RingObject>, Error> {
         self.check_own()?;
-        while matches!(self.at, At::Within) {
-            let passed = self.next_bytes_unless(deadline, stop).map(|_| ());
-            // How it ended is told to who asks for its bytes.
-            if matches!(self.at, At::Within) {
-                passed?;
+        if matches!(self.at, At::Within) {
+            self.at = At::Passing;
+        }
+        while matches!(self.at, At::Passing) {
+            match self.advance(deadline, stop) {
+                Ok(true) => {}
+                // Who has not had all of it must not take it for complete.
+                Ok(false) => self.at = At::End(Err(self.passed_over())),
+                Err(why @ (Ended::Late | Ended::Stopped)) => return Err(self.ended(why)),
+                // Its failure is told to who asks for its bytes.
+                Err(why) => self.at = At::End(Err(self.ended(why))),
             }
         }
         // The companion is the writer's from here on.
@@ -170,7 +179,7 @@ impl RingReader {
     ///
     /// # Errors
     /// What the download failed with, on every call until the next object; [`Unavailable`](ErrorKind::Unavailable) if the writer died (noticed within half a second);
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) before the first [object](Self::next_object).
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) before the first [object](Self::next_object), or if the next one was asked for and has not come.
     pub fn next_bytes(&mut self) -> Result<Option<&[u8]>, Error> {
         self.next_bytes_unless(None, &|| false)
     }
@@ -185,18 +194,21 @@ impl RingReader {
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<&[u8]>, Error> {
         self.check_own()?;
-        self.give_back();
         match &self.at {
             At::Before => {
                 let message = format!("no object of the shared ring {} was asked for", self.name);
                 return Err(Error::new(ErrorKind::InvalidArgument, "", message));
             }
+            At::Passing => return Err(self.passed_over()),
             At::End(how) => return how.clone().map(|()| None),
             At::Within => {}
         }
-        let is_alive = || self.is_alive();
-        match wait::wait(&self.companion, self.done + 1, deadline, stop, is_alive) {
-            Ok(()) => {}
+        match self.advance(deadline, stop) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.at = At::End(Ok(()));
+                return Ok(None);
+            }
             Err(why @ (Ended::Late | Ended::Stopped)) => return Err(self.ended(why)),
             Err(why) => {
                 let error = self.ended(why);
@@ -204,20 +216,36 @@ impl RingReader {
                 return Err(error);
             }
         }
-        let capacity = (self.view.len() - PAGE) as u64;
-        let at = self.done % capacity;
-        let there = self.companion.watermark().saturating_sub(self.done);
-        self.lent = there.min(capacity - at);
-        if self.lent == 0 {
-            self.at = At::End(Ok(()));
-            return Ok(None);
-        }
+        let at = self.done % self.capacity();
         // Both lie within the mapping.
         let place = |offset: u64| PAGE + usize::try_from(offset).unwrap_or_default();
         #[allow(unsafe_code, reason = "lends mapped bytes that stay as they are")]
         // SAFETY: below the watermark and not given back, so the writer leaves them alone until the next call, which needs this borrow to have ended.
         let bytes = unsafe { self.view.bytes(place(at)..place(at + self.lent)) };
         Ok(Some(bytes))
+    }
+
+    /// Gives back what was lent, and takes the next bytes of the object once there are any: `lent`, from `done` on. False at its end.
+    fn advance(&mut self, deadline: Option<Instant>, stop: &dyn Fn() -> bool) -> Result<bool, Ended> {
+        self.give_back();
+        let is_alive = || self.is_alive();
+        wait::wait(&self.companion, self.done + 1, deadline, stop, is_alive)?;
+        let there = self.companion.watermark().saturating_sub(self.done);
+        let capacity = self.capacity();
+        self.lent = there.min(capacity - self.done % capacity);
+        Ok(self.lent > 0)
+    }
+
+    fn capacity(&self) -> u64 {
+        (self.view.len() - PAGE) as u64
+    }
+
+    fn passed_over(&self) -> Error {
+        let message = format!(
+            "the rest of this object of the shared ring {} was passed over",
+            self.name
+        );
+        Error::new(ErrorKind::InvalidArgument, "", message)
     }
 
     /// # Errors

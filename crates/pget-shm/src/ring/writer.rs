@@ -188,17 +188,32 @@ impl RingWriter {
     ///
     /// # Errors
     /// What the download failed with, of which the reader hears if it has not failed before the object was begun; or what those two say.
+    ///
+    /// # Panics
+    /// If a function that `reader` calls does. The object has then failed for the ring's reader, and another may be begun.
     pub fn put_object(&mut self, reader: &mut BlockingReader) -> Result<(), Error> {
         let revision = reader.info()?.revision.to_string();
         self.begin(&revision, reader.total())?;
+        let ring = Putting(self);
         let mut put_all = || {
             while let Some(lease) = reader.next_lease()? {
-                self.put(&lease)?;
+                ring.0.put(&lease)?;
             }
             Ok(())
         };
         let result: Result<(), Error> = put_all();
-        self.end(result.as_ref().copied())
+        ring.0.end(result.as_ref().copied())
+    }
+
+    /// Has an object that was begun and not ended fail for the reader.
+    fn give_up(&mut self) {
+        // In a forked child, the ring is the parent's.
+        if self.begun.take().is_some() && self.segment.is_own() && self.segment.companion().state() == FILLING
+        {
+            self.segment.end(|companion| {
+                companion.fail(ErrorKind::Cancelled, "given up by the process that wrote it")
+            });
+        }
     }
 
     /// As [`end`](Self::end), and no more objects come.
@@ -268,6 +283,15 @@ impl RingWriter {
     }
 }
 
+/// Has the object end also when whoever gives its bytes panics: the reader would wait for them as long as the ring lives.
+struct Putting<'a>(&'a mut RingWriter);
+
+impl Drop for Putting<'_> {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
+}
+
 impl Drop for RingWriter {
     fn drop(&mut self) {
         self.reserve.stop();
@@ -275,11 +299,7 @@ impl Drop for RingWriter {
         if !self.segment.is_own() {
             return;
         }
-        if self.begun.is_some() && self.segment.companion().state() == FILLING {
-            self.segment.end(|companion| {
-                companion.fail(ErrorKind::Cancelled, "given up by the process that wrote it")
-            });
-        }
+        self.give_up();
         self.marks.closed.store(1, Ordering::Release);
         self.segment.companion().notify();
     }

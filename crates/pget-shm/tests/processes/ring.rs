@@ -125,6 +125,50 @@ fn what_is_left_of_an_object_may_be_passed_over() {
 }
 
 #[test]
+fn an_object_that_is_passed_over_is_not_read_on() {
+    let mut ring = RingWriter::create(None, 4096).expect("a ring");
+    let mut reader = RingReader::attach(ring.name()).expect("attached");
+    let bytes = content(6000);
+    let refused = |reader: &mut RingReader| {
+        for _ in 0..2 {
+            let error = reader.next_bytes().expect_err("some are gone");
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        }
+    };
+    let looks = |reader: &mut RingReader| {
+        let looked = reader.next_object_unless(Some(Instant::now()), &|| false);
+        assert_eq!(looked.expect_err("not there").kind(), ErrorKind::Timeout);
+    };
+    ring.begin("first", Some(6000)).expect("begun");
+    ring.put(&bytes[..4096]).expect("room");
+    reader.next_object().expect("an answer").expect("an object");
+    assert_eq!(reader.next_bytes().expect("some"), Some(&bytes[..4096]));
+    // After a look, after a wait that was stopped, and at the end.
+    looks(&mut reader);
+    refused(&mut reader);
+    ring.put(&bytes[4096..]).expect("it was given back");
+    let stopped = reader.next_object_unless(None, &|| true);
+    assert_eq!(stopped.expect_err("stopped").kind(), ErrorKind::Cancelled);
+    refused(&mut reader);
+    ring.end(Ok(())).expect("all was passed over");
+    looks(&mut reader);
+    refused(&mut reader);
+
+    ring.begin("second", Some(2)).expect("the end was seen");
+    ring.put(b"xy").expect("room");
+    let object = reader.next_object().expect("an answer").expect("an object");
+    assert_eq!(object.revision, "second");
+    assert_eq!(reader.next_bytes().expect("bytes"), Some(&b"xy"[..]));
+    // An object that fails meanwhile says so.
+    looks(&mut reader);
+    let failure = Error::new(ErrorKind::ObjectChanged, "", "it was replaced");
+    ring.end(Err(&failure)).expect_err("failed");
+    looks(&mut reader);
+    let error = reader.next_bytes().expect_err("failed");
+    assert_eq!(error.kind(), ErrorKind::ObjectChanged, "{error}");
+}
+
+#[test]
 fn an_object_has_its_size_or_fails() {
     let mut ring = RingWriter::create(None, 4096).expect("a ring");
     let mut reader = RingReader::attach(ring.name()).expect("attached");
