@@ -499,7 +499,7 @@ fn a_progress_function_that_panics_fails_the_object_and_not_the_ring() {
     let panics = pget::builder(&url)
         .chunk_size(CHUNK)
         .cancel(cancel.clone())
-        .progress(|progress| assert!(progress.delivered <= CHUNK, "the function's defect"));
+        .progress(|progress| assert!(progress.stats.delivered <= CHUNK, "the function's defect"));
     std::thread::scope(|scope| {
         let put = scope.spawn(|| {
             let put = std::panic::AssertUnwindSafe(|| panics.put_into_ring_blocking(&mut ring).map(drop));
