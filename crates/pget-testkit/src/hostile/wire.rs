@@ -14,7 +14,7 @@ use super::reply::{Cut, Framing, Part, Reply, Shows};
 pub(super) trait Witness {
     /// The reply's fault goes on the wire now. Told before the client can notice it, at most once.
     fn fault_goes_out(&mut self);
-    /// The write that was to carry it has failed.
+    /// The write that was to carry it has failed, and nothing of it went out.
     fn fault_was_lost(&mut self);
     /// So many more body bytes go out now.
     fn sending(&mut self, body_bytes: u64);
@@ -30,11 +30,24 @@ async fn write(
     if shows {
         witness.fault_goes_out();
     }
-    let written = stream.write_all(bytes).await;
-    if shows && written.is_err() {
-        witness.fault_was_lost();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = stream.write(rest).await.and_then(|count| match count {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            _ => Ok(count),
+        });
+        match written {
+            Ok(count) => rest = &rest[count..],
+            Err(error) => {
+                // Of a write that fails half-way, the client may have met the fault, and failed it for that.
+                if shows && rest.len() == bytes.len() {
+                    witness.fault_was_lost();
+                }
+                return Err(error);
+            }
+        }
     }
-    written
+    Ok(())
 }
 
 /// Whether the connection may carry another request.
