@@ -43,7 +43,7 @@ enum Stop {
 impl Answer {
     pub(super) async fn give(
         mut self,
-        _writing: Option<Writing>,
+        mut writing: Option<Writing>,
         mut chunk: ChunkWriter,
     ) -> Result<(), SourceError> {
         if self.withhold {
@@ -65,6 +65,11 @@ impl Answer {
                     if let Some(given_up) = self.given_up.take() {
                         // It is dropped, never sent.
                         given_up.await.ok();
+                        if let Some(writing) = &mut writing {
+                            // No more than what it has at hand: the next chunk of a stream is another attempt's.
+                            let room = chunk.position() + chunk.remaining_mut() as u64;
+                            writing.keeps(chunk.position()..room);
+                        }
                         sleep(self.late).await;
                     }
                     left = u64::MAX;

@@ -61,6 +61,18 @@ impl Writing {
     }
 }
 
+impl Writing {
+    /// Of its range, only this may still be written.
+    pub(super) fn keeps(&mut self, range: Range<u64>) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = met.written.iter().position(|written| *written == self.range) {
+            met.written[index] = range.clone();
+        }
+        drop(met);
+        self.range = range;
+    }
+}
+
 impl Drop for Writing {
     fn drop(&mut self) {
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
