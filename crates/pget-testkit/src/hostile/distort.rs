@@ -242,6 +242,8 @@ impl Distortion<'_> {
             Fault::LongChunked { by } => {
                 resize(&mut reply.body, length.saturating_add(*by));
                 reply.framing = chunked();
+                // What is too much has its chunk, which is there before the body's end.
+                reply.shows = Shows::InLastPiece;
             }
             Fault::Excess { by } => reply.excess = *by,
             Fault::Drip {

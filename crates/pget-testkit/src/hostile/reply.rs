@@ -56,6 +56,8 @@ pub(super) enum Shows {
     InHead,
     /// Once the first piece of the body is sent.
     InBody,
+    /// Once the last piece of the body is sent.
+    InLastPiece,
     /// When all of the reply is sent, or the cut is made.
     AtEnd,
 }

@@ -68,8 +68,9 @@ pub(super) async fn send(
         sleep(reply.delay).await;
     }
     if let Some((bytes, end)) = &reply.instead {
-        stream.write_all(bytes).await?;
-        return cut(stream, *end, witness).await;
+        let shows = !bytes.is_empty();
+        write(stream, bytes, shows, witness).await?;
+        return cut(stream, *end, !shows, witness).await;
     }
     if let Some(every) = reply.endless_head {
         return endless_head(stream, &reply, every, witness).await;
@@ -93,29 +94,31 @@ pub(super) async fn send(
             buffer: Vec::new(),
         };
         if let Some(end) = sender.body(bodiless, witness).await? {
-            return cut(stream, end, witness).await;
+            return cut(stream, end, true, witness).await;
         }
     }
     Ok(if reply.closes { After::Close } else { After::Keep })
 }
 
-async fn cut(stream: &mut TcpStream, end: Cut, witness: &mut impl Witness) -> io::Result<After> {
+/// End the connection; that is the fault if `shows`.
+async fn cut(stream: &mut TcpStream, end: Cut, shows: bool, witness: &mut impl Witness) -> io::Result<After> {
+    // The reset goes out when the connection is dropped, which is next.
+    if end == Cut::Reset {
+        SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
+    }
+    if shows {
+        witness.fault_goes_out();
+    }
     match end {
-        Cut::Reset => {
-            // The reset goes out when the connection is dropped, which is next.
-            SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
-            witness.fault_goes_out();
-        }
+        Cut::Reset => {}
         Cut::Fin => {
-            witness.fault_goes_out();
             let closed = stream.shutdown().await;
-            if closed.is_err() {
+            if shows && closed.is_err() {
                 witness.fault_was_lost();
             }
             closed?;
         }
         Cut::Stall => {
-            witness.fault_goes_out();
             // Whatever else the client says is not answered.
             let mut ignored = [0; 1024];
             while stream.read(&mut ignored).await? > 0 {}
@@ -192,6 +195,7 @@ impl Sender<'_> {
                 self.fill(part, at, piece);
                 let last = self.sent + piece as u64 == self.length;
                 let shows = (reply.shows == Shows::InBody && self.sent == 0)
+                    || (reply.shows == Shows::InLastPiece && last)
                     || (at_end && last && !chunked && reply.excess == 0);
                 witness.sending(piece as u64);
                 write(self.stream, &self.buffer, shows, witness).await?;
