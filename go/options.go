@@ -243,8 +243,8 @@ func WithHeader(name, value string) Option {
 //
 // It is called by one goroutine at a time. A [Reader] and [Get] call it on the reading goroutine,
 // after each piece that was received; [GetInto], [GetRanges], [GetFile], [GetShared] and [Ring.Put]
-// on one of its own, about ten times a second, and wait for it; [BeginShared] tells nothing. A panic in it goes on in the goroutine that made the call, when nothing
-// writes to its memory any more.
+// on one of its own, about ten times a second, and wait for it; [BeginShared] tells nothing. A panic
+// in it goes on in the goroutine that made the call, when nothing writes to its memory any more.
 func WithProgress(told func(delivered, total int64)) Option {
 	return func(s *settings) { s.progress = told }
 }

@@ -74,17 +74,35 @@ func TestRingWithAnotherProcess(t *testing.T) {
 	}
 }
 
-func TestRingWaitsEnd(t *testing.T) {
+// ringOfOnePage is a ring without a name, and its reader; both are closed with the test.
+func ringOfOnePage(t *testing.T) (*Ring, *RingReader) {
+	t.Helper()
 	ring, err := NewRing("", 4096)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ring.Close()
+	t.Cleanup(func() { ring.Close() })
 	reader, err := OpenRing(ring.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer reader.Close()
+	t.Cleanup(func() { reader.Close() })
+	return ring, reader
+}
+
+// readsOne expects the object /1 next, and reads it.
+func readsOne(t *testing.T, reader *RingReader) {
+	t.Helper()
+	if size, _, err := reader.NextObject(deadline(t)); size != 1 || err != nil {
+		t.Error(size, err)
+	}
+	if got, err := io.ReadAll(reader); err != nil || !bytes.Equal(got, pattern(0, 1)) {
+		t.Error(len(got), err)
+	}
+}
+
+func TestRingWaitsEnd(t *testing.T) {
+	ring, reader := ringOfOnePage(t)
 	if _, err := OpenRing(ring.Name()); !errors.Is(err, ErrUnavailable) {
 		t.Error("a second reader:", err)
 	}
@@ -117,12 +135,7 @@ func TestRingWaitsEnd(t *testing.T) {
 		t.Error(len(rest), err)
 	}
 	go func() { done <- ring.Put(deadline(t), servers.hostile+"/1") }()
-	if size, _, err := reader.NextObject(deadline(t)); size != 1 || err != nil {
-		t.Error(size, err)
-	}
-	if got, err := io.ReadAll(reader); err != nil || !bytes.Equal(got, pattern(0, 1)) {
-		t.Error(len(got), err)
-	}
+	readsOne(t, reader)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -141,16 +154,7 @@ func TestRingWaitsEnd(t *testing.T) {
 }
 
 func TestRingObjectPassedOver(t *testing.T) {
-	ring, err := NewRing("", 4096)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ring.Close()
-	reader, err := OpenRing(ring.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Close()
+	ring, reader := ringOfOnePage(t)
 	done := make(chan error)
 	put := func(path string) { done <- ring.Put(deadline(t), servers.hostile+path, WithChunkSize(chunk)) }
 	go put("/good")
@@ -175,7 +179,7 @@ func TestRingObjectPassedOver(t *testing.T) {
 		t.Error("bytes are missing within")
 	}
 	// One that does passes it over, also if it ends before the next one comes.
-	err = nil
+	var err error
 	for tries := 0; err == nil && tries < 100; tries++ {
 		// Again, if a busy machine has it done before the call.
 		soon, cancel := context.WithTimeout(deadline(t), 10*time.Millisecond)
@@ -197,12 +201,7 @@ func TestRingObjectPassedOver(t *testing.T) {
 		}
 		put("/1")
 	}()
-	if size, _, err := reader.NextObject(deadline(t)); size != 1 || err != nil {
-		t.Error(size, err)
-	}
-	if got, err := io.ReadAll(reader); err != nil || !bytes.Equal(got, pattern(0, 1)) {
-		t.Error(len(got), err)
-	}
+	readsOne(t, reader)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -226,14 +225,7 @@ func TestRingThatIsNotToBeHad(t *testing.T) {
 }
 
 func TestRingClosedWithBytesLeft(t *testing.T) {
-	ring, err := NewRing("", 4096)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reader, err := OpenRing(ring.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	ring, reader := ringOfOnePage(t)
 	done := make(chan error)
 	go func() { done <- ring.Put(deadline(t), servers.hostile+"/good", WithChunkSize(chunk)) }()
 	if _, _, err := reader.NextObject(deadline(t)); err != nil {

@@ -3,9 +3,9 @@
 use std::{fs::File, os::fd::AsFd};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use pget::{Builder, Error, ErrorKind, Stats, shm::RingWriter};
+use pget::{Builder, Cancel, Error, ErrorKind, Stats, shm::RingWriter};
 
-use crate::{args::Cat, report::Report};
+use crate::{args::Cat, report::Report, signals::Signals};
 
 /// A pipe of this many bytes saves most of the switches between its two ends; more needs a privilege.
 const PIPE_SIZE: i32 = 1 << 20;
@@ -14,24 +14,27 @@ const PIPE_SIZE: i32 = 1 << 20;
 const RING: usize = 8 << 20;
 
 pub(crate) fn run(cat: &Cat) -> Result<(), Error> {
-    let (report, builder) = Report::begin(&cat.show, cat.read.apply(cat.object.builder()));
-    let written = || {
-        if let Some(name) = &cat.shared_ring {
-            return to_ring(&builder, name);
-        }
-        // Not `std::io::Stdout`, which searches all that it is given for the last newline.
-        let output = std::io::stdout().as_fd().try_clone_to_owned().map_err(|cause| {
-            Error::with_cause(ErrorKind::Destination, "", "standard output is closed", cause)
-        })?;
-        // A pipe that stays small, and what is no pipe, work too.
-        if let Err(error) = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE)) {
-            tracing::trace!(%error, "standard output is no pipe, or one that cannot grow");
-        }
-        let mut reader = builder.open_blocking()?;
-        reader.write_to(&mut File::from(output))?;
-        Ok(reader.stats())
+    let builder = cat.read.apply(cat.object.builder());
+    let Some(name) = &cat.shared_ring else {
+        return reported(cat, builder, to_stdout);
     };
-    match written() {
+    let cancel = Cancel::new();
+    // Before there are other threads, which would else be interrupted.
+    let signals = Signals::cancel(&cancel)?;
+    let result = reported(cat, builder.cancel(cancel.clone()), |builder| {
+        to_ring(builder, name, cancel)
+    });
+    // The ring's name is gone.
+    result.inspect_err(|error| signals.end(error))
+}
+
+fn reported(
+    cat: &Cat,
+    builder: Builder,
+    write: impl FnOnce(&Builder) -> Result<Stats, Error>,
+) -> Result<(), Error> {
+    let (report, builder) = Report::begin(&cat.show, builder);
+    match write(&builder) {
         Ok(stats) => {
             report.end(&stats);
             Ok(())
@@ -43,10 +46,26 @@ pub(crate) fn run(cat: &Cat) -> Result<(), Error> {
     }
 }
 
-/// Puts the object into a ring in shared memory, and waits until it was taken.
-fn to_ring(builder: &Builder, name: &str) -> Result<Stats, Error> {
+fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
+    // Not `std::io::Stdout`, which searches all that it is given for the last newline.
+    let output = std::io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|cause| Error::with_cause(ErrorKind::Destination, "", "standard output is closed", cause))?;
+    // A pipe that stays small, and what is no pipe, work too.
+    if let Err(error) = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE)) {
+        tracing::trace!(%error, "standard output is no pipe, or one that cannot grow");
+    }
+    let mut reader = builder.open_blocking()?;
+    reader.write_to(&mut File::from(output))?;
+    Ok(reader.stats())
+}
+
+/// Puts the object into a ring in shared memory, and waits until it was taken or `cancel` is triggered.
+fn to_ring(builder: &Builder, name: &str, cancel: Cancel) -> Result<Stats, Error> {
     let mut reader = builder.open_blocking()?;
     let mut ring = RingWriter::create(Some(name), RING)?;
+    ring.stop_when(move || cancel.is_triggered());
     ring.put_object(&mut reader)?;
     Ok(reader.stats())
 }

@@ -8,6 +8,7 @@ mod cat;
 mod get;
 mod report;
 mod shm;
+mod signals;
 mod stat;
 mod usage;
 

@@ -1,16 +1,13 @@
 //! `pget shm`: objects in shared memory for the other processes of this host.
 
-use std::{
-    io::Write,
-    sync::mpsc::{Receiver, channel},
-};
+use std::io::Write;
 
-use nix::sys::signal::{SigSet, Signal, raise};
 use pget::{Cancel, Error, ErrorKind, Placement, shm::State};
 
 use crate::{
     args::{Shm, ShmGet},
     report::Report,
+    signals::Signals,
 };
 
 pub(crate) fn run(shm: &Shm) -> Result<(), Error> {
@@ -49,7 +46,7 @@ fn get(get: &ShmGet) -> Result<(), Error> {
     };
     let cancel = Cancel::new();
     // Before there are other threads, which would else be interrupted.
-    let signal = signals(cancel.clone())?;
+    let signals = Signals::cancel(&cancel)?;
     let builder = get.read.apply(get.object.builder()).cancel(cancel);
     let (report, builder) = Report::begin(&get.show, builder);
     let result = builder.get_shared_blocking(placement).and_then(|mut download| {
@@ -59,45 +56,16 @@ fn get(get: &ShmGet) -> Result<(), Error> {
     match result {
         Ok((stats, download)) => {
             report.end(&stats);
-            // Those who wait for it are in `signals`; it never goes away.
-            signal.recv().ok();
+            signals.wait();
             drop(download);
             Ok(())
         }
         Err(error) => {
             report.abandon();
-            if let (ErrorKind::Cancelled, Ok(signal)) = (error.kind(), signal.try_recv()) {
-                // The names are gone; whoever waits for this program is to see what ended it.
-                ended_by(signal);
-            }
+            // The names are gone.
+            signals.end(&error);
             Err(error)
         }
-    }
-}
-
-/// Hands over SIGINT and SIGTERM, which also end the read.
-fn signals(cancel: Cancel) -> Result<Receiver<Signal>, Error> {
-    let failed = |cause| Error::with_cause(ErrorKind::Internal, "", "cannot wait for signals", cause);
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGINT);
-    set.add(Signal::SIGTERM);
-    set.thread_block().map_err(failed)?;
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        if let Ok(signal) = set.wait() {
-            // Sent first, so that who finds the read cancelled finds the signal.
-            tell.send(signal).ok();
-            cancel.trigger();
-        }
-    });
-    Ok(told)
-}
-
-fn ended_by(signal: Signal) {
-    let mut set = SigSet::empty();
-    set.add(signal);
-    if raise(signal).and_then(|()| set.thread_unblock()).is_err() {
-        tracing::debug!(%signal, "not ended by it");
     }
 }
 

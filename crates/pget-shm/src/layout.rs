@@ -196,6 +196,7 @@ fn put_text(from: &str, to: &[AtomicU8], length: &AtomicU32) {
     length.store(u32::try_from(end).unwrap_or_default(), Ordering::Relaxed);
 }
 
+/// A text that whoever made the segment wrote: without control characters, as it goes to terminals and into lists of lines.
 fn text(from: &[AtomicU8], length: &AtomicU32) -> String {
     let length = usize::try_from(length.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
     let bytes: Vec<u8> = from
@@ -203,5 +204,8 @@ fn text(from: &[AtomicU8], length: &AtomicU32) -> String {
         .take(length)
         .map(|byte| byte.load(Ordering::Relaxed))
         .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&bytes)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

@@ -100,3 +100,13 @@ impl Ended {
         self.stdout
     }
 }
+
+/// Whether a file system can be mounted here, as a trial says: `why` is what it said. Root must be able to in CI.
+pub(crate) fn can_mount(tried: bool, why: &str) -> bool {
+    let must = std::env::var_os("CI").is_some() && nix::unistd::geteuid().is_root();
+    assert!(tried || !must, "root in CI, and no mount namespace: {why}");
+    if !tried {
+        eprintln!("skipped: no mount namespace of one's own here (needs root): {why}");
+    }
+    tried
+}

@@ -16,7 +16,7 @@ use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    run::{pget, plain_environment, run, wait},
+    run::{can_mount, pget, plain_environment, run, wait},
     servers::PATTERN,
 };
 
@@ -194,10 +194,7 @@ fn kill_once(url: &str, number: u32) -> bool {
 fn a_device_that_is_too_small_is_a_failed_destination() {
     let mount = "mount -t tmpfs -o size=1m tmpfs /dev/shm";
     let tried = Command::new("unshare").args(["-m", "sh", "-c", mount]).output();
-    if !tried.is_ok_and(|tried| tried.status.success()) {
-        let must = std::env::var_os("CI").is_some() && nix::unistd::geteuid().is_root();
-        assert!(!must, "root in CI, and no mount namespace");
-        eprintln!("skipped: no mount namespace of one's own here (needs root)");
+    if !can_mount(tried.is_ok_and(|tried| tried.status.success()), mount) {
         return;
     }
     let server = Hostile::start().expect("a server");
@@ -255,28 +252,37 @@ fn python_reads_it_while_it_arrives() {
     assert!(!is_there(&name));
 }
 
-#[test]
-fn cat_into_a_ring_is_read_by_one_other_process() {
-    const SIZE: usize = (20 << 20) + 3;
-    let server = Hostile::start().expect("a server");
-    let url = served(&server, "/o", SIZE as u64, false);
-    let name = fresh_name("ring");
-    let child = pget(["cat", &url, "--chunk-size", "1MiB", "--shared-ring", &name])
+fn cat_into(ring: &str, url: &str) -> Child {
+    pget(["cat", url, "--chunk-size", "1MiB", "--shared-ring", ring])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the program starts");
+        .expect("the program starts")
+}
+
+/// The reader of the ring that a program is about to make.
+fn attached(name: &str) -> RingReader {
     let until = Instant::now() + Duration::from_secs(30);
-    let mut ring = loop {
-        match RingReader::attach(&name) {
-            Ok(ring) => break ring,
+    loop {
+        match RingReader::attach(name) {
+            Ok(ring) => return ring,
             Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < until => {
                 // Nobody tells of a new name.
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(error) => panic!("{error}"),
         }
-    };
+    }
+}
+
+#[test]
+fn cat_into_a_ring_is_read_by_one_other_process() {
+    const SIZE: usize = (20 << 20) + 3;
+    let server = Hostile::start().expect("a server");
+    let url = served(&server, "/o", SIZE as u64, false);
+    let name = fresh_name("ring");
+    let child = cat_into(&name, &url);
+    let mut ring = attached(&name);
     let object = ring.next_object().expect("an answer").expect("an object");
     assert_eq!(object.size, Some(SIZE as u64));
     let mut done = 0;
@@ -288,4 +294,31 @@ fn cat_into_a_ring_is_read_by_one_other_process() {
     assert_eq!(ring.next_object().expect("no more"), None);
     assert!(wait(child).succeeded().is_empty());
     assert!(!is_there(&name));
+}
+
+#[test]
+fn a_signal_ends_cat_into_a_ring_and_leaves_nothing() {
+    use std::os::unix::process::ExitStatusExt;
+    let server = Hostile::start().expect("a server");
+    let (slow, fast) = (
+        served(&server, "/slow", 64 << 20, true),
+        served(&server, "/fast", 64 << 20, false),
+    );
+    // While it waits for bytes, and while it waits for a reader that does not read.
+    for (url, signal) in [(slow, Signal::SIGINT), (fast, Signal::SIGTERM)] {
+        let name = fresh_name("stopped");
+        let child = cat_into(&name, &url);
+        let mut ring = attached(&name);
+        ring.next_object().expect("an answer").expect("an object");
+        tell(&child, signal);
+        assert_eq!(wait(child).status.signal(), Some(signal as i32));
+        let error = loop {
+            match ring.next_bytes() {
+                Ok(bytes) => assert!(bytes.is_some(), "half of it is not all"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        assert!(!is_there(&name));
+    }
 }

@@ -288,32 +288,27 @@ impl Shared {
     }
 
     pub(super) fn cancel(&self) {
+        // When all is received but not all is taken, the consumer is to hear of the cancel, as it would a moment earlier.
+        self.end_cancelled("", |state| !state.schedule.is_consumed());
+    }
+
+    /// Ends the download as cancelled, also if it has ended well and `undone` says so.
+    fn end_cancelled(&self, message: &str, undone: impl FnOnce(&State) -> bool) {
         {
             let mut state = self.state();
-            // All is received, but not all is taken: the consumer is to hear of the cancel, as it would a moment earlier.
-            if matches!(state.outcome, Some(Ok(()))) && !state.schedule.is_consumed() {
+            if matches!(state.outcome, Some(Ok(()))) && undone(&state) {
                 state.outcome = None;
             }
         }
-        self.finish(Err(Error::new(ErrorKind::Cancelled, self.object.clone(), "")));
+        let object = self.object.clone();
+        self.finish(Err(Error::new(ErrorKind::Cancelled, object, message)));
     }
 
     // For the reader.
 
     /// Bytes that were handed out did not get to the consumer, be they the last ones.
     pub(super) fn lose(&self) {
-        {
-            let mut state = self.state();
-            if matches!(state.outcome, Some(Ok(()))) {
-                state.outcome = None;
-            }
-        }
-        let message = "the progress function panicked";
-        self.finish(Err(Error::new(
-            ErrorKind::Cancelled,
-            self.object.clone(),
-            message,
-        )));
+        self.end_cancelled("the progress function panicked", |_| true);
     }
 
     /// Nobody will take anything any more: the download ends if it has not, and what it holds goes.

@@ -3,7 +3,7 @@
 use pget_core::schedule::{Begun, Ended};
 
 use super::{
-    Outcome, Slot, World,
+    Outcome, World,
     flight::{Fate, Flight},
 };
 
@@ -174,21 +174,7 @@ impl World<'_> {
         assert_eq!(chunk, next, "the next chunk");
         self.refund();
         flight.chunk = chunk;
-        self.slots.push_back(Slot {
-            chunk,
-            start: range.start,
-            end: range.end,
-            filled: range.start,
-            base: range.start,
-            fruitless: 0,
-            fences: 0,
-            fresh: false,
-        });
-        assert!(
-            self.slots.len() <= self.scene.settings.window as usize,
-            "{} open",
-            self.slots.len()
-        );
+        self.open(chunk, &range);
         true
     }
 

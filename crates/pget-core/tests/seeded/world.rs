@@ -8,6 +8,7 @@ mod reply;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
+    ops::Range,
     time::Duration,
 };
 
@@ -265,6 +266,25 @@ impl<'a> World<'a> {
         self.due = until;
     }
 
+    /// A slot for a chunk, in the window.
+    fn open(&mut self, chunk: u64, range: &Range<u64>) {
+        self.slots.push_back(Slot {
+            chunk,
+            start: range.start,
+            end: range.end,
+            filled: range.start,
+            base: range.start,
+            fruitless: 0,
+            fences: 0,
+            fresh: false,
+        });
+        assert!(
+            self.slots.len() <= self.scene.settings.window as usize,
+            "{} open",
+            self.slots.len()
+        );
+    }
+
     fn launch(&mut self, attempt: Attempt) {
         let settings = &self.scene.settings;
         self.requests += 1;
@@ -302,22 +322,9 @@ impl<'a> World<'a> {
                 bytes <= settings.chunk_size.max(self.scene.hint.unwrap_or(0)),
                 "chunk of {bytes}"
             );
-            self.slots.push_back(Slot {
-                chunk: attempt.chunk,
-                start: attempt.chunk_start,
-                end: attempt.chunk_end,
-                filled: attempt.chunk_start,
-                base: attempt.chunk_start,
-                fruitless: 0,
-                fences: 0,
-                fresh: false,
-            });
-            assert!(
-                self.slots.len() <= settings.window as usize,
-                "{} open",
-                self.slots.len()
-            );
+            self.open(attempt.chunk, &(attempt.chunk_start..attempt.chunk_end));
         }
+        let settings = &self.scene.settings;
         let by_choice = settings.concurrency == 1 && !self.scene.has_gaps();
         let stream = self.stream || (!self.is_first_reply_in && by_choice);
         assert_eq!(

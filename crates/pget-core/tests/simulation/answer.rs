@@ -1,4 +1,4 @@
-//! A reply and its body.
+//! A reply and its body. Its sleeps are on the simulated clock: they are how fast the network is.
 
 use std::time::Duration;
 

@@ -98,11 +98,11 @@ fn answer(
         assert!(last < u128::from(end) && last >= first, "{range}");
         match (numbers[2], pinned.and_then(|info| info.size)) {
             // Never as the first answer, which must tell the size.
-            ("*", _) => assert!(pinned.is_some(), "(c)"),
-            (total, Some(size)) => assert_eq!(total.parse(), Ok(size), "(c)"),
-            (total, None) => assert!(total.parse::<u64>().is_ok(), "(c)"),
+            ("*", _) => assert!(pinned.is_some(), "{range}"),
+            (total, Some(size)) => assert_eq!(total.parse(), Ok(size), "{range}"),
+            (total, None) => assert!(total.parse::<u64>().is_ok(), "{range}"),
         }
-        assert!(length.is_none_or(|length| length == last - first + 1), "(d)");
+        assert!(length.is_none_or(|length| length == last - first + 1), "{range}");
         assert_eq!(
             (reply.start.into(), reply.length.map(Into::into)),
             (first, Some(last - first + 1))
@@ -120,19 +120,19 @@ fn answer(
         let everything = request.start == 0 && length == Some(end.into());
         assert!(
             pinned.is_none_or(|info| everything || info.ranges == Some(false)),
-            "(a)"
+            "all of it for a range"
         );
         let size = pinned.and_then(|info| info.size);
         assert!(
             size.is_none_or(|size| length.is_none_or(|length| length == size.into())),
-            "(c)"
+            "another size"
         );
     }
     for value in headers.get_all("content-encoding") {
         let value = value.to_str().unwrap_or("\u{0}").trim();
         assert!(
             status == 416 || value.is_empty() || value.eq_ignore_ascii_case("identity"),
-            "(e) {value}"
+            "coded: {value}"
         );
     }
     if status == 206 {

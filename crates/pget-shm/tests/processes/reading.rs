@@ -148,3 +148,12 @@ fn a_long_failure_is_cut_between_characters() {
     assert!(told.contains("ßßß") && told.len() > 2900, "{told}");
     assert!(!told.contains('\u{fffd}'), "{told}");
 }
+
+#[test]
+fn what_another_process_wrote_has_no_control_characters() {
+    let (shared, filler) =
+        SharedBuffer::create(Placement::Anonymous, 10, "etag \"a\"\nb\u{1b}[2J").expect("a segment");
+    let attached = SharedBuffer::attach(shared.name()).expect("attached");
+    assert_eq!(attached.revision(), "etag \"a\" b [2J");
+    drop(filler);
+}
