@@ -138,7 +138,12 @@ impl ObjectAddress {
     /// Whether `url`, of any host and behind any path prefix, names this object. Servers encode names in their own way.
     pub(crate) fn is_at(&self, url: &Url) -> bool {
         let path: Vec<u8> = percent_decode_str(url.path()).collect();
-        path.ends_with(format!("/v1/objects/{}/{}", self.bucket.name, self.object).as_bytes())
+        let marker = b"/v1/objects/";
+        // The first such part: the name of another object may end like this one's address.
+        let marked = path.windows(marker.len()).position(|part| part == marker);
+        marked.is_some_and(|at| {
+            path[at + marker.len()..] == *format!("{}/{}", self.bucket.name, self.object).as_bytes()
+        })
     }
 
     /// Whether a URL can mean this object: the URL standard resolves dot segments also where they are percent-encoded.
@@ -257,6 +262,11 @@ mod tests {
         assert!(at("ais://b/a//b", "http://t/v1/objects/b/a//b"));
         assert!(!at("ais://b/a//b", "http://t/v1/objects/b/a/b"));
         assert!(!at("ais://b/a", "http://t/v1/objects/b/x/a"));
+        assert!(!at("ais://b/a", "http://t/v1/objects/x/v1/objects/b/a"));
+        assert!(at(
+            "ais://x/v1/objects/b/a",
+            "http://t/v1/objects/x/v1/objects/b/a"
+        ));
     }
 
     #[test]

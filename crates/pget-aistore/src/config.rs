@@ -29,7 +29,7 @@ pub struct Config {
     pub latest: bool,
     /// A file inside the object, which must be an archive: read as one plain stream.
     pub archpath: Option<String>,
-    /// The transformation to read the object through: read as one plain stream.
+    /// The transformation to read the object through: read as one plain stream, which has no identity and so cannot be gone on with.
     pub etl: Option<String>,
 }
 

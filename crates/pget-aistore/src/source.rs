@@ -43,6 +43,16 @@ impl AistoreSource {
         self.config.archpath.is_some() || self.config.etl.is_some()
     }
 
+    /// Whose bytes an answer's are, by its headers. They describe the object: a transformation may give others from the same one each time, so what comes out of it has
+    /// no identity, and nothing that was begun goes on in it.
+    fn revision(&self, headers: &HeaderMap) -> Revision {
+        if self.config.etl.is_some() {
+            Revision::default()
+        } else {
+            identity::revision(headers)
+        }
+    }
+
     /// Where the object is asked for, by what tells it from another cluster's of the same name: the endpoint, the backend, the archive's member, the transformation. Without user and
     /// password.
     #[must_use]
@@ -93,7 +103,9 @@ impl AistoreSource {
         if !response.status.is_success() {
             return Err(self.cluster.failed(response).await);
         }
-        Properties::read(&response.headers)
+        let mut properties = Properties::read(&response.headers)?;
+        properties.revision = self.revision(&response.headers);
+        Ok(properties)
     }
 
     /// The same; `None` if the token may read the object and not ask about it.
@@ -171,7 +183,7 @@ impl AistoreSource {
             StatusCode::RANGE_NOT_SATISFIABLE if ranged => reply_from_parts(request, *status, headers)?,
             _ => return Err(self.cluster.failed(answer.response).await),
         };
-        reply.revision = identity::revision(headers);
+        reply.revision = self.revision(headers);
         Ok((reply, answer))
     }
 }
@@ -256,7 +268,7 @@ impl RangeSource for AistoreSource {
             // Ranges that align with the object's chunks touch one file each.
             reply.chunk_hint = known.chunk_hint;
         }
-        // What comes out of an archive or a transformation is not what the headers describe.
+        // What comes out of an archive is not what the headers have the checksum of.
         reply.checksum = identity::published(&reply.revision).filter(|_| !self.is_derived());
         chunk.begin(reply)?;
         let Answer { response, route } = answer;

@@ -3,6 +3,7 @@
 //! Invariant: the token goes to the proxy only (targets do not check it), and into no error or debug text.
 
 use std::{
+    cmp::Reverse,
     fmt,
     path::PathBuf,
     sync::{Mutex, PoisonError},
@@ -13,8 +14,8 @@ use pget_core::{ErrorKind, SourceError};
 pub(crate) struct Token {
     fixed: Option<String>,
     file: Option<PathBuf>,
-    /// What the file said last.
-    read: Mutex<Option<String>>,
+    /// What the file said, each once, the last time last: answers to requests with an earlier one may still come, and quote it.
+    read: Mutex<Vec<String>>,
 }
 
 impl Token {
@@ -22,7 +23,7 @@ impl Token {
         Self {
             fixed,
             file,
-            read: Mutex::new(None),
+            read: Mutex::new(Vec::new()),
         }
     }
 
@@ -31,8 +32,7 @@ impl Token {
         if let Some(token) = &self.fixed {
             return Ok(Some(token.clone()));
         }
-        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match known {
+        match self.latest() {
             Some(token) => Ok(Some(token)),
             None => self.read_file().await,
         }
@@ -49,11 +49,26 @@ impl Token {
             .filter(|token| Some(token.as_str()) != refused))
     }
 
-    /// `text` without the token.
+    /// `text` without the token, and without those that it replaced.
     pub(crate) fn struck_out(&self, text: String) -> String {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens = self.fixed.iter().chain(&*read);
-        tokens.fold(text, |text, token| text.replace(token.as_str(), "***"))
+        let mut tokens: Vec<&String> = self.fixed.iter().chain(&*read).collect();
+        // Of one that begins with another, all goes.
+        tokens.sort_by_key(|token| Reverse(token.len()));
+        tokens
+            .into_iter()
+            .fold(text, |text, token| text.replace(token.as_str(), "***"))
+    }
+
+    fn latest(&self) -> Option<String> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.last().cloned()
+    }
+
+    fn keep(&self, token: &str) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.retain(|known| known != token);
+        read.push(token.to_owned());
     }
 
     async fn read_file(&self) -> Result<Option<String>, SourceError> {
@@ -76,7 +91,7 @@ impl Token {
         if token.is_empty() || token.chars().any(|c| c.is_control() || c == ' ') {
             return Err(failed("has an unusable \"token\""));
         }
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.to_owned());
+        self.keep(token);
         Ok(Some(token.to_owned()))
     }
 }

@@ -183,6 +183,39 @@ async fn the_token_shows_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_token_shows_nowhere_either() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("auth.token");
+    // One begins with the other.
+    let renewed = format!("{SECRET}.renewed");
+    write(&file, SECRET);
+    let path = file.to_str().expect("a name in UTF-8").to_owned();
+    // Refuses the first token, and quotes both in what it says to the second.
+    let server = script::Script::start({
+        let renewed = renewed.clone();
+        move |head| {
+            if !head.contains(&renewed) {
+                write(&file, &renewed);
+                return "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into();
+            }
+            let text = format!("refused: not {SECRET}, nor {renewed}");
+            format!(
+                "HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{text}",
+                text.len()
+            )
+        }
+    })
+    .await;
+    let properties = [("ais.token_file", path.as_str())];
+    let source = support::open_at(&support::client(), &server.endpoint(), "ais://b/o", &properties);
+    let error = expect_error(&source, ErrorKind::PermissionDenied).await;
+    let line = error.to_line();
+    assert!(line.contains("refused: not ***, nor ***"), "{line}");
+    let heads = server.heads();
+    assert!(heads.iter().any(|head| head.contains(&renewed)), "{heads:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signing_cluster() {
     let place = standin(ClusterOptions {
         signing: true,

@@ -2,6 +2,11 @@
 
 mod support;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use pget_core::{ErrorKind, Options};
 use pget_testkit::{
     aistore::{ClusterOptions, Fault, Object, Pull, Rule},
@@ -311,6 +316,58 @@ async fn a_broken_transformation_is_not_spliced() {
         matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unavailable),
         "{error}"
     );
+}
+
+/// The headers are those of the object, which stays the same; each time, something else is made of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transformation_that_gives_something_else_is_not_spliced() {
+    const IDENTITY: &str =
+        "Ais-Version: 1\r\nAis-Checksum-Type: xxhash2\r\nAis-Checksum-Value: 0123456789abcdef";
+    let asked = Arc::new(AtomicUsize::new(0));
+    let server = {
+        let asked = Arc::clone(&asked);
+        script::Script::start_closing(move |head| {
+            let target = script::target(head);
+            if !target.contains("/target/") {
+                return script::redirect("/target/v1/objects/b/o");
+            }
+            let head_only = head.starts_with("HEAD");
+            let (letter, sent) = match head_only {
+                true => ("", 0),
+                // Broken off behind what was handed out.
+                false if asked.fetch_add(1, Ordering::Relaxed) == 0 => ("a", 2500),
+                false => ("b", 4000),
+            };
+            format!(
+                "HTTP/1.1 200 OK\r\n{IDENTITY}\r\nContent-Length: 4000\r\n\r\n{}",
+                letter.repeat(sent)
+            )
+        })
+        .await
+    };
+    let source = support::open_at(
+        &support::client(),
+        &server.endpoint(),
+        "ais://b/o",
+        &[("ais.etl", "x")],
+    );
+    let told = within(source.head()).await.expect("it is there").revision;
+    assert!(!told.is_identity(), "of the input, not of what comes out: {told}");
+    let error = support::read(&source, options(1000, 4))
+        .await
+        .expect_err("the rest is of another output");
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::Protocol | ErrorKind::Unavailable | ErrorKind::ObjectChanged
+        ),
+        "{error}"
+    );
+    // The whole of another output is as good as the first.
+    let bytes = support::read(&source, options(1000, 4))
+        .await
+        .expect("it comes whole");
+    assert!(bytes.len() == 4000 && bytes.iter().all(|byte| *byte == b'b'));
 }
 
 #[tokio::test(flavor = "multi_thread")]
