@@ -291,8 +291,13 @@ async fn take(reader: &mut Reader, size: u64) -> Result<(), Error> {
 
 /// Explores `world`, by random schedules and by some that delay few tasks for long (PCT, Burckhardt and others, 2010).
 fn explore(world: impl Fn() + Send + Sync + Clone + 'static) {
+    explore_often(1, world);
+}
+
+/// So many times as many schedules, for a small world with one moment that matters.
+fn explore_often(times: usize, world: impl Fn() + Send + Sync + Clone + 'static) {
     let schedules = std::env::var("PGET_SCHEDULES").ok();
-    let schedules = schedules.and_then(|text| text.parse().ok()).unwrap_or(200);
+    let schedules = times * schedules.and_then(|text| text.parse().ok()).unwrap_or(200);
     let mut config = shuttle::Config::new();
     // Debug builds need more than the default.
     config.stack_size = 256 << 10;
@@ -370,6 +375,34 @@ fn downloads_that_share_a_budget_never_wait_for_each_other() {
             });
         });
     }
+}
+
+/// Also if all is received in the very moment of the cancel.
+#[test]
+fn after_a_cancel_nothing_is_handed_out() {
+    let shape = Shape {
+        size: CHUNK,
+        breaks: 0,
+        fences: 0,
+        ..SHAPE
+    };
+    explore_often(20, move || {
+        block_on(async move {
+            let (shared, driver) = start(shape, &Budget::tiny(1, 1), Sink::Reader);
+            let mut reader = Reader::new(Arc::clone(&shared), None);
+            let canceller = spawn(async move {
+                for _ in 0..thread_rng().gen_range(0..12) {
+                    yield_now().await;
+                }
+                shared.cancel();
+            });
+            canceller.await.expect("it ends");
+            let error = reader.next().await.expect_err("cancelled");
+            assert_eq!(error.kind(), ErrorKind::Cancelled);
+            drop(reader);
+            driver.await.expect("it ends");
+        });
+    });
 }
 
 #[test]

@@ -253,10 +253,16 @@ impl Shared {
 
     /// Ends the download; the first outcome stays.
     pub(super) fn finish(&self, outcome: Result<(), Error>) {
+        self.finish_unless(outcome, |state| state.outcome.is_some());
+    }
+
+    /// Ends the download, unless `stays` says that what it ended with is to stay; asked under the lock, so that no other end comes between.
+    fn finish_unless(&self, outcome: Result<(), Error>, stays: impl FnOnce(&State) -> bool) {
         let slots = {
             let mut state = self.state();
+            let stays = stays(&state);
             state.schedule.cancel();
-            if state.outcome.is_some() {
+            if stays {
                 return;
             }
             let failed = outcome.is_err();
@@ -294,14 +300,12 @@ impl Shared {
 
     /// Ends the download as cancelled, also if it has ended well and `undone` says so.
     fn end_cancelled(&self, message: &str, undone: impl FnOnce(&State) -> bool) {
-        {
-            let mut state = self.state();
-            if matches!(state.outcome, Some(Ok(()))) && undone(&state) {
-                state.outcome = None;
-            }
-        }
-        let object = self.object.clone();
-        self.finish(Err(Error::new(ErrorKind::Cancelled, object, message)));
+        let error = Error::new(ErrorKind::Cancelled, self.object.clone(), message);
+        self.finish_unless(Err(error), |state| match state.outcome {
+            None => false,
+            Some(Ok(())) => !undone(state),
+            Some(Err(_)) => true,
+        });
     }
 
     // For the reader.
