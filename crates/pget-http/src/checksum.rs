@@ -38,7 +38,8 @@ pub fn google_checksum(headers: &HeaderMap) -> Option<Published> {
     [("crc32c", Algorithm::Crc32c), ("md5", Algorithm::Md5)]
         .into_iter()
         .find_map(|(name, algorithm)| {
-            let (_, value) = hashes().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+            let values = hashes().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+            let value = undisputed(values.map(|(_, value)| Some(value)))?;
             decode(algorithm, value).map(Published::Whole)
         })
 }
@@ -48,17 +49,31 @@ pub fn google_checksum(headers: &HeaderMap) -> Option<Published> {
 /// Source: "Checking object integrity in Amazon S3" of the Amazon S3 user guide.
 #[must_use]
 pub fn amazon_checksum(headers: &HeaderMap) -> Option<Published> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    AMAZON.into_iter().find_map(|(name, algorithm)| {
-        let value = text(name)?;
-        let composite = text("x-amz-checksum-type")
-            .is_some_and(|kind| kind.eq_ignore_ascii_case("COMPOSITE"))
-            || value.contains('-');
-        if composite {
-            return Some(Published::Composite(algorithm));
-        }
-        decode(algorithm, value).map(Published::Whole)
+    let typed = headers
+        .get_all("x-amz-checksum-type")
+        .iter()
+        .any(|kind| kind.as_bytes().eq_ignore_ascii_case(b"COMPOSITE"));
+    let is_composite = |value: &str| typed || value.contains('-');
+    let told = || {
+        AMAZON.into_iter().filter_map(|(name, algorithm)| {
+            let values = headers.get_all(name).iter().map(|value| value.to_str().ok());
+            undisputed(values).map(|value| (algorithm, value))
+        })
+    };
+    // A composite one cannot be verified, so any other comes before it.
+    let whole = told()
+        .filter(|(_, value)| !is_composite(value))
+        .find_map(|(algorithm, value)| decode(algorithm, value));
+    whole.map(Published::Whole).or_else(|| {
+        let (algorithm, _) = told().find(|(_, value)| is_composite(value))?;
+        Some(Published::Composite(algorithm))
     })
+}
+
+/// What all of them say; `None` if they contradict each other, as nobody knows which of them is right.
+fn undisputed<'a>(mut values: impl Iterator<Item = Option<&'a str>>) -> Option<&'a str> {
+    let first = values.next()??;
+    values.all(|other| other == Some(first)).then_some(first)
 }
 
 /// The MD5 that an S3 ETag is: of an object that was put in one request and is not encrypted under a key of its own. Nothing tells for sure, so it is for who requires verification.
@@ -84,12 +99,11 @@ mod tests {
     use super::*;
 
     fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
-        list.iter()
-            .map(|(name, value)| {
-                let value = value.parse().expect("a value");
-                (http::HeaderName::from_static(name), value)
-            })
-            .collect()
+        let mut all = HeaderMap::new();
+        for (name, value) in list {
+            all.append(*name, value.parse().expect("a value"));
+        }
+        all
     }
 
     fn told(published: Option<Published>) -> String {
@@ -115,6 +129,18 @@ mod tests {
             ),
             (vec![("x-goog-hash", md5)], "md5 25f9e794323b453885f5181f1b624d0b"),
             (vec![("x-goog-hash", "crc32c=4waSgw=")], "nothing"),
+            (
+                vec![("x-goog-hash", crc), ("x-goog-hash", crc)],
+                "crc32c e3069283",
+            ),
+            (
+                vec![
+                    ("x-goog-hash", crc),
+                    ("x-goog-hash", "crc32c=AAAAAA=="),
+                    ("x-goog-hash", md5),
+                ],
+                "md5 25f9e794323b453885f5181f1b624d0b",
+            ),
             (vec![("x-goog-hash", "crc32c=!")], "nothing"),
             (vec![("x-goog-hash", "crc32c")], "nothing"),
             (vec![], "nothing"),
@@ -138,12 +164,7 @@ mod tests {
                 "crc32c e3069283",
             ),
         ] {
-            // `collect` would let the second of a name replace the first.
-            let mut all = HeaderMap::new();
-            for (name, value) in &list {
-                all.append(*name, value.parse().expect("a value"));
-            }
-            assert_eq!(told(google_checksum(&all)), expected, "{list:?}");
+            assert_eq!(told(google_checksum(&headers(&list))), expected, "{list:?}");
         }
     }
 
@@ -171,6 +192,44 @@ mod tests {
                 "composite sha256",
             ),
             (vec![("x-amz-checksum-crc32c", "4waSgw")], "nothing"),
+            // What is whole comes before what costs less and is of the parts.
+            (
+                vec![
+                    ("x-amz-checksum-crc32c", "4waSgw==-3"),
+                    ("x-amz-checksum-crc32", "y/Q5Jg=="),
+                ],
+                "crc32 cbf43926",
+            ),
+            (
+                vec![
+                    ("x-amz-checksum-crc32c", "4waSgw==-3"),
+                    ("x-amz-checksum-crc32", "y/Q5Jg=="),
+                    ("x-amz-checksum-type", "COMPOSITE"),
+                ],
+                "composite crc32c",
+            ),
+            (
+                vec![
+                    ("x-amz-checksum-crc32c", "4waSgw"),
+                    ("x-amz-checksum-crc32", "y/Q5Jg=="),
+                ],
+                "crc32 cbf43926",
+            ),
+            // Twice the same, and twice something else.
+            (
+                vec![
+                    ("x-amz-checksum-crc32", "y/Q5Jg=="),
+                    ("x-amz-checksum-crc32", "y/Q5Jg=="),
+                ],
+                "crc32 cbf43926",
+            ),
+            (
+                vec![
+                    ("x-amz-checksum-crc32", "y/Q5Jg=="),
+                    ("x-amz-checksum-crc32", "4waSgw=="),
+                ],
+                "nothing",
+            ),
             (vec![("etag", "\"25f9e794323b453885f5181f1b624d0b\"")], "nothing"),
         ] {
             assert_eq!(told(amazon_checksum(&headers(&list))), expected, "{list:?}");

@@ -47,6 +47,8 @@ pub struct S3Source {
     client: Client,
     urls: Urls,
     cloud: Cloud,
+    /// The version that is asked for; none: the one that is there.
+    version: Option<String>,
     name: String,
     place: String,
 }
@@ -57,7 +59,7 @@ impl S3Source {
     /// # Addresses
     /// `s3://bucket/key`, `gs://bucket/key`, `az://container/key`. In a key, `%` and two hexadecimal digits stand for a byte; every other character, `+` and `#`
     /// and spaces and non-ASCII ones too, stands for itself. So `%` is written `%25`, and `?`, behind which only a version may stand, `%3F`:
-    /// `s3://bucket/key?versionId=ID`, `gs://bucket/key?generation=NUMBER`.
+    /// `s3://bucket/key?versionId=ID`, `gs://bucket/key?generation=NUMBER`. An answer that names another one is [`Protocol`](ErrorKind::Protocol).
     /// A key is read byte for byte or refused: those with `.` or `..` between slashes are (HTTP takes them away), and except from S3
     /// those with empty parts (`//`, a slash at either end).
     ///
@@ -71,12 +73,14 @@ impl S3Source {
         let address = Address::parse(address)?;
         let lifetime = settings.lifetime()?;
         let (cloud, name) = (address.cloud, address.text.clone());
+        let version = address.version.clone();
         let recipe = Recipe::new(address, settings, Connector::new(client.clone()))?;
         Ok(Self {
             client,
             place: recipe.place(),
             urls: Urls::new(recipe, lifetime),
             cloud,
+            version,
             name,
         })
     }
@@ -103,6 +107,7 @@ impl S3Source {
             let response = self.client.get(head).await?;
             match response.status {
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                    self.check_version(&response.headers)?;
                     return Ok(response);
                 }
                 _ => {}
@@ -192,14 +197,30 @@ impl S3Source {
         Some((self.revision(revision_from_headers(&headers), &headers), checksum))
     }
 
-    /// Adds what tells the content's identity beyond ETag and Last-Modified.
-    fn revision(&self, revision: Revision, headers: &HeaderMap) -> Revision {
-        let name = match self.cloud {
+    /// Refuses an answer that names another version than the one asked for. Of one that names none, nothing is known.
+    fn check_version(&self, headers: &HeaderMap) -> Result<(), SourceError> {
+        let Some(asked) = &self.version else { return Ok(()) };
+        let mut told = headers.get_all(self.version_header()).iter();
+        if told.any(|told| !told.is_empty() && told.as_bytes() != asked.as_bytes()) {
+            let message = "the answer is of another version than the one asked for";
+            return Err(SourceError::retryable(ErrorKind::Protocol, message));
+        }
+        Ok(())
+    }
+
+    const fn version_header(&self) -> &'static str {
+        match self.cloud {
             Cloud::Aws => "x-amz-version-id",
             Cloud::Google => "x-goog-generation",
             Cloud::Azure => "x-ms-version-id",
-        };
-        let version = headers.get(name).and_then(|version| version.to_str().ok());
+        }
+    }
+
+    /// Adds what tells the content's identity beyond ETag and Last-Modified.
+    fn revision(&self, revision: Revision, headers: &HeaderMap) -> Revision {
+        let version = headers
+            .get(self.version_header())
+            .and_then(|version| version.to_str().ok());
         // S3's word for an object from before its bucket had versions: each one has it.
         let version = version.filter(|version| !version.is_empty() && *version != "null");
         Revision {

@@ -582,6 +582,35 @@ async fn versions_payers_and_hosts_are_where_they_belong() {
 }
 
 #[tokio::test]
+async fn an_answer_of_another_version_than_asked_for_is_refused() {
+    for (told, right) in [("v/1", true), ("w", false), ("null", false)] {
+        let server = Hostile::start().expect("a server");
+        let mut object = object();
+        object.headers.push(("x-amz-version-id".into(), told.into()));
+        server.route("/bucket/k", Route::new(object));
+        let source = open("s3://bucket/k?versionId=v%2F1", &settings(&server));
+        let info = within(source.head()).await;
+        assert_eq!(
+            info.map(|info| info.size).map_err(|error| error.kind()),
+            if right {
+                Ok(Some(SIZE))
+            } else {
+                Err(ErrorKind::Protocol)
+            },
+            "{told}"
+        );
+        for concurrency in [1, 4] {
+            let outcome = within(read(Arc::clone(&source), options(CHUNK, concurrency))).await;
+            if right {
+                check(&outcome.expect("it reads"), Pattern::new(SEED), SIZE);
+            } else {
+                assert!(refused(outcome, ErrorKind::Protocol).contains("another version"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_signature_is_renewed_ahead_of_its_end() {
     let server = Hostile::start().expect("a server");
     server.route("/bucket/k", Route::new(object()));
