@@ -62,6 +62,19 @@ impl Revision {
             .filter(|etag| !etag.starts_with("W/") && !etag.starts_with("w/"))
     }
 
+    /// Adds what `later` tells and this does not.
+    pub(crate) fn learn(&mut self, later: &Self) {
+        fn fill<T: Clone>(known: &mut Option<T>, told: &Option<T>) {
+            if known.is_none() {
+                known.clone_from(told);
+            }
+        }
+        fill(&mut self.etag, &later.etag);
+        fill(&mut self.version, &later.version);
+        fill(&mut self.checksum, &later.checksum);
+        fill(&mut self.last_modified, &later.last_modified);
+    }
+
     /// Holds a later reply against this, the pinned revision. The size is compared by the caller.
     #[must_use]
     pub fn compare(&self, later: &Self) -> Match {

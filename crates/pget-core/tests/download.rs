@@ -104,6 +104,25 @@ async fn what_changes_under_way_is_told_and_never_mixed_in() {
         _ => Play::right(unnamed.clone()),
     });
     assert_eq!(kind(&read(&silent, options(2)).await.1), ErrorKind::Protocol);
+    // A cache that drops the ETag of the first reply, and lets through those of two contents of one second.
+    let date = || Some("Sun, 06 Nov 1994 08:49:37 GMT".into());
+    let dropping = |second: &'static str| {
+        Staged::new(move |call| {
+            let etag = ["", "\"a\""].get(call.number).copied().unwrap_or(second);
+            let mut object = object();
+            object.revision = pget_core::Revision {
+                etag: Some(etag.to_owned()).filter(|etag| !etag.is_empty()),
+                last_modified: date(),
+                ..pget_core::Revision::default()
+            };
+            Play::right(object)
+        })
+    };
+    assert_eq!(
+        kind(&read(&dropping("\"b\""), options(2)).await.1),
+        ErrorKind::ObjectChanged
+    );
+    read(&dropping(""), options(2)).await.1.expect("nothing differs");
 }
 
 #[tokio::test(start_paused = true)]

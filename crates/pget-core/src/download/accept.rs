@@ -1,6 +1,9 @@
 //! Whether a reply answers its request: the header checks of every reply, before a byte of its body counts.
 //!
 //! Pure. Called with each reply by the download and by [`Collector`](crate::ring::Collector); the one place where a splice of two revisions is stopped.
+//!
+//! A reply is held against the first one, which is the pin, and against whatever any other has told ([`learn`]): a cache may drop an ETag on the first reply and show two on later ones. What only a later reply
+//! told need not be told again, as the pin's identity must.
 
 use crate::{ErrorKind, ObjectInfo, RangeRequest, Reply, Revision, SourceError, revision::Match};
 
@@ -44,14 +47,7 @@ pub(crate) fn accept(
     }
     if let Some(pinned) = pinned {
         hold_against(pinned, &reply.revision, None)?;
-        if let (Some(was), Some(is)) = (&pinned.checksum, &reply.checksum)
-            && was.contradicts(is)
-        {
-            return Err(SourceError::fatal(
-                ErrorKind::ObjectChanged,
-                "its published checksum is another one now",
-            ));
-        }
+        same_checksum(pinned, reply)?;
         // Before the size is looked at: a body as long as the range is no proof of another object. A stream of a source that never served a range goes on as it began.
         let is_all = request.start == 0 && request.end == body_end;
         if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {
@@ -125,7 +121,34 @@ pub(super) fn hold_against(
         }
         Match::Same | Match::Untold => {}
     }
-    match (pinned.size, size) {
+    same_size(pinned, size)
+}
+
+/// Holds an accepted reply against all that was `told` before it, and adds what it tells.
+pub(super) fn learn(told: &mut ObjectInfo, reply: &Reply, total: Option<u64>) -> Result<(), SourceError> {
+    if let Match::Changed(how) = told.revision.compare(&reply.revision) {
+        return Err(SourceError::fatal(ErrorKind::ObjectChanged, how));
+    }
+    same_checksum(told, reply)?;
+    same_size(told, total)?;
+    told.revision.learn(&reply.revision);
+    told.checksum = told.checksum.or(reply.checksum);
+    told.size = told.size.or(total);
+    Ok(())
+}
+
+fn same_checksum(told: &ObjectInfo, reply: &Reply) -> Result<(), SourceError> {
+    match (&told.checksum, &reply.checksum) {
+        (Some(was), Some(is)) if was.contradicts(is) => Err(SourceError::fatal(
+            ErrorKind::ObjectChanged,
+            "its published checksum is another one now",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn same_size(told: &ObjectInfo, size: Option<u64>) -> Result<(), SourceError> {
+    match (told.size, size) {
         (Some(was), Some(is)) if was != is => Err(SourceError::fatal(
             ErrorKind::ObjectChanged,
             format!("its size was {was} bytes, is {is}"),
@@ -303,5 +326,39 @@ mod tests {
             kind(accept(&RangeRequest::new(101, None), None, &whole)),
             ErrorKind::Range
         );
+    }
+
+    #[test]
+    fn what_a_later_reply_told_is_held_against_too_but_need_not_be_told_again() {
+        let date = |etag: Option<&str>| Reply {
+            revision: Revision {
+                etag: etag.map(Into::into),
+                last_modified: Some("Sun, 06 Nov 1994 08:49:37 GMT".into()),
+                ..Revision::default()
+            },
+            total: None,
+            ..reply(0, 10, 100)
+        };
+        let mut told = ObjectInfo::default();
+        for (etag, size, changed) in [
+            (None, None, false),
+            (Some("\"a\""), None, false),
+            (None, Some(100), false),
+            (Some("\"a\""), None, false),
+            (Some("\"b\""), None, true),
+            (None, Some(101), true),
+            (Some("W/\"a\""), None, true),
+        ] {
+            let learned = learn(&mut told, &date(etag), size);
+            assert_eq!(
+                learned.map_err(|error| error.kind()),
+                if changed {
+                    Err(ErrorKind::ObjectChanged)
+                } else {
+                    Ok(())
+                },
+                "{etag:?} {size:?}"
+            );
+        }
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct State {
     pin: Option<Arc<ObjectInfo>>,
     /// What the first reply said.
     pinned: Option<Arc<ObjectInfo>>,
+    /// What all accepted replies together said.
+    told: ObjectInfo,
     /// What the caller wishes, what came of it, and what the bytes are held against.
     verify: Verify,
     verification: Verification,
@@ -157,6 +159,7 @@ impl Shared {
                 slots: VecDeque::new(),
                 pin,
                 pinned: None,
+                told: ObjectInfo::default(),
                 verify,
                 verification: Verification::Unknown,
                 expected: None,

@@ -11,7 +11,7 @@ use crate::{
     Error, ErrorKind, ObjectInfo, Reply, SourceError,
     budget::Reservation,
     download::{
-        accept::{accept, hold_against},
+        accept::{accept, hold_against, learn},
         destination::{Pass, Place},
     },
     ring::{Accepted, Home, Host, PAGE, Region, Slot},
@@ -209,6 +209,8 @@ impl Host for Shared {
                 (end, body_end) => end.or(body_end),
             },
         };
+        // Not before: what is read again as one stream begins anew.
+        learn(&mut state.told, reply, answer.total)?;
         if let Some(all) = state.schedule.plan().known_end() {
             flight.slot.shrink_to(all);
         }
