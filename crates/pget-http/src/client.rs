@@ -136,13 +136,16 @@ impl Client {
         let inner = &*self.0;
         let origin = Origin::of(&request.url)?;
         let bytes = request.encode(&inner.user_agent)?;
-        if inner.proxies.serve(&request.url) {
-            let (status, headers, detour) = inner.proxies.exchange(request).await?;
+        if inner.proxies.serve(&request.url)? {
+            let (head, detour) = inner.proxies.exchange(request).await?;
+            // hyper resolves contradictions; here they are refused, as on the direct way.
+            head.framing(request.method)?;
+            let partial = is_part(request, &head);
             return Ok(Response {
-                status,
-                headers,
+                status: head.status,
+                headers: head.headers,
                 url: request.url.clone(),
-                body: Body::detour(detour, status == StatusCode::PARTIAL_CONTENT),
+                body: Body::detour(detour, partial),
             });
         }
         let (kept, avoid) = match request.over {
@@ -193,10 +196,7 @@ impl Client {
             origin,
             pool: Arc::clone(&self.0.pool),
         };
-        // Whatever the status: what names its range is a part.
-        let partial = request.method == Method::Get
-            && (head.status == StatusCode::PARTIAL_CONTENT
-                || head.headers.contains_key(http::header::CONTENT_RANGE));
+        let partial = is_part(request, &head);
         Ok(Response {
             status: head.status,
             headers: head.headers,
@@ -212,6 +212,13 @@ impl fmt::Debug for Client {
             .field("tls", &self.0.dialer.tls)
             .finish_non_exhaustive()
     }
+}
+
+/// Whatever the status: what names its range is a part.
+fn is_part(request: &RequestHead, head: &Head) -> bool {
+    request.method == Method::Get
+        && (head.status == StatusCode::PARTIAL_CONTENT
+            || head.headers.contains_key(http::header::CONTENT_RANGE))
 }
 
 /// How an exchange failed.

@@ -10,7 +10,7 @@ use crate::{content_range::number, request::Method};
 /// Bytes of a head at the most, interim replies not included.
 pub(crate) const LONGEST_HEAD: usize = 64 * 1024;
 /// Headers of a reply at the most.
-const MOST_HEADERS: usize = 256;
+pub(crate) const MOST_HEADERS: usize = 256;
 
 /// Bytes of empty lines before the status line at the most.
 const MOST_IN_FRONT: usize = 16;
@@ -21,7 +21,7 @@ pub(crate) struct Head {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// HTTP/1.1, not HTTP/1.0.
-    modern: bool,
+    pub(crate) modern: bool,
 }
 
 /// How the end of a body is told.
@@ -54,9 +54,7 @@ impl HeadScanner {
             }
         }
         if received.len() >= LONGEST_HEAD {
-            return Err(protocol(format!(
-                "the answer's head is longer than {LONGEST_HEAD} bytes"
-            )));
+            return Err(too_long());
         }
         // An end may begin in the last bytes.
         self.scanned = self.scanned.max(received.len().saturating_sub(2));
@@ -123,6 +121,27 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, SourceError> {
 }
 
 impl Head {
+    /// A head that something else has received, which need not have bounded it.
+    pub(crate) fn received(
+        status: StatusCode,
+        headers: HeaderMap,
+        modern: bool,
+    ) -> Result<Self, SourceError> {
+        // Each with its colon, space and line end.
+        let bytes: usize = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum();
+        if bytes > LONGEST_HEAD {
+            return Err(too_long());
+        }
+        Ok(Self {
+            status,
+            headers,
+            modern,
+        })
+    }
+
     /// How the body ends.
     pub(crate) fn framing(&self, method: Method) -> Result<Framing, SourceError> {
         let length = content_length(&self.headers)?;
@@ -187,6 +206,10 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, SourceE
         .and_then(|text| number(text).ok())
         .map(Some)
         .ok_or_else(|| protocol("the answer's Content-Length is no number"))
+}
+
+fn too_long() -> SourceError {
+    protocol(format!("the answer's head is longer than {LONGEST_HEAD} bytes"))
 }
 
 pub(crate) fn protocol(message: impl Into<String>) -> SourceError {

@@ -35,12 +35,14 @@ impl Default for ClientOptions {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum ProxyChoice {
-    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say when the client is made (also in lower case), but never to loopback addresses.
+    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say when the client is made (also in lower case), but never to loopback addresses. An empty
+    /// variable is none; a request that one holds for which is no address of an HTTP proxy (`socks5://…`) fails as
+    /// [`InvalidArgument`](pget_core::ErrorKind::InvalidArgument).
     #[default]
     Environment,
     /// None.
     None,
-    /// All, to loopback addresses too, through this one. A user and password in it are for the proxy.
+    /// All, to loopback addresses too, through this one (`http` or `https`). A user and password in it are for the proxy.
     Url(Url),
 }
 

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Buf as _, BufMut, Bytes};
-use http::{HeaderMap, StatusCode};
 use hyper_util::client::proxy::matcher::Matcher;
+use percent_encoding::percent_decode_str;
 use pget_core::{Error, ErrorKind, SourceError};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
 use crate::{
+    head::{Head, MOST_HEADERS},
     options::{ClientOptions, ProxyChoice},
-    request::{Method, RequestHead, is_the_clients},
+    request::{Method, RequestHead, authority, invalid, is_the_clients},
     tls::Tls,
 };
 
@@ -63,26 +64,123 @@ pub(crate) struct Proxies {
 
 enum Choice {
     None,
-    /// By the environment; the same matcher that reqwest uses, so that both agree.
-    Environment(Box<Matcher>),
+    Environment(Box<Environment>),
     All(Box<reqwest::Proxy>),
 }
+
+/// What the environment says, read as reqwest's matcher reads it, but for values that this passes over in silence.
+struct Environment {
+    /// Takes every request but those that `NO_PROXY` exempts.
+    all_but_exempt: Matcher,
+    http: Named,
+    https: Named,
+}
+
+/// What the variable for a scheme, else the one for all, holds.
+#[derive(Clone, Copy)]
+enum Named {
+    Nothing,
+    Proxy,
+    /// The variable's name.
+    Unusable(&'static str),
+}
+
+impl Environment {
+    /// `None` if it names no proxy.
+    fn read() -> Option<Self> {
+        // As a CGI program, a request's `Proxy` header would be that variable.
+        if std::env::var_os("REQUEST_METHOD").is_some() {
+            return None;
+        }
+        let (http, https) = (
+            named(["HTTP_PROXY", "http_proxy"]),
+            named(["HTTPS_PROXY", "https_proxy"]),
+        );
+        if let (Named::Nothing, Named::Nothing) = (http, https) {
+            return None;
+        }
+        let exempt = ["NO_PROXY", "no_proxy"]
+            .map(std::env::var)
+            .into_iter()
+            .find_map(Result::ok);
+        let all_but_exempt = Matcher::builder().all(ANY).no(exempt.unwrap_or_default()).build();
+        Some(Self {
+            all_but_exempt,
+            http,
+            https,
+        })
+    }
+
+    fn serves(&self, url: &Url) -> Result<bool, SourceError> {
+        let named = if url.scheme() == "https" {
+            self.https
+        } else {
+            self.http
+        };
+        if matches!(named, Named::Nothing) || is_loopback(url) {
+            return Ok(false);
+        }
+        // Without its path, which may be too long for a `Uri`.
+        let origin = format!("{}://{}/", url.scheme(), authority(url)?);
+        let origin = origin
+            .parse()
+            .map_err(|cause: http::uri::InvalidUri| invalid(NOT_THROUGH_A_PROXY).with_cause(cause))?;
+        match named {
+            _ if self.all_but_exempt.intercept(&origin).is_none() => Ok(false),
+            Named::Unusable(variable) => {
+                Err(invalid(format!("{variable} is not the address of an HTTP proxy")))
+            }
+            Named::Nothing | Named::Proxy => Ok(true),
+        }
+    }
+}
+
+fn named(own: [&'static str; 2]) -> Named {
+    let first = |names: [&'static str; 2]| {
+        let mut found = names
+            .into_iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?)));
+        // An empty variable is none, but hides the other one of its name.
+        found.next().filter(|(_, value)| !value.is_empty())
+    };
+    match first(own).or_else(|| first(["ALL_PROXY", "all_proxy"])) {
+        None => Named::Nothing,
+        Some((_, value)) if value.to_str().is_some_and(is_http_proxy) => Named::Proxy,
+        Some((name, _)) => Named::Unusable(name),
+    }
+}
+
+fn is_http_proxy(value: &str) -> bool {
+    let matcher = Matcher::builder().all(value).build();
+    let found = matcher.intercept(&http::Uri::from_static(ANY));
+    found.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https")))
+}
+
+/// Some address, and some proxy.
+const ANY: &str = "http://any.invalid/";
+
+const NOT_THROUGH_A_PROXY: &str = "the address cannot be sent through a proxy";
 
 impl Proxies {
     pub(crate) fn new(options: &ClientOptions, tls: Arc<Tls>) -> Result<Self, Error> {
         let choice = match &options.proxy {
             ProxyChoice::None => Choice::None,
-            ProxyChoice::Environment => Choice::Environment(Box::new(Matcher::from_env())),
+            ProxyChoice::Environment => {
+                Environment::read().map_or(Choice::None, |read| Choice::Environment(Box::new(read)))
+            }
             ProxyChoice::Url(url) => {
-                // The cause may quote the address with its password.
-                let refused = |_| {
+                // A cause may quote the address with its password.
+                let refused = || {
                     Error::new(
                         ErrorKind::InvalidArgument,
                         "",
                         "the proxy's address cannot be used",
                     )
                 };
-                Choice::All(Box::new(reqwest::Proxy::all(url.clone()).map_err(refused)?))
+                if !matches!(url.scheme(), "http" | "https") {
+                    return Err(refused());
+                }
+                Choice::All(Box::new(reqwest::Proxy::all(url.clone()).map_err(|_| refused())?))
             }
         };
         Ok(Self {
@@ -94,30 +192,19 @@ impl Proxies {
     }
 
     /// Whether a request to `url` goes through a proxy.
-    pub(crate) fn serve(&self, url: &Url) -> bool {
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it should, but what the environment names is none.
+    pub(crate) fn serve(&self, url: &Url) -> Result<bool, SourceError> {
         match &self.choice {
-            Choice::None => false,
-            Choice::All(_) => true,
-            Choice::Environment(matcher) => {
-                !is_loopback(url)
-                    && url
-                        .as_str()
-                        .parse()
-                        .is_ok_and(|uri| matcher.intercept(&uri).is_some())
-            }
+            Choice::None => Ok(false),
+            Choice::All(_) => Ok(true),
+            Choice::Environment(environment) => environment.serves(url),
         }
     }
 
-    pub(crate) async fn exchange(
-        &self,
-        request: &RequestHead,
-    ) -> Result<(StatusCode, HeaderMap, Detour), SourceError> {
-        if request.exact_path.is_some() {
-            return Err(SourceError::fatal(
-                ErrorKind::Unsupported,
-                "a path with dot segments cannot be sent through a proxy",
-            ));
-        }
+    pub(crate) async fn exchange(&self, request: &RequestHead) -> Result<(Head, Detour), SourceError> {
+        sendable(request)?;
         let client = self.client.get_or_try_init(|| self.build()).await?;
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
@@ -135,13 +222,14 @@ impl Proxies {
             sent = sent.header(http::header::RANGE, range.to_string());
         }
         let response = sent.send().await.map_err(failed)?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let modern = response.version() == http::Version::HTTP_11;
+        let head = Head::received(response.status(), response.headers().clone(), modern)?;
         let left = response.content_length();
         let detour = Detour {
             pieces: Box::new(Proxied { response, left }),
             rest: Bytes::new(),
         };
-        Ok((status, headers, detour))
+        Ok((head, detour))
     }
 
     async fn build(&self) -> Result<reqwest::Client, SourceError> {
@@ -149,6 +237,7 @@ impl Proxies {
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .http1_only()
+            .http1_max_headers(MOST_HEADERS)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .user_agent(&self.options.user_agent)
@@ -203,6 +292,23 @@ fn failed(error: reqwest::Error) -> SourceError {
     };
     // The address may hold a signature.
     SourceError::retryable(kind, "the request through the proxy failed").with_cause(error.without_url())
+}
+
+/// Whether what reqwest would send names the same object as what is to be sent: it knows parsed addresses only.
+fn sendable(request: &RequestHead) -> Result<(), SourceError> {
+    let parsed = request.url.as_str().parse::<http::Uri>();
+    parsed.map_err(|cause| invalid(NOT_THROUGH_A_PROXY).with_cause(cause))?;
+    let Some(exact) = &request.exact_path else {
+        return Ok(());
+    };
+    // Parsing encodes other characters than we do, which does not matter; it decodes none.
+    let kept = &request.url[url::Position::BeforePath..url::Position::AfterQuery];
+    if percent_decode_str(exact).eq(percent_decode_str(kept)) {
+        return Ok(());
+    }
+    Err(invalid(
+        "the address's path has dot segments or backslashes, which cannot be sent through a proxy as they are",
+    ))
 }
 
 fn is_loopback(url: &Url) -> bool {

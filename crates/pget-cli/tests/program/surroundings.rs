@@ -62,6 +62,40 @@ fn case_68_a_proxy_of_the_environment_is_asked_and_no_proxy_heeded() {
 }
 
 #[test]
+fn case_68_a_variable_that_holds_no_proxy_is_refused_where_it_counts() {
+    let proxy = Hostile::start().expect("a server");
+    let target = "http://object.invalid/o";
+    proxy.route(target, Route::new(Object::new(7, SIZE)));
+    for value in [
+        "not a proxy",
+        "socks5://user:canary7f3a91secret@127.0.0.1:1",
+        "ftp://127.0.0.1:1",
+        "http://user:canary7f3a91secret@",
+    ] {
+        for variable in ["HTTP_PROXY", "http_proxy", "all_proxy"] {
+            let ended = run(cat(target).env(variable, value));
+            assert!(!ended.stderr.contains("canary"), "{ended:?}");
+            ended.failed(2, variable);
+        }
+        // Not where another goes before it, another scheme or no host is its own.
+        let command = &mut cat(target);
+        command
+            .env("HTTP_PROXY", proxy.url(""))
+            .env("ALL_PROXY", value)
+            .env("HTTPS_PROXY", value);
+        is_the_object(&run(command).succeeded());
+        let command = &mut cat(target);
+        command.env("HTTP_PROXY", value).env("NO_PROXY", "object.invalid");
+        run(command).failed(6, "object.invalid");
+    }
+    // An empty one is none.
+    run(cat(target).env("HTTP_PROXY", "")).failed(6, "object.invalid");
+    // An address of any length goes where it should, or nowhere.
+    let long = format!("{target}?{}", "x".repeat(70_000));
+    run(cat(&long).env("HTTP_PROXY", proxy.url(""))).failed(2, "through a proxy");
+}
+
+#[test]
 fn case_68_loopback_never_goes_through_a_proxy_of_the_environment() {
     let server = Hostile::start().expect("a server");
     server.route("/o", Route::new(Object::new(7, SIZE)));

@@ -12,7 +12,7 @@ use pget_testkit::{
 };
 use url::Url;
 
-use crate::{SEED, SIZE, client, fails, object, options, patient, read, read_with, source, with, within};
+use crate::{SEED, SIZE, client, fails, object, options, read, read_with, source, with, within};
 
 #[tokio::test]
 async fn case_58_a_name_without_an_address_is_unavailable() {
@@ -337,21 +337,4 @@ async fn case_67_no_credential_shows_in_names_errors_and_debug() {
     .expect_err("not HTTP");
     let shown = format!("{error} {error:?} {}", error.to_line());
     assert!(!shown.contains(CANARY), "{shown}");
-}
-
-#[tokio::test]
-async fn case_68_a_proxy_is_used_when_asked_for_and_sees_the_whole_address() {
-    // The misbehaving server takes the absolute form of a request's target for a path, as a proxy would.
-    let proxy = Hostile::start().expect("a server");
-    let mut settings = ClientOptions::default();
-    settings.proxy = ProxyChoice::Url(Url::parse(&proxy.url("/")).expect("an address"));
-    let client = Client::new(&settings).expect("sound options");
-    let target = "http://object.invalid/o";
-    proxy.route(target, Route::new(object()));
-    let source = HttpSource::new(client, target, HeaderMap::new()).expect("an address");
-    let stats = read_with(source, patient())
-        .await
-        .complete(Pattern::new(SEED), SIZE);
-    assert_eq!(stats.retries, 0);
-    assert!(proxy.requests(target).len() > 1);
 }

@@ -6,6 +6,7 @@ mod body;
 mod connection;
 mod lies;
 mod nginx;
+mod proxy;
 mod range_protocol;
 mod sizes;
 mod status;

@@ -1,0 +1,139 @@
+//! Case 68: through a proxy the same is sent, and the same believed of an answer.
+
+use http::HeaderMap;
+use pget_core::ErrorKind;
+use pget_http::{Client, ClientOptions, HttpSource, ProxyChoice};
+use pget_testkit::{
+    content::Pattern,
+    hostile::{Fault, Hostile, Route, When},
+};
+use url::Url;
+
+use crate::{SEED, SIZE, object, patient, read_with, source, with};
+
+/// Reads `target` through `proxy`: the misbehaving server takes the absolute form of a request's target for a path, as a proxy would.
+fn through(proxy: &Hostile, target: &str) -> HttpSource {
+    let mut settings = ClientOptions::default();
+    settings.proxy = ProxyChoice::Url(Url::parse(&proxy.url("/")).expect("an address"));
+    let client = Client::new(&settings).expect("sound options");
+    HttpSource::new(client, target, HeaderMap::new()).expect("an address")
+}
+
+const TARGET: &str = "http://object.invalid/o";
+
+#[tokio::test]
+async fn case_68_a_proxy_is_used_when_asked_for_and_sees_the_whole_address() {
+    let proxy = Hostile::start().expect("a server");
+    proxy.route(TARGET, Route::new(object()));
+    let stats = read_with(through(&proxy, TARGET), patient())
+        .await
+        .complete(Pattern::new(SEED), SIZE);
+    assert_eq!(stats.retries, 0);
+    assert!(proxy.requests(TARGET).len() > 1);
+}
+
+/// The object's first bytes in chunks, behind this head.
+fn chunked(head: &str) -> Fault {
+    let mut bytes = vec![0; 10_000];
+    Pattern::new(SEED).fill(0, &mut bytes);
+    let mut answer = format!("HTTP/1.1 200 OK\r\nETag: \"a\"\r\n{head}\r\n\r\n").into_bytes();
+    for piece in bytes.chunks(5000) {
+        answer.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        answer.extend_from_slice(piece);
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(b"0\r\n\r\n");
+    Fault::Raw(answer)
+}
+
+#[tokio::test]
+async fn case_68_contradictory_framing_is_refused_through_a_proxy_too() {
+    let server = Hostile::start().expect("a server");
+    for fault in [
+        // hyper would take the first 5000 of the 10,000 bytes for all.
+        chunked("Content-Length: 5000\r\nTransfer-Encoding: chunked"),
+        chunked("Transfer-Encoding: chunked\r\nContent-Length: 10000"),
+        chunked("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+        chunked("Transfer-Encoding: gzip, chunked"),
+        chunked("Transfer-Encoding: gzip"),
+        Fault::many_headers(2, 40_000),
+    ] {
+        for target in ["/direct", TARGET] {
+            let url = server.route(target, with(When::Always, fault.clone()));
+            let source = match target {
+                TARGET => through(&server, TARGET),
+                _ => source(&url),
+            };
+            let error = read_with(source, patient())
+                .await
+                .failed(Pattern::new(SEED), ErrorKind::Protocol);
+            assert_eq!(server.served(target), 1, "{target}: {}", error.to_line());
+        }
+    }
+    // As many headers as are taken directly.
+    server.route(TARGET, with(When::Always, Fault::many_headers(200, 100)));
+    let read = read_with(through(&server, TARGET), patient()).await;
+    read.complete(Pattern::new(SEED), SIZE);
+}
+
+#[tokio::test]
+async fn case_68_what_names_its_range_ends_with_it_through_a_proxy_too() {
+    let proxy = Hostile::start().expect("a server");
+    let mut body = vec![0; 2000];
+    Pattern::new(SEED).fill(0, &mut body);
+    // Chunked, as a length that is told is held against the range before.
+    let mut answer = b"HTTP/1.1 200 OK\r\nETag: \"a\"\r\nContent-Range: bytes 0-999/1000\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n".to_vec();
+    answer.extend_from_slice(&body);
+    answer.extend_from_slice(b"\r\n0\r\n\r\n");
+    proxy.route(TARGET, with(When::Always, Fault::Raw(answer)));
+    read_with(through(&proxy, TARGET), patient())
+        .await
+        .failed(Pattern::new(SEED), ErrorKind::Protocol);
+}
+
+#[tokio::test]
+async fn case_68_an_address_is_sent_through_a_proxy_unless_that_would_make_another_of_it() {
+    let proxy = Hostile::start().expect("a server");
+    for (written, sent) in [
+        ("/o?f={x}", "/o?f={x}"),
+        ("/a'b?c'd", "/a'b?c%27d"),
+        ("/a^b|c", "/a^b|c"),
+        ("/a%2fb%5C?c=%2e%2e/x", "/a%2fb%5C?c=%2e%2e/x"),
+        ("/\u{e4} b", "/%C3%A4%20b"),
+        ("?x", "/?x"),
+    ] {
+        let sent = format!("http://object.invalid{sent}");
+        let path = sent.split('?').next().expect("a path");
+        proxy.route(path, Route::new(object()));
+        let source = through(&proxy, &format!("http://object.invalid{written}"));
+        read_with(source, patient())
+            .await
+            .complete(Pattern::new(SEED), SIZE);
+        let requests = proxy.requests(path);
+        assert!(
+            requests.iter().all(|request| request.target == sent),
+            "{requests:?}"
+        );
+    }
+    let asked = proxy.load().requests;
+    let long = format!("/{}", "x".repeat(70_000));
+    for written in ["/a/../b", "/a/./b", "/a/%2e%2E/b", "/a\\b", "/.", &long] {
+        let source = through(&proxy, &format!("http://object.invalid{written}"));
+        let error = read_with(source, patient())
+            .await
+            .failed(Pattern::new(SEED), ErrorKind::InvalidArgument);
+        assert!(error.to_line().contains("proxy"), "{}", error.to_line());
+    }
+    assert_eq!(proxy.load().requests, asked);
+}
+
+#[test]
+fn case_68_what_is_no_http_proxy_is_refused() {
+    for url in ["socks5://user:hunter2@h:1080", "ftp://h"] {
+        let mut settings = ClientOptions::default();
+        settings.proxy = ProxyChoice::Url(Url::parse(url).expect("an address"));
+        let error = Client::new(&settings).expect_err(url);
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(!error.to_line().contains("hunter2"), "{}", error.to_line());
+    }
+}
