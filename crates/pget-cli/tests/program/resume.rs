@@ -409,6 +409,9 @@ fn a_journal_holds_no_credential() {
             "x",
             "--chunk-size",
             "64KiB",
+            // So the ninth request is not sent before six chunks have landed.
+            "--concurrency",
+            "2",
             "--retries",
             "0",
             "--resume",
