@@ -109,8 +109,11 @@ impl Address {
                     None if rest.starts_with('/') => rest.to_owned(),
                     None => return Err(invalid("file:// needs an absolute path: file:///path".into())),
                 };
-                let path = percent_encoding::percent_decode_str(&path);
-                Ok(Self::File(PathBuf::from(os_string(path.collect()))))
+                let path: Vec<u8> = percent_encoding::percent_decode_str(&path).collect();
+                if path.contains(&0) {
+                    return Err(invalid("no path has a %00 in it".into()));
+                }
+                Ok(Self::File(PathBuf::from(os_string(path))))
             }
             _ => Err(invalid(format!(
                 "the scheme {scheme:?} is not known (known: ais, s3, gs, az, http, https, file, or a plain path)"
@@ -162,6 +165,7 @@ mod tests {
             "ftp://h/x",
             "s3+x://b/k",
             "file://host/x",
+            "file:///a%00b",
             "http://user:hunter2@",
             "s3://user:hunter2@b/",
             "http:/user:hunter2@h/x",

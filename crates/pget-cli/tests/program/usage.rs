@@ -91,6 +91,7 @@ fn unusable_addresses_are_told() {
         ("http://[::1/x", "http"),
         ("http://host:99999/x", "http"),
         ("file://host/x", "file"),
+        ("file:///a%00b", "%00"),
         ("http://host/\u{1}", "control"),
     ] {
         for command in ["cat", "get", "stat"] {
