@@ -31,7 +31,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Shm {
-    /// Read an object into shared memory, print its name when others may attach, and keep it until SIGINT or SIGTERM
+    /// Read an object into shared memory, print its name when others may attach, and keep it until SIGINT, SIGTERM or SIGHUP
     Get(Box<ShmGet>),
     /// List this user's named ones: name, bytes there/bytes in all, state, whether the creator lives, revision
     Ls,

@@ -1,7 +1,14 @@
 //! `pget shm`: objects in shared memory for the other processes of this host.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    os::fd::{AsFd, BorrowedFd},
+};
 
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use pget::{Cancel, Error, ErrorKind, Placement, shm::State};
 
 use crate::{
@@ -47,9 +54,10 @@ fn get(get: &ShmGet) -> Result<(), Error> {
     let cancel = Cancel::new();
     // Before there are other threads, which would else be interrupted.
     let signals = Signals::cancel(&cancel)?;
-    let builder = get.read.apply(get.object.builder()).cancel(cancel);
+    let builder = get.read.apply(get.object.builder()).cancel(cancel.clone());
     let (report, builder) = Report::begin(&get.show, builder);
     let result = builder.get_shared_blocking(placement).and_then(|mut download| {
+        until_writable(std::io::stdout().as_fd(), &cancel)?;
         say(download.buffer().name())?;
         Ok((download.ended_blocking()?, download))
     });
@@ -72,4 +80,28 @@ fn get(get: &ShmGet) -> Result<(), Error> {
 fn say(line: &str) -> Result<(), Error> {
     writeln!(std::io::stdout(), "{line}")
         .map_err(|cause| Error::with_cause(ErrorKind::Destination, "", "standard output", cause))
+}
+
+/// Waits until a line can be written at once, or fails when `cancel` is triggered: a signal that is waited for would not end a write to a pipe that nobody reads.
+fn until_writable(output: BorrowedFd<'_>, cancel: &Cancel) -> Result<(), Error> {
+    let failed = |cause| Error::with_cause(ErrorKind::Internal, "", "cannot wait for standard output", cause);
+    let (cancelled, end) = std::io::pipe().map_err(failed)?;
+    // Its other end is told of the close.
+    let _watch = pget::blocking::when_triggered(cancel, move || drop(end))?;
+    loop {
+        let mut waited = [
+            PollFd::new(cancelled.as_fd(), PollFlags::POLLIN),
+            PollFd::new(output, PollFlags::POLLOUT),
+        ];
+        match poll(&mut waited, PollTimeout::NONE) {
+            Ok(_) if waited[0].any().unwrap_or(true) => {
+                let message = "cancelled while standard output took nothing";
+                return Err(Error::new(ErrorKind::Cancelled, "", message));
+            }
+            // An error, too, is for the write to tell.
+            Ok(_) if waited[1].any().unwrap_or(true) => return Ok(()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(cause) => return Err(failed(cause.into())),
+        }
+    }
 }

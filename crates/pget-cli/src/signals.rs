@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM while something is in shared memory, whose name must go with the program.
+//! SIGINT, SIGTERM and SIGHUP while something is in shared memory, whose name must go with the program.
 
 use std::sync::mpsc::{Receiver, channel};
 
@@ -9,12 +9,16 @@ use pget::{Cancel, Error, ErrorKind};
 pub(crate) struct Signals(Receiver<Signal>);
 
 impl Signals {
-    /// From now on SIGINT and SIGTERM trigger `cancel` instead of ending the program. To be called before there are other threads, which they would else interrupt.
+    /// From now on SIGINT, SIGTERM and SIGHUP trigger `cancel` instead of ending the program; SIGHUP not if it is ignored, as `nohup` has it. To be called before there are other threads, which they would else interrupt.
     pub(crate) fn cancel(cancel: &Cancel) -> Result<Self, Error> {
         let failed = |cause| Error::with_cause(ErrorKind::Internal, "", "cannot wait for signals", cause);
         let mut set = SigSet::empty();
         set.add(Signal::SIGINT);
         set.add(Signal::SIGTERM);
+        // Blocked, an ignored one would come all the same.
+        if !is_ignored(Signal::SIGHUP) {
+            set.add(Signal::SIGHUP);
+        }
         set.thread_block().map_err(failed)?;
         let (tell, told) = channel();
         let cancel = cancel.clone();
@@ -45,4 +49,16 @@ impl Signals {
             tracing::debug!(%signal, "not ended by it");
         }
     }
+}
+
+/// Whether it is ignored, as the kernel tells; if that cannot be read, it is not.
+///
+/// Source: proc_pid_status(5): `SigIgn`, a mask in hexadecimal digits.
+fn is_ignored(signal: Signal) -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return false;
+    };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
 }

@@ -1,17 +1,30 @@
 //! A signal ends the program at any time; what it leaves is not under the final name.
 
-use std::{fs, os::unix::process::ExitStatusExt, process::Stdio, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use nix::{
+    fcntl::{FcntlArg, fcntl},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use pget::{ErrorKind, SharedBuffer};
 use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 
 use crate::{
-    run::{pget, run, wait},
+    run::{pget, plain_environment, run, wait},
     servers::PATTERN,
 };
+
+fn tell(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).expect("a process id");
+    kill(Pid::from_raw(id), signal).expect("it runs");
+}
 
 /// Waits until the server has sent that many bytes of bodies.
 pub(crate) fn until_served(server: &Hostile, enough: impl Fn(u64) -> bool) {
@@ -51,8 +64,7 @@ fn a_signal_leaves_no_final_name_and_the_next_get_takes_over() {
             .spawn()
             .expect("the program starts");
         until_served(&server, |bytes| bytes > before + (1 << 20));
-        let id = i32::try_from(child.id()).expect("a process id");
-        kill(Pid::from_raw(id), signal).expect("it runs");
+        tell(&child, signal);
         let ended = wait(child);
         assert_eq!(ended.status.signal(), Some(signal as i32), "{ended:?}");
         assert!(!target.exists());
@@ -66,4 +78,104 @@ fn a_signal_leaves_no_final_name_and_the_next_get_takes_over() {
         1,
         "the part is gone"
     );
+}
+
+/// The program with SIGHUP ignored, as `nohup` has it, or not, whoever started the test.
+fn with_hangup<'a>(ignored: bool, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new("env");
+    command.arg(if ignored {
+        "--ignore-signal=HUP"
+    } else {
+        "--default-signal=HUP"
+    });
+    command.arg(env!("CARGO_BIN_EXE_pget")).args(arguments);
+    plain_environment(&mut command);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn is_there(name: &str) -> bool {
+    [name.to_owned(), format!("{name}.pget")]
+        .iter()
+        .any(|file| fs::exists(format!("/dev/shm/{file}")).expect("looked"))
+}
+
+#[test]
+fn a_hangup_leaves_nothing_in_shared_memory_unless_it_is_ignored() {
+    let server = Hostile::start().expect("a server");
+    let never = Route::new(Object::new(7, 4 << 20)).fault(When::Always, Fault::Stall { after: 100 });
+    let url = server.route("/never", never);
+    for ignored in [false, true] {
+        let name = format!("pget-cli-{}-hangup-{ignored}", std::process::id());
+        let mut child = with_hangup(ignored, ["shm", "get", &url, "-n", &name])
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        out.read_line(&mut line).expect("text");
+        assert_eq!(line.trim_end(), name);
+        tell(&child, Signal::SIGHUP);
+        // Of two that are waited for, the one of the lower number is taken first: SIGHUP.
+        if ignored {
+            tell(&child, Signal::SIGTERM);
+        }
+        let expected = if ignored { Signal::SIGTERM } else { Signal::SIGHUP };
+        let ended = wait(child);
+        assert_eq!(ended.status.signal(), Some(expected as i32), "{ended:?}");
+        assert!(!is_there(&name));
+    }
+}
+
+#[test]
+fn a_hangup_ends_cat_into_a_ring_and_leaves_nothing() {
+    let server = Hostile::start().expect("a server");
+    // More than the ring holds, and nobody reads.
+    let url = server.route("/o", Route::new(Object::new(7, 64 << 20)));
+    let name = format!("pget-cli-{}-hangup-ring", std::process::id());
+    let child = with_hangup(false, ["cat", &url, "--shared-ring", &name])
+        .spawn()
+        .expect("the program starts");
+    let until = Instant::now() + Duration::from_secs(30);
+    while !is_there(&name) {
+        assert!(Instant::now() < until, "no ring");
+        // Nobody tells of a new name.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    tell(&child, Signal::SIGHUP);
+    let ended = wait(child);
+    assert_eq!(ended.status.signal(), Some(Signal::SIGHUP as i32), "{ended:?}");
+    assert!(!is_there(&name));
+}
+
+#[test]
+fn a_signal_ends_it_while_nobody_takes_the_name() {
+    const SIZE: usize = 1 << 20;
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, SIZE as u64)));
+    let name = format!("pget-cli-{}-unread", std::process::id());
+    let (_unread, mut full) = std::io::pipe().expect("a pipe");
+    let room = fcntl(&full, FcntlArg::F_GETPIPE_SZ).expect("its size");
+    let room = usize::try_from(room).expect("a size");
+    full.write_all(&vec![b'x'; room]).expect("it fits");
+    let child = pget(["shm", "get", &url, "-n", &name])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let until = Instant::now() + Duration::from_secs(30);
+    let shared = loop {
+        match SharedBuffer::attach(&name) {
+            Ok(shared) => break shared,
+            Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < until => {
+                // Nobody tells of a new name, and least of all here.
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    shared.wait_for(SIZE).expect("all of it");
+    tell(&child, Signal::SIGTERM);
+    let ended = wait(child);
+    assert_eq!(ended.status.signal(), Some(Signal::SIGTERM as i32), "{ended:?}");
+    assert!(!is_there(&name));
 }
