@@ -47,11 +47,10 @@ fn reported(
 }
 
 fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
-    // Not `std::io::Stdout`, which searches all that it is given for the last newline.
-    let output = std::io::stdout()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|cause| Error::with_cause(ErrorKind::Destination, "", "standard output is closed", cause))?;
+    // Not `std::io::Stdout`, which searches all that it is given for the last newline. One that is closed is /dev/null by now: so Rust begins every program.
+    let output = std::io::stdout().as_fd().try_clone_to_owned().map_err(|cause| {
+        Error::with_cause(ErrorKind::Destination, "", "cannot use standard output", cause)
+    })?;
     // A pipe that stays small, and what is no pipe, work too.
     if let Err(error) = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE)) {
         tracing::trace!(%error, "standard output is no pipe, or one that cannot grow");
@@ -65,6 +64,8 @@ fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
 fn to_ring(builder: &Builder, name: &str, cancel: Cancel) -> Result<Stats, Error> {
     let mut reader = builder.open_blocking()?;
     let mut ring = RingWriter::create(Some(name), RING)?;
+    let waker = ring.waker();
+    let _watch = pget::blocking::when_triggered(&cancel, move || waker.wake())?;
     ring.stop_when(move || cancel.is_triggered());
     ring.put_object(&mut reader)?;
     Ok(reader.stats())
