@@ -98,25 +98,25 @@ impl Builder {
         self
     }
 
-    /// To a connection, name look-up and TLS included; default 5 s.
+    /// To a connection, name look-up and TLS included; more than 0, at most a day; default 5 s.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.deadlines.connect = timeout;
         self
     }
 
-    /// From the start of a request to its reply's header; default 30 s.
+    /// From the start of a request to its reply's header; more than 0, at most a day; default 30 s.
     pub const fn first_byte_timeout(mut self, timeout: Duration) -> Self {
         self.options.deadlines.first_byte = timeout;
         self
     }
 
-    /// Without progress in a body; default 20 s.
+    /// Without progress in a body; more than 0, at most a day; default 20 s.
     pub const fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.options.deadlines.stall = timeout;
         self
     }
 
-    /// Reads within a budget of its own of that many bytes, in place of the process's.
+    /// Reads within a budget of its own of that many bytes (less than 1 MiB, also 0, is 1 MiB), in place of the process's. A chunk at the cursor is read even if it is larger.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.options.budget = Budget::new(bytes, Options::MAX_CONCURRENCY as usize);
         self
@@ -128,7 +128,8 @@ impl Builder {
         self
     }
 
-    /// Called on the consumer's thread whenever bytes are given to it.
+    /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to their destination, ten times a second on the thread that waits for that (of the
+    /// asynchronous form: wherever it is polled). If it panics, the read is cancelled.
     pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.options.progress = Some(Arc::new(progress));
         self

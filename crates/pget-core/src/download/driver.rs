@@ -177,7 +177,7 @@ impl Driver {
                 (task, Err(ended_without_result(error)))
             }
         };
-        self.shared.landed(task.id, now, result, task.tried)
+        self.shared.attempt_ended(task.id, now, result, task.tried)
     }
 
     /// Ends the attempt that is far slower than the others, if there is one, and goes on with those that have let go.

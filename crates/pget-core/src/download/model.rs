@@ -200,7 +200,7 @@ impl Driver {
                     continue;
                 };
                 if !given_up.contains(&id)
-                    && let Some(error) = self.shared.landed(id, now, result, attempt.fruitless + 1)
+                    && let Some(error) = self.shared.attempt_ended(id, now, result, attempt.fruitless + 1)
                 {
                     self.shared.finish(Err(error));
                     break 'over;

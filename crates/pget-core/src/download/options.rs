@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::Cancel;
 use crate::{Budget, ObjectInfo, Stats, Verify, schedule::Settings};
 
-/// How long to wait for what. All are no-progress deadlines: a slow but steady transfer of any size meets them.
+/// How long to wait for what; each more than 0 and at most a day. All are no-progress deadlines: a slow but steady transfer of any size meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deadlines {
@@ -38,7 +38,7 @@ pub struct Progress {
     pub stats: Stats,
 }
 
-/// Called on the consumer's thread whenever bytes are given to it.
+/// What tells the caller of its progress.
 pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// How to read. Start from [`Options::default`] and set what differs.

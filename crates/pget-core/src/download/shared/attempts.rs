@@ -1,6 +1,6 @@
 //! The attempts in flight: how one gets its writer and its request, and what its end means for the download.
 //!
-//! Invariant: an attempt is in `requests` from its launch until it has landed, or was fenced and has let go. Called by the driver.
+//! Invariant: an attempt is in `requests` from its launch until it has ended, or was fenced and has let go. Called by the driver.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -99,7 +99,7 @@ impl Shared {
     }
 
     /// An attempt ended. Gives the download's error if that was its end.
-    pub(in crate::download) fn landed(
+    pub(in crate::download) fn attempt_ended(
         &self,
         id: u64,
         now: Duration,
