@@ -64,8 +64,8 @@ all() {
     guard "range's end" download/accept.rs '&& end > wanted' '&& end > wanted && false'
     guard "body within the object" download/accept.rs '&& end > total' '&& end > total && false'
     guard "size as before" download/accept.rs '(Some(was), Some(is)) if was != is =>' '(Some(was), Some(is)) if was != is && false =>'
-    guard "revision as before" download/accept.rs 'Match::Changed(how) => return Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),' 'Match::Changed(_) => {}'
-    guard "reply tells its revision" download/accept.rs 'Match::Untold if pinned.revision.is_identity() =>' 'Match::Untold if false =>'
+    guard "revision as before" download/accept.rs 'Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),' 'Match::Changed(_) => Ok(true),'
+    guard "reply tells its revision" download/accept.rs 'if !same_revision(pinned, revision)? && pinned.revision.is_identity() {' 'if !same_revision(pinned, revision)? && false {'
     guard "range ignored later" download/accept.rs 'if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {' 'if false {'
     guard "attempts in flight" schedule/mod.rs 'if self.in_flight >= permits {' 'if self.in_flight > permits {'
     guard "window" schedule/mod.rs 'let in_window = self.places.len() < ' 'let in_window = self.places.len() <= '
@@ -87,7 +87,7 @@ all() {
     guard "stall deadline" download/watchdog.rs '} else if now - since >= deadlines.stall {' '} else if false {'
     guard "first-byte deadline" download/watchdog.rs 'if now - since >= deadlines.first_byte {' 'if false {'
     guard "answer with no byte" download/accept.rs 'if reply.length == Some(0) &&' 'if false &&'
-    guard "checksum as before" download/accept.rs '&& was.contradicts(is)' '&& false'
+    guard "checksum as before" download/accept.rs 'if was.contradicts(is) =>' 'if was.contradicts(is) && false =>'
     guard "offset within the object" download/accept.rs '&& request.start > total' '&& request.start > total && false'
     guard "skips to the range" download/accept.rs 'skip: request.start,' 'skip: 0,'
     guard "body ends where it said" ring/writer.rs 'Some(Accepted { end: Some(end), .. }) => end.min(self.slot.end()),' 'Some(Accepted { end: Some(_), .. }) => self.slot.end(),'
@@ -110,9 +110,7 @@ all() {
     guard "longest pause" schedule/events.rs 'let after = after.unwrap_or(Duration::ZERO).min(Backoff::LONGEST);' 'let after = after.unwrap_or(Duration::ZERO);'
     guard "late bytes of a stream" download/shared/attempts.rs 'if start > state.schedule.plan().start() && !state.schedule.may_resume() {' 'if false {'
     guard "later attempts know the revision" download/shared/attempts.rs 'pinned: state.pinned.clone().or_else(|| state.pin.clone()),' 'pinned: state.pin.clone(),'
-    guard "first outcome stays" download/shared.rs 'if state.outcome.is_some() {
-                return;
-            }' ''
+    guard "first outcome stays" download/shared.rs 'self.finish_unless(outcome, |state| state.outcome.is_some());' 'self.finish_unless(outcome, |_| false);'
     guard "order of the ring" download/shared.rs '.front()
                 .map_or(AtCursor::Nothing' '.back()
                 .map_or(AtCursor::Nothing'

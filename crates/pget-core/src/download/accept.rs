@@ -111,30 +111,32 @@ pub(super) fn hold_against(
     revision: &Revision,
     size: Option<u64>,
 ) -> Result<(), SourceError> {
-    match pinned.revision.compare(revision) {
-        Match::Changed(how) => return Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),
-        Match::Untold if pinned.revision.is_identity() => {
-            return Err(SourceError::retryable(
-                ErrorKind::Protocol,
-                format!("the reply does not say whether it is still {}", pinned.revision),
-            ));
-        }
-        Match::Same | Match::Untold => {}
+    if !same_revision(pinned, revision)? && pinned.revision.is_identity() {
+        return Err(SourceError::retryable(
+            ErrorKind::Protocol,
+            format!("the reply does not say whether it is still {}", pinned.revision),
+        ));
     }
     same_size(pinned, size)
 }
 
 /// Holds an accepted reply against all that was `told` before it, and adds what it tells.
 pub(super) fn learn(told: &mut ObjectInfo, reply: &Reply, total: Option<u64>) -> Result<(), SourceError> {
-    if let Match::Changed(how) = told.revision.compare(&reply.revision) {
-        return Err(SourceError::fatal(ErrorKind::ObjectChanged, how));
-    }
+    same_revision(told, &reply.revision)?;
     same_checksum(told, reply)?;
     same_size(told, total)?;
     told.revision.learn(&reply.revision);
     told.checksum = told.checksum.or(reply.checksum);
     told.size = told.size.or(total);
     Ok(())
+}
+
+/// Whether `revision` says that it is the one that was told; `false` if it does not say.
+fn same_revision(told: &ObjectInfo, revision: &Revision) -> Result<bool, SourceError> {
+    match told.revision.compare(revision) {
+        Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),
+        told => Ok(told == Match::Same),
+    }
 }
 
 fn same_checksum(told: &ObjectInfo, reply: &Reply) -> Result<(), SourceError> {
