@@ -186,8 +186,8 @@ pub unsafe extern "C" fn pget_shared_begin(
     unsafe { read(url, options, shared, error, placement, arriving) }
 }
 
-/// As parallel_get_shared, into the memory of an object before: pages that were used cost half of new
-/// ones, and a download receives straight into them.
+/// As parallel_get_shared, into the memory of an object before: pages that were used before cost about a
+/// third of new ones (the first time two thirds), and a download receives straight into them.
 ///
 /// old is shared memory of this process whose object is complete. It is closed by this call, however
 /// that ends, and its bytes and texts are no longer valid. The next object gets its pages and its
@@ -197,7 +197,8 @@ pub unsafe extern "C" fn pget_shared_begin(
 /// they are done.
 ///
 /// Any thread, while no other call uses old. Errors: those of parallel_get_shared,
-/// _INVALID_ARGUMENT also if old is in use, not complete, attached to, closed or null. Since ABI 1.
+/// _INVALID_ARGUMENT also if old is in use, not complete, opened by pget_shared_open, closed or null.
+/// Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn parallel_get_shared_reuse(
     url: *const c_char,
@@ -317,7 +318,7 @@ pub unsafe extern "C" fn pget_shared_wait(
     unsafe { border::call(error, body) }
 }
 
-/// The object's bytes; null if shared is null or closed. Only those may be read that are there, as
+/// The object's bytes; null if shared is null or closed, but not if it has none. Only those may be read that are there, as
 /// pget_shared_wait and pget_shared_available tell. They belong to shared and are valid until it is
 /// closed; nobody may write to them. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]

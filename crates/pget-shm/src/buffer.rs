@@ -119,12 +119,17 @@ impl SharedBuffer {
         view: Option<Mapping>,
     ) -> Result<(Self, Filler), Error> {
         let name = segment.name().to_owned();
-        let failed = |cause: io::Error| cannot_make(&format!("shared memory {name}"), cause);
-        let filler = Filler::new(Arc::clone(&segment)).map_err(failed)?;
-        let view = match view.filter(|view| view.len() >= length) {
-            Some(view) => view,
-            None => Mapping::readable(&**segment.data(), length).map_err(failed)?,
+        let made = || {
+            let view = match view.filter(|view| view.len() >= length) {
+                Some(view) => view,
+                None => Mapping::readable(&**segment.data(), length)?,
+            };
+            // Last: dropped, it would say that the filling was given up.
+            io::Result::Ok((Filler::new(Arc::clone(&segment))?, view))
         };
+        let (filler, view) = made()
+            // It has its name by now, and maybe readers.
+            .map_err(|cause| segment.fail(cannot_make(&format!("shared memory {name}"), cause)))?;
         let open = Open {
             length,
             revision: revision.to_owned(),
@@ -251,7 +256,7 @@ impl SharedBuffer {
     }
 
     /// As [`wait_for`](Self::wait_for), until `deadline` at the latest if there is one, and until `stop` says so: it is asked before each sleep, and four times a
-    /// second; whoever changes what it says calls [`wake`](Self::wake) for it to be heard at once.
+    /// second; whoever changes what it says calls [`wake`](Self::wake) for it to be heard: at once in the process that made it, within a quarter of a second in one that attached.
     ///
     /// # Errors
     /// As [`wait_until`](Self::wait_until); [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
@@ -301,10 +306,11 @@ impl SharedBuffer {
         }
     }
 
-    /// Has all who wait, here and in other processes, look again whether they are to go on.
+    /// Has all who wait, here and in other processes, look again whether they are to go on. From where it was attached to, one that is just about to sleep misses it, and looks again a quarter
+    /// of a second later.
     pub fn wake(&self) {
-        if let Some(open) = &self.open {
-            open.companion().wake();
+        if let Some(waker) = self.waker() {
+            waker.wake();
         }
     }
 
@@ -340,7 +346,11 @@ impl SharedBuffer {
             }) if segment.is_own() => {
                 (segment.companion().state() != COMPLETE).then_some("its object is not complete")
             }
-            Some(_) => Some("another process made it"),
+            Some(Open {
+                role: Role::Attached { .. },
+                ..
+            }) => Some("it was attached to, not made here"),
+            Some(_) => Some("it is the parent's"),
             None => Some("it was closed"),
         }
     }
@@ -399,5 +409,24 @@ impl fmt::Debug for SharedBuffer {
             .field("length", &self.len())
             .field("available", &self.as_slice().len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_there_before_the_room_hears_that_there_is_none() {
+        // More than a machine has.
+        const LENGTH: u64 = 1 << 42;
+        let segment = Segment::create(None, Kind::Object, LENGTH, "").expect("a segment");
+        let reader = SharedBuffer::attach(segment.name()).expect("attached");
+        let length = usize::try_from(LENGTH).expect("a length");
+        let made = SharedBuffer::filled_by(Arc::new(segment), length, "", None);
+        assert_eq!(made.expect_err("no room").kind(), ErrorKind::Destination);
+        let error = reader.wait_for(1).expect_err("it failed");
+        assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
+        assert!(error.to_line().contains("cannot be made"), "{error}");
     }
 }

@@ -172,13 +172,13 @@ impl Companion {
         &self.notices
     }
 
-    /// Has all who wait look at what was changed.
+    /// Has all who wait look at what was changed: here, or in what tells them to stop.
     pub(crate) fn notify(&self) {
         self.notices.fetch_add(1, Ordering::Release);
         self.wake();
     }
 
-    /// Has all who wait look again.
+    /// Has all who wait look again, but for one that is just about to: for those who may only read.
     pub(crate) fn wake(&self) {
         // It can only fail for an address that is none.
         futex::wake(&self.notices, futex::Flags::empty(), u32::MAX >> 1).ok();

@@ -19,7 +19,7 @@
 //! | 12 | 4 | state: 1 filling, 2 complete, 3 failed |
 //! | 16 | 8 | length of the object |
 //! | 24 | 8 | watermark: so many bytes from the start on are there |
-//! | 32 | 4 | notices: a futex word, counted up and woken with every change of watermark or state |
+//! | 32 | 4 | notices: a futex word, counted up and woken with every change of watermark or state, and when those who wait are to look whether to go on |
 //! | 36 | 4 | why it failed: the kind of error (its place in `layout::KINDS`) |
 //! | 40 | 8 | inode of the data, which the sweeper compares before it removes a file |
 //! | 48 | 4 | bytes of the revision's text |
@@ -29,7 +29,7 @@
 //! | 1,088 | 3,008 | the failure, UTF-8 |
 //!
 //! The bytes below the watermark are written before it is, which is a store with `Release` that readers load with `Acquire`; so are the texts before the state. Nobody but the creator writes to
-//! either file: readers open and map them for reading only.
+//! either file: readers open and map them for reading only; but the reader of a [ring](RingWriter) writes its marks, at the start of the data.
 //!
 //! # Who lives
 //!

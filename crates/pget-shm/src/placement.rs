@@ -17,7 +17,8 @@ pub enum Placement {
     /// New, under this POSIX name (a leading slash is left away), which must be free. The creator's close takes the name away.
     Named(String),
     /// The pages of a segment that this process made and filled, under its name, where that can be: nobody is attached to it, and, if it is anonymous, the object is no longer than its first
-    /// one. Else a new segment of the same kind; those who are attached keep the old one. Pages that were used before cost a third of new ones: a download receives straight into them, through a mapping that is kept from object to object.
+    /// one. Else a new segment of the same kind; those who are attached keep the old one. Pages that were used before cost about a third of new ones, the first time two thirds: a
+    /// download receives straight into them, through a mapping that is kept from object to object.
     Reuse(SharedBuffer),
 }
 

@@ -33,6 +33,7 @@ use crate::{
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
     name::{FOLDER, Posix},
+    ring::MARKS,
     sweep::sweep,
 };
 
@@ -58,7 +59,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// A new segment, whose data is a hole yet: anonymous, or with a name that must be free.
+    /// A new segment, whose data is a hole yet (but for a ring's marks): anonymous, or with a name that must be free.
     ///
     /// # Errors
     /// [`Destination`](ErrorKind::Destination), with what the system says.
@@ -128,6 +129,10 @@ impl Segment {
     ) -> io::Result<Self> {
         // A page that a full device cannot give is an error here, and SIGBUS at the first write.
         fallocate(&companion, FallocateFlags::empty(), 0, COMPANION as u64)?;
+        if kind == Kind::Ring {
+            // Who attaches writes its marks at once, and may do so as soon as there is a name.
+            fallocate(&data, FallocateFlags::KEEP_SIZE, 0, MARKS)?;
+        }
         let page = Mapped::<Companion>::new(Mapping::writable(&companion, COMPANION)?)?;
         let alive = OwnOnly::new(OwnedFd::from(companion))?;
         let segment = Self {
@@ -225,6 +230,12 @@ impl Segment {
         fits
     }
 
+    /// Tells who has attached already that it cannot be filled, and of what; gives that.
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        self.end(|companion| companion.fail(error.kind(), &error.to_line()));
+        error
+    }
+
     /// Ends the filling; the first end stays.
     pub(crate) fn end(&self, how: impl FnOnce(&Companion)) {
         let _one = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,5 +314,26 @@ pub(crate) fn take_name(file: impl AsFd, folder: &OwnedFd, name: &str) -> io::Re
         }
         Ok(_) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_has_its_marks_before_it_has_a_name() {
+        let folder = open_folder().expect("a folder");
+        let made = Segment::create(None, Kind::Ring, 1 << 20, "").expect("a segment");
+        // What names it comes behind that for both sorts.
+        assert_eq!(made.data.metadata().expect("a file").blocks() * 512, MARKS);
+        let data = memfd("pget-test", 1 << 20).expect("a file");
+        let companion = memfd("pget-test", COMPANION as u64).expect("a file");
+        let posix = Posix::new(&format!("pget-shm-marks-{}", process::id())).expect("a name");
+        let of = (Kind::Ring, 1 << 20, "");
+        let segment = Segment::of_files(posix.data().to_owned(), Some(posix), companion, data, of);
+        let segment = segment.expect("a segment");
+        assert_eq!(segment.data.metadata().expect("a file").blocks() * 512, MARKS);
+        assert!(statat(&folder, segment.name(), AtFlags::SYMLINK_NOFOLLOW).is_err());
     }
 }

@@ -5,7 +5,7 @@
 //! | offset | bytes | whose | what |
 //! |---|---|---|---|
 //! | 0 | 8 | reader's | bytes taken so far |
-//! | 8 | 4 | reader's | notices: a futex word, counted up and woken when bytes are taken, an end is seen, or the reader goes |
+//! | 8 | 4 | both's | notices: a futex word, counted up and woken when bytes are taken, an end is seen, the reader goes, or the writer is to look whether to go on |
 //! | 12 | 4 | reader's | the reader: 0 none yet, 1 there, 2 gone |
 //! | 16 | 8 | reader's | the last object whose end it has seen |
 //! | 24 | 8 | writer's | the object that is being put, counted from 1 |
@@ -41,6 +41,9 @@ pub use writer::RingWriter;
 
 const PAGE: usize = 4096;
 
+/// Bytes of the marks, at the start of the data.
+pub(crate) const MARKS: u64 = PAGE as u64;
+
 /// What the mark of the reader says.
 const NONE: u32 = 0;
 const THERE: u32 = 1;
@@ -70,13 +73,9 @@ const _: () = assert!(size_of::<Marks>() == PAGE, "a page, and so without paddin
 unsafe impl OfAtomics for Marks {}
 
 impl Marks {
-    /// Has the writer look at what the reader has changed.
-    fn notify(&self) {
+    /// Has the writer look at what was changed: the marks, or whether it is to go on.
+    pub(crate) fn notify(&self) {
         self.notices.fetch_add(1, Ordering::Release);
-        self.wake();
-    }
-
-    pub(crate) fn wake(&self) {
         // It can only fail for an address that is none.
         futex::wake(&self.notices, futex::Flags::empty(), u32::MAX >> 1).ok();
     }

@@ -13,7 +13,7 @@ use super::{GONE, Marks, NONE, PAGE, THERE, UNKNOWN};
 use crate::{
     buffer::{died, told},
     descriptors::OwnOnly,
-    layout::{Companion, Kind},
+    layout::{Companion, FAILED, Kind},
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
     open::{Access, cannot_attach, not_ours, open_segment},
@@ -126,7 +126,7 @@ impl RingReader {
     }
 
     /// As [`next_object`](Self::next_object), until `deadline` at the latest if there is one, and until `stop` says so: it is asked before each sleep, and four times a second; whoever
-    /// changes what it says calls [`Waker::wake`] for it to be heard at once. It may be called again after either, and goes on to pass over what is left.
+    /// changes what it says calls [`Waker::wake`] for it to be heard earlier. It may be called again after either, and goes on to pass over what is left.
     ///
     /// # Errors
     /// As [`next_object`](Self::next_object); [`Timeout`](ErrorKind::Timeout) after the deadline, [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
@@ -154,11 +154,16 @@ impl RingReader {
             self.marks.notify();
         }
         let look = || {
-            // In this order: the last object is begun before the ring is closed.
+            // In this order: an object is begun before it fails, and the last one before the ring is closed.
+            let has_failed = self.companion.state() == FAILED;
             let is_closed = self.marks.closed.load(Ordering::Acquire) == 1;
             let number = self.marks.number.load(Ordering::Acquire);
             if number != self.number {
                 return Some(Ok(Some(number)));
+            }
+            if number == 0 && has_failed {
+                // The ring itself, which could not be made: no object has.
+                return Some(Err(Ended::Failed));
             }
             is_closed.then_some(Ok(None))
         };

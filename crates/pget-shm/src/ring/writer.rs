@@ -11,7 +11,7 @@ use std::{
 use pget_core::{BlockingReader, Error, ErrorKind};
 use rustix::io::Errno;
 
-use super::{GONE, Marks, PAGE, THERE, UNKNOWN};
+use super::{GONE, MARKS, Marks, PAGE, THERE, UNKNOWN};
 use crate::{
     layout::{Companion, FILLING, Kind},
     lock::Byte,
@@ -54,19 +54,24 @@ impl RingWriter {
             return Err(failed(Errno::NOMEM.into()));
         };
         let segment = Segment::create(posix.as_ref(), Kind::Ring, length as u64, "")?;
+        Self::on(segment, capacity as u64, failed)
+    }
+
+    fn on(segment: Segment, capacity: u64, failed: impl FnOnce(io::Error) -> Error) -> Result<Self, Error> {
         let made = || {
             let file: &Arc<File> = segment.data();
             let marks = Mapping::writable(&**file, PAGE)?;
             // Behind what may fail, as its thread goes on until it is told to stop.
-            let reserve = Reserve::begin(file, 0, length as u64)?;
+            let reserve = Reserve::begin(file, 0, MARKS + capacity)?;
             io::Result::Ok((Mapped::<Marks>::new(marks)?, reserve))
         };
-        let (marks, reserve) = made().map_err(failed)?;
+        // It has its name by now, and maybe its reader.
+        let (marks, reserve) = made().map_err(|cause| segment.fail(failed(cause)))?;
         Ok(Self {
             segment,
             marks: Arc::new(marks),
             reserve,
-            capacity: capacity as u64,
+            capacity,
             put: 0,
             begun: None,
             size: None,
@@ -141,7 +146,7 @@ impl RingWriter {
             let count = room.min(self.capacity - at).min(bytes.len() as u64);
             // No more than `bytes` has.
             let (now, rest) = bytes.split_at(usize::try_from(count).unwrap_or(bytes.len()));
-            let written = self.segment.data().write_all_at(now, PAGE as u64 + at);
+            let written = self.segment.data().write_all_at(now, MARKS + at);
             written.map_err(|cause| {
                 cannot_make(
                     &format!("the next bytes of the shared ring {}", self.name()),
@@ -308,5 +313,26 @@ impl Drop for RingWriter {
 impl fmt::Debug for RingWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RingWriter({}, {} bytes put)", self.name(), self.put)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RingReader;
+
+    #[test]
+    fn a_reader_who_is_there_before_the_room_hears_that_there_is_none() {
+        // More than a machine has.
+        const CAPACITY: u64 = 1 << 42;
+        let segment = Segment::create(None, Kind::Ring, MARKS + CAPACITY, "").expect("a segment");
+        let mut reader = RingReader::attach(segment.name()).expect("attached");
+        let made = RingWriter::on(segment, CAPACITY, |cause| cannot_make("a ring", cause));
+        assert_eq!(made.expect_err("no room").kind(), ErrorKind::Destination);
+        for _ in 0..2 {
+            let error = reader.next_object().expect_err("it failed");
+            assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
+            assert!(error.to_line().contains("a ring cannot be made"), "{error}");
+        }
     }
 }

@@ -1,9 +1,14 @@
 //! Devices that are too small.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use pget_core::ErrorKind;
-use pget_shm::{Placement, RingWriter, SharedBuffer, State};
+use pget_shm::{Placement, RingReader, RingWriter, SharedBuffer, State};
 
 use crate::{content, other::Other};
 
@@ -117,4 +122,22 @@ pub(crate) fn where_no_page_is_free() {
     assert_eq!(pget_shm::list().expect("a folder"), []);
     let left = fs::read_dir("/dev/shm").expect("a folder").count();
     assert_eq!(left, 2, "what others made");
+
+    // With a page for the companion and none for the ring, who looks for it all the time meets no page that is not there.
+    let page = fs::metadata("/dev/shm/all").expect("a file").len() - 4096;
+    let all = fs::OpenOptions::new().write(true).open("/dev/shm/all");
+    all.and_then(|all| all.set_len(page)).expect("cut");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                RingReader::attach("mine").map(drop).ok();
+            }
+        });
+        for _ in 0..500 {
+            let made = RingWriter::create(Some("mine"), 4096);
+            assert_eq!(made.expect_err("full").kind(), ErrorKind::Destination);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }
