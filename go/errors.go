@@ -25,18 +25,21 @@ const (
 	ErrPermissionDenied Status = C.PGET_ERR_PERMISSION_DENIED
 	// ErrObjectChanged: the object was replaced, changed or deleted while it was being read.
 	ErrObjectChanged Status = C.PGET_ERR_OBJECT_CHANGED
-	// ErrRange: the wanted range starts behind the object's end.
+	// ErrRange: the wanted range starts behind the object's end, or, of several ranges, one goes beyond it.
 	ErrRange Status = C.PGET_ERR_RANGE
 	// ErrTimeout: no connection, no first byte or no progress within its time, after retries. Not
 	// the context's deadline, which is ErrCancelled and context.DeadlineExceeded.
 	ErrTimeout Status = C.PGET_ERR_TIMEOUT
-	// ErrUnavailable: the server cannot be reached or refuses work, after retries.
+	// ErrUnavailable: the server cannot be reached or refuses work, after retries; or the process that
+	// fills shared memory died, or a ring has or had a reader.
 	ErrUnavailable Status = C.PGET_ERR_UNAVAILABLE
 	// ErrProtocol: the server's answer makes no sense or is cut short, after retries.
 	ErrProtocol Status = C.PGET_ERR_PROTOCOL
-	// ErrChecksum: the bytes do not have the published checksum.
+	// ErrChecksum: the bytes do not have the published checksum, or verification is required and cannot
+	// be done.
 	ErrChecksum Status = C.PGET_ERR_CHECKSUM
-	// ErrDestination: writing to the destination failed; a writer's own error is in the chain.
+	// ErrDestination: writing to the destination failed (a writer's own error is in the chain), a name
+	// is taken, or a ring's reader has gone.
 	ErrDestination Status = C.PGET_ERR_DESTINATION
 	// ErrBufferTooSmall: the slice is too small for what is to be read; Error.Needed tells the size.
 	ErrBufferTooSmall Status = C.PGET_ERR_BUFFER_TOO_SMALL

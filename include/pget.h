@@ -74,7 +74,7 @@ typedef enum {
    */
   PGET_OK = 0,
   /**
-   * No bytes are left: all of them have been given.
+   * No bytes are left: all of them have been given; or no more objects come (rings).
    */
   PGET_END = 1,
   /**
@@ -99,15 +99,17 @@ typedef enum {
    */
   PGET_ERR_OBJECT_CHANGED = -5,
   /**
-   * The wanted range starts behind the object's end.
+   * The wanted range starts behind the object's end, or, of several ranges, one goes beyond it.
    */
   PGET_ERR_RANGE = -6,
   /**
-   * No connection, no first byte or no progress within its time, after retries.
+   * No connection, no first byte or no progress within its time, after retries; or the time of a
+   * wait is over.
    */
   PGET_ERR_TIMEOUT = -7,
   /**
-   * The server cannot be reached or refuses work, after retries.
+   * The server cannot be reached or refuses work, after retries; or the process that fills shared
+   * memory died, or a ring has or had a reader.
    */
   PGET_ERR_UNAVAILABLE = -8,
   /**
@@ -115,11 +117,12 @@ typedef enum {
    */
   PGET_ERR_PROTOCOL = -9,
   /**
-   * The bytes do not have the published checksum.
+   * The bytes do not have the published checksum, or verification is required and cannot be done.
    */
   PGET_ERR_CHECKSUM = -10,
   /**
-   * Writing to the destination failed, or the write callback returned something other than 0.
+   * Writing to the destination failed, the write callback returned something other than 0, a name
+   * is taken, or a ring's reader has gone.
    */
   PGET_ERR_DESTINATION = -11,
   /**
@@ -206,8 +209,8 @@ typedef enum {
 } pget_verification_code;
 
 /**
- * Stops the calls and readers whose options name it. One handle may stop many; once triggered it
- * stays so, and stops those that begin later too.
+ * Stops the calls, readers and background downloads (pget_shared_begin) whose options name it. One
+ * handle may stop many; once triggered it stays so, and stops those that begin later too.
  */
 typedef struct pget_cancel pget_cancel;
 
@@ -704,10 +707,12 @@ pget_status pget_options_set_gap(pget_options *options, uint64_t bytes);
  * of UINT64_MAX means to the end. Default: all of it. An offset at the object's end gives nothing,
  * one behind it PGET_ERR_RANGE when reading begins.
  *
- * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or offset and length together
- * pass UINT64_MAX. Any thread. Since ABI 1.
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle, offset is UINT64_MAX, or offset
+ * and length together pass it. Any thread. Since ABI 1.
  */
-pget_status pget_options_set_range(pget_options *options, uint64_t offset, uint64_t length);
+pget_status pget_options_set_range(pget_options *options,
+                                   uint64_t offset,
+                                   uint64_t length);
 
 /**
  * Failed attempts without progress, in a row, that a range may have before the call fails, 0 to
@@ -827,7 +832,8 @@ pget_status pget_options_set_header(pget_options *options, const char *name, con
 
 /**
  * Has progress told to a function; null, the default, tells nobody. The context is handed to it as
- * it is, and must be valid until every call and every reader with these options has ended.
+ * it is, and must be valid until every call and every reader with these options has ended; background downloads
+ * (pget_shared_begin) do not use it.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
  */
@@ -836,8 +842,9 @@ pget_status pget_options_set_progress(pget_options *options,
                                       void *context);
 
 /**
- * Lets a cancel handle stop the calls and readers with these options; null takes it off. The
- * handle stays the caller's and may be freed before the options.
+ * Lets a cancel handle stop the calls, readers and background downloads (pget_shared_begin) with
+ * these options; null takes it off. The handle stays the caller's and may be freed before the
+ * options.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or cancel neither null nor a
  * cancel handle. Any thread. Since ABI 1.
@@ -853,8 +860,10 @@ pget_cancel *pget_cancel_new(void);
 
 /**
  * Stops every call and every reader that was given the handle: they return PGET_ERR_CANCELLED,
- * also those that wait now, and those that begin later. It does not wait for them. Does nothing
- * the second time, or if cancel is null or freed.
+ * also those that wait now, and those that begin later. A download that goes on in the background,
+ * as its pget_shared_begin has returned, stops, too: who waits for its bytes gets
+ * PGET_ERR_CANCELLED. It does not wait for them. Does nothing the second time, or if cancel is null
+ * or freed.
  *
  * Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
  */
@@ -906,8 +915,8 @@ pget_status pget_shared_begin(const char *url,
                               pget_error **error);
 
 /**
- * As parallel_get_shared, into the memory of an object before: pages that were used cost half of new
- * ones, and a download receives straight into them.
+ * As parallel_get_shared, into the memory of an object before: pages that were used before cost about a
+ * third of new ones (the first time two thirds), and a download receives straight into them.
  *
  * old is shared memory of this process whose object is complete. It is closed by this call, however
  * that ends, and its bytes and texts are no longer valid. The next object gets its pages and its
@@ -917,7 +926,8 @@ pget_status pget_shared_begin(const char *url,
  * they are done.
  *
  * Any thread, while no other call uses old. Errors: those of parallel_get_shared,
- * _INVALID_ARGUMENT also if old is in use, not complete, attached to, closed or null. Since ABI 1.
+ * _INVALID_ARGUMENT also if old is in use, not complete, opened by pget_shared_open, closed or null.
+ * Since ABI 1.
  */
 pget_status parallel_get_shared_reuse(const char *url,
                                       const pget_options *options,
@@ -963,8 +973,9 @@ pget_status pget_shared_open(const char *name, pget_shared **shared, pget_error 
  * error may be null, else it is set to null or to an error that the caller frees. Any thread, also
  * several at once. Errors: what the download failed with, once it has (bytes that are there can
  * still be read); PGET_ERR_UNAVAILABLE if the process that filled it died (told within half a
- * second), _TIMEOUT, _CANCELLED (also if shared is closed meanwhile), _INVALID_ARGUMENT, _FORKED,
- * _INTERNAL. Since ABI 1.
+ * second), _TIMEOUT, _CANCELLED (also if shared is closed meanwhile; at once where it was made,
+ * within a quarter of a second where it was opened), _INVALID_ARGUMENT, _FORKED, _INTERNAL. Since
+ * ABI 1.
  */
 pget_status pget_shared_wait(const pget_shared *shared,
                              uint64_t offset,
@@ -974,9 +985,9 @@ pget_status pget_shared_wait(const pget_shared *shared,
                              pget_error **error);
 
 /**
- * The object's bytes; null if shared is null or closed. Only those may be read that are there, as
- * pget_shared_wait and pget_shared_available tell. They belong to shared and are valid until it is
- * closed; nobody may write to them. Any thread. Since ABI 1.
+ * The object's bytes; null if shared is null or closed, but not if the object has none. Only those
+ * may be read that are there, as pget_shared_wait and pget_shared_available tell. They belong to
+ * shared and are valid until it is closed; nobody may write to them. Any thread. Since ABI 1.
  */
 const uint8_t *pget_shared_data(const pget_shared *shared);
 
@@ -1095,7 +1106,8 @@ pget_status pget_ring_open(const char *name, pget_ring_reader **reader, pget_err
  *
  * error may be null, else it is set to null or to an error that the caller frees. Any thread, one at
  * a time. Errors: PGET_ERR_UNAVAILABLE if the process that puts died (told within half a second),
- * _TIMEOUT, _CANCELLED (also if reader is closed meanwhile), _INVALID_ARGUMENT, _FORKED, _INTERNAL.
+ * _DESTINATION if the ring could not be made (while this attached), _TIMEOUT, _CANCELLED (within a
+ * quarter of a second; also if reader is closed meanwhile), _INVALID_ARGUMENT, _FORKED, _INTERNAL.
  * Since ABI 1.
  */
 pget_status pget_ring_next_object(pget_ring_reader *reader,

@@ -86,12 +86,14 @@ class options {
   options &chunk_size(std::uint64_t bytes) { return set(pget_options_set_chunk_size(get(), bytes)); }
   options &concurrency(std::uint32_t n) { return set(pget_options_set_concurrency(get(), n)); }
   options &window(std::uint32_t chunks) { return set(pget_options_set_window(get(), chunks)); }
+  options &gap(std::uint64_t bytes) { return set(pget_options_set_gap(get(), bytes)); }
   options &range(std::uint64_t offset, std::uint64_t length = UINT64_MAX) {
     return set(pget_options_set_range(get(), offset, length));
   }
   options &resume(bool yes = true) { return set(pget_options_set_resume(get(), yes)); }
   options &sync(bool yes = true) { return set(pget_options_set_sync(get(), yes)); }
   options &journal_interval(std::uint64_t ms) { return set(pget_options_set_journal_interval(get(), ms)); }
+  options &verify(const std::string &how) { return set(pget_options_set_verify(get(), how.c_str())); }
   options &retries(std::uint32_t n) { return set(pget_options_set_retries(get(), n)); }
   options &connect_timeout(std::uint64_t ms) { return set(pget_options_set_connect_timeout(get(), ms)); }
   options &first_byte_timeout(std::uint64_t ms) { return set(pget_options_set_first_byte_timeout(get(), ms)); }

@@ -1,7 +1,7 @@
 //! The way in and out of every function: fork, panics, errors, and foreign pointers.
 //!
 //! Invariants: [`call`] is the outermost frame of a function, so that no panic passes it; it touches no lock before it knows that this process is no forked child;
-//! [`Out`] and [`text`] are the only ways to foreign memory besides buffers.
+//! [`Out`], [`text`] and [`optional_text`] are the only ways to foreign memory besides buffers.
 
 use std::{
     any::Any,
@@ -112,6 +112,18 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
     let text = unsafe { CStr::from_ptr(pointer) };
     text.to_str()
         .map_err(|_| invalid(format!("the {name} is not UTF-8")))
+}
+
+/// A foreign text that the caller need not give; `None` for null.
+///
+/// # Safety
+/// As [`text`].
+pub(crate) unsafe fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>, Error> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: what the caller says.
+    unsafe { text(pointer, name) }.map(Some)
 }
 
 /// A text to be lent to the caller; cut at a zero, which it should not have.

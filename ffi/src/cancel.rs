@@ -6,8 +6,8 @@ use front::{Cancel, Error};
 
 use crate::{border, handle::Registry};
 
-/// Stops the calls and readers whose options name it. One handle may stop many; once triggered it
-/// stays so, and stops those that begin later too.
+/// Stops the calls, readers and background downloads (pget_shared_begin) whose options name it. One
+/// handle may stop many; once triggered it stays so, and stops those that begin later too.
 #[derive(Debug)]
 pub struct pget_cancel {
     _opaque: (),
@@ -32,8 +32,10 @@ pub extern "C" fn pget_cancel_new() -> *mut pget_cancel {
 }
 
 /// Stops every call and every reader that was given the handle: they return PGET_ERR_CANCELLED,
-/// also those that wait now, and those that begin later. It does not wait for them. Does nothing
-/// the second time, or if cancel is null or freed.
+/// also those that wait now, and those that begin later. A download that goes on in the background,
+/// as its pget_shared_begin has returned, stops, too: who waits for its bytes gets
+/// PGET_ERR_CANCELLED. It does not wait for them. Does nothing the second time, or if cancel is null
+/// or freed.
 ///
 /// Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
 #[unsafe(no_mangle)]

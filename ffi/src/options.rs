@@ -272,8 +272,8 @@ pub extern "C" fn pget_options_set_gap(options: *mut pget_options, bytes: u64) -
 /// of UINT64_MAX means to the end. Default: all of it. An offset at the object's end gives nothing,
 /// one behind it PGET_ERR_RANGE when reading begins.
 ///
-/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or offset and length together
-/// pass UINT64_MAX. Any thread. Since ABI 1.
+/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle, offset is UINT64_MAX, or offset
+/// and length together pass it. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_range(
     options: *mut pget_options,
@@ -282,7 +282,8 @@ pub extern "C" fn pget_options_set_range(
 ) -> pget_status {
     set(options, |settings| {
         let length = (length != u64::MAX).then_some(length);
-        if length.is_some_and(|length| offset.checked_add(length).is_none()) {
+        let is_beyond = length.is_some_and(|length| offset.checked_add(length).is_none());
+        if is_beyond || offset == u64::MAX {
             return Err(invalid("out of range"));
         }
         settings.offset = offset;
@@ -491,7 +492,8 @@ pub unsafe extern "C" fn pget_options_set_header(
 }
 
 /// Has progress told to a function; null, the default, tells nobody. The context is handed to it as
-/// it is, and must be valid until every call and every reader with these options has ended.
+/// it is, and must be valid until every call and every reader with these options has ended; background downloads
+/// (pget_shared_begin) do not use it.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
@@ -506,8 +508,9 @@ pub unsafe extern "C" fn pget_options_set_progress(
     })
 }
 
-/// Lets a cancel handle stop the calls and readers with these options; null takes it off. The
-/// handle stays the caller's and may be freed before the options.
+/// Lets a cancel handle stop the calls, readers and background downloads (pget_shared_begin) with
+/// these options; null takes it off. The handle stays the caller's and may be freed before the
+/// options.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or cancel neither null nor a
 /// cancel handle. Any thread. Since ABI 1.

@@ -92,12 +92,8 @@ pub unsafe extern "C" fn pget_ring_create(
     let body = || {
         // SAFETY: null or writable until this function returns, says the header.
         let out = unsafe { Out::new(ring, std::ptr::null_mut(), "ring")? };
-        let name = if name.is_null() {
-            None
-        } else {
-            // SAFETY: not null, and a text, says the header.
-            Some(unsafe { border::text(name, "name")? })
-        };
+        // SAFETY: null or a text, says the header.
+        let name = unsafe { border::optional_text(name, "name")? };
         let ring = RingWriter::create(name, capacity)?;
         out.put(WRITERS.insert(Writer {
             name: border::c_text(ring.name()),
@@ -206,7 +202,8 @@ pub unsafe extern "C" fn pget_ring_open(
 ///
 /// error may be null, else it is set to null or to an error that the caller frees. Any thread, one at
 /// a time. Errors: PGET_ERR_UNAVAILABLE if the process that puts died (told within half a second),
-/// _TIMEOUT, _CANCELLED (also if reader is closed meanwhile), _INVALID_ARGUMENT, _FORKED, _INTERNAL.
+/// _DESTINATION if the ring could not be made (while this attached), _TIMEOUT, _CANCELLED (within a
+/// quarter of a second; also if reader is closed meanwhile), _INVALID_ARGUMENT, _FORKED, _INTERNAL.
 /// Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_ring_next_object(

@@ -91,12 +91,9 @@ impl Content {
 /// # Safety
 /// As [`border::text`].
 unsafe fn placement(name: *const c_char) -> Result<Placement, Error> {
-    if name.is_null() {
-        return Ok(Placement::Anonymous);
-    }
-    // SAFETY: not null, and the rest the caller says.
-    let name = unsafe { border::text(name, "name")? };
-    Ok(Placement::Named(name.to_owned()))
+    // SAFETY: what the caller says.
+    let name = unsafe { border::optional_text(name, "name")? };
+    Ok(name.map_or(Placement::Anonymous, |name| Placement::Named(name.to_owned())))
 }
 
 /// Reads the object at `url` into shared memory by `fill`, and gives a handle of it. `placement` is called first: what is to be used again is closed however this ends.
@@ -284,8 +281,9 @@ pub unsafe extern "C" fn pget_shared_open(
 /// error may be null, else it is set to null or to an error that the caller frees. Any thread, also
 /// several at once. Errors: what the download failed with, once it has (bytes that are there can
 /// still be read); PGET_ERR_UNAVAILABLE if the process that filled it died (told within half a
-/// second), _TIMEOUT, _CANCELLED (also if shared is closed meanwhile), _INVALID_ARGUMENT, _FORKED,
-/// _INTERNAL. Since ABI 1.
+/// second), _TIMEOUT, _CANCELLED (also if shared is closed meanwhile; at once where it was made,
+/// within a quarter of a second where it was opened), _INVALID_ARGUMENT, _FORKED, _INTERNAL. Since
+/// ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_shared_wait(
     shared: *const pget_shared,
@@ -318,9 +316,9 @@ pub unsafe extern "C" fn pget_shared_wait(
     unsafe { border::call(error, body) }
 }
 
-/// The object's bytes; null if shared is null or closed, but not if it has none. Only those may be read that are there, as
-/// pget_shared_wait and pget_shared_available tell. They belong to shared and are valid until it is
-/// closed; nobody may write to them. Any thread. Since ABI 1.
+/// The object's bytes; null if shared is null or closed, but not if the object has none. Only those
+/// may be read that are there, as pget_shared_wait and pget_shared_available tell. They belong to
+/// shared and are valid until it is closed; nobody may write to them. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_shared_data(shared: *const pget_shared) -> *const u8 {
     look(shared, std::ptr::null(), |handle| {

@@ -16,7 +16,7 @@ pub type pget_status = i32;
 pub enum pget_status_code {
     /// Done.
     PGET_OK = 0,
-    /// No bytes are left: all of them have been given.
+    /// No bytes are left: all of them have been given; or no more objects come (rings).
     PGET_END = 1,
     /// An address, option or argument is not usable: null, a handle that is stale or of another
     /// kind, or a reader that another thread is using.
@@ -29,17 +29,20 @@ pub enum pget_status_code {
     PGET_ERR_PERMISSION_DENIED = -4,
     /// The object was replaced, changed or deleted while it was being read.
     PGET_ERR_OBJECT_CHANGED = -5,
-    /// The wanted range starts behind the object's end.
+    /// The wanted range starts behind the object's end, or, of several ranges, one goes beyond it.
     PGET_ERR_RANGE = -6,
-    /// No connection, no first byte or no progress within its time, after retries.
+    /// No connection, no first byte or no progress within its time, after retries; or the time of a
+    /// wait is over.
     PGET_ERR_TIMEOUT = -7,
-    /// The server cannot be reached or refuses work, after retries.
+    /// The server cannot be reached or refuses work, after retries; or the process that fills shared
+    /// memory died, or a ring has or had a reader.
     PGET_ERR_UNAVAILABLE = -8,
     /// The server's answer makes no sense or is cut short, after retries.
     PGET_ERR_PROTOCOL = -9,
-    /// The bytes do not have the published checksum.
+    /// The bytes do not have the published checksum, or verification is required and cannot be done.
     PGET_ERR_CHECKSUM = -10,
-    /// Writing to the destination failed, or the write callback returned something other than 0.
+    /// Writing to the destination failed, the write callback returned something other than 0, a name
+    /// is taken, or a ring's reader has gone.
     PGET_ERR_DESTINATION = -11,
     /// The caller's buffer is too small for what is to be read.
     PGET_ERR_BUFFER_TOO_SMALL = -12,

@@ -22,17 +22,17 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The object was replaced, changed or deleted while it was being read.
     ObjectChanged,
-    /// The wanted range starts beyond the object's end.
+    /// The wanted range starts beyond the object's end, or, of several ranges, one goes beyond it.
     Range,
-    /// No connection, no first byte or no progress within its deadline, after retries.
+    /// No connection, no first byte or no progress within its deadline, after retries; or the deadline of a wait is over.
     Timeout,
-    /// The server cannot be reached or refuses work (5xx, 429), after retries.
+    /// The server cannot be reached or refuses work (5xx, 429), after retries; or the process that fills shared memory died, or a ring has or had a reader.
     Unavailable,
     /// The server's answer makes no sense, or is cut short, after retries.
     Protocol,
-    /// The bytes do not have the published checksum.
+    /// The bytes do not have the published checksum, or verification is required and cannot be done.
     Checksum,
-    /// Writing to the destination failed (disk full, closed pipe).
+    /// Writing to the destination failed (disk full, closed pipe), a name is taken, or a ring's reader has gone.
     Destination,
     /// The caller's buffer is too small for the object.
     BufferTooSmall,

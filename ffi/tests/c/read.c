@@ -335,6 +335,7 @@ static void options_out_of_range(void) {
   CHECK(pget_options_set_window(options, 65537) == bad && pget_options_set_window(options, 0) == PGET_OK);
   CHECK(pget_options_set_range(options, 1, UINT64_MAX) == PGET_OK);
   CHECK(pget_options_set_range(options, 2, UINT64_MAX - 1) == bad);
+  CHECK(pget_options_set_range(options, UINT64_MAX, UINT64_MAX) == bad && pget_options_set_range(options, UINT64_MAX, 0) == bad);
   CHECK(pget_options_set_range(options, 0, UINT64_MAX) == PGET_OK);
   CHECK(pget_options_set_retries(options, 1001) == bad);
   CHECK(pget_options_set_journal_interval(options, 0) == bad);

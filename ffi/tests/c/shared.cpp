@@ -46,7 +46,11 @@ int main(int argc, char **argv) {
   CHECK(argc == 2);
   const std::string base = argv[1], name = "pget-cpp-" + std::to_string(getpid());
   pget::options how;
-  how.chunk_size(256 * 1024).concurrency(4);
+  how.chunk_size(256 * 1024).concurrency(4).verify("auto").gap(4096);
+  CHECK(thrown([] { pget::options().verify("perhaps"); }) == PGET_ERR_INVALID_ARGUMENT);
+  pget::options strict;
+  strict.verify("require");
+  CHECK(thrown([&] { pget::get(base + "/good", [](pget::view, std::uint64_t) {}, strict); }) == PGET_ERR_CHECKSUM);
 
   for (const std::string &wanted : {name, std::string()}) {
     pget::shared object = pget::shared::begin(base + "/good", wanted, how);
