@@ -11,10 +11,13 @@ use std::{
 
 use pget_core::{ErrorKind, SourceError};
 
+/// Tokens that are remembered: each lives for minutes at the least, and no answer is later than some of those.
+const KEPT: usize = 4;
+
 pub(crate) struct Token {
     fixed: Option<String>,
     file: Option<PathBuf>,
-    /// What the file said, each once, the last time last: answers to requests with an earlier one may still come, and quote it.
+    /// What the file said, at most [`KEPT`], the last one last: answers to requests with an earlier one may still come, and quote it.
     read: Mutex<Vec<String>>,
 }
 
@@ -68,6 +71,9 @@ impl Token {
     fn keep(&self, token: &str) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         read.retain(|known| known != token);
+        if read.len() == KEPT {
+            read.remove(0);
+        }
         read.push(token.to_owned());
     }
 
