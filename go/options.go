@@ -231,7 +231,7 @@ func WithProperty(key, value string) Option {
 }
 
 // WithHeader adds a header to the requests of http and https addresses; never sent to another
-// origin than the address's.
+// origin than the address's. Those that pget writes itself (Host, Range, ...) are refused.
 func WithHeader(name, value string) Option {
 	return texts("header", name, value, func(o *C.pget_options, k, v *C.char) C.pget_status {
 		return C.pget_options_set_header(o, k, v)

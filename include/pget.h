@@ -826,7 +826,8 @@ pget_status pget_options_set_property(pget_options *options, const char *key, co
  * origin than the address's. Both texts are copied.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or a text is null or not
- * UTF-8. What HTTP does not allow is refused when it is used. Any thread. Since ABI 1.
+ * UTF-8. What HTTP does not allow, and what pget writes itself (Host, Range, ...), is refused when
+ * it is used. Any thread. Since ABI 1.
  */
 pget_status pget_options_set_header(pget_options *options, const char *name, const char *value);
 

@@ -474,7 +474,8 @@ pub unsafe extern "C" fn pget_options_set_property(
 /// origin than the address's. Both texts are copied.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or a text is null or not
-/// UTF-8. What HTTP does not allow is refused when it is used. Any thread. Since ABI 1.
+/// UTF-8. What HTTP does not allow, and what pget writes itself (Host, Range, ...), is refused when
+/// it is used. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_options_set_header(
     options: *mut pget_options,

@@ -46,7 +46,7 @@ pub use client::{Client, Response};
 pub use content_range::{BadContentRange, ContentRange};
 pub use options::{ClientIdentity, ClientOptions, ProxyChoice, TlsOptions};
 pub use reply::{reply_from_parts, reply_from_response, revision_from_headers};
-pub use request::{ByteRange, Follow, Method, Over, RequestHead, range_of, redacted};
+pub use request::{ByteRange, Follow, Method, Over, RequestHead, is_the_clients, range_of, redacted};
 pub use source::HttpSource;
 pub use status::{LONGEST_RETRY_AFTER, error_for_status, retry_after};
 pub use tls::TlsError;

@@ -3,7 +3,7 @@
 //! Pure. A splice is stopped in two places: what contradicts itself on the wire is refused here, what does not fit the request or the pin is refused by
 //! [`ChunkWriter::begin`](pget_core::ChunkWriter::begin).
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pget_core::{ErrorKind, RangeRequest, Reply, Revision, SourceError};
 
 use crate::{
@@ -14,7 +14,8 @@ use crate::{
     status::{error_for_status, retry_after},
 };
 
-/// ETag and Last-Modified of an answer. An empty ETag, as some servers send it, is none.
+/// ETag and Last-Modified of an answer. An empty ETag, as some servers send it, is none, and so is one beyond ASCII (`obs-text`, RFC 9110 section 8.8.3): as text, two
+/// of them might be equal that are not.
 #[must_use]
 pub fn revision_from_headers(headers: &HeaderMap) -> Revision {
     let text = |name: HeaderName| {
@@ -140,7 +141,7 @@ fn unsatisfied(request: &RangeRequest, headers: &HeaderMap) -> Result<Reply, Sou
 }
 
 fn revision(headers: &HeaderMap) -> Result<Revision, SourceError> {
-    single(headers, &header::ETAG)?;
+    single_bytes(headers, &header::ETAG)?;
     single(headers, &header::LAST_MODIFIED)?;
     Ok(revision_from_headers(headers))
 }
@@ -159,17 +160,24 @@ fn refuse_coded(headers: &HeaderMap) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The value of a header that must not be there twice.
+/// The text of a header that must not be there twice.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, SourceError> {
+    match single_bytes(headers, name)?.map(HeaderValue::to_str) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err(_)) => Err(protocol(format!("the answer's {name} is not ASCII"))),
+    }
+}
+
+/// As [`single`], of any bytes.
+fn single_bytes<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, SourceError> {
     let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
+    let value = values.next();
     if values.next().is_some() {
         return Err(protocol(format!("the answer has several {name} headers")));
     }
-    match value.to_str() {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => Err(protocol(format!("the answer's {name} is not ASCII"))),
-    }
+    Ok(value)
 }

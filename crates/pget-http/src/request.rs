@@ -123,8 +123,7 @@ pub struct RequestHead {
     pub url: Url,
     /// Path and query to be sent in place of those of `url`, byte for byte: for keys with dot segments, which a URL would resolve.
     pub exact_path: Option<String>,
-    /// Sent as they are. `Host`, `Range`, `Connection`, `Accept-Encoding`, `Content-Length` and `Transfer-Encoding` are the client's own and are
-    /// ignored here.
+    /// Sent as they are, but for those that [are the client's own](is_the_clients), which are ignored here.
     pub headers: HeaderMap,
     /// The part wanted; `None`: everything.
     pub range: Option<ByteRange>,
@@ -240,8 +239,10 @@ impl fmt::Debug for RequestHead {
     }
 }
 
-/// Headers that the client writes itself, or whose presence would change how the request is read.
-pub(crate) fn is_the_clients(name: &HeaderName) -> bool {
+/// Headers that the client writes itself, or whose presence would change how the request is read: it ignores them in a
+/// [`RequestHead`], so a caller's own should be refused before.
+#[must_use]
+pub fn is_the_clients(name: &HeaderName) -> bool {
     matches!(
         *name,
         header::HOST

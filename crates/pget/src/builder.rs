@@ -147,7 +147,8 @@ impl Builder {
         self
     }
 
-    /// A header sent with each request to the address's origin, for `http` and `https`. Never sent to another origin.
+    /// A header sent with each request to the address's origin, for `http` and `https`. Never sent to another origin. Those that the client writes itself (`Host`, `Range`, …) are
+    /// refused.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self

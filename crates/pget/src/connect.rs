@@ -92,6 +92,10 @@ fn headers(pairs: &[(String, String)]) -> Result<http::HeaderMap, Error> {
             )
         };
         let key = http::HeaderName::try_from(name.as_str()).map_err(|_| invalid("name"))?;
+        if pget_http::is_the_clients(&key) {
+            let message = format!("the header {name:?} is the client's own");
+            return Err(Error::new(ErrorKind::InvalidArgument, "", message));
+        }
         let mut value = http::HeaderValue::try_from(value.as_str()).map_err(|_| invalid("value"))?;
         value.set_sensitive(true);
         headers.append(key, value);

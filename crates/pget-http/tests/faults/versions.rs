@@ -84,6 +84,29 @@ async fn case_42_a_weak_etag_is_no_pin_but_its_date_is() {
 }
 
 #[tokio::test]
+async fn case_42_an_etag_beyond_ascii_is_no_pin_but_its_date_is() {
+    let mut foreign = object();
+    foreign.etag = Some("\"\u{e9}\"".into());
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(foreign.clone()));
+    let stats = read(&url).await.complete(Pattern::new(SEED), SIZE);
+    assert!(!stats.one_stream);
+    reads(&url, SIZE).await;
+    // It is not dropped in favour of an ETag that another revision had.
+    fails(
+        with(When::Later, Fault::Etag(foreign.etag.clone())),
+        ErrorKind::Protocol,
+    )
+    .await;
+    // Without a date, one stream is one revision.
+    foreign.last_modified = None;
+    let url = server.route("/p", Route::new(foreign));
+    let stats = read(&url).await.complete(Pattern::new(SEED), SIZE);
+    assert!(stats.one_stream);
+    reads(&url, SIZE).await;
+}
+
+#[tokio::test]
 async fn case_43_without_etag_the_date_pins_and_without_both_one_stream_is_read() {
     let mut bare = object();
     bare.etag = None;

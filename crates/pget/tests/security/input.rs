@@ -82,6 +82,31 @@ async fn case_65_every_input_that_reaches_a_header() {
 }
 
 #[tokio::test]
+async fn a_header_that_would_not_be_sent_is_refused() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 1000)));
+    for name in [
+        "Host",
+        "range",
+        "Connection",
+        "Accept-Encoding",
+        "Content-Length",
+        "Transfer-Encoding",
+        "TE",
+        "Upgrade",
+        "Expect",
+    ] {
+        let error = read(&quick(pget::builder(&url)).header(name, "hunter2"))
+            .await
+            .expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{name}");
+        let line = error.to_line();
+        assert!(line.contains(name) && !line.contains("hunter2"), "{line}");
+    }
+    assert_eq!(server.load().connections, 0, "a socket was opened");
+}
+
+#[tokio::test]
 async fn values_that_are_signed_or_encoded_cannot_break_a_header_either() {
     let server = Hostile::start().expect("a server");
     let endpoint = server.url("");
