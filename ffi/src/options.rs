@@ -311,7 +311,8 @@ pub extern "C" fn pget_options_set_retries(options: *mut pget_options, retries: 
 ///
 /// The call then fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now, and with
 /// PGET_ERR_DESTINATION if what is there is of another url or range; what is there stays. A url that
-/// was signed anew is the same. After a failure all that has landed is kept for another call.
+/// was signed anew is the same. After a failure all that has landed is kept for another call (after a
+/// cancel, what was written down last; after a wrong checksum, nothing).
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]

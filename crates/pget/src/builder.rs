@@ -351,7 +351,7 @@ impl Builder {
     ///
     /// The read then fails with [`ObjectChanged`](ErrorKind::ObjectChanged) if the object has changed since, or is not what is [pinned](Self::pin), and with
     /// [`Destination`](ErrorKind::Destination) if what is there is of another address, endpoint or range; either way what is there stays, and a read without this starts over. An
-    /// address that was signed anew is the same address. After a failure, all that has landed is kept.
+    /// address that was signed anew is the same address. After a failure all that has landed is kept (after a cancel, what was written down last; after a wrong checksum, nothing).
     pub const fn resume(mut self, resume: bool) -> Self {
         self.file.resume = resume;
         self
@@ -377,7 +377,7 @@ impl Builder {
     /// has it (of a symbolic link, the link is replaced). A device or a pipe is written to in order. The file has the mode that the process's umask leaves.
     ///
     /// What has landed is written down in `PATH.pget-journal` from time to time, for a later [`resume`](Self::resume). A failure removes both, but for one that another attempt may
-    /// mend (not: the object has changed, the file cannot be written) after something was written down. `delivered` of the result counts what this read brought.
+    /// mend (not: the object has changed, its checksum is wrong, the file cannot be written) after something was written down; with `resume` both stay, but for a wrong checksum. `delivered` of the result counts what this read brought.
     ///
     /// # Errors
     /// As [`open`](Self::open); [`Destination`](ErrorKind::Destination) if the file cannot be written, or another process is writing it.

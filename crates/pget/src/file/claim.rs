@@ -1,7 +1,8 @@
 //! A part that is this process's alone: opened or made, and locked.
 //!
-//! Invariant: while a [`Claim`] lives, no other pget writes to its file, and its path is the file's. The lock is `flock`'s, of the open file: it goes with the last descriptor,
-//! however the process ends. Called by the part.
+//! Invariant: while a [`Claim`] lives, no other pget writes to its file. The lock is `flock`'s, of the open file: it goes with the last descriptor, however the process ends. Its path is the
+//! file's when it is taken, and as long as nobody but pget touches either; since anybody may remove or replace it, who renames or removes by the path looks first
+//! whether it [is still that](Claim::is_still_named). What is left is the moment between the look and the deed. Called by the part.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -24,6 +25,7 @@ const TURNS: u32 = 100;
 pub(super) struct Claim {
     pub(super) file: Arc<File>,
     pub(super) path: PathBuf,
+    device: u64,
     pub(super) inode: u64,
     /// It was there before.
     pub(super) existed: bool,
@@ -60,8 +62,7 @@ impl Claim {
                 Err(TryLockError::Error(cause)) => return Err(destination(path, "cannot be locked", cause)),
             }
             // Between the open and the lock, the other one may have finished: then this is no part any more, but its result.
-            let named = fs::symlink_metadata(path).map(|named| (named.dev(), named.ino()));
-            if !named.is_ok_and(|named| named == (meta.dev(), meta.ino())) {
+            if !is_named(path, (meta.dev(), meta.ino())) {
                 continue;
             }
             // What another user made stays theirs to change after it got its name; what has a second name is more than a part.
@@ -74,6 +75,7 @@ impl Claim {
             return Ok(Self {
                 file: Arc::new(file),
                 path: path.to_owned(),
+                device: meta.dev(),
                 inode: meta.ino(),
                 existed,
             });
@@ -81,6 +83,16 @@ impl Claim {
         let cause = io::ErrorKind::AlreadyExists.into();
         Err(destination(path, "is replaced again and again", cause))
     }
+
+    /// Whether the path still is this file's.
+    pub(super) fn is_still_named(&self) -> bool {
+        is_named(&self.path, (self.device, self.inode))
+    }
+}
+
+/// Whether `path` is the name of the file with this device and inode number, which is open, so that no other one has them.
+pub(super) fn is_named(path: &Path, file: (u64, u64)) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == file)
 }
 
 /// With the mode that the finished file is to have: what the process's umask leaves.
@@ -107,8 +119,10 @@ mod tests {
         assert!(refused.contains("another pget"), "{refused}");
         // The first is done: its file has another name now, and the path is free.
         fs::rename(&path, folder.path().join("y")).expect("renamed");
+        assert!(!first.is_still_named(), "there is nothing");
         let second = Claim::take(&path).expect("it is free");
         assert!(!second.existed && second.inode != first.inode);
+        assert!(second.is_still_named() && !first.is_still_named());
         drop((first, second));
         assert!(Claim::take(&path).expect("it is free").existed);
     }

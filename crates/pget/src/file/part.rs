@@ -1,13 +1,13 @@
 //! The part that a file grows in: the destination of its download, and what becomes of it.
 //!
-//! Invariants: the final name only ever gets a part that is complete; a part is left behind only with a journal that speaks of it, and a journal that is of no use goes before the part is
-//! written to. Made, and told the outcome, by the front of this folder.
+//! Invariants: the final name only ever gets a part that is complete, and is this download's own; a part is left behind only with a journal that speaks of it, and a journal that is of no
+//! use goes before the part is written to; what others have put under the names of part and journal meanwhile is theirs. Made, and told the outcome, by the front of this folder.
 
 use std::{
     fs::{self, File},
     io,
     ops::Range,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -20,7 +20,7 @@ use nix::{errno::Errno, unistd::close};
 use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Options, Place};
 
 use super::{
-    claim::Claim,
+    claim::{Claim, is_named},
     destination,
     journal::{Asked, Identity, Journal, SLOT},
     keeper::Keeper,
@@ -43,6 +43,8 @@ pub(crate) struct Settings {
 pub(super) struct Part {
     claim: Claim,
     journal: PathBuf,
+    /// Device and inode number of the journal that is written to.
+    own_journal: OnceLock<(u64, u64)>,
     asked: Asked,
     settings: Settings,
     /// What an earlier download has left to go on from, its journal's file and sequence.
@@ -91,6 +93,7 @@ impl Part {
         Ok(Self {
             claim,
             journal,
+            own_journal: OnceLock::new(),
             asked,
             settings,
             earlier,
@@ -151,13 +154,12 @@ impl Part {
             };
             synced.map_err(failed("cannot be synced"))?;
         }
+        self.check_named()?;
         fs::rename(&self.claim.path, target)
             .map_err(|cause| destination(target, "cannot be renamed into", cause))?;
         self.is_settled.store(true, Ordering::Relaxed);
-        if let Err(error) = self.remove_journal() {
-            // It speaks of no part, so the next download removes it.
-            tracing::warn!(error = error.to_line(), "the file is complete");
-        }
+        // If that fails: it speaks of no part, so the next download removes it.
+        self.remove_own_journal();
         self.unlock();
         if self.settings.sync {
             sync_folder(target)?;
@@ -188,28 +190,27 @@ impl Part {
             return;
         }
         let stays = match self.keeper.get() {
-            // What is there is known to be wrong: nothing may go on from it.
-            _ if why == ErrorKind::Checksum => {
-                self.keeper.get().inspect(|keeper| keeper.stop());
-                false
-            }
             // What was there before, and was not written to, is another time's.
             None => self.earlier.is_some() || (self.claim.existed && !self.has_begun.load(Ordering::Relaxed)),
             Some(keeper) => {
                 keeper.stop();
+                // What is there is known to be wrong: nothing may go on from it. (That it cannot be verified is told before anything begins.)
+                let is_wrong = why == ErrorKind::Checksum;
                 // Who cancels does not want to wait for a disk.
-                if self.settings.resume && why != ErrorKind::Cancelled {
+                if self.settings.resume && !is_wrong && why != ErrorKind::Cancelled {
                     keeper.last();
                 }
                 let mends = !matches!(why, ErrorKind::ObjectChanged | ErrorKind::Destination);
-                (self.settings.resume || mends) && keeper.has_journal()
+                !is_wrong && (self.settings.resume || mends) && keeper.has_journal()
             }
         };
-        if !stays {
-            if self.has_begun.load(Ordering::Relaxed) {
-                drop(fs::remove_file(&self.journal));
+        let is_there = self.claim.is_still_named();
+        // A journal without its part is of no use either.
+        if !(stays && is_there) {
+            self.remove_own_journal();
+            if is_there && let Err(error) = fs::remove_file(&self.claim.path) {
+                tracing::debug!(%error, part = %self.claim.path.display(), "stays, and cannot be gone on from");
             }
-            drop(fs::remove_file(&self.claim.path));
         }
         // A thread that still writes an entry keeps the lock until it has.
         if self.keeper.get().is_none_or(|keeper| keeper.is_at_rest()) {
@@ -240,8 +241,19 @@ impl Part {
         )
     }
 
+    /// # Errors
+    /// If another file has the part's name, or none has: what is there is not this download's.
+    fn check_named(&self) -> Result<(), Error> {
+        if self.claim.is_still_named() {
+            return Ok(());
+        }
+        let message = format!("{} was removed or replaced meanwhile", self.claim.path.display());
+        Err(Error::new(ErrorKind::Destination, "", message))
+    }
+
     /// Empties the part. The journal goes first, for good: it must not speak of what is written from here on.
     fn start_over(&self) -> Result<(), Error> {
+        self.check_named()?;
         if self.remove_journal()? {
             sync_folder(&self.claim.path)?;
         }
@@ -258,6 +270,16 @@ impl Part {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(cause) => Err(destination(&self.journal, "cannot be removed", cause)),
+        }
+    }
+
+    /// Not another one's: once the part has lost its name, the next download may have begun.
+    fn remove_own_journal(&self) {
+        let own = self.own_journal.get();
+        if own.is_some_and(|own| is_named(&self.journal, *own))
+            && let Err(error) = self.remove_journal()
+        {
+            tracing::debug!(error = error.to_line(), "a journal stays, and is of no use");
         }
     }
 
@@ -282,6 +304,8 @@ impl Part {
             }
             _ => return Ok(None),
         };
+        let meta = file.metadata().map_err(failed)?;
+        self.own_journal.get_or_init(|| (meta.dev(), meta.ino()));
         let part = Arc::clone(&self.claim.file);
         let keeper = Keeper::new(part, self.journal.clone(), file, journal, sequence);
         keeper
@@ -372,3 +396,6 @@ fn sync_folder(path: &Path) -> Result<(), Error> {
         .and_then(|folder| folder.sync_all())
         .map_err(|cause| destination(folder, "cannot be synced", cause))
 }
+
+#[cfg(test)]
+mod tests;
