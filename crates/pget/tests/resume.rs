@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration};
 
-use pget::{Builder, Cancel, ErrorKind};
+use pget::{Builder, Cancel, ErrorKind, Verify};
 use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 
 const CHUNK: u64 = 16 << 10;
@@ -298,4 +298,42 @@ fn the_same_name_in_another_cluster_or_store_is_another_object() {
     let stats = get(&s3(one, "another"), &at("y")).expect("the same store");
     assert!(stats.delivered < SIZE, "it went on");
     assert!(right(&at("y")));
+}
+
+#[test]
+fn what_cannot_be_verified_leaves_what_is_there() {
+    let server = Hostile::start().expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x");
+    let names = || fs::read_dir(folder.path()).expect("a folder").count();
+    let url = server.route("/o", good().fault(When::From(5), Fault::status(503)));
+    get(&builder(&url), &file).expect_err("it ends early");
+    assert_eq!(names(), 2);
+    // Its server publishes no checksum.
+    server.route("/o", good());
+    let error = get(&builder(&url).verify(Verify::Require), &file).expect_err("it cannot be verified");
+    assert_eq!(error.kind(), ErrorKind::Checksum, "{error}");
+    assert_eq!(names(), 2, "nothing was wrong with what is there");
+    let stats = get(&builder(&url), &file).expect("it goes on");
+    assert!(stats.delivered < SIZE);
+    assert!(right(&file));
+}
+
+#[test]
+fn options_that_cannot_be_used_touch_nothing() {
+    let server = Hostile::start().expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x");
+    let names = || fs::read_dir(folder.path()).expect("a folder").count();
+    let url = server.route("/o", good().fault(When::From(5), Fault::status(503)));
+    let range = builder(&url).offset(10);
+    for left in [0, 2] {
+        let error = get(&range.clone().verify(Verify::Require), &file).expect_err("a range has no checksum");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert_eq!(names(), left, "whether there is a journal or not");
+        get(&range, &file).expect_err("it ends early");
+    }
+    server.route("/o", good());
+    let stats = get(&range, &file).expect("it goes on");
+    assert!(stats.delivered < SIZE - 10);
 }

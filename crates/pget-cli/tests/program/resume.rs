@@ -356,7 +356,7 @@ fn a_complete_part_only_gets_its_name_if_the_object_is_still_that() {
     assert!(total(&landed) < SIZE);
     body["landed"] = serde_json::json!([[0, SIZE]]);
     let body = body.to_string();
-    let head = format!("pget-journal 1 99 {}", body.len());
+    let head = format!("pget-journal 2 99 {}", body.len());
     let digest = Sha256::digest(format!("{head}\n{body}"));
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut file = fs::File::create(scene.at("x.pget-journal")).expect("a file");

@@ -19,7 +19,7 @@ pub(super) const SLOT: usize = 256 << 10;
 /// The most ranges that are written down, the longest. There are about as many as chunks are under way at once.
 const MOST_EXTENTS: usize = 4096;
 const MAGIC: &str = "pget-journal";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// A head line is shorter.
 const LONGEST_HEAD: usize = 160;
 
@@ -313,9 +313,11 @@ mod tests {
             let head = format!("{MAGIC} {version} 1 {}", body.len());
             format!("{head} {}\n{body}", checksum(&head, body.as_bytes()))
         };
-        assert_eq!(with(1, body), text, "{head}");
-        assert!(Journal::read(with(1, body).as_bytes()).is_some());
-        assert_eq!(Journal::read(with(2, body).as_bytes()), None);
+        assert_eq!(with(2, body), text, "{head}");
+        assert!(Journal::read(with(2, body).as_bytes()).is_some());
+        for other in [1, 3] {
+            assert_eq!(Journal::read(with(other, body).as_bytes()), None, "{other}");
+        }
         for wrong in [
             "[[10,10]]",
             "[[20,10]]",
@@ -324,7 +326,7 @@ mod tests {
             "[[-1,3]]",
         ] {
             let body = body.replace("[[10,20]]", wrong);
-            assert_eq!(Journal::read(with(1, &body).as_bytes()), None, "{wrong}");
+            assert_eq!(Journal::read(with(2, &body).as_bytes()), None, "{wrong}");
         }
     }
 

@@ -119,8 +119,8 @@ fn prepare(builder: &Builder, target: &Path, path: &Path) -> Result<Prepared, Er
     let Placed { source, place } = builder.placed()?;
     let address = match Address::parse(&builder.address)? {
         // From wherever it is asked for.
-        Address::File(path) => std::path::absolute(&path).unwrap_or(path).display().to_string(),
-        _ => builder.address.clone(),
+        Address::File(path) => Address::File(std::path::absolute(&path).unwrap_or(path)),
+        address => address,
     };
     let asked = Asked {
         object: source.name(),
@@ -131,8 +131,10 @@ fn prepare(builder: &Builder, target: &Path, path: &Path) -> Result<Prepared, Er
     let journal: PathBuf = beside(target, ".pget-journal");
     let part = Part::take(path, journal, asked, builder.file)?;
     let mut options = builder.options.clone();
-    let missing = part.restrict(&mut options)?;
-    Ok((Arc::new(part), Download::new(source, options)?, missing))
+    Ok(match part.restrict(&mut options)? {
+        None => (Arc::new(part), download, None),
+        Some(missing) => (Arc::new(part), Download::new(source, options)?, Some(missing)),
+    })
 }
 
 fn settle(part: &Part, target: &Path, result: Result<Stats, Error>) -> Result<Stats, Error> {
@@ -143,6 +145,8 @@ fn settle(part: &Part, target: &Path, result: Result<Stats, Error>) -> Result<St
 }
 
 async fn on_a_thread_that_may_block<T: Send + 'static>(
+    // Also what a journal will stand in for: options that cannot be used make no part, and touch none.
+    let download = Download::new(Arc::clone(&source), builder.options.clone())?;
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {

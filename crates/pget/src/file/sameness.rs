@@ -3,36 +3,62 @@
 //! Invariants: nothing that changes from run to run counts (a signature, its time), nor any credential; whatever else stands in an address does, and so does the endpoint that it
 //! leaves to the settings. Called by the front of this folder.
 
-use sha2::{Digest, Sha256};
+use std::os::unix::ffi::OsStrExt;
 
-/// A digest of an address, and of the `place` where what it names is looked for: what tells one object from another and is no secret. User and password, the fragment, and the parameters of a signature (S3's, Google's,
-/// CloudFront's and Azure's) do not count, so that a part can be continued with an address that was signed anew.
-pub(super) fn digest(address: &str, place: &str) -> String {
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::Address;
+
+/// A digest of an address, and of the `place` where what it names is looked for: what tells one object from another and is no secret. Of http and https, user and password, the fragment, and the
+/// parameters of a signature (S3's, Google's, CloudFront's and Azure's) do not count, so that a part can be continued with an address that was signed anew. Of the others, every byte is the name.
+pub(super) fn digest(address: &Address, place: &str) -> String {
     let mut hasher = Sha256::new();
-    let web = ["http:", "https:", "s3:", "gs:", "az:"];
-    let is_web = web.iter().any(|scheme| {
-        address
-            .get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    });
-    match url::Url::parse(address) {
-        Ok(mut url) if is_web => {
-            // Fails where there is nothing of the kind.
-            url.set_username("").and_then(|()| url.set_password(None)).ok();
-            url.set_fragment(None);
-            let query = url.query().map(unsigned);
-            url.set_query(query.as_deref().filter(|query| !query.is_empty()));
-            hasher.update(url.as_str());
+    match address {
+        Address::File(path) => hasher.update(path.as_os_str().as_bytes()),
+        Address::Http(text) => hasher.update(web(text)),
+        Address::Aistore(text) | Address::S3(text) | Address::Gcs(text) | Address::Azure(text) => {
+            let (scheme, name) = text.split_once("://").unwrap_or(("", text));
+            hasher.update(format!("{}://{name}", scheme.to_ascii_lowercase()));
         }
-        // Of files and AIStore's objects, every byte is the name.
-        _ => hasher.update(address),
     }
-    // No address has a line's end in it.
+    // No address has a line's end in it; a file's name may have, and has no place.
     if !place.is_empty() {
         hasher.update("\n");
         hasher.update(place);
     }
     hex(hasher)
+}
+
+/// An http or https address without what does not count. The host as it is looked up; path and query as written, since that is how they are sent: the parser would have
+/// `/a/../o` and `/o` be one.
+fn web(address: &str) -> String {
+    let Ok(url) = Url::parse(address) else {
+        // Nothing that can be read.
+        return address.to_owned();
+    };
+    let written = address.split_once("://").map_or("", |(_, rest)| rest);
+    let path = written
+        .find(['/', '?', '#'])
+        .map_or("", |start| &written[start..]);
+    let path = path.split_once('#').map_or(path, |(path, _)| path);
+    let (path, query) = match path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path, None),
+    };
+    let path = if path.is_empty() { "/" } else { path };
+    let query = query
+        // One that was nothing but a signature is none.
+        .map(|query| (unsigned(query), query.is_empty()))
+        .filter(|(counts, was_empty)| *was_empty || !counts.is_empty())
+        .map(|(counts, _)| format!("?{counts}"))
+        .unwrap_or_default();
+    format!(
+        "{}://{}:{}{path}{query}",
+        url.scheme(),
+        url.host_str().unwrap_or_default(),
+        url.port_or_known_default().unwrap_or_default()
+    )
 }
 
 /// A query without the parameters of a signature, if it has one.
@@ -98,40 +124,67 @@ pub(super) fn hex(hasher: Sha256) -> String {
 mod tests {
     use super::*;
 
+    fn of(address: &str) -> String {
+        digest(&Address::parse(address).expect(address), "")
+    }
+
     #[test]
     fn an_address_signed_anew_is_the_same_and_another_object_is_not() {
         let same = [
             "https://u:p@h/o?X-Amz-Date=1&X-Amz-Signature=2&versionId=3",
             "https://h/o?versionId=3&X-Amz-Date=4&X-Amz-Signature=5&X-Amz-Security-Token=6#f",
-            "https://h/o?versionId=3",
+            "HTTPS://H:443/o?versionId=3",
         ];
         for address in same {
-            assert_eq!(digest(address, ""), digest(same[0], ""), "{address}");
+            assert_eq!(of(address), of(same[0]), "{address}");
         }
         for other in [
             "https://h/o",
             "https://h/o?versionId=4",
             "https://h/p?versionId=3",
             "https://i/o?versionId=3",
+            "https://h:444/o?versionId=3",
+            "http://h:443/o?versionId=3",
         ] {
-            assert_ne!(digest(other, ""), digest(same[0], ""), "{other}");
+            assert_ne!(of(other), of(same[0]), "{other}");
         }
         // Without a signature, short names are names like any other.
-        assert_ne!(digest("http://h/o?st=1", ""), digest("http://h/o?st=2", ""));
-        assert_eq!(
-            digest("http://h/o?st=1&sig=3", ""),
-            digest("http://h/o?st=2&sig=4", "")
-        );
-        assert_ne!(digest("ais://b/o?a&sig=1", ""), digest("ais://b/o?a&sig=2", ""));
-        assert_ne!(digest("/a?sig=1", ""), digest("/a?sig=2", ""));
+        assert_ne!(of("http://h/o?st=1"), of("http://h/o?st=2"));
+        assert_eq!(of("http://h/o?st=1&sig=3"), of("http://h/o?st=2&sig=4"));
+        assert_eq!(of("http://h/o?st=1&sig=3"), of("http://h/o"));
+        assert_eq!(of("http://h"), of("http://u:p@h/#f"));
+        assert_ne!(of("ais://b/o?a&sig=1"), of("ais://b/o?a&sig=2"));
+        assert_ne!(of("/a?sig=1"), of("/a?sig=2"));
+    }
+
+    #[test]
+    fn what_a_parser_would_take_for_the_same_is_another_object() {
+        for (one, other) in [
+            ("s3://b/k#1", "s3://b/k#2"),
+            ("gs://b/k#1", "gs://b/k"),
+            ("az://c/a//k", "az://c/a/k"),
+            ("s3://b/K", "s3://b/k"),
+            ("http://h/dir\\o", "http://h/dir/o"),
+            ("http://h/v1/../o", "http://h/o"),
+            ("http://h/./o", "http://h/o"),
+            ("http://h/%2e%2e/o", "http://h/o"),
+            ("http://h/o?", "http://h/o"),
+            ("http://h/o?a\\b", "http://h/o?a/b"),
+            ("file:///a%ff", "file:///a%fe"),
+        ] {
+            assert_ne!(of(one), of(other), "{one} and {other}");
+        }
+        assert_eq!(of("S3://b/k"), of("s3://b/k"));
     }
 
     #[test]
     fn the_same_name_elsewhere_is_another_object() {
-        let at = |place: &str| digest("ais://b/o", place);
+        let address = Address::parse("ais://b/o").expect("an address");
+        let at = |place: &str| digest(&address, place);
         assert_eq!(at("http://one"), at("http://one"));
         assert_ne!(at("http://one"), at("http://two"));
         assert_ne!(at("http://one"), at(""));
-        assert_ne!(digest("s3://b/o", "x"), digest("s3://b/ox", ""));
+        let place_of = |address: &str, place| digest(&Address::parse(address).expect("an address"), place);
+        assert_ne!(place_of("s3://b/o", "x"), place_of("s3://b/ox", ""));
     }
 }
