@@ -34,7 +34,7 @@ use self::{
     journal::Asked,
     part::Part,
     sameness::digest,
-    target::{Stream, Target, beside},
+    target::{JOURNAL, Stream, Target, Wanted, beside},
 };
 use crate::{Address, Builder, blocking, connect::Placed, runtime};
 
@@ -44,9 +44,12 @@ pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Er
     let builder = blocking::on_process_runtime(builder);
     match Target::of(&builder, target)? {
         Target::Stream => {
+            let caller = Arc::new(());
+            let wanted = wanted(&builder, &caller);
             let mut reader = builder.open_blocking()?;
-            let mut stream = Stream::open(target)?;
-            reader.write_to(&mut stream)?;
+            let mut stream = Stream::open(target, wanted.clone())?;
+            let written = reader.write_to(&mut stream);
+            written.map_err(|error| ended(&wanted, error))?;
             synced(&builder, target, &stream)?;
             Ok(reader.stats())
         }
@@ -87,9 +90,15 @@ pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error
 /// To a device or pipe, a lease at a time.
 async fn stream(builder: &Builder, target: &Path) -> Result<Stats, Error> {
     use io::Write as _;
+    let caller = Arc::new(());
+    let wanted = wanted(builder, &caller);
     let mut reader = builder.open().await?;
     let path = target.to_owned();
-    let mut stream = on_a_thread_that_may_block(move || Stream::open(&path)).await?;
+    let open = {
+        let wanted = wanted.clone();
+        move || Stream::open(&path, wanted)
+    };
+    let mut stream = on_a_thread_that_may_block(open).await?;
     while let Some(lease) = reader.next().await? {
         let path = target.to_owned();
         stream = on_a_thread_that_may_block(move || {
@@ -97,11 +106,28 @@ async fn stream(builder: &Builder, target: &Path) -> Result<Stats, Error> {
             written.map_err(|cause| destination(&path, "cannot be written", cause))?;
             Ok(stream)
         })
-        .await?;
+        .await
+        .map_err(|error| ended(&wanted, error))?;
     }
     let owned = (builder.clone(), target.to_owned());
     on_a_thread_that_may_block(move || synced(&owned.0, &owned.1, &stream)).await?;
     Ok(reader.stats())
+}
+
+/// While `caller` is there.
+fn wanted(builder: &Builder, caller: &Arc<()>) -> Wanted {
+    Wanted {
+        cancel: builder.options.cancel.clone(),
+        caller: Arc::downgrade(caller),
+    }
+}
+
+/// A write that was given up is no fault of the destination.
+fn ended(wanted: &Wanted, error: Error) -> Error {
+    if error.kind() == ErrorKind::Destination && wanted.is_cancelled() {
+        return Error::new(ErrorKind::Cancelled, error.object().to_owned(), "");
+    }
+    error
 }
 
 fn synced(builder: &Builder, target: &Path, stream: &Stream) -> Result<(), Error> {
@@ -117,6 +143,8 @@ type Prepared = (Arc<Part>, Download, Option<Vec<Range<u64>>>);
 
 fn prepare(builder: &Builder, target: &Path, path: &Path) -> Result<Prepared, Error> {
     let Placed { source, place } = builder.placed()?;
+    // Also what a journal will stand in for: options that cannot be used make no part, and touch none.
+    let download = Download::new(Arc::clone(&source), builder.options.clone())?;
     let address = match Address::parse(&builder.address)? {
         // From wherever it is asked for.
         Address::File(path) => Address::File(std::path::absolute(&path).unwrap_or(path)),
@@ -128,7 +156,7 @@ fn prepare(builder: &Builder, target: &Path, path: &Path) -> Result<Prepared, Er
         offset: builder.options.offset,
         length: builder.options.length,
     };
-    let journal: PathBuf = beside(target, ".pget-journal");
+    let journal: PathBuf = beside(target, JOURNAL);
     let part = Part::take(path, journal, asked, builder.file)?;
     let mut options = builder.options.clone();
     Ok(match part.restrict(&mut options)? {
@@ -145,8 +173,6 @@ fn settle(part: &Part, target: &Path, result: Result<Stats, Error>) -> Result<St
 }
 
 async fn on_a_thread_that_may_block<T: Send + 'static>(
-    // Also what a journal will stand in for: options that cannot be used make no part, and touch none.
-    let download = Download::new(Arc::clone(&source), builder.options.clone())?;
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {

@@ -5,14 +5,32 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::{
+            ffi::OsStrExt,
+            fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+        },
+    },
     path::{Path, PathBuf},
+    sync::Weak,
+    time::Duration,
 };
 
-use pget_core::Error;
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use pget_core::{Cancel, Error, ErrorKind};
 
 use super::{destination, room::size_limit};
 use crate::{Address, Builder};
+
+/// What a part's name ends in.
+pub(super) const PART: &str = ".pget-part";
+/// What a journal's name ends in.
+pub(super) const JOURNAL: &str = ".pget-journal";
 
 #[derive(Debug)]
 pub(super) enum Target {
@@ -34,8 +52,18 @@ impl Target {
                 return Ok(Self::Stream);
             }
         }
-        let path = beside(target, ".pget-part");
-        for path in [&path, &beside(target, ".pget-journal")] {
+        let name = target.as_os_str().as_bytes();
+        if [PART, JOURNAL]
+            .iter()
+            .any(|suffix| name.ends_with(suffix.as_bytes()))
+        {
+            // The read of another file could be at it, and would empty or remove what it takes for its own.
+            let cause = io::ErrorKind::InvalidInput.into();
+            let what = "has a name that is for files that are not complete";
+            return Err(destination(target, what, cause));
+        }
+        let path = beside(target, PART);
+        for path in [&path, &beside(target, JOURNAL)] {
             if is_read_by(builder, path) {
                 let cause = io::ErrorKind::AlreadyExists.into();
                 return Err(destination(path, "is what is to be read", cause));
@@ -54,19 +82,71 @@ pub(super) fn beside(target: &Path, suffix: &str) -> PathBuf {
 
 /// What a device or pipe is written through. Fails before the limit on a file's size (`ulimit -f`) is reached, which raises a signal that ends the process: standard output may
 /// be a file.
+///
+/// A pipe is waited for, until it has a reader and whenever it is full, only as long as somebody wants that: the system would wait for ever.
 #[derive(Debug)]
 pub(super) struct Stream {
     file: File,
     left: u64,
+    wanted: Wanted,
+}
+
+/// Whether a stream is still wanted: its read is not cancelled, and its caller is there.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) cancel: Option<Cancel>,
+    /// Gone with a future that was dropped.
+    pub(super) caller: Weak<()>,
+}
+
+/// How long a wait takes no notice of a cancel, in milliseconds.
+const LOOK_EVERY: u8 = 20;
+
+impl Wanted {
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.caller.strong_count() == 0 || self.cancel.as_ref().is_some_and(Cancel::is_triggered)
+    }
 }
 
 impl Stream {
-    pub(super) fn open(target: &Path) -> Result<Self, Error> {
-        let opened = OpenOptions::new().write(true).open(target);
-        let file = opened.map_err(|cause| destination(target, "cannot be opened", cause))?;
+    pub(super) fn open(target: &Path, wanted: Wanted) -> Result<Self, Error> {
+        let failed = |cause| destination(target, "cannot be opened", cause);
+        let is_pipe = || fs::metadata(target).is_ok_and(|meta| meta.file_type().is_fifo());
+        let mut how = OpenOptions::new();
+        how.write(true);
+        if is_pipe() {
+            how.custom_flags(OFlag::O_NONBLOCK.bits());
+        }
+        let file = loop {
+            match how.open(target) {
+                // Nobody reads it yet, and nothing tells when somebody does.
+                Err(error) if error.raw_os_error() == Some(nix::libc::ENXIO) && is_pipe() => {
+                    if wanted.is_cancelled() {
+                        return Err(Error::new(ErrorKind::Cancelled, "", ""));
+                    }
+                    std::thread::sleep(Duration::from_millis(LOOK_EVERY.into()));
+                }
+                opened => break opened.map_err(failed)?,
+            }
+        };
         let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
         let left = if is_file { size_limit() } else { u64::MAX };
-        Ok(Self { file, left })
+        Ok(Self { file, left, wanted })
+    }
+
+    /// Waits until a full pipe has room, or no reader any more, as the next write will tell.
+    fn wait(&self) -> io::Result<()> {
+        loop {
+            if self.wanted.is_cancelled() {
+                return Err(io::Error::other("cancelled"));
+            }
+            let room = PollFd::new(self.file.as_fd(), PollFlags::POLLOUT);
+            match poll(&mut [room], PollTimeout::from(LOOK_EVERY)) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
@@ -82,11 +162,18 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
         if most == 0 && !bytes.is_empty() {
-            return Err(nix::errno::Errno::EFBIG.into());
+            return Err(Errno::EFBIG.into());
         }
-        let written = self.file.write(&bytes[..most])?;
-        self.left -= written as u64;
-        Ok(written)
+        loop {
+            match self.file.write(&bytes[..most]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                written => {
+                    let written = written?;
+                    self.left -= written as u64;
+                    return Ok(written);
+                }
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
