@@ -122,12 +122,12 @@ func causeOf(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// watcher tells a caller's function what the library tells of a call that waits in C. The function
-// runs on a goroutine of its own, because C lies below this one: a panic or a runtime.Goexit must
-// not pass it, or the library would go on writing to memory whose owner has left.
+// watcher tells a caller's function what the library tells of a call that waits in C.
 type watcher struct {
-	told   func(delivered, total int64)
-	cancel *C.pget_cancel
+	// One of them.
+	progress func(delivered, total int64)
+	each     func(index int)
+	cancel   *C.pget_cancel
 	// panicked is what the function panicked with, if it did.
 	panicked *any
 }
@@ -137,10 +137,17 @@ func (c *call) watch(told func(delivered, total int64)) (end func()) {
 	if told == nil {
 		return func() {}
 	}
-	w := &watcher{told: told, cancel: c.cancel}
-	handle := cgo.NewHandle(w)
+	handle, end := c.handle(&watcher{progress: told})
 	C.pget_go_set_progress(c.options, C.uintptr_t(handle))
-	return func() {
+	return end
+}
+
+// handle makes a handle by which the library tells w of this call; the result ends that, and panics
+// if w's function did.
+func (c *call) handle(w *watcher) (handle cgo.Handle, end func()) {
+	w.cancel = c.cancel
+	handle = cgo.NewHandle(w)
+	return handle, func() {
 		handle.Delete()
 		if w.panicked != nil {
 			panic(*w.panicked)
@@ -151,6 +158,13 @@ func (c *call) watch(told func(delivered, total int64)) (end func()) {
 //export pgetProgress
 func pgetProgress(handle C.uintptr_t, delivered, total C.uint64_t) {
 	w := cgo.Handle(handle).Value().(*watcher)
+	w.tell(func() { w.progress(int64(delivered), known(total)) })
+}
+
+// tell runs what calls the function on a goroutine of its own, because C lies below this one: a panic
+// or a runtime.Goexit must not pass it, or the library would go on writing to memory whose owner has
+// left.
+func (w *watcher) tell(told func()) {
 	if w.panicked != nil {
 		return
 	}
@@ -163,7 +177,7 @@ func pgetProgress(handle C.uintptr_t, delivered, total C.uint64_t) {
 				C.pget_cancel_trigger(w.cancel)
 			}
 		}()
-		w.told(int64(delivered), known(total))
+		told()
 	}()
 	<-done
 }

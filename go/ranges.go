@@ -80,17 +80,11 @@ func (c *call) tell(each func(index int)) (handle cgo.Handle, end func()) {
 	if each == nil {
 		return 0, func() {}
 	}
-	w := &watcher{told: func(index, _ int64) { each(int(index)) }, cancel: c.cancel}
-	handle = cgo.NewHandle(w)
-	return handle, func() {
-		handle.Delete()
-		if w.panicked != nil {
-			panic(*w.panicked)
-		}
-	}
+	return c.handle(&watcher{each: each})
 }
 
 //export pgetRange
 func pgetRange(handle C.uintptr_t, index C.size_t) {
-	pgetProgress(handle, C.uint64_t(index), 0)
+	w := cgo.Handle(handle).Value().(*watcher)
+	w.tell(func() { w.each(int(index)) })
 }

@@ -152,11 +152,15 @@ func TestAIStore(t *testing.T) {
 func TestVerification(t *testing.T) {
 	wanted := map[Verify]Verification{VerifyAuto: Verified, VerifyRequire: Verified, VerifyOff: VerificationOff}
 	for verify, verification := range wanted {
+		algorithm := ""
+		if verification == Verified {
+			algorithm = "xxh64"
+		}
 		r, err := Open(deadline(t), "ais://bucket/good", WithProperty("ais.endpoint", servers.aistore), WithChunkSize(chunk), WithVerify(verify))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, err := io.Copy(io.Discard, r); n != good || err != nil || r.Stats().Verification != verification {
+		if n, err := io.Copy(io.Discard, r); n != good || err != nil || r.Stats().Verification != verification || r.Stats().Checksum != algorithm {
 			t.Errorf("%s: %d bytes, %v, %+v", verify, n, err, r.Stats())
 		}
 		r.Close()

@@ -100,6 +100,9 @@ type Stats struct {
 	OneStream bool
 	// Verification is what came of holding the bytes against the published checksum.
 	Verification Verification
+	// Checksum is the algorithm of that checksum, if Verification is about one: "crc32c", "xxh64", ...;
+	// else empty.
+	Checksum string
 	// Fences is the requests that were far slower than the others and gave way to one over a fresh
 	// connection; Stalls those that were given up because nothing came for as long as a timeout allows.
 	Fences, Stalls uint64
@@ -208,6 +211,7 @@ func (r *Reader) Stats() Stats {
 		PeakBuffered: uint64(stats.peak_buffered),
 		OneStream:    stats.one_stream != 0,
 		Verification: Verification(stats.verification),
+		Checksum:     C.GoString(&stats.checksum[0]),
 		Fences:       uint64(stats.fences),
 		Stalls:       uint64(stats.stalls),
 		WindowFull:   time.Duration(stats.window_full),

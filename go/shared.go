@@ -67,8 +67,8 @@ func BeginShared(ctx context.Context, url, name string, options ...Option) (*Sha
 
 // WithReuse has [GetShared] or [BeginShared] put the object into the pages of old, whose object was
 // complete and in this process: pages that were used before cost about a third of new ones, the first
-// time two thirds. The name must be empty or
-// that of old. old is closed by the call, however that ends; with nil, the memory is new.
+// time two thirds. The name must be empty or that of old. old is closed by the call, however that
+// ends; with nil, the memory is new.
 //
 // If another process is attached to old (it keeps what it has), or old has no name and its first
 // object was shorter, the memory is new, of the same kind. Programs that map /dev/shm without this
