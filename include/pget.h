@@ -735,7 +735,8 @@ pget_status pget_options_set_retries(pget_options *options, uint32_t retries);
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
  */
-pget_status pget_options_set_resume(pget_options *options, int32_t resume);
+pget_status pget_options_set_resume(pget_options *options,
+                                    int32_t resume);
 
 /**
  * Of parallel_get_file: if sync is not 0, the file's bytes and its name are on the disk when the
