@@ -125,6 +125,49 @@ async fn what_changes_under_way_is_told_and_never_mixed_in() {
     read(&dropping(""), options(2)).await.1.expect("nothing differs");
 }
 
+/// The first reply of a stream has no identity, so a later one that has one holds nothing together: the object may have changed before it.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_began_without_an_identity_goes_on_by_no_later_one() {
+    let source = Staged::new(|call| {
+        let mut object = if call.number < 2 {
+            object()
+        } else {
+            Object::new(2, SIZE)
+        };
+        if call.number != 1 {
+            object.revision = pget_core::Revision::default();
+        }
+        let play = Play::right(object);
+        match call.number {
+            0 => play.stop(0, Stop::Retry(ErrorKind::Unavailable)),
+            1 => play.stop(5_000, Stop::Retry(ErrorKind::Unavailable)),
+            _ => play,
+        }
+    });
+    assert_eq!(kind(&read(&source, options(1)).await.1), ErrorKind::Unavailable);
+    assert_eq!(source.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_writer_did_not_take_is_not_passed_over() {
+    let mut reader = reader(&Staged::right(object()), options(16));
+    // All of it is received.
+    while reader.stats().received < SIZE {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let full = &mut [0_u8; 10][..];
+    let mut full = std::io::Cursor::new(full);
+    for _ in 0..2 {
+        let error = reader.copy_to(&mut full).await.expect_err("it is full");
+        assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
+    }
+    assert_eq!(
+        reader.next().await.expect_err("final").kind(),
+        ErrorKind::Destination
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_edges_of_the_object() {
     for concurrency in [1, 4] {

@@ -138,7 +138,7 @@ impl Reader {
 
     pub(super) fn destination_failed(&self, cause: io::Error) -> Error {
         let error = Error::with_cause(ErrorKind::Destination, self.shared.object(), "", cause);
-        self.shared.finish(Err(error.clone()));
+        self.shared.lose(error.clone());
         error
     }
 
@@ -271,7 +271,9 @@ struct Lost<'a>(&'a Shared);
 
 impl Drop for Lost<'_> {
     fn drop(&mut self) {
-        self.0.lose();
+        let message = "the progress function panicked";
+        self.0
+            .lose(Error::new(ErrorKind::Cancelled, self.0.object(), message));
     }
 }
 

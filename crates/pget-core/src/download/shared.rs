@@ -260,7 +260,7 @@ impl Shared {
     }
 
     /// Ends the download, unless `stays` says that what it ended with is to stay; asked under the lock, so that no other end comes between.
-    fn finish_unless(&self, outcome: Result<(), Error>, stays: impl FnOnce(&State) -> bool) {
+    pub(super) fn finish_unless(&self, outcome: Result<(), Error>, stays: impl FnOnce(&State) -> bool) {
         let slots = {
             let mut state = self.state();
             let stays = stays(&state);
@@ -297,25 +297,20 @@ impl Shared {
     }
 
     pub(super) fn cancel(&self) {
-        // When all is received but not all is taken, the consumer is to hear of the cancel, as it would a moment earlier.
-        self.end_cancelled("", |state| !state.schedule.is_consumed());
-    }
-
-    /// Ends the download as cancelled, also if it has ended well and `undone` says so.
-    fn end_cancelled(&self, message: &str, undone: impl FnOnce(&State) -> bool) {
-        let error = Error::new(ErrorKind::Cancelled, self.object.clone(), message);
+        let error = Error::new(ErrorKind::Cancelled, self.object.clone(), "");
         self.finish_unless(Err(error), |state| match state.outcome {
             None => false,
-            Some(Ok(())) => !undone(state),
+            // When all is received but not all is taken, the consumer is to hear of the cancel, as it would a moment earlier.
+            Some(Ok(())) => state.schedule.is_consumed(),
             Some(Err(_)) => true,
         });
     }
 
     // For the reader.
 
-    /// Bytes that were handed out did not get to the consumer, be they the last ones.
-    pub(super) fn lose(&self) {
-        self.end_cancelled("the progress function panicked", |_| true);
+    /// Bytes that were handed out got nowhere, or were found to be wrong, be they the last ones: also a download that has ended well ends with `error`.
+    pub(super) fn lose(&self, error: Error) {
+        self.finish_unless(Err(error), |state| matches!(state.outcome, Some(Err(_))));
     }
 
     /// Nobody will take anything any more: the download ends if it has not, and what it holds goes.

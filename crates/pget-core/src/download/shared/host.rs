@@ -186,7 +186,9 @@ impl Host for Shared {
                 return Err(SourceError::fatal(ErrorKind::Protocol, NO_SIZE));
             }
         }
-        let identity = reply.revision.is_identity();
+        // Of a stream whose first reply had none, no later one has one that those before it had, too.
+        let had_none = |pinned: &Arc<ObjectInfo>| !pinned.revision.is_identity();
+        let identity = reply.revision.is_identity() && !state.pinned.as_ref().is_some_and(had_none);
         let begun = state.schedule.begun(
             id,
             answer.total,

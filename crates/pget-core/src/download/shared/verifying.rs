@@ -84,13 +84,9 @@ impl Shared {
                 return Ok(());
             };
             state.verification = Verification::Mismatch(algorithm);
-            // All is received, but not all is given out.
-            if matches!(state.outcome, Some(Ok(()))) {
-                state.outcome = None;
-            }
             Error::new(ErrorKind::Checksum, self.object.clone(), message)
         };
-        self.finish(Err(error.clone()));
+        self.lose(error.clone());
         Err(error)
     }
 
