@@ -9,15 +9,15 @@ use pget::{Cancel, Error, ErrorKind};
 pub(crate) struct Signals(Receiver<Signal>);
 
 impl Signals {
-    /// From now on SIGINT, SIGTERM and SIGHUP trigger `cancel` instead of ending the program; SIGHUP not if it is ignored, as `nohup` has it. To be called before there are other threads, which they would else interrupt.
+    /// From now on SIGINT, SIGTERM and SIGHUP trigger `cancel` instead of ending the program; not those that are ignored, as `nohup` and a shell's `&` have it. To be called before there are other threads, which they would else interrupt.
     pub(crate) fn cancel(cancel: &Cancel) -> Result<Self, Error> {
         let failed = |cause| Error::with_cause(ErrorKind::Internal, "", "cannot wait for signals", cause);
         let mut set = SigSet::empty();
-        set.add(Signal::SIGINT);
-        set.add(Signal::SIGTERM);
-        // Blocked, an ignored one would come all the same.
-        if !is_ignored(Signal::SIGHUP) {
-            set.add(Signal::SIGHUP);
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            // Blocked, an ignored one would come all the same.
+            if !is_ignored(signal) {
+                set.add(signal);
+            }
         }
         set.thread_block().map_err(failed)?;
         let (tell, told) = channel();

@@ -161,17 +161,26 @@ fn a_dropped_future_waits_for_no_reader_of_its_pipe() {
     ended.recv_timeout(DEADLINE).expect("no end");
 }
 
+/// What `work` gives, which may wait for a writer that never comes.
+fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (send, done) = mpsc::channel();
+    std::thread::spawn(move || send.send(work()));
+    done.recv_timeout(DEADLINE).expect("no end")
+}
+
 #[test]
 fn a_pipe_whose_reader_comes_late_or_leaves() {
     let pipe = Pipe::new();
     let ended = pipe.get();
     pipe.until_something_is_served();
-    let bytes = fs::read(&pipe.path).expect("what came");
+    let path = pipe.path.clone();
+    let bytes = within(move || fs::read(&path).expect("what came"));
     assert_eq!(Object::new(7, 4 << 20).pattern.check(0, &bytes), Ok(()));
     let stats = ended.recv_timeout(DEADLINE).expect("no end").expect("it is read");
     assert_eq!((stats.delivered, bytes.len()), (4 << 20, 4 << 20));
     let ended = pipe.get();
-    drop(fs::File::open(&pipe.path).expect("the pipe"));
+    let path = pipe.path.clone();
+    drop(within(move || fs::File::open(&path).expect("the pipe")));
     let error = ended.recv_timeout(DEADLINE).expect("no end");
     assert_eq!(error.expect_err("nobody reads").kind(), ErrorKind::Destination);
 }

@@ -80,14 +80,15 @@ fn a_signal_leaves_no_final_name_and_the_next_get_takes_over() {
     );
 }
 
-/// The program with SIGHUP ignored, as `nohup` has it, or not, whoever started the test.
-fn with_hangup<'a>(ignored: bool, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+/// The program with a signal ignored, as `nohup` and a shell's `&` have it, or not, whoever started the test.
+pub(crate) fn with_signal<'a>(
+    signal: Signal,
+    ignored: bool,
+    arguments: impl IntoIterator<Item = &'a str>,
+) -> Command {
     let mut command = Command::new("env");
-    command.arg(if ignored {
-        "--ignore-signal=HUP"
-    } else {
-        "--default-signal=HUP"
-    });
+    let how = if ignored { "ignore" } else { "default" };
+    command.arg(format!("--{how}-signal={}", signal.as_str()));
     command.arg(env!("CARGO_BIN_EXE_pget")).args(arguments);
     plain_environment(&mut command);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -101,25 +102,30 @@ fn is_there(name: &str) -> bool {
 }
 
 #[test]
-fn a_hangup_leaves_nothing_in_shared_memory_unless_it_is_ignored() {
+fn a_signal_leaves_nothing_in_shared_memory_unless_it_is_ignored() {
     let server = Hostile::start().expect("a server");
     let never = Route::new(Object::new(7, 4 << 20)).fault(When::Always, Fault::Stall { after: 100 });
     let url = server.route("/never", never);
-    for ignored in [false, true] {
-        let name = format!("pget-cli-{}-hangup-{ignored}", std::process::id());
-        let mut child = with_hangup(ignored, ["shm", "get", &url, "-n", &name])
+    for (signal, ignored) in [
+        (Signal::SIGHUP, false),
+        (Signal::SIGHUP, true),
+        (Signal::SIGINT, false),
+        (Signal::SIGINT, true),
+    ] {
+        let name = format!("pget-cli-{}-{signal}-{ignored}", std::process::id());
+        let mut child = with_signal(signal, ignored, ["shm", "get", &url, "-n", &name])
             .spawn()
             .expect("the program starts");
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         out.read_line(&mut line).expect("text");
         assert_eq!(line.trim_end(), name);
-        tell(&child, Signal::SIGHUP);
-        // Of two that are waited for, the one of the lower number is taken first: SIGHUP.
+        tell(&child, signal);
+        // Of two that are waited for, the one of the lower number is taken first.
         if ignored {
             tell(&child, Signal::SIGTERM);
         }
-        let expected = if ignored { Signal::SIGTERM } else { Signal::SIGHUP };
+        let expected = if ignored { Signal::SIGTERM } else { signal };
         let ended = wait(child);
         assert_eq!(ended.status.signal(), Some(expected as i32), "{ended:?}");
         assert!(!is_there(&name));
@@ -132,7 +138,7 @@ fn a_hangup_ends_cat_into_a_ring_and_leaves_nothing() {
     // More than the ring holds, and nobody reads.
     let url = server.route("/o", Route::new(Object::new(7, 64 << 20)));
     let name = format!("pget-cli-{}-hangup-ring", std::process::id());
-    let child = with_hangup(false, ["cat", &url, "--shared-ring", &name])
+    let child = with_signal(Signal::SIGHUP, false, ["cat", &url, "--shared-ring", &name])
         .spawn()
         .expect("the program starts");
     let until = Instant::now() + Duration::from_secs(30);

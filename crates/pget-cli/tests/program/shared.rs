@@ -16,6 +16,7 @@ use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    interrupts::with_signal,
     run::{can_mount, pget, plain_environment, run, wait},
     servers::PATTERN,
 };
@@ -75,7 +76,8 @@ fn it_prints_a_name_keeps_the_object_and_goes_without_a_trace() {
     let name = fresh_name("kept");
     for arguments in [vec!["--name", &name], vec![]] {
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
-            let mut command = pget(["shm", "get", &url, "--chunk-size", "256KiB"]);
+            let read = ["shm", "get", &url, "--chunk-size", "256KiB"];
+            let mut command = with_signal(signal, false, read);
             let (child, told) = begin(command.args(&arguments));
             let told = told.expect("a name");
             assert!(told == name || told.starts_with("/proc/"), "{told}");
