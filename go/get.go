@@ -57,7 +57,9 @@ func GetInto(ctx context.Context, url string, buf []byte, options ...Option) (in
 // GetFile reads the object at url into the file path, which appears under that name only when it is
 // complete (until then it is path.pget-part), in place of what was there before. It tells how many
 // bytes were read (less than the file has if it went on with an earlier one: [WithResume]). If it
-// fails, there is no file under that name, and a part beside it only to go on from.
+// fails, there is no file under that name, and a part beside it only to go on from. [ErrDestination]
+// is also a path that ends as a part's or a journal's does (.pget-part, .pget-journal), and a part
+// that was removed or replaced meanwhile.
 func GetFile(ctx context.Context, url, path string, options ...Option) (int64, error) {
 	settings := collect(options)
 	c, err := begin(ctx, url, settings)

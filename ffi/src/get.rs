@@ -140,11 +140,13 @@ pub unsafe extern "C" fn parallel_get_into(
 /// length is set to the bytes that this call read (less than the file has, if it went on with an
 /// earlier one: pget_options_set_resume), or to 0 if it fails; then there is no file under that name,
 /// and a part beside it only with path.pget-journal, to go on from. A path that is a device or a pipe
-/// is written to in order; a pipe whose reader goes away raises SIGPIPE as any write to it does. url,
-/// options and error are as for parallel_get; path is UTF-8.
+/// is written to in order; a pipe whose reader goes away raises SIGPIPE as any write to it does, and
+/// one whose reader opens it with O_NONBLOCK may be found without a writer until the first bytes.
+/// url, options and error are as for parallel_get; path is UTF-8.
 ///
 /// Waits; any thread. Errors: those of parallel_get, PGET_ERR_DESTINATION when the file cannot be
-/// written, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
+/// written, its path ends as a part's or a journal's does (.pget-part, .pget-journal), or its part
+/// was removed or replaced meanwhile, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn parallel_get_file(
     url: *const c_char,

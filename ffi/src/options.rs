@@ -494,8 +494,8 @@ pub unsafe extern "C" fn pget_options_set_header(
 }
 
 /// Has progress told to a function; null, the default, tells nobody. The context is handed to it as
-/// it is, and must be valid until every call and every reader with these options has ended; background downloads
-/// (pget_shared_begin) do not use it.
+/// it is, and must be valid until every call and every reader with these options has ended;
+/// background downloads (pget_shared_begin) do not use it.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]

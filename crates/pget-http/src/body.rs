@@ -34,7 +34,11 @@ pub struct Body {
 
 enum Way {
     Direct(Box<Direct>),
-    Detour(Detour),
+    Detour {
+        detour: Detour,
+        /// It ends with its connection.
+        until_close: bool,
+    },
 }
 
 pub(crate) struct Direct {
@@ -73,9 +77,12 @@ impl Body {
         }
     }
 
-    pub(crate) fn detour(detour: Detour, partial: bool) -> Self {
+    pub(crate) fn detour(detour: Detour, framing: &Framing, partial: bool) -> Self {
         Self {
-            way: Way::Detour(detour),
+            way: Way::Detour {
+                detour,
+                until_close: matches!(framing, Framing::Close),
+            },
             partial,
         }
     }
@@ -168,7 +175,7 @@ impl Body {
                 Left::Over => Some(0),
                 Left::Chunked(_) | Left::Close => None,
             },
-            Way::Detour(detour) => detour.length(),
+            Way::Detour { detour, .. } => detour.length(),
         }
     }
 
@@ -176,7 +183,7 @@ impl Body {
     async fn receive(&mut self, into: &mut impl BufMut, wanted: Option<u64>) -> Result<usize, SourceError> {
         match &mut self.way {
             Way::Direct(direct) => direct.receive(into, wanted).await,
-            Way::Detour(detour) => detour.receive(into).await,
+            Way::Detour { detour, .. } => detour.receive(into).await,
         }
     }
 
@@ -195,8 +202,8 @@ impl Body {
                 Left::Close if self.partial => (Some(END_WITHIN), true),
                 Left::Close => return Ok(false),
             },
-            Way::Detour(_) if self.partial => (None, true),
-            Way::Detour(_) => return Ok(false),
+            Way::Detour { until_close, .. } if self.partial => (until_close.then_some(END_WITHIN), true),
+            Way::Detour { .. } => return Ok(false),
         };
         let mut probe = [0_u8; 1];
         let mut room = probe.as_mut_slice();

@@ -139,13 +139,13 @@ impl Client {
         if inner.proxies.serve(&request.url)? {
             let (head, detour) = inner.proxies.exchange(request).await?;
             // hyper resolves contradictions; here they are refused, as on the direct way.
-            head.framing(request.method)?;
+            let framing = head.framing(request.method)?;
             let partial = is_part(request, &head);
             return Ok(Response {
                 status: head.status,
                 headers: head.headers,
                 url: request.url.clone(),
-                body: Body::detour(detour, partial),
+                body: Body::detour(detour, &framing, partial),
             });
         }
         let (kept, avoid) = match request.over {

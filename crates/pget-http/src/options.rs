@@ -36,7 +36,7 @@ impl Default for ClientOptions {
 #[non_exhaustive]
 pub enum ProxyChoice {
     /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say when the client is made (also in lower case), but never to loopback addresses. An empty
-    /// variable is none; a request that one holds for which is no address of an HTTP proxy (`socks5://…`) fails as
+    /// variable is none. Where a variable counts for a request and is not the address of an HTTP proxy (`socks5://…`), the request fails as
     /// [`InvalidArgument`](pget_core::ErrorKind::InvalidArgument).
     #[default]
     Environment,
