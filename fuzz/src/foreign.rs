@@ -41,7 +41,7 @@ pub fn c_abi(input: &[u8]) {
     expect(timeout, ffi::pget_options_set_first_byte_timeout(options, wide));
     expect(timeout, ffi::pget_options_set_stall_timeout(options, wide));
     expect(
-        other == u64::MAX || wide.checked_add(other).is_some(),
+        wide != u64::MAX && (other == u64::MAX || wide.checked_add(other).is_some()),
         ffi::pget_options_set_range(options, wide, other),
     );
     // What the call below reads so is one small chunk of nothing.

@@ -4,12 +4,15 @@ use crate::{Address, Builder};
 
 const CANARY: &str = "canary7f3a91";
 
-/// A fuzzer sees what is compared, and puts it into its inputs; hosts are decoded, in lower case, and what is not ASCII in them goes behind what is.
+/// A fuzzer sees what is compared, and puts it into its inputs, also with its first letter in a code (`%2canary…`); hosts are decoded, in lower case, and what is not ASCII in them goes behind what is.
 fn holds_canary(text: &str) -> bool {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
     let host = url::Url::parse(&format!("http://{text}/"));
     let in_a_host = host.is_ok_and(|url| url.as_str().contains(CANARY));
-    in_a_host || decoded.to_ascii_lowercase().contains(CANARY)
+    in_a_host
+        || [text, &*decoded]
+            .iter()
+            .any(|text| text.to_ascii_lowercase().contains(CANARY))
 }
 
 /// An address is of one transport or refused, and neither the error nor `Debug` repeats what may be a secret.
