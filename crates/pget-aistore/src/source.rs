@@ -202,6 +202,10 @@ fn leaves_more(reply: &Reply) -> bool {
         .is_some_and(|length| reply.total > reply.start.checked_add(length))
 }
 
+fn is_part(reply: &Reply) -> bool {
+    reply.start > 0 || leaves_more(reply)
+}
+
 /// Receives a body that must have the `stated` checksum; nothing of it is handed out before it does.
 async fn read_verified(body: Body, chunk: &mut ChunkWriter, stated: &Checksum) -> Result<(), SourceError> {
     // A stream that spans chunks is handed out as it comes; whose bytes they are is known without the checksum.
@@ -245,6 +249,10 @@ impl RangeSource for AistoreSource {
         // Whether the checksum of a reply is that of the object or of the range, only HEAD tells.
         let mut doubtful = None;
         if let Some(pinned) = pinned {
+            if pinned.checksum.is_none() && is_part(&reply) {
+                // Perhaps of this range alone: the next range's would be taken for that of another object.
+                reply.revision.checksum = None;
+            }
             doubtful = identity::differing(pinned, &reply.revision);
             if doubtful.is_some() {
                 self.vouch(pinned).await?;

@@ -9,7 +9,7 @@ use pget_testkit::{
     aistore::{ClusterOptions, Fault, Pull, Rule},
     content::Pattern,
 };
-use support::{Place, aws, expect_content, expect_error, options, pattern, standin, within};
+use support::{Place, aws, expect_content, expect_error, options, pattern, script, standin, within};
 
 const SIZE: u64 = 1_000_000;
 const AWS: (&str, &str) = ("ais.provider", "aws");
@@ -99,6 +99,46 @@ async fn a_cold_stream_that_breaks_goes_on_with_what_was_pulled() {
     place.fake().inject(Rule::new(Fault::Reset { after: 500_000 }));
     expect_content(&place.open("ais://b/o", &[AWS]), Pattern::new(1), SIZE).await;
     assert_eq!(place.counts().fault("reset"), 1);
+}
+
+/// The stream states no checksum, the ranges behind it each their own (`enable_read_range`): that is one object.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_stream_without_a_checksum_goes_on_by_ranges_with_theirs() {
+    const BODY: &str = "0123456789abcdefghijABCDEFGHIJ";
+    let server = script::Script::start_closing(|head| {
+        let asked = |range: &str| head.contains(&format!("Range: bytes={range}"));
+        let part = |start: usize, checksum: &str| {
+            format!(
+                "HTTP/1.1 206 Partial Content\r\nAis-Version: 1\r\nAis-Checksum-Type: crc32c\r\n\
+                 Ais-Checksum-Value: {checksum}\r\nContent-Range: bytes {start}-29/30\r\n\
+                 Content-Length: {}\r\n\r\n{}",
+                30 - start,
+                &BODY[start..(start + 10).min(30)]
+            )
+        };
+        if head.starts_with("HEAD") {
+            "HTTP/1.1 200 OK\r\nAis-Version: 1\r\nAis-Present: false\r\nContent-Length: 30\r\n\r\n".to_owned()
+        } else if asked("10-") {
+            part(10, "2f5a9c01")
+        } else if asked("20-") {
+            part(20, "7b33e0d4")
+        } else {
+            let begun = &BODY[..10];
+            format!("HTTP/1.1 200 OK\r\nAis-Version: 1\r\nContent-Length: 30\r\n\r\n{begun}")
+        }
+    })
+    .await;
+    let source = support::open_at(&support::client(), &server.endpoint(), "ais://b/o", &[AWS]);
+    let bytes = support::read(&source, options(100, 1))
+        .await
+        .expect("it is one object");
+    assert_eq!(bytes, BODY.as_bytes());
+    let ranges = server
+        .heads()
+        .iter()
+        .filter(|head| head.contains("Range: "))
+        .count();
+    assert_eq!(ranges, 2, "{:?}", server.heads());
 }
 
 /// Another client pulls it: busy, until it is there.
