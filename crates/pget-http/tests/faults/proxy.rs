@@ -7,14 +7,23 @@ use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Route, When},
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinSet,
+};
 use url::Url;
 
 use crate::{SEED, SIZE, object, patient, read_with, source, with};
 
 /// Reads `target` through `proxy`: the misbehaving server takes the absolute form of a request's target for a path, as a proxy would.
 fn through(proxy: &Hostile, target: &str) -> HttpSource {
+    through_address(&proxy.url("/"), target)
+}
+
+fn through_address(proxy: &str, target: &str) -> HttpSource {
     let mut settings = ClientOptions::default();
-    settings.proxy = ProxyChoice::Url(Url::parse(&proxy.url("/")).expect("an address"));
+    settings.proxy = ProxyChoice::Url(Url::parse(proxy).expect("an address"));
     let client = Client::new(&settings).expect("sound options");
     HttpSource::new(client, target, HeaderMap::new()).expect("an address")
 }
@@ -89,6 +98,41 @@ async fn case_68_what_names_its_range_ends_with_it_through_a_proxy_too() {
     read_with(through(&proxy, TARGET), patient())
         .await
         .failed(Pattern::new(SEED), ErrorKind::Protocol);
+}
+
+/// Answers every request with a body that ends with its connection, and leaves that open.
+async fn left_open(listener: TcpListener, answer: Vec<u8>) {
+    let mut connections = JoinSet::new();
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let answer = answer.clone();
+        connections.spawn(async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await?);
+            }
+            stream.write_all(&answer).await?;
+            stream.read_u8().await
+        });
+    }
+}
+
+#[tokio::test]
+async fn case_68_nobody_waits_for_the_end_of_a_connection_that_is_left_open() {
+    const LENGTH: usize = 1000;
+    let mut answer = b"HTTP/1.1 206 Partial Content\r\nETag: \"a\"\r\nContent-Range: bytes 0-999/1000\r\nConnection: close\r\n\r\n".to_vec();
+    let mut body = vec![0; LENGTH];
+    Pattern::new(SEED).fill(0, &mut body);
+    answer.extend_from_slice(&body);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let server = format!("http://{}/", listener.local_addr().expect("a bound socket"));
+    let mut serving = JoinSet::new();
+    serving.spawn(left_open(listener, answer));
+    for source in [source(&server), through_address(&server, TARGET)] {
+        let stats = read_with(source, patient())
+            .await
+            .complete(Pattern::new(SEED), LENGTH as u64);
+        assert_eq!((stats.requests, stats.retries), (1, 0));
+    }
 }
 
 #[tokio::test]
