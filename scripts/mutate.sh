@@ -65,6 +65,7 @@ all() {
     guard "body within the object" download/accept.rs '&& end > total' '&& end > total && false'
     guard "size as before" download/accept.rs '(Some(was), Some(is)) if was != is =>' '(Some(was), Some(is)) if was != is && false =>'
     guard "revision as before" download/accept.rs 'Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),' 'Match::Changed(_) => Ok(true),'
+    guard "what later replies told" download/accept.rs 'told.revision.learn(&reply.revision);' ''
     guard "reply tells its revision" download/accept.rs 'if !same_revision(pinned, revision)? && pinned.revision.is_identity() {' 'if !same_revision(pinned, revision)? && false {'
     guard "range ignored later" download/accept.rs 'if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {' 'if false {'
     guard "attempts in flight" schedule/mod.rs 'if self.in_flight >= permits {' 'if self.in_flight > permits {'

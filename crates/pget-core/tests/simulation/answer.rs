@@ -148,6 +148,7 @@ impl Network {
         }
         let tag = if other { "\"b\"" } else { "\"a\"" };
         let identified = scene.identity && fate != Fate::Anonymous;
+        let shows_etag = identified && !(scene.tells_etag_late && request.pinned.is_none());
         let length = (total.is_some() || !whole).then_some(told - start);
         let body = end - start;
         let stop = match fate {
@@ -173,7 +174,8 @@ impl Network {
             total,
             whole,
             revision: Revision {
-                etag: identified.then(|| tag.to_owned()),
+                etag: shows_etag.then(|| tag.to_owned()),
+                version: (identified && scene.tells_etag_late).then(|| "1".to_owned()),
                 ..Revision::default()
             },
             chunk_hint: scene.hint,

@@ -110,6 +110,8 @@ pub(crate) struct Scene {
     pub(crate) ranges: bool,
     pub(crate) tells_size: bool,
     pub(crate) identity: bool,
+    /// The first reply has a version, which its replacement has, too; the ETag, which tells them apart, comes with all later ones.
+    pub(crate) tells_etag_late: bool,
     pub(crate) hint: Option<u64>,
     pub(crate) chunk: u64,
     pub(crate) concurrency: u32,
@@ -181,6 +183,7 @@ impl Scene {
             ranges: rng.u32(0..10) > 0,
             tells_size: rng.u32(0..4) > 0,
             identity: rng.u32(0..10) > 0,
+            tells_etag_late: false,
             hint: (rng.u32(0..24) == 0).then(|| rng.u64(1..8000)),
             concurrency: if rng.u32(0..8) == 0 { 1 } else { 1 << rng.u32(1..5) },
             window: rng.u32(1..=24),
@@ -245,10 +248,11 @@ impl Scene {
     }
 
     /// Few seeds would come upon these by themselves: so many connections break that the retry bucket empties before any chunk's attempts do; one chunk late in the object is slow each
-    /// time; bytes that are placed, or that come as a stream of unknown length, are wrong, and nothing else is; and a stream that cannot be stopped goes on when it is given up.
+    /// time; bytes that are placed, or that come as a stream of unknown length, are wrong, and nothing else is; a stream that cannot be stopped goes on when it is given up; and only what a later
+    /// reply told tells the object from the one that replaces it.
     fn told_apart(self) -> Self {
         let kind = self.seed % 100;
-        if !matches!(kind, 7..=9 | 11..=13) {
+        if !matches!(kind, 7..=9 | 11..=14) {
             return self;
         }
         let special = Self {
@@ -305,6 +309,17 @@ impl Scene {
                 faults: if self.seed % 200 == kind { 300 } else { 1000 },
                 kinds: Kinds::Lingering,
                 identity: self.seed % 200 == kind,
+                published: false,
+                require: false,
+                ..special
+            },
+            14 => Self {
+                concurrency: 4,
+                window: 8,
+                faults: 0,
+                // The second reply at least is of the first object: of two revisions that were told apart by none, nobody can know.
+                replaced_at: Some(2 + self.seed / 100 % 6),
+                tells_etag_late: true,
                 published: false,
                 require: false,
                 ..special
