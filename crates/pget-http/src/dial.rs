@@ -1,4 +1,4 @@
-//! To a connection: look-up, TCP to the first address that answers, TLS; all within the connect deadline.
+//! To a connection: look-up, TCP to the first address that answers, TLS; all within the connect deadline. A look-up that takes longer goes on, for the next attempt.
 //!
 //! What failures mean: everything that may pass (no such name *now*, refused, unreachable, reset) is `Unavailable` and may be tried again; the deadline is
 //! `Timeout`; no more descriptors is a request for fewer connections. A name that does not exist cannot be told from a resolver that has lost its upstream, so it
@@ -83,34 +83,58 @@ impl Dialer {
                 return Err(SourceError::fatal(ErrorKind::Protocol, message));
             }
         }
+        self.race(addresses, &origin.host, dial)
+            .await
+            .map_err(|cause| io_failed(cause, origin))
+    }
+
+    /// To the first of `host`'s addresses that answers; those that failed, or answered nothing for a whole head start, come last from here on.
+    async fn race<D: Future<Output = io::Result<TcpStream>>>(
+        &self,
+        addresses: Vec<SocketAddr>,
+        host: &str,
+        dial: impl Fn(SocketAddr) -> D,
+    ) -> io::Result<TcpStream> {
+        let dial = |address| {
+            let dialling = dial(address);
+            async move { (address, dialling.await) }
+        };
         let mut waiting = addresses.into_iter();
         let mut racing = FuturesUnordered::new();
+        let (mut started, mut silent) = (Vec::new(), Vec::new());
         let mut last = None;
-        racing.extend(waiting.next().map(dial));
         loop {
+            if let Some(address) = waiting.next() {
+                started.push(address);
+                racing.push(dial(address));
+            }
             let next = if waiting.len() == 0 {
                 racing.next().await
             } else {
                 match timeout(HEAD_START, racing.next()).await {
                     Ok(next) => next,
                     Err(_) => {
-                        racing.extend(waiting.next().map(dial));
+                        silent.clone_from(&started);
                         continue;
                     }
                 }
             };
             match next {
-                Some((_, Ok(stream))) => return Ok(stream),
+                Some((winner, Ok(stream))) => {
+                    for address in silent.into_iter().filter(|&address| address != winner) {
+                        tracing::debug!(%address, "another address answered first");
+                        self.resolver.failed(host, address.ip());
+                    }
+                    return Ok(stream);
+                }
                 Some((address, Err(cause))) => {
                     tracing::debug!(%address, %cause, "connection failed");
-                    self.resolver.failed(&origin.host, address.ip()).await;
+                    self.resolver.failed(host, address.ip());
+                    started.retain(|&other| other != address);
+                    silent.retain(|&other| other != address);
                     last = Some(cause);
-                    racing.extend(waiting.next().map(dial));
                 }
-                None => {
-                    let cause = last.unwrap_or_else(|| io::ErrorKind::NotFound.into());
-                    return Err(io_failed(cause, origin));
-                }
+                None => return Err(last.unwrap_or_else(|| io::ErrorKind::NotFound.into())),
             }
         }
     }
@@ -133,8 +157,8 @@ impl Dialer {
     }
 }
 
-async fn dial(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
-    (address, TcpStream::connect(address).await)
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect(address).await
 }
 
 fn io_failed(cause: io::Error, origin: &Origin) -> SourceError {
@@ -151,13 +175,16 @@ fn io_failed(cause: io::Error, origin: &Origin) -> SourceError {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use socket2::{Domain, Socket, Type};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::options::TlsOptions;
+    use crate::{options::TlsOptions, resolve::tests::Held};
 
     fn loopback(last: u8) -> IpAddr {
         Ipv4Addr::new(127, 9, 58, last).into()
@@ -224,11 +251,40 @@ mod tests {
         }
         let (dialer, mut origin) = dialer(&[loopback(2), loopback(1)]);
         origin.port = port;
-        let stream = timeout(Duration::from_secs(5), dialer.tcp(&origin, None, false)).await;
-        let stream = stream
-            .expect("not the deadline of the dead one")
-            .expect("the other listens");
-        assert_eq!(stream.peer_addr().expect("a peer").ip(), loopback(1));
+        let dialled = AtomicUsize::new(0);
+        for connection in 0..8 {
+            let addresses = dialer.resolver.addresses(&origin.host, port).await;
+            let counting = |to: SocketAddr| {
+                dialled.fetch_add(usize::from(to == address), Ordering::Relaxed);
+                dial(to)
+            };
+            let stream = dialer.race(addresses.expect("it is known"), &origin.host, counting);
+            let stream = timeout(Duration::from_secs(5), stream).await;
+            let stream = stream
+                .expect("not the deadline of the dead one")
+                .expect("the other listens");
+            assert_eq!(stream.peer_addr().expect("a peer").ip(), loopback(1));
+            assert_eq!(dialled.load(Ordering::Relaxed), 1, "connection {connection}");
+        }
+    }
+
+    #[tokio::test]
+    async fn case_58_a_look_up_that_outlasts_the_deadline_serves_the_next_attempt() {
+        let (_listener, port) = listen().await;
+        let (mut dialer, mut origin) = dialer(&[]);
+        origin.port = port;
+        let held;
+        (held, dialer.resolver) = Held::new();
+        dialer.connect_timeout = Duration::from_millis(20);
+        for _ in 0..2 {
+            let error = dialer.connect(&origin, None, false).await.expect_err("too late");
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+        }
+        held.tell(&[loopback(1)]);
+        dialer.connect_timeout = Duration::from_secs(10);
+        let connection = dialer.connect(&origin, None, false).await.expect("it listens");
+        assert_eq!(connection.peer(), Some(SocketAddr::new(loopback(1), port)));
+        assert_eq!(held.asked(), 1);
     }
 
     #[tokio::test]

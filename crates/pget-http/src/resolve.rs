@@ -1,98 +1,225 @@
-//! Names to addresses: look-ups shared and kept for a few seconds, answers spread over all connections, failing addresses last.
+//! Names to addresses: look-ups shared and kept for a few seconds, answers spread over all connections, failing and silent addresses last.
 //!
-//! Invariant: one look-up of a name at a time; the others wait for it.
+//! Invariants: one look-up of a name at a time, and the others wait for it; it goes on when whoever began it has given up, and the next finds its answer. A look-up is
+//! a thread's blocking call that its runtime need not drive, so that any runtime's callers can wait for it. No lock is held while anything is waited for.
 
 use std::{
     collections::HashMap,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    fmt, io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use tokio::task::spawn_blocking;
 
 /// How long an answer serves. The system gives no time to live; this spares the look-ups of a burst of connections and still follows a service that moves.
 const KEPT: Duration = Duration::from_secs(5);
 
+/// A look-up this old is given up, as its thread may never get to it or never come back. The system's resolver by itself gives up after some tens of seconds.
+const LOST: Duration = Duration::from_secs(90);
+
 /// Names kept at the most; beyond that, outdated ones are forgotten.
 const MOST_NAMES: usize = 256;
 
-#[derive(Debug, Default)]
+/// Asks the system, blocking.
+type Ask = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+
 pub(crate) struct Resolver {
-    names: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Answer>>>>,
+    names: Mutex<HashMap<String, Arc<Mutex<Name>>>>,
+    ask: Arc<Ask>,
 }
 
-#[derive(Debug, Default)]
-struct Answer {
+/// What is known of a name.
+#[derive(Default)]
+struct Name {
+    /// Those that work, and behind them those that failed since the look-up.
     addresses: Vec<IpAddr>,
+    failed: usize,
     at: Option<Instant>,
     /// Where the next caller's list begins.
     turn: usize,
+    asked: Option<LookUp>,
 }
 
-impl Answer {
+/// A look-up in progress, or one that ended when nobody waited for it.
+#[derive(Clone)]
+struct LookUp {
+    begun: Instant,
+    end: Shared<BoxFuture<'static, Option<End>>>,
+}
+
+/// How a look-up ended; `None` in its place if its runtime shut down before it began.
+#[derive(Clone)]
+struct End {
+    at: Instant,
+    found: Result<Vec<IpAddr>, Arc<io::Error>>,
+}
+
+impl Name {
     fn is_fresh(&self) -> bool {
         self.at.is_some_and(|at| at.elapsed() < KEPT)
+    }
+
+    /// All of them, from the next one of those that work.
+    fn in_turn(&mut self, port: u16) -> Vec<SocketAddr> {
+        let (working, failed) = self.addresses.split_at(self.addresses.len() - self.failed);
+        let first = self.turn % working.len().max(1);
+        self.turn = first + 1;
+        let (before, behind) = working.split_at(first);
+        let in_turn = behind.iter().chain(before).chain(failed);
+        in_turn.map(|&ip| SocketAddr::new(ip, port)).collect()
+    }
+}
+
+impl LookUp {
+    fn is_lost(&self) -> bool {
+        self.begun.elapsed() >= LOST
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::asking(|host| Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
     }
 }
 
 impl Resolver {
-    /// Addresses to try for `host`, in order; every call starts at the next one.
+    fn asking(ask: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        Self {
+            names: Mutex::default(),
+            ask: Arc::new(ask),
+        }
+    }
+
+    /// Addresses to try for `host`, in order; every call starts at the next one. May be dropped: the look-up is not.
     pub(crate) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = literal.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
-        let entry = self.entry(host);
-        let mut answer = entry.lock().await;
-        if !answer.is_fresh() {
-            let mut addresses: Vec<IpAddr> = Vec::new();
-            for address in tokio::net::lookup_host((host, port)).await? {
-                if !addresses.contains(&address.ip()) {
-                    addresses.push(address.ip());
+        let name = self.name(host);
+        loop {
+            let (look_up, is_ours) = {
+                let mut name = lock(&name);
+                if name.is_fresh() {
+                    return Ok(name.in_turn(port));
                 }
+                match &name.asked {
+                    Some(asked) if !asked.is_lost() => (asked.clone(), false),
+                    _ => (name.asked.insert(self.look_up(host)).clone(), true),
+                }
+            };
+            let end = look_up.end.clone().await;
+            let mut name = lock(&name);
+            let is_first = name
+                .asked
+                .as_ref()
+                .is_some_and(|asked| asked.end.ptr_eq(&look_up.end));
+            if is_first {
+                name.asked = None;
             }
-            if addresses.is_empty() {
-                return Err(io::Error::new(
+            match end {
+                // It ended unheard, long ago.
+                Some(end) if !is_ours && end.at.elapsed() >= KEPT => {}
+                Some(End {
+                    found: Err(cause), ..
+                }) => return Err(io::Error::new(cause.kind(), cause)),
+                Some(End {
+                    found: Ok(addresses),
+                    at,
+                }) => {
+                    // Empty too, if one who waited for ours came to it before us and found it old.
+                    if is_first || name.addresses.is_empty() {
+                        name.addresses = addresses;
+                        (name.failed, name.turn) = (0, 0);
+                        name.at = Some(at);
+                    }
+                    return Ok(name.in_turn(port));
+                }
+                None if is_ours => return Err(io::Error::other("the runtime shuts down")),
+                None => {}
+            }
+        }
+    }
+
+    fn look_up(&self, host: &str) -> LookUp {
+        let (ask, host) = (Arc::clone(&self.ask), host.to_owned());
+        let asking = spawn_blocking(move || {
+            let found = ask(&host).and_then(|addresses| match interleaved(addresses) {
+                none if none.is_empty() => Err(io::Error::new(
                     io::ErrorKind::NotFound,
                     "the name has no addresses",
-                ));
+                )),
+                some => Ok(some),
+            });
+            End {
+                at: Instant::now(),
+                found: found.map_err(Arc::new),
             }
-            answer.addresses = interleaved(addresses);
-            answer.at = Some(Instant::now());
-            answer.turn = 0;
+        });
+        LookUp {
+            begun: Instant::now(),
+            end: asking.map(Result::ok).boxed().shared(),
         }
-        let count = answer.addresses.len();
-        let first = answer.turn % count;
-        answer.turn = first + 1;
-        let in_turn = answer.addresses.iter().cycle().skip(first).take(count);
-        Ok(in_turn.map(|&ip| SocketAddr::new(ip, port)).collect())
     }
 
-    /// `ip` did not let us in: it is tried last from here on.
-    pub(crate) async fn failed(&self, host: &str, ip: IpAddr) {
-        let entry = self.entry(host);
-        let mut answer = entry.lock().await;
-        if let Some(index) = answer.addresses.iter().position(|&known| known == ip) {
-            answer.addresses.remove(index);
-            answer.addresses.push(ip);
+    /// `ip` did not let us in, or not soon: it is tried last until the name is looked up again.
+    pub(crate) fn failed(&self, host: &str, ip: IpAddr) {
+        let name = self.name(host);
+        let mut name = lock(&name);
+        let Some(index) = name.addresses.iter().position(|&known| known == ip) else {
+            return;
+        };
+        let working = name.addresses.len() - name.failed;
+        name.addresses.remove(index);
+        name.addresses.push(ip);
+        if index < working {
+            name.failed += 1;
             // Those that work are at the front; begin there.
-            answer.turn = 0;
+            name.turn = 0;
+        }
+        if name.failed == name.addresses.len() {
+            name.failed = 0;
         }
     }
 
-    fn entry(&self, host: &str) -> Arc<tokio::sync::Mutex<Answer>> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+    fn name(&self, host: &str) -> Arc<Mutex<Name>> {
+        let mut names = lock(&self.names);
         if names.len() >= MOST_NAMES && !names.contains_key(host) {
-            names.retain(|_, answer| answer.try_lock().is_ok_and(|answer| answer.is_fresh()));
+            names.retain(|_, name| {
+                let name = lock(name);
+                name.is_fresh() || name.asked.as_ref().is_some_and(|asked| !asked.is_lost())
+            });
         }
         Arc::clone(names.entry(host.to_owned()).or_default())
     }
 }
 
-/// The two families in turn, beginning with that of the system's first choice (RFC 8305 section 4).
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Each once, the two families in turn, beginning with that of the system's first choice (RFC 8305 section 4).
 fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let first_is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses
+    let mut once = Vec::new();
+    for address in addresses {
+        if !once.contains(&address) {
+            once.push(address);
+        }
+    }
+    let (first, second): (Vec<_>, Vec<_>) = once
         .into_iter()
         .partition(|address| address.is_ipv6() == first_is_v6);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
@@ -109,21 +236,143 @@ fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
+
+    use tokio::{runtime::Runtime, time::timeout};
+
     use super::*;
 
     impl Resolver {
-        /// One that has just looked up `host`.
+        /// One that knows `host` for as long as a test may take.
         pub(crate) fn knowing(host: &str, addresses: &[IpAddr]) -> Self {
-            let answer = Answer {
+            let resolver = Self::default();
+            *lock(&resolver.name(host)) = Name {
                 addresses: addresses.to_vec(),
-                at: Some(Instant::now()),
-                turn: 0,
+                at: Some(Instant::now() + Duration::from_secs(3600)),
+                ..Name::default()
             };
-            let entry = Arc::new(tokio::sync::Mutex::new(answer));
-            Self {
-                names: Mutex::new(HashMap::from([(host.to_owned(), entry)])),
-            }
+            resolver
         }
+    }
+
+    /// A resolver whose look-ups wait until they are told the addresses.
+    pub(crate) struct Held {
+        told: mpsc::Sender<Vec<IpAddr>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Held {
+        pub(crate) fn new() -> (Self, Resolver) {
+            let (told, answers) = mpsc::channel();
+            let (answers, asked) = (Mutex::new(answers), Arc::<AtomicUsize>::default());
+            let held = Self {
+                told,
+                asked: Arc::clone(&asked),
+            };
+            let resolver = Resolver::asking(move |_| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                lock(&answers).recv().map_err(io::Error::other)
+            });
+            (held, resolver)
+        }
+
+        /// The next look-up's answer.
+        pub(crate) fn tell(&self, addresses: &[IpAddr]) {
+            self.told.send(addresses.to_vec()).expect("the resolver is there");
+        }
+
+        /// Look-ups begun.
+        pub(crate) fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    /// Waits for `host` as an attempt does that is given up.
+    fn give_up(runtime: &Runtime, resolver: &Resolver) {
+        let waiting = async { timeout(Duration::from_millis(20), resolver.addresses("h", 80)).await };
+        runtime.block_on(waiting).expect_err("nothing was told");
+    }
+
+    fn runtime() -> Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().expect("a runtime")
+    }
+
+    fn ip() -> IpAddr {
+        IpAddr::from([10, 0, 0, 1])
+    }
+
+    #[test]
+    fn a_look_up_outlives_who_began_it_and_is_the_only_one() {
+        let (held, resolver) = Held::new();
+        let (first, second) = (runtime(), runtime());
+        give_up(&first, &resolver);
+        give_up(&second, &resolver);
+        // The first is not waited for: its thread is in the look-up.
+        first.shutdown_background();
+        give_up(&second, &resolver);
+        held.tell(&[ip()]);
+        let found = second.block_on(async { resolver.addresses("h", 80).await });
+        assert_eq!(found.expect("it was told"), [SocketAddr::new(ip(), 80)]);
+        assert_eq!(held.asked(), 1);
+    }
+
+    #[test]
+    fn a_look_up_that_cannot_end_is_begun_anew() {
+        let (held, resolver) = Held::new();
+        let live = runtime();
+        // Of a runtime that shut down before it began.
+        let gone = {
+            let gone = runtime();
+            gone.handle().clone()
+        };
+        {
+            let _entered = gone.enter();
+            lock(&resolver.name("h")).asked = Some(resolver.look_up("h"));
+        }
+        held.tell(&[ip()]);
+        let found = live.block_on(async { resolver.addresses("h", 80).await });
+        assert_eq!(found.expect("it was told").len(), 1);
+        assert_eq!(held.asked(), 1, "not by the runtime that is gone");
+        // One that never comes back.
+        *lock(&resolver.name("h")) = Name {
+            asked: Some(LookUp {
+                begun: Instant::now()
+                    .checked_sub(LOST)
+                    .expect("a machine that is up so long"),
+                end: std::future::pending().boxed().shared(),
+            }),
+            ..Name::default()
+        };
+        held.tell(&[ip()]);
+        let found = live.block_on(async { resolver.addresses("h", 80).await });
+        assert_eq!(found.expect("it was told").len(), 1);
+        assert_eq!(held.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_ended_unheard_long_ago_is_no_answer() {
+        let (held, resolver) = Held::new();
+        let at = Instant::now()
+            .checked_sub(KEPT)
+            .expect("a machine that is up so long");
+        for found in [Ok(vec![]), Err(Arc::new(io::ErrorKind::NotFound.into()))] {
+            let end = Some(End { at, found });
+            *lock(&resolver.name("h")) = Name {
+                asked: Some(LookUp {
+                    begun: at,
+                    end: std::future::ready(end).boxed().shared(),
+                }),
+                ..Name::default()
+            };
+            held.tell(&[ip()]);
+            let found = resolver.addresses("h", 80).await;
+            assert_eq!(found.expect("it was told"), [SocketAddr::new(ip(), 80)]);
+        }
+        assert_eq!(held.asked(), 2);
     }
 
     #[tokio::test]
@@ -143,11 +392,21 @@ pub(crate) mod tests {
                 "10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.3", "10.0.0.3"
             ]
         );
-        resolver
-            .failed("h", "10.0.0.1".parse().expect("an address"))
-            .await;
-        let addresses = resolver.addresses("h", 80).await.expect("it is kept");
-        assert_eq!(addresses[2].ip().to_string(), "10.0.0.1");
+        // The others still in turn; and in turn all three again, when none works.
+        for (failed, last) in [(0, [0; 4]), (2, [2; 4])] {
+            resolver.failed("h", known[failed]);
+            for last in last {
+                let addresses = resolver.addresses("h", 80).await.expect("it is kept");
+                assert_eq!((addresses.len(), addresses[2].ip()), (3, known[last]));
+            }
+        }
+        resolver.failed("h", known[1]);
+        let mut firsts = Vec::new();
+        for _ in 0..3 {
+            firsts.push(resolver.addresses("h", 80).await.expect("it is kept")[0].ip());
+        }
+        firsts.sort();
+        assert_eq!(firsts, known);
     }
 
     #[tokio::test]
@@ -162,7 +421,7 @@ pub(crate) mod tests {
     #[test]
     fn families_alternate() {
         let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let mixed = interleaved(["::1", "::2", "::3", "10.0.0.1"].map(parse).to_vec());
+        let mixed = interleaved(["::1", "::2", "::1", "::3", "10.0.0.1"].map(parse).to_vec());
         assert_eq!(mixed, ["::1", "10.0.0.1", "::2", "::3"].map(parse));
     }
 }
