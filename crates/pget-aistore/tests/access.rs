@@ -348,9 +348,10 @@ async fn tls_client_certificate() {
     let (_server, endpoint) = over_tls(&authority, &["127.0.0.1"], Some(&clients)).await;
     let mut options = ClientOptions::default();
     options.tls.extra_roots = vec![authority.pem().into_bytes()];
-    read_over_tls(&endpoint, &options)
+    let error = read_over_tls(&endpoint, &options)
         .await
         .expect_err("the server wants to know who asks");
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     let leaf = clients.client_leaf("pget test client").expect("a certificate");
     options.tls.identity = Some(ClientIdentity::from_pem(
         leaf.certificate_pem.into_bytes(),

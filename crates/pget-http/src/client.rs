@@ -20,7 +20,7 @@ use crate::{
     redirect::{self, MOST_REDIRECTS},
     request::{Follow, Method, Over, RequestHead, redacted},
     resolve::Resolver,
-    tls::Tls,
+    tls::{self, Tls},
 };
 
 /// Interim answers (1xx) skipped before the final one.
@@ -108,6 +108,8 @@ impl Client {
     /// # Errors
     /// - [`InvalidArgument`](ErrorKind::InvalidArgument) for a request that cannot be sent; no connection is opened then;
     /// - [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout) if there is no connection or no answer; another attempt may help;
+    /// - [`PermissionDenied`](ErrorKind::PermissionDenied) if the server refuses the client's certificate or its lack (its cause is a
+    ///   [`TlsError`](crate::TlsError)), or a proxy the credentials in its address or their lack;
     /// - [`Protocol`](ErrorKind::Protocol) for an answer that is not HTTP/1.1, redirects that may not be followed, and a server that is not who it
     ///   should be (its cause is a [`TlsError`](crate::TlsError)).
     pub async fn get(&self, mut request: RequestHead) -> Result<Response, SourceError> {
@@ -173,6 +175,9 @@ impl Client {
                 let message = format!("{origin} closed the connection without an answer");
                 let error = SourceError::retryable(ErrorKind::Unavailable, message);
                 Err(match cause {
+                    Some(cause) if tls::failure(&cause).is_some_and(tls::is_refusal) => {
+                        tls::handshake_failed(cause, &origin.host)
+                    }
                     Some(cause) => error.with_cause(cause),
                     None => error,
                 })
@@ -233,10 +238,9 @@ enum Failed {
 
 /// Sends a request and receives the final answer's head; what has come behind it stays in the connection's buffer.
 async fn round_trip(connection: &mut Connection, request: &[u8]) -> Result<Head, Failed> {
-    connection
-        .send(request)
-        .await
-        .map_err(|cause| Failed::Silent(Some(cause)))?;
+    if let Err(cause) = connection.send(request).await {
+        return Err(Failed::Silent(Some(reason(connection, cause).await)));
+    }
     let mut answered = false;
     for interim in 0..MOST_INTERIM {
         let mut scanner = HeadScanner::default();
@@ -270,9 +274,101 @@ async fn round_trip(connection: &mut Connection, request: &[u8]) -> Result<Head,
     ))))
 }
 
+/// Why a request could not be sent: a server that refuses our certificate says so and closes, and then there may be nowhere to send to before that is read.
+async fn reason(connection: &mut Connection, cause: io::Error) -> io::Error {
+    // Only where the peer has closed, so that there is nothing to wait for.
+    if !matches!(
+        cause.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    ) {
+        return cause;
+    }
+    match connection.fill_buffer().await {
+        Err(told) if tls::failure(&told).is_some() => told,
+        _ => cause,
+    }
+}
+
 fn cut_head() -> SourceError {
     SourceError::retryable(
         ErrorKind::Unavailable,
         "the connection broke off in the answer's head",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pget_testkit::servers::{Authority, Validity};
+    use rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+        server::WebPkiClientVerifier,
+    };
+    use socket2::SockRef;
+    use tokio::{net::TcpListener, sync::oneshot};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::options::TlsOptions;
+
+    #[tokio::test]
+    async fn why_we_are_refused_is_read_although_nothing_can_be_sent_any_more() {
+        let authority = Authority::new().expect("an authority");
+        let leaf = authority
+            .leaf(&["127.0.0.1"], Validity::Now)
+            .expect("a certificate");
+        let certificate = CertificateDer::from_pem_slice(leaf.certificate_pem.as_bytes()).expect("PEM");
+        let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes()).expect("PEM");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.der().into()).expect("an authority");
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_client_cert_verifier(verifier.build().expect("a verifier"))
+            .with_single_cert(vec![certificate], key)
+            .expect("they belong together");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let (tell, closed) = oneshot::channel();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let accepting = TlsAcceptor::from(Arc::new(config)).accept(stream);
+            let (_, stream) = accepting
+                .into_fallible()
+                .await
+                .expect_err("it shows no certificate");
+            // The connection is reset behind the alert.
+            SockRef::from(&stream)
+                .set_linger(Some(Duration::ZERO))
+                .expect("a socket");
+            drop(stream);
+            tell.send(()).expect("the test waits");
+        });
+        let options = TlsOptions {
+            platform_roots: false,
+            extra_roots: vec![authority.der()],
+            ..TlsOptions::default()
+        };
+        let dialer = Dialer {
+            connect_timeout: Duration::from_secs(10),
+            tls: Arc::new(Tls::new(&options).expect("sound options")),
+            resolver: Resolver::default(),
+        };
+        let origin = Origin {
+            tls: true,
+            host: "127.0.0.1".into(),
+            port,
+        };
+        let connected = dialer.connect(&origin, None, false).await;
+        let mut connection = connected.expect("the server looks behind the handshake");
+        closed.await.expect("the server is done");
+        let Err(Failed::Silent(Some(cause))) = round_trip(&mut connection, b"GET").await else {
+            panic!("it was refused");
+        };
+        assert!(tls::failure(&cause).is_some_and(tls::is_refusal), "{cause:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! TLS by rustls: the configuration, made once a client, and what a failed handshake means.
+//! TLS by rustls: the configuration, made once a client, and what its failures mean.
 //!
 //! Invariants: the provider is given explicitly (none is installed for the process); ALPN offers HTTP/1.1 only; verification is off only if asked for.
 
@@ -161,25 +161,49 @@ fn unusable(cause: rustls::Error) -> SourceError {
     SourceError::fatal(ErrorKind::InvalidArgument, "TLS cannot be used as set").with_cause(cause)
 }
 
-/// What a failed handshake means: trust and agreement do not come by trying again, a broken connection may.
+/// What a failed handshake means: a broken connection may come by trying again, what TLS itself says does not.
 pub(crate) fn handshake_failed(error: io::Error, host: &str) -> SourceError {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .cloned();
     let message = format!("no secure connection to {host}");
-    match inner {
+    match failure(&error).cloned() {
         None => SourceError::retryable(ErrorKind::Unavailable, message).with_cause(error),
-        Some(invalid @ rustls::Error::InvalidCertificate(_)) => {
+        Some(failure) => failed(failure, message),
+    }
+}
+
+/// What a failure of TLS itself means: trust and agreement do not come by trying again.
+pub(crate) fn failed(failure: rustls::Error, message: String) -> SourceError {
+    match failure {
+        invalid @ rustls::Error::InvalidCertificate(_) => {
             SourceError::fatal(ErrorKind::Protocol, message).with_cause(TlsError::Certificate(invalid))
         }
-        Some(rustls::Error::AlertReceived(alert)) if concerns_client(alert) => {
+        rustls::Error::AlertReceived(alert) if concerns_client(alert) => {
             SourceError::fatal(ErrorKind::PermissionDenied, message).with_cause(TlsError::Refused(alert))
         }
-        Some(other) => {
-            SourceError::fatal(ErrorKind::Protocol, message).with_cause(TlsError::Handshake(other))
-        }
+        other => SourceError::fatal(ErrorKind::Protocol, message).with_cause(TlsError::Handshake(other)),
     }
+}
+
+/// The failure of TLS itself among an error and its causes.
+pub(crate) fn failure<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// Whether the server refuses the client's certificate, or its lack. Over TLS 1.3 it looks at it behind the client's handshake (RFC 8446 section 4.4.2.4), and its
+/// alert comes where an answer is due.
+pub(crate) fn is_refusal(failure: &rustls::Error) -> bool {
+    matches!(failure, rustls::Error::AlertReceived(alert) if concerns_client(*alert))
+}
+
+/// An error and its causes, and what an `io::Error` holds, which is none of its causes.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(held) => Some(held as _),
+            None => error.source(),
+        }
+    })
 }
 
 fn concerns_client(alert: AlertDescription) -> bool {
@@ -187,11 +211,14 @@ fn concerns_client(alert: AlertDescription) -> bool {
         alert,
         AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
+            // A signature that does not fit: of the certificate, if its authority only bears the name of one that is known.
+            | AlertDescription::DecryptError
     )
 }
 

@@ -1,4 +1,5 @@
-//! Cases 23, 27 and 28, against a TLS server of the test's own: connections that end without close_notify, HTTP/2 on offer, and answers that nobody asked for.
+//! Cases 23, 27, 28 and 60, against a TLS server of the test's own: connections that end without close_notify, HTTP/2 on offer, answers that nobody asked for, and
+//! certificates that clients must show.
 
 use std::{
     net::SocketAddr,
@@ -9,12 +10,15 @@ use std::{
 };
 
 use pget_core::ErrorKind;
-use pget_http::{Client, HttpSource};
+use pget_http::{Client, ClientIdentity, ClientOptions, HttpSource, TlsError};
 use pget_testkit::{
     content::Pattern,
-    servers::{Authority, Validity},
+    servers::{Authority, Leaf, Validity},
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -25,7 +29,7 @@ use crate::{CHUNK, SEED, SIZE, connection::trusting, options, patient, read_with
 
 /// How a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// After a complete answer.
     Behind,
     /// In the middle of the first two bodies, whose length was told.
@@ -39,16 +43,21 @@ enum End {
 /// Of an object that may be answered twice: so that an answer and its double are sent at once, and more than is read with a head.
 const KEPT: u64 = 9000;
 
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     /// Connections ended as the script says.
     ended: Arc<AtomicUsize>,
     protocols: Arc<Mutex<Vec<Option<Vec<u8>>>>>,
-    authority: Authority,
+    pub(crate) authority: Authority,
 }
 
 impl Server {
-    async fn start(end: End) -> Self {
+    pub(crate) async fn start(end: End) -> Self {
+        Self::start_for(end, None).await
+    }
+
+    /// For those only who show a certificate by `clients`, if it is given.
+    async fn start_for(end: End, clients: Option<&Authority>) -> Self {
         let authority = Authority::new().expect("an authority");
         let leaf = authority
             .leaf(&["localhost"], Validity::Now)
@@ -56,10 +65,19 @@ impl Server {
         let certificate = CertificateDer::from_pem_slice(leaf.certificate_pem.as_bytes()).expect("PEM");
         let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes()).expect("PEM");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .expect("TLS 1.2 and 1.3")
-            .with_no_client_auth()
+            .expect("TLS 1.2 and 1.3");
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => {
+                let mut roots = rustls::RootCertStore::empty();
+                roots.add(clients.der().into()).expect("an authority");
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+            }
+        };
+        let mut config = builder
             .with_single_cert(vec![certificate], key)
             .expect("they belong together");
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -132,7 +150,9 @@ fn answer(head: &[u8], end: End, before: usize) -> Vec<u8> {
     }
     let range = head
         .lines()
-        .find_map(|line| line.strip_prefix("Range: bytes="))
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| name.eq_ignore_ascii_case("range"))
+        .and_then(|(_, range)| range.strip_prefix("bytes="))
         .and_then(|range| range.split_once('-'));
     let (start, last) = range.expect("a range is asked for");
     let (start, last): (u64, u64) = if end == End::Undelimited {
@@ -221,4 +241,38 @@ async fn case_28_http_2_is_not_offered() {
             .all(|protocol| protocol.as_deref() == Some(b"http/1.1")),
         "{protocols:?}"
     );
+}
+
+/// Over TLS 1.3 the client's handshake is done before the server looks at its certificate.
+#[tokio::test]
+async fn case_60_a_client_certificate_that_is_refused_is_final_and_so_is_its_lack() {
+    let (clients, stranger) = (
+        Authority::new().expect("an authority"),
+        Authority::new().expect("an authority"),
+    );
+    let server = Server::start_for(End::Behind, Some(&clients)).await;
+    let client = |leaf: Option<Leaf>| {
+        let mut settings = ClientOptions::default();
+        settings.tls.platform_roots = false;
+        settings.tls.extra_roots = vec![server.authority.der()];
+        settings.tls.identity = leaf.map(|leaf| {
+            ClientIdentity::from_pem(leaf.certificate_pem.into_bytes(), leaf.key_pem.into_bytes())
+        });
+        Client::new(&settings).expect("sound options")
+    };
+    let by = |authority: &Authority| authority.client_leaf("a client").expect("a certificate");
+    let itself = Leaf::self_signed(&["a client"]).expect("a certificate");
+    // The stranger bears the authority's name, so that its signature is what tells.
+    for leaf in [None, Some(itself), Some(by(&stranger))] {
+        let error = read_with(server.source_of("o", client(leaf)), patient())
+            .await
+            .failed(Pattern::new(SEED), ErrorKind::PermissionDenied);
+        assert_eq!(error.attempts(), 1, "{}", error.to_line());
+        let cause = std::error::Error::source(&error).expect("a cause");
+        let tls = cause.downcast_ref::<TlsError>();
+        assert!(matches!(tls, Some(TlsError::Refused(_))), "{cause:?}");
+    }
+    read_with(server.source_of("o", client(Some(by(&clients)))), patient())
+        .await
+        .complete(Pattern::new(SEED), SIZE);
 }
