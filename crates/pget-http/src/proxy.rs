@@ -1,6 +1,7 @@
 //! Requests through a proxy, by `reqwest`: the one way here whose bodies are copied into the slot.
 //!
-//! Nothing of reqwest shows outside this file: the rest of the crate sees a head and [`Pieces`]. Redirects, retries and limits stay those of the direct path.
+//! Nothing of reqwest shows outside this file: the rest of the crate sees a head and [`Pieces`]. Redirects, retries and limits stay those of the direct path, and so
+//! does what failures of TLS mean; a proxy that wants other credentials is not asked again.
 
 use std::sync::Arc;
 
@@ -15,8 +16,9 @@ use url::{Host, Url};
 use crate::{
     head::{Head, MOST_HEADERS},
     options::{ClientOptions, ProxyChoice},
+    pool::Origin,
     request::{Method, RequestHead, authority, invalid, is_the_clients},
-    tls::Tls,
+    tls::{self, Tls},
 };
 
 /// A body that comes in buffers of somebody else's.
@@ -65,7 +67,11 @@ pub(crate) struct Proxies {
 enum Choice {
     None,
     Environment(Box<Environment>),
-    All(Box<reqwest::Proxy>),
+    All {
+        proxy: Box<reqwest::Proxy>,
+        /// Host and port.
+        at: String,
+    },
 }
 
 /// What the environment says, read as reqwest's matcher reads it, but for values that this passes over in silence.
@@ -77,10 +83,10 @@ struct Environment {
 }
 
 /// What the variable for a scheme, else the one for all, holds.
-#[derive(Clone, Copy)]
 enum Named {
     Nothing,
-    Proxy,
+    /// Its host and port.
+    Proxy(String),
     /// The variable's name.
     Unusable(&'static str),
 }
@@ -96,7 +102,7 @@ impl Environment {
             named(["HTTP_PROXY", "http_proxy"]),
             named(["HTTPS_PROXY", "https_proxy"]),
         );
-        if let (Named::Nothing, Named::Nothing) = (http, https) {
+        if let (Named::Nothing, Named::Nothing) = (&http, &https) {
             return None;
         }
         let exempt = ["NO_PROXY", "no_proxy"]
@@ -111,12 +117,16 @@ impl Environment {
         })
     }
 
-    fn serves(&self, url: &Url) -> Result<bool, SourceError> {
-        let named = if url.scheme() == "https" {
-            self.https
+    fn named(&self, url: &Url) -> &Named {
+        if url.scheme() == "https" {
+            &self.https
         } else {
-            self.http
-        };
+            &self.http
+        }
+    }
+
+    fn serves(&self, url: &Url) -> Result<bool, SourceError> {
+        let named = self.named(url);
         if matches!(named, Named::Nothing) || is_loopback(url) {
             return Ok(false);
         }
@@ -130,7 +140,7 @@ impl Environment {
             Named::Unusable(variable) => {
                 Err(invalid(format!("{variable} is not the address of an HTTP proxy")))
             }
-            Named::Nothing | Named::Proxy => Ok(true),
+            Named::Nothing | Named::Proxy(_) => Ok(true),
         }
     }
 }
@@ -145,19 +155,28 @@ fn named(own: [&'static str; 2]) -> Named {
     };
     match first(own).or_else(|| first(["ALL_PROXY", "all_proxy"])) {
         None => Named::Nothing,
-        Some((_, value)) if value.to_str().is_some_and(is_http_proxy) => Named::Proxy,
-        Some((name, _)) => Named::Unusable(name),
+        Some((name, value)) => value
+            .to_str()
+            .and_then(http_proxy)
+            .map_or(Named::Unusable(name), Named::Proxy),
     }
 }
 
-fn is_http_proxy(value: &str) -> bool {
+/// Host and port of the HTTP proxy that `value` names, if it does.
+fn http_proxy(value: &str) -> Option<String> {
     let matcher = Matcher::builder().all(value).build();
-    let found = matcher.intercept(&http::Uri::from_static(ANY));
-    found.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https")))
+    let found = matcher.intercept(&http::Uri::from_static(ANY))?;
+    let is_http = matches!(found.uri().scheme_str(), Some("http" | "https"));
+    let at = found.uri().authority().filter(|_| is_http)?.as_str();
+    // What a password with an at sign leaves there is dropped.
+    at.rsplit('@').next().map(str::to_owned)
 }
 
 /// Some address, and some proxy.
 const ANY: &str = "http://any.invalid/";
+
+/// The error for a 407 to CONNECT, of a type that has no name outside hyper-util.
+const ASKED_WHO: &str = "tunnel error: proxy authorization required";
 
 const NOT_THROUGH_A_PROXY: &str = "the address cannot be sent through a proxy";
 
@@ -180,7 +199,10 @@ impl Proxies {
                 if !matches!(url.scheme(), "http" | "https") {
                     return Err(refused());
                 }
-                Choice::All(Box::new(reqwest::Proxy::all(url.clone()).map_err(|_| refused())?))
+                Choice::All {
+                    proxy: Box::new(reqwest::Proxy::all(url.clone()).map_err(|_| refused())?),
+                    at: Origin::of(url).map_err(|_| refused())?.to_string(),
+                }
             }
         };
         Ok(Self {
@@ -198,7 +220,7 @@ impl Proxies {
     pub(crate) fn serve(&self, url: &Url) -> Result<bool, SourceError> {
         match &self.choice {
             Choice::None => Ok(false),
-            Choice::All(_) => Ok(true),
+            Choice::All { .. } => Ok(true),
             Choice::Environment(environment) => environment.serves(url),
         }
     }
@@ -221,7 +243,16 @@ impl Proxies {
         if let Some(range) = &request.range {
             sent = sent.header(http::header::RANGE, range.to_string());
         }
-        let response = sent.send().await.map_err(failed)?;
+        let response = sent
+            .send()
+            .await
+            .map_err(|error| self.failed(error, &request.url))?;
+        // Of an https address, it would be the server's.
+        if response.status() == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            && request.url.scheme() == "http"
+        {
+            return Err(self.asked_who(&request.url));
+        }
         let modern = response.version() == http::Version::HTTP_11;
         let head = Head::received(response.status(), response.headers().clone(), modern)?;
         let left = response.content_length();
@@ -230,6 +261,42 @@ impl Proxies {
             rest: Bytes::new(),
         };
         Ok((head, detour))
+    }
+
+    fn failed(&self, error: reqwest::Error, url: &Url) -> SourceError {
+        let failure = tls::failure(&error).filter(|found| error.is_connect() || tls::is_refusal(found));
+        if let Some(failure) = failure {
+            let host = url.host_str().unwrap_or_default();
+            let message = format!(
+                "no secure connection to {host} through the proxy {}",
+                self.at(url)
+            );
+            return tls::failed(failure.clone(), message);
+        }
+        if tls::causes(&error).any(|cause| cause.to_string() == ASKED_WHO) {
+            return self.asked_who(url).with_cause(error.without_url());
+        }
+        failed(error)
+    }
+
+    fn asked_who(&self, url: &Url) -> SourceError {
+        let message = format!(
+            "the proxy {} refuses the credentials in its address, or their lack (HTTP status 407)",
+            self.at(url)
+        );
+        SourceError::fatal(ErrorKind::PermissionDenied, message)
+    }
+
+    /// Host and port of the proxy for `url`.
+    fn at(&self, url: &Url) -> &str {
+        match &self.choice {
+            Choice::All { at, .. } => at,
+            Choice::Environment(environment) => match environment.named(url) {
+                Named::Proxy(at) => at,
+                Named::Nothing | Named::Unusable(_) => "",
+            },
+            Choice::None => "",
+        }
     }
 
     async fn build(&self) -> Result<reqwest::Client, SourceError> {
@@ -243,7 +310,7 @@ impl Proxies {
             .user_agent(&self.options.user_agent)
             .connect_timeout(self.options.connect_timeout);
         let builder = match &self.choice {
-            Choice::All(proxy) => builder.proxy(reqwest::Proxy::clone(proxy)),
+            Choice::All { proxy, .. } => builder.proxy(reqwest::Proxy::clone(proxy)),
             Choice::None | Choice::Environment(_) => builder,
         };
         builder.build().map_err(|error| {
@@ -320,5 +387,22 @@ fn is_loopback(url: &Url) -> bool {
             name == "localhost" || name.ends_with(".localhost")
         }
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_named_without_its_credentials() {
+        for (value, named) in [
+            ("http://user:hunter2@h:3128", Some("h:3128")),
+            ("https://user:hunt@er2@[::1]:3128/", Some("[::1]:3128")),
+            ("h", Some("h")),
+            ("socks5://h:1080", None),
+        ] {
+            assert_eq!(http_proxy(value).as_deref(), named, "{value}");
+        }
     }
 }

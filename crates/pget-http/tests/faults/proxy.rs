@@ -1,20 +1,33 @@
 //! Case 68: through a proxy the same is sent, and the same believed of an answer.
 
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use http::HeaderMap;
 use pget_core::ErrorKind;
-use pget_http::{Client, ClientOptions, HttpSource, ProxyChoice};
+use pget_http::{Client, ClientOptions, HttpSource, ProxyChoice, TlsError};
 use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Route, When},
+    servers::Authority,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use url::Url;
 
-use crate::{SEED, SIZE, object, patient, read_with, source, with};
+use crate::{
+    SEED, SIZE, object, patient, read_with, source,
+    tls::{End, Server},
+    with,
+};
 
 /// Reads `target` through `proxy`: the misbehaving server takes the absolute form of a request's target for a path, as a proxy would.
 fn through(proxy: &Hostile, target: &str) -> HttpSource {
@@ -22,7 +35,10 @@ fn through(proxy: &Hostile, target: &str) -> HttpSource {
 }
 
 fn through_address(proxy: &str, target: &str) -> HttpSource {
-    let mut settings = ClientOptions::default();
+    through_with(ClientOptions::default(), proxy, target)
+}
+
+fn through_with(mut settings: ClientOptions, proxy: &str, target: &str) -> HttpSource {
     settings.proxy = ProxyChoice::Url(Url::parse(proxy).expect("an address"));
     let client = Client::new(&settings).expect("sound options");
     HttpSource::new(client, target, HeaderMap::new()).expect("an address")
@@ -179,5 +195,101 @@ fn case_68_what_is_no_http_proxy_is_refused() {
         let error = Client::new(&settings).expect_err(url);
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert!(!error.to_line().contains("hunter2"), "{}", error.to_line());
+    }
+}
+
+/// A proxy whose tunnels all lead to one server, or that asks everyone who they are.
+struct Tunnels {
+    address: SocketAddr,
+    /// Requests that came.
+    asked: Arc<AtomicUsize>,
+    _serving: JoinSet<()>,
+}
+
+impl Tunnels {
+    async fn start(to: Option<SocketAddr>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket");
+        let asked = Arc::<AtomicUsize>::default();
+        let mut serving = JoinSet::new();
+        let counter = Arc::clone(&asked);
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let counter = Arc::clone(&counter);
+                connections.spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(stream.read_u8().await?);
+                    }
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    let Some(to) = to else {
+                        let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
+                        stream.write_all(answer).await?;
+                        // Until the client closes.
+                        return stream.read_u8().await.map(drop);
+                    };
+                    let mut server = TcpStream::connect(to).await?;
+                    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                    copy_bidirectional(&mut stream, &mut server).await.map(drop)
+                });
+            }
+        });
+        Self {
+            address,
+            asked,
+            _serving: serving,
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn case_68_a_strangers_certificate_is_final_through_a_proxy_too() {
+    let server = Server::start(End::Behind).await;
+    let proxy = Tunnels::start(Some(server.address)).await;
+    let target = format!("https://localhost:{}/o", server.address.port());
+    let trusting = |authority: &Authority| {
+        let mut settings = ClientOptions::default();
+        settings.tls.platform_roots = false;
+        settings.tls.extra_roots = vec![authority.der()];
+        through_with(settings, &format!("http://{}", proxy.address), &target)
+    };
+    let stranger = Authority::new().expect("an authority");
+    let error = read_with(trusting(&stranger), patient())
+        .await
+        .failed(Pattern::new(SEED), ErrorKind::Protocol);
+    assert_eq!((error.attempts(), proxy.asked()), (1, 1), "{}", error.to_line());
+    let cause = std::error::Error::source(&error).expect("a cause");
+    let tls = cause.downcast_ref::<TlsError>();
+    assert!(matches!(tls, Some(TlsError::Certificate(_))), "{cause:?}");
+    let told = error.to_line();
+    assert!(
+        told.contains("localhost") && told.contains(&proxy.address.to_string()),
+        "{told}"
+    );
+    read_with(trusting(&server.authority), patient())
+        .await
+        .complete(Pattern::new(SEED), SIZE);
+}
+
+#[tokio::test]
+async fn case_68_a_proxy_that_refuses_our_credentials_is_asked_once() {
+    for target in [TARGET, "https://object.invalid/o"] {
+        let proxy = Tunnels::start(None).await;
+        let mut settings = ClientOptions::default();
+        // No roots of the platform's are needed where it does not come to TLS.
+        settings.tls.skip_verify = true;
+        let address = format!("http://user:hunter2@{}", proxy.address);
+        let error = read_with(through_with(settings, &address, target), patient())
+            .await
+            .failed(Pattern::new(SEED), ErrorKind::PermissionDenied);
+        assert_eq!((error.attempts(), proxy.asked()), (1, 1), "{target}");
+        let told = format!("{} {error:?}", error.to_line());
+        assert!(told.contains(&proxy.address.to_string()), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
     }
 }
