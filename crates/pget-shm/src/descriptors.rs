@@ -3,6 +3,9 @@
 //! A handler of `pthread_atfork` closes them in the child. It may run in a child of a process with other threads, so it takes no lock and allocates nothing: the descriptors are in a
 //! list of places that is only ever added to, and whose free places are used again. A child made by a bare `clone` does not come by here; one that calls exec loses them all the same, as does
 //! one made by `posix_spawn`. Until it has, it holds a copy: so what must be free at once is unlocked before it is closed ([`Since`]).
+//!
+//! A place belongs to one [`OwnOnly`], of which a child has a copy. So what the handler closes leaves a mark that no new descriptor takes the place of: else what the child makes of
+//! its own would be taken for the parent's, and the parent's for its own.
 
 #![allow(
     unsafe_code,
@@ -21,7 +24,11 @@ use std::{
 
 use nix::libc;
 
+/// A free place.
 const NONE: i32 = -1;
+
+/// The place of one that was closed in this child, and whose owner is still there.
+const LOST: i32 = -2;
 
 struct Place {
     descriptor: AtomicI32,
@@ -113,7 +120,7 @@ impl OwnOnly {
     /// The descriptor; `None` in a forked child.
     pub(crate) fn get(&self) -> Option<BorrowedFd<'_>> {
         match self.place.load(Ordering::Acquire) {
-            NONE => None,
+            NONE | LOST => None,
             // SAFETY: only `drop` and the handler in a child close it; the first needs this borrow to have ended, the second runs in no process that has it.
             number => Some(unsafe { BorrowedFd::borrow_raw(number) }),
         }
@@ -127,7 +134,7 @@ impl OwnOnly {
 impl Drop for OwnOnly {
     fn drop(&mut self) {
         let number = self.place.swap(NONE, Ordering::AcqRel);
-        if number != NONE {
+        if number != NONE && number != LOST {
             // SAFETY: taken out of its place, so nobody else closes it.
             drop(unsafe { OwnedFd::from_raw_fd(number) });
         }
@@ -146,8 +153,10 @@ fn places() -> impl Iterator<Item = &'static AtomicI32> {
 
 extern "C" fn in_child() {
     for place in places() {
-        let number = place.swap(NONE, Ordering::AcqRel);
-        if number != NONE {
+        // Nobody else is there to change it: a child begins with one thread.
+        let number = place.load(Ordering::Acquire);
+        if number != NONE && number != LOST {
+            place.store(LOST, Ordering::Release);
             // SAFETY: the child's copy, which nothing in it uses: `get` gives none from here on.
             unsafe { libc::close(number) };
         }

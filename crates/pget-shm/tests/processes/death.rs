@@ -117,6 +117,35 @@ fn a_forked_child_does_not_hold_its_parents_lock() {
     stop(&child.expect("a child"));
 }
 
+/// What is a child's own is told from what it has of its parent.
+#[test]
+fn a_forked_child_that_makes_a_segment_leaves_its_parents_alone() {
+    let (name, of_child) = (fresh_name("parents"), fresh_name("childs"));
+    let mut parent = Other::start("fork-own", &format!("{name} {of_child}"));
+    let (mut child, mut said) = (None, None);
+    while child.is_none() || said.is_none() {
+        let line = parent.says().expect("two lines");
+        match line.strip_prefix("a child ") {
+            Some(line) => said = Some(line.to_owned()),
+            None => child = Some(line),
+        }
+    }
+    assert_eq!(said.as_deref(), Some("Err(Forked) Filling"));
+    let attached = SharedBuffer::attach(&name).expect("attached");
+    let own = SharedBuffer::attach(&of_child).expect("attached");
+    assert_eq!((attached.state(), own.state()), (State::Filling, State::Filling));
+    assert_eq!(own.wait_for(20).expect("there"), crate::content(20));
+    parent.tell("go on");
+    assert_eq!(parent.says().as_deref(), Some("Complete"));
+    assert_eq!(attached.wait_for(100).expect("complete"), crate::content(100));
+    stop(&child.expect("a child"));
+    assert_eq!(own.wait_for(21).expect_err("dead").kind(), ErrorKind::Unavailable);
+    parent.ends_well();
+    assert!(!is_there(&name));
+    sweep().expect("swept");
+    assert!(!is_there(&of_child));
+}
+
 #[test]
 fn a_death_is_noticed_by_who_is_woken_all_the_time() {
     let mut filler = Other::start("fill", "- 1000");

@@ -12,7 +12,7 @@ use nix::{
         signal::{Signal, kill},
         wait::{WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, pause},
+    unistd::{ForkResult, Pid, alarm, fork, pause},
 };
 use pget_core::{Error, ErrorKind};
 use pget_shm::{Filler, Placement, RingReader, RingWriter, SharedBuffer};
@@ -95,6 +95,7 @@ fn in_a_role() {
         },
         "fill" => fill(&argument),
         "fork" => fork_and_fill(&argument),
+        "fork-own" => fork_and_make(&argument),
         "ring" => ring(&argument),
         "ring-fork" => fork_with_a_ring(),
         "ring-stuck" => {
@@ -220,6 +221,44 @@ fn fork_and_fill(name: &str) {
         ForkResult::Parent { child } => {
             say(&child.to_string());
             pause();
+        }
+    }
+}
+
+/// Forks a child that makes a segment of its own and lets go of its copies of the parent's; both then wait to be killed.
+#[allow(unsafe_code, reason = "forks")]
+fn fork_and_make(names: &str) {
+    let (name, of_child) = names.split_once(' ').expect("two names");
+    let (shared, filler) =
+        SharedBuffer::create(Placement::Named(name.to_owned()), 100, "").expect("a segment");
+    let ring = RingWriter::create(None, 4096).expect("a ring");
+    let reader = RingReader::attach(ring.name()).expect("attached");
+    put(&filler, 0..10);
+    // SAFETY: the child calls nothing but what this library says of a forked child, and waits to be killed.
+    match unsafe { fork() }.expect("a child") {
+        ForkResult::Child => {
+            // If it panics, nobody is there to hear of it.
+            alarm::set(60);
+            let placement = Placement::Named(of_child.to_owned());
+            let (own, own_filler) = SharedBuffer::create(placement, 100, "").expect("a segment");
+            let _other = RingWriter::create(None, 4096).expect("a ring");
+            let told = filler.put(10, b"x").map_err(|error| error.kind());
+            drop((shared, filler, reader, ring));
+            put(&own_filler, 0..20);
+            say(&format!("a child {told:?} {:?}", own.state()));
+            pause();
+        }
+        ForkResult::Parent { child } => {
+            alarm::set(60);
+            say(&child.to_string());
+            let mut ring = ring;
+            while let Some(line) = listen() {
+                put(&filler, 10..100);
+                filler.finish(Ok(())).expect("complete");
+                ring.begin(&line, None).expect("the reader is there");
+                say(&format!("{:?}", shared.state()));
+            }
+            drop(reader);
         }
     }
 }
