@@ -12,7 +12,13 @@ use std::{
 
 use pget_core::{Error, ErrorKind};
 
-use crate::{landed::Landed, layout::FILLING, lend::Memory, reserve::Reserve, segment::Segment};
+use crate::{
+    landed::Landed,
+    layout::FILLING,
+    lend::Memory,
+    reserve::Reserve,
+    segment::{Segment, check_limit},
+};
 
 /// Fills a segment. Several threads may put bytes at once; dropping it without [`finish`](Self::finish) fails the segment for all who read it.
 pub struct Filler {
@@ -55,8 +61,12 @@ impl Filler {
             let code = cause.raw_os_error().unwrap_or_default();
             return Err(self.no_room(io::Error::from_raw_os_error(code)));
         }
-        let written = self.segment.data().write_all_at(bytes, offset);
-        written.map_err(|cause| self.no_room(cause))
+        let put = || {
+            // It may have been lowered since.
+            check_limit(offset + bytes.len() as u64)?;
+            self.segment.data().write_all_at(bytes, offset)
+        };
+        put().map_err(|cause| self.no_room(cause))
     }
 
     /// Fills `buffer` with what was put at `offset`.

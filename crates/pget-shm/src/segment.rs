@@ -24,6 +24,7 @@ use rustix::{
         fcntl_add_seals, linkat, memfd_create, open, openat, statat, unlinkat,
     },
     io::Errno,
+    process::{Resource, getrlimit},
 };
 
 use crate::{
@@ -98,7 +99,7 @@ impl Segment {
                 let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
                 let file = File::from(openat(&folder, ".", flags, PRIVATE)?);
                 fchmod(&file, PRIVATE)?;
-                file.set_len(length)?;
+                set_length(&file, length)?;
                 io::Result::Ok(file)
             };
             let (companion, data) = (file(COMPANION as u64)?, file(length)?);
@@ -210,6 +211,8 @@ impl Segment {
         let Some(companion) = self.alive.get() else {
             return Ok(false);
         };
+        // Where the length stays, bytes are put behind the limit.
+        check_limit(length)?;
         if self.lender.is_lent() || !lock::alone(companion, Byte::Looked)? {
             return Ok(false);
         }
@@ -285,6 +288,20 @@ pub(crate) fn open_folder() -> io::Result<OwnedFd> {
     Ok(open(FOLDER, flags, Mode::empty())?)
 }
 
+/// # Errors
+/// `FileTooLarge` if files of this process may not have as many bytes (`ulimit -f`): to make or write one so raises SIGXFSZ, which is not to happen in a host's process.
+pub(crate) fn check_limit(length: u64) -> io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if length > limit => Err(Errno::FBIG.into()),
+        _ => Ok(()),
+    }
+}
+
+fn set_length(file: &File, length: u64) -> io::Result<()> {
+    check_limit(length)?;
+    file.set_len(length)
+}
+
 /// An anonymous file that keeps its length.
 fn memfd(name: &str, length: u64) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -295,7 +312,7 @@ fn memfd(name: &str, length: u64) -> io::Result<File> {
     }?;
     let file = File::from(file);
     fchmod(&file, PRIVATE)?;
-    file.set_len(length)?;
+    set_length(&file, length)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
 }

@@ -140,7 +140,7 @@ static void peers_close(unsigned times) {
   pget_options_free(options);
 }
 
-/* A file that may not grow is an error: at its default, the signal for it would kill who writes. */
+/* A file or memory that may not grow is an error: at its default, the signal for it would kill who writes. */
 static void a_limit_on_files_kills_nobody(void) {
   struct rlimit before, limit;
   uint64_t length = 9;
@@ -157,6 +157,17 @@ static void a_limit_on_files_kills_nobody(void) {
   CHECK(length == 0 && access("limited", F_OK) != 0 && access("limited.pget-part", F_OK) != 0);
   EXPECT(PGET_ERR_DESTINATION, parallel_get_file(at("/small"), NULL, path, &length, &error));
   CHECK(lseek(file, 0, SEEK_END) == SMALL_SIZE / 2);
+  {
+    pget_shared *shared = NULL;
+    pget_ring *ring = NULL;
+    char name[40];
+    snprintf(name, sizeof name, "pget-limited-%d", (int)getpid());
+    EXPECT(PGET_ERR_DESTINATION, parallel_get_shared(at("/small"), NULL, NULL, &shared, &error));
+    EXPECT(PGET_ERR_DESTINATION, parallel_get_shared(at("/small"), NULL, name, &shared, &error));
+    EXPECT(PGET_ERR_DESTINATION, pget_shared_begin(at("/small"), NULL, NULL, &shared, &error));
+    EXPECT(PGET_ERR_DESTINATION, pget_ring_create(NULL, SMALL_SIZE, &ring, &error));
+    CHECK(!shared && !ring);
+  }
   CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
   close(file);
 }

@@ -1,6 +1,7 @@
 //! Segments between real processes: filled by one, read by others, with killings, forks, full devices and planted files.
 
 mod death;
+mod host;
 mod names;
 mod other;
 mod reading;

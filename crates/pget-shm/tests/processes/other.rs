@@ -117,6 +117,7 @@ fn in_a_role() {
             }
             pause();
         }
+        "limited" => crate::host::where_files_are_short(),
         "full" => crate::space::in_a_small_device(),
         "no-page" => crate::space::where_no_page_is_free(),
         "use-up" => crate::space::where_others_use_up_the_device(),
