@@ -1,4 +1,6 @@
-//! Descriptors that a forked child must not keep: a child's copy would hold the lock of its dead parent, and all would wait for the dead.
+//! Descriptors: those that a forked child must not keep, and numbers that none may have.
+//!
+//! A forked child must not keep a creator's or a ring's reader's: a child's copy would hold the lock of its dead parent, and all would wait for the dead.
 //!
 //! A handler of `pthread_atfork` closes them in the child. It may run in a child of a process with other threads, so it takes no lock and allocates nothing: the descriptors are in a
 //! list of places that is only ever added to, and whose free places are used again. A child made by a bare `clone` does not come by here; one that calls exec loses them all the same, as does
@@ -13,6 +15,7 @@
 )]
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
     ptr::null_mut,
@@ -23,6 +26,7 @@ use std::{
 };
 
 use nix::libc;
+use rustix::io::fcntl_dupfd_cloexec;
 
 /// A free place.
 const NONE: i32 = -1;
@@ -58,6 +62,18 @@ fn register() -> io::Result<()> {
 
 extern "C" fn before() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The file of `descriptor`, whose number is none of a standard stream. In a host that has closed one of those, the file would get its number, and what the host prints.
+///
+/// # Errors
+/// If there is no other number.
+pub(crate) fn no_standard_stream(descriptor: OwnedFd) -> io::Result<File> {
+    const FIRST: i32 = 3;
+    if descriptor.as_raw_fd() >= FIRST {
+        return Ok(descriptor.into());
+    }
+    Ok(fcntl_dupfd_cloexec(&descriptor, FIRST)?.into())
 }
 
 /// A moment, to ask later whether the process has forked since. A child that lives on shares the locks of its parent's open files: to unlock one would take it from the other.

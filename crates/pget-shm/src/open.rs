@@ -2,12 +2,7 @@
 //!
 //! Invariant: what is opened is this user's, and a file that was reached by no link but the kernel's own.
 
-use std::{
-    fs::File,
-    io,
-    os::fd::{AsFd, OwnedFd},
-    path::Path,
-};
+use std::{fs::File, io, path::Path};
 
 use pget_core::{Error, ErrorKind};
 use rustix::{
@@ -17,6 +12,7 @@ use rustix::{
 };
 
 use crate::{
+    descriptors::no_standard_stream,
     layout::COMPANION,
     name::Posix,
     segment::{MEMFD, open_folder},
@@ -108,8 +104,8 @@ fn open_descriptors(name: &str, access: OFlags) -> io::Result<(File, File)> {
 
 fn open_memfd(path: &Path, access: OFlags) -> io::Result<File> {
     let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file: OwnedFd = openat(CWD, path, flags, Mode::empty())?;
-    if fstat(file.as_fd())?.st_uid != geteuid().as_raw() {
+    let file = no_standard_stream(openat(CWD, path, flags, Mode::empty())?)?;
+    if fstat(&file)?.st_uid != geteuid().as_raw() {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             "it belongs to another user",
@@ -119,5 +115,5 @@ fn open_memfd(path: &Path, access: OFlags) -> io::Result<File> {
     if !seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL) {
         return Err(not_ours("it could be cut"));
     }
-    Ok(File::from(file))
+    Ok(file)
 }

@@ -28,7 +28,7 @@ use rustix::{
 };
 
 use crate::{
-    descriptors::OwnOnly,
+    descriptors::{OwnOnly, no_standard_stream},
     layout::{COMPANION, Companion, FILLING, Kind},
     lend::Lender,
     lock::{self, Byte},
@@ -97,7 +97,7 @@ impl Segment {
             let folder = open_folder()?;
             let file = |length: u64| {
                 let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-                let file = File::from(openat(&folder, ".", flags, PRIVATE)?);
+                let file = no_standard_stream(openat(&folder, ".", flags, PRIVATE)?)?;
                 fchmod(&file, PRIVATE)?;
                 set_length(&file, length)?;
                 io::Result::Ok(file)
@@ -310,7 +310,7 @@ fn memfd(name: &str, length: u64) -> io::Result<File> {
         Err(Errno::INVAL) => memfd_create(name, flags),
         other => other,
     }?;
-    let file = File::from(file);
+    let file = no_standard_stream(file)?;
     fchmod(&file, PRIVATE)?;
     set_length(&file, length)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;

@@ -18,6 +18,7 @@ use rustix::{
 };
 
 use crate::{
+    descriptors::no_standard_stream,
     layout::{COMPANION, Companion},
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
@@ -127,7 +128,7 @@ pub(crate) fn open_companion(folder: &OwnedFd, posix: &Posix, access: OFlags) ->
 pub(crate) fn open_own(folder: impl AsFd, name: &str, access: OFlags) -> io::Result<Option<File>> {
     let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match openat(folder, name, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
+        Ok(file) => no_standard_stream(file)?,
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::LOOP) => return Err(refused("it is a symbolic link")),
         Err(error) => return Err(error.into()),

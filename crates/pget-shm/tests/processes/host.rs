@@ -1,7 +1,9 @@
 //! What the host does with its process.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
 use pget_core::{Error, ErrorKind};
-use pget_shm::{Placement, RingReader, RingWriter, SharedBuffer};
+use pget_shm::{Placement, RingReader, RingWriter, SharedBuffer, State};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{content, fresh_name, is_there, other::Other};
@@ -60,4 +62,56 @@ pub(crate) fn where_files_are_short() {
     let reused = SharedBuffer::create(Placement::Reuse(old), LENGTH as u64, "");
     too_large(reused.expect_err("too large"));
     println!("> still there");
+}
+
+/// What it prints would else be in the object.
+#[test]
+fn a_host_without_standard_streams_does_not_print_into_objects() {
+    let mut other = Other::start("closed", &fresh_name("closed"));
+    assert_eq!(other.says().as_deref(), Some("as it was"));
+    other.ends_well();
+}
+
+#[allow(unsafe_code, reason = "closes the standard streams")]
+pub(crate) fn without_standard_streams(name: &str) {
+    let said_to = std::io::stdout().as_fd().try_clone_to_owned().expect("a copy");
+    assert!(said_to.as_raw_fd() > 2);
+    for number in 0..3 {
+        // SAFETY: open, and nothing else owns it; who prints meanwhile is told that it is closed.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+    let print = || {
+        for number in 0..3 {
+            // SAFETY: only lent, and the worst is that there is none of that number.
+            let stream = unsafe { BorrowedFd::borrow_raw(number) };
+            rustix::io::write(stream, b"what a host prints").ok();
+        }
+    };
+    for placement in [Placement::Anonymous, Placement::Named(name.to_owned())] {
+        let (shared, filler) = SharedBuffer::create(placement, 50, "version 7").expect("a segment");
+        filler.put(0, &content(50)).expect("room");
+        print();
+        filler.landed(0..50);
+        let attached = SharedBuffer::attach(shared.name()).expect("attached");
+        print();
+        filler.finish(Ok(())).expect("complete");
+        assert_eq!(attached.wait_for(50).expect("complete"), content(50));
+        assert_eq!(
+            (attached.revision(), attached.state()),
+            ("version 7", State::Complete)
+        );
+    }
+    for name in [None, Some(name)] {
+        let mut ring = RingWriter::create(name, 4096).expect("a ring");
+        let mut reader = RingReader::attach(ring.name()).expect("attached");
+        print();
+        ring.begin("", Some(50)).expect("the reader is there");
+        ring.put(&content(50)).expect("room");
+        reader.next_object().expect("an answer").expect("an object");
+        print();
+        assert_eq!(reader.next_bytes().expect("some").expect("some"), content(50));
+    }
+    rustix::io::write(said_to, b"> as it was\n").expect("somebody listens");
+    // The harness prints at its end.
+    std::process::exit(0);
 }

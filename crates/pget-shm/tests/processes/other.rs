@@ -117,6 +117,7 @@ fn in_a_role() {
             }
             pause();
         }
+        "closed" => crate::host::without_standard_streams(&argument),
         "limited" => crate::host::where_files_are_short(),
         "full" => crate::space::in_a_small_device(),
         "no-page" => crate::space::where_no_page_is_free(),
