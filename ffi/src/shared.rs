@@ -188,8 +188,9 @@ pub unsafe extern "C" fn pget_shared_begin(
 ///
 /// old is shared memory of this process whose object is complete. It is closed by this call, however
 /// that ends, and its bytes and texts are no longer valid. The next object gets its pages and its
-/// name if nobody is attached to it and, for memory without a name, if the object is no longer than
-/// the first one; else new memory of the same kind, and who is attached keeps the old object.
+/// name if nobody is attached to it, if this process has not called fork since it was made (a child may
+/// still read it; posix_spawn and vfork do not count) and, for memory without a name, if the object is
+/// no longer than the first one; else new memory of the same kind, and who is attached keeps the old object.
 /// Programs that have mapped the memory by its name without this library are not seen: reuse it when
 /// they are done.
 ///

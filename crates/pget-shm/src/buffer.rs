@@ -379,7 +379,8 @@ pub(crate) fn cannot_reuse(why: &str) -> Error {
 fn slice(open: &Open) -> &[u8] {
     let available = open.available();
     #[allow(unsafe_code, reason = "lends mapped bytes that stay as they are")]
-    // SAFETY: the length was held against the file's when it was mapped; what is below the watermark is never written again while the locks of the companion are held, and `open` holds its.
+    // SAFETY: the length was held against the file's when it was mapped; what is below the watermark is never written again while the locks of the companion are held, and `open` holds its,
+    // or is the creator's; then this is the creator, or was forked from it, after which the creator makes no other object of the segment.
     unsafe {
         open.view.bytes(0..available)
     }

@@ -21,7 +21,7 @@ use std::{
     ptr::null_mut,
     sync::{
         OnceLock,
-        atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering},
+        atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering, fence},
     },
 };
 
@@ -61,7 +61,7 @@ fn register() -> io::Result<()> {
 }
 
 extern "C" fn before() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
+    FORKS.fetch_add(1, Ordering::SeqCst);
 }
 
 /// The file of `descriptor`, whose number is none of a standard stream. In a host that has closed one of those, the file would get its number, and what the host prints.
@@ -89,6 +89,8 @@ impl Since {
     }
 
     pub(crate) fn is_unforked(self) -> bool {
+        // Behind what the caller did before: a fork that did not see that is counted.
+        fence(Ordering::SeqCst);
         FORKS.load(Ordering::Relaxed) == self.0
     }
 }

@@ -36,6 +36,8 @@
 //! The creator holds an open-file-description lock on byte 0 of the companion as long as it lives: the kernel drops it, however the process ends, and no other process can be taken for
 //! it, as it could by a number. Whoever waits looks at that lock four times a second. A forked child closes its copy of that descriptor at once, as it would else keep the lock of a dead parent.
 //! Readers hold byte 1 together; a creator that wants to use the pages for another object ([`Placement::Reuse`]) must get byte 1 alone, so that no reader ever sees bytes of two objects.
+//! A forked child may go on reading what its parent has made or attached to. It shares its parent's lock where it was attached; the creator's child has none, so pages are used for another object only if
+//! the process has not forked since the segment was made. A ring's memory is used again all the time, for its one reader; a child has nothing of it.
 //! Byte 2 is the sweepers', byte 3 that of the one reader of a ring.
 //! The companion appears under its name complete and locked (`O_TMPFILE` and `linkat`), so a sweeper meets no half-made one.
 //!

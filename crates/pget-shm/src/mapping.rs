@@ -1,7 +1,8 @@
 //! Mappings of segments, and the memory behind them.
 //!
 //! Invariants: a mapping lies within its file when it is made; memfds are sealed so that it stays so. What is below an object's watermark is never written again while
-//! a mapping that shows it lives (the locks of the companion see to that), so it may be lent as a slice; all else of a segment is touched through atomics or `pwrite`.
+//! a mapping that shows it lives (the locks of the companion see to that, and for the creator's children, which have none,
+//! [`Since`](crate::descriptors::Since)), so it may be lent as a slice; all else of a segment is touched through atomics or `pwrite`.
 
 #![allow(
     unsafe_code,

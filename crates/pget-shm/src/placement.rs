@@ -16,8 +16,9 @@ pub enum Placement {
     Anonymous,
     /// New, under this POSIX name (a leading slash is left away), which must be free. The creator's close takes the name away.
     Named(String),
-    /// The pages of a segment that this process made and filled, under its name, where that can be: nobody is attached to it, and, if it is anonymous, the object is no longer than its first
-    /// one. Else a new segment of the same kind; those who are attached keep the old one. Pages that were used before cost about a third of new ones, the first time two thirds: a
+    /// The pages of a segment that this process made and filled, under its name, where that can be: nobody is attached to it, this process has not forked since it was made (a
+    /// child may still read it; `posix_spawn` and `vfork` do not count, by which most programs are started), and, if it is anonymous, the object is no longer than its first one. Else a new
+    /// segment of the same kind; those who are attached keep the old one. Pages that were used before cost about a third of new ones, the first time two thirds: a
     /// download receives straight into them, through a mapping that is kept from object to object.
     Reuse(SharedBuffer),
 }

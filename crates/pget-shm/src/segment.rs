@@ -28,7 +28,7 @@ use rustix::{
 };
 
 use crate::{
-    descriptors::{OwnOnly, no_standard_stream},
+    descriptors::{OwnOnly, Since, no_standard_stream},
     layout::{COMPANION, Companion, FILLING, Kind},
     lend::Lender,
     lock::{self, Byte},
@@ -51,6 +51,8 @@ pub(crate) struct Segment {
     companion: Mapped<Companion>,
     /// The companion's descriptor, with the lock.
     alive: OwnOnly,
+    /// Before it was made: children that were forked since may read what it shows.
+    since: Since,
     /// Held by who ends the filling, so that one end is told.
     ending: Mutex<()>,
     unlinked: AtomicBool,
@@ -78,13 +80,13 @@ impl Segment {
 
     fn anonymous(kind: Kind, length: u64, revision: &str) -> Result<Self, Error> {
         let failed = |cause: io::Error| cannot_make("anonymous shared memory", cause);
-        let made = || {
+        let made = |since| {
             let companion = memfd("pget-companion", COMPANION as u64)?;
             let data = memfd(&format!("{MEMFD}{}", companion.as_raw_fd()), length)?;
             let name = format!("/proc/{}/fd/{}", process::id(), data.as_raw_fd());
-            Self::of_files(name, None, companion, data, (kind, length, revision))
+            Self::of_files(since, name, None, companion, data, (kind, length, revision))
         };
-        made().map_err(failed)
+        Self::between_forks(made).map_err(failed)
     }
 
     fn named(posix: &Posix, kind: Kind, length: u64, revision: &str) -> Result<Self, Error> {
@@ -93,24 +95,28 @@ impl Segment {
             cannot_make(&what, cause)
         };
         sweep()?;
-        let made = || {
-            let folder = open_folder()?;
+        let made = |folder: &OwnedFd, since| {
             let file = |length: u64| {
                 let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-                let file = no_standard_stream(openat(&folder, ".", flags, PRIVATE)?)?;
+                let file = no_standard_stream(openat(folder, ".", flags, PRIVATE)?)?;
                 fchmod(&file, PRIVATE)?;
                 set_length(&file, length)?;
                 io::Result::Ok(file)
             };
             let (companion, data) = (file(COMPANION as u64)?, file(length)?);
             let name = posix.data().to_owned();
-            let segment = Self::of_files(
+            Self::of_files(
+                since,
                 name,
                 Some(posix.clone()),
                 companion,
                 data,
                 (kind, length, revision),
-            )?;
+            )
+        };
+        let made = || {
+            let folder = open_folder()?;
+            let segment = Self::between_forks(|since| made(&folder, since))?;
             if let Some(companion) = segment.alive.get() {
                 give_name(companion, &folder, &posix.companion())?;
             }
@@ -121,7 +127,20 @@ impl Segment {
         made().map_err(failed)
     }
 
+    /// What `make` makes, once nobody has forked meanwhile: a child that came before the companion's descriptor was registered has a copy of it, which would hold the lock of a dead
+    /// parent.
+    fn between_forks(make: impl Fn(Since) -> io::Result<Self>) -> io::Result<Self> {
+        loop {
+            let since = Since::now()?;
+            let segment = make(since)?;
+            if since.is_unforked() {
+                return Ok(segment);
+            }
+        }
+    }
+
     fn of_files(
+        since: Since,
         name: String,
         posix: Option<Posix>,
         companion: File,
@@ -142,6 +161,7 @@ impl Segment {
             data: Arc::new(data),
             companion: page,
             alive,
+            since,
             ending: Mutex::new(()),
             unlinked: AtomicBool::new(false),
             backed: AtomicU64::new(0),
@@ -203,7 +223,7 @@ impl Segment {
         &self.lender
     }
 
-    /// Makes it the segment of another object, if nobody looks at it or may still write to it, and there is room.
+    /// Makes it the segment of another object, if nobody looks at it or may still write to it (no reader, no child that was forked since it was made), and there is room.
     ///
     /// # Errors
     /// What the system says. It is then as it was, or has failed as a whole.
@@ -213,7 +233,8 @@ impl Segment {
         };
         // Where the length stays, bytes are put behind the limit.
         check_limit(length)?;
-        if self.lender.is_lent() || !lock::alone(companion, Byte::Looked)? {
+        // A forked child may go on reading what it has of the object before, and has no lock.
+        if !self.since.is_unforked() || self.lender.is_lent() || !lock::alone(companion, Byte::Looked)? {
             return Ok(false);
         }
         let fits = match &self.posix {
@@ -336,7 +357,53 @@ pub(crate) fn take_name(file: impl AsFd, folder: &OwnedFd, name: &str) -> io::Re
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use nix::{
+        sys::{
+            signal::{Signal, kill},
+            wait::waitpid,
+        },
+        unistd::{ForkResult, alarm, fork, pause},
+    };
+
     use super::*;
+
+    #[test]
+    fn a_child_that_came_before_the_handler_knew_does_not_hold_the_lock() {
+        let early = Cell::new(None);
+        let segment = Segment::between_forks(|since| {
+            let companion = memfd("pget-test", COMPANION as u64)?;
+            if early.get().is_none() {
+                #[allow(unsafe_code, reason = "forks")]
+                // SAFETY: the child waits for its end, and does nothing else.
+                match unsafe { fork() }? {
+                    ForkResult::Child => {
+                        alarm::set(60);
+                        loop {
+                            pause();
+                        }
+                    }
+                    ForkResult::Parent { child } => early.set(Some(child)),
+                }
+            }
+            let of = (Kind::Object, 10, "");
+            Segment::of_files(since, String::new(), None, companion, memfd("pget-test", 10)?, of)
+        });
+        let segment = segment.expect("a segment");
+        let path = format!("/proc/self/fd/{}", segment.alive.number().expect("its own"));
+        let other = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .expect("opened again");
+        assert!(lock::is_held(&other, Byte::Alive).expect("asked"));
+        drop(segment);
+        assert!(!lock::is_held(&other, Byte::Alive).expect("asked"));
+        let child = early.get().expect("a child");
+        kill(child, Signal::SIGKILL).expect("it was there");
+        waitpid(child, None).expect("its end");
+    }
 
     #[test]
     fn a_ring_has_its_marks_before_it_has_a_name() {
@@ -348,7 +415,8 @@ mod tests {
         let companion = memfd("pget-test", COMPANION as u64).expect("a file");
         let posix = Posix::new(&format!("pget-shm-marks-{}", process::id())).expect("a name");
         let of = (Kind::Ring, 1 << 20, "");
-        let segment = Segment::of_files(posix.data().to_owned(), Some(posix), companion, data, of);
+        let since = Since::now().expect("handlers");
+        let segment = Segment::of_files(since, posix.data().to_owned(), Some(posix), companion, data, of);
         let segment = segment.expect("a segment");
         assert_eq!(segment.data.metadata().expect("a file").blocks() * 512, MARKS);
         assert!(statat(&folder, segment.name(), AtFlags::SYMLINK_NOFOLLOW).is_err());

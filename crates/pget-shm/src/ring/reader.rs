@@ -1,7 +1,9 @@
 //! The end that takes.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -12,7 +14,7 @@ use pget_core::{Error, ErrorKind};
 use super::{GONE, Marks, NONE, PAGE, THERE, UNKNOWN};
 use crate::{
     buffer::{died, told},
-    descriptors::OwnOnly,
+    descriptors::{OwnOnly, Since},
     layout::{Companion, FAILED, Kind},
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
@@ -66,42 +68,51 @@ impl RingReader {
     /// # Errors
     /// As [`SharedBuffer::attach`](crate::SharedBuffer::attach); [`Unavailable`](ErrorKind::Unavailable) if it has a reader, or had one.
     pub fn attach(name: &str) -> Result<Self, Error> {
-        let opened = open_segment(name, Access::Both)?;
         let failed = |cause: io::Error| cannot_attach(name, cause);
-        let attach = || {
-            let (file, data) = opened;
-            let companion = Mapped::<Companion>::new(Mapping::readable(&file, PAGE)?)?;
-            companion.check(Some(Kind::Ring))?;
-            let meta = data.metadata()?;
-            let length = usize::try_from(meta.len()).unwrap_or(usize::MAX);
-            // Between the two opens, the name may have gone to another ring, whose one reader this must not be taken for.
-            if length <= PAGE || companion.inode() != meta.ino() {
-                return Err(not_ours("its two parts do not fit each other"));
+        loop {
+            let since = Since::now().map_err(failed)?;
+            let (file, data) = open_segment(name, Access::Both)?;
+            if let Some(reader) = Self::of_files(since, name, file, &data).map_err(failed)? {
+                return Ok(reader);
             }
-            if !lock::alone(&file, Byte::Reads)? {
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it has a reader"));
-            }
-            let marks = Mapped::<Marks>::new(Mapping::writable(&data, PAGE)?)?;
-            let view = Mapping::readable(&data, length)?;
-            let reads = OwnOnly::new(OwnedFd::from(file))?;
-            if marks.reader.swap(THERE, Ordering::AcqRel) != NONE {
-                marks.reader.store(GONE, Ordering::Release);
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it had a reader"));
-            }
-            marks.notify();
-            Ok(Self {
-                name: name.to_owned(),
-                reads,
-                companion: Arc::new(companion),
-                marks,
-                view,
-                lent: 0,
-                done: 0,
-                number: 0,
-                at: At::Before,
-            })
+        }
+    }
+
+    /// `None` if a child was forked meanwhile: it may have a copy of the descriptor that is to hold the lock, and would hold it for a dead parent.
+    fn of_files(since: Since, name: &str, file: File, data: &File) -> io::Result<Option<Self>> {
+        let companion = Mapped::<Companion>::new(Mapping::readable(&file, PAGE)?)?;
+        companion.check(Some(Kind::Ring))?;
+        let meta = data.metadata()?;
+        let length = usize::try_from(meta.len()).unwrap_or(usize::MAX);
+        // Between the two opens, the name may have gone to another ring, whose one reader this must not be taken for.
+        if length <= PAGE || companion.inode() != meta.ino() {
+            return Err(not_ours("its two parts do not fit each other"));
+        }
+        let reads = OwnOnly::new(OwnedFd::from(file))?;
+        let Some(file) = reads.get().filter(|_| since.is_unforked()) else {
+            return Ok(None);
         };
-        attach().map_err(failed)
+        if !lock::alone(file, Byte::Reads)? {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it has a reader"));
+        }
+        let marks = Mapped::<Marks>::new(Mapping::writable(data, PAGE)?)?;
+        let view = Mapping::readable(data, length)?;
+        if marks.reader.swap(THERE, Ordering::AcqRel) != NONE {
+            marks.reader.store(GONE, Ordering::Release);
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it had a reader"));
+        }
+        marks.notify();
+        Ok(Some(Self {
+            name: name.to_owned(),
+            reads,
+            companion: Arc::new(companion),
+            marks,
+            view,
+            lent: 0,
+            done: 0,
+            number: 0,
+            at: At::Before,
+        }))
     }
 
     /// The name that it attached by.

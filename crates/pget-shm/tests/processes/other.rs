@@ -119,6 +119,7 @@ fn in_a_role() {
         }
         "closed" => crate::host::without_standard_streams(&argument),
         "limited" => crate::host::where_files_are_short(),
+        "read-on" => crate::reuse::where_a_child_reads_on(&argument),
         "full" => crate::space::in_a_small_device(),
         "no-page" => crate::space::where_no_page_is_free(),
         "use-up" => crate::space::where_others_use_up_the_device(),

@@ -1,14 +1,19 @@
 //! The pages of one object for the next.
 
 use std::{
+    io::{Read as _, Write as _},
     process::Command,
     sync::{Arc, Mutex},
 };
 
+use nix::{
+    sys::wait::{WaitStatus, waitpid},
+    unistd::{ForkResult, fork},
+};
 use pget_core::{Destination as _, Error, ErrorKind, ObjectInfo, Place};
 use pget_shm::{IntoShared, Placement, SharedBuffer, State};
 
-use crate::{content, fresh_name};
+use crate::{DIGEST, content, digest, fresh_name, other::Other};
 
 fn filled(placement: Placement, bytes: &[u8], revision: &str) -> SharedBuffer {
     let (shared, filler) = SharedBuffer::create(placement, bytes.len() as u64, revision).expect("a segment");
@@ -96,6 +101,52 @@ fn who_is_attached_keeps_the_old_object() {
         assert_eq!(new.as_slice(), [7; 5000]);
         assert_eq!(shared.name() == name, is_named);
     }
+}
+
+#[test]
+fn a_forked_child_keeps_the_old_object() {
+    for name in ["-".to_owned(), fresh_name("read-on")] {
+        let mut other = Other::start("read-on", &name);
+        assert_eq!(other.says().as_deref(), Some("Ok(Exited(0))"), "{name}");
+        assert_eq!(other.says().as_deref(), Some("new, then the same"), "{name}");
+        other.ends_well();
+    }
+}
+
+#[allow(unsafe_code, reason = "forks")]
+pub(crate) fn where_a_child_reads_on(name: &str) {
+    let placement = match name {
+        "-" => Placement::Anonymous,
+        name => Placement::Named(name.to_owned()),
+    };
+    let (mut reused, mut tells) = std::io::pipe().expect("a pipe");
+    let mut shared = filled(placement, &content(50_000), "version 1");
+    let first = inode(shared.name());
+    // SAFETY: the child calls nothing but what this library says of a forked child, and ends.
+    let child = match unsafe { fork() }.expect("a child") {
+        ForkResult::Child => {
+            drop(tells);
+            let before = digest(shared.as_slice(), DIGEST);
+            // Until the parent has used it again, or is gone.
+            let told = reused.read(&mut [0]).is_ok_and(|count| count == 1);
+            let is_same = told && digest(shared.as_slice(), DIGEST) == before;
+            std::process::exit(i32::from(!is_same));
+        }
+        ForkResult::Parent { child } => child,
+    };
+    shared = filled(Placement::Reuse(shared), &[7; 50_000], "version 2");
+    let second = inode(shared.name());
+    tells.write_all(b"x").expect("the child listens");
+    let status = waitpid(child, None).map(|status| match status {
+        WaitStatus::Exited(_, code) => format!("Exited({code})"),
+        other => format!("{other:?}"),
+    });
+    println!("> {}", format!("{status:?}").replace('"', ""));
+    // The child is of the first alone.
+    shared = filled(Placement::Reuse(shared), &[8; 50_000], "version 3");
+    let third = inode(shared.name());
+    let word = |one, other| if one == other { "the same" } else { "new" };
+    println!("> {}, then {}", word(first, second), word(second, third));
 }
 
 #[test]
