@@ -7,11 +7,16 @@ use std::sync::{Arc, LazyLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::memory;
+
 /// Bytes a permit stands for; semaphores count to `u32`.
 const UNIT: u64 = 4096;
 
 /// The most memory that is taken by default: 1 GiB.
 const MOST: u64 = 1 << 30;
+
+/// What a process is taken to have where the system does not say.
+const UNTOLD: u64 = 2 << 30;
 
 /// Requests in flight in a process, by default. Above this, more connections add load and no speed.
 const CONNECTIONS: usize = 512;
@@ -58,7 +63,7 @@ impl Budget {
     #[must_use]
     pub fn process() -> &'static Arc<Self> {
         static PROCESS: LazyLock<Arc<Budget>> =
-            LazyLock::new(|| Budget::new((memory_of_this_process() / 4).min(MOST), CONNECTIONS));
+            LazyLock::new(|| Budget::new((memory::total().unwrap_or(UNTOLD) / 4).min(MOST), CONNECTIONS));
         &PROCESS
     }
 
@@ -124,22 +129,6 @@ impl Reservation {
 
 fn units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
-}
-
-/// The control group's limit (version 2, then 1) if there is one below the machine's memory, else the machine's; 2 GiB if neither can be read.
-fn memory_of_this_process() -> u64 {
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-        line.split_whitespace()
-            .nth(1)?
-            .parse::<u64>()
-            .ok()
-            .map(|kib| kib.saturating_mul(1024))
-    });
-    let group =
-        number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
-    [machine, group].into_iter().flatten().min().unwrap_or(2 << 30)
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@
 mod budget;
 mod download;
 mod error;
+#[doc(hidden)]
+pub mod memory;
 mod revision;
 pub mod ring;
 pub mod schedule;

@@ -33,7 +33,7 @@ impl Reserve {
     /// Reserves the first piece behind the first `backed` bytes, which have their space, and has a thread do the rest.
     ///
     /// # Errors
-    /// What `fallocate` says, or `StorageFull` if there is less space than that in all.
+    /// What `fallocate` says, `StorageFull` if there is less space than that in all, `OutOfMemory` if there is less memory, of the machine or of a control group.
     pub(crate) fn begin(file: &Arc<File>, backed: u64, length: u64) -> io::Result<Arc<Self>> {
         let reserve = Arc::new(Self {
             file: Arc::clone(file),
@@ -46,16 +46,9 @@ impl Reserve {
         }
         let device = fstatvfs(file)?;
         let taken = file.metadata().map(|meta| blocks_of(&meta) * 512)?;
-        let lacks = |free: u64| free.saturating_add(taken) < length;
         // The kernel's own mount, where memfds are, has no limit and says 0 blocks.
-        if device.f_blocks > 0 {
-            if lacks(device.f_bavail.saturating_mul(device.f_frsize)) {
-                return Err(Errno::NOSPC.into());
-            }
-        } else if free_memory().is_some_and(lacks) {
-            // To reserve it would end some process, and maybe this one.
-            return Err(Errno::NOMEM.into());
-        }
+        let free = (device.f_blocks > 0).then(|| device.f_bavail.saturating_mul(device.f_frsize));
+        check(length, taken, free, pget_core::memory::free())?;
         reserve.piece(backed)?;
         let start = backed.saturating_add(PIECE);
         if length > start {
@@ -104,18 +97,17 @@ impl Reserve {
     }
 }
 
-/// Bytes that the machine can still give, page cache and swap included, as far as it says so (proc_meminfo(5)).
-fn free_memory() -> Option<u64> {
-    free_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-fn free_of(table: &str) -> Option<u64> {
-    let kibibytes = |name: &str| {
-        let rest = table.lines().find_map(|line| line.strip_prefix(name))?;
-        rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-    };
-    let swap = kibibytes("SwapFree:").unwrap_or_default();
-    kibibytes("MemAvailable:")?.checked_add(swap)?.checked_mul(1024)
+/// Whether `length` bytes are to be had, of which the file has `taken`: from its device, which has that many free if it has a limit, and from memory, if it is known how much that has.
+fn check(length: u64, taken: u64, device: Option<u64>, memory: Option<u64>) -> Result<(), Errno> {
+    let lacks = |free: u64| free.saturating_add(taken) < length;
+    if device.is_some_and(lacks) {
+        return Err(Errno::NOSPC);
+    }
+    // To reserve it would end some process, and maybe this one.
+    if memory.is_some_and(lacks) {
+        return Err(Errno::NOMEM);
+    }
+    Ok(())
 }
 
 fn blocks_of(meta: &std::fs::Metadata) -> u64 {
@@ -144,13 +136,16 @@ mod tests {
         assert_eq!(file.metadata().expect("a file").len(), 4096);
     }
 
+    /// A control group that gets above its limit loses a process by it, wherever the pages are.
     #[test]
-    fn what_the_machine_can_give() {
-        let table = "MemTotal:       4 kB\nMemAvailable:   1000 kB\nSwapTotal: 9 kB\nSwapFree:  24 kB\n";
-        assert_eq!(free_of(table), Some(1024 * 1024));
-        assert_eq!(free_of("MemAvailable: 3 kB"), Some(3 * 1024));
-        assert_eq!(free_of("SwapFree: 3 kB"), None);
-        assert_eq!(free_of("MemAvailable: much"), None);
-        assert!(free_memory().is_none_or(|free| free > 0));
+    fn more_than_memory_has_is_refused_on_a_device_and_without() {
+        for device in [None, Some(1000)] {
+            assert_eq!(check(100, 0, device, Some(100)), Ok(()));
+            assert_eq!(check(100, 0, device, Some(99)), Err(Errno::NOMEM));
+            assert_eq!(check(100, 1, device, Some(99)), Ok(()));
+            assert_eq!(check(100, 0, device, None), Ok(()));
+        }
+        assert_eq!(check(100, 0, Some(99), Some(1000)), Err(Errno::NOSPC));
+        assert_eq!(check(100, 1, Some(99), None), Ok(()));
     }
 }
