@@ -16,6 +16,7 @@ pub const PGET_REVISION_SIZE: usize = 256;
 
 /// What is known of an object. Before a call, set struct_size to sizeof(pget_info); the call fills
 /// no more than that, zeroes what it does not know, and sets struct_size to what it filled.
+/// More than 65536 is taken for a size that was not set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct pget_info {
@@ -36,6 +37,7 @@ pub struct pget_info {
 
 /// The counters of a download. Before a call, set struct_size to sizeof(pget_stats); the call fills
 /// no more than that, zeroes what it does not know, and sets struct_size to what it filled.
+/// More than 65536 is taken for a size that was not set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct pget_stats {
@@ -144,6 +146,9 @@ pub(crate) struct Structure<T> {
     size: usize,
 }
 
+/// No structure will ever have more bytes. A size that was never set is more likely to be told by this than to be believed, and as many bytes zeroed.
+const MOST: usize = 64 << 10;
+
 impl<T: Growing> Structure<T> {
     /// # Safety
     /// `place` is null or points to a structure whose first field tells its size, and that may be
@@ -158,6 +163,11 @@ impl<T: Growing> Structure<T> {
             return Err(invalid(format!(
                 "struct_size of the {name} is {size}, at least {} is needed",
                 T::LEAST
+            )));
+        }
+        if size > MOST {
+            return Err(invalid(format!(
+                "struct_size of the {name} is {size}, which no structure has: it was not set"
             )));
         }
         Ok(Self { place, size })
@@ -293,6 +303,18 @@ mod tests {
         later.first.struct_size = pget_stats::LEAST - 1;
         // SAFETY: as above.
         assert!(unsafe { Structure::<pget_stats>::new((&raw mut later).cast(), "stats") }.is_err());
+    }
+
+    #[test]
+    fn a_size_that_no_structure_has_is_refused() {
+        let mut stats = pget_stats::new(&Stats::default());
+        for (size, is_taken) in [(MOST, true), (MOST + 1, false), (usize::MAX, false)] {
+            stats.struct_size = size;
+            // SAFETY: it lives, and nothing is put into it.
+            let made = unsafe { Structure::<pget_stats>::new(&raw mut stats, "stats") };
+            assert_eq!(made.is_ok(), is_taken, "{size}");
+        }
+        assert_eq!(stats.struct_size, usize::MAX, "left as it was");
     }
 
     #[test]

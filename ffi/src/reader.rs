@@ -126,7 +126,7 @@ pub unsafe extern "C" fn pget_open(
 ///
 /// info is the caller's. error may be null, else it is set to null or to an error that the caller
 /// frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
-/// reader, null info, its struct_size too small), _FORKED, _INTERNAL. Since ABI 1.
+/// reader, null info, its struct_size too small or large), _FORKED, _INTERNAL. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_reader_info(
     reader: *mut pget_reader,
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn pget_reader_info(
 ///
 /// stats is the caller's. error may be null, else it is set to null or to an error that the caller
 /// frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
-/// reader, null stats, its struct_size too small), _FORKED, _INTERNAL. Since ABI 1.
+/// reader, null stats, its struct_size too small or large), _FORKED, _INTERNAL. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_reader_stats(
     reader: *mut pget_reader,

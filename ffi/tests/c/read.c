@@ -175,6 +175,8 @@ static void pull(void) {
   CHECK(info.struct_size == sizeof info && strncmp(info.revision, "etag \"", 6) == 0);
   info.struct_size = 8;
   EXPECT(PGET_ERR_INVALID_ARGUMENT, pget_reader_info(reader, &info, &error));
+  info.struct_size = SIZE_MAX;
+  EXPECT(PGET_ERR_INVALID_ARGUMENT, pget_reader_info(reader, &info, &error));
 
   /* Views and copies, mixed. */
   for (turn = 0;; turn++) {
