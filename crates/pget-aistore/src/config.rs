@@ -13,7 +13,8 @@ pub struct Config {
     pub endpoint: Url,
     /// The bare token. It goes before the file.
     pub token: Option<String>,
-    /// A file with `{"token": "…"}`; read when a request needs it, and again when the server answers 401.
+    /// A file with `{"token": "…"}`; read when a request needs it, and again when the server answers 401. Without one, that of AIStore's own program if it is there:
+    /// `ais/cli/auth.token` in `XDG_CONFIG_HOME` or, where that is empty or no absolute path, in `.config` of `HOME`.
     pub token_file: Option<PathBuf>,
     /// A file with certificates of authorities to be trusted besides the system's.
     pub client_ca: Option<PathBuf>,
@@ -106,9 +107,12 @@ impl Config {
             ));
         }
         let default_file = || {
-            let home = environment("XDG_CONFIG_HOME")
-                .map(PathBuf::from)
-                .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".config")))?;
+            // An empty or relative one is none (XDG Base Directory Specification): whoever can write to the working directory would choose the token.
+            let folder = |name: &str| {
+                let path = environment(name).map(PathBuf::from);
+                path.filter(|path| path.is_absolute())
+            };
+            let home = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
             Some(home.join("ais/cli/auth.token")).filter(|file| file.is_file())
         };
         Ok(Self {
@@ -198,6 +202,43 @@ mod tests {
             ("http://prop:2/", Some("prop-token"))
         );
         assert!(!format!("{config:?}").contains("prop-token"));
+    }
+
+    #[test]
+    fn the_default_token_file_is_in_an_absolute_folder() {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = |folder: &std::path::Path| {
+            let file = folder.join("ais/cli/auth.token");
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            std::fs::write(&file, "{}").expect("a file");
+            file
+        };
+        let usual = file(&home.path().join(".config"));
+        let other = home.path().join("other");
+        let moved = file(&other);
+        let other = other.to_str().expect("UTF-8").to_owned();
+        // The same, which is there, by its way from the working directory.
+        let depth = std::env::current_dir().expect("one").components().count();
+        let relative = |folder: &str| format!("{}.{folder}", "../".repeat(depth - 1));
+        let home = home.path().to_str().expect("UTF-8");
+        let (relative, relative_home) = (relative(&other), relative(home));
+        assert!(std::path::Path::new(&relative).is_dir(), "{relative}");
+        for (xdg, home, expected) in [
+            (None, home, Some(&usual)),
+            (Some(other), home, Some(&moved)),
+            (Some(String::new()), home, Some(&usual)),
+            (Some(relative.clone()), home, Some(&usual)),
+            (Some(relative.clone()), "", None),
+            (None, &relative_home, None),
+        ] {
+            let environment = |variable: &str| match variable {
+                "XDG_CONFIG_HOME" => xdg.clone(),
+                "HOME" => Some(home.to_owned()),
+                _ => None,
+            };
+            let config = Config::new(environment, &properties(&[("ais.endpoint", "x:1")])).expect("usable");
+            assert_eq!(config.token_file.as_ref(), expected, "{xdg:?}");
+        }
     }
 
     #[test]
