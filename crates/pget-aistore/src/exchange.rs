@@ -182,7 +182,10 @@ impl Cluster {
             .get("hdr-error")
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         {
-            Some(text) => text,
+            Some(text) => {
+                response.body.drain_small(SMALL_BODY).await;
+                text
+            }
             None => response.body.text(LARGEST_ERROR).await.unwrap_or_default(),
         };
         // A server may quote what it was shown.

@@ -189,6 +189,46 @@ async fn a_stream_with_checksums_of_ranges_resumes() {
     );
 }
 
+/// One request that begins in the middle reaches the end: what it states is the checksum of the half.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checksum_of_the_end_is_not_taken_for_the_objects() {
+    const HALF: u64 = SIZE / 2;
+    let place = of_ranges(SIZE).await;
+    let source = place.object("o");
+    let mut tail = options(HALF, 1);
+    tail.offset = HALF;
+    place.fake().inject(Rule::new(Fault::Reset { after: 1_000_000 }));
+    let mut reader = support::reader(&source, tail);
+    let bytes = within(support::rest_of(&mut reader)).await.expect("it goes on");
+    assert_eq!(Pattern::new(1).check(HALF, &bytes), Ok(()));
+    assert_eq!(bytes.len() as u64, HALF);
+    assert_eq!(place.counts().fault("reset"), 1);
+    // What was learnt of the object by its end is true of all of it.
+    let mut all = options(100_000, 4);
+    all.pin = Some(within(reader.info()).await.expect("it was read"));
+    let bytes = support::read(&source, all).await.expect("it is the same object");
+    assert_eq!(Pattern::new(1).check(0, &bytes), Ok(()));
+    assert_eq!(bytes.len() as u64, SIZE);
+}
+
+/// Each range's checksum is its own, so HEAD is asked each time; that costs no connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_whether_it_is_the_same_costs_no_connection() {
+    let place = of_ranges(SIZE).await;
+    let read = support::read(&place.object("o"), options(100_000, 2)).await;
+    assert_eq!(Pattern::new(1).check(0, &read.expect("it can be read")), Ok(()));
+    let counts = place.counts();
+    let (asked, opened) = (
+        counts.at_targets("HEAD"),
+        counts.connections.values().sum::<u64>(),
+    );
+    // Two ranges at a time want some for themselves, for what is asked about them, and at the proxy, but those for all thirty.
+    assert!(
+        asked >= 28 && opened * 2 < asked,
+        "{opened} connections for {asked} questions"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_overwrite_while_the_reading_begins_gives_one_of_the_two() {
     for place in [standin(ClusterOptions::default()).await, of_ranges(SIZE).await] {
