@@ -16,6 +16,8 @@ static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region"
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) document: Document,
+    /// The bucket's, if it can be one: it becomes part of a host name, to which signed requests are sent. What cannot be one is none: MinIO names the region that it was
+    /// set up with, whatever that is, in every refusal, and a refusal for another reason is to be read as such.
     pub(crate) region: Option<String>,
     pub(crate) pause: Option<Duration>,
     pub(crate) clock: Option<Offset>,
@@ -34,7 +36,8 @@ impl Refusal {
         // The status says enough if its document breaks off.
         let body = response.body.bytes(Document::LIMIT).await.unwrap_or_default();
         let document = Document::parse(&body);
-        let region = named.or_else(|| document.region.clone());
+        let mut named = named.into_iter().chain(document.region.clone());
+        let region = named.find(|region| can_be_a_region(region));
         Self {
             status,
             document,
@@ -70,4 +73,11 @@ impl Refusal {
         }
         self.document.failure(self.status, self.pause)
     }
+}
+
+fn can_be_a_region(text: &str) -> bool {
+    (1..=40).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

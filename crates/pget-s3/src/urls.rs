@@ -123,22 +123,11 @@ impl Urls {
         }
     }
 
-    /// The server says that the bucket is in `region`. `Ok(false)`: that is where the request went.
+    /// The server says that the bucket is in `region`, which [can be one](crate::refusal::Refusal::region). `Ok(false)`: that is where the request went.
     ///
     /// # Errors
-    /// If that is no name of a region, or not the first one that is named.
+    /// If that is not the first one that is named.
     pub(crate) async fn moved(&self, ticket: &Ticket, region: &str) -> Result<bool, SourceError> {
-        // It becomes part of a host name, to which signed requests are sent.
-        let sound = (1..=40).contains(&region.len())
-            && region
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !sound {
-            return Err(SourceError::fatal(
-                ErrorKind::Protocol,
-                "the server names a region that is none",
-            ));
-        }
         let mut state = self.state.lock().await;
         if state.issue != ticket.issue {
             return Ok(true);

@@ -440,6 +440,28 @@ async fn case_38_another_region_is_believed_once() {
     }
 }
 
+/// MinIO tells the region that it was set up with, whatever that is, with every refusal.
+#[tokio::test]
+async fn case_38_a_refusal_that_names_no_region_is_what_it_says() {
+    for named in ["EU_home", ""] {
+        for signed in ["EU_home", "eu-north-9"] {
+            let outcome = async |when, status, code| {
+                let server = Hostile::start().expect("a server");
+                let settings = settings(&server).property("aws.region", signed);
+                let fault = answer(status, &[("x-amz-bucket-region", named)], code, "told");
+                server.route("/bucket/k", Route::new(object()).fault(when, fault));
+                within(read(open("s3://bucket/k", &settings), options(CHUNK, 4))).await
+            };
+            let denied = outcome(When::HeadToo, 403, "AccessDenied").await;
+            let text = refused(denied, ErrorKind::PermissionDenied);
+            assert!(text.contains("AccessDenied: told"), "{text}");
+            let expired = outcome(When::Nth(1), 400, "ExpiredToken").await;
+            let bytes = expired.unwrap_or_else(|error| panic!("{named}, {signed}: {}", error.to_line()));
+            check(&bytes, Pattern::new(SEED), SIZE);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_signature_follows_no_redirect() {
     let trap = Hostile::start().expect("another server");
