@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleConfigKey};
+use object_store::{ClientConfigKey, aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleConfigKey};
 use pget_core::{Error, ErrorKind};
 
 /// Settings of the stores behind `s3://`, `gs://` and `az://` addresses.
@@ -14,12 +14,15 @@ use pget_core::{Error, ErrorKind};
 /// `AWS_…`, `GOOGLE_…` and `AZURE_…` as `object_store` understands them, for S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`,
 /// `AWS_DEFAULT_REGION`, `AWS_ENDPOINT_URL_S3` (before `AWS_ENDPOINT_URL`), `AWS_SKIP_SIGNATURE`, `AWS_VIRTUAL_HOSTED_STYLE_REQUEST`, `AWS_REQUEST_PAYER`,
 /// `AWS_WEB_IDENTITY_TOKEN_FILE` with `AWS_ROLE_ARN`, `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, `AWS_CONTAINER_CREDENTIALS_FULL_URI`, `AWS_METADATA_ENDPOINT`, ….
-/// Names that are not understood are left alone. `~/.aws` and `AWS_PROFILE` are not read.
+/// Names that are not understood are left alone, and a variable that is empty is not set. `~/.aws` and `AWS_PROFILE` are not read.
 ///
 /// # Properties
 /// `aws.`, `google.` or `azure.` and the name without its first word, in lower case: `aws.region`, `aws.endpoint`, `aws.access_key_id`, `google.service_account`,
 /// `azure.account_name`, `azure.sas_token`, …. The environment's spelling and `object_store`'s plain names (`region`) will do, too. Those of another cloud, and any that begin with
 /// another word and a dot (`ais.endpoint`), are left alone, so that one set of properties can serve addresses of all kinds.
+///
+/// Those of `object_store`'s HTTP client are not used: one that would have to count here (proxies, certificates, time limits, `allow_http=false`) is
+/// [`Unsupported`](ErrorKind::Unsupported), as the caller's own client has it; one that does not (pools, HTTP/2, user agent) is passed over.
 #[derive(Clone)]
 pub struct Settings {
     environment: Vec<(String, String)>,
@@ -55,7 +58,9 @@ impl Settings {
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.environment = variables
             .into_iter()
-            .filter(|(key, _)| CLOUDS.iter().any(|cloud| key.starts_with(cloud.environment)))
+            .filter(|(key, value)| {
+                !value.is_empty() && CLOUDS.iter().any(|cloud| key.starts_with(cloud.environment))
+            })
             .collect();
         // The order decides where two variables mean the same; the environment's own order is by chance.
         self.environment.sort();
@@ -100,7 +105,7 @@ impl Settings {
                 .iter()
                 .find_map(|spelling| spelling.parse::<K>().ok())
                 .ok_or_else(|| refuse("is not known (names are those of object_store)"))?;
-            match key.standing() {
+            match key.standing(value) {
                 Standing::Used => given.push((key, value.clone())),
                 Standing::Idle => {}
                 Standing::Unsupported => {
@@ -117,7 +122,7 @@ impl Settings {
             .iter()
             .filter(|(name, _)| name.starts_with(cloud.environment))
             .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<K>().ok()?, value.clone())))
-            .filter(|(key, _)| key.standing() == Standing::Used)
+            .filter(|(key, value)| key.standing(value) == Standing::Used)
             .filter(|(key, _)| !given.iter().any(|(other, _)| other.supersedes(key)))
             .collect();
         all.extend(given);
@@ -200,7 +205,8 @@ pub(crate) enum Standing {
 pub(crate) trait Key: FromStr<Err = object_store::Error> + PartialEq + Copy {
     const CLOUD: usize;
 
-    fn standing(&self) -> Standing;
+    /// What becomes of it, if it has this value.
+    fn standing(&self, value: &str) -> Standing;
 
     /// Its value is a document, which may have more than one line.
     fn has_lines(&self) -> bool {
@@ -213,14 +219,36 @@ pub(crate) trait Key: FromStr<Err = object_store::Error> + PartialEq + Copy {
     }
 }
 
+/// Of the HTTP client's keys: bodies come by `pget-http`, which has its own, and so do credentials, by the same TLS.
+fn client(key: ClientConfigKey, value: &str) -> Standing {
+    use ClientConfigKey as K;
+    let is = |values: &[&str]| values.contains(&value.to_ascii_lowercase().as_str());
+    let of_no_bearing = match key {
+        // Whether http is used is said by the endpoint.
+        K::AllowHttp => is(&["true", "1", "yes", "on", "y"]),
+        K::AllowInvalidCertificates | K::NoSystemCertificates => is(&["false", "0", "no", "off", "n"]),
+        K::ProxyUrl
+        | K::ProxyCaCertificate
+        | K::ProxyExcludes
+        | K::ConnectTimeout
+        | K::ReadTimeout
+        | K::Timeout => false,
+        _ => true,
+    };
+    if of_no_bearing {
+        Standing::Idle
+    } else {
+        Standing::Unsupported
+    }
+}
+
 impl Key for AmazonS3ConfigKey {
     const CLOUD: usize = 0;
 
-    fn standing(&self) -> Standing {
+    fn standing(&self, value: &str) -> Standing {
         match self {
-            // Whether http is used is said by the endpoint.
-            Self::Client(_)
-            | Self::Checksum
+            Self::Client(key) => client(*key, value),
+            Self::Checksum
             | Self::ConditionalPut
             | Self::CopyIfNotExists
             | Self::DisableBulkDelete
@@ -241,16 +269,27 @@ impl Key for AmazonS3ConfigKey {
             Self::Region | Self::DefaultRegion => 3,
             _ => 0,
         };
-        self == other || (set(self) != 0 && set(self) == set(other))
+        // In the order in which they are looked at: what comes first would hide what is set.
+        let source = |key: &Self| match key {
+            Self::AccessKeyId | Self::SecretAccessKey | Self::Token => 1,
+            Self::WebIdentityTokenFile | Self::RoleArn => 2,
+            Self::ContainerCredentialsRelativeUri => 3,
+            Self::ContainerCredentialsFullUri | Self::ContainerAuthorizationTokenFile => 4,
+            _ => 0,
+        };
+        self == other
+            || (set(self) != 0 && set(self) == set(other))
+            || (source(other) != 0 && source(self) > source(other))
     }
 }
 
 impl Key for GoogleConfigKey {
     const CLOUD: usize = 1;
 
-    fn standing(&self) -> Standing {
+    fn standing(&self, value: &str) -> Standing {
         match self {
-            Self::Client(_) | Self::Bucket => Standing::Idle,
+            Self::Client(key) => client(*key, value),
+            Self::Bucket => Standing::Idle,
             // A bearer token cannot sign.
             Self::BearerToken => Standing::Unsupported,
             _ => Standing::Used,
@@ -275,9 +314,10 @@ impl Key for GoogleConfigKey {
 impl Key for AzureConfigKey {
     const CLOUD: usize = 2;
 
-    fn standing(&self) -> Standing {
+    fn standing(&self, value: &str) -> Standing {
         match self {
-            Self::Client(_) | Self::ContainerName | Self::DisableTagging => Standing::Idle,
+            Self::Client(key) => client(*key, value),
+            Self::ContainerName | Self::DisableTagging => Standing::Idle,
             Self::EncryptionKey => Standing::Unsupported,
             _ => Standing::Used,
         }
@@ -359,6 +399,114 @@ mod tests {
             AmazonS3ConfigKey::DefaultRegion,
         ] {
             assert_eq!(last(&settings, gone), None, "{gone:?}");
+        }
+    }
+
+    /// `object_store` looks for static keys, a role, a container's address, in this order.
+    #[test]
+    fn credentials_of_another_kind_that_are_set_are_not_hidden_by_the_environments() {
+        use AmazonS3ConfigKey as K;
+        let environment = variables(&[
+            ("AWS_ACCESS_KEY_ID", "old"),
+            ("AWS_SECRET_ACCESS_KEY", "old"),
+            ("AWS_SESSION_TOKEN", "old"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/old"),
+            ("AWS_ROLE_ARN", "old"),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/old"),
+        ]);
+        let keys = [K::AccessKeyId, K::SecretAccessKey, K::Token];
+        let role = [K::WebIdentityTokenFile, K::RoleArn];
+        let container = [K::ContainerCredentialsRelativeUri];
+        for (property, gone, left) in [
+            ("aws.role_arn", &keys[..], &[&role[..], &container].concat()[..]),
+            (
+                "aws.web_identity_token_file",
+                &keys,
+                &[&role[..], &container].concat(),
+            ),
+            (
+                "aws.container_credentials_relative_uri",
+                &[&keys[..], &role].concat(),
+                &container,
+            ),
+            (
+                "aws.container_credentials_full_uri",
+                &[&keys[..], &role, &container].concat(),
+                &[],
+            ),
+            // Those that are looked at later hide nothing.
+            ("aws.access_key_id", &keys[1..], &[&role[..], &container].concat()),
+            (
+                "aws.role_session_name",
+                &[],
+                &[&keys[..], &role, &container].concat(),
+            ),
+        ] {
+            let settings = Settings::new()
+                .environment(environment.clone())
+                .property(property, "new");
+            for key in gone {
+                assert_eq!(last(&settings, *key), None, "{property}: {key:?}");
+            }
+            for key in left {
+                assert!(last(&settings, *key).is_some(), "{property}: {key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn empty_variables_are_not_set() {
+        let names = [
+            "AWS_SESSION_TOKEN",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_ENDPOINT_URL",
+            "AZURE_STORAGE_SAS_KEY",
+        ];
+        let settings = Settings::new().environment(names.map(|name| (name.to_owned(), String::new())));
+        assert!(settings.of::<AmazonS3ConfigKey>().expect("understood").is_empty());
+        assert!(settings.of::<AzureConfigKey>().expect("understood").is_empty());
+    }
+
+    #[test]
+    fn what_the_callers_client_decides_is_refused_as_a_property() {
+        let of = |name: &str, value: &str| {
+            let settings = Settings::new().property(name, value);
+            settings.of::<AmazonS3ConfigKey>().map_err(|error| error.kind())
+        };
+        for (name, value) in [
+            ("aws.proxy_url", "http://proxy"),
+            ("aws.proxy_excludes", "a"),
+            ("aws.proxy_ca_certificate", "x"),
+            ("aws.allow_http", "false"),
+            ("aws_allow_http", "0"),
+            ("allow_invalid_certificates", "true"),
+            ("aws.disable_system_certificates", "true"),
+            ("aws.timeout", "3s"),
+            ("aws.connect_timeout", "3s"),
+            ("aws.read_timeout", "3s"),
+        ] {
+            assert_eq!(of(name, value), Err(ErrorKind::Unsupported), "{name}={value}");
+            let environment = [(name.replace('.', "_").to_uppercase(), value.to_owned())];
+            let all = Settings::new().environment(environment);
+            assert_eq!(all.of::<AmazonS3ConfigKey>().expect("left alone"), []);
+        }
+        for (name, value) in [
+            ("aws.allow_http", "true"),
+            ("aws.allow_invalid_certificates", "false"),
+            ("aws.pool_max_idle_per_host", "3"),
+            ("aws.http2_only", "true"),
+            ("user_agent", "x"),
+        ] {
+            assert_eq!(of(name, value), Ok(Vec::new()), "{name}={value}");
+        }
+        for name in ["google.proxy_url", "azure.proxy_url"] {
+            let settings = Settings::new().property(name, "http://proxy");
+            let refused = match &name[..6] {
+                "google" => settings.of::<GoogleConfigKey>().map(drop),
+                _ => settings.of::<AzureConfigKey>().map(drop),
+            };
+            let error = refused.expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
         }
     }
 
