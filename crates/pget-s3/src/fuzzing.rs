@@ -69,7 +69,7 @@ fn signed(text: &str, settings: &Settings, known_host: bool) {
     assert!(!address.key.chars().any(|c| c.is_ascii_control()) && !address.key.is_empty());
     assert!(!address.key.split('/').any(|part| part == "." || part == ".."));
     assert!(!address.text.chars().any(char::is_control));
-    let (cloud, key) = (address.cloud, address.key.clone());
+    let (cloud, bucket, key) = (address.cloud, address.bucket.clone(), address.key.clone());
     if cloud == crate::address::Cloud::Azure {
         // Without an account there is no endpoint.
         return;
@@ -78,7 +78,7 @@ fn signed(text: &str, settings: &Settings, known_host: bool) {
         return;
     };
     let Ok(signer) = recipe.signer(None) else { return };
-    let signing = signer.sign(Method::Get, recipe.address(), Duration::from_secs(60), None);
+    let signing = recipe.sign(&signer, Method::Get, Duration::from_secs(60), None);
     // Static credentials never wait.
     let Some(Ok(signed)) = futures_util::FutureExt::now_or_never(signing) else {
         return;
@@ -101,6 +101,7 @@ fn signed(text: &str, settings: &Settings, known_host: bool) {
             _ => "storage.googleapis.com",
         };
         assert_eq!(signed.url.host_str(), Some(host), "{text}");
+        assert_eq!(path, format!("/{bucket}/{key}").as_bytes(), "{text}");
     }
     for value in signed.headers.values() {
         assert!(value.is_sensitive() && !value.as_bytes().iter().any(|byte| b"\r\n\0".contains(byte)));

@@ -64,8 +64,8 @@ impl S3Source {
     /// those with empty parts (`//`, a slash at either end).
     ///
     /// # Endpoints
-    /// Without one, the cloud's own. One of the form `http://…` is used without further permission. With `aws.virtual_hosted_style_request=true`, an endpoint must
-    /// already begin with the bucket's name. The region is `us-east-1` unless it is set; a server that names another one is believed once.
+    /// Without one, the cloud's own. One of the form `http://…` is used without further permission. Slashes at its end mean nothing. With `aws.virtual_hosted_style_request=true`, the
+    /// host of an endpoint must be the address's bucket or begin with it and a dot. The region is `us-east-1` unless it is set; a server that names another one is believed once.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) and [`Unsupported`](ErrorKind::Unsupported) for an address or settings that cannot be used.

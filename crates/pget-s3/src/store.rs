@@ -1,6 +1,7 @@
 //! The three clouds' stores of `object_store`, made for what they know of endpoints and credentials.
 //!
-//! Invariants: whatever cannot be used is told here, before anything is sent; unsigned requests lead to no look-up of credentials. Called by
+//! Invariants: whatever cannot be used is told here, before anything is sent; a URL asks for exactly the address's bucket and key (checked, as the libraries on the way normalise paths);
+//! unsigned requests lead to no look-up of credentials. Called by
 //! [`urls`](crate::urls) and by the source that opens.
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -12,15 +13,16 @@ use object_store::{
     client::HttpConnector,
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
 };
-use percent_encoding::utf8_percent_encode;
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use pget_core::{Error, ErrorKind};
 use url::Url;
 
 use crate::{
     address::{Address, Cloud},
+    clock::Offset,
     failure,
     settings::Settings,
-    sign::{PATH, Signer, parse},
+    sign::{PATH, Signed, Signer, generic, parse},
 };
 
 const GOOGLE: &str = "https://storage.googleapis.com";
@@ -35,6 +37,8 @@ enum Kind {
     Aws {
         builder: Box<AmazonS3Builder>,
         unsigned: bool,
+        /// The bucket is told by the host, not by the path.
+        hosted: bool,
     },
     Google {
         builder: Box<GoogleCloudStorageBuilder>,
@@ -68,14 +72,22 @@ impl Recipe {
                     .with_retry(retries())
                     .with_bucket_name(&address.bucket);
                 for (key, value) in settings.of::<AmazonS3ConfigKey>()? {
-                    builder = builder.with_config(key, value);
+                    let ends = matches!(key, AmazonS3ConfigKey::Endpoint | AmazonS3ConfigKey::S3Endpoint);
+                    builder = builder.with_config(key, if ends { without_slash(value) } else { value });
                 }
+                let value = |key| builder.get_config_value(&key);
                 for key in [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint] {
-                    check_endpoint(&address, builder.get_config_value(&key))?;
+                    check_endpoint(&address, value(key))?;
+                }
+                let hosted = value(AmazonS3ConfigKey::VirtualHostedStyleRequest);
+                let hosted = is_true(&address, "virtual_hosted_style_request", hosted)?;
+                if hosted {
+                    check_host(&address, s3_endpoint(&builder))?;
                 }
                 let unsigned = is_true(
                     &address,
-                    builder.get_config_value(&AmazonS3ConfigKey::SkipSignature),
+                    "skip_signature",
+                    value(AmazonS3ConfigKey::SkipSignature),
                 )?;
                 if unsigned {
                     let nobody = AwsCredential {
@@ -86,7 +98,11 @@ impl Recipe {
                     builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
                 }
                 let builder = Box::new(builder);
-                Kind::Aws { builder, unsigned }
+                Kind::Aws {
+                    builder,
+                    unsigned,
+                    hosted,
+                }
             }
             Cloud::Google => {
                 let mut builder = GoogleCloudStorageBuilder::new()
@@ -94,15 +110,14 @@ impl Recipe {
                     .with_retry(retries())
                     .with_bucket_name(&address.bucket);
                 for (key, value) in settings.of::<GoogleConfigKey>()? {
-                    builder = builder.with_config(key, value);
+                    let base = key == GoogleConfigKey::BaseUrl;
+                    builder = builder.with_config(key, if base { without_slash(value) } else { value });
                 }
                 let base = builder.get_config_value(&GoogleConfigKey::BaseUrl);
                 check_endpoint(&address, base.clone())?;
-                let unsigned = is_true(
-                    &address,
-                    builder.get_config_value(&GoogleConfigKey::SkipSignature),
-                )?
-                .then(|| base.unwrap_or_else(|| GOOGLE.into()));
+                let skip = builder.get_config_value(&GoogleConfigKey::SkipSignature);
+                let unsigned =
+                    is_true(&address, "skip_signature", skip)?.then(|| base.unwrap_or_else(|| GOOGLE.into()));
                 let builder = Box::new(builder);
                 Kind::Google { builder, unsigned }
             }
@@ -112,13 +127,15 @@ impl Recipe {
                     .with_retry(retries())
                     .with_container_name(&address.bucket);
                 for (key, value) in settings.of::<AzureConfigKey>()? {
-                    builder = builder.with_config(key, value);
+                    let ends = key == AzureConfigKey::Endpoint;
+                    builder = builder.with_config(key, if ends { without_slash(value) } else { value });
                 }
                 check_endpoint(&address, builder.get_config_value(&AzureConfigKey::Endpoint))?;
-                let skip = is_true(&address, builder.get_config_value(&AzureConfigKey::SkipSignature))?;
+                let value = |key| builder.get_config_value(&key);
+                let skip = is_true(&address, "skip_signature", value(AzureConfigKey::SkipSignature))?;
                 // A shared access signature is a query that goes with every request as it is.
-                let shared = match builder.get_config_value(&AzureConfigKey::AccessKey) {
-                    None => builder.get_config_value(&AzureConfigKey::SasKey),
+                let shared = match value(AzureConfigKey::AccessKey) {
+                    None => value(AzureConfigKey::SasKey),
                     Some(_) => None,
                 };
                 let unsigned = if skip { Some(String::new()) } else { shared };
@@ -153,7 +170,9 @@ impl Recipe {
     /// A signer that starts without cached credentials.
     pub(crate) fn signer(&self, region: Option<&str>) -> Result<Signer, StoreError> {
         match &self.kind {
-            Kind::Aws { builder, unsigned } => {
+            Kind::Aws {
+                builder, unsigned, ..
+            } => {
                 let mut builder = builder.as_ref().clone();
                 if let Some(region) = region {
                     builder = builder.with_region(region);
@@ -177,7 +196,7 @@ impl Recipe {
                 unsigned: Some(base), ..
             } => {
                 let key = utf8_percent_encode(&self.address.key, &PATH);
-                let text = format!("{}/{}/{key}", base.trim_end_matches('/'), self.address.bucket);
+                let text = format!("{base}/{}/{key}", self.address.bucket);
                 Ok(Signer::Plain(parse(&text)?))
             }
             Kind::Google { builder, .. } => Ok(Signer::Google(builder.as_ref().clone().build()?)),
@@ -188,6 +207,57 @@ impl Recipe {
                     .map(|query| query.trim_start_matches('?').to_owned()),
             }),
         }
+    }
+
+    /// Where and with what to ask for the address, by one of its [signers](Self::signer). May ask for credentials over the network.
+    pub(crate) async fn sign(
+        &self,
+        signer: &Signer,
+        method: pget_http::Method,
+        lifetime: Duration,
+        offset: Option<Offset>,
+    ) -> Result<Signed, StoreError> {
+        let signed = signer.sign(method, &self.address, lifetime, offset).await?;
+        if self.is_path(&signed.url) {
+            Ok(signed)
+        } else {
+            Err(generic("the key would be changed on its way into a URL"))
+        }
+    }
+
+    /// Whether that is the URL's path: the endpoint's, the bucket unless the host tells it, the key.
+    fn is_path(&self, url: &Url) -> bool {
+        let (bucket, key) = (&self.address.bucket, &self.address.key);
+        let end = match self.kind {
+            Kind::Aws { hosted: true, .. } => format!("/{key}"),
+            _ => format!("/{bucket}/{key}"),
+        };
+        let path: Vec<u8> = percent_decode_str(url.path()).collect();
+        let Some(front) = path.strip_suffix(end.as_bytes()) else {
+            return false;
+        };
+        match self.endpoint_path() {
+            Some(endpoint) => front == endpoint,
+            None => !front.ends_with(b"/"),
+        }
+    }
+
+    /// The path of the endpoint, decoded; `None` where it is `object_store` that knows the endpoint (of a service account's file, of Azure's emulator).
+    fn endpoint_path(&self) -> Option<Vec<u8>> {
+        let endpoint = match &self.kind {
+            Kind::Aws { builder, .. } => s3_endpoint(builder),
+            Kind::Google { builder, .. } => Some(builder.get_config_value(&GoogleConfigKey::BaseUrl)?),
+            Kind::Azure { builder, .. } => {
+                let emulated = builder.get_config_value(&AzureConfigKey::UseEmulator);
+                if emulated.is_some_and(|emulated| emulated != "false") {
+                    return None;
+                }
+                builder.get_config_value(&AzureConfigKey::Endpoint)
+            }
+        };
+        let url = endpoint.and_then(|endpoint| Url::parse(&endpoint).ok());
+        let path = url.as_ref().map_or("", |url| url.path().trim_end_matches('/'));
+        Some(percent_decode_str(path).collect())
     }
 
     /// `object_store` cannot write every key; what it would write instead is another object.
@@ -210,28 +280,17 @@ impl Recipe {
 
     /// See [`S3Source::place`](crate::S3Source::place).
     pub(crate) fn place(&self) -> String {
-        let endpoint = |text: Option<String>| text.map(|text| text.trim_end_matches('/').to_owned());
         let told = match &self.kind {
-            Kind::Aws { builder, .. } => {
-                let value = |key| endpoint(builder.get_config_value(&key));
-                // As object_store has it: the service's own goes first.
-                vec![value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint))]
-            }
-            Kind::Google { builder, .. } => {
-                vec![endpoint(builder.get_config_value(&GoogleConfigKey::BaseUrl))]
-            }
+            Kind::Aws { builder, .. } => vec![s3_endpoint(builder)],
+            Kind::Google { builder, .. } => vec![builder.get_config_value(&GoogleConfigKey::BaseUrl)],
             Kind::Azure { builder, .. } => vec![
-                endpoint(builder.get_config_value(&AzureConfigKey::Endpoint)),
+                builder.get_config_value(&AzureConfigKey::Endpoint),
                 builder.get_config_value(&AzureConfigKey::AccountName),
                 builder.get_config_value(&AzureConfigKey::UseEmulator),
             ],
         };
         let told: Vec<_> = told.into_iter().map(Option::unwrap_or_default).collect();
         told.join(" ")
-    }
-
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
     }
 }
 
@@ -262,15 +321,44 @@ fn check_endpoint(address: &Address, endpoint: Option<String>) -> Result<(), Err
     }
 }
 
+/// As `object_store` has it: the service's own goes first.
+fn s3_endpoint(builder: &AmazonS3Builder) -> Option<String> {
+    let value = |key| builder.get_config_value(&key);
+    value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint))
+}
+
+/// `object_store` puts a slash between an endpoint and a key, and two of them are the beginning of another key.
+fn without_slash(endpoint: String) -> String {
+    endpoint.trim_end_matches('/').to_owned()
+}
+
+/// With virtual hosting, the endpoint alone says which bucket is read, which must be the address's.
+fn check_host(address: &Address, endpoint: Option<String>) -> Result<(), Error> {
+    let Some(endpoint) = endpoint else { return Ok(()) };
+    let bucket = &address.bucket;
+    let is_there = Url::parse(&endpoint).is_ok_and(|url| {
+        let rest = url.host_str().and_then(|host| host.strip_prefix(bucket.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    });
+    if is_there {
+        return Ok(());
+    }
+    let text = format!(
+        "with virtual_hosted_style_request, the endpoint's host begins with the bucket's name: set one for {bucket} (http[s]://{bucket}.HOST), or leave \
+         virtual_hosted_style_request away"
+    );
+    Err(Error::new(ErrorKind::InvalidArgument, address.text.clone(), text))
+}
+
 /// Reads a switch; `object_store` does not give back the parsed value.
-fn is_true(address: &Address, value: Option<String>) -> Result<bool, Error> {
+fn is_true(address: &Address, name: &str, value: Option<String>) -> Result<bool, Error> {
     match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("false" | "0" | "no" | "off" | "n") => Ok(false),
         Some("true" | "1" | "yes" | "on" | "y") => Ok(true),
         Some(_) => Err(Error::new(
             ErrorKind::InvalidArgument,
             address.text.clone(),
-            "skip_signature is true or false",
+            format!("{name} is true or false"),
         )),
     }
 }

@@ -89,8 +89,9 @@ impl Urls {
             None => Arc::new(self.recipe.signer(state.region.as_deref()).map_err(failed)?),
         };
         state.signer = Some(Arc::clone(&signer));
-        let made = signer
-            .sign(method, self.recipe.address(), self.lifetime, state.offset)
+        let made = self
+            .recipe
+            .sign(&signer, method, self.lifetime, state.offset)
             .await;
         let signed = Arc::new(made.map_err(failed)?);
         let lifetime = if signed.headers.is_empty() {

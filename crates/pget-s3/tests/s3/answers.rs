@@ -12,7 +12,7 @@ use std::{
 };
 
 use pget_core::{Download, ErrorKind, RangeSource};
-use pget_s3::Settings;
+use pget_s3::{S3Source, Settings};
 use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Object, Route, Seen, When},
@@ -22,7 +22,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::common::{check, open, options, read, texts, within};
+use super::common::{check, client, open, options, read, texts, within};
 
 pub(super) const SEED: u64 = 51;
 pub(super) const CHUNK: u64 = 32 << 10;
@@ -596,11 +596,68 @@ async fn versions_payers_and_hosts_are_where_they_belong() {
         }
     }
     // The endpoint of a virtual-hosted bucket has its name in the host.
-    let hosted = settings(&server).property("aws.virtual_hosted_style_request", "true");
-    within(read(open("s3://bucket/k", &hosted), options(CHUNK, 2)))
-        .await
-        .expect("it reads");
+    for bucket in ["127", "127.0.0.1"] {
+        let source = open(&format!("s3://{bucket}/k"), &hosted(settings(&server)));
+        within(read(source, options(CHUNK, 2))).await.expect("it reads");
+    }
     assert!(!server.requests("/k").is_empty());
+}
+
+/// Buckets are then told by the host, as which every machine knows 127.0.0.1: that of the bucket `127`.
+fn hosted(settings: Settings) -> Settings {
+    settings.property("aws.virtual_hosted_style_request", "true")
+}
+
+#[tokio::test]
+async fn a_virtual_hosted_endpoint_of_another_bucket_is_not_read_from() {
+    let server = Hostile::start().expect("a server");
+    server.route("/k", Route::new(object()));
+    let by_variables = Settings::new().environment([
+        ("AWS_ENDPOINT_URL_S3".to_owned(), server.url("")),
+        ("AWS_ENDPOINT_URL".to_owned(), "http://other".to_owned()),
+        ("AWS_SKIP_SIGNATURE".to_owned(), "true".to_owned()),
+        ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST".to_owned(), "true".to_owned()),
+    ]);
+    for settings in [hosted(settings(&server)), by_variables] {
+        for bucket in ["other", "12", "127.0.0.2", "0.0.1"] {
+            let address = format!("s3://{bucket}/k");
+            let outcome = async {
+                read(
+                    Arc::new(S3Source::open(&address, &settings, client())?),
+                    options(CHUNK, 2),
+                )
+                .await
+            };
+            let text = refused(within(outcome).await, ErrorKind::InvalidArgument);
+            assert!(text.contains(&format!("{bucket}.HOST")), "{text}");
+        }
+    }
+    assert!(server.requests("/k").is_empty(), "nothing is sent");
+}
+
+#[tokio::test]
+async fn a_slash_behind_the_endpoint_does_not_become_the_keys() {
+    let server = Hostile::start().expect("a server");
+    for front in ["", "/", "//", "/a%20b", "/a%20b/"] {
+        let trimmed = front.trim_end_matches('/');
+        for (is_hosted, key) in [(false, "k"), (true, "k"), (false, "/k"), (true, "/k")] {
+            let bucket = if is_hosted { "" } else { "/127" };
+            let path = format!("{trimmed}{bucket}/{key}");
+            server.route(&path, Route::new(object()));
+            for unsigned in ["false", "true"] {
+                let settings = settings(&server)
+                    .property("aws.endpoint", server.url(front))
+                    .property("aws.skip_signature", unsigned);
+                let settings = if is_hosted { hosted(settings) } else { settings };
+                let before = server.requests(&path).len();
+                let source = open(&format!("s3://127/{key}"), &settings);
+                let bytes = within(read(source, options(CHUNK, 2))).await;
+                let bytes = bytes.unwrap_or_else(|error| panic!("{front} {path}: {}", error.to_line()));
+                check(&bytes, Pattern::new(SEED), SIZE);
+                assert!(server.requests(&path).len() > before, "{front} {path}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

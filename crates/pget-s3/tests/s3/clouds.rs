@@ -64,23 +64,44 @@ async fn gcs_is_read_by_a_signed_address() {
     let Some(account) = service_account() else { return };
     // The library puts paths into URLs unencoded, so characters that mean something there are the test.
     let path = "/bucket/a%3Fb%2541/c%20d%2B%C3%A4";
-    let server = serve(path);
-    let settings = Settings::new()
-        .property("google.base_url", server.url(""))
-        .property("google.service_account_key", account);
     let address = "gs://bucket/a%3Fb%2541/c d+ä";
-    for seen in fetch(&server, path, &format!("{address}?generation=7"), &settings).await {
-        for part in [
-            "generation=7",
-            "X-Goog-Algorithm=GOOG4-RSA-SHA256",
-            "X-Goog-Expires=900",
-            "X-Goog-Signature=",
-        ] {
-            assert!(seen.target.contains(part), "{part} in {}", seen.target);
+    // A slash at the endpoint's end means nothing.
+    for end in ["", "/"] {
+        let server = serve(path);
+        let settings = Settings::new()
+            .property("google.base_url", server.url(end))
+            .property("google.service_account_key", &account);
+        for seen in fetch(&server, path, &format!("{address}?generation=7"), &settings).await {
+            for part in [
+                "generation=7",
+                "X-Goog-Algorithm=GOOG4-RSA-SHA256",
+                "X-Goog-Expires=900",
+                "X-Goog-Signature=",
+            ] {
+                assert!(seen.target.contains(part), "{part} in {}", seen.target);
+            }
         }
+        let info = within(open(address, &settings).head()).await.expect("head");
+        assert_eq!(info.revision.version.as_deref(), Some("7"));
     }
-    let info = within(open(address, &settings).head()).await.expect("head");
-    assert_eq!(info.revision.version.as_deref(), Some("7"));
+}
+
+/// Of both clouds, an endpoint may have a path.
+#[tokio::test]
+async fn a_slash_behind_the_endpoint_means_nothing() {
+    for end in ["", "/", "/under", "/under/"] {
+        let path = format!("{}/bucket/k", end.trim_end_matches('/'));
+        let server = serve(&path);
+        let google = Settings::new()
+            .property("google.base_url", server.url(end))
+            .property("google.skip_signature", "true");
+        fetch(&server, &path, "gs://bucket/k", &google).await;
+        // "canary" in base64.
+        let azure = azure(&server)
+            .property("azure.endpoint", server.url(end))
+            .property("azure.storage_account_key", "Y2FuYXJ5");
+        fetch(&server, &path, "az://bucket/k", &azure).await;
+    }
 }
 
 #[tokio::test]
