@@ -139,6 +139,18 @@ impl Recipe {
                     Some(_) => None,
                 };
                 let unsigned = if skip { Some(String::new()) } else { shared };
+                let by_program = match value(AzureConfigKey::CredentialType).as_deref() {
+                    // A key is looked for first.
+                    None | Some("auto") => {
+                        is_true(&address, "use_azure_cli", value(AzureConfigKey::UseAzureCli))?
+                            && value(AzureConfigKey::AccessKey).is_none()
+                    }
+                    Some(kind) => kind == "azure_cli",
+                };
+                if unsigned.is_none() && by_program {
+                    let text = "credentials of the Azure CLI, as pget starts no other program";
+                    return Err(Error::new(ErrorKind::Unsupported, address.text.clone(), text));
+                }
                 if unsigned.is_some() {
                     let nobody = AzureAccessKey::try_new("bm9ib2R5").map_err(|error| {
                         let cause = failure::Cause::of(&error);

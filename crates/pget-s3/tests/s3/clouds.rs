@@ -3,13 +3,13 @@
 use std::process::Command;
 
 use pget_core::{ErrorKind, RangeSource as _};
-use pget_s3::Settings;
+use pget_s3::{S3Source, Settings};
 use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Object, Route, Seen, When},
 };
 
-use super::common::{check, open, options, read, texts, within};
+use super::common::{check, client, open, options, read, texts, within};
 
 const SEED: u64 = 61;
 const CHUNK: u64 = 32 << 10;
@@ -101,6 +101,38 @@ async fn a_slash_behind_the_endpoint_means_nothing() {
             .property("azure.endpoint", server.url(end))
             .property("azure.storage_account_key", "Y2FuYXJ5");
         fetch(&server, &path, "az://bucket/k", &azure).await;
+    }
+}
+
+/// It is asked for them by starting a program.
+#[test]
+fn credentials_of_the_azure_cli_are_not_supported() {
+    let with = |name: &str, value: &str| {
+        let variable = (name.replace('.', "_").to_uppercase(), value.to_owned());
+        let account = "azure.storage_account_name";
+        [
+            Settings::new().property(account, "account").property(name, value),
+            Settings::new()
+                .property(account, "account")
+                .environment([variable]),
+        ]
+    };
+    for (name, value) in [
+        ("azure.use_azure_cli", "true"),
+        ("azure.use_azure_cli", "Yes"),
+        ("azure.credential_type", "azure_cli"),
+    ] {
+        for settings in with(name, value) {
+            let error = S3Source::open("az://container/k", &settings, client()).expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{}", error.to_line());
+            let open = settings.property("azure.skip_signature", "true");
+            S3Source::open("az://container/k", &open, client()).expect("nothing is asked for");
+        }
+    }
+    // With a key it is not asked.
+    for settings in with("azure.use_azure_cli", "true") {
+        let settings = settings.property("azure.storage_account_key", "Y2FuYXJ5");
+        S3Source::open("az://container/k", &settings, client()).expect("a key will do");
     }
 }
 
