@@ -28,6 +28,8 @@ pub(crate) fn log(verbose: u8) {
         .with_writer(io::stderr)
         .without_time()
         .with_ansi(false)
+        // Where standard error cannot be written to, to say so there would end the attempt by a panic.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -1,11 +1,13 @@
 //! What is told beside the bytes: `stat`, the summary, the bar, the log.
 
+use std::{fs::File, process::Stdio};
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 use serde_json::Value;
 
 use crate::{
-    run::{pget, run},
+    run::{pget, run, wait},
     servers::{PATTERN, Transports},
 };
 
@@ -44,6 +46,29 @@ fn stat_tells_size_and_revision_on_every_transport() {
             told.get("chunk_size").is_some() && told.get("ranges").is_some(),
             "{transport}"
         );
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_nobodys_loss() {
+    let server = Hostile::start().expect("a server");
+    for (path, reader_is_gone) in [("/full", false), ("/gone", true)] {
+        // A retry is logged, too.
+        let object = Route::new(Object::new(7, SIZE as u64));
+        let url = server.route(path, object.fault_times(When::Always, 1, Fault::status(503)));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let stderr: Stdio = if reader_is_gone {
+            writer.into()
+        } else {
+            let full = File::options().write(true).open("/dev/full");
+            full.expect("a device").into()
+        };
+        let mut command = pget(["cat", &url, "-v", "--chunk-size", "64KiB"]);
+        let child = command.stdout(Stdio::piped()).stderr(stderr).spawn();
+        let bytes = wait(child.expect("the program starts")).succeeded();
+        assert_eq!((bytes.len(), PATTERN.check(0, &bytes)), (SIZE, Ok(())), "{path}");
+        assert_eq!(server.served(path), 1, "it was tried again");
     }
 }
 
