@@ -104,6 +104,11 @@ fn cancel_and_close_from_other_threads() {
 }
 
 #[test]
+fn standard_descriptors_that_are_closed() {
+    passes("ffi/tests/c/surroundings.c");
+}
+
+#[test]
 fn fork_signals_peers_that_close_and_panics() {
     let Some(server) = passes("ffi/tests/c/process.c") else {
         return;

@@ -2,7 +2,10 @@
 
 use std::{fs::File, os::fd::AsFd};
 
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    unistd::close,
+};
 use pget::{Builder, Cancel, Error, ErrorKind, Stats, shm::RingWriter};
 
 use crate::{args::Cat, report::Report, signals::Signals};
@@ -56,7 +59,13 @@ fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
         tracing::trace!(%error, "standard output is no pipe, or one that cannot grow");
     }
     let mut reader = builder.open_blocking()?;
-    reader.write_to(&mut File::from(output))?;
+    let mut output = File::from(output);
+    reader.write_to(&mut output)?;
+    // A file system over a network may tell only now that bytes were lost.
+    close(output).map_err(|errno| {
+        let message = "standard output cannot be written";
+        Error::with_cause(ErrorKind::Destination, "", message, errno)
+    })?;
     Ok(reader.stats())
 }
 

@@ -145,6 +145,8 @@ static void a_limit_on_files_kills_nobody(void) {
   struct rlimit before, limit;
   uint64_t length = 9;
   char path[32];
+  uint8_t bytes[SMALL_SIZE / 2];
+  int appends;
   int file = open("limited.out", O_CREAT | O_RDWR, 0600);
   CHECK(file >= 0);
   snprintf(path, sizeof path, "/dev/fd/%d", file);
@@ -157,6 +159,16 @@ static void a_limit_on_files_kills_nobody(void) {
   CHECK(length == 0 && access("limited", F_OK) != 0 && access("limited.pget-part", F_OK) != 0);
   EXPECT(PGET_ERR_DESTINATION, parallel_get_file(at("/small"), NULL, path, &length, &error));
   CHECK(lseek(file, 0, SEEK_END) == SMALL_SIZE / 2);
+  /* It counts from the file's beginning, and the bytes go to where the file stands, or behind its end. */
+  for (appends = 0; appends <= 1; appends++) {
+    CHECK(ftruncate(file, 0) == 0 && pwrite(file, "header", 6, 0) == 6);
+    CHECK(lseek(file, appends ? 0 : 6, SEEK_SET) == (appends ? 0 : 6));
+    CHECK(fcntl(file, F_SETFL, appends ? O_APPEND : 0) == 0);
+    EXPECT(PGET_ERR_DESTINATION, parallel_get_file(at("/small"), NULL, path, &length, &error));
+    CHECK(length == 0 && lseek(file, 0, SEEK_END) == SMALL_SIZE / 2);
+    CHECK(pread(file, bytes, sizeof bytes, 0) == sizeof bytes);
+    CHECK(memcmp(bytes, "header", 6) == 0 && is_right(bytes + 6, sizeof bytes - 6, 0));
+  }
   {
     pget_shared *shared = NULL;
     pget_ring *ring = NULL;

@@ -2,13 +2,17 @@
 //!
 //! The calls fail in the program alone, by a library that is loaded before the system's.
 
-use std::{os::unix::fs::FileExt as _, path::PathBuf, process::Command};
+use std::{
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use pget_testkit::hostile::{Fault, Object, Route, When};
 
 use crate::{
     resume::{CHUNK, SIZE, Scene, asked, journaled, total},
-    run::{Ended, run},
+    run::{Ended, pget, run, wait},
     servers::PATTERN,
 };
 
@@ -176,6 +180,21 @@ fn what_cannot_be_finished_gets_no_name_and_can_be_gone_on_with() {
         assert_eq!(failing.scene.names(), ["x"], "{call}");
         assert_eq!(std::fs::read(failing.scene.at("x")).expect("a file"), b"before");
         std::fs::remove_file(failing.scene.at("x")).expect("a file");
+    }
+}
+
+#[test]
+fn what_only_the_close_of_an_open_file_tells_is_told() {
+    let Some(failing) = Failing::new() else { return };
+    failing.serve();
+    let url = failing.scene.server.url("/o");
+    for arguments in [&["cat", &url][..], &["get", &url, "-o", "/dev/stdout"]] {
+        let output = std::fs::File::create(failing.scene.at("output")).expect("a file");
+        let mut command = pget(arguments);
+        command.env("LD_PRELOAD", &failing.shim);
+        command.env("FAIL_CALL", "close").env("FAIL_END", "/output");
+        let child = command.stdout(output).stderr(Stdio::piped()).spawn();
+        wait(child.expect("the program starts")).failed(8, "cannot be written");
     }
 }
 

@@ -3,7 +3,13 @@
 use std::{
     fs,
     io::Read,
-    os::unix::fs::{FileTypeExt, symlink},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, symlink},
+            net::UnixStream,
+        },
+    },
     path::Path,
     process::{Command, Stdio},
 };
@@ -186,6 +192,81 @@ fn pipes_and_devices_are_written_to() {
             .expect("still there")
             .is_symlink()
     );
+}
+
+/// What `$PGET get` writes to, by these names of it.
+const OPEN: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
+#[test]
+fn an_open_file_is_written_to_where_it_stands_and_nothing_of_it_is_lost() {
+    let (_server, url) = server();
+    let object = PATTERN.bytes(0, usize::try_from(SIZE).expect("small"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x");
+    let long = vec![b'l'; object.len() + 10];
+    for output in OPEN {
+        let get = format!("\"$PGET\" get \"$URL\" -o {output}");
+        for (script_text, before, expected) in [
+            (
+                format!("{get} >> x"),
+                &b"log\n"[..],
+                [b"log\n", &object[..]].concat(),
+            ),
+            (
+                format!("{{ echo header; {get}; echo trailer; }} > x"),
+                b"old",
+                [b"header\n", &object[..], b"trailer\n"].concat(),
+            ),
+            (
+                format!("{{ {get} && {get} --length 5; }} > x"),
+                b"old",
+                [&object[..], &object[..5]].concat(),
+            ),
+            // Opened to be read and written, nothing is cut.
+            (
+                format!("{get} 1<> x"),
+                &long,
+                [&object[..], &long[object.len()..]].concat(),
+            ),
+            // By another number, too.
+            (
+                "\"$PGET\" get \"$URL\" -o /dev/fd/7 7>> x".to_owned(),
+                b"log\n",
+                [b"log\n", &object[..]].concat(),
+            ),
+        ] {
+            fs::write(&file, before).expect("a file");
+            let mut command = script(&script_text, &url, folder.path());
+            run(command.current_dir(folder.path())).succeeded();
+            assert!(fs::read(&file).expect("a file") == expected, "{script_text}");
+        }
+    }
+    assert_eq!(names(folder.path()), ["x"]);
+}
+
+#[test]
+fn a_socket_is_written_to_and_a_pipe_without_reader_is_not_waited_for() {
+    let (_server, url) = server();
+    for output in OPEN {
+        let to = |stdout: Stdio| {
+            let mut command = pget(["get", &url, "-o", output]);
+            let child = command.stdout(stdout).stderr(Stdio::piped()).spawn();
+            child.expect("the program starts")
+        };
+        let (mut ours, theirs) = UnixStream::pair().expect("sockets");
+        let child = to(OwnedFd::from(theirs).into());
+        let read = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            ours.read_to_end(&mut bytes).expect("what came");
+            bytes
+        });
+        wait(child).succeeded();
+        let bytes = read.join().expect("a reader");
+        assert_eq!((bytes.len() as u64, PATTERN.check(0, &bytes)), (SIZE, Ok(())));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        wait(to(writer.into())).failed(8, "Broken pipe");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{
 use nix::{fcntl::OFlag, unistd::geteuid};
 use pget_core::Error;
 
-use super::destination;
+use super::{descriptor::not_standard, destination};
 
 /// Another pget may finish between two steps of ours; so often in a row, something else is at work.
 const TURNS: u32 = 100;
@@ -103,6 +103,7 @@ fn open(path: &Path, new: bool) -> io::Result<File> {
         .create_new(new)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)
+        .and_then(not_standard)
 }
 
 #[cfg(test)]

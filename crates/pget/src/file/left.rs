@@ -14,6 +14,7 @@ use pget_core::Error;
 
 use super::{
     claim::Claim,
+    descriptor::not_standard,
     destination,
     journal::{Journal, SLOT},
 };
@@ -54,4 +55,5 @@ pub(super) fn open(path: &Path, new: bool) -> io::Result<File> {
         .mode(0o600)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)
+        .and_then(not_standard)
 }

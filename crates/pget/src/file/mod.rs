@@ -2,13 +2,14 @@
 //!
 //! Each range is written at its offset into `FILE.pget-part` beside the file, which is renamed when it is complete: no reader ever sees a part of an object under the final name. What has
 //! landed and was synced is written down in `FILE.pget-journal`, from which another download goes on. What the name stood for before is replaced, a symbolic link too (what
-//! it points to stays as it is); a device or a pipe is written to in order. Called by the builder.
+//! it points to stays as it is); a device, a pipe or what is open already is written to in order. Called by the builder.
 //!
-//! Who is who: [`target`] tells a file from a device; [`claim`] opens and locks the part; [`part`] is the destination of the download and decides what becomes of the part;
+//! Who is who: [`target`] tells a file from a device; [`descriptor`] minds the numbers of descriptors; [`claim`] opens and locks the part; [`part`] is the destination of the download and decides what becomes of the part;
 //! [`room`] reserves its space; [`keeper`] syncs it from time to time and then writes the [`journal`], which holds the [`extents`] that have landed; [`left`] finds an earlier one's;
 //! [`sameness`] tells whether what is asked for is what it speaks of.
 
 mod claim;
+mod descriptor;
 mod extents;
 mod journal;
 mod keeper;
@@ -50,7 +51,7 @@ pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Er
             let mut stream = Stream::open(target, wanted.clone())?;
             let written = reader.write_to(&mut stream);
             written.map_err(|error| ended(&wanted, error))?;
-            synced(&builder, target, &stream)?;
+            complete(&builder, target, stream)?;
             Ok(reader.stats())
         }
         Target::Part(path) => {
@@ -70,24 +71,25 @@ pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error
     let owned = (builder.clone(), target.to_owned());
     let found = on_a_thread_that_may_block(move || {
         let (builder, target) = owned;
-        match Target::of(&builder, &target)? {
-            Target::Stream => Ok(None),
-            Target::Part(path) => prepare(&builder, &target, &path).map(Some),
-        }
+        let prepared = match Target::of(&builder, &target)? {
+            Target::Stream => None,
+            Target::Part(path) => Some(prepare(&builder, &target, &path)?),
+        };
+        Ok((target, prepared))
     });
-    let Some((part, download, missing)) = found.await? else {
-        return stream(builder, target).await;
+    let (target, prepared) = found.await?;
+    let Some((part, download, missing)) = prepared else {
+        return stream(builder, &target).await;
     };
     let destination = Arc::clone(&part) as _;
     let result = match missing {
         Some(missing) => download.read_extents_to(&missing, destination).await,
         None => download.read_to(destination).await,
     };
-    let target = target.to_owned();
     on_a_thread_that_may_block(move || settle(&part, &target, result)).await
 }
 
-/// To a device or pipe, a lease at a time.
+/// To a device, a pipe or an open file, a lease at a time.
 async fn stream(builder: &Builder, target: &Path) -> Result<Stats, Error> {
     use io::Write as _;
     let caller = Arc::new(());
@@ -110,7 +112,7 @@ async fn stream(builder: &Builder, target: &Path) -> Result<Stats, Error> {
         .map_err(|error| ended(&wanted, error))?;
     }
     let owned = (builder.clone(), target.to_owned());
-    on_a_thread_that_may_block(move || synced(&owned.0, &owned.1, &stream)).await?;
+    on_a_thread_that_may_block(move || complete(&owned.0, &owned.1, stream)).await?;
     Ok(reader.stats())
 }
 
@@ -130,12 +132,14 @@ fn ended(wanted: &Wanted, error: Error) -> Error {
     error
 }
 
-fn synced(builder: &Builder, target: &Path, stream: &Stream) -> Result<(), Error> {
-    if !builder.file.sync {
-        return Ok(());
+/// All is written to it.
+fn complete(builder: &Builder, target: &Path, stream: Stream) -> Result<(), Error> {
+    if builder.file.sync {
+        let synced = stream.sync();
+        synced.map_err(|cause| destination(target, "cannot be synced", cause))?;
     }
-    let synced = stream.sync();
-    synced.map_err(|cause| destination(target, "cannot be synced", cause))
+    let closed = stream.close();
+    closed.map_err(|cause| destination(target, "cannot be written", cause))
 }
 
 /// The part, locked, its download, and what is missing, if something is there.

@@ -1,12 +1,12 @@
-//! What a target's name stands for: a file to appear under it, or a device or pipe to write to.
+//! What a target's name stands for: a file to appear under it, or a device, a pipe or an open file to write to.
 //!
 //! What the name stood for before is replaced when the file is complete, a symbolic link too (what it points to stays as it is). Called by the front of this folder.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Seek, Write},
     os::{
-        fd::AsFd,
+        fd::{AsFd, RawFd},
         unix::{
             ffi::OsStrExt,
             fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
@@ -19,12 +19,17 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::OFlag,
+    fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::close,
 };
 use pget_core::{Cancel, Error, ErrorKind};
 
-use super::{destination, room::size_limit};
+use super::{
+    descriptor::{duplicate, not_standard, number},
+    destination,
+    room::size_limit,
+};
 use crate::{Address, Builder};
 
 /// What a part's name ends in.
@@ -80,8 +85,10 @@ pub(super) fn beside(target: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What a device or pipe is written through. Fails before the limit on a file's size (`ulimit -f`) is reached, which raises a signal that ends the process: standard output may
+/// What a device, a pipe or an open file is written through. Fails before the limit on a file's size (`ulimit -f`) is reached, which raises a signal that ends the process: standard output may
 /// be a file.
+///
+/// What is open already is written to where it stands, and stands behind the last byte then: before and behind may be what others write.
 ///
 /// A pipe is waited for, until it has a reader and whenever it is full, only as long as somebody wants that: the system would wait for ever.
 #[derive(Debug)]
@@ -111,26 +118,12 @@ impl Wanted {
 impl Stream {
     pub(super) fn open(target: &Path, wanted: Wanted) -> Result<Self, Error> {
         let failed = |cause| destination(target, "cannot be opened", cause);
-        let is_pipe = || fs::metadata(target).is_ok_and(|meta| meta.file_type().is_fifo());
-        let mut how = OpenOptions::new();
-        how.write(true);
-        if is_pipe() {
-            how.custom_flags(OFlag::O_NONBLOCK.bits());
-        }
-        let file = loop {
-            match how.open(target) {
-                // Nobody reads it yet, and nothing tells when somebody does.
-                Err(error) if error.raw_os_error() == Some(nix::libc::ENXIO) && is_pipe() => {
-                    if wanted.is_cancelled() {
-                        return Err(Error::new(ErrorKind::Cancelled, "", ""));
-                    }
-                    std::thread::sleep(Duration::from_millis(LOOK_EVERY.into()));
-                }
-                opened => break opened.map_err(failed)?,
-            }
+        let file = match number(target) {
+            Some(number) => of_process(target, number),
+            None => of_name(target, &wanted)?,
         };
-        let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
-        let left = if is_file { size_limit() } else { u64::MAX };
+        let file = file.map_err(failed)?;
+        let left = left(&file).map_err(failed)?;
         Ok(Self { file, left, wanted })
     }
 
@@ -156,6 +149,65 @@ impl Stream {
             result => result,
         }
     }
+
+    /// All is written. A file system over a network may tell only now that it could not.
+    pub(super) fn close(self) -> io::Result<()> {
+        Ok(close(self.file)?)
+    }
+}
+
+/// Opens what has a name; waits for a pipe's reader.
+fn of_name(target: &Path, wanted: &Wanted) -> Result<io::Result<File>, Error> {
+    let is_pipe = || fs::metadata(target).is_ok_and(|meta| meta.file_type().is_fifo());
+    loop {
+        let opened = open(target, is_pipe());
+        // Nobody reads it yet, and nothing tells when somebody does.
+        if !(has_no_reader(&opened) && is_pipe()) {
+            return Ok(opened);
+        }
+        if wanted.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "", ""));
+        }
+        std::thread::sleep(Duration::from_millis(LOOK_EVERY.into()));
+    }
+}
+
+/// What `target` names as the open descriptor `number`.
+fn of_process(target: &Path, number: RawFd) -> io::Result<File> {
+    let copy = duplicate(number)?;
+    if !copy.metadata()?.file_type().is_fifo() {
+        return Ok(copy);
+    }
+    // A copy shares with its owner whether a write waits. Where it cannot be opened anew (it has no reader any more, as the first write tells; it is another user's), the copy has to do.
+    Ok(open(target, true).unwrap_or(copy))
+}
+
+fn open(target: &Path, is_pipe: bool) -> io::Result<File> {
+    let mut how = OpenOptions::new();
+    how.write(true);
+    if is_pipe {
+        how.custom_flags(OFlag::O_NONBLOCK.bits());
+    }
+    how.open(target).and_then(not_standard)
+}
+
+fn has_no_reader(opened: &io::Result<File>) -> bool {
+    matches!(opened, Err(error) if error.raw_os_error() == Some(nix::libc::ENXIO))
+}
+
+/// How many bytes may be written to `file` from where it stands.
+fn left(mut file: &File) -> io::Result<u64> {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Ok(u64::MAX);
+    }
+    let appends = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?).contains(OFlag::O_APPEND);
+    let at = if appends {
+        meta.len()
+    } else {
+        file.stream_position()?
+    };
+    Ok(size_limit().saturating_sub(at))
 }
 
 impl Write for Stream {
@@ -193,8 +245,5 @@ fn is_read_by(builder: &Builder, path: &Path) -> bool {
 
 /// `/dev/stdout` and its like name a file that is open already, of whatever kind; to put another in their place would be to lose the name.
 fn is_of_process(target: &Path) -> bool {
-    const NAMES: [&str; 3] = ["/dev/stdin", "/dev/stdout", "/dev/stderr"];
-    target.starts_with("/dev/fd")
-        || target.starts_with("/proc")
-        || NAMES.iter().any(|name| target == Path::new(name))
+    number(target).is_some() || target.starts_with("/dev/fd") || target.starts_with("/proc")
 }
