@@ -104,7 +104,7 @@ fn cancel_and_close_from_other_threads() {
 }
 
 #[test]
-fn standard_descriptors_that_are_closed() {
+fn standard_descriptors_that_are_closed_and_a_change_of_folder() {
     passes("ffi/tests/c/surroundings.c");
 }
 

@@ -376,6 +376,7 @@ impl Builder {
     /// Reads into the file at `path`, from a thread that may block. Each range is written at its place in `PATH.pget-part`, which gets the name when it is complete, in place of what
     /// has it (of a symbolic link, the link is replaced). A device or a pipe is written to in order (a reader that opens a pipe with `O_NONBLOCK` may find it without a writer until the first bytes), and so is what
     /// is open already (`/dev/stdout`, `/dev/fd/N` and their like), from where it stands; nothing of it is cut. The file has the mode that the process's umask leaves.
+    /// A relative path is taken from the folder that the process is in at the call.
     ///
     /// What has landed is written down in `PATH.pget-journal` from time to time, for a later [`resume`](Self::resume). A failure removes both, but for one that another attempt may
     /// mend (not: the object has changed, its checksum is wrong, the file cannot be written) after something was written down; with `resume` both stay, but for a wrong checksum. `delivered` of the result counts what this read brought.

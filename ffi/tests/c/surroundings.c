@@ -1,7 +1,8 @@
-/* A file that is got while the host closes its standard descriptors and writes to them all the same. */
+/* A file that is got while the host closes its standard descriptors, writes to them all the same, and changes its folder. */
 #include "check.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Writes where standard output and its like were. */
@@ -10,6 +11,11 @@ static void write_to_the_standard_ones(void *context, uint64_t delivered, uint64
   (void)delivered, (void)total;
   for (descriptor = 0; descriptor <= 2; descriptor++)
     if (write(descriptor, "the host's own words", 20) > 0) ++*(int *)context;
+}
+
+static void change_folder(void *context, uint64_t delivered, uint64_t total) {
+  (void)delivered, (void)total;
+  CHECK(chdir(context) == 0);
 }
 
 static void check_file(const char *path, size_t size) {
@@ -50,10 +56,25 @@ static void what_a_host_prints_lands_in_no_file(void) {
   pget_options_free(options);
 }
 
+static void a_relative_path_is_of_the_folder_of_the_call(void) {
+  pget_options *options = small_ranges();
+  char before[4096];
+  uint64_t length;
+  CHECK(getcwd(before, sizeof before) && mkdir("within", 0700) == 0);
+  CHECK(pget_options_set_sync(options, 1) == PGET_OK);
+  CHECK(pget_options_set_progress(options, change_folder, "/") == PGET_OK);
+  EXPECT(PGET_OK, parallel_get_file(at("/good"), options, "within/x", &length, &error));
+  CHECK(chdir(before) == 0 && length == GOOD_SIZE);
+  check_file("within/x", GOOD_SIZE);
+  CHECK(access("within/x.pget-part", F_OK) != 0 && access("within/x.pget-journal", F_OK) != 0);
+  pget_options_free(options);
+}
+
 int main(int argc, char **argv) {
   CHECK(argc == 2);
   base = argv[1];
   what_a_host_prints_lands_in_no_file();
+  a_relative_path_is_of_the_folder_of_the_call();
   puts("ok");
   return 0;
 }

@@ -35,12 +35,13 @@ use self::{
     journal::Asked,
     part::Part,
     sameness::digest,
-    target::{JOURNAL, Stream, Target, Wanted, beside},
+    target::{JOURNAL, Stream, Target, Wanted, beside, wherever_the_process_goes},
 };
 use crate::{Address, Builder, blocking, connect::Placed, runtime};
 
 /// Reads `builder`'s object into the file `target`, from a thread that may block.
 pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Error> {
+    let target = &wherever_the_process_goes(target);
     let runtime = runtime::handle()?;
     let builder = blocking::on_process_runtime(builder);
     match Target::of(&builder, target)? {
@@ -71,6 +72,7 @@ pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error
     let owned = (builder.clone(), target.to_owned());
     let found = on_a_thread_that_may_block(move || {
         let (builder, target) = owned;
+        let target = wherever_the_process_goes(&target);
         let prepared = match Target::of(&builder, &target)? {
             Target::Stream => None,
             Target::Part(path) => Some(prepare(&builder, &target, &path)?),

@@ -26,6 +26,7 @@ use super::{
     keeper::Keeper,
     left::{earlier, open},
     room::{self, size_limit},
+    target::folder_of,
 };
 
 /// How a file is to be got.
@@ -388,10 +389,7 @@ impl Drop for Part {
 
 /// Makes what was done to the names in a folder outlive a crash of the machine.
 fn sync_folder(path: &Path) -> Result<(), Error> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|cause| destination(folder, "cannot be synced", cause))

@@ -78,6 +78,26 @@ impl Target {
     }
 }
 
+/// The folder that `target` is in.
+pub(super) fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// `target` as a name that a host which changes its folder meanwhile does not change; as it is where the two would differ: a folder above may be closed to this user.
+pub(super) fn wherever_the_process_goes(target: &Path) -> PathBuf {
+    let folder = |target: &Path| {
+        let meta = fs::metadata(folder_of(target));
+        meta.ok().map(|meta| (meta.dev(), meta.ino()))
+    };
+    match std::path::absolute(target) {
+        Ok(absolute) if folder(&absolute) == folder(target) => absolute,
+        _ => target.to_owned(),
+    }
+}
+
 /// `target` with something behind its name.
 pub(super) fn beside(target: &Path, suffix: &str) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
