@@ -350,7 +350,7 @@ impl Builder {
     /// With nothing to go on from, it starts from nothing.
     ///
     /// The read then fails with [`ObjectChanged`](ErrorKind::ObjectChanged) if the object has changed since, or is not what is [pinned](Self::pin), and with
-    /// [`Destination`](ErrorKind::Destination) if what is there is of another address, endpoint or range; either way what is there stays, and a read without this starts over. An
+    /// [`Destination`](ErrorKind::Destination) if what is there is of another address, endpoint or range, or another user's; either way what is there stays, and a read without this starts over. An
     /// address that was signed anew is the same address. After a failure all that has landed is kept (after a cancel, what was written down last; after a wrong checksum, nothing).
     pub const fn resume(mut self, resume: bool) -> Self {
         self.file.resume = resume;

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write as _,
     ops::Range,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, chown},
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -123,6 +123,33 @@ pub(crate) fn asked(seen: &Seen) -> Range<u64> {
 
 pub(crate) fn total(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
+}
+
+#[test]
+fn a_journal_that_is_not_this_users_alone_is_not_believed() {
+    let scene = Scene::new();
+    scene.fail_with_something_landed();
+    scene.serve(Route::new(Object::new(7, SIZE)));
+    let (journal, aside) = (scene.at("x.pget-journal"), scene.at("aside"));
+    if nix::unistd::geteuid().is_root() {
+        const NOBODY: u32 = 65534;
+        chown(&journal, Some(NOBODY), None).expect("root may");
+        scene.run(&["--resume"]).failed(8, "belongs to another user");
+        chown(&journal, Some(0), None).expect("root may");
+    }
+    fs::hard_link(&journal, &aside).expect("a link");
+    scene.run(&["--resume"]).failed(8, "another name");
+    fs::remove_file(&journal).expect("it is there");
+    nix::unistd::mkfifo(&journal, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    scene.run(&["--resume"]).failed(8, "no plain file");
+    fs::rename(&aside, &journal).expect("renamed");
+    assert_eq!(scene.names(), ["x.pget-journal", "x.pget-part"]);
+    // Nothing of it was lost.
+    let (before, landed) = (scene.server.requests("/o").len(), journaled(&journal));
+    assert!(!landed.is_empty());
+    scene.run(&["--resume"]).succeeded();
+    scene.none_again(before, &landed);
+    scene.complete();
 }
 
 /// What a journal has, read by the format's description and not by the library: of the slots that are whole, the one with the highest sequence.

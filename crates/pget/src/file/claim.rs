@@ -5,7 +5,7 @@
 //! whether it [is still that](Claim::is_still_named). What is left is the moment between the look and the deed. Called by the part.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -45,13 +45,9 @@ impl Claim {
                 },
                 Err(cause) => return Err(destination(path, "cannot be opened", cause)),
             };
-            let refused = |what: &str| Err(destination(path, what, io::ErrorKind::AlreadyExists.into()));
             let meta = file
                 .metadata()
                 .map_err(|cause| destination(path, "cannot be looked at", cause))?;
-            if !meta.is_file() {
-                return refused("is in the way and no plain file");
-            }
             // Two at a time would mix their bytes in one part.
             match file.try_lock() {
                 Ok(()) => {}
@@ -65,13 +61,7 @@ impl Claim {
             if !is_named(path, (meta.dev(), meta.ino())) {
                 continue;
             }
-            // What another user made stays theirs to change after it got its name; what has a second name is more than a part.
-            if existed && meta.uid() != geteuid().as_raw() {
-                return refused("belongs to another user; remove it first");
-            }
-            if meta.nlink() > 1 {
-                return refused("is in the way and has another name, too");
-            }
+            check_is_ours(path, &meta, existed)?;
             return Ok(Self {
                 file: Arc::new(file),
                 path: path.to_owned(),
@@ -88,6 +78,23 @@ impl Claim {
     pub(super) fn is_still_named(&self) -> bool {
         is_named(&self.path, (self.device, self.inode))
     }
+}
+
+/// # Errors
+/// If the file at `path`, which is open and is `meta`, is not this user's alone.
+pub(super) fn check_is_ours(path: &Path, meta: &Metadata, existed: bool) -> Result<(), Error> {
+    let refused = |what: &str| Err(destination(path, what, io::ErrorKind::AlreadyExists.into()));
+    if !meta.is_file() {
+        return refused("is in the way and no plain file");
+    }
+    // What another user made stays theirs to change after we took it; what has a second name is more than ours.
+    if existed && meta.uid() != geteuid().as_raw() {
+        return refused("belongs to another user; remove it first");
+    }
+    if meta.nlink() > 1 {
+        return refused("is in the way and has another name, too");
+    }
+    Ok(())
 }
 
 /// Whether `path` is the name of the file with this device and inode number, which is open, so that no other one has them.

@@ -1,6 +1,6 @@
 //! What an earlier download has left beside a part: its journal's file, read and held against the part. Called by the part.
 //!
-//! Invariant: nothing counts that does not speak of the very file that is claimed.
+//! Invariant: nothing counts that does not speak of the very file that is claimed, or that another user has written: who makes others believe that all has landed has them take holes for bytes.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use pget_core::Error;
 
 use super::{
-    claim::Claim,
+    claim::{Claim, check_is_ours},
     descriptor::not_standard,
     destination,
     journal::{Journal, SLOT},
@@ -27,6 +27,8 @@ pub(super) fn earlier(claim: &Claim, path: &Path) -> Result<Option<(Journal, Fil
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(failed(cause)),
     };
+    // Not its mode, which some file systems make up.
+    check_is_ours(path, &file.metadata().map_err(failed)?, true)?;
     let mut bytes = vec![0; 2 * SLOT];
     let mut filled = 0;
     while filled < bytes.len() {
