@@ -382,7 +382,7 @@ impl Builder {
     /// mend (not: the object has changed, its checksum is wrong, the file cannot be written) after something was written down; with `resume` both stay, but for a wrong checksum. `delivered` of the result counts what this read brought.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`Destination`](ErrorKind::Destination) if the file cannot be written, another process is writing it, its path ends as a part's or a journal's does, or its part was
+    /// As [`open`](Self::open); [`Destination`](ErrorKind::Destination) if the file cannot be written, another process is writing it (where a file system has no locks: if a part is there), its path ends as a part's or a journal's does, or its part was
     /// removed or replaced meanwhile.
     pub fn get_file_blocking(&self, path: &Path) -> Result<Stats, Error> {
         file::get_blocking(self, path)

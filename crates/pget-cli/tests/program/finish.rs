@@ -16,7 +16,7 @@ use crate::{
     servers::PATTERN,
 };
 
-/// The call `FAIL_CALL` fails with EIO where its file's name ends with `FAIL_END`.
+/// The call `FAIL_CALL` fails with EIO (`flock` with ENOSYS) where its file's name ends with `FAIL_END`.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
@@ -61,6 +61,11 @@ int fdatasync(int fd) {
 int close(int fd) {
   int failed = fails("close", fd);
   return result(failed, syscall(SYS_close, fd));
+}
+int flock(int fd, int operation) {
+  if (!fails("flock", fd)) return result(0, syscall(SYS_flock, fd, operation));
+  errno = ENOSYS;
+  return -1;
 }
 int rename(const char *from, const char *to) {
   return ends("rename", from) ? result(1, 0) : renameat(AT_FDCWD, from, AT_FDCWD, to);
@@ -234,6 +239,24 @@ fn a_journal_that_cannot_be_synced_ends_the_journal_only() {
         .serve(Route::new(Object::new(7, SIZE)).fault(When::UpTo(1), pace));
     let ended = failing.run("fdatasync", ".pget-journal", &["--journal-interval", "10ms"]);
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    failing.scene.complete();
+}
+
+#[test]
+fn where_nothing_can_be_locked_only_a_part_of_its_own_is_written_to() {
+    let Some(failing) = Failing::new() else { return };
+    let landed = failing.scene.fail_with_something_landed();
+    assert!(!landed.is_empty());
+    failing.serve();
+    let part = std::fs::read(failing.scene.at("x.pget-part")).expect("a part");
+    for options in [&[][..], &["--resume"]] {
+        let ended = failing.run("flock", ".pget-part", options);
+        ended.failed(8, "cannot be locked on this file system");
+    }
+    assert_eq!(failing.scene.names(), ["x.pget-journal", "x.pget-part"]);
+    assert!(std::fs::read(failing.scene.at("x.pget-part")).expect("a part") == part);
+    std::fs::remove_file(failing.scene.at("x.pget-part")).expect("it is there");
+    failing.run("flock", ".pget-part", &[]).succeeded();
     failing.scene.complete();
 }
 

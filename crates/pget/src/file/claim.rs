@@ -1,6 +1,7 @@
 //! A part that is this process's alone: opened or made, and locked.
 //!
-//! Invariant: while a [`Claim`] lives, no other pget writes to its file. The lock is `flock`'s, of the open file: it goes with the last descriptor, however the process ends. Its path is the
+//! Invariant: while a [`Claim`] lives, no other pget writes to its file. The lock is `flock`'s, of the open file: it goes with the last descriptor, however the process ends. Where a file system
+//! has no locks, what was there before is refused. Its path is the
 //! file's when it is taken, and as long as nobody but pget touches either; since anybody may remove or replace it, who renames or removes by the path looks first
 //! whether it [is still that](Claim::is_still_named). What is left is the moment between the look and the deed. Called by the part.
 
@@ -12,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use nix::{fcntl::OFlag, unistd::geteuid};
+use nix::{errno::Errno, fcntl::OFlag, unistd::geteuid};
 use pget_core::Error;
 
 use super::{descriptor::not_standard, destination};
@@ -55,6 +56,12 @@ impl Claim {
                     let cause = io::ErrorKind::WouldBlock.into();
                     return Err(destination(path, "is being written by another pget", cause));
                 }
+                // Who has made it is alone with it: nobody else takes what is there.
+                Err(TryLockError::Error(cause)) if has_no_locks(&cause) && !existed => {}
+                Err(TryLockError::Error(cause)) if has_no_locks(&cause) => {
+                    let what = "cannot be locked on this file system, and another pget may be writing it; remove it first";
+                    return Err(destination(path, what, cause));
+                }
                 Err(TryLockError::Error(cause)) => return Err(destination(path, "cannot be locked", cause)),
             }
             // Between the open and the lock, the other one may have finished: then this is no part any more, but its result.
@@ -95,6 +102,17 @@ pub(super) fn check_is_ours(path: &Path, meta: &Metadata, existed: bool) -> Resu
         return refused("is in the way and has another name, too");
     }
     Ok(())
+}
+
+/// Not every file system over a network has them (Lustre has not, unless it is told to).
+fn has_no_locks(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    number.is_some_and(|number| {
+        matches!(
+            Errno::from_raw(number),
+            Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::ENOLCK
+        )
+    })
 }
 
 /// Whether `path` is the name of the file with this device and inode number, which is open, so that no other one has them.
