@@ -30,7 +30,8 @@ func Get(ctx context.Context, url string, w io.Writer, options ...Option) (int64
 //
 // When it has returned, however it went, nothing writes to buf any more. If buf is too small that
 // is ErrBufferTooSmall, with the needed size in Error.Needed if that is known, and nothing has been
-// written; after any other error, the content of buf is unspecified.
+// written then; after any other error, and for an object that does not tell its size, the content
+// of buf is unspecified.
 func GetInto(ctx context.Context, url string, buf []byte, options ...Option) (int, error) {
 	settings := collect(options)
 	c, err := begin(ctx, url, settings)
@@ -57,9 +58,12 @@ func GetInto(ctx context.Context, url string, buf []byte, options ...Option) (in
 // GetFile reads the object at url into the file path, which appears under that name only when it is
 // complete (until then it is path.pget-part), in place of what was there before. It tells how many
 // bytes were read (less than the file has if it went on with an earlier one: [WithResume]). If it
-// fails, there is no file under that name, and a part beside it only to go on from. [ErrDestination]
-// is also a path that ends as a part's or a journal's does (.pget-part, .pget-journal), and a part
-// that was removed or replaced meanwhile.
+// fails, what was there before stays, and a part is beside it only to go on from. (With [WithSync],
+// that the folder cannot be synced is told when the file is there, complete.) What is open already
+// (/dev/stdout, /dev/fd/N and their like) is written to in order, from where it stands.
+// [ErrDestination] is also a path that ends as a part's or a journal's does (.pget-part,
+// .pget-journal), and a part that is being written by another process (where a file system has no
+// locks: that is there), or was removed or replaced meanwhile.
 func GetFile(ctx context.Context, url, path string, options ...Option) (int64, error) {
 	settings := collect(options)
 	c, err := begin(ctx, url, settings)

@@ -498,8 +498,9 @@ pget_status parallel_get(const char *url,
  * buffer has capacity bytes and is lent for the call: when the function returns, however it went,
  * nothing writes to it any more. It need not be initialised; it may be null if capacity is 0.
  * length is set to the bytes read; with PGET_ERR_BUFFER_TOO_SMALL, to the bytes that are needed if
- * that is known (as pget_error_needed tells), and nothing has been written; with any other error
- * to 0, and the buffer's content is unspecified. url, options and error are as for parallel_get.
+ * that is known (as pget_error_needed tells), and nothing has been written then; with any other
+ * error, and for an object that does not tell its size, to 0, and the buffer's content is
+ * unspecified. url, options and error are as for parallel_get.
  *
  * Waits; any thread. Errors: those of parallel_get but _DESTINATION, _INVALID_ARGUMENT also for a
  * null length, and PGET_ERR_BUFFER_TOO_SMALL. Since ABI 1.
@@ -516,15 +517,19 @@ pget_status parallel_get_into(const char *url,
  * complete (until then it is path.pget-part). What was there before is replaced.
  *
  * length is set to the bytes that this call read (less than the file has, if it went on with an
- * earlier one: pget_options_set_resume), or to 0 if it fails; then there is no file under that name,
- * and a part beside it only with path.pget-journal, to go on from. A path that is a device or a pipe
- * is written to in order; a pipe whose reader goes away raises SIGPIPE as any write to it does, and
- * one whose reader opens it with O_NONBLOCK may be found without a writer until the first bytes.
- * url, options and error are as for parallel_get; path is UTF-8.
+ * earlier one: pget_options_set_resume), or to 0 if it fails; then what was there before stays, and
+ * a part is beside it only with path.pget-journal, to go on from. (With pget_options_set_sync, that
+ * the folder cannot be synced is told when the file is there, complete.) A path that is a device or
+ * a pipe is written to in order, and so is what is open already (/dev/stdout, /dev/fd/N and their
+ * like), from where it stands; nothing of it is cut. A pipe or socket whose reader goes away raises
+ * SIGPIPE as any write to it does, and a pipe whose reader opens it with O_NONBLOCK may be found
+ * without a writer until the first bytes. A relative path is taken from the folder that the process
+ * is in at the call. url, options and error are as for parallel_get; path is UTF-8.
  *
  * Waits; any thread. Errors: those of parallel_get, PGET_ERR_DESTINATION when the file cannot be
- * written, its path ends as a part's or a journal's does (.pget-part, .pget-journal), or its part
- * was removed or replaced meanwhile, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
+ * written, its path ends as a part's or a journal's does (.pget-part, .pget-journal), its part is
+ * being written by another process (where a file system has no locks: is there), or was removed or
+ * replaced meanwhile, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
  */
 pget_status parallel_get_file(const char *url,
                               const pget_options *options,
