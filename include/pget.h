@@ -300,6 +300,7 @@ typedef void (*pget_range_fn)(void *context, size_t index);
 /**
  * What is known of an object. Before a call, set struct_size to sizeof(pget_info); the call fills
  * no more than that, zeroes what it does not know, and sets struct_size to what it filled.
+ * More than 65536 is taken for a size that was not set.
  */
 typedef struct {
   /**
@@ -332,6 +333,7 @@ typedef struct {
 /**
  * The counters of a download. Before a call, set struct_size to sizeof(pget_stats); the call fills
  * no more than that, zeroes what it does not know, and sets struct_size to what it filled.
+ * More than 65536 is taken for a size that was not set.
  */
 typedef struct {
   /**
@@ -580,7 +582,7 @@ pget_status pget_open(const char *url,
  *
  * info is the caller's. error may be null, else it is set to null or to an error that the caller
  * frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
- * reader, null info, its struct_size too small), _FORKED, _INTERNAL. Since ABI 1.
+ * reader, null info, its struct_size too small or large), _FORKED, _INTERNAL. Since ABI 1.
  */
 pget_status pget_reader_info(pget_reader *reader, pget_info *info, pget_error **error);
 
@@ -589,7 +591,7 @@ pget_status pget_reader_info(pget_reader *reader, pget_info *info, pget_error **
  *
  * stats is the caller's. error may be null, else it is set to null or to an error that the caller
  * frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
- * reader, null stats, its struct_size too small), _FORKED, _INTERNAL. Since ABI 1.
+ * reader, null stats, its struct_size too small or large), _FORKED, _INTERNAL. Since ABI 1.
  */
 pget_status pget_reader_stats(pget_reader *reader, pget_stats *stats, pget_error **error);
 
@@ -930,8 +932,9 @@ pget_status pget_shared_begin(const char *url,
  *
  * old is shared memory of this process whose object is complete. It is closed by this call, however
  * that ends, and its bytes and texts are no longer valid. The next object gets its pages and its
- * name if nobody is attached to it and, for memory without a name, if the object is no longer than
- * the first one; else new memory of the same kind, and who is attached keeps the old object.
+ * name if nobody is attached to it, if this process has not called fork since it was made (a child may
+ * still read it; posix_spawn and vfork do not count) and, for memory without a name, if the object is
+ * no longer than the first one; else new memory of the same kind, and who is attached keeps the old object.
  * Programs that have mapped the memory by its name without this library are not seen: reuse it when
  * they are done.
  *
