@@ -58,6 +58,17 @@ pub(crate) fn accept(
         }
         hold_against(pinned, &reply.revision, total)?;
     }
+    // A size that is known stays known, whether this reply tells it or not: a body that only ends with its connection must not end before it.
+    let known = pinned.and_then(|pinned| pinned.size);
+    if let (None, Some(end), Some(was)) = (total, body_end, known)
+        && end > was
+    {
+        return Err(SourceError::fatal(
+            ErrorKind::ObjectChanged,
+            format!("its size was {was} bytes, and a body goes to byte {end}"),
+        ));
+    }
+    let total = total.or(known);
     if let Some(total) = total
         && request.start > total
     {

@@ -27,6 +27,9 @@ const SIZE_UNKNOWN: &str = "the object's size is not known before its end";
 
 const NO_SIZE: &str = "the first answer does not tell the object's size";
 
+/// A part without a total may end before the object does, and nothing else would tell.
+const NO_END: &str = "nothing tells whether the object ends where this part does";
+
 impl State {
     /// Where the next slot's memory is.
     pub(super) fn home(&self, range: &Range<u64>, memory: Option<Reservation>) -> Home {
@@ -180,10 +183,13 @@ impl Host for Shared {
         };
         let known = state.pinned.as_ref().or(state.pin.as_ref());
         let mut answer = accept(&flight.request, known.map(|known| &**known), reply)?;
-        if state.pinned.is_none() && answer.total.is_none() && !answer.whole {
-            answer.total = known.and_then(|known| known.size);
-            if answer.total.is_none() {
+        if answer.total.is_none() && !answer.whole {
+            answer.total = state.told.size;
+            if answer.total.is_none() && state.pinned.is_none() {
                 return Err(SourceError::fatal(ErrorKind::Protocol, NO_SIZE));
+            }
+            if answer.total.is_none() && answer.body_end != flight.request.end {
+                return Err(SourceError::retryable(ErrorKind::Protocol, NO_END));
             }
         }
         // Of a stream whose first reply had none, no later one has one that those before it had, too.
