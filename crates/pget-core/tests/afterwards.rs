@@ -12,9 +12,11 @@ use pget_core::{
     SourceError,
 };
 use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
+use tokio::sync::oneshot;
 
 const CHUNK: u64 = 100_000;
 const SIZE: u64 = 3 * CHUNK + 7;
+const LARGE: u64 = 60 * CHUNK;
 
 fn object() -> Object {
     Object::new(1, SIZE)
@@ -144,6 +146,77 @@ async fn bytes_put_behind_the_end_of_a_read_shift_nothing() {
     }
 }
 
+/// Hands the writer of its first read to somebody who never lets go of it.
+#[derive(Debug)]
+struct Keeping {
+    others: Arc<Staged>,
+    to: Mutex<Option<oneshot::Sender<ChunkWriter>>>,
+}
+
+#[async_trait]
+impl RangeSource for Keeping {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        self.others.head().await
+    }
+
+    async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+        // Not the very first: what is fenced has siblings that have shown how fast the server is.
+        let to =
+            (request.start == CHUNK).then(|| self.to.lock().unwrap_or_else(PoisonError::into_inner).take());
+        match to.flatten() {
+            Some(to) => {
+                chunk.begin(Reply {
+                    start: CHUNK,
+                    length: Some(CHUNK),
+                    total: Some(LARGE),
+                    whole: false,
+                    revision: Object::new(1, LARGE).revision,
+                    chunk_hint: None,
+                    checksum: None,
+                })?;
+                chunk.put_slice(&object().pattern.bytes(CHUNK, 10));
+                to.send(chunk).expect("somebody waits");
+                std::future::pending().await
+            }
+            None => self.others.read(request, chunk).await,
+        }
+    }
+
+    fn name(&self) -> String {
+        "keeping".into()
+    }
+}
+
+/// It is fenced, and nobody else may write where it may: that is waited for as long as for a stall.
+#[tokio::test(start_paused = true)]
+async fn a_fenced_writer_that_nobody_lets_go_of_ends_the_download() {
+    let (to, kept) = oneshot::channel();
+    let source = Arc::new(Keeping {
+        others: Staged::new(|_| Play::right(Object::new(1, LARGE)).paced(20_000, Duration::from_millis(20))),
+        to: Mutex::new(Some(to)),
+    });
+    let mut options = options(4);
+    options.window = Some(64);
+    let stall = options.deadlines.stall;
+    let mut reader = download(source, options).reader();
+    let began = tokio::time::Instant::now();
+    let all = async {
+        while reader.next().await?.is_some() {}
+        Ok::<(), pget_core::Error>(())
+    };
+    let result = tokio::time::timeout(10 * stall, all).await;
+    let error = result.expect("it hangs").expect_err("a chunk never comes");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(began.elapsed() < stall + Duration::from_secs(5));
+    let stats = reader.stats();
+    assert_eq!(
+        (stats.stalls, stats.retries),
+        (0, 0),
+        "it was fenced before: {stats:?}"
+    );
+    drop(kept);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_found_wrong_behind_its_last_byte_is_an_error_however_fast_the_consumer() {
     for concurrency in [1, 2] {
@@ -220,6 +293,35 @@ async fn a_reader_dropped_behind_the_last_byte_received_gives_its_memory_back_wh
     drop(reader);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(monitor.stats().buffered, 0, "bytes are kept for nobody");
+}
+
+/// A full chunk at the cursor waits for its consumer, not for memory: the limit is exceeded by one chunk a download, not by two.
+#[tokio::test(start_paused = true)]
+async fn streams_that_nobody_reads_take_one_chunk_each_beyond_the_limit() {
+    const LIMIT: u64 = 1 << 20;
+    let budget = Budget::new(LIMIT, 64);
+    let readers: Vec<_> = (0..20)
+        .map(|_| {
+            let mut options = options(2);
+            options.window = Some(4);
+            options.budget = Arc::clone(&budget);
+            download(Staged::new(|_| Play::right(object()).form(Form::Whole)), options).reader()
+        })
+        .collect();
+    // Until nothing moves any more.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let buffered = || readers.iter().map(|reader| reader.stats().buffered).sum::<u64>();
+    assert!(
+        buffered() > LIMIT - CHUNK && buffered() <= LIMIT + 20 * CHUNK,
+        "{}",
+        buffered()
+    );
+    // Every one of them goes on when it is read.
+    for mut reader in readers {
+        let all = async { while reader.next().await.expect("it goes on").is_some() {} };
+        let ended = tokio::time::timeout(Duration::from_secs(3600), all).await;
+        ended.expect("it waits for the others");
+    }
 }
 
 #[tokio::test(start_paused = true)]

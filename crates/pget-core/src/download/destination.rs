@@ -59,7 +59,7 @@ pub trait Destination: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// What [`read_back`](Self::read_back) can give.
+    /// What [`read_back`](Self::read_back) can give. Asked once, before anything else.
     fn keeps(&self) -> Keeps {
         Keeps::Nothing
     }
@@ -149,8 +149,9 @@ impl Outlet {
         caught(|| self.destination.put(offset, bytes))
     }
 
-    pub(super) fn keeps(&self, _: &Pass) -> Keeps {
-        self.destination.keeps()
+    /// Before anything else.
+    pub(super) fn ask_keeps(&self) -> Result<Keeps, Error> {
+        caught(|| Ok(self.destination.keeps()))
     }
 
     pub(super) fn read_back(&self, _: &Pass, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     Budget, Error, ErrorKind, RangeRequest, RangeSource, SourceError,
     budget::Reservation,
-    ring::ChunkWriter,
+    ring::{ChunkWriter, Pool, PoolGuard},
     schedule::{Action, Attempt, Schedule, Settings},
 };
 
@@ -68,6 +68,7 @@ pub(super) fn start(
         attempts: JoinSet::new(),
         tasks: HashMap::new(),
         held: Vec::new(),
+        _pool: Pool::enter(),
         memory: None,
         reserving: None,
         _abandoned: Abandoned(Arc::clone(&shared)),
@@ -85,8 +86,10 @@ struct Driver {
     began: Instant,
     attempts: JoinSet<Result<(), SourceError>>,
     tasks: HashMap<Id, Task>,
-    /// Fenced attempts whose source has not let go of its writer.
-    held: Vec<u64>,
+    /// Fenced attempts whose source has not let go of its writer, and since when.
+    held: Vec<(u64, Duration)>,
+    /// While bytes are received, freed pages are received into again.
+    _pool: PoolGuard,
     /// Memory for the next chunk.
     memory: Option<Reservation>,
     reserving: Option<Pin<Box<dyn Future<Output = Reservation> + Send>>>,
@@ -109,17 +112,19 @@ struct Abandoned(Arc<Shared>);
 impl Drop for Abandoned {
     fn drop(&mut self) {
         let object = self.0.object().to_owned();
-        self.0.finish(Err(Error::new(
-            ErrorKind::Cancelled,
-            object,
-            "the runtime has shut down",
-        )));
+        let (kind, message) = if std::thread::panicking() {
+            (ErrorKind::Internal, "the download panicked")
+        } else {
+            (ErrorKind::Cancelled, "the runtime has shut down")
+        };
+        self.0.finish(Err(Error::new(kind, object, message)));
     }
 }
 
 impl Driver {
     async fn run(mut self) {
         while let Some(until) = self.act() {
+            let until = earlier(until, self.patience());
             let full = self.shared.state().schedule.is_window_full().then(Instant::now);
             let reserving = async {
                 match &mut self.reserving {
@@ -170,7 +175,7 @@ impl Driver {
                 let task = self.tasks.remove(&error.id())?;
                 if error.is_cancelled() && self.shared.is_fenced(task.id) {
                     if !self.shared.let_fenced_go(task.id, now) {
-                        self.held.push(task.id);
+                        self.held.push((task.id, now));
                     }
                     return None;
                 }
@@ -183,12 +188,23 @@ impl Driver {
     /// Ends the attempt that is far slower than the others, if there is one, and goes on with those that have let go.
     fn fence(&mut self) {
         let now = self.began.elapsed();
-        self.held.retain(|&id| !self.shared.let_fenced_go(id, now));
+        self.held.retain(|&(id, _)| !self.shared.let_fenced_go(id, now));
+        // With its task, its watchdog has ended.
+        if self.patience().is_some_and(|until| until <= now) {
+            self.shared.finish(Err(self.shared.not_let_go()));
+            return;
+        }
         if let Some(id) = self.shared.look(now)
             && let Some(task) = self.tasks.values().find(|task| task.id == id)
         {
             task.abort.abort();
         }
+    }
+
+    /// When a fenced attempt that still has its writer is waited for no longer.
+    fn patience(&self) -> Option<Duration> {
+        let since = self.held.iter().map(|&(_, since)| since).min()?;
+        Some(since.saturating_add(self.deadlines.stall))
     }
 
     /// Does what the schedule says until it says to wait, then gives the time to wait for, if any. `None`: the download is over.

@@ -20,12 +20,12 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use super::{
-    destination::{Destination, Outlet},
+    destination::{Destination, Keeps, Outlet},
     scatter::Scatter,
 };
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Verification, Verify,
-    ring::{PoolGuard, Region, Slot},
+    ring::{Region, Slot},
     schedule::Schedule,
     stats::Counters,
     sync::{
@@ -59,12 +59,13 @@ pub(super) struct Shared {
     /// Bytes go to their destination, whichever: nobody reads them in order.
     placed: bool,
     outlet: Option<Outlet>,
+    /// What the destination can give back.
+    keeps: Keeps,
     scatter: Option<Arc<Scatter>>,
     /// Replies are withheld until they are verified: a slot may need memory for all of its chunk.
     withholds: AtomicBool,
     /// What lands is held against this.
     sums: OnceLock<Placed>,
-    _pool: PoolGuard,
 }
 
 pub(super) struct State {
@@ -153,7 +154,9 @@ impl Shared {
             }
         };
         let placed = !matches!(target, Target::Reader);
-        Arc::new(Self {
+        // Asked here, once: later questions would come under the lock.
+        let keeps = outlet.as_ref().map(Outlet::ask_keeps);
+        let shared = Arc::new(Self {
             state: Mutex::new(State {
                 schedule,
                 slots: VecDeque::new(),
@@ -181,12 +184,16 @@ impl Shared {
             object,
             budget,
             placed,
+            keeps: keeps.clone().and_then(Result::ok).unwrap_or(Keeps::Nothing),
             outlet,
             scatter,
             withholds: AtomicBool::new(false),
             sums: OnceLock::new(),
-            _pool: crate::ring::Pool::enter(),
-        })
+        });
+        if let Some(Err(error)) = keeps {
+            shared.finish(Err(error));
+        }
+        shared
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

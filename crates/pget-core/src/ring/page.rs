@@ -25,6 +25,9 @@ pub const PAGE: usize = 1 << 20;
 /// Free pages kept when no download is active, so that a download every now and then does not pay for fresh memory each time.
 const KEPT_IDLE: usize = 16;
 
+/// Free pages kept while one is: more than any one of them takes by default, and no more, however much a consumer has collected and lets go at once.
+const KEPT: usize = 256;
+
 /// The process-wide free list. Last in, first out: the page freed last is the one most likely in cache.
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -35,7 +38,7 @@ pub(crate) struct Pool {
 static POOL: LazyLock<Pool> = LazyLock::new(Pool::default);
 
 impl Pool {
-    /// Tells the pool that a download begins; its pages are kept for reuse until the returned guard is dropped.
+    /// Tells the pool that a download begins; freed pages are kept for reuse until the returned guard is dropped.
     pub(crate) fn enter() -> PoolGuard {
         POOL.active.fetch_add(1, Ordering::Relaxed);
         PoolGuard(())
@@ -55,7 +58,12 @@ impl Pool {
             return;
         }
         let mut free = POOL.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if POOL.active.load(Ordering::Relaxed) > 0 || free.len() < KEPT_IDLE {
+        let most = if POOL.active.load(Ordering::Relaxed) > 0 {
+            KEPT
+        } else {
+            KEPT_IDLE
+        };
+        if free.len() < most {
             free.push(memory);
         }
     }
@@ -223,5 +231,22 @@ impl Drop for Page {
             // SAFETY: dropped only here, where the page ends.
             Pool::put(unsafe { ManuallyDrop::take(memory) });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_that_lets_go_of_much_at_once_leaves_a_bounded_pool() {
+        let _active = Pool::enter();
+        let gauge = Arc::new(Gauge::default());
+        let pages: Vec<_> = (0..KEPT + 50)
+            .map(|_| Page::new(PAGE, Arc::clone(&gauge)))
+            .collect();
+        drop(pages);
+        let free = POOL.free.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(free.len() <= KEPT, "{} MiB for nobody", free.len());
     }
 }

@@ -259,6 +259,7 @@ impl ChunkWriter {
             for (page, range) in self.slot.pages_of(from..self.at) {
                 // SAFETY: as in `read_withheld`.
                 let bytes = unsafe { page.filled(range) };
+                let _waiting = Waiting::new(&self.pulse);
                 self.refused = self.refused || !self.host.put(&self.slot, bytes);
             }
             self.slot.clear();
@@ -289,6 +290,8 @@ impl ChunkWriter {
         if !self.refused {
             // SAFETY: this writer put all bytes from the page's beginning to `self.at` (`advance_mut`'s contract), and nobody else has the page.
             let bytes = unsafe { page.filled(0..in_page(self.at - *page_start)) };
+            // It may block, which is no fault of the source's.
+            let _waiting = Waiting::new(&self.pulse);
             self.refused = !self.host.put(&self.slot, bytes);
         }
         *page_start = self.at;

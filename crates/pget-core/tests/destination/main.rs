@@ -1,6 +1,7 @@
 //! To a destination: every byte once and right, whatever the source does; a destination that fails ends it; nothing gets there once the call has returned.
 
 mod extents;
+mod inside;
 mod ledger;
 
 use std::{

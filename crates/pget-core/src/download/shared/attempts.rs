@@ -61,16 +61,13 @@ impl Shared {
             let index = usize::try_from(attempt.chunk - state.schedule.cursor()).unwrap_or(usize::MAX);
             Arc::clone(&state.slots[index])
         };
-        let timed_out = |message: &str| Error::new(ErrorKind::Timeout, self.object.clone(), message);
         let host = Arc::clone(self) as Arc<dyn Host>;
-        let writer = ChunkWriter::claim(host, attempt.id, Arc::clone(&slot))
-            .ok_or_else(|| timed_out("an earlier read of this range did not let go of its memory"))?;
+        let writer =
+            ChunkWriter::claim(host, attempt.id, Arc::clone(&slot)).ok_or_else(|| self.not_let_go())?;
         let start = writer.position();
         // Also behind a chunk that late bytes have filled and the consumer has taken since.
         if start > state.schedule.plan().start() && !state.schedule.may_resume() {
-            return Err(timed_out(
-                "an earlier read of this range went on behind its deadline",
-            ));
+            return Err(self.timed_out("an earlier read of this range went on behind its deadline"));
         }
         let request = RangeRequest {
             start,
@@ -96,6 +93,15 @@ impl Shared {
             },
         );
         Ok((writer, request))
+    }
+
+    fn timed_out(&self, message: &str) -> Error {
+        Error::new(ErrorKind::Timeout, self.object.clone(), message)
+    }
+
+    /// The error of a source that cannot be stopped, and was waited for long enough.
+    pub(in crate::download) fn not_let_go(&self) -> Error {
+        self.timed_out("an earlier read of this range did not let go of its memory")
     }
 
     /// An attempt ended. Gives the download's error if that was its end.

@@ -261,7 +261,9 @@ impl Host for Shared {
         let memory = match self.memory_for(&state, state.schedule.plan().chunk_size()) {
             None => None,
             Some(bytes) => {
-                let at_cursor = state.slots.iter().all(|slot| slot.is_full()) && state.slots.len() <= 1;
+                // A full slot that waits for its consumer is the one at the cursor, and has its memory; one that is placed has nobody to wait for.
+                let at_cursor = state.slots.is_empty()
+                    || self.placed && state.slots.len() <= 1 && state.slots.iter().all(|slot| slot.is_full());
                 match self.budget.try_reserve(bytes, at_cursor) {
                     Some(memory) => Some(memory),
                     None => return Poll::Pending,

@@ -23,7 +23,7 @@ impl Shared {
             return Verify::Off;
         }
         let plan = state.schedule.plan();
-        if plan.start() == 0 && plan.end().is_none() || self.keeps() == Keeps::Object {
+        if plan.start() == 0 && plan.end().is_none() || self.keeps == Keeps::Object {
             state.verify
         } else {
             Verify::Off
@@ -35,7 +35,7 @@ impl Shared {
         let plan = state.schedule.plan();
         let all = plan.end().is_none() && !plan.has_gaps()
             || plan.bytes().is_some_and(|bytes| info.size == Some(bytes));
-        let whole = plan.start() == 0 && all || self.keeps() == Keeps::Object;
+        let whole = plan.start() == 0 && all || self.keeps == Keeps::Object;
         // Many buffers at once give nothing back, and are rarely all of an object; who requires verification was refused before.
         let whole = whole && self.scatter.is_none();
         match verify::plan(state.verify, whole, info.checksum.as_ref()) {
@@ -54,14 +54,6 @@ impl Shared {
             }
         }
         Ok(())
-    }
-
-    /// What the destination can give back.
-    fn keeps(&self) -> Keeps {
-        let Some(outlet) = &self.outlet else {
-            return Keeps::Nothing;
-        };
-        outlet.enter().map_or(Keeps::Nothing, |pass| outlet.keeps(&pass))
     }
 
     /// What the bytes are to be held against, once the first reply was accepted.
@@ -176,7 +168,7 @@ impl Shared {
                 let Some(pass) = outlet.enter() else {
                     return Ok(false);
                 };
-                if outlet.keeps(&pass) != Keeps::Nothing {
+                if self.keeps != Keeps::Nothing {
                     buffer.resize(length, 0);
                     outlet.read_back(&pass, range.start, buffer)?;
                     each(buffer);
