@@ -11,6 +11,7 @@ use std::{
 };
 
 use fastrand::Rng;
+use futures_util::FutureExt as _;
 use pget_core::{Cancel, Download, Error, ErrorKind, Options, RangeSource, Stats, ring::PAGE};
 use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
 use tokio::runtime::Handle;
@@ -506,4 +507,24 @@ async fn progress_goes_to_the_end() {
     result.expect("it is read");
     let told = told.lock().expect("not poisoned");
     assert_eq!(told.last(), Some(&(Some(2 * CHUNK), 2 * CHUNK)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_progress_function_that_panics_cancels_the_download() {
+    let source = Staged::new(|_| Play::right(object()).paced(10_000, Duration::from_secs(1)));
+    let mut options = options(2);
+    let told = AtomicUsize::new(0);
+    options.progress = Some(Arc::new(move |_| {
+        let first = told.fetch_add(1, Ordering::Relaxed) == 0;
+        assert!(!first, "staged panic of a progress function");
+    }));
+    let download = Download::new(source.clone() as Arc<dyn RangeSource>, options).expect("right");
+    let mut reading = download
+        .read_ranges(vec![(0..SIZE, vec![0xAA_u8; length(&(0..SIZE))])])
+        .expect("it begins");
+    let panics = AssertUnwindSafe(reading.next()).catch_unwind().await;
+    assert!(panics.is_err());
+    let error = reading.next().await.expect_err("it is cancelled");
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    assert!(source.served() < SIZE);
 }

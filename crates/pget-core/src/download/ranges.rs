@@ -117,11 +117,22 @@ impl<T> Running<T> {
     fn tell(&mut self) {
         self.told = Instant::now();
         if let Some(progress) = &self.progress {
+            let panics = Panics(&self.shared);
             progress(Progress {
                 total: self.shared.total(),
                 stats: self.shared.stats(),
             });
+            std::mem::forget(panics);
         }
+    }
+}
+
+/// Dropped when the caller's function panics.
+struct Panics<'a>(&'a Shared);
+
+impl Drop for Panics<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 
