@@ -30,8 +30,7 @@ func Get(ctx context.Context, url string, w io.Writer, options ...Option) (int64
 //
 // When it has returned, however it went, nothing writes to buf any more. If buf is too small that
 // is ErrBufferTooSmall, with the needed size in Error.Needed if that is known, and nothing has been
-// written then; after any other error, and for an object that does not tell its size, the content
-// of buf is unspecified.
+// written then; if it is not, and after any other error, the content of buf is unspecified.
 func GetInto(ctx context.Context, url string, buf []byte, options ...Option) (int, error) {
 	settings := collect(options)
 	c, err := begin(ctx, url, settings)

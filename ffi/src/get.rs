@@ -95,9 +95,8 @@ pub unsafe extern "C" fn parallel_get(
 /// buffer has capacity bytes and is lent for the call: when the function returns, however it went,
 /// nothing writes to it any more. It need not be initialised; it may be null if capacity is 0.
 /// length is set to the bytes read; with PGET_ERR_BUFFER_TOO_SMALL, to the bytes that are needed if
-/// that is known (as pget_error_needed tells), and nothing has been written then; with any other
-/// error, and for an object that does not tell its size, to 0, and the buffer's content is
-/// unspecified. url, options and error are as for parallel_get.
+/// that is known (as pget_error_needed tells), and nothing has been written then; if it is not, and
+/// with any other error, to 0, and the buffer's content is unspecified. url, options and error are as for parallel_get.
 ///
 /// Waits; any thread. Errors: those of parallel_get but _DESTINATION, _INVALID_ARGUMENT also for a
 /// null length, and PGET_ERR_BUFFER_TOO_SMALL. Since ABI 1.

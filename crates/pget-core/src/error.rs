@@ -271,7 +271,7 @@ impl Error {
         self.0.range.clone()
     }
 
-    /// How many times that range was tried (0 outside of a ranged read).
+    /// How many times that range was tried since it last brought a byte (0 outside of a ranged read).
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts

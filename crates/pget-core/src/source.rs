@@ -20,7 +20,7 @@ pub struct RangeRequest {
     /// What earlier replies of this download fixed; `None` on the first request. Send it as a condition where conditions
     /// work (`If-Match`): the reply is compared in any case.
     pub pinned: Option<Arc<ObjectInfo>>,
-    /// How many attempts at this range came before.
+    /// How many attempts at this range came before, since one last brought a byte.
     pub attempt: u32,
     /// Whether the checksum of the whole object is wanted with the reply: a source whose ranged answers do not tell it may ask for it then, unless this is
     /// [`Off`](Verify::Off), as it is once a first reply has come.

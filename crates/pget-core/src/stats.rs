@@ -14,7 +14,7 @@ use crate::{Verification, ring::Gauge};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Bytes given to the consumer.
+    /// Bytes given to the consumer; of many ranges at once, those between two of them, which came with them, too.
     pub delivered: u64,
     /// Bytes that landed in slots.
     pub received: u64,
