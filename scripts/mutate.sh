@@ -64,6 +64,8 @@ all() {
     guard "range's end" download/accept.rs '&& end > wanted' '&& end > wanted && false'
     guard "body within the object" download/accept.rs '&& end > total' '&& end > total && false'
     guard "size as before" download/accept.rs '(Some(was), Some(is)) if was != is =>' '(Some(was), Some(is)) if was != is && false =>'
+    guard "size that was told" download/accept.rs 'let total = total.or(known);' ''
+    guard "part is no end" download/shared/host.rs 'if answer.total.is_none() && answer.body_end != flight.request.end {' 'if false {'
     guard "revision as before" download/accept.rs 'Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),' 'Match::Changed(_) => Ok(true),'
     guard "what later replies told" download/accept.rs 'told.revision.learn(&reply.revision);' ''
     guard "reply tells its revision" download/accept.rs 'if !same_revision(pinned, revision)? && pinned.revision.is_identity() {' 'if !same_revision(pinned, revision)? && false {'

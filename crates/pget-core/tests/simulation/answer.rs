@@ -122,7 +122,8 @@ impl Network {
     ) -> Result<Answer, SourceError> {
         let scene = &self.scene;
         let size = if other { scene.other_size() } else { scene.size };
-        let whole = !scene.ranges || fate == Fate::Ignored;
+        let forgets = scene.forgets_size && request.pinned.is_some();
+        let whole = !scene.ranges || fate == Fate::Ignored || scene.forgets_size && !forgets;
         if !whole && request.start >= size {
             return Err(SourceError::fatal(ErrorKind::Range, "behind the end"));
         }
@@ -136,6 +137,9 @@ impl Network {
             Fate::OtherTotal => total = Some(size + 1),
             _ => {}
         }
+        if forgets && !whole {
+            end = start + (end - start).div_ceil(2);
+        }
         let mut told = end;
         match fate {
             Fate::Empty if !whole => (told, end) = (start, start),
@@ -143,7 +147,7 @@ impl Network {
             Fate::Beyond if !whole && end > start + 1 => total = Some(end - 1),
             _ => {}
         }
-        if whole && !scene.tells_size {
+        if whole && !scene.tells_size || forgets {
             total = None;
         }
         let tag = if other { "\"b\"" } else { "\"a\"" };
@@ -152,6 +156,8 @@ impl Network {
         let length = (total.is_some() || !whole).then_some(told - start);
         let body = end - start;
         let stop = match fate {
+            // It looks like the end.
+            Fate::Reset(after) if forgets && whole => Some((after.min(body), Stop::Ends)),
             Fate::Reset(after) => Some((after.min(body), Stop::Fails)),
             // Of a body without a length, the end is the end.
             Fate::Short(after) if length.is_some() => Some((after.min(body.saturating_sub(1)), Stop::Ends)),
@@ -167,6 +173,10 @@ impl Network {
         met.counts.garbled_withheld += u64::from(scene.withholds && matches!(stop, Some((_, Stop::Fails))));
         met.counts.published += u64::from(scene.published);
         met.counts.required += u64::from(scene.require);
+        if scene.forgets_size {
+            met.counts.ignored_at_first += u64::from(scene.ranges && !forgets);
+            met.soft(ErrorKind::Protocol);
+        }
         drop(met);
         let reply = Reply {
             start,

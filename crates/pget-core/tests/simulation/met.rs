@@ -83,7 +83,7 @@ impl Drop for Writing {
 }
 
 impl Met {
-    fn soft(&mut self, kind: ErrorKind) {
+    pub(super) fn soft(&mut self, kind: ErrorKind) {
         self.soft += 1;
         self.soft_kinds.push(kind);
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use pget_core::{
-    Budget, Options, Published, Verify,
+    Budget, ObjectInfo, Options, Published, Revision, Verify,
     verify::{Algorithm, Hasher},
 };
 
@@ -112,6 +112,9 @@ pub(crate) struct Scene {
     pub(crate) identity: bool,
     /// The first reply has a version, which its replacement has, too; the ETag, which tells them apart, comes with all later ones.
     pub(crate) tells_etag_late: bool,
+    /// Replies to requests that know the revision tell no size, and their bodies may end too early, as nothing says that they do not. The first reply is the whole object, or its size and
+    /// revision are the caller's to tell.
+    pub(crate) forgets_size: bool,
     pub(crate) hint: Option<u64>,
     pub(crate) chunk: u64,
     pub(crate) concurrency: u32,
@@ -184,6 +187,7 @@ impl Scene {
             tells_size: rng.u32(0..4) > 0,
             identity: rng.u32(0..10) > 0,
             tells_etag_late: false,
+            forgets_size: false,
             hint: (rng.u32(0..24) == 0).then(|| rng.u64(1..8000)),
             concurrency: if rng.u32(0..8) == 0 { 1 } else { 1 << rng.u32(1..5) },
             window: rng.u32(1..=24),
@@ -248,11 +252,11 @@ impl Scene {
     }
 
     /// Few seeds would come upon these by themselves: so many connections break that the retry bucket empties before any chunk's attempts do; one chunk late in the object is slow each
-    /// time; bytes that are placed, or that come as a stream of unknown length, are wrong, and nothing else is; a stream that cannot be stopped goes on when it is given up; and only what a later
-    /// reply told tells the object from the one that replaces it.
+    /// time; bytes that are placed, or that come as a stream of unknown length, are wrong, and nothing else is; a stream that cannot be stopped goes on when it is given up; only what a later
+    /// reply told tells the object from the one that replaces it; and nobody, or only the caller, told how long it is.
     fn told_apart(self) -> Self {
         let kind = self.seed % 100;
-        if !matches!(kind, 7..=9 | 11..=14) {
+        if !matches!(kind, 7..=9 | 11..=15) {
             return self;
         }
         let special = Self {
@@ -324,6 +328,23 @@ impl Scene {
                 require: false,
                 ..special
             },
+            15 => Self {
+                way: if self.way == Way::Read {
+                    Way::Read
+                } else {
+                    Way::Leases
+                },
+                concurrency: 4,
+                faults: 800,
+                kinds: Kinds::Resets,
+                // It goes on with parts of an object of unknown size, or there are only whole bodies of one whose size is pinned.
+                ranges: self.seed % 200 == kind,
+                tells_size: self.seed % 200 != kind,
+                forgets_size: true,
+                published: false,
+                require: false,
+                ..special
+            },
             _ => Self {
                 way: if kind == 9 { Way::Destination } else { Way::Memory },
                 published: true,
@@ -351,6 +372,16 @@ impl Scene {
         options.retries = self.retries;
         options.budget = Arc::clone(budget);
         options.seed = Some(self.seed);
+        if self.forgets_size && !self.ranges {
+            options.pin = Some(ObjectInfo {
+                size: Some(self.size),
+                revision: Revision {
+                    etag: Some("\"a\"".into()),
+                    ..Revision::default()
+                },
+                ..ObjectInfo::default()
+            });
+        }
         if self.require {
             options.verify = Verify::Require;
         }
