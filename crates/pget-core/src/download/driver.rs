@@ -189,6 +189,12 @@ impl Driver {
     fn fence(&mut self) {
         let now = self.began.elapsed();
         self.held.retain(|&(id, _)| !self.shared.let_fenced_go(id, now));
+        // Where the destination takes its time, the source is not to blame.
+        for (id, since) in &mut self.held {
+            if self.shared.waits_for_consumer(*id) {
+                *since = now;
+            }
+        }
         // With its task, its watchdog has ended.
         if self.patience().is_some_and(|until| until <= now) {
             self.shared.finish(Err(self.shared.not_let_go()));

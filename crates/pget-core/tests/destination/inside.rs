@@ -1,6 +1,9 @@
 //! What a destination does inside its calls: it waits, it panics, it cancels the download.
 
-use std::sync::atomic::AtomicUsize;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicUsize},
+};
 
 use pget_core::Keeps;
 
@@ -65,7 +68,10 @@ async fn a_put_that_waits_is_no_stall_of_the_source() {
         async move { read_to(source, options, &ledger).await }
     });
     // Time stands still while a thread is busy, but for what it is advanced by.
-    ledger.put_began.notified().await;
+    while ledger.puts() < 2 {
+        // Both of them: a thread that is still on its way to its put is a stall.
+        tokio::task::yield_now().await;
+    }
     for _ in 0..6 {
         tokio::time::advance(stall / 2).await;
         tokio::task::yield_now().await;
@@ -75,6 +81,119 @@ async fn a_put_that_waits_is_no_stall_of_the_source() {
     ledger.assert_complete(0, SIZE);
     assert_eq!((stats.retries, stats.fences), (0, 0));
     assert_eq!(source.0.load(Ordering::SeqCst) as u64, SIZE.div_ceil(CHUNK));
+}
+
+/// A destination whose put of this chunk waits as long as it is held.
+#[derive(Debug)]
+struct Holding {
+    ledger: Arc<Ledger>,
+    from: u64,
+    held: AtomicBool,
+    waits: Arc<AtomicBool>,
+}
+
+impl Destination for Holding {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+        self.ledger.begin(object, start, end)
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        while offset == self.from && self.held.load(Ordering::SeqCst) {
+            self.waits.store(true, Ordering::SeqCst);
+            std::thread::yield_now();
+        }
+        self.ledger.put(offset, bytes)
+    }
+
+    fn landed(&self, range: Range<u64>) -> Result<(), Error> {
+        self.ledger.landed(range)
+    }
+}
+
+const HALF: usize = 50_000;
+
+/// Receives half of one chunk in a thread that no cancel reaches; the others as they should be.
+#[derive(Debug)]
+struct Half {
+    others: Arc<Staged>,
+    from: u64,
+    begun: AtomicUsize,
+    waits: Arc<AtomicBool>,
+    is_gone: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl RangeSource for Half {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        self.others.head().await
+    }
+
+    async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+        if request.start != self.from || self.begun.fetch_add(1, Ordering::SeqCst) > 0 {
+            return self.others.read(request, chunk).await;
+        }
+        chunk.begin(Reply {
+            start: self.from,
+            length: Some(CHUNK),
+            total: Some(SIZE),
+            whole: false,
+            revision: object().revision,
+            chunk_hint: None,
+            checksum: None,
+        })?;
+        let (from, is_gone) = (self.from, Arc::clone(&self.is_gone));
+        // No task of the runtime's: for those time stands still.
+        std::thread::spawn(move || {
+            chunk.put_slice(&object().pattern.bytes(from, HALF));
+            chunk.release();
+            drop(chunk);
+            is_gone.store(true, Ordering::SeqCst);
+        });
+        // Time does not go on before.
+        while !self.waits.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        std::future::pending().await
+    }
+
+    fn name(&self) -> String {
+        "half".into()
+    }
+}
+
+/// It is fenced as far slower than the others, and what it waits for is still not the source's fault.
+#[tokio::test(start_paused = true)]
+async fn a_put_that_waits_in_a_fenced_read_is_waited_for() {
+    let ledger = Ledger::new(object().pattern, Mode::Put);
+    let waits = Arc::new(AtomicBool::new(false));
+    let destination = Arc::new(Holding {
+        ledger: Arc::clone(&ledger),
+        from: CHUNK,
+        held: AtomicBool::new(true),
+        waits: Arc::clone(&waits),
+    });
+    let source = Arc::new(Half {
+        others: Staged::new(|_| Play::right(object()).paced(20_000, Duration::from_millis(20))),
+        from: CHUNK,
+        begun: AtomicUsize::new(0),
+        waits,
+        is_gone: Arc::default(),
+    });
+    let options = options(4);
+    let stall = options.deadlines.stall;
+    let download = Download::new(Arc::clone(&source) as Arc<dyn RangeSource>, options).expect("right");
+    let mut reading = std::pin::pin!(download.read_to(Arc::clone(&destination) as Arc<dyn Destination>));
+    let early = tokio::time::timeout(5 * stall, &mut reading).await;
+    assert!(early.is_err(), "its put still waits: {early:?}");
+    destination.held.store(false, Ordering::SeqCst);
+    while !source.is_gone.load(Ordering::SeqCst) {
+        // Nor here.
+        tokio::task::yield_now().await;
+    }
+    let stats = tokio::time::timeout(5 * stall, reading).await;
+    let stats = stats.expect("it ends").expect("it goes on");
+    ledger.assert_complete(0, SIZE);
+    assert_eq!((stats.fences, stats.stalls), (1, 0), "{stats:?}");
 }
 
 /// Says what it keeps in this way.

@@ -66,6 +66,13 @@ impl Shared {
             .is_some_and(|flight| flight.fence != Fence::No)
     }
 
+    /// Whether the attempt's writer waits for whoever takes its bytes.
+    pub(in crate::download) fn waits_for_consumer(&self, id: u64) -> bool {
+        let state = self.state();
+        let flight = state.requests.get(&id);
+        flight.is_some_and(|flight| flight.pulse.waits_for_consumer())
+    }
+
     /// The task of a fenced attempt has ended, or its writer may have let go. `false` while the writer is there; the driver is notified when it goes.
     pub(in crate::download) fn let_fenced_go(&self, id: u64, now: Duration) -> bool {
         let mut state = self.state();
