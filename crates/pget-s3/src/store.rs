@@ -140,10 +140,9 @@ impl Recipe {
                 };
                 let unsigned = if skip { Some(String::new()) } else { shared };
                 let by_program = match value(AzureConfigKey::CredentialType).as_deref() {
-                    // A key is looked for first.
                     None | Some("auto") => {
                         is_true(&address, "use_azure_cli", value(AzureConfigKey::UseAzureCli))?
-                            && value(AzureConfigKey::AccessKey).is_none()
+                            && !comes_before_the_program(value)
                     }
                     Some(kind) => kind == "azure_cli",
                 };
@@ -337,6 +336,24 @@ fn check_endpoint(address: &Address, endpoint: Option<String>) -> Result<(), Err
 fn s3_endpoint(builder: &AmazonS3Builder) -> Option<String> {
     let value = |key| builder.get_config_value(&key);
     value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint))
+}
+
+/// Whether `object_store` finds credentials before it would ask the Azure CLI, in its order; but a shared access signature, which is looked at apart.
+fn comes_before_the_program(value: impl Fn(AzureConfigKey) -> Option<String>) -> bool {
+    use AzureConfigKey as K;
+    let sets: [&[K]; 5] = [
+        &[
+            K::FabricTokenServiceUrl,
+            K::FabricWorkloadHost,
+            K::FabricSessionToken,
+            K::FabricClusterIdentifier,
+        ],
+        &[K::Token],
+        &[K::AccessKey],
+        &[K::ClientId, K::AuthorityId, K::FederatedTokenFile],
+        &[K::ClientId, K::AuthorityId, K::ClientSecret],
+    ];
+    sets.iter().any(|set| set.iter().all(|&key| value(key).is_some()))
 }
 
 /// `object_store` puts a slash between an endpoint and a key, and two of them are the beginning of another key.

@@ -129,10 +129,29 @@ fn credentials_of_the_azure_cli_are_not_supported() {
             S3Source::open("az://container/k", &open, client()).expect("nothing is asked for");
         }
     }
-    // With a key it is not asked.
-    for settings in with("azure.use_azure_cli", "true") {
-        let settings = settings.property("azure.storage_account_key", "Y2FuYXJ5");
-        S3Source::open("az://container/k", &settings, client()).expect("a key will do");
+    // With others it is not asked.
+    let others: [&[(&str, &str)]; 4] = [
+        &[("azure.storage_account_key", "Y2FuYXJ5")],
+        &[("azure.storage_token", "canary")],
+        &[
+            ("azure.storage_client_id", "a"),
+            ("azure.storage_tenant_id", "b"),
+            ("azure.storage_client_secret", "canary"),
+        ],
+        &[
+            ("azure.storage_client_id", "a"),
+            ("azure.storage_tenant_id", "b"),
+            ("azure.federated_token_file", "/nowhere"),
+        ],
+    ];
+    for properties in others {
+        for mut settings in with("azure.use_azure_cli", "true") {
+            for (name, value) in properties {
+                settings = settings.property(*name, *value);
+            }
+            let opened = S3Source::open("az://container/k", &settings, client());
+            opened.unwrap_or_else(|error| panic!("{properties:?}: {}", error.to_line()));
+        }
     }
 }
 
