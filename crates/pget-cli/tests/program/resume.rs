@@ -133,9 +133,13 @@ fn a_journal_that_is_not_this_users_alone_is_not_believed() {
     let (journal, aside) = (scene.at("x.pget-journal"), scene.at("aside"));
     if nix::unistd::geteuid().is_root() {
         const NOBODY: u32 = 65534;
-        chown(&journal, Some(NOBODY), None).expect("root may");
-        scene.run(&["--resume"]).failed(8, "belongs to another user");
-        chown(&journal, Some(0), None).expect("root may");
+        // Not where root is only called so (a container without the capability, or with no other user).
+        if chown(&journal, Some(NOBODY), None).is_ok() {
+            scene.run(&["--resume"]).failed(8, "belongs to another user");
+            chown(&journal, Some(0), None).expect("root may");
+        } else {
+            eprintln!("skipped: no file can be given to another user here");
+        }
     }
     fs::hard_link(&journal, &aside).expect("a link");
     scene.run(&["--resume"]).failed(8, "another name");
