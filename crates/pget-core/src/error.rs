@@ -79,6 +79,10 @@ impl fmt::Display for ErrorKind {
 pub enum Retry {
     /// No: the answer will be the same.
     Never,
+    /// The server refused this request by its status (403, 404, 400, …). The refusal is final if it is
+    /// repeated while no other request of the download is in flight; until then it may have been
+    /// meant for one request too many.
+    Refused,
     /// Yes, after a backoff.
     Backoff,
     /// Yes, and the server asks to be left alone for this long first (`Retry-After`); fewer requests are kept in flight from here.
@@ -101,6 +105,18 @@ impl SourceError {
         Self {
             kind,
             retry: Retry::Never,
+            message: message.into(),
+            needed: None,
+            cause: None,
+        }
+    }
+
+    /// The server refused this request by its status, for a reason that it reports as final.
+    /// See [`Retry::Refused`].
+    pub fn refused(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            retry: Retry::Refused,
             message: message.into(),
             needed: None,
             cause: None,

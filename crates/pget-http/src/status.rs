@@ -31,8 +31,8 @@ pub fn error_for_status(
         message.push_str(&format!(" {reason}"));
     }
     match status.as_u16() {
-        404 | 410 => SourceError::fatal(ErrorKind::NotFound, message),
-        401 | 403 => SourceError::fatal(ErrorKind::PermissionDenied, message),
+        404 | 410 => SourceError::refused(ErrorKind::NotFound, message),
+        401 | 403 => SourceError::refused(ErrorKind::PermissionDenied, message),
         412 => SourceError::fatal(ErrorKind::ObjectChanged, message),
         416 => SourceError::fatal(ErrorKind::Range, message),
         429 | 503 => SourceError::throttled(message, retry_after),
@@ -94,8 +94,8 @@ mod tests {
             (error.kind(), error.retry())
         };
         for (codes, kind, retry) in [
-            (&[404, 410][..], ErrorKind::NotFound, Retry::Never),
-            (&[401, 403], ErrorKind::PermissionDenied, Retry::Never),
+            (&[404, 410][..], ErrorKind::NotFound, Retry::Refused),
+            (&[401, 403], ErrorKind::PermissionDenied, Retry::Refused),
             (&[412], ErrorKind::ObjectChanged, Retry::Never),
             (&[416], ErrorKind::Range, Retry::Never),
             (

@@ -236,7 +236,7 @@ impl RangeSource for S3Source {
         let response = match self.ask(Method::Head, None, None, Over::Any).await {
             Ok(response) if response.status == StatusCode::OK => response,
             // An answer to HEAD has no document that says why; one to GET has, and may be allowed where HEAD is not.
-            Err(error) if error.retry() != Retry::Never => return Err(error),
+            Err(error) if !matches!(error.retry(), Retry::Never | Retry::Refused) => return Err(error),
             _ => return self.probe().await,
         };
         let size = match response

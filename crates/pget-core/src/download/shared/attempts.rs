@@ -121,7 +121,7 @@ impl Shared {
         let how = match &result {
             Ok(()) => Ended::Complete,
             Err(error) => match error.retry() {
-                Retry::Never => Ended::Fatal,
+                Retry::Never | Retry::Refused => Ended::Fatal,
                 Retry::Backoff => Ended::Retry,
                 Retry::Throttled(after) => Ended::Throttled(after),
             },
