@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use pget_core::{
-    Budget, BufMut, ChunkWriter, Download, ErrorKind, ObjectInfo, Options, RangeRequest, RangeSource, Reply,
+    Budget, BufMut, ChunkWriter, Download, ErrorKind, ObjectInfo, Options, RangeRequest, RangeSource,
     SourceError,
 };
 use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
@@ -89,15 +89,7 @@ impl RangeSource for Late {
             calls.len() == 1
         };
         let end = request.end.unwrap_or(SIZE).min(SIZE);
-        chunk.begin(Reply {
-            start: request.start,
-            length: Some(end - request.start),
-            total: Some(SIZE),
-            whole: false,
-            revision: object().revision,
-            chunk_hint: None,
-            checksum: None,
-        })?;
+        chunk.begin(object().part(request.start..end))?;
         if first {
             chunk.put_slice(&object().pattern.bytes(0, 10));
             let _goes_on = GoesOn {
@@ -165,15 +157,7 @@ impl RangeSource for Keeping {
             (request.start == CHUNK).then(|| self.to.lock().unwrap_or_else(PoisonError::into_inner).take());
         match to.flatten() {
             Some(to) => {
-                chunk.begin(Reply {
-                    start: CHUNK,
-                    length: Some(CHUNK),
-                    total: Some(LARGE),
-                    whole: false,
-                    revision: Object::new(1, LARGE).revision,
-                    chunk_hint: None,
-                    checksum: None,
-                })?;
+                chunk.begin(Object::new(1, LARGE).part(CHUNK..2 * CHUNK))?;
                 chunk.put_slice(&object().pattern.bytes(CHUNK, 10));
                 to.send(chunk).expect("somebody waits");
                 std::future::pending().await
@@ -308,7 +292,7 @@ async fn streams_that_nobody_reads_take_one_chunk_each_beyond_the_limit() {
             download(Staged::new(|_| Play::right(object()).form(Form::Whole)), options).reader()
         })
         .collect();
-    // Until nothing moves any more.
+    // Until nothing moves any more: on the simulated clock, which goes on only when nothing else can be done.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let buffered = || readers.iter().map(|reader| reader.stats().buffered).sum::<u64>();
     assert!(

@@ -219,14 +219,22 @@ pub(crate) trait Key: FromStr<Err = object_store::Error> + PartialEq + Copy {
     }
 }
 
+/// What `object_store` reads a switch as; it does not give back the parsed value.
+pub(crate) fn switch(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" | "y" => Some(true),
+        "false" | "0" | "no" | "off" | "n" => Some(false),
+        _ => None,
+    }
+}
+
 /// Of the HTTP client's keys: bodies come by `pget-http`, which has its own, and so do credentials, by the same TLS.
 fn client(key: ClientConfigKey, value: &str) -> Standing {
     use ClientConfigKey as K;
-    let is = |values: &[&str]| values.contains(&value.to_ascii_lowercase().as_str());
     let of_no_bearing = match key {
         // Whether http is used is said by the endpoint.
-        K::AllowHttp => is(&["true", "1", "yes", "on", "y"]),
-        K::AllowInvalidCertificates | K::NoSystemCertificates => is(&["false", "0", "no", "off", "n"]),
+        K::AllowHttp => switch(value) == Some(true),
+        K::AllowInvalidCertificates | K::NoSystemCertificates => switch(value) == Some(false),
         K::ProxyUrl
         | K::ProxyCaCertificate
         | K::ProxyExcludes

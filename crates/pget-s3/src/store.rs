@@ -21,7 +21,7 @@ use crate::{
     address::{Address, Cloud},
     clock::Offset,
     failure,
-    settings::Settings,
+    settings::{Settings, switch},
     sign::{PATH, Signed, Signer, generic, parse},
 };
 
@@ -379,15 +379,10 @@ fn check_host(address: &Address, endpoint: Option<String>) -> Result<(), Error> 
     Err(Error::new(ErrorKind::InvalidArgument, address.text.clone(), text))
 }
 
-/// Reads a switch; `object_store` does not give back the parsed value.
 fn is_true(address: &Address, name: &str, value: Option<String>) -> Result<bool, Error> {
-    match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
-        None | Some("false" | "0" | "no" | "off" | "n") => Ok(false),
-        Some("true" | "1" | "yes" | "on" | "y") => Ok(true),
-        Some(_) => Err(Error::new(
-            ErrorKind::InvalidArgument,
-            address.text.clone(),
-            format!("{name} is true or false"),
-        )),
-    }
+    let Some(value) = value else { return Ok(false) };
+    switch(&value).ok_or_else(|| {
+        let text = format!("{name} is true or false");
+        Error::new(ErrorKind::InvalidArgument, address.text.clone(), text)
+    })
 }

@@ -12,13 +12,7 @@ use std::{
 
 use pget_core::{Error, ErrorKind};
 
-use crate::{
-    landed::Landed,
-    layout::FILLING,
-    lend::Memory,
-    reserve::Reserve,
-    segment::{Segment, check_limit},
-};
+use crate::{landed::Landed, layout::FILLING, lend::Memory, reserve::Reserve, segment::Segment};
 
 /// Fills a segment. Several threads may put bytes at once; dropping it without [`finish`](Self::finish) fails the segment for all who read it.
 pub struct Filler {
@@ -61,12 +55,8 @@ impl Filler {
             let code = cause.raw_os_error().unwrap_or_default();
             return Err(self.no_room(io::Error::from_raw_os_error(code)));
         }
-        let put = || {
-            // It may have been lowered since.
-            check_limit(offset + bytes.len() as u64)?;
-            self.segment.data().write_all_at(bytes, offset)
-        };
-        put().map_err(|cause| self.no_room(cause))
+        let written = self.segment.write(bytes, offset);
+        written.map_err(|cause| self.no_room(cause))
     }
 
     /// Fills `buffer` with what was put at `offset`.

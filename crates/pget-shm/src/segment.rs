@@ -8,7 +8,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::MetadataExt,
+        unix::fs::{FileExt, MetadataExt},
     },
     process,
     sync::{
@@ -188,6 +188,15 @@ impl Segment {
         self.posix.as_ref()
     }
 
+    /// Writes to the data at `offset`.
+    ///
+    /// # Errors
+    /// What the system says; `FileTooLarge` behind the limit on files, which may have been lowered since the data got its length.
+    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        check_limit(offset + bytes.len() as u64)?;
+        self.data.write_all_at(bytes, offset)
+    }
+
     pub(crate) const fn data(&self) -> &Arc<File> {
         &self.data
     }
@@ -311,7 +320,7 @@ pub(crate) fn open_folder() -> io::Result<OwnedFd> {
 
 /// # Errors
 /// `FileTooLarge` if files of this process may not have as many bytes (`ulimit -f`): to make or write one so raises SIGXFSZ, which is not to happen in a host's process.
-pub(crate) fn check_limit(length: u64) -> io::Result<()> {
+fn check_limit(length: u64) -> io::Result<()> {
     match getrlimit(Resource::Fsize).current {
         Some(limit) if length > limit => Err(Errno::FBIG.into()),
         _ => Ok(()),

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -56,6 +57,20 @@ impl Object {
     pub fn without_identity(mut self) -> Self {
         self.revision = Revision::default();
         self
+    }
+
+    /// The reply with the bytes of `range`, as a server should answer.
+    #[must_use]
+    pub fn part(&self, range: Range<u64>) -> Reply {
+        Reply {
+            start: range.start,
+            length: Some(range.end.saturating_sub(range.start)),
+            total: Some(self.size),
+            whole: false,
+            revision: self.revision.clone(),
+            chunk_hint: self.chunk_hint,
+            checksum: self.checksum,
+        }
     }
 }
 
@@ -370,15 +385,12 @@ fn reply(play: &Play, request: &RangeRequest) -> (Reply, u64) {
         Form::Whole => (0, size, Some(size)),
         Form::WholeUntilEnd => (0, size, None),
     };
-    let reply = Reply {
-        start,
-        length: (play.form != Form::WholeUntilEnd).then(|| end.saturating_sub(start)),
-        total,
-        whole: matches!(play.form, Form::Whole | Form::WholeUntilEnd),
-        revision: play.object.revision.clone(),
-        chunk_hint: play.object.chunk_hint,
-        checksum: play.object.checksum,
-    };
+    let mut reply = play.object.part(start..end);
+    reply.total = total;
+    reply.whole = matches!(play.form, Form::Whole | Form::WholeUntilEnd);
+    if play.form == Form::WholeUntilEnd {
+        reply.length = None;
+    }
     (reply, end)
 }
 

@@ -155,7 +155,10 @@ impl Shared {
         };
         let placed = !matches!(target, Target::Reader);
         // Asked here, once: later questions would come under the lock.
-        let keeps = outlet.as_ref().map(Outlet::ask_keeps);
+        let (keeps, refusal) = match outlet.as_ref().map_or(Ok(Keeps::Nothing), Outlet::ask_keeps) {
+            Ok(keeps) => (keeps, None),
+            Err(error) => (Keeps::Nothing, Some(error)),
+        };
         let shared = Arc::new(Self {
             state: Mutex::new(State {
                 schedule,
@@ -184,13 +187,13 @@ impl Shared {
             object,
             budget,
             placed,
-            keeps: keeps.clone().and_then(Result::ok).unwrap_or(Keeps::Nothing),
+            keeps,
             outlet,
             scatter,
             withholds: AtomicBool::new(false),
             sums: OnceLock::new(),
         });
-        if let Some(Err(error)) = keeps {
+        if let Some(error) = refusal {
             shared.finish(Err(error));
         }
         shared

@@ -23,15 +23,7 @@ impl RangeSource for Threaded {
         self.0.fetch_add(1, Ordering::SeqCst);
         let end = request.end.unwrap_or(SIZE).min(SIZE);
         let mut at = request.start;
-        chunk.begin(Reply {
-            start: at,
-            length: Some(end - at),
-            total: Some(SIZE),
-            whole: false,
-            revision: object().revision,
-            chunk_hint: None,
-            checksum: None,
-        })?;
+        chunk.begin(object().part(at..end))?;
         while at < end && chunk.ready().await? {
             let receiving = tokio::task::spawn_blocking(move || {
                 let count = chunk.remaining_mut();
@@ -132,15 +124,7 @@ impl RangeSource for Half {
         if request.start != self.from || self.begun.fetch_add(1, Ordering::SeqCst) > 0 {
             return self.others.read(request, chunk).await;
         }
-        chunk.begin(Reply {
-            start: self.from,
-            length: Some(CHUNK),
-            total: Some(SIZE),
-            whole: false,
-            revision: object().revision,
-            chunk_hint: None,
-            checksum: None,
-        })?;
+        chunk.begin(object().part(self.from..self.from + CHUNK))?;
         let (from, is_gone) = (self.from, Arc::clone(&self.is_gone));
         // No task of the runtime's: for those time stands still.
         std::thread::spawn(move || {

@@ -259,6 +259,11 @@ impl Scene {
         if !matches!(kind, 7..=9 | 11..=15) {
             return self;
         }
+        let in_order = if self.way == Way::Read {
+            Way::Read
+        } else {
+            Way::Leases
+        };
         let special = Self {
             size: self.chunk.clamp(100, 800) * 60,
             chunk: self.chunk.clamp(100, 800),
@@ -295,11 +300,7 @@ impl Scene {
                 ..special
             },
             11 => Self {
-                way: if self.way == Way::Read {
-                    Way::Read
-                } else {
-                    Way::Leases
-                },
+                way: in_order,
                 ranges: false,
                 tells_size: false,
                 published: true,
@@ -329,11 +330,7 @@ impl Scene {
                 ..special
             },
             15 => Self {
-                way: if self.way == Way::Read {
-                    Way::Read
-                } else {
-                    Way::Leases
-                },
+                way: in_order,
                 concurrency: 4,
                 faults: 800,
                 kinds: Kinds::Resets,

@@ -4,7 +4,6 @@ use std::{
     fmt,
     fs::File,
     io,
-    os::unix::fs::FileExt,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -18,7 +17,7 @@ use crate::{
     mapping::{Mapped, Mapping},
     name::Posix,
     reserve::Reserve,
-    segment::{Segment, cannot_make, check_limit},
+    segment::{Segment, cannot_make},
     wait::{self, Ended},
     waker::{Waker, Wakes},
 };
@@ -146,12 +145,8 @@ impl RingWriter {
             let count = room.min(self.capacity - at).min(bytes.len() as u64);
             // No more than `bytes` has.
             let (now, rest) = bytes.split_at(usize::try_from(count).unwrap_or(bytes.len()));
-            let put = || {
-                // It may have been lowered since.
-                check_limit(MARKS + at + count)?;
-                self.segment.data().write_all_at(now, MARKS + at)
-            };
-            put().map_err(|cause| {
+            let written = self.segment.write(now, MARKS + at);
+            written.map_err(|cause| {
                 cannot_make(
                     &format!("the next bytes of the shared ring {}", self.name()),
                     cause,
