@@ -19,7 +19,43 @@ endif
 
 fill = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|'
 
-.PHONY: lib install uninstall
+.PHONY: help check test test-all lib install uninstall header docs fuzz bench
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make check      format and lints'
+	@echo 'make test       the fast loop: tests that need Rust only'
+	@echo 'make test-all   everything; installs what it needs'
+	@echo 'make lib        libpget.so and libpget.a in target/release'
+	@echo 'make install    library, headers, pkg-config and CMake files (PREFIX=, DESTDIR=)'
+	@echo 'make uninstall  removes them'
+	@echo 'make header     writes include/pget.h from ffi/'
+	@echo 'make docs       the API documentation'
+	@echo 'make fuzz       each fuzz target for a minute'
+	@echo 'make bench      every figure that has a goal'
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -p pget-core -p pget-http -p pget-file -p pget-shm -- -D warnings
+
+test:
+	$(CARGO) test -q --locked -p pget-core -p pget-file -p pget-shm
+	$(CARGO) test -q --locked -p pget-http -p pget-aistore -p pget-s3 -p libpget --lib
+
+test-all:
+	scripts/test.sh
+
+header:
+	scripts/header.sh
+
+docs:
+	$(CARGO) doc --workspace --no-deps --locked
+
+fuzz:
+	scripts/fuzz.sh
+
+bench:
+	benches/all.sh
 
 # Cargo names the file without the version; programs look for the soname, also those that use it from here.
 lib:

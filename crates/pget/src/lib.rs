@@ -61,9 +61,10 @@ mod shared;
 pub use address::Address;
 pub use builder::Builder;
 pub use pget_core::{
-    BlockingReader, BoxError, Budget, Cancel, Checksum, ChunkWriter, Deadlines, Destination, Download, Error,
-    ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, Published, RangeRequest, RangeSource,
-    Ranges, Reader, Reply, Retry, Revision, SourceError, Stats, Verification, Verify, verify,
+    BlockingReader, BoxError, Budget, BufMut, Cancel, Checksum, ChunkWriter, Deadlines, Destination,
+    Download, Error, ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, Published,
+    RangeRequest, RangeSource, Ranges, Reader, Reply, Retry, Revision, SourceError, Stats, Verification,
+    Verify, verify,
 };
 #[cfg(feature = "shm")]
 pub use pget_shm as shm;
