@@ -292,6 +292,33 @@ async fn a_whole_body_shorter_than_it_said_is_no_success() {
     assert_eq!(kind(&read(&source, options(4)).await.1), ErrorKind::Protocol);
 }
 
+/// Only the size ties the stream to the probe.
+#[tokio::test(start_paused = true)]
+async fn case_133_a_stream_without_identity_has_the_size_of_its_probe() {
+    for (probe, stream) in [(SIZE - 500_000, SIZE), (SIZE, SIZE - 500_000)] {
+        for sizeless in [false, true] {
+            let source = Staged::new(move |call| {
+                let size = if call.number == 0 { probe } else { stream };
+                let play = Play::right(Object::new(1, size).without_identity());
+                if sizeless && call.number > 0 {
+                    play.form(Form::WholeUntilEnd)
+                } else {
+                    play
+                }
+            });
+            let (length, result) = read(&source, options(4)).await;
+            if sizeless && stream > probe {
+                // Sources themselves notice a body without a length that goes on past its end.
+                assert_eq!(length, probe);
+            } else if sizeless {
+                assert_eq!(kind(&result), ErrorKind::Protocol);
+            } else {
+                assert_eq!((length, kind(&result)), (0, ErrorKind::ObjectChanged));
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_an_identity_there_is_one_stream_and_no_splice() {
     let source = Staged::new(|_| Play::right(object().without_identity()));
@@ -303,15 +330,6 @@ async fn without_an_identity_there_is_one_stream_and_no_splice() {
         "the probe and the stream"
     );
     assert_eq!(source.calls()[1].request.end, None);
-    // An object that grows between the probe and the stream is read to its new end.
-    let grown = Staged::new(|call| {
-        let mut object = object().without_identity();
-        object.size -= if call.number == 0 { 500_000 } else { 0 };
-        Play::right(object)
-    });
-    let (length, result) = read(&grown, options(4)).await;
-    result.expect("one stream is one revision");
-    assert_eq!(length, SIZE);
     // Of one chunk, and of many: what broke off cannot be continued.
     for size in [CHUNK - 1, SIZE] {
         let broken = Staged::new(move |_| {

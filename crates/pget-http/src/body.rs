@@ -30,6 +30,8 @@ pub struct Body {
     way: Way,
     /// The answer was 206: it must end where its range ends.
     partial: bool,
+    /// The body is the whole object, whose size is known: it must end there.
+    ends_object: bool,
 }
 
 enum Way {
@@ -74,6 +76,7 @@ impl Body {
         Self {
             way: Way::Direct(Box::new(direct)),
             partial,
+            ends_object: false,
         }
     }
 
@@ -84,7 +87,14 @@ impl Body {
                 until_close: matches!(framing, Framing::Close),
             },
             partial,
+            ends_object: false,
         }
+    }
+
+    /// Requires the body to end with the last byte that its writer wants: it is the whole object, of
+    /// a size that an earlier reply reported. A body without a length could otherwise go on unseen.
+    pub(crate) const fn must_end_with_object(&mut self) {
+        self.ends_object = true;
     }
 
     /// Receives the body into `writer`, which must have been [begun](ChunkWriter::begin), as far as it wants bytes.
@@ -189,20 +199,21 @@ impl Body {
 
     /// The writer has all it wants: whether the body ends here, too.
     async fn ends_here(&mut self) -> Result<bool, SourceError> {
+        let ends = self.partial || self.ends_object;
         let (patience, must_end) = match &self.way {
             Way::Direct(direct) => match &direct.left {
                 Left::Length(0) | Left::Over => return Ok(true),
                 // A whole body is cut on purpose; a range's length was compared with its framing before.
                 Left::Length(_) => return Ok(false),
                 // Its last chunk belongs to it; a stall before that is for the download's deadline to see.
-                Left::Chunked(_) if self.partial => (None, true),
+                Left::Chunked(_) if ends => (None, true),
                 // Mostly the last chunk is here already; a body that was cut on purpose is not worth waiting for.
                 Left::Chunked(_) => (Some(END_WITHIN), false),
                 // All of it is here; whether the peer closes is its own affair.
-                Left::Close if self.partial => (Some(END_WITHIN), true),
+                Left::Close if ends => (Some(END_WITHIN), true),
                 Left::Close => return Ok(false),
             },
-            Way::Detour { until_close, .. } if self.partial => (until_close.then_some(END_WITHIN), true),
+            Way::Detour { until_close, .. } if ends => (until_close.then_some(END_WITHIN), true),
             Way::Detour { .. } => return Ok(false),
         };
         let mut probe = [0_u8; 1];
@@ -217,6 +228,10 @@ impl Body {
         };
         match next {
             Ok(0) => Ok(true),
+            Ok(_) if self.ends_object => Err(SourceError::fatal(
+                ErrorKind::ObjectChanged,
+                "the object is longer than an earlier reply reported",
+            )),
             Ok(_) if must_end => Err(protocol("the body goes on behind the range asked for")),
             Err(error) if must_end => Err(error),
             Ok(_) | Err(_) => Ok(false),

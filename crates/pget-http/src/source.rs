@@ -173,9 +173,12 @@ impl RangeSource for HttpSource {
         }
         let mut head = self.request(range, more);
         head.over = request.into();
-        let response = self.client.get(head).await?;
+        let mut response = self.client.get(head).await?;
         match reply_from_response(request, &response) {
             Ok(reply) => {
+                if reply.whole && reply.length.is_none() && wants_all(request) {
+                    response.body.must_end_with_object();
+                }
                 chunk.begin(reply)?;
                 if response.status == StatusCode::RANGE_NOT_SATISFIABLE {
                     response.body.drain_small(ERROR_BODY).await;
@@ -210,6 +213,12 @@ fn condition(request: &RangeRequest) -> Option<HeaderValue> {
     let etag = request.pinned.as_ref()?.revision.strong_etag()?;
     let quoted = etag.len() > 2 && etag.starts_with('"') && etag.ends_with('"');
     HeaderValue::from_str(etag).ok().filter(|_| quoted)
+}
+
+/// Whether the request goes to the object's end, which an earlier reply reported.
+fn wants_all(request: &RangeRequest) -> bool {
+    let size = request.pinned.as_ref().and_then(|pinned| pinned.size);
+    size.is_some_and(|size| request.end.is_none_or(|end| end >= size))
 }
 
 fn accepts_ranges(response: &Response) -> Option<bool> {

@@ -9,7 +9,8 @@ use pget_testkit::{
 };
 
 use crate::{
-    RANGES, SEED, SIZE, fails, fails_as, object, once, options, read, reads, source, survives, with, within,
+    RANGES, SEED, SIZE, fails, fails_as, object, once, options, read, read_with, reads, source, survives,
+    survives_as, with, within,
 };
 
 fn other() -> Object {
@@ -228,4 +229,78 @@ async fn case_52_replicas_that_disagree_are_a_change_and_no_loop() {
     // One answer is of one revision.
     fails_as(&RANGES, route, ErrorKind::ObjectChanged).await;
     survives(once(When::Always, Fault::EtagCycle(vec!["\"7-f4243\"".into()]))).await;
+}
+
+/// An object without ETag and date: its first range is answered by 206, and then all of it is read
+/// by one plain GET, whose answer meets `fault`.
+fn unidentified(fault: Fault) -> Route {
+    let mut bare = object();
+    bare.etag = None;
+    bare.last_modified = None;
+    Route::new(bare).fault(When::From(2), fault)
+}
+
+#[tokio::test]
+async fn case_133_half_of_the_size_that_was_reported_is_never_all() {
+    let error = fails_as(
+        &RANGES,
+        unidentified(Fault::ShortLength { by: SIZE / 2 }),
+        ErrorKind::ObjectChanged,
+    )
+    .await;
+    let line = error.to_line();
+    assert!(line.contains("1000003") && line.contains("500002"), "{line}");
+    // A body without a length may only end where the size that was reported does.
+    for fault in [
+        Fault::ShortChunked { by: SIZE / 2 },
+        Fault::ShortChunked { by: 1 },
+        Fault::ShortClosed { by: SIZE / 2 },
+        Fault::ShortClosed { by: 1 },
+    ] {
+        fails_as(&RANGES, unidentified(fault), ErrorKind::Protocol).await;
+    }
+}
+
+#[tokio::test]
+async fn case_133_an_object_without_identity_that_has_grown_is_a_change() {
+    for fault in [
+        Fault::LongLength { by: SIZE },
+        Fault::LongLength { by: 1 },
+        Fault::LongChunked { by: 1 },
+    ] {
+        fails_as(&RANGES, unidentified(fault), ErrorKind::ObjectChanged).await;
+    }
+    // The right size is accepted, with and without a length.
+    for fault in [
+        Fault::Headers(vec![("X-Nothing".into(), "wrong".into())]),
+        Fault::Chunked {
+            bytes: 10_000,
+            extension: String::new(),
+            trailers: Vec::new(),
+        },
+    ] {
+        survives_as(&RANGES, unidentified(fault)).await;
+    }
+}
+
+#[tokio::test]
+async fn case_133_a_stream_is_held_to_the_size_that_head_reported() {
+    for (fault, kind) in [
+        (Fault::ShortLength { by: 1 }, ErrorKind::ObjectChanged),
+        (Fault::ShortChunked { by: 1 }, ErrorKind::Protocol),
+        (Fault::LongLength { by: 1 }, ErrorKind::ObjectChanged),
+        (Fault::LongChunked { by: 1 }, ErrorKind::ObjectChanged),
+    ] {
+        let mut dated = object();
+        dated.etag = None;
+        let server = Hostile::start().expect("a server");
+        let url = server.route("/o", Route::new(dated).fault(When::Always, fault.clone()));
+        let mut options = options();
+        options.concurrency = 1;
+        options.pin = Some(within(source(&url).head()).await.expect("HEAD is right"));
+        let error = read_with(source(&url), options)
+            .await
+            .failed(Pattern::new(SEED), kind);
+        assert!(server.served("/o") > 0, "{fault:?}: {}", error.to_line());
+    }
 }

@@ -31,7 +31,8 @@ impl Shared {
     pub(in crate::download) fn may_end_before(&self, start: u64) -> bool {
         let state = self.state();
         let plan = state.schedule.plan();
-        let told = state.pinned.as_ref().is_some_and(|pinned| pinned.size.is_some());
+        let known = state.pinned.as_ref().or(state.pin.as_ref());
+        let told = known.is_some_and(|known| known.size.is_some());
         start == plan.start() && plan.known_end().is_none() && !told
     }
 

@@ -206,6 +206,14 @@ impl Host for Shared {
         let end = match begun {
             Begun::Restream => {
                 flight.restream = true;
+                // Nothing but the size ties the two replies together. Half of the size that was
+                // reported must not pass for all of the object.
+                let pin = state.pin.take().unwrap_or_default();
+                state.pin = Some(Arc::new(ObjectInfo {
+                    size: pin.size.or(answer.total),
+                    ranges: Some(false),
+                    ..ObjectInfo::clone(&pin)
+                }));
                 return Err(SourceError::retryable(
                     ErrorKind::Protocol,
                     "no identity: read again as one stream",
