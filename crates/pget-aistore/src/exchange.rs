@@ -196,5 +196,5 @@ impl Cluster {
 
 /// A remembered target's answer that need not be asked for again at the proxy.
 fn is_settled(status: StatusCode) -> bool {
-    !(status.is_server_error() || status.is_redirection() || matches!(status.as_u16(), 401 | 403 | 404))
+    !(status.is_server_error() || status.is_redirection() || matches!(status.as_u16(), 401 | 403 | 404 | 410))
 }

@@ -7,7 +7,8 @@ use std::{fmt, time::Duration};
 
 use http::StatusCode;
 use object_store::Error as StoreError;
-use pget_core::{ErrorKind, SourceError};
+use pget_core::{ErrorKind, Retry, SourceError};
+use pget_http::error_for_status;
 
 /// Longest text kept of a cause, in characters.
 const CAUSE_LIMIT: usize = 600;
@@ -127,10 +128,11 @@ impl Document {
             (false, false) => format!("the server answers {status}: {}: {}", self.code, self.message),
         };
         let fatal = |kind| SourceError::fatal(kind, text.clone());
+        let refused = |kind| SourceError::refused(kind, text.clone());
         match self.code.as_str() {
             "NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" | "NoSuchUpload" | "BlobNotFound"
             | "ContainerNotFound" => {
-                return fatal(ErrorKind::NotFound);
+                return refused(ErrorKind::NotFound);
             }
             "PreconditionFailed" | "ConditionNotMet" => return fatal(ErrorKind::ObjectChanged),
             "InvalidRange" => return fatal(ErrorKind::Range),
@@ -138,6 +140,13 @@ impl Document {
             | "SlowDownRead"
             | "ServerBusy"
             | "RequestLimitExceeded"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "BandwidthLimitExceeded"
+            | "TooManyRequests"
+            | "TooManyRequestsException"
+            | "Throttled"
+            | "ThrottledException"
             | "Throttling"
             | "ThrottlingException" => return SourceError::throttled(text, pause),
             "InternalError" | "ServiceUnavailable" | "OperationTimedOut" | "RequestTimeout"
@@ -146,7 +155,7 @@ impl Document {
             }
             "RequestTimeTooSkewed" => {
                 let text = format!("{text} (is this machine's clock right?)");
-                return SourceError::fatal(ErrorKind::PermissionDenied, text);
+                return SourceError::refused(ErrorKind::PermissionDenied, text);
             }
             // An archived object cannot be read before it has been restored.
             "InvalidObjectState" => return fatal(ErrorKind::Unsupported),
@@ -163,18 +172,20 @@ impl Document {
             | "AuthorizationFailure"
             | "KMS.DisabledException"
             // versitygw's answer, a 404, to an unknown access key.
-            | "XAdminUserNotFound" => return fatal(ErrorKind::PermissionDenied),
+            | "XAdminUserNotFound" => return refused(ErrorKind::PermissionDenied),
             _ => {}
         }
-        match status.as_u16() {
-            404 | 410 => fatal(ErrorKind::NotFound),
-            401 | 403 | 407 | 451 => fatal(ErrorKind::PermissionDenied),
-            412 => fatal(ErrorKind::ObjectChanged),
-            416 => fatal(ErrorKind::Range),
-            405 | 501 => fatal(ErrorKind::Unsupported),
-            429 | 503 => SourceError::throttled(text, pause),
-            408 | 409 | 500..=599 => SourceError::retryable(ErrorKind::Unavailable, text),
-            _ => fatal(ErrorKind::Protocol),
+        // The status alone means what it means from every server.
+        let by_status = error_for_status(status, pause, "");
+        let kind = match status.as_u16() {
+            405 | 501 => ErrorKind::Unsupported,
+            _ => by_status.kind(),
+        };
+        match by_status.retry() {
+            Retry::Refused => refused(kind),
+            Retry::Backoff => SourceError::retryable(kind, text),
+            Retry::Throttled(pause) => SourceError::throttled(text, pause),
+            _ => fatal(kind),
         }
     }
 }
@@ -293,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_and_statuses_get_their_kinds() {
+    fn case_114_codes_and_statuses_get_their_kinds() {
         let kind = |status: u16, code: &str| {
             let document = Document {
                 code: code.into(),
@@ -303,18 +314,27 @@ mod tests {
             (error.kind(), error.retry())
         };
         use ErrorKind::*;
-        assert_eq!(kind(404, "NoSuchBucket"), (NotFound, Retry::Never));
-        assert_eq!(kind(404, ""), (NotFound, Retry::Never));
-        assert_eq!(kind(403, "InvalidAccessKeyId"), (PermissionDenied, Retry::Never));
+        assert_eq!(kind(404, "NoSuchBucket"), (NotFound, Retry::Refused));
+        assert_eq!(kind(404, ""), (NotFound, Retry::Refused));
+        assert_eq!(
+            kind(403, "InvalidAccessKeyId"),
+            (PermissionDenied, Retry::Refused)
+        );
         assert_eq!(
             kind(400, "AuthorizationHeaderMalformed"),
-            (PermissionDenied, Retry::Never)
+            (PermissionDenied, Retry::Refused)
         );
         assert_eq!(kind(503, "SlowDown"), (Unavailable, Retry::Throttled(None)));
         assert_eq!(kind(500, "InternalError"), (Unavailable, Retry::Backoff));
         assert_eq!(kind(412, ""), (ObjectChanged, Retry::Never));
         assert_eq!(kind(416, ""), (Range, Retry::Never));
-        assert_eq!(kind(400, ""), (Protocol, Retry::Never));
+        assert_eq!(kind(400, ""), (Protocol, Retry::Refused));
+        for status in [425, 499, 520, 524, 530, 598] {
+            assert_eq!(kind(status, ""), (Unavailable, Retry::Backoff), "{status}");
+        }
+        assert_eq!(kind(509, ""), (Unavailable, Retry::Throttled(None)));
+        assert_eq!(kind(501, ""), (Unsupported, Retry::Never));
+        assert_eq!(kind(505, ""), (Protocol, Retry::Never));
         assert_eq!(kind(502, ""), (Unavailable, Retry::Backoff));
     }
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use pget_core::ErrorKind;
-use pget_testkit::hostile::{Fault, When};
+use pget_testkit::hostile::{Fault, Route, When};
 
-use crate::{fails, once, survives, with};
+use crate::{fails, object, once, survives, with};
 
 #[tokio::test]
 async fn case_30_retry_after_is_waited_for_in_seconds_and_as_a_date() {
@@ -65,7 +65,10 @@ async fn case_34_refusals_are_final_and_typed() {
         (404, ErrorKind::NotFound),
         (405, ErrorKind::Protocol),
         (410, ErrorKind::NotFound),
-        (451, ErrorKind::Protocol),
+        (451, ErrorKind::PermissionDenied),
+        (418, ErrorKind::Protocol),
+        (501, ErrorKind::Protocol),
+        (505, ErrorKind::Protocol),
     ] {
         let error = fails(with(When::Always, Fault::status(status)), kind).await;
         assert_eq!(error.attempts(), 1, "{status}");
@@ -81,4 +84,35 @@ async fn case_34_refusals_are_final_and_typed() {
 async fn case_35_a_refusal_in_mid_read_is_final() {
     let error = fails(with(When::Later, Fault::status(403)), ErrorKind::PermissionDenied).await;
     assert_eq!(error.attempts(), 1);
+}
+
+#[tokio::test]
+async fn case_114_unknown_statuses_pass() {
+    for status in [520, 523, 530, 598, 425, 499, 509, 555] {
+        let rules = Route::new(object())
+            .fault_times(When::First, 1, Fault::status(status))
+            .fault_times(When::Later, 1, Fault::status(status));
+        let stats = survives(rules).await;
+        assert!(stats.retries >= 2, "{status}");
+    }
+    // A status of the class that stays is still the end of patience, not of understanding.
+    fails(with(When::Always, Fault::status(599)), ErrorKind::Unavailable).await;
+}
+
+#[tokio::test]
+async fn case_114_a_rate_limit_is_waited_for() {
+    for (name, value) in [
+        ("RateLimit", "\"downloads\";r=0;t=1"),
+        ("X-RateLimit-Reset", "1"),
+        ("x-ms-retry-after-ms", "1000"),
+    ] {
+        let begun = Instant::now();
+        let fault = Fault::Answer {
+            status: 429,
+            headers: vec![(name.into(), value.into())],
+            body: Vec::new(),
+        };
+        survives(once(When::Later, fault)).await;
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{name}");
+    }
 }
