@@ -75,17 +75,17 @@ impl Plain {
         let offset = chunk.position();
         // An interrupted read brings nothing, and is no error.
         let result = chunk.put_with(PIECE, |room| {
-            let (filled, _) = rustix::io::pread(&self.0, room, offset)
+            let count = rustix::io::pread(&self.0, room, offset)
                 .map_err(|error| (error != Errno::INTR).then(|| failed("read the file", error)))?;
             let is = self.identity()?;
             if is != *was {
                 return Err(Some(changed(was, &is)));
             }
-            if filled.is_empty() {
+            if count == 0 {
                 let message = format!("it ends at byte {offset}, and says that it has {}", was.size());
                 return Err(Some(SourceError::fatal(ErrorKind::Protocol, message)));
             }
-            Ok(filled)
+            Ok(count)
         });
         match result {
             Ok(_) | Err(None) => Ok(()),

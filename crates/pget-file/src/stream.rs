@@ -102,10 +102,7 @@ fn is_ready(file: &File, event: &OwnedFd) -> Result<bool, SourceError> {
 
 /// Reads what is there; 0 at the end, `None` if nothing is there although it seemed so.
 fn put_piece(file: &File, chunk: &mut ChunkWriter) -> Result<Option<usize>, SourceError> {
-    let result = chunk.put_with(PIECE, |room| {
-        rustix::io::read(file, room).map(|(filled, _)| filled)
-    });
-    match result {
+    match chunk.put_with(PIECE, |room| rustix::io::read(file, room)) {
         Ok(count) => Ok(Some(count)),
         Err(Errno::INTR | Errno::AGAIN) => Ok(None),
         Err(error) => Err(failed("read the file", error)),

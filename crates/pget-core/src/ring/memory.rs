@@ -13,7 +13,10 @@ use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     mem::MaybeUninit,
     ptr::NonNull,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::PAGE;
@@ -57,10 +60,12 @@ impl Drop for Block {
     }
 }
 
-/// A piece of memory that nobody else has, not initialised.
+/// A piece of memory with one owner. It is not initialised when it is made.
 pub(super) struct Memory {
     start: NonNull<MaybeUninit<u8>>,
     length: usize,
+    /// Bytes from the start that are known to be initialised, by this owner or an earlier one.
+    initialised: AtomicUsize,
     origin: Origin,
 }
 
@@ -84,6 +89,7 @@ impl Memory {
             Self {
                 start: start.cast(),
                 length: PAGE,
+                initialised: AtomicUsize::new(0),
                 origin: Origin::Block(Arc::clone(&block)),
             }
         })
@@ -96,12 +102,25 @@ impl Memory {
         Self {
             start,
             length,
+            initialised: AtomicUsize::new(0),
             origin: Origin::Boxed,
         }
     }
 
     pub(super) const fn len(&self) -> usize {
         self.length
+    }
+
+    pub(super) fn initialised(&self) -> usize {
+        self.initialised.load(Ordering::Relaxed)
+    }
+
+    /// Records that the first `bytes` bytes are initialised.
+    ///
+    /// # Safety
+    /// They are.
+    pub(super) unsafe fn set_initialised(&self, bytes: usize) {
+        self.initialised.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) const fn start(&self) -> NonNull<MaybeUninit<u8>> {

@@ -208,6 +208,34 @@ impl Page {
         unsafe { std::slice::from_raw_parts_mut(self.at(&range), range.len()) }
     }
 
+    /// Returns the bytes `range` for writing, and initialises those that are not known to be: with
+    /// zeros, once per piece of memory. Memory of the caller's is initialised in any case.
+    ///
+    /// # Safety
+    /// As for [`unfilled`](Self::unfilled), and all bytes of the page before `range` were written.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "interior mutability; exclusiveness is the caller's promise"
+    )]
+    pub(crate) unsafe fn unfilled_initialised(&self, range: Range<usize>) -> &mut [u8] {
+        // SAFETY: as the caller promises.
+        let room = unsafe { self.unfilled(range.clone()) };
+        if let Place::Own(memory) = &self.place {
+            let known = memory.initialised().clamp(range.start, range.end);
+            let fresh = &mut room[known - range.start..];
+            // SAFETY: the slice is writable, and a zero is a byte.
+            unsafe { fresh.as_mut_ptr().write_bytes(0, fresh.len()) };
+            if memory.initialised() < range.end {
+                // SAFETY: what lies before `range` was written, as the caller promises; the rest of
+                // `range` has its zeros.
+                unsafe { memory.set_initialised(range.end) };
+            }
+        }
+        // SAFETY: bytes below the mark are initialised, and those from there on have their zeros.
+        // A region was made of a `&mut [u8]`, and no safe code can make its bytes uninitialised.
+        unsafe { room.assume_init_mut() }
+    }
+
     /// The bytes `range` for reading.
     ///
     /// # Safety

@@ -10,8 +10,8 @@
 use std::{
     fmt,
     future::poll_fn,
-    mem::MaybeUninit,
     net::SocketAddr,
+    ops::Range,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -174,33 +174,87 @@ impl ChunkWriter {
         Ok(true)
     }
 
-    /// Lets `fill` write into the memory that the next bytes belong in (at most `most` bytes, at most a page), publishes what it filled and gives the count.
-    /// For reads into uninitialised memory without unsafe code: `fill` returns the initialised beginning of what it was given.
+    /// Lets `fill` write into the memory that the next bytes belong in (at most `most` bytes, at most
+    /// a page), publishes the first bytes of it, and returns their count. Works with any reader.
+    ///
+    /// `fill` returns how many bytes it wrote, from the beginning of the slice that it gets. The
+    /// slice holds arbitrary bytes: zeros, or bytes of an earlier read.
     ///
     /// # Errors
-    /// What `fill` fails with; nothing is published then.
+    /// The error of `fill`. Nothing is published in that case.
     ///
     /// # Panics
-    /// If what `fill` returns is not the beginning of what it was given.
+    /// If `fill` returns more than the length of its slice.
+    ///
+    /// # Examples
+    /// `fill` cannot make the memory uninitialised, which may be the caller's own buffer:
+    /// ```compile_fail,E0308
+    /// # fn f(writer: &mut pget_core::ChunkWriter) {
+    /// writer.put_with(1, |room| {
+    ///     room[0] = std::mem::MaybeUninit::uninit();
+    ///     Err("failed")
+    /// });
+    /// # }
+    /// ```
+    /// A read of a file, or of anything that implements [`Read`](std::io::Read):
+    /// ```
+    /// # use std::io::Read;
+    /// # fn f(writer: &mut pget_core::ChunkWriter, mut from: std::fs::File) -> std::io::Result<()> {
+    /// writer.put_with(1 << 20, |room| from.read(room))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn put_with<E>(
         &mut self,
         most: usize,
-        fill: impl for<'a> FnOnce(&'a mut [MaybeUninit<u8>]) -> Result<&'a mut [u8], E>,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, E> {
-        let room = self.chunk_mut();
-        let most = room.len().min(most);
-        // SAFETY: nothing is written through it but by `fill`, which cannot make initialised bytes uninitialised: they are not initialised yet.
-        let room = unsafe { &mut room.as_uninit_slice_mut()[..most] };
-        let first = room.as_ptr().cast::<u8>();
-        let filled = fill(room)?;
-        let count = filled.len();
-        assert!(
-            count == 0 || (filled.as_ptr() == first && count <= most),
-            "what was filled is not the beginning of what was given"
-        );
-        // SAFETY: an initialised `&mut [u8]` that begins where the room does can only be made of the room, so its bytes are initialised.
+        let length = self.remaining_mut().min(most);
+        let room: &mut [u8] = match self.page_at_hand() {
+            None => &mut [],
+            Some((page, range)) => {
+                let range = range.start..range.end.min(range.start.saturating_add(length));
+                // SAFETY: as in `chunk_mut`; the bytes of the page before `range` were put.
+                unsafe { page.unfilled_initialised(range) }
+            }
+        };
+        let most = room.len();
+        let count = fill(room)?;
+        assert!(count <= most, "{count} bytes were put where {most} have room");
+        // SAFETY: they are initialised, and not more than `page_at_hand` has room for.
         unsafe { self.advance_mut(count) };
         Ok(count)
+    }
+
+    /// The page and the bytes of it that come next, or `None` if no byte is wanted.
+    fn page_at_hand(&mut self) -> Option<(&Page, Range<usize>)> {
+        let room = self.remaining_mut();
+        if room == 0 {
+            return None;
+        }
+        if self.skip > 0 {
+            let length = room.min(PAGE);
+            let page = self
+                .scratch
+                .get_or_insert_with(|| self.slot.page_of_writer(length));
+            let length = length.min(page.len());
+            return Some((page, 0..length));
+        }
+        if self
+            .page
+            .as_ref()
+            .is_none_or(|(page, start)| self.at >= start + page.len() as u64)
+        {
+            self.page = Some(if self.slot.puts() && self.withheld_from.is_none() {
+                let length = in_page(self.room().min(PAGE as u64));
+                (self.slot.page_of_writer(length), self.at)
+            } else {
+                self.slot.page_for_write(self.at)
+            });
+        }
+        let (page, page_start) = self.page.as_ref()?;
+        let from = in_page(self.at - page_start);
+        Some((page, from..page.len().min(from.saturating_add(room))))
     }
 
     /// Offset in the object of the next byte to be put.
@@ -316,38 +370,13 @@ unsafe impl BufMut for ChunkWriter {
     }
 
     fn chunk_mut(&mut self) -> &mut UninitSlice {
-        let room = self.remaining_mut();
-        if room == 0 {
-            return UninitSlice::new(&mut []);
-        }
-        if self.skip > 0 {
-            let length = room.min(PAGE);
-            let page = self
-                .scratch
-                .get_or_insert_with(|| self.slot.page_of_writer(length));
-            let length = length.min(page.len());
-            // SAFETY: nobody else has this page, nothing is read from it, and the borrow of `self` keeps the slice unique.
-            return UninitSlice::uninit(unsafe { page.unfilled(0..length) });
-        }
-        if self
-            .page
-            .as_ref()
-            .is_none_or(|(page, start)| self.at >= start + page.len() as u64)
-        {
-            self.page = Some(if self.slot.puts() && self.withheld_from.is_none() {
-                let length = in_page(self.room().min(PAGE as u64));
-                (self.slot.page_of_writer(length), self.at)
-            } else {
-                self.slot.page_for_write(self.at)
-            });
-        }
-        let Some((page, page_start)) = &self.page else {
+        let Some((page, range)) = self.page_at_hand() else {
             return UninitSlice::new(&mut []);
         };
-        let from = in_page(self.at - page_start);
-        let to = page.len().min(from.saturating_add(room));
-        // SAFETY: this is the slot's only writer (claimed), `self.at` is never below the watermark, and the borrow of `self` keeps the slice unique.
-        let unfilled = unsafe { page.unfilled(from..to) };
+        // SAFETY: this is the slot's only writer (claimed), its position is never below the
+        // watermark, and nothing else has a page of the writer's own. The borrow of `self` keeps the
+        // slice unique.
+        let unfilled = unsafe { page.unfilled(range) };
         UninitSlice::uninit(unfilled)
     }
 
