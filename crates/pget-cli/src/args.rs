@@ -56,7 +56,8 @@ pub(crate) struct ShmGet {
 pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) object: Object,
-    /// The file [default: the last part of the address, in the current folder]
+    /// The file, or - for standard output [default: the last part of the address, decoded, in the
+    /// current folder]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Go on with what an earlier get of the same has left (FILE.pget-part, FILE.pget-journal), if the object is still the same

@@ -1,17 +1,8 @@
 //! `pget cat`: an object to standard output, in order, or to another process through shared memory.
 
-use std::{fs::File, os::fd::AsFd};
+use pget::{Builder, Cancel, Error, Stats, shm::RingWriter};
 
-use nix::{
-    fcntl::{FcntlArg, fcntl},
-    unistd::close,
-};
-use pget::{Builder, Cancel, Error, ErrorKind, Stats, shm::RingWriter};
-
-use crate::{args::Cat, report::Report, signals::Signals};
-
-/// A pipe of this many bytes saves most of the switches between its two ends; more needs a privilege.
-const PIPE_SIZE: i32 = 1 << 20;
+use crate::{args::Cat, output::Output, report::Report, signals::Signals};
 
 /// A ring of this many bytes stays in the processor's cache, and holds eight of the pieces that a fast sender fills at once.
 const RING: usize = 8 << 20;
@@ -49,23 +40,13 @@ fn reported(
     }
 }
 
+/// Writes the object to standard output, in order.
 fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
-    // Not `std::io::Stdout`, which searches all that it is given for the last newline. One that is closed is /dev/null by now: so Rust begins every program.
-    let output = std::io::stdout().as_fd().try_clone_to_owned().map_err(|cause| {
-        Error::with_cause(ErrorKind::Destination, "", "cannot use standard output", cause)
-    })?;
-    // A pipe that stays small, and what is no pipe, work too.
-    if let Err(error) = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE)) {
-        tracing::trace!(%error, "standard output is no pipe, or one that cannot grow");
-    }
+    let mut output = Output::new()?;
+    output.grow_pipe();
     let mut reader = builder.open_blocking()?;
-    let mut output = File::from(output);
     reader.write_to(&mut output)?;
-    // A file system over a network may tell only now that bytes were lost.
-    close(output).map_err(|errno| {
-        let message = "standard output cannot be written";
-        Error::with_cause(ErrorKind::Destination, "", message, errno)
-    })?;
+    output.close()?;
     Ok(reader.stats())
 }
 

@@ -1,13 +1,23 @@
 //! `pget get`: an object into a file.
+//!
+//! A name that comes from an address is decoded, except for what would be harmful in a name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use pget::{Address, Error, ErrorKind};
 
 use crate::{args::Get, report::Report};
 
+/// The names of standard output.
+const STANDARD_OUTPUT: [&str; 4] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"];
+
 pub(crate) fn run(get: &Get) -> Result<(), Error> {
     let target = match &get.output {
+        // A file of that name is `./-`.
+        Some(path) if path.as_os_str() == "-" => STANDARD_OUTPUT[0].into(),
         Some(path) => path.clone(),
         None => name_of(&Address::parse(&get.object.address)?)?,
     };
@@ -29,17 +39,23 @@ pub(crate) fn run(get: &Get) -> Result<(), Error> {
     }
 }
 
+/// Whether the object goes to standard output.
+pub(crate) fn is_to_standard_output(get: &Get) -> bool {
+    let path = get.output.as_deref().map(Path::as_os_str);
+    path.is_some_and(|path| STANDARD_OUTPUT.map(OsStr::new).contains(&path))
+}
+
 /// The last part of the address.
 fn name_of(address: &Address) -> Result<PathBuf, Error> {
     let name = match address {
         Address::File(path) => path.file_name().map(PathBuf::from),
         // Literal to its end.
-        Address::Aistore(text) => last_part(text),
+        Address::Aistore(text) => last_part(text).map(PathBuf::from),
         // Only a version may follow the key.
         Address::S3(text) | Address::Gcs(text) | Address::Azure(text) => {
-            text.split('?').next().and_then(last_part)
+            text.split('?').next().and_then(last_part).map(decoded)
         }
-        Address::Http(text) => text.split(['?', '#']).next().and_then(last_part),
+        Address::Http(text) => text.split(['?', '#']).next().and_then(last_part).map(decoded),
         _ => None,
     };
     name.filter(|name| !name.as_os_str().is_empty() && name != Path::new("..") && name != Path::new("."))
@@ -52,11 +68,66 @@ fn name_of(address: &Address) -> Result<PathBuf, Error> {
         })
 }
 
-/// What follows the last slash behind the host or bucket: a name that ends there names no object.
-fn last_part(text: &str) -> Option<PathBuf> {
+/// The text after the last slash that follows the host or bucket. A name that ends there does not
+/// name an object.
+fn last_part(text: &str) -> Option<&str> {
     let (_, place) = text.split_once("://")?;
     let (_, path) = place.split_once('/')?;
-    path.rsplit('/').next().map(PathBuf::from)
+    path.rsplit('/').next()
+}
+
+/// `name` with its `%XX` decoded, for a file in the current folder.
+///
+/// These stay encoded: a slash, a control character, a character that changes the direction of a
+/// text, bytes that are not UTF-8, and a dot that would make the file a hidden one.
+fn decoded(name: &str) -> PathBuf {
+    let mut text = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(at) = rest.find('%') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        // The longest run of escapes: a character may take up to four of them.
+        let mut bytes = Vec::new();
+        while let Some(byte) = escaped(&rest[3 * bytes.len()..]) {
+            bytes.push(byte);
+        }
+        if bytes.is_empty() {
+            text.push('%');
+            rest = &rest[1..];
+            continue;
+        }
+        for chunk in bytes.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                let length = 3 * character.len_utf8();
+                if is_harmless(character) && !(text.is_empty() && character == '.') {
+                    text.push(character);
+                } else {
+                    text.push_str(&rest[..length]);
+                }
+                rest = &rest[length..];
+            }
+            let length = 3 * chunk.invalid().len();
+            text.push_str(&rest[..length]);
+            rest = &rest[length..];
+        }
+    }
+    text.push_str(rest);
+    PathBuf::from(text)
+}
+
+/// The byte that `text` begins with as `%XX`.
+fn escaped(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix('%')?.get(..2)?;
+    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_hex.then(|| u8::from_str_radix(digits, 16).ok())?
+}
+
+fn is_harmless(character: char) -> bool {
+    let redirects = matches!(
+        character,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character != '/' && !character.is_control() && !redirects
 }
 
 #[cfg(test)]
@@ -79,6 +150,9 @@ mod tests {
             ("https://h/x#a/b", "x"),
             ("file:///dir/a%23b?c", "a#b?c"),
             ("dir/x#y", "x#y"),
+            ("dir/x%20y", "x%20y"),
+            ("file:///dir/x%20y", "x y"),
+            ("ais://b/x%20y", "x%20y"),
         ] {
             let parsed = Address::parse(address).expect(address);
             assert_eq!(name_of(&parsed).expect(address), Path::new(name), "{address}");
@@ -93,5 +167,39 @@ mod tests {
             let parsed = Address::parse(address).expect(address);
             assert!(name_of(&parsed).is_err(), "{address}");
         }
+    }
+
+    #[test]
+    fn case_125_a_name_is_decoded_except_for_what_is_harmful() {
+        for (written, name) in [
+            ("c%20d.bin", "c d.bin"),
+            ("%C3%A4%f0%9f%98%80", "ä😀"),
+            ("100%", "100%"),
+            ("100%2", "100%2"),
+            ("%zz%25", "%zz%"),
+            ("%2520", "%20"),
+            ("a+b", "a+b"),
+            ("a%2Fb", "a%2Fb"),
+            ("%2e%2e%2fetc%2Fpasswd", "%2e.%2fetc%2Fpasswd"),
+            ("%2e", "%2e"),
+            ("%2ebashrc", "%2ebashrc"),
+            ("a%2eb", "a.b"),
+            ("a%00b", "a%00b"),
+            ("a%0Ab%1b%5B31m%7f", "a%0Ab%1b[31m%7f"),
+            ("a%c2%85b", "a%c2%85b"),
+            ("a%e2%80%aeb", "a%e2%80%aeb"),
+            ("%ff%C3%A4%c3", "%ffä%c3"),
+            ("%-1", "%-1"),
+            ("%é", "%é"),
+            ("-rf", "-rf"),
+        ] {
+            for scheme in ["s3://b", "gs://b", "az://b", "https://h", "http://h/d"] {
+                let address = format!("{scheme}/{written}");
+                let parsed = Address::parse(&address).expect(written);
+                assert_eq!(name_of(&parsed).expect(written), Path::new(name), "{address}");
+            }
+        }
+        let none = Address::parse("https://h/a/..").expect("an address");
+        name_of(&none).expect_err("it would leave the folder");
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Exit status: 0 done, 1 other failure, 2 usage, 3 not found, 4 permission denied, 5 object changed, 6 timed out or unavailable after retries,
 //! 7 the server's answer makes no sense, 8 destination failed. An error is one line on standard error.
+//! 141: the reader of standard output has closed it, which is not reported.
 
 mod args;
 mod cat;
 mod get;
+mod output;
 mod report;
 mod shm;
 mod signals;
@@ -14,7 +16,7 @@ mod usage;
 
 use std::process::ExitCode;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, Shm};
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use pget::{Error, ErrorKind};
@@ -34,10 +36,26 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // As `cat` and its like, which SIGPIPE ends: `pget cat … | head` is not a failure to report.
+        Err(error) if writes_to_standard_output(&arguments.command) && output::is_closed(&error) => {
+            ExitCode::from(CLOSED)
+        }
         Err(error) => {
             report::line(&format!("pget: {}", error.to_line()));
             ExitCode::from(status(&error))
         }
+    }
+}
+
+/// What a shell reports of a program that SIGPIPE has ended.
+const CLOSED: u8 = 128 + 13;
+
+fn writes_to_standard_output(command: &Command) -> bool {
+    match command {
+        Command::Get(get) => get::is_to_standard_output(get),
+        Command::Cat(cat) => cat.shared_ring.is_none(),
+        Command::Stat(_) | Command::Shm(Shm::Ls | Shm::Clean) => true,
+        Command::Shm(Shm::Get(_)) => false,
     }
 }
 

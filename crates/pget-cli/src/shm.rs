@@ -1,9 +1,6 @@
 //! `pget shm`: objects in shared memory for the other processes of this host.
 
-use std::{
-    io::Write,
-    os::fd::{AsFd, BorrowedFd},
-};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::{
     errno::Errno,
@@ -13,6 +10,7 @@ use pget::{Cancel, Error, ErrorKind, Placement, shm::State};
 
 use crate::{
     args::{Shm, ShmGet},
+    output,
     report::Report,
     signals::Signals,
 };
@@ -34,14 +32,16 @@ pub(crate) fn run(shm: &Shm) -> Result<(), Error> {
                     u64::MAX => "?".to_owned(),
                     length => length.to_string(),
                 };
-                say(&format!(
+                output::print(&format!(
                     "{name}\t{available}/{length}\t{state}\t{creator}\t{}",
                     one.revision
                 ))?;
             }
             Ok(())
         }
-        Shm::Clean => pget::shm::sweep()?.iter().try_for_each(|name| say(name)),
+        Shm::Clean => pget::shm::sweep()?
+            .iter()
+            .try_for_each(|name| output::print(name)),
     }
 }
 
@@ -58,7 +58,7 @@ fn get(get: &ShmGet) -> Result<(), Error> {
     let (report, builder) = Report::begin(&get.show, builder);
     let result = builder.get_shared_blocking(placement).and_then(|mut download| {
         until_writable(std::io::stdout().as_fd(), &cancel)?;
-        say(download.buffer().name())?;
+        output::print(download.buffer().name())?;
         Ok((download.ended_blocking()?, download))
     });
     match result {
@@ -75,11 +75,6 @@ fn get(get: &ShmGet) -> Result<(), Error> {
             Err(error)
         }
     }
-}
-
-fn say(line: &str) -> Result<(), Error> {
-    writeln!(std::io::stdout(), "{line}")
-        .map_err(|cause| Error::with_cause(ErrorKind::Destination, "", "standard output", cause))
 }
 
 /// Waits until a line can be written at once, or fails when `cancel` is triggered: a signal that is waited for would not end a write to a pipe that nobody reads.

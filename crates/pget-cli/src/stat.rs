@@ -1,16 +1,13 @@
 //! `pget stat`: size and revision.
 
-use std::io::Write;
+use pget::{Error, ObjectInfo};
 
-use pget::{Error, ErrorKind, ObjectInfo};
-
-use crate::args::Stat;
+use crate::{args::Stat, output};
 
 pub(crate) fn run(stat: &Stat) -> Result<(), Error> {
     let info = stat.object.builder().stat_blocking()?;
     let text = if stat.json { json(&info) } else { plain(&info) };
-    writeln!(std::io::stdout(), "{text}")
-        .map_err(|cause| Error::with_cause(ErrorKind::Destination, "", "standard output", cause))
+    output::print(&text)
 }
 
 fn json(info: &ObjectInfo) -> String {

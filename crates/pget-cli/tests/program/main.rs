@@ -3,6 +3,7 @@
 mod finish;
 mod huge;
 mod interrupts;
+mod output;
 mod report;
 mod resume;
 mod run;

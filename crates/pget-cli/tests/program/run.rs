@@ -82,6 +82,13 @@ impl Ended {
         self.stdout
     }
 
+    /// The reader of its standard output has closed it, which is not reported.
+    #[track_caller]
+    pub(crate) fn ended_by_its_reader(self) -> Vec<u8> {
+        assert_eq!((self.status.code(), self.stderr.as_str()), (Some(141), ""));
+        self.stdout
+    }
+
     /// It failed with this status, and with one line that contains this.
     #[track_caller]
     pub(crate) fn failed(self, status: i32, says: &str) -> Vec<u8> {

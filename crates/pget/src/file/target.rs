@@ -47,6 +47,10 @@ pub(super) enum Target {
 
 impl Target {
     pub(super) fn of(builder: &Builder, target: &Path) -> Result<Self, Error> {
+        // Also where /dev is not mounted, as in a bare container.
+        if number(target).is_some() {
+            return Ok(Self::Stream);
+        }
         if let Ok(meta) = fs::metadata(target) {
             let kind = meta.file_type();
             if kind.is_dir() {
