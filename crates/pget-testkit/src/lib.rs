@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod hostile;
 pub mod modes;
 pub mod servers;
+pub mod shaped;
 pub mod sources;
 
 /// A download of chunks of `chunk_size` bytes by `concurrency` connections, whose attempts may fail three times.

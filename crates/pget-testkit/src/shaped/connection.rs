@@ -1,0 +1,206 @@
+//! One connection: its bytes in and out, plain or over TLS.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
+    ops::Range,
+    time::Instant,
+};
+
+use rustls::ServerConnection;
+
+use super::{
+    Odd,
+    content::{Content, PERIOD},
+    pace::Pace,
+};
+
+/// Where a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It waits for a request.
+    Reading,
+    /// Its answer is due at a time, or is being sent.
+    Answering,
+    /// It says nothing more.
+    Dead,
+}
+
+/// What came of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// So many bytes of the body, at least one.
+    Bytes(u64),
+    /// The socket takes nothing now.
+    Blocked,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    tls: Option<Box<ServerConnection>>,
+    pub(super) odd: Option<Odd>,
+    pub(super) stage: Stage,
+    /// Nothing is read before this time: the connection is being set up.
+    pub(super) opens_at: Instant,
+    /// Nothing is sent before this time.
+    pub(super) answer_at: Instant,
+    /// The time that its entry in the queue of times has.
+    pub(super) due: Option<Instant>,
+    /// It is in the queue of those that may send.
+    pub(super) ready: bool,
+    /// The socket was full.
+    pub(super) blocked: bool,
+    pub(super) input: Vec<u8>,
+    pub(super) ended: bool,
+    /// The head of the answer, as far as it is not sent.
+    pub(super) head: Vec<u8>,
+    /// What is to be sent of the object.
+    pub(super) body: Range<u64>,
+    /// The answer counts as a request in flight.
+    pub(super) counted: bool,
+    /// The body has begun to be paced.
+    pub(super) paced: bool,
+    pub(super) closes: bool,
+    pub(super) pace: Pace,
+    /// Bytes that a round trip brings, while the connection starts slowly, and when the round began.
+    pub(super) window: Option<u64>,
+    pub(super) round: Instant,
+    /// Bytes of bodies that it has brought.
+    pub(super) brought: u64,
+}
+
+impl Connection {
+    pub(super) fn new(
+        stream: TcpStream,
+        tls: Option<Box<ServerConnection>>,
+        odd: Option<Odd>,
+        opens_at: Instant,
+        window: Option<u64>,
+    ) -> Self {
+        Self {
+            stream,
+            tls,
+            odd,
+            stage: Stage::Reading,
+            opens_at,
+            answer_at: opens_at,
+            due: None,
+            ready: false,
+            blocked: false,
+            input: Vec::new(),
+            ended: false,
+            head: Vec::new(),
+            body: 0..0,
+            counted: false,
+            paced: false,
+            closes: false,
+            pace: Pace::new(opens_at),
+            window,
+            round: opens_at,
+            brought: 0,
+        }
+    }
+
+    pub(super) const fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Whether the handshake still has something to say, or encrypted bytes wait for the socket.
+    pub(super) fn has_ciphertext(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Reads what there is; notes the end of the stream.
+    pub(super) fn receive(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            let Some(tls) = &mut self.tls else {
+                match self.stream.read(&mut buffer) {
+                    Ok(0) => {
+                        self.ended = true;
+                        return Ok(());
+                    }
+                    Ok(count) => self.input.extend_from_slice(&buffer[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+                continue;
+            };
+            match tls.read_tls(&mut self.stream) {
+                Ok(0) => {
+                    self.ended = true;
+                    return Ok(());
+                }
+                Ok(_) => {
+                    tls.process_new_packets().map_err(io::Error::other)?;
+                    loop {
+                        match tls.reader().read(&mut buffer) {
+                            Ok(0) => {
+                                self.ended = true;
+                                break;
+                            }
+                            Ok(count) => self.input.extend_from_slice(&buffer[..count]),
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends what is left of the head and of encrypted bytes; whether all of it is sent.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        if let Some(tls) = &mut self.tls {
+            if !self.head.is_empty() {
+                tls.writer().write_all(&self.head)?;
+                self.head.clear();
+            }
+            while tls.wants_write() {
+                match tls.write_tls(&mut self.stream) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(true);
+        }
+        while !self.head.is_empty() {
+            match self.stream.write(&self.head) {
+                Ok(count) => {
+                    self.head.drain(..count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends up to `most` bytes of the body.
+    pub(super) fn send(&mut self, content: &Content, most: u64) -> io::Result<Sent> {
+        let at = self.body.start % PERIOD;
+        let most = most.min(self.body.end - self.body.start).min(PERIOD - at);
+        let sent = if let Some(tls) = &mut self.tls {
+            let from = usize::try_from(at).map_err(io::Error::other)?;
+            let length = usize::try_from(most.min(64 << 10)).map_err(io::Error::other)?;
+            tls.writer().write_all(&content.memory[from..from + length])?;
+            length as u64
+        } else {
+            let mut offset = at;
+            let most = usize::try_from(most).map_err(io::Error::other)?;
+            match rustix::fs::sendfile(&self.stream, &content.file, Some(&mut offset), most) {
+                Ok(count) => count as u64,
+                Err(rustix::io::Errno::AGAIN) => return Ok(Sent::Blocked),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        self.body.start += sent;
+        self.brought += sent;
+        Ok(Sent::Bytes(sent))
+    }
+}
