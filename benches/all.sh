@@ -22,6 +22,9 @@ run() {
 run load uptime
 run lies env CARGO_TARGET_DIR="$lies" ./lies/run.sh
 run recv ./recv.sh --rounds "$rounds"
+run tls_1 ./tls.sh --rounds "$rounds" --concurrency 1
+run tls_4 ./tls.sh --rounds "$rounds" --concurrency 4
+run tls ./tls.sh --rounds "$rounds" --concurrency 0
 run place ./place.sh --rounds "$rounds" --mib 512
 run c_abi ./c_abi.sh --rounds "$rounds"
 run go ./go.sh -rounds "$rounds"
@@ -35,6 +38,12 @@ uptime >>"$out/load"
 cat >"$out/.goals" <<'END'
 recv: pget / bare|<=|1.0
 recv: pget / reqwest|<=|0.7
+tls, 1 connections: pget / bare|<=|1.1
+tls, 4 connections: pget / bare|<=|1.1
+tls, no options: pget / bare|<=|1.1
+tls, 1 connections: pget / curl|<=|1.0
+tls, 4 connections: pget / curl|<=|1.0
+tls, no options: pget / curl|<=|1.0
 place, tmpfs: pget / bare|<=|1.15
 place, disk: pget / bare|<=|1.15
 place, memory: pget / bare|<=|1.15

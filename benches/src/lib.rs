@@ -22,6 +22,16 @@ use pget_testkit::{
 /// If there is no nginx, or no room.
 pub fn serve(mib: u64) -> Result<(Nginx, String), Box<dyn Error>> {
     let nginx = Nginx::start(&NginxOptions::default())?;
+    fill(&nginx, mib)?;
+    let url = nginx.url("/object");
+    Ok((nginx, url))
+}
+
+/// Writes the object that `nginx` serves as `/object`.
+///
+/// # Errors
+/// If there is no room.
+pub fn fill(nginx: &Nginx, mib: u64) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(nginx.root().join("object"))?);
     let pattern = Pattern::new(1);
     let mut piece = vec![0; 1 << 20];
@@ -30,8 +40,7 @@ pub fn serve(mib: u64) -> Result<(Nginx, String), Box<dyn Error>> {
         file.write_all(&piece)?;
     }
     file.into_inner()?;
-    let url = nginx.url("/object");
-    Ok((nginx, url))
+    Ok(())
 }
 
 /// What one run cost.

@@ -86,7 +86,9 @@ fn unsafe_code_is_in_the_named_modules_only() {
                 "crates/pget-http/src/gather.rs",
                 "crates/pget/src/file/descriptor.rs",
                 "fuzz/src/foreign.rs",
+                "benches/src/bin/bare.rs",
                 "benches/src/bin/place/mapped.rs",
+                "benches/src/bin/tls/bare.rs",
             ]
             .contains(&path)
     };

@@ -6,27 +6,28 @@
 use std::{
     fmt,
     future::{Future as _, poll_fn},
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
     pin::{Pin, pin},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, BufMut, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
-use tokio_rustls::client::TlsStream;
 
-use crate::gather::{Gather, PATIENCE};
+use crate::{
+    gather::{Gather, PATIENCE},
+    secure::{PIECE, Secure},
+};
 
 /// Bytes asked for while a head or framing is due: few, as what comes behind it is copied.
 const HEAD_PIECE: usize = 8 * 1024;
-/// What TLS reads from the socket at a time; by itself it would ask for 4 KiB.
-const TLS_PIECE: usize = 256 * 1024;
+/// Bytes of memory that an idle connection may keep for what it receives.
+const IDLE_BUFFER: usize = 16 * 1024;
 
 pub(crate) struct Connection {
     stream: Stream,
@@ -39,22 +40,23 @@ pub(crate) struct Connection {
 
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<BufReader<Wire>>>),
+    Tls(Box<Secure>),
 }
 
 impl Connection {
     pub(crate) fn plain(stream: TcpStream) -> Self {
-        Self::new(Stream::Plain(stream))
+        Self::new(Stream::Plain(stream), BytesMut::new())
     }
 
-    pub(crate) fn tls(stream: TlsStream<BufReader<Wire>>) -> Self {
-        Self::new(Stream::Tls(Box::new(stream)))
+    /// With what has been received with the handshake.
+    pub(crate) fn tls(stream: Secure, buffer: BytesMut) -> Self {
+        Self::new(Stream::Tls(Box::new(stream)), buffer)
     }
 
-    fn new(stream: Stream) -> Self {
+    fn new(stream: Stream, buffer: BytesMut) -> Self {
         Self {
             stream,
-            buffer: BytesMut::new(),
+            buffer,
             gather: Gather::new(),
             patience: None,
         }
@@ -66,20 +68,14 @@ impl Connection {
     }
 
     fn socket(&self) -> &TcpStream {
-        match &self.stream {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => &stream.get_ref().0.get_ref().0,
-        }
+        self.stream.socket()
     }
 
     /// Sends a request.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.stream {
             Stream::Plain(stream) => stream.write_all(bytes).await,
-            Stream::Tls(stream) => {
-                stream.write_all(bytes).await?;
-                stream.flush().await
-            }
+            Stream::Tls(stream) => stream.send(bytes).await,
         }
     }
 
@@ -102,7 +98,9 @@ impl Connection {
     pub(crate) async fn fill_buffer(&mut self) -> io::Result<usize> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.reserve(HEAD_PIECE);
-        let received = self.receive(&mut (&mut buffer).limit(HEAD_PIECE), 1).await;
+        let received = self.receive(&mut buffer, HEAD_PIECE, 1).await;
+        // What did not fit comes behind it.
+        buffer.unsplit(std::mem::take(&mut self.buffer));
         self.buffer = buffer;
         received
     }
@@ -122,72 +120,87 @@ impl Connection {
             self.use_buffered(count);
             return Ok(count);
         }
-        self.receive(&mut into.limit(most), expected).await
+        self.receive(into, most, expected).await
     }
 
-    async fn receive(&mut self, into: &mut impl BufMut, expected: u64) -> io::Result<usize> {
-        match &mut self.stream {
-            Stream::Tls(stream) => stream.read_buf(into).await,
-            Stream::Plain(stream) => {
-                let mut waits_since = None;
-                poll_fn(|cx| {
-                    match pin!(stream.read_buf(into)).poll(cx) {
-                        Poll::Ready(Ok(count)) => {
-                            self.gather.received(count);
-                            return Poll::Ready(Ok(count));
-                        }
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Pending => {}
-                    }
-                    // The waker is registered: what the next lines signal is not lost.
-                    let since = match waits_since {
-                        Some(since) => since,
-                        None => {
-                            self.gather.aim(stream, expected)?;
-                            *waits_since.insert(Instant::now())
-                        }
-                    };
-                    if self.gather.is_raised() {
-                        let until = since + PATIENCE;
-                        ready!(poll_patience(&mut self.patience, until, cx));
-                        self.gather.slow();
-                        self.gather.lower(stream)?;
-                    }
-                    Poll::Pending
-                })
-                .await
+    /// Receives up to `most` bytes into `into`, what TLS has decrypted beyond that into the buffer,
+    /// which is empty.
+    async fn receive(&mut self, into: &mut impl BufMut, most: usize, expected: u64) -> io::Result<usize> {
+        let mut waits_since = None;
+        poll_fn(|cx| {
+            let (received, ahead, piece) = match &mut self.stream {
+                Stream::Plain(stream) => {
+                    let read = pin!(stream.read_buf(&mut (&mut *into).limit(most))).poll(cx);
+                    (read, 0, u32::MAX)
+                }
+                Stream::Tls(stream) => {
+                    let read = stream.poll_receive(cx, into, most, &mut self.buffer);
+                    (read, stream.incomplete(), PIECE)
+                }
+            };
+            match received {
+                Poll::Ready(Ok(count)) => {
+                    self.gather.received(count);
+                    return Poll::Ready(Ok(count));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
             }
-        }
+            // The waker is registered: what the next lines signal is not lost.
+            let socket = self.stream.socket();
+            let since = match waits_since {
+                Some(since) => since,
+                None => {
+                    // Encrypted, it is no less than in plain.
+                    let expected = expected.saturating_sub(ahead as u64);
+                    self.gather.aim(socket, expected, piece)?;
+                    *waits_since.insert(Instant::now())
+                }
+            };
+            if self.gather.is_raised() {
+                let until = since + PATIENCE;
+                ready!(poll_patience(&mut self.patience, until, cx));
+                self.gather.slow();
+                self.gather.lower(self.stream.socket())?;
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Whether nothing has come from the peer since the last exchange, not even its end. Over TLS, nothing but what TLS keeps to itself: an answer that nobody asked for may be decrypted already, or
     /// lie in front of that, where the socket does not show it.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        let mut byte = [0];
         match &mut self.stream {
             Stream::Plain(stream) => {
-                matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+                matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
-            Stream::Tls(stream) => {
-                let mut byte = ReadBuf::new(&mut byte);
-                // Without tokio's budget: that it is spent would look like silence.
-                let read = unconstrained(poll_fn(|cx| Pin::new(&mut **stream).poll_read(cx, &mut byte)));
-                pin!(read)
-                    .poll(&mut Context::from_waker(Waker::noop()))
-                    .is_pending()
-            }
+            Stream::Tls(stream) => stream.is_quiet(),
         }
     }
 
     /// Prepares for the next exchange; `false` if there cannot be one.
     pub(crate) fn rest(&mut self) -> bool {
         self.patience = None;
-        let lowered = match &self.stream {
-            Stream::Plain(stream) => self.gather.lower(stream).is_ok(),
-            Stream::Tls(_) => true,
-        };
+        if let Stream::Tls(stream) = &mut self.stream {
+            stream.rest();
+        }
+        let lowered = self.gather.lower(self.stream.socket()).is_ok();
         // Bytes behind a body answer nothing that was asked.
-        lowered && self.buffer.is_empty()
+        let clean = self.buffer.is_empty();
+        if self.buffer.capacity() > IDLE_BUFFER {
+            self.buffer = BytesMut::new();
+        }
+        lowered && clean
+    }
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.socket(),
+        }
     }
 }
 
@@ -209,48 +222,5 @@ impl fmt::Debug for Connection {
             .field("tls", &matches!(self.stream, Stream::Tls(_)))
             .field("gather", &self.gather)
             .finish_non_exhaustive()
-    }
-}
-
-/// A socket that is never written to in vectors: those lack `MSG_NOSIGNAL`, and a library must not raise SIGPIPE in its host.
-#[derive(Debug)]
-pub(crate) struct Wire(TcpStream);
-
-impl Wire {
-    pub(crate) fn buffered(stream: TcpStream) -> BufReader<Self> {
-        BufReader::with_capacity(TLS_PIECE, Self(stream))
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let first = bufs.iter().find(|buf| !buf.is_empty());
-        self.poll_write(cx, first.map_or(&[], |buf| buf))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -6,17 +6,18 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use pget_core::{ErrorKind, SourceError};
 use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
 
 use crate::{
-    connection::{Connection, Wire},
+    connection::Connection,
     pool::Origin,
     redirect::is_metadata,
     resolve::Resolver,
+    secure::Secure,
     tls::{Tls, handshake_failed},
 };
 
@@ -148,12 +149,11 @@ impl Dialer {
             )
             .with_cause(cause)
         })?;
-        let connector = TlsConnector::from(self.tls.config().await?);
-        let stream = connector
-            .connect(name, Wire::buffered(stream))
+        let mut early = BytesMut::new();
+        let stream = Secure::handshake(stream, self.tls.config().await?, name, &mut early)
             .await
             .map_err(|cause| handshake_failed(cause, literal))?;
-        Ok(Connection::tls(stream))
+        Ok(Connection::tls(stream, early))
     }
 }
 

@@ -59,10 +59,12 @@ impl Gather {
         self.mark > 1
     }
 
-    /// Sets the mark for a wait in which at least `expected` more bytes are sure to come.
-    pub(crate) fn aim(&mut self, socket: &TcpStream, expected: u64) -> io::Result<()> {
+    /// Sets the mark for a wait in which at least `expected` more bytes are sure to come, of which
+    /// up to `most` are received at once.
+    pub(crate) fn aim(&mut self, socket: &TcpStream, expected: u64, most: u32) -> io::Result<()> {
         let want = if self.fast {
-            u32::try_from(expected).unwrap_or(GATHER).clamp(1, GATHER)
+            let most = most.min(GATHER);
+            u32::try_from(expected).unwrap_or(most).clamp(1, most)
         } else {
             1
         };

@@ -36,6 +36,7 @@ mod redirect;
 mod reply;
 mod request;
 mod resolve;
+mod secure;
 mod source;
 mod status;
 mod tls;

@@ -8,6 +8,7 @@ mod lies;
 mod nginx;
 mod proxy;
 mod range_protocol;
+mod records;
 mod sizes;
 mod status;
 mod streams;
