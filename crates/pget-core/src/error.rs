@@ -205,7 +205,9 @@ struct Inner {
     attempts: u32,
     message: String,
     needed: Option<u64>,
-    cause: Option<BoxError>,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    /// What the caller can do, for the end of the message.
+    advice: String,
 }
 
 impl Error {
@@ -219,6 +221,7 @@ impl Error {
             message: message.into(),
             needed: None,
             cause: None,
+            advice: String::new(),
         }))
     }
 
@@ -236,7 +239,8 @@ impl Error {
             attempts: 0,
             message: message.into(),
             needed: None,
-            cause: Some(cause.into()),
+            cause: Some(Arc::from(cause.into())),
+            advice: String::new(),
         }))
     }
 
@@ -265,7 +269,34 @@ impl Error {
             attempts,
             message,
             needed,
-            cause,
+            cause: cause.map(Arc::from),
+            advice: String::new(),
+        }))
+    }
+
+    /// Adds what the caller can do, which ends the message. A second advice takes the place of the
+    /// first.
+    #[must_use]
+    pub fn with_advice(self, advice: impl Into<String>) -> Self {
+        let Inner {
+            kind,
+            ref object,
+            ref range,
+            attempts,
+            ref message,
+            needed,
+            ref cause,
+            ..
+        } = *self.0;
+        Self(Arc::new(Inner {
+            kind,
+            object: object.clone(),
+            range: range.clone(),
+            attempts,
+            message: message.clone(),
+            needed,
+            cause: cause.clone(),
+            advice: advice.into(),
         }))
     }
 
@@ -302,7 +333,7 @@ impl Error {
     /// The message with every cause behind it, on one line and without control characters, for a terminal or a log.
     #[must_use]
     pub fn to_line(&self) -> String {
-        let mut line = self.to_string();
+        let mut line = self.head();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             let text = error.to_string();
@@ -313,6 +344,7 @@ impl Error {
             }
             cause = error.source();
         }
+        self.advise(&mut line);
         line.chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect()
@@ -321,6 +353,30 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.head();
+        self.advise(&mut text);
+        f.write_str(&text)
+    }
+}
+
+impl Error {
+    fn advise(&self, text: &mut String) {
+        if !self.0.advice.is_empty() {
+            text.push_str("; ");
+            text.push_str(&self.0.advice);
+        }
+    }
+
+    /// The message without causes and advice.
+    fn head(&self) -> String {
+        Head(self).to_string()
+    }
+}
+
+struct Head<'a>(&'a Error);
+
+impl fmt::Display for Head<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner {
             kind,
             object,
@@ -328,7 +384,7 @@ impl fmt::Display for Error {
             attempts,
             message,
             ..
-        } = &*self.0;
+        } = &*self.0.0;
         if !object.is_empty() {
             write!(f, "reading {object}")?;
             match range {
@@ -359,6 +415,7 @@ impl fmt::Debug for Error {
             message,
             needed: _,
             cause,
+            advice,
         } = &*self.0;
         f.debug_struct("Error")
             .field("kind", kind)
@@ -367,6 +424,7 @@ impl fmt::Debug for Error {
             .field("attempts", attempts)
             .field("message", message)
             .field("cause", cause)
+            .field("advice", advice)
             .finish()
     }
 }
