@@ -82,7 +82,12 @@ pub(crate) fn print(line: &str) -> Result<(), Error> {
 }
 
 fn failed(cause: io::Error) -> Error {
-    Error::with_cause(ErrorKind::Destination, "", "standard output", cause)
+    Error::with_cause(
+        ErrorKind::Destination,
+        "",
+        "standard output cannot be written",
+        cause,
+    )
 }
 
 /// Whether `error` says that the reader of a pipe or socket has closed it, as `head` does when it

@@ -7,7 +7,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
-use pget::{Builder, Stats};
+use pget::{Builder, Stats, Warnings};
 
 use crate::args::{Show, When};
 
@@ -38,6 +38,7 @@ pub(crate) struct Report {
     bar: Arc<ProgressBar>,
     json: bool,
     began: Instant,
+    warnings: Warnings,
 }
 
 impl Report {
@@ -74,19 +75,23 @@ impl Report {
         } else {
             builder
         };
+        let warnings = Warnings::new();
+        let builder = builder.warnings(warnings.clone());
         (
             Self {
                 bar,
                 json: show.json,
                 began: Instant::now(),
+                warnings,
             },
             builder,
         )
     }
 
-    /// Ends the bar and prints the summary, if it is wanted.
+    /// Ends the bar and prints the summary, if it is wanted, and what was done without.
     pub(crate) fn end(self, stats: &Stats) {
         self.bar.finish();
+        let warnings = self.warnings.take();
         if self.json {
             let seconds = self.began.elapsed().as_secs_f64();
             #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
@@ -106,9 +111,14 @@ impl Report {
                     "consumer_wait_seconds": stats.consumer_wait.as_secs_f64(),
                     "verification": stats.verification.name(),
                     "checksum": stats.verification.algorithm().map(pget::verify::Algorithm::name),
+                    "warnings": warnings,
                 })
                 .to_string(),
             );
+        } else {
+            for warning in warnings {
+                line(&format!("pget: warning: {warning}"));
+            }
         }
     }
 

@@ -18,6 +18,7 @@ pub struct Builder {
     pub(crate) properties: BTreeMap<String, String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) file: file::Settings,
+    pub(crate) warnings: file::Warnings,
     #[cfg(feature = "http")]
     pub(crate) client: Option<pget_http::Client>,
     /// The read runs on the process's runtime, whose connections outlive it.
@@ -37,6 +38,7 @@ impl Builder {
                 sync: false,
                 journal_interval: Duration::from_secs(2),
             },
+            warnings: file::Warnings::new(),
             #[cfg(feature = "http")]
             client: None,
             #[cfg(feature = "http")]
@@ -350,7 +352,7 @@ impl Builder {
     /// With nothing to go on from, it starts from nothing.
     ///
     /// The read then fails with [`ObjectChanged`](ErrorKind::ObjectChanged) if the object has changed since, or is not what is [pinned](Self::pin), and with
-    /// [`Destination`](ErrorKind::Destination) if what is there is of another address, endpoint or range, or another user's; either way what is there stays, and a read without this starts over. An
+    /// [`Destination`](ErrorKind::Destination) if what is there is of another address, endpoint or range, another user's, a copy (except if verification is [required](Verify::Require)), cut or garbled; either way what is there stays, and a read without this starts over. An
     /// address that was signed anew is the same address. After a failure all that has landed is kept (after a cancel, what was written down last; after a wrong checksum, nothing).
     pub const fn resume(mut self, resume: bool) -> Self {
         self.file.resume = resume;
@@ -373,13 +375,29 @@ impl Builder {
         self
     }
 
+    /// Collects in `warnings` what a read into a file could not do and did without. Default: they are
+    /// events of `tracing` alone.
+    pub fn warnings(mut self, warnings: crate::Warnings) -> Self {
+        self.warnings = warnings;
+        self
+    }
+
     /// Reads into the file at `path`, from a thread that may block. Each range is written at its place in `PATH.pget-part`, which gets the name when it is complete, in place of what
     /// has it (of a symbolic link, the link is replaced). A device or a pipe is written to in order (a reader that opens a pipe with `O_NONBLOCK` may find it without a writer until the first bytes), and so is what
-    /// is open already (`/dev/stdout`, `/dev/fd/N` and their like), from where it stands; nothing of it is cut. The file has the mode that the process's umask leaves.
+    /// is open already (`/dev/stdout`, `/dev/fd/N` and their like), from where it stands; nothing of it is cut.
     /// A relative path is taken from the folder that the process is in at the call.
     ///
-    /// What has landed is written down in `PATH.pget-journal` from time to time, for a later [`resume`](Self::resume). A failure removes both, but for one that another attempt may
-    /// mend (not: the object has changed, its checksum is wrong, the file cannot be written) after something was written down; with `resume` both stay, but for a wrong checksum. `delivered` of the result counts what this read brought.
+    /// A new file has the mode that the process's umask leaves. A file that is replaced gives its
+    /// mode, owner, group and access list to the new one, as far as that is allowed. A file that
+    /// cannot be replaced (a mount point, a sticky folder) is overwritten when the part is complete.
+    /// What the file system refuses and is not needed is done without: see
+    /// [`warnings`](Self::warnings).
+    ///
+    /// What has landed is written down in `PATH.pget-journal` from time to time, for a later
+    /// [`resume`](Self::resume). After a failure, part and journal stay if a later read can go on
+    /// with them (not if the object has changed or its checksum is wrong), and the message says so;
+    /// with `resume` they stay, except after a wrong checksum. A part that is complete stays, too.
+    /// `delivered` of the result counts what this read brought.
     ///
     /// # Errors
     /// As [`open`](Self::open); [`Destination`](ErrorKind::Destination) if the file cannot be written, another process is writing it (where a file system has no locks: if a part is there), its path ends as a part's or a journal's does, or its part was

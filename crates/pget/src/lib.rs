@@ -60,6 +60,7 @@ mod shared;
 
 pub use address::Address;
 pub use builder::Builder;
+pub use file::Warnings;
 pub use pget_core::{
     BlockingReader, BoxError, Budget, BufMut, Cancel, Checksum, ChunkWriter, Deadlines, Destination,
     Download, Error, ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, Published,

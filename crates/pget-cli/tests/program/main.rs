@@ -1,5 +1,6 @@
 //! The program as users meet it: arguments, exit status, what it prints and leaves behind. Servers are real or really misbehave; each run has a deadline.
 
+mod conveniences;
 mod finish;
 mod huge;
 mod interrupts;
@@ -10,6 +11,7 @@ mod run;
 mod secrets;
 mod servers;
 mod shared;
+mod shim;
 mod status;
 mod surroundings;
 mod target;

@@ -82,6 +82,17 @@ impl Ended {
         self.stdout
     }
 
+    /// It has done what it should, and warned of one thing, with one line that contains this.
+    #[track_caller]
+    pub(crate) fn warned(self, says: &str) -> Vec<u8> {
+        assert_eq!(self.status.code(), Some(0), "{self:?}");
+        let line = self.stderr.strip_suffix('\n').unwrap_or_default();
+        assert!(line.starts_with("pget: warning: "), "{self:?}");
+        assert!(!line.contains('\n'), "more than one line: {line}");
+        assert!(line.contains(says), "{line:?} does not say {says:?}");
+        self.stdout
+    }
+
     /// The reader of its standard output has closed it, which is not reported.
     #[track_caller]
     pub(crate) fn ended_by_its_reader(self) -> Vec<u8> {

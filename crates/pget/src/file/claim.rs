@@ -1,7 +1,7 @@
 //! A part that is this process's alone: opened or made, and locked.
 //!
 //! Invariant: while a [`Claim`] lives, no other pget writes to its file. The lock is `flock`'s, of the open file: it goes with the last descriptor, however the process ends. Where a file system
-//! has no locks, what was there before is refused. Its path is the
+//! has no locks, or does not permit them, what was there before is refused. Its path is the
 //! file's when it is taken, and as long as nobody but pget touches either; since anybody may remove or replace it, who renames or removes by the path looks first
 //! whether it [is still that](Claim::is_still_named). What is left is the moment between the look and the deed. Called by the part.
 
@@ -11,9 +11,10 @@ use std::{
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
-use nix::{errno::Errno, fcntl::OFlag, unistd::geteuid};
+use nix::{fcntl::OFlag, unistd::geteuid};
 use pget_core::Error;
 
 use super::{descriptor::not_standard, destination};
@@ -28,17 +29,22 @@ pub(super) struct Claim {
     pub(super) path: PathBuf,
     device: u64,
     pub(super) inode: u64,
+    /// When it was made, in nanoseconds since 1970, where the file system keeps that.
+    pub(super) born: Option<u64>,
     /// It was there before.
     pub(super) existed: bool,
+    /// Whether the file system has locks.
+    pub(super) is_locked: bool,
 }
 
 impl Claim {
-    /// Opens what is at `path`, or makes it; leaves its content as it is.
-    pub(super) fn take(path: &Path) -> Result<Self, Error> {
+    /// Opens what is at `path`, or makes it with what the process's umask leaves of `mode`. Its content
+    /// is left as it is.
+    pub(super) fn take(path: &Path, mode: u32) -> Result<Self, Error> {
         for _ in 0..TURNS {
-            let (file, existed) = match open(path, false) {
+            let (file, existed) = match open(path, None) {
                 Ok(file) => (file, true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => match open(path, true) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => match open(path, Some(mode)) {
                     Ok(file) => (file, false),
                     // Another one made it meanwhile.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -50,20 +56,19 @@ impl Claim {
                 .metadata()
                 .map_err(|cause| destination(path, "cannot be looked at", cause))?;
             // Two at a time would mix their bytes in one part.
-            match file.try_lock() {
-                Ok(()) => {}
+            let is_locked = match file.try_lock() {
+                Ok(()) => true,
                 Err(TryLockError::WouldBlock) => {
                     let cause = io::ErrorKind::WouldBlock.into();
                     return Err(destination(path, "is being written by another pget", cause));
                 }
                 // Who has made it is alone with it: nobody else takes what is there.
-                Err(TryLockError::Error(cause)) if has_no_locks(&cause) && !existed => {}
-                Err(TryLockError::Error(cause)) if has_no_locks(&cause) => {
+                Err(TryLockError::Error(_)) if !existed => false,
+                Err(TryLockError::Error(cause)) => {
                     let what = "cannot be locked on this file system, and another pget may be writing it; remove it first";
                     return Err(destination(path, what, cause));
                 }
-                Err(TryLockError::Error(cause)) => return Err(destination(path, "cannot be locked", cause)),
-            }
+            };
             // Between the open and the lock, the other one may have finished: then this is no part any more, but its result.
             if !is_named(path, (meta.dev(), meta.ino())) {
                 continue;
@@ -74,7 +79,9 @@ impl Claim {
                 path: path.to_owned(),
                 device: meta.dev(),
                 inode: meta.ino(),
+                born: born(&meta),
                 existed,
+                is_locked,
             });
         }
         let cause = io::ErrorKind::AlreadyExists.into();
@@ -104,15 +111,10 @@ pub(super) fn check_is_ours(path: &Path, meta: &Metadata, existed: bool) -> Resu
     Ok(())
 }
 
-/// Not every file system over a network has them (Lustre has not, unless it is told to).
-fn has_no_locks(error: &io::Error) -> bool {
-    let number = error.raw_os_error();
-    number.is_some_and(|number| {
-        matches!(
-            Errno::from_raw(number),
-            Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::ENOLCK
-        )
-    })
+fn born(meta: &Metadata) -> Option<u64> {
+    let since = meta.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    // The half of all numbers lasts until the year 2262.
+    i64::try_from(since.as_nanos()).ok()?.try_into().ok()
 }
 
 /// Whether `path` is the name of the file with this device and inode number, which is open, so that no other one has them.
@@ -120,15 +122,17 @@ pub(super) fn is_named(path: &Path, file: (u64, u64)) -> bool {
     fs::symlink_metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == file)
 }
 
-/// With the mode that the finished file is to have: what the process's umask leaves.
-fn open(path: &Path, new: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
+/// Opens it, or makes it with a mode.
+fn open(path: &Path, new: Option<u32>) -> io::Result<File> {
+    let mut how = OpenOptions::new();
+    how.read(true)
         .write(true)
-        .create_new(new)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(path)
-        .and_then(not_standard)
+        .create_new(new.is_some())
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    if let Some(mode) = new {
+        how.mode(mode);
+    }
+    how.open(path).and_then(not_standard)
 }
 
 #[cfg(test)]
@@ -139,18 +143,18 @@ mod tests {
     fn one_at_a_time_and_the_next_takes_over() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
-        let first = Claim::take(&path).expect("it is free");
+        let first = Claim::take(&path, 0o666).expect("it is free");
         assert!(!first.existed);
-        let refused = Claim::take(&path).expect_err("it is taken").to_string();
+        let refused = Claim::take(&path, 0o666).expect_err("it is taken").to_string();
         assert!(refused.contains("another pget"), "{refused}");
         // The first is done: its file has another name now, and the path is free.
         fs::rename(&path, folder.path().join("y")).expect("renamed");
         assert!(!first.is_still_named(), "there is nothing");
-        let second = Claim::take(&path).expect("it is free");
+        let second = Claim::take(&path, 0o666).expect("it is free");
         assert!(!second.existed && second.inode != first.inode);
         assert!(second.is_still_named() && !first.is_still_named());
         drop((first, second));
-        assert!(Claim::take(&path).expect("it is free").existed);
+        assert!(Claim::take(&path, 0o666).expect("it is free").existed);
     }
 
     #[test]
@@ -163,7 +167,7 @@ mod tests {
                 scope.spawn(move || {
                     let mut taken = 0;
                     for _ in 0..20_000 {
-                        if let Ok(claim) = Claim::take(path) {
+                        if let Ok(claim) = Claim::take(path, 0o666) {
                             use std::sync::atomic::Ordering::SeqCst;
                             assert_eq!(holders.fetch_add(1, SeqCst), 0, "alone");
                             taken += 1;
@@ -184,7 +188,7 @@ mod tests {
         let (path, other) = (folder.path().join("x"), folder.path().join("other"));
         fs::write(&other, "kept").expect("a file");
         fs::hard_link(&other, &path).expect("a link");
-        let refused = Claim::take(&path)
+        let refused = Claim::take(&path, 0o666)
             .expect_err("it is more than a part")
             .to_string();
         assert!(refused.contains("another name"), "{refused}");

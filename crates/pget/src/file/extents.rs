@@ -26,7 +26,6 @@ impl Extents {
     }
 
     /// Bytes in the set.
-    #[cfg(any(test, fuzzing))]
     pub(super) fn total(&self) -> u64 {
         self.0.iter().map(|range| range.end - range.start).sum()
     }

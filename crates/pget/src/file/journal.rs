@@ -29,6 +29,10 @@ const LONGEST_HEAD: usize = 160;
 pub(super) struct Journal {
     /// The part's inode number: a journal speaks of one file.
     pub(super) inode: u64,
+    /// When the part was made, in nanoseconds since 1970, where the file system keeps that: another
+    /// file may get the number of one that was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) born: Option<u64>,
     /// What was asked for.
     pub(super) asked: Asked,
     /// The object's size.
@@ -127,6 +131,13 @@ impl Journal {
             .max_by_key(|(_, sequence)| *sequence)
     }
 
+    /// Whether the file's bytes, from which [`read`](Self::read) got nothing, have held an entry: the
+    /// second entry is written only after the first one was whole. A crash leaves one of them.
+    pub(super) fn is_garbled(bytes: &[u8]) -> bool {
+        let second = &bytes[..bytes.len().min(SLOT)];
+        second.iter().any(|byte| *byte != 0)
+    }
+
     fn read_slot(bytes: &[u8]) -> Option<(Self, u64)> {
         let line = bytes.iter().take(LONGEST_HEAD).position(|byte| *byte == b'\n')?;
         let (head, digest) = str::from_utf8(&bytes[..line]).ok()?.rsplit_once(' ')?;
@@ -222,6 +233,7 @@ mod tests {
         }
         Journal {
             inode: 42,
+            born: Some(1_700_000_000_000_000_000),
             asked: Asked {
                 object: "http://host/o".into(),
                 address: "d".repeat(64),

@@ -1,7 +1,7 @@
 //! Keeps a part's journal true: from time to time, on a thread of its own, it syncs the part and then writes down what had landed before.
 //!
 //! Invariants: a range is written down only after an `fdatasync` of the part that began after the range had landed; and the journal is synced before anything is done that
-//! relies on it. A sync that fails ends the download (the system may have dropped the bytes, and tells so once only); a journal that cannot be written
+//! relies on it. A sync that fails ends the download (the system may have dropped the bytes, and tells so once only). A sync that the file system does not know, or a journal that cannot be written,
 //! ends the journal. Called by the part.
 
 use std::{
@@ -21,6 +21,8 @@ use nix::sys::signal::SigSet;
 use super::{
     extents::Extents,
     journal::{Journal, SLOT},
+    refusal::is_refusal,
+    warnings::Warnings,
 };
 
 /// However short an interval is asked for: a thread that finds nothing new must not spin.
@@ -39,6 +41,9 @@ pub(super) struct Keeper {
     syncing: Mutex<()>,
     has_failed: AtomicBool,
     failure: Mutex<Option<io::Error>>,
+    /// The journal is written to no more.
+    is_over: AtomicBool,
+    warnings: Warnings,
 }
 
 #[derive(Debug)]
@@ -61,6 +66,7 @@ impl Keeper {
         file: File,
         journal: Journal,
         sequence: u64,
+        warnings: Warnings,
     ) -> Arc<Self> {
         Arc::new(Self {
             part,
@@ -76,6 +82,8 @@ impl Keeper {
             syncing: Mutex::new(()),
             has_failed: AtomicBool::new(false),
             failure: Mutex::new(None),
+            is_over: AtomicBool::new(false),
+            warnings,
         })
     }
 
@@ -108,6 +116,11 @@ impl Keeper {
         lock(&self.landed).insert(range);
     }
 
+    /// Whether any byte is in the part's file.
+    pub(super) fn has_landed(&self) -> bool {
+        !lock(&self.landed).is_empty()
+    }
+
     /// Whether the part could not be synced.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
@@ -125,7 +138,13 @@ impl Keeper {
     pub(super) fn sync_all(&self) -> io::Result<()> {
         let alone = lock(&self.syncing);
         if !self.has_failed() {
-            return self.part.sync_all().inspect_err(|_| self.distrust());
+            let synced = self.part.sync_all();
+            // A sync that the file system does not know has lost nothing.
+            return synced.inspect_err(|error| {
+                if !is_refusal(error) {
+                    self.distrust();
+                }
+            });
         }
         drop(alone);
         Err(self.failure().unwrap_or_else(|| io::ErrorKind::Other.into()))
@@ -139,6 +158,21 @@ impl Keeper {
     /// Whether there is something to go on from.
     pub(super) fn has_journal(&self) -> bool {
         lock(&self.slots).sequence > 0
+    }
+
+    /// The bytes that the journal has, and the bytes that it will have.
+    pub(super) fn written_down(&self) -> (u64, u64) {
+        let slots = lock(&self.slots);
+        let whole = slots.journal.range();
+        (slots.journal.landed.total(), whole.end - whole.start)
+    }
+
+    /// The journal is written to no more; what it has stays true.
+    fn end(&self, why: &str, error: &io::Error) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.warnings.push(format!(
+            "{why} ({error}): the download goes on, and cannot be resumed from here if it is interrupted"
+        ));
     }
 
     /// Ends the thread, without waiting for a sync that it is in.
@@ -172,12 +206,19 @@ impl Keeper {
     /// Once stopped, only the last entry is written. `false`: there is no use in another time.
     fn write_down(&self, is_last: bool) -> bool {
         let landed = lock(&self.landed).clone();
+        if self.is_over.load(Ordering::Relaxed) {
+            return false;
+        }
         if landed == lock(&self.slots).journal.landed {
             return true;
         }
         {
             let _alone = lock(&self.syncing);
             if let Err(error) = self.part.sync_data() {
+                if is_refusal(&error) {
+                    self.end("what has landed cannot be synced here", &error);
+                    return false;
+                }
                 *lock(&self.failure) = Some(error);
                 self.distrust();
                 return false;
@@ -188,7 +229,7 @@ impl Keeper {
             return false;
         }
         if let Err(error) = slots.write(landed) {
-            tracing::warn!(%error, journal = %self.path.display(), "cannot be written; the download goes on without");
+            self.end(&format!("{} cannot be written", self.path.display()), &error);
             return false;
         }
         true

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
-use pget_core::Error;
+use pget_core::{Error, ErrorKind};
 
 use super::{
     claim::{Claim, check_is_ours},
@@ -19,8 +19,19 @@ use super::{
     journal::{Journal, SLOT},
 };
 
-/// The journal that speaks of the claimed file, if it is whole.
-pub(super) fn earlier(claim: &Claim, path: &Path) -> Result<Option<(Journal, File, u64)>, Error> {
+/// The journal that speaks of the claimed file, if there is one to go on from.
+///
+/// A journal that speaks of another file is adopted with `adopt`: the caller makes sure that all
+/// bytes are verified before the file gets its name.
+///
+/// # Errors
+/// If there is a journal, and bytes that it may speak of, and it does not fit them. To start over
+/// would destroy them.
+pub(super) fn earlier(
+    claim: &Claim,
+    path: &Path,
+    adopt: bool,
+) -> Result<Option<(Journal, File, u64)>, Error> {
     let failed = |cause| destination(path, "cannot be read", cause);
     let file = match open(path, false) {
         Ok(file) => file,
@@ -39,13 +50,45 @@ pub(super) fn earlier(claim: &Claim, path: &Path) -> Result<Option<(Journal, Fil
             Err(cause) => return Err(failed(cause)),
         }
     }
+    let length = claim.file.metadata().map_err(failed)?.len();
+    if length == 0 {
+        return Ok(None);
+    }
+    let part = claim.path.display();
+    let refused = |message: String| {
+        let message = format!("{message}; read without resume to start over");
+        Err(Error::new(ErrorKind::Destination, "", message))
+    };
     let Some((journal, sequence)) = Journal::read(&bytes[..filled]) else {
+        if Journal::is_garbled(&bytes[..filled]) {
+            return refused(format!(
+                "{} is garbled, so nothing tells what the {length} bytes of {part} are",
+                path.display()
+            ));
+        }
+        // There never was a whole entry: nothing is known to have landed.
         return Ok(None);
     };
-    let length = claim.file.metadata().map_err(failed)?.len();
-    let speaks_of_it =
-        journal.inode == claim.inode && journal.landed.end().saturating_sub(journal.asked.offset) <= length;
-    Ok((speaks_of_it && !journal.landed.is_empty()).then_some((journal, file, sequence)))
+    if journal.landed.is_empty() {
+        return Ok(None);
+    }
+    let is_another = journal.inode != claim.inode
+        || matches!((journal.born, claim.born), (Some(was), Some(is)) if was != is);
+    if journal.landed.end().saturating_sub(journal.asked.offset) > length {
+        return refused(format!(
+            "{part} has only {length} bytes, fewer than {} says that it has",
+            path.display()
+        ));
+    }
+    if is_another && !adopt {
+        return refused(format!(
+            "{part} is not the file that {} speaks of (a copy, or restored), so its bytes cannot be \
+             trusted; a read that requires verification (--verify require) can go on with it",
+            path.display()
+        ));
+    }
+    // An adopted one goes on to speak of the other file: it is as little known in the next read.
+    Ok(Some((journal, file, sequence)))
 }
 
 /// For the user alone: it tells what they read.

@@ -5,6 +5,7 @@
 //! it points to stays as it is); a device, a pipe or what is open already is written to in order. Called by the builder.
 //!
 //! Who is who: [`target`] tells a file from a device; [`descriptor`] minds the numbers of descriptors; [`claim`] opens and locks the part; [`part`] is the destination of the download and decides what becomes of the part;
+//! [`names`] names part and journal; [`replace`] looks at the file that is replaced, and puts the finished one in its place; [`refusal`] tells a call that may be done without from a loss; [`warnings`] collects what was done without;
 //! [`room`] reserves its space; [`keeper`] syncs it from time to time and then writes the [`journal`], which holds the [`extents`] that have landed; [`left`] finds an earlier one's;
 //! [`sameness`] tells whether what is asked for is what it speaks of.
 
@@ -14,28 +15,29 @@ mod extents;
 mod journal;
 mod keeper;
 mod left;
+mod names;
 mod part;
+mod refusal;
+mod replace;
 mod room;
 mod sameness;
 mod target;
+mod warnings;
 
-use std::{
-    io,
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, ops::Range, path::Path, sync::Arc};
 
-use pget_core::{Download, Error, ErrorKind, Stats};
+use pget_core::{Download, Error, ErrorKind, RangeSource, Stats, Verify};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::journal::hold_for_any_input as hold_for_any_journal;
 pub(crate) use self::part::Settings;
+pub use self::warnings::Warnings;
 use self::{
     journal::Asked,
-    part::Part,
+    names::Names,
+    part::{Part, Plan},
     sameness::digest,
-    target::{JOURNAL, Stream, Target, Wanted, beside, wherever_the_process_goes},
+    target::{Stream, Target, Wanted, wherever_the_process_goes},
 };
 use crate::{Address, Builder, blocking, connect::Placed, runtime};
 
@@ -55,16 +57,76 @@ pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Er
             complete(&builder, target, stream)?;
             Ok(reader.stats())
         }
-        Target::Part(path) => {
-            let (part, download, missing) = prepare(&builder, target, &path)?;
+        Target::Part(names) => {
+            let (part, download, missing) = prepare(&builder, target, &names)?;
             let destination = Arc::clone(&part) as _;
             let result = match missing {
                 Some(missing) => download.read_extents_to_on(runtime, &missing, destination),
                 None => download.read_to_on(runtime, destination),
             };
-            settle(&part, target, result)
+            match result {
+                Err(error) if part.needs_order() => {
+                    give_up(part, error);
+                    let part = Part::take(plan(&builder, &names, true)?.0, target)?;
+                    let result = append_blocking(&builder, &part);
+                    settle(&part, target, result)
+                }
+                result => settle(&part, target, result),
+            }
         }
     }
+}
+
+/// Reads into a part whose file system takes bytes in order only. Ranges are fetched in parallel all
+/// the same, within the window.
+fn append_blocking(builder: &Builder, part: &Part) -> Result<Stats, Error> {
+    use pget_core::Destination as _;
+    let mut reader = builder.open_blocking()?;
+    let object = reader.info()?;
+    let (start, end) = wanted_of(builder, object.size);
+    part.begin(&object, start, end)?;
+    while let Some(lease) = reader.next_lease()? {
+        part.append(&lease)?;
+    }
+    Ok(reader.stats())
+}
+
+/// [`append_blocking`] on the caller's tokio runtime.
+async fn append(builder: &Builder, part: &Arc<Part>) -> Result<Stats, Error> {
+    use pget_core::Destination as _;
+    let mut reader = builder.open().await?;
+    let object = reader.info().await?;
+    let (start, end) = wanted_of(builder, object.size);
+    let owned = Arc::clone(part);
+    on_a_thread_that_may_block(move || owned.begin(&object, start, end)).await?;
+    while let Some(lease) = reader.next().await? {
+        let owned = Arc::clone(part);
+        on_a_thread_that_may_block(move || owned.append(&lease)).await?;
+    }
+    Ok(reader.stats())
+}
+
+/// The bytes that are wanted of an object.
+fn wanted_of(builder: &Builder, size: Option<u64>) -> (u64, Option<u64>) {
+    let options = &builder.options;
+    let end = size.map(|size| {
+        let length = options.length.unwrap_or(u64::MAX);
+        options
+            .offset
+            .saturating_add(length)
+            .min(size)
+            .max(options.offset)
+    });
+    (options.offset, end)
+}
+
+/// Removes a part that another one is to take the place of.
+fn give_up(part: Arc<Part>, error: Error) {
+    tracing::debug!(
+        error = error.to_line(),
+        "the file system takes bytes in order only"
+    );
+    drop(part.fail(error));
 }
 
 /// The same on the caller's tokio runtime.
@@ -75,18 +137,31 @@ pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error
         let target = wherever_the_process_goes(&target);
         let prepared = match Target::of(&builder, &target)? {
             Target::Stream => None,
-            Target::Part(path) => Some(prepare(&builder, &target, &path)?),
+            Target::Part(names) => Some((prepare(&builder, &target, &names)?, names)),
         };
         Ok((target, prepared))
     });
     let (target, prepared) = found.await?;
-    let Some((part, download, missing)) = prepared else {
+    let Some(((part, download, missing), names)) = prepared else {
         return stream(builder, &target).await;
     };
     let destination = Arc::clone(&part) as _;
     let result = match missing {
         Some(missing) => download.read_extents_to(&missing, destination).await,
         None => download.read_to(destination).await,
+    };
+    let (part, result) = match result {
+        Err(error) if part.needs_order() => {
+            let owned = (builder.clone(), target.clone());
+            let again = move || {
+                give_up(part, error);
+                Part::take(plan(&owned.0, &names, true)?.0, &owned.1)
+            };
+            let part = Arc::new(on_a_thread_that_may_block(again).await?);
+            let result = append(builder, &part).await;
+            (part, result)
+        }
+        result => (part, result),
     };
     on_a_thread_that_may_block(move || settle(&part, &target, result)).await
 }
@@ -147,10 +222,20 @@ fn complete(builder: &Builder, target: &Path, stream: Stream) -> Result<(), Erro
 /// The part, locked, its download, and what is missing, if something is there.
 type Prepared = (Arc<Part>, Download, Option<Vec<Range<u64>>>);
 
-fn prepare(builder: &Builder, target: &Path, path: &Path) -> Result<Prepared, Error> {
-    let Placed { source, place } = builder.placed()?;
+fn prepare(builder: &Builder, target: &Path, names: &Names) -> Result<Prepared, Error> {
+    let (plan, source) = plan(builder, names, false)?;
     // Also what a journal will stand in for: options that cannot be used make no part, and touch none.
     let download = Download::new(Arc::clone(&source), builder.options.clone())?;
+    let part = Part::take(plan, target)?;
+    let mut options = builder.options.clone();
+    Ok(match part.restrict(&mut options)? {
+        None => (Arc::new(part), download, None),
+        Some(missing) => (Arc::new(part), Download::new(source, options)?, Some(missing)),
+    })
+}
+
+fn plan(builder: &Builder, names: &Names, in_order: bool) -> Result<(Plan, Arc<dyn RangeSource>), Error> {
+    let Placed { source, place } = builder.placed()?;
     let address = match Address::parse(&builder.address)? {
         // From wherever it is asked for.
         Address::File(path) => Address::File(std::path::absolute(&path).unwrap_or(path)),
@@ -162,13 +247,15 @@ fn prepare(builder: &Builder, target: &Path, path: &Path) -> Result<Prepared, Er
         offset: builder.options.offset,
         length: builder.options.length,
     };
-    let journal: PathBuf = beside(target, JOURNAL);
-    let part = Part::take(path, journal, asked, builder.file)?;
-    let mut options = builder.options.clone();
-    Ok(match part.restrict(&mut options)? {
-        None => (Arc::new(part), download, None),
-        Some(missing) => (Arc::new(part), Download::new(source, options)?, Some(missing)),
-    })
+    let plan = Plan {
+        names: names.clone(),
+        asked,
+        settings: builder.file,
+        warnings: builder.warnings.clone(),
+        is_verified: builder.options.verify == Verify::Require,
+        in_order,
+    };
+    Ok((plan, source))
 }
 
 fn settle(part: &Part, target: &Path, result: Result<Stats, Error>) -> Result<Stats, Error> {

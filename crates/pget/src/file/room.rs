@@ -9,28 +9,69 @@ use nix::{
     fcntl::{FallocateFlags, fallocate},
     sys::{
         resource::{Resource, getrlimit},
-        statfs::{TMPFS_MAGIC, fstatfs},
+        statfs::{FUSE_SUPER_MAGIC, Statfs, TMPFS_MAGIC, fstatfs},
     },
     unistd::geteuid,
 };
+
+/// How often a reservation that signals interrupt begins again before the file does without.
+const INTERRUPTIONS: u32 = 100;
 
 /// The most bytes that a file of this process may have (`ulimit -f`). To write behind it raises SIGXFSZ, which is not to happen in a host's process.
 pub(super) fn size_limit() -> u64 {
     getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
-/// Makes room for `length` bytes in `file`, which may have some already. Where a file system cannot reserve, the file grows as it is written.
+/// Makes room for `length` bytes in `file`, which may have some already. Returns whether the file
+/// system could reserve them; where it cannot, the file grows as it is written.
 ///
 /// # Errors
 /// If there is not as much: nothing was taken then.
-pub(super) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<()> {
+pub(super) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<bool> {
+    let system = look_for(file, length, limit)?;
+    if length == 0 {
+        return Ok(true);
+    }
+    // There, to reserve is to fill: as long as writing takes, and all before the first byte is received.
+    if system.is_some_and(|system| system.filesystem_type() == TMPFS_MAGIC) {
+        return Ok(file.set_len(length).is_ok());
+    }
+    let length = i64::try_from(length).map_err(|_| Errno::EFBIG)?;
+    for _ in 0..INTERRUPTIONS {
+        // Not posix_fallocate, which writes to each block where nothing else is supported.
+        match fallocate(file, FallocateFlags::empty(), 0, length) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EINTR) => {}
+            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EIO)) => {
+                return Err(errno.into());
+            }
+            // It is no more than a convenience.
+            Err(_) => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// Looks for room for `length` bytes in `file`, and reserves none. Returns what its file system
+/// reports, if it does.
+///
+/// # Errors
+/// If there is not as much.
+pub(super) fn look_for(file: &File, length: u64, limit: u64) -> io::Result<Option<Statfs>> {
     if length > limit {
         return Err(Errno::EFBIG.into());
     }
-    if length == 0 {
-        return Ok(());
-    }
-    let system = fstatfs(file)?;
+    // A file system that does not report what it has is written to as it is.
+    let Ok(system) = fstatfs(file) else {
+        return Ok(None);
+    };
+    check(file, length, &system)?;
+    Ok(Some(system))
+}
+
+/// # Errors
+/// If `system` has not as many bytes left as `file` still needs for `length`.
+fn check(file: &File, length: u64, system: &Statfs) -> io::Result<()> {
     // Looked at first: to reserve until nothing is left would take it from all others meanwhile.
     let free = if geteuid().is_root() {
         system.blocks_free()
@@ -39,23 +80,12 @@ pub(super) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<()> {
     };
     let block = u64::try_from(system.block_size()).unwrap_or(1);
     let has = file.metadata()?.blocks().saturating_mul(512);
-    // A file system that does not know its size says 0.
-    if system.blocks() > 0 && length.saturating_sub(has) > free.saturating_mul(block) {
+    // A file system that does not know its size says 0, and one in user space may say anything.
+    let knows = system.blocks() > 0 && system.filesystem_type() != FUSE_SUPER_MAGIC;
+    if knows && length.saturating_sub(has) > free.saturating_mul(block) {
         return Err(Errno::ENOSPC.into());
     }
-    // There, to reserve is to fill: as long as writing takes, and all before the first byte is received.
-    if system.filesystem_type() == TMPFS_MAGIC {
-        return file.set_len(length);
-    }
-    let length = i64::try_from(length).map_err(|_| Errno::EFBIG)?;
-    loop {
-        // Not posix_fallocate, which writes to each block where nothing else is supported.
-        match fallocate(file, FallocateFlags::empty(), 0, length) {
-            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -28,21 +28,17 @@ use pget_core::{Cancel, Error, ErrorKind};
 use super::{
     descriptor::{duplicate, not_standard, number},
     destination,
+    names::{JOURNAL, Names, PART},
     room::size_limit,
 };
 use crate::{Address, Builder};
-
-/// What a part's name ends in.
-pub(super) const PART: &str = ".pget-part";
-/// What a journal's name ends in.
-pub(super) const JOURNAL: &str = ".pget-journal";
 
 #[derive(Debug)]
 pub(super) enum Target {
     /// A device, a pipe, or what is open already: it has no name to appear under, and is written to in order.
     Stream,
     /// A file, which grows beside its name.
-    Part(PathBuf),
+    Part(Names),
 }
 
 impl Target {
@@ -71,14 +67,14 @@ impl Target {
             let what = "has a name that is for files that are not complete";
             return Err(destination(target, what, cause));
         }
-        let path = beside(target, PART);
-        for path in [&path, &beside(target, JOURNAL)] {
+        let names = Names::of(target)?;
+        for path in [&names.part, &names.journal] {
             if is_read_by(builder, path) {
                 let cause = io::ErrorKind::AlreadyExists.into();
                 return Err(destination(path, "is what is to be read", cause));
             }
         }
-        Ok(Self::Part(path))
+        Ok(Self::Part(names))
     }
 }
 
@@ -100,13 +96,6 @@ pub(super) fn wherever_the_process_goes(target: &Path) -> PathBuf {
         Ok(absolute) if folder(&absolute) == folder(target) => absolute,
         _ => target.to_owned(),
     }
-}
-
-/// `target` with something behind its name.
-pub(super) fn beside(target: &Path, suffix: &str) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 /// What a device, a pipe or an open file is written through. Fails before the limit on a file's size (`ulimit -f`) is reached, which raises a signal that ends the process: standard output may

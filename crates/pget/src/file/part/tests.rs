@@ -43,13 +43,15 @@ impl Scene {
             sync: false,
             journal_interval: Duration::from_secs(3600),
         };
-        Part::take(
-            &self.at("x.pget-part"),
-            self.at("x.pget-journal"),
+        let plan = Plan {
+            names: Names::of(&self.at("x")).expect("a name"),
             asked,
             settings,
-        )
-        .expect("it is free")
+            warnings: Warnings::new(),
+            is_verified: false,
+            in_order: false,
+        };
+        Part::take(plan, &self.at("x")).expect("it is free")
     }
 
     /// With these as its first bytes, of 8.
