@@ -112,7 +112,16 @@ impl Client {
     ///   [`TlsError`](crate::TlsError)), or a proxy the credentials in its address or their lack;
     /// - [`Protocol`](ErrorKind::Protocol) for an answer that is not HTTP/1.1, redirects that may not be followed, and a server that is not who it
     ///   should be (its cause is a [`TlsError`](crate::TlsError)).
-    pub async fn get(&self, mut request: RequestHead) -> Result<Response, SourceError> {
+    pub async fn get(&self, request: RequestHead) -> Result<Response, SourceError> {
+        self.follow(request, &mut Vec::new()).await
+    }
+
+    /// As [`get`](Self::get). Each address that a redirect led to is added to `hops`.
+    pub(crate) async fn follow(
+        &self,
+        mut request: RequestHead,
+        hops: &mut Vec<Url>,
+    ) -> Result<Response, SourceError> {
         request.move_userinfo()?;
         for _ in 0..=MOST_REDIRECTS {
             let response = self.exchange(&request).await?;
@@ -121,6 +130,7 @@ impl Client {
             }
             let to = response.location()?;
             response.body.drain_small(REDIRECT_BODY).await;
+            hops.push(to.clone());
             redirect::turn(&mut request, to);
         }
         Err(protocol(format!("more than {MOST_REDIRECTS} redirects in a row")))
@@ -132,6 +142,16 @@ impl Client {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if there are no roots to trust.
     pub async fn tls_config(&self) -> Result<Arc<rustls::ClientConfig>, SourceError> {
         self.0.dialer.tls.config().await
+    }
+
+    /// The proxy for requests to `url`, with its user and password; `None`: they go straight there.
+    /// For transports that must also speak with other services, as [`tls_config`](Self::tls_config).
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the environment names a proxy for it that
+    /// cannot be used.
+    pub fn proxy_for(&self, url: &Url) -> Result<Option<Url>, SourceError> {
+        self.0.proxies.proxy(url)
     }
 
     async fn exchange(&self, request: &RequestHead) -> Result<Response, SourceError> {

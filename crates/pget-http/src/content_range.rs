@@ -39,14 +39,15 @@ impl std::error::Error for BadContentRange {}
 impl ContentRange {
     /// Reads a header value.
     ///
+    /// The form is that of RFC 9110, except that old servers leave the unit out, or put `:` or `=`
+    /// after it, and that white space around the range does not count.
+    ///
     /// # Errors
-    /// If it is not exactly of the form in RFC 9110, or describes no possible range (reversed, behind the total, an end that cannot be counted).
+    /// If it is of another form, or describes no possible range (reversed, beyond the total, an
+    /// end that cannot be counted).
     pub fn parse(value: &[u8]) -> Result<Self, BadContentRange> {
         let text = std::str::from_utf8(value).map_err(|_| BadContentRange)?;
-        let (unit, rest) = text.split_once(' ').ok_or(BadContentRange)?;
-        if !unit.eq_ignore_ascii_case("bytes") {
-            return Err(BadContentRange);
-        }
+        let rest = without_unit(text.trim_matches([' ', '\t']))?;
         let (range, total) = rest.split_once('/').ok_or(BadContentRange)?;
         if range == "*" {
             return Ok(Self::Unsatisfied {
@@ -73,6 +74,19 @@ impl ContentRange {
             Self::Part { start, last, .. } => Some(start..last.saturating_add(1)),
             Self::Unsatisfied { .. } => None,
         }
+    }
+}
+
+/// What follows the unit, which must be bytes if there is one.
+fn without_unit(text: &str) -> Result<&str, BadContentRange> {
+    let end = text.find(|letter: char| !letter.is_ascii_alphabetic());
+    let (unit, rest) = text.split_at(end.unwrap_or(text.len()));
+    let range = rest.trim_start_matches([' ', '\t', ':', '=']);
+    let is_apart = range.len() < rest.len();
+    if unit.is_empty() && !is_apart || unit.eq_ignore_ascii_case("bytes") && is_apart {
+        Ok(range)
+    } else {
+        Err(BadContentRange)
     }
 }
 
@@ -105,6 +119,25 @@ mod tests {
     }
 
     #[test]
+    fn case_116_forms_of_old_servers() {
+        for value in [
+            "5-9/10",
+            "bytes  5-9/10",
+            " bytes 5-9/10\t",
+            "BYTES\t5-9/10",
+            "bytes: 5-9/10",
+            "bytes:5-9/10",
+            "bytes=5-9/10",
+        ] {
+            let (start, last, total) = (5, 9, Some(10));
+            let part = ContentRange::Part { start, last, total };
+            assert_eq!(ContentRange::parse(value.as_bytes()), Ok(part), "{value:?}");
+        }
+        let unsatisfied = Ok(ContentRange::Unsatisfied { total: 7 });
+        assert_eq!(ContentRange::parse(b"*/7"), unsatisfied);
+    }
+
+    #[test]
     fn case_10_impossible_values_are_refused_without_panic() {
         let max = u64::MAX;
         let bad = [
@@ -120,13 +153,14 @@ mod tests {
             "bytes 9-0/10".into(),
             "bytes 0-10/10".into(),
             "bytes 0-9/-1".into(),
-            "bytes  0-9/10".into(),
-            " bytes 0-9/10".into(),
             "bytes 0 - 9/10".into(),
-            "bytes 0-9/10 ".into(),
+            "bytes 0-9 /10".into(),
+            "bytes 0-9/1 0".into(),
+            "bytes0-9/10".into(),
+            "=0-9/10".into(),
+            "byte 0-9/10".into(),
             "bytes 0-9/10, bytes 0-9/10".into(),
             "bytes 0-9/10/10".into(),
-            "bytes=0-9/10".into(),
             "items 0-9/10".into(),
             "bytes */*".into(),
             "bytes */-1".into(),

@@ -1,8 +1,11 @@
 //! To a connection: look-up, TCP to the first address that answers, TLS; all within the connect deadline. A look-up that takes longer goes on, for the next attempt.
 //!
-//! What failures mean: everything that may pass (no such name *now*, refused, unreachable, reset) is `Unavailable` and may be tried again; the deadline is
-//! `Timeout`; no more descriptors is a request for fewer connections. A name that does not exist cannot be told from a resolver that has lost its upstream, so it
-//! is tried again like the rest.
+//! What failures mean:
+//! - what may pass (a resolver that cannot tell, refused, unreachable, reset) is `Unavailable` and
+//!   may be tried again;
+//! - a name that does not exist, and was never found before, is refused: it is likely misspelt;
+//! - the deadline is `Timeout`;
+//! - no more descriptors is a request for fewer connections.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,7 +19,7 @@ use crate::{
     connection::Connection,
     pool::Origin,
     redirect::is_metadata,
-    resolve::Resolver,
+    resolve::{NO_SUCH_NAME, Resolver},
     secure::Secure,
     tls::{Tls, handshake_failed},
 };
@@ -73,6 +76,10 @@ impl Dialer {
             .addresses(&origin.host, origin.port)
             .await
             .map_err(|cause| {
+                if cause.kind() == NO_SUCH_NAME {
+                    let message = format!("there is no host named {}", origin.host);
+                    return SourceError::refused(ErrorKind::Unavailable, message).with_cause(cause);
+                }
                 let message = format!("no address for {}", origin.host);
                 SourceError::retryable(ErrorKind::Unavailable, message).with_cause(cause)
             })?;
@@ -122,6 +129,7 @@ impl Dialer {
             };
             match next {
                 Some((winner, Ok(stream))) => {
+                    self.resolver.answered(host, winner.ip());
                     for address in silent.into_iter().filter(|&address| address != winner) {
                         tracing::debug!(%address, "another address answered first");
                         self.resolver.failed(host, address.ip());

@@ -188,24 +188,24 @@ impl Head {
     }
 }
 
-/// The one `Content-Length`, if there is one.
+/// The `Content-Length`, if there is one; several equal ones count as one (RFC 9110 section 8.6).
 ///
 /// # Errors
-/// If there are several, equal or not, or it is no number: two parties that disagree on where a body ends is how answers get mixed up.
+/// If there are several that differ, or it is no number: two parties that disagree on where a body
+/// ends is how answers get mixed up.
 pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, SourceError> {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(protocol("the answer has several Content-Length headers"));
+    let mut length = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        let text = value.to_str().unwrap_or_default();
+        for digits in text.split(',') {
+            let told =
+                number(digits.trim()).map_err(|_| protocol("the answer's Content-Length is no number"))?;
+            if length.replace(told).is_some_and(|before| before != told) {
+                return Err(protocol("the answer has several lengths (Content-Length)"));
+            }
+        }
     }
-    value
-        .to_str()
-        .ok()
-        .and_then(|text| number(text).ok())
-        .map(Some)
-        .ok_or_else(|| protocol("the answer's Content-Length is no number"))
+    Ok(length)
 }
 
 fn too_long() -> SourceError {
@@ -250,8 +250,12 @@ mod tests {
     fn contradictory_framing_is_refused() {
         for headers in [
             "Content-Length: 3\r\nTransfer-Encoding: chunked",
-            "Content-Length: 3\r\nContent-Length: 3",
-            "Content-Length: 3, 3",
+            "Content-Length: 3\r\nContent-Length: 4",
+            "Content-Length: 3, 4",
+            "Content-Length: 3,",
+            "Content-Length: 3 3",
+            "Content-Length: ",
+            "Content-Length: 3\r\nContent-Length: 3\r\nTransfer-Encoding: chunked",
             "Content-Length: -3",
             "Content-Length: +3",
             "Content-Length: 18446744073709551616",
@@ -263,6 +267,22 @@ mod tests {
         }
         let old = head("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").expect("it parses");
         assert!(old.framing(Method::Get).is_err());
+    }
+
+    #[test]
+    fn case_116_equal_lengths_are_one() {
+        for headers in [
+            "Content-Length: 3\r\nContent-Length: 3",
+            "Content-Length: 3, 3",
+            "Content-Length: 3 ,3,\t3\r\nContent-Length: 03",
+        ] {
+            let head = head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n")).expect("it parses");
+            assert_eq!(
+                head.framing(Method::Get).ok(),
+                Some(Framing::Length(3)),
+                "{headers}"
+            );
+        }
     }
 
     #[test]

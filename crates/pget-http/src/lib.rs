@@ -24,11 +24,13 @@ mod client;
 mod connection;
 mod content_range;
 mod dial;
+mod exempt;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gather;
 mod head;
+mod learned;
 mod options;
 mod pool;
 mod proxy;
@@ -40,11 +42,13 @@ mod secure;
 mod source;
 mod status;
 mod tls;
+mod trust;
 
 pub use body::Body;
 pub use checksum::{amazon_checksum, amazon_etag, google_checksum};
 pub use client::{Client, Response};
 pub use content_range::{BadContentRange, ContentRange};
+pub use learned::Codings;
 pub use options::{ClientIdentity, ClientOptions, ProxyChoice, TlsOptions};
 pub use reply::{reply_from_parts, reply_from_response, revision_from_headers};
 pub use request::{ByteRange, Follow, Method, Over, RequestHead, is_the_clients, range_of, redacted};

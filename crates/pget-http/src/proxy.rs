@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Buf as _, BufMut, Bytes};
-use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 use pget_core::{Error, ErrorKind, SourceError};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
 use crate::{
+    exempt::Exempt,
     head::{Head, MOST_HEADERS},
     options::{ClientOptions, ProxyChoice},
     pool::Origin,
-    request::{Method, RequestHead, authority, invalid, is_the_clients},
+    request::{Method, RequestHead, invalid, is_the_clients},
     tls::{self, Tls},
 };
 
@@ -58,7 +58,7 @@ impl Detour {
 
 /// Which requests go through a proxy, and the client for those.
 pub(crate) struct Proxies {
-    choice: Choice,
+    choice: Arc<Choice>,
     options: ClientOptions,
     tls: Arc<Tls>,
     client: OnceCell<reqwest::Client>,
@@ -67,17 +67,22 @@ pub(crate) struct Proxies {
 enum Choice {
     None,
     Environment(Box<Environment>),
-    All {
-        proxy: Box<reqwest::Proxy>,
-        /// Host and port.
-        at: String,
-    },
+    All(Box<Url>),
 }
 
-/// What the environment says, read as reqwest's matcher reads it, but for values that this passes over in silence.
+impl Choice {
+    fn proxy(&self, url: &Url) -> Result<Option<&Url>, SourceError> {
+        match self {
+            Self::None => Ok(None),
+            Self::All(proxy) => Ok(Some(proxy)),
+            Self::Environment(environment) => environment.proxy(url),
+        }
+    }
+}
+
+/// What the environment says.
 struct Environment {
-    /// Takes every request but those that `NO_PROXY` exempts.
-    all_but_exempt: Matcher,
+    exempt: Exempt,
     http: Named,
     https: Named,
 }
@@ -85,8 +90,7 @@ struct Environment {
 /// What the variable for a scheme, else the one for all, holds.
 enum Named {
     Nothing,
-    /// Its host and port.
-    Proxy(String),
+    Proxy(Url),
     /// The variable's name.
     Unusable(&'static str),
 }
@@ -109,9 +113,8 @@ impl Environment {
             .map(std::env::var)
             .into_iter()
             .find_map(Result::ok);
-        let all_but_exempt = Matcher::builder().all(ANY).no(exempt.unwrap_or_default()).build();
         Some(Self {
-            all_but_exempt,
+            exempt: Exempt::parse(&exempt.unwrap_or_default()),
             http,
             https,
         })
@@ -125,22 +128,17 @@ impl Environment {
         }
     }
 
-    fn serves(&self, url: &Url) -> Result<bool, SourceError> {
+    fn proxy(&self, url: &Url) -> Result<Option<&Url>, SourceError> {
         let named = self.named(url);
-        if matches!(named, Named::Nothing) || is_loopback(url) {
-            return Ok(false);
+        if matches!(named, Named::Nothing) || is_loopback(url) || self.exempt.contains(url) {
+            return Ok(None);
         }
-        // Without its path, which may be too long for a `Uri`.
-        let origin = format!("{}://{}/", url.scheme(), authority(url)?);
-        let origin = origin
-            .parse()
-            .map_err(|cause: http::uri::InvalidUri| invalid(NOT_THROUGH_A_PROXY).with_cause(cause))?;
         match named {
-            _ if self.all_but_exempt.intercept(&origin).is_none() => Ok(false),
+            Named::Nothing => Ok(None),
+            Named::Proxy(proxy) => Ok(Some(proxy)),
             Named::Unusable(variable) => {
                 Err(invalid(format!("{variable} is not the address of an HTTP proxy")))
             }
-            Named::Nothing | Named::Proxy(_) => Ok(true),
         }
     }
 }
@@ -162,18 +160,21 @@ fn named(own: [&'static str; 2]) -> Named {
     }
 }
 
-/// Host and port of the HTTP proxy that `value` names, if it does.
-fn http_proxy(value: &str) -> Option<String> {
-    let matcher = Matcher::builder().all(value).build();
-    let found = matcher.intercept(&http::Uri::from_static(ANY))?;
-    let is_http = matches!(found.uri().scheme_str(), Some("http" | "https"));
-    let at = found.uri().authority().filter(|_| is_http)?.as_str();
-    // What a password with an at sign leaves there is dropped.
-    at.rsplit('@').next().map(str::to_owned)
+/// The HTTP proxy that `value` names, if it does; a bare host is one.
+fn http_proxy(value: &str) -> Option<Url> {
+    let value = value.trim();
+    let url = if value.contains("://") {
+        Url::parse(value)
+    } else {
+        Url::parse(&format!("http://{value}"))
+    };
+    let mut url = url.ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    Origin::of(&url).ok()?;
+    url.set_path("");
+    url.set_query(None);
+    url.set_fragment(None);
+    Some(url)
 }
-
-/// Some address, and some proxy.
-const ANY: &str = "http://any.invalid/";
 
 /// The error for a 407 to CONNECT, of a type that has no name outside hyper-util.
 const ASKED_WHO: &str = "tunnel error: proxy authorization required";
@@ -199,14 +200,12 @@ impl Proxies {
                 if !matches!(url.scheme(), "http" | "https") {
                     return Err(refused());
                 }
-                Choice::All {
-                    proxy: Box::new(reqwest::Proxy::all(url.clone()).map_err(|_| refused())?),
-                    at: Origin::of(url).map_err(|_| refused())?.to_string(),
-                }
+                Origin::of(url).map_err(|_| refused())?;
+                Choice::All(Box::new(url.clone()))
             }
         };
         Ok(Self {
-            choice,
+            choice: Arc::new(choice),
             options: options.clone(),
             tls,
             client: OnceCell::new(),
@@ -218,11 +217,12 @@ impl Proxies {
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it should, but what the environment names is none.
     pub(crate) fn serve(&self, url: &Url) -> Result<bool, SourceError> {
-        match &self.choice {
-            Choice::None => Ok(false),
-            Choice::All { .. } => Ok(true),
-            Choice::Environment(environment) => environment.serves(url),
-        }
+        self.choice.proxy(url).map(|proxy| proxy.is_some())
+    }
+
+    /// The proxy for a request to `url`, with its user and password; see [`serve`](Self::serve).
+    pub(crate) fn proxy(&self, url: &Url) -> Result<Option<Url>, SourceError> {
+        self.choice.proxy(url).map(Option::<&Url>::cloned)
     }
 
     pub(crate) async fn exchange(&self, request: &RequestHead) -> Result<(Head, Detour), SourceError> {
@@ -288,15 +288,11 @@ impl Proxies {
     }
 
     /// Host and port of the proxy for `url`.
-    fn at(&self, url: &Url) -> &str {
-        match &self.choice {
-            Choice::All { at, .. } => at,
-            Choice::Environment(environment) => match environment.named(url) {
-                Named::Proxy(at) => at,
-                Named::Nothing | Named::Unusable(_) => "",
-            },
-            Choice::None => "",
-        }
+    fn at(&self, url: &Url) -> String {
+        let proxy = self.choice.proxy(url).ok().flatten();
+        proxy
+            .and_then(|proxy| Origin::of(proxy).ok())
+            .map_or_else(String::new, |origin| origin.to_string())
     }
 
     async fn build(&self) -> Result<reqwest::Client, SourceError> {
@@ -309,10 +305,11 @@ impl Proxies {
             .referer(false)
             .user_agent(&self.options.user_agent)
             .connect_timeout(self.options.connect_timeout);
-        let builder = match &self.choice {
-            Choice::All { proxy, .. } => builder.proxy(reqwest::Proxy::clone(proxy)),
-            Choice::None | Choice::Environment(_) => builder,
-        };
+        // One matcher decides: what is exempt never gets here.
+        let choice = Arc::clone(&self.choice);
+        let builder = builder.proxy(reqwest::Proxy::custom(move |url| {
+            choice.proxy(url).ok().flatten().cloned()
+        }));
         builder.build().map_err(|error| {
             SourceError::fatal(ErrorKind::InvalidArgument, "the proxy cannot be used")
                 .with_cause(error.without_url())
@@ -395,14 +392,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_named_without_its_credentials() {
+    fn a_proxy_is_an_http_address_with_or_without_its_scheme() {
         for (value, named) in [
-            ("http://user:hunter2@h:3128", Some("h:3128")),
-            ("https://user:hunt@er2@[::1]:3128/", Some("[::1]:3128")),
-            ("h", Some("h")),
+            ("http://user:hunter2@h:3128", Some("http://user:hunter2@h:3128/")),
+            (
+                "https://user:hunt@er2@[::1]:3128/",
+                Some("https://user:hunt%40er2@[::1]:3128/"),
+            ),
+            ("h", Some("http://h/")),
+            (" user:p@h:3128/x?y#z ", Some("http://user:p@h:3128/")),
             ("socks5://h:1080", None),
+            ("http://", None),
+            ("://", None),
         ] {
-            assert_eq!(http_proxy(value).as_deref(), named, "{value}");
+            assert_eq!(http_proxy(value).as_ref().map(Url::as_str), named, "{value}");
         }
+    }
+
+    #[test]
+    fn a_proxy_is_shown_without_its_credentials() {
+        let mut options = ClientOptions::default();
+        let url = Url::parse("http://user:hunter2@h:3128/").expect("an address");
+        options.proxy = ProxyChoice::Url(url);
+        let tls = Arc::new(Tls::new(&options.tls).expect("sound options"));
+        let proxies = Proxies::new(&options, tls).expect("sound options");
+        let target = Url::parse("https://elsewhere/").expect("an address");
+        assert_eq!(proxies.at(&target), "h:3128");
+        assert!(!format!("{proxies:?}").contains("hunter2"));
     }
 }

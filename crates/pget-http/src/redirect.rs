@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
+use percent_encoding::{AsciiSet, percent_encode};
 use pget_core::SourceError;
 use url::{Host, Url};
 
@@ -25,19 +26,23 @@ pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The one `Location`, resolved against `from` and checked.
+/// The `Location`, resolved against `from` and checked; several equal ones count as one.
 pub(crate) fn location(from: &Url, headers: &HeaderMap) -> Result<Url, SourceError> {
     let mut values = headers.get_all(header::LOCATION).iter();
-    let value = match (values.next(), values.next()) {
-        (Some(value), None) => value,
-        (None, _) => return Err(protocol("a redirect that does not say where to")),
-        (Some(_), Some(_)) => return Err(protocol("a redirect to several places")),
+    let value = values
+        .next()
+        .ok_or_else(|| protocol("a redirect that does not say where to"))?;
+    if values.any(|other| other.as_bytes().trim_ascii() != value.as_bytes().trim_ascii()) {
+        return Err(protocol("a redirect to several places"));
+    }
+    // What is written in UTF-8 is encoded by the address's parser, a host's name in its own way.
+    let value = value.as_bytes().trim_ascii();
+    let text = match std::str::from_utf8(value) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => percent_encode(value, BEYOND_ASCII).into(),
     };
-    let text = value
-        .to_str()
-        .map_err(|_| protocol("a redirect to an address that is not ASCII"))?;
     let mut to = from
-        .join(&literal(text))
+        .join(&literal(&text))
         .map_err(|cause| protocol("a redirect to no address").with_cause(cause))?;
     match (from.scheme(), to.scheme()) {
         ("https", "http") => {
@@ -61,6 +66,9 @@ pub(crate) fn location(from: &Url, headers: &HeaderMap) -> Result<Url, SourceErr
     strip_userinfo(&mut to);
     Ok(to)
 }
+
+/// The bytes of an address in another encoding than UTF-8; ASCII is for the parser.
+const BEYOND_ASCII: &AsciiSet = &AsciiSet::EMPTY;
 
 /// The address with backslashes and tabs of its path encoded: they are bytes of a name there (AIStore sends them as they are), while the URL standard
 /// would turn the one into slashes and drop the other.
@@ -190,6 +198,33 @@ mod tests {
         }
         assert!(go("http://169.254.169.254/a", "/b").is_ok(), "its own choice");
         assert!(location(&url("http://a/"), &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn case_116_what_should_have_been_encoded_is() {
+        let go = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::LOCATION, HeaderValue::from_bytes(value).expect("a value"));
+            }
+            location(&url("http://a/x/"), &headers).map(|to| to.to_string())
+        };
+        for (location, to) in [
+            (&b"/caf\xc3\xa9?q=\xc3\xa9"[..], "http://a/caf%C3%A9?q=%C3%A9"),
+            (b"/caf\xe9", "http://a/caf%E9"),
+            (b"/a b?c d", "http://a/a%20b?c%20d"),
+            (b"a b", "http://a/x/a%20b"),
+            (b"/a%20b", "http://a/a%20b"),
+            (b" /a\t", "http://a/a"),
+            (
+                "http://m\u{fc}nchen.example/\u{e9}".as_bytes(),
+                "http://xn--mnchen-3ya.example/%C3%A9",
+            ),
+        ] {
+            assert_eq!(go(&[location]).expect("an address"), to);
+        }
+        assert_eq!(go(&[b"/b", b"/b "]).expect("one value"), "http://a/b");
+        assert!(go(&[b"/b", b"/c"]).is_err());
     }
 
     #[test]

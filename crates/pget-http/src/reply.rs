@@ -3,7 +3,7 @@
 //! Pure. A splice is stopped in two places: what contradicts itself on the wire is refused here, what does not fit the request or the pin is refused by
 //! [`ChunkWriter::begin`](pget_core::ChunkWriter::begin).
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use pget_core::{ErrorKind, RangeRequest, Reply, Revision, SourceError};
 
 use crate::{
@@ -19,8 +19,9 @@ use crate::{
 #[must_use]
 pub fn revision_from_headers(headers: &HeaderMap) -> Revision {
     let text = |name: HeaderName| {
-        let value = headers.get(name)?.to_str().ok()?.trim();
-        (!value.is_empty() && value != "\"\"").then(|| value.to_owned())
+        let value = std::str::from_utf8(once(headers.get(name)?.as_bytes())).ok()?;
+        let is_told = value.is_ascii() && !value.is_empty() && value != "\"\"";
+        is_told.then(|| value.to_owned())
     };
     Revision {
         etag: text(header::ETAG),
@@ -32,8 +33,9 @@ pub fn revision_from_headers(headers: &HeaderMap) -> Revision {
 /// What the answer says of the range that `request` asks for; the caller adds what its own headers tell (version, checksum, chunk hint).
 ///
 /// # Errors
-/// - [`Protocol`](ErrorKind::Protocol) for an answer that contradicts itself: a 206 without a sound `Content-Range`, with another `Content-Length`, in parts; a
-///   coded body; headers that must be single but are not;
+/// - [`Protocol`](ErrorKind::Protocol) for an answer that contradicts itself: a 206 without a sound
+///   `Content-Range`, with another `Content-Length`, in parts; a body that was coded on the way;
+///   headers with several values that must have one;
 /// - [`Range`](ErrorKind::Range) for a 416, unless it says that the object ends where the request starts: that is an empty reply;
 /// - for other statuses, as [`error_for_status`].
 pub fn reply_from_response(request: &RangeRequest, response: &Response) -> Result<Reply, SourceError> {
@@ -53,8 +55,8 @@ pub fn reply_from_parts(
         // A body that its Content-Range says is a part is not the whole object, whatever the status (AIStore before 4.1 answers ranges so).
         StatusCode::OK if headers.contains_key(header::CONTENT_RANGE) => partial(headers),
         StatusCode::OK => {
-            refuse_coded(headers)?;
             let length = content_length(headers)?;
+            refuse_coded(headers, length)?;
             Ok(Reply {
                 start: 0,
                 length,
@@ -72,7 +74,6 @@ pub fn reply_from_parts(
 }
 
 fn partial(headers: &HeaderMap) -> Result<Reply, SourceError> {
-    refuse_coded(headers)?;
     if let Some(kind) = single(headers, &header::CONTENT_TYPE)? {
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if kind.eq_ignore_ascii_case("multipart/byteranges") {
@@ -86,6 +87,7 @@ fn partial(headers: &HeaderMap) -> Result<Reply, SourceError> {
     let ContentRange::Part { start, last, total } = parsed else {
         return Err(protocol("an answer whose Content-Range covers nothing"));
     };
+    refuse_coded(headers, total)?;
     // `parse` vouches for start <= last < u64::MAX.
     let length = last - start + 1;
     if let Some(told) = content_length(headers)?
@@ -146,38 +148,153 @@ fn revision(headers: &HeaderMap) -> Result<Revision, SourceError> {
     Ok(revision_from_headers(headers))
 }
 
-fn refuse_coded(headers: &HeaderMap) -> Result<(), SourceError> {
+/// The codings of a body, in lower case and joined by commas; `None` if it has none. The words
+/// that say that there is none, and those that are not codings but put there by mistake, are none.
+pub(crate) fn coding(headers: &HeaderMap) -> Option<String> {
+    let mut codings = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
-        let identity = value
-            .to_str()
-            .is_ok_and(|text| text.is_empty() || text.trim().eq_ignore_ascii_case("identity"));
-        if !identity {
-            return Err(protocol(
-                "the answer's body is coded (Content-Encoding) although identity was asked for",
-            ));
+        for coding in String::from_utf8_lossy(value.as_bytes()).split(',') {
+            let coding = coding.trim().to_ascii_lowercase();
+            if !is_no_coding(&coding) {
+                codings.push(coding);
+            }
         }
     }
-    Ok(())
+    (!codings.is_empty()).then(|| codings.join(","))
 }
 
-/// The text of a header that must not be there twice.
+/// `identity` is what RFC 9110 calls it; `none`, `binary` and names of characters' encodings are
+/// what uploading programs make of it; `aws-chunked` is of the upload.
+fn is_no_coding(coding: &str) -> bool {
+    matches!(
+        coding,
+        "" | "identity" | "none" | "null" | "raw" | "binary" | "8bit" | "7bit" | "aws-chunked" | "ascii"
+    ) || ["utf", "iso-8859", "us-ascii", "windows-125"]
+        .iter()
+        .any(|begin| coding.starts_with(begin))
+}
+
+/// Refuses a body that may have been coded on the way, although `Accept-Encoding: identity` was
+/// sent: then its bytes and offsets are not the object's.
+///
+/// An object that is *stored* with a coding is read as stored. Such a reply knows its length
+/// before it is sent, and names an identity: a server that codes on the fly knows no length, or
+/// weakens the ETag. Whether later replies are coded in the same way is for [`Codings`].
+///
+/// [`Codings`]: crate::Codings
+fn refuse_coded(headers: &HeaderMap, length: Option<u64>) -> Result<(), SourceError> {
+    let Some(coding) = coding(headers) else {
+        return Ok(());
+    };
+    let revision = revision_from_headers(headers);
+    let is_weak = revision.etag.is_some() && revision.strong_etag().is_none();
+    let says = if length.is_none() {
+        "has no length"
+    } else if is_weak || !revision.is_identity() {
+        "has no strong identity"
+    } else {
+        return Ok(());
+    };
+    Err(protocol(format!(
+        "the body is coded ({coding}) although identity was asked for, and {says}, as if it was \
+         coded on the way"
+    )))
+}
+
+/// The text of a header that has one value, however often it is repeated.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, SourceError> {
-    match single_bytes(headers, name)?.map(HeaderValue::to_str) {
+    match single_bytes(headers, name)?.map(std::str::from_utf8) {
         None => Ok(None),
-        Some(Ok(text)) => Ok(Some(text)),
-        Some(Err(_)) => Err(protocol(format!("the answer's {name} is not ASCII"))),
+        Some(Ok(text)) if text.is_ascii() => Ok(Some(text)),
+        Some(_) => Err(protocol(format!("the answer's {name} is not ASCII"))),
     }
 }
 
 /// As [`single`], of any bytes.
-fn single_bytes<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a HeaderValue>, SourceError> {
-    let mut values = headers.get_all(name).iter();
+fn single_bytes<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, SourceError> {
+    let mut values = headers.get_all(name).iter().map(|value| once(value.as_bytes()));
     let value = values.next();
-    if values.next().is_some() {
-        return Err(protocol(format!("the answer has several {name} headers")));
+    if values.any(|other| Some(other) != value) {
+        return Err(protocol(format!(
+            "the answer has several {name} headers that differ"
+        )));
     }
     Ok(value)
+}
+
+/// A value without the white space around it, and once if it is a list of equal ones: a proxy may
+/// join headers that are there twice (RFC 9110 section 5.3).
+pub(crate) fn once(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
+    let commas = (0..value.len()).filter(|&at| value[at] == b',');
+    for at in commas {
+        let (first, rest) = (value[..at].trim_ascii_end(), &value[at..]);
+        let mut rest = rest;
+        while let [b',', more @ ..] = rest {
+            match more.trim_ascii_start().strip_prefix(first) {
+                Some(more) if !first.is_empty() => rest = more.trim_ascii_start(),
+                _ => break,
+            }
+        }
+        if rest.is_empty() {
+            return first;
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_116_equal_values_are_one() {
+        for (value, expected) in [
+            ("\"a\"", "\"a\""),
+            (" \"a\"\t", "\"a\""),
+            ("\"a\", \"a\"", "\"a\""),
+            ("\"a\",\"a\" ,  \"a\"", "\"a\""),
+            ("\"a\", \"b\"", "\"a\", \"b\""),
+            ("\"a\", \"a\", \"b\"", "\"a\", \"a\", \"b\""),
+            ("bytes 0-9/10, bytes 0-9/10", "bytes 0-9/10"),
+            ("bytes 0-9/10, bytes 0-9/100", "bytes 0-9/10, bytes 0-9/100"),
+            (",", ","),
+            ("a,", "a,"),
+            (",a", ",a"),
+            (
+                "Tue, 01 Sep 2026 00:00:00 GMT, Tue, 01 Sep 2026 00:00:00 GMT",
+                "Tue, 01 Sep 2026 00:00:00 GMT",
+            ),
+            ("Tue, 01 Sep 2026 00:00:00 GMT", "Tue, 01 Sep 2026 00:00:00 GMT"),
+        ] {
+            let seen = once(value.as_bytes());
+            assert_eq!(String::from_utf8_lossy(seen), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn case_115_codings_are_told_from_words_that_are_none() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_ENCODING, http::HeaderValue::from_static(value));
+            }
+            coding(&headers)
+        };
+        for none in [
+            "",
+            "identity",
+            "Identity",
+            "UTF-8",
+            "none",
+            "binary",
+            "aws-chunked",
+            "identity, utf8",
+        ] {
+            assert_eq!(of(&[none]), None, "{none}");
+        }
+        assert_eq!(of(&["GZIP"]).as_deref(), Some("gzip"));
+        assert_eq!(of(&["identity, gzip", "br"]).as_deref(), Some("gzip,br"));
+        assert_eq!(of(&["aws-chunked,zstd"]).as_deref(), Some("zstd"));
+    }
 }

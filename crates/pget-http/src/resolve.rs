@@ -23,6 +23,12 @@ const KEPT: Duration = Duration::from_secs(5);
 /// A look-up this old is given up, as its thread may never get to it or never come back. The system's resolver by itself gives up after some tens of seconds.
 const LOST: Duration = Duration::from_secs(90);
 
+/// How long an address that failed comes after those that did not, also in later look-ups.
+const FAILED_FOR: Duration = Duration::from_secs(60);
+
+/// How long an answer serves when no later look-up succeeds: a resolver may be away for a while.
+const STALE: Duration = Duration::from_secs(600);
+
 /// Names kept at the most; beyond that, outdated ones are forgotten.
 const MOST_NAMES: usize = 256;
 
@@ -37,9 +43,13 @@ pub(crate) struct Resolver {
 /// What is known of a name.
 #[derive(Default)]
 struct Name {
-    /// Those that work, and behind them those that failed since the look-up.
+    /// Those that work, and after them those that failed.
     addresses: Vec<IpAddr>,
     failed: usize,
+    /// When an address failed last.
+    failures: HashMap<IpAddr, Instant>,
+    /// When a look-up succeeded last.
+    told: Option<Instant>,
     at: Option<Instant>,
     /// Where the next caller's list begins.
     turn: usize,
@@ -63,6 +73,28 @@ struct End {
 impl Name {
     fn is_fresh(&self) -> bool {
         self.at.is_some_and(|at| at.elapsed() < KEPT)
+    }
+
+    /// Takes over what a look-up has `found`, those that failed lately last.
+    fn take(&mut self, found: Vec<IpAddr>, at: Instant) {
+        self.failures
+            .retain(|ip, failed| found.contains(ip) && failed.elapsed() < FAILED_FOR);
+        let (failed, mut working): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|ip| self.failures.contains_key(ip));
+        self.failed = if working.is_empty() { 0 } else { failed.len() };
+        working.extend(failed);
+        self.addresses = working;
+        self.turn = 0;
+        (self.at, self.told) = (Some(at), Some(at));
+    }
+
+    /// Whether what was told by an earlier look-up may serve for another while.
+    fn renew(&mut self) -> bool {
+        let serves = self.told.is_some_and(|told| told.elapsed() < STALE);
+        if serves {
+            self.at = Some(Instant::now());
+        }
+        serves
     }
 
     /// All of them, from the next one of those that work.
@@ -132,18 +164,31 @@ impl Resolver {
             match end {
                 // It ended unheard, long ago.
                 Some(end) if !is_ours && end.at.elapsed() >= KEPT => {}
+                // The resolver may be restarting, and those of before still be there.
                 Some(End {
                     found: Err(cause), ..
-                }) => return Err(io::Error::new(cause.kind(), cause)),
+                }) if name.renew() => {
+                    tracing::debug!(host, %cause, "no look-up; going on with what was found before");
+                    return Ok(name.in_turn(port));
+                }
+                Some(End {
+                    found: Err(cause), ..
+                }) => {
+                    // A name that was there before is missing in passing.
+                    let kind = if name.told.is_none() && is_no_such_name(&cause) {
+                        NO_SUCH_NAME
+                    } else {
+                        io::ErrorKind::Other
+                    };
+                    return Err(io::Error::new(kind, cause));
+                }
                 Some(End {
                     found: Ok(addresses),
                     at,
                 }) => {
                     // Empty too, if one who waited for ours came to it before us and found it old.
                     if is_first || name.addresses.is_empty() {
-                        name.addresses = addresses;
-                        (name.failed, name.turn) = (0, 0);
-                        name.at = Some(at);
+                        name.take(addresses, at);
                     }
                     return Ok(name.in_turn(port));
                 }
@@ -174,7 +219,26 @@ impl Resolver {
         }
     }
 
-    /// `ip` did not let us in, or not soon: it is tried last until the name is looked up again.
+    /// `ip` let us in: it is tried first again if it was not.
+    pub(crate) fn answered(&self, host: &str, ip: IpAddr) {
+        let name = self.name(host);
+        let mut name = lock(&name);
+        if name.failures.remove(&ip).is_none() {
+            return;
+        }
+        let working = name.addresses.len() - name.failed;
+        let Some(index) = name.addresses.iter().position(|&known| known == ip) else {
+            return;
+        };
+        if index >= working {
+            name.addresses.remove(index);
+            name.addresses.insert(working, ip);
+            name.failed -= 1;
+            name.turn = working;
+        }
+    }
+
+    /// `ip` did not let us in, or not soon: it is tried last for a minute.
     pub(crate) fn failed(&self, host: &str, ip: IpAddr) {
         let name = self.name(host);
         let mut name = lock(&name);
@@ -182,6 +246,7 @@ impl Resolver {
             return;
         };
         let working = name.addresses.len() - name.failed;
+        name.failures.insert(ip, Instant::now());
         name.addresses.remove(index);
         name.addresses.push(ip);
         if index < working {
@@ -204,6 +269,25 @@ impl Resolver {
         }
         Arc::clone(names.entry(host.to_owned()).or_default())
     }
+}
+
+/// The kind of the error for a name that does not exist and never did, as far as is known.
+pub(crate) const NO_SUCH_NAME: io::ErrorKind = io::ErrorKind::NotFound;
+
+/// Whether the resolver says that there is no such name, and not that it cannot tell now. The
+/// standard library keeps only the text of `gai_strerror`, of which these are glibc's, musl's and
+/// the BSDs'; in another language, it counts as passing.
+fn is_no_such_name(error: &io::Error) -> bool {
+    let text = error.to_string();
+    error.kind() == io::ErrorKind::NotFound
+        || [
+            "Name or service not known",
+            "No address associated with hostname",
+            "Name does not resolve",
+            "nodename nor servname provided",
+        ]
+        .iter()
+        .any(|known| text.contains(known))
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -407,6 +491,88 @@ pub(crate) mod tests {
         }
         firsts.sort();
         assert_eq!(firsts, known);
+    }
+
+    /// Answers in turn what it was given, and nothing twice.
+    fn scripted(answers: Vec<io::Result<Vec<IpAddr>>>) -> Resolver {
+        let answers = Mutex::new(answers.into_iter());
+        Resolver::asking(move |_| lock(&answers).next().expect("an answer for each look-up"))
+    }
+
+    /// As if the answer were older than it may be.
+    fn outdate(resolver: &Resolver) {
+        lock(&resolver.name("h")).at = None;
+    }
+
+    fn gai(text: &str) -> io::Error {
+        io::Error::other(format!("failed to lookup address information: {text}"))
+    }
+
+    const NO_NAME: &str = "Name or service not known";
+
+    #[tokio::test]
+    async fn case_58_a_name_that_never_was_is_told_from_a_resolver_that_is_away() {
+        for (text, kind) in [
+            (NO_NAME, NO_SUCH_NAME),
+            ("No address associated with hostname", NO_SUCH_NAME),
+            ("Temporary failure in name resolution", io::ErrorKind::Other),
+            ("System error", io::ErrorKind::Other),
+        ] {
+            let resolver = scripted(vec![Err(gai(text)), Ok(vec![ip()])]);
+            let error = resolver.addresses("h", 80).await.expect_err("it was told so");
+            assert_eq!(error.kind(), kind, "{text}");
+            let found = resolver.addresses("h", 80).await.expect("it was told so");
+            assert_eq!(found.len(), 1);
+        }
+        let resolver = scripted(vec![Ok(vec![])]);
+        let error = resolver.addresses("h", 80).await.expect_err("there is none");
+        assert_eq!(error.kind(), NO_SUCH_NAME);
+    }
+
+    #[tokio::test]
+    async fn case_58_a_resolver_that_fails_later_leaves_what_it_told() {
+        let resolver = scripted(vec![
+            Ok(vec![ip()]),
+            Err(gai("Temporary failure in name resolution")),
+            Err(gai(NO_NAME)),
+            Err(gai(NO_NAME)),
+        ]);
+        for _ in 0..3 {
+            let found = resolver.addresses("h", 80).await.expect("it was found once");
+            assert_eq!(found, [SocketAddr::new(ip(), 80)]);
+            outdate(&resolver);
+        }
+        lock(&resolver.name("h")).told = Instant::now().checked_sub(STALE);
+        let error = resolver.addresses("h", 80).await.expect_err("too long ago");
+        assert_ne!(error.kind(), NO_SUCH_NAME, "it was there before");
+    }
+
+    #[tokio::test]
+    async fn case_59_an_address_that_failed_comes_last_in_later_look_ups_too() {
+        let known = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|text| text.parse().expect("an address"));
+        let resolver = scripted(vec![Ok(known.to_vec()), Ok(known.to_vec()), Ok(known.to_vec())]);
+        let last = async || {
+            let addresses = resolver.addresses("h", 80).await.expect("they are told");
+            assert_eq!(addresses.len(), 3);
+            addresses[2].ip()
+        };
+        last().await;
+        resolver.failed("h", known[0]);
+        for _ in 0..4 {
+            assert_eq!(last().await, known[0]);
+        }
+        outdate(&resolver);
+        for _ in 0..4 {
+            assert_eq!(last().await, known[0]);
+        }
+        resolver.answered("h", known[0]);
+        outdate(&resolver);
+        let mut lasts = Vec::new();
+        for _ in 0..3 {
+            lasts.push(last().await);
+        }
+        lasts.sort();
+        assert_eq!(lasts, known);
     }
 
     #[tokio::test]

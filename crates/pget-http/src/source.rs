@@ -1,25 +1,34 @@
 //! A plain object behind an `http://` or `https://` address.
 
-use std::fmt;
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use pget_core::{ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, SourceError};
+use pget_core::{ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, SourceError};
+use tokio::time::timeout;
 use url::Url;
 
 use crate::{
     checksum::google_checksum,
     client::{Client, Response},
     head::content_length,
+    learned::{Codings, Learned},
     reply::{reply_from_response, revision_from_headers},
     request::{ByteRange, RequestHead, range_of, redacted},
     status::{error_for_status, retry_after},
 };
 
+/// How long HEAD may take before a byte is asked for beside it.
+const HEAD_WITHIN: Duration = Duration::from_secs(1);
+
 /// Of an error's body, read so that the connection can be used again.
 const ERROR_BODY: u64 = 16 * 1024;
 
 /// One object of a web server.
+///
+/// Clones share what was learned of its servers: where its address redirects, and whether ranges
+/// are served.
 #[derive(Clone)]
 pub struct HttpSource {
     client: Client,
@@ -27,6 +36,7 @@ pub struct HttpSource {
     exact_path: Option<String>,
     headers: HeaderMap,
     name: String,
+    learned: Arc<Learned>,
 }
 
 impl HttpSource {
@@ -52,6 +62,7 @@ impl HttpSource {
             name: redacted(&parsed),
             url: parsed,
             headers,
+            learned: Arc::default(),
         };
         // Everything else that cannot be sent, told now.
         let mut trial = source.request(None, HeaderMap::new());
@@ -76,18 +87,34 @@ impl HttpSource {
         self.request(ByteRange::new(0, Some(1)), HeaderMap::new())
     }
 
-    /// The object's size by the answer to a GET of its first byte.
-    async fn probe(&self) -> Result<ObjectInfo, SourceError> {
-        let request = RangeRequest::new(0, Some(1));
-        let head = self.request(ByteRange::new(0, Some(1)), HeaderMap::new());
-        let response = self.client.get(head).await?;
-        let reply = match reply_from_response(&request, &response) {
-            Ok(reply) => reply,
-            Err(error) => {
-                response.body.drain_small(ERROR_BODY).await;
-                return Err(error);
-            }
+    /// What HEAD says; `None` if it leaves the size out.
+    async fn ask_head(&self) -> Result<Option<ObjectInfo>, SourceError> {
+        let mut head = self.request(None, HeaderMap::new());
+        head.method = crate::Method::Head;
+        let response = self.learned.fetch(&self.client, &head, 0).await?;
+        if response.status != StatusCode::OK {
+            let after = retry_after(&response.headers);
+            let error = error_for_status(response.status, after, "");
+            response.body.drain_small(0).await;
+            return Err(error);
+        }
+        let Some(size) = content_length(&response.headers)? else {
+            return Ok(None);
         };
+        let info = ObjectInfo {
+            size: Some(size),
+            revision: revision_from_headers(&response.headers),
+            chunk_hint: None,
+            checksum: google_checksum(&response.headers),
+            ranges: accepts_ranges(&response),
+        };
+        response.body.drain_small(0).await;
+        Ok(Some(info))
+    }
+
+    /// What the answer to a GET of the first byte says.
+    async fn probe(&self) -> Result<ObjectInfo, SourceError> {
+        let (reply, response) = self.get(&RangeRequest::new(0, Some(1))).await?;
         if !reply.whole {
             response.body.drain_small(1).await;
         }
@@ -98,6 +125,66 @@ impl HttpSource {
             checksum: reply.checksum,
             ranges: Some(!reply.whole),
         })
+    }
+
+    /// Asks for the range, or for everything where ranges are refused and a plain GET is not.
+    async fn get(&self, request: &RangeRequest) -> Result<(Reply, Response), SourceError> {
+        let range = range_of(request)?;
+        let range = range.filter(|_| request.pinned.is_none() || !self.learned.is_plain());
+        let mut more = HeaderMap::new();
+        if let Some(condition) = condition(request) {
+            more.insert(header::IF_MATCH, condition);
+        }
+        let mut head = self.request(range, more);
+        head.over = request.into();
+        let response = self.learned.fetch(&self.client, &head, request.attempt).await?;
+        let error = match reply_from_response(request, &response) {
+            Ok(reply) => {
+                if response.status == StatusCode::PARTIAL_CONTENT {
+                    self.learned.serves_ranges();
+                }
+                return Ok((reply, response));
+            }
+            Err(error) => error,
+        };
+        let (status, by) = (response.status, response.url.clone());
+        response.body.drain_small(ERROR_BODY).await;
+        let error = self.learned.explain(error, request, None, &by);
+        if range.is_none() || !self.learned.may_be_the_range(request, (status, &error)) {
+            return Err(error);
+        }
+        tracing::debug!(object = %self.name, %error, "the range is refused; asking for everything");
+        head.range = None;
+        let response = self.learned.fetch(&self.client, &head, request.attempt).await?;
+        match reply_from_response(request, &response) {
+            Ok(reply) => {
+                if reply.whole {
+                    self.learned.refuses_ranges();
+                }
+                Ok((reply, response))
+            }
+            Err(error) => {
+                response.body.drain_small(ERROR_BODY).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Passes the reply on, if it fits what was learned from those before it.
+    fn begin(
+        &self,
+        request: &RangeRequest,
+        reply: Reply,
+        response: &Response,
+        chunk: &mut ChunkWriter,
+    ) -> Result<(), SourceError> {
+        self.learned.hold_coding(request, response)?;
+        chunk.begin(reply.clone()).map_err(|error| {
+            let error = self.learned.explain(error, request, Some(&reply), &response.url);
+            Codings::explain(error, request, &reply, &response.headers)
+        })?;
+        self.learned.served(request, &response.url);
+        Ok(())
     }
 }
 
@@ -137,60 +224,43 @@ const NOT_IN_A_PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
 #[async_trait]
 impl RangeSource for HttpSource {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
-        let mut head = self.request(None, HeaderMap::new());
-        head.method = crate::Method::Head;
-        let response = self.client.get(head).await?;
-        match response.status.as_u16() {
-            200 => {}
-            // Refused as such (read-only gateways, addresses signed for GET alone), or not built.
-            403 | 405 | 501 => return self.probe().await,
-            _ => {
-                let after = retry_after(&response.headers);
-                let error = error_for_status(response.status, after, "");
-                response.body.drain_small(0).await;
-                return Err(error);
+        // Some servers and gateways refuse HEAD in any way that there is, or never answer it. A GET
+        // of one byte says as much, and says why where there is nothing.
+        let mut by_head = pin!(self.ask_head());
+        match timeout(HEAD_WITHIN, &mut by_head).await {
+            Ok(Ok(Some(info))) => Ok(info),
+            Ok(told) => {
+                if let Err(error) = told {
+                    tracing::debug!(object = %self.name, %error, "HEAD is refused; asking for a byte");
+                }
+                self.probe().await
+            }
+            Err(_) => {
+                let mut by_byte = pin!(self.probe());
+                match select(by_head, &mut by_byte).await {
+                    Either::Left((Ok(Some(info)), _)) => Ok(info),
+                    Either::Left(_) => by_byte.await,
+                    Either::Right((Ok(info), _)) => Ok(info),
+                    Either::Right((Err(error), by_head)) => match by_head.await {
+                        Ok(Some(info)) => Ok(info),
+                        Ok(None) | Err(_) => Err(error),
+                    },
+                }
             }
         }
-        let Some(size) = content_length(&response.headers)? else {
-            return self.probe().await;
-        };
-        let info = ObjectInfo {
-            size: Some(size),
-            revision: revision_from_headers(&response.headers),
-            chunk_hint: None,
-            checksum: google_checksum(&response.headers),
-            ranges: accepts_ranges(&response),
-        };
-        response.body.drain_small(0).await;
-        Ok(info)
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
-        let range = range_of(request)?;
-        let mut more = HeaderMap::new();
-        if let Some(condition) = condition(request) {
-            more.insert(header::IF_MATCH, condition);
+        let (reply, mut response) = self.get(request).await?;
+        if reply.whole && reply.length.is_none() && wants_all(request) {
+            response.body.must_end_with_object();
         }
-        let mut head = self.request(range, more);
-        head.over = request.into();
-        let mut response = self.client.get(head).await?;
-        match reply_from_response(request, &response) {
-            Ok(reply) => {
-                if reply.whole && reply.length.is_none() && wants_all(request) {
-                    response.body.must_end_with_object();
-                }
-                chunk.begin(reply)?;
-                if response.status == StatusCode::RANGE_NOT_SATISFIABLE {
-                    response.body.drain_small(ERROR_BODY).await;
-                    return Ok(());
-                }
-                response.body.read_into(&mut chunk).await
-            }
-            Err(error) => {
-                response.body.drain_small(ERROR_BODY).await;
-                Err(error)
-            }
+        self.begin(request, reply, &response, &mut chunk)?;
+        if response.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            response.body.drain_small(ERROR_BODY).await;
+            return Ok(());
         }
+        response.body.read_into(&mut chunk).await
     }
 
     fn name(&self) -> String {

@@ -7,13 +7,16 @@ use std::{fmt, io, sync::Arc};
 use pget_core::{BoxError, Error, ErrorKind, SourceError};
 use rustls::{
     AlertDescription, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
 use tokio::sync::OnceCell;
 
-use crate::options::TlsOptions;
+use crate::{options::TlsOptions, trust::Trust};
 
 /// Why no TLS connection came about, as the cause of a [`SourceError`].
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,12 @@ pub enum TlsError {
     /// No common protocol, or an answer that is no TLS.
     #[error("the TLS handshake failed")]
     Handshake(#[source] rustls::Error),
+    /// The server found nothing in common with this client, which has no P-521, for example.
+    #[error(
+        "the server finds no common parameters (keys of servers may be RSA of 2048 bits or more, \
+         Ed25519, or on the curves P-256 and P-384; not on P-521)"
+    )]
+    NothingInCommon(#[source] rustls::Error),
     /// There are no roots to trust.
     #[error("no trusted root certificates could be read")]
     NoRoots(#[source] Option<rustls_native_certs::Error>),
@@ -110,7 +119,19 @@ impl Tls {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(TrustAll(provider)))
         } else {
-            builder.with_root_certificates(self.roots().await?)
+            let (roots, trusted) = self.roots().await?;
+            if roots.is_empty() {
+                builder.with_root_certificates(roots)
+            } else {
+                let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+                let chains = chains.build().map_err(|cause| {
+                    SourceError::fatal(ErrorKind::InvalidArgument, "TLS cannot be used as set")
+                        .with_cause(cause)
+                })?;
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(Trust::new(chains, trusted)))
+            }
         };
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
@@ -122,11 +143,13 @@ impl Tls {
         Ok(Arc::new(config))
     }
 
-    async fn roots(&self) -> Result<RootCertStore, SourceError> {
+    /// Where chains may end, and the same certificates as they are.
+    async fn roots(&self) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), SourceError> {
         let mut roots = RootCertStore::empty();
+        let mut trusted = self.extra_roots.clone();
         roots.add_parsable_certificates(self.extra_roots.iter().cloned());
         if !self.options.platform_roots {
-            return Ok(roots);
+            return Ok((roots, trusted));
         }
         let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs)
             .await
@@ -134,6 +157,7 @@ impl Tls {
                 SourceError::fatal(ErrorKind::Internal, "reading root certificates panicked")
                     .with_cause(cause)
             })?;
+        trusted.extend(loaded.certs.iter().cloned());
         let (added, unusable) = roots.add_parsable_certificates(loaded.certs);
         tracing::debug!(added, unusable, "platform root certificates");
         if roots.is_empty() {
@@ -145,7 +169,7 @@ impl Tls {
         for error in loaded.errors {
             tracing::warn!(%error, "some root certificates could not be read");
         }
-        Ok(roots)
+        Ok((roots, trusted))
     }
 }
 
@@ -178,6 +202,9 @@ pub(crate) fn failed(failure: rustls::Error, message: String) -> SourceError {
         }
         rustls::Error::AlertReceived(alert) if concerns_client(alert) => {
             SourceError::fatal(ErrorKind::PermissionDenied, message).with_cause(TlsError::Refused(alert))
+        }
+        alert @ rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            SourceError::fatal(ErrorKind::Protocol, message).with_cause(TlsError::NothingInCommon(alert))
         }
         other => SourceError::fatal(ErrorKind::Protocol, message).with_cause(TlsError::Handshake(other)),
     }

@@ -43,7 +43,14 @@ fn case_68_a_proxy_of_the_environment_is_asked_and_no_proxy_heeded() {
         assert!(proxy.requests(target).len() > before, "{variable}");
     }
     let asked = proxy.requests(target).len();
-    for exempt in ["object.invalid", ".invalid", "other.test, object.invalid", "*"] {
+    for exempt in [
+        "object.invalid",
+        ".invalid",
+        "*.invalid",
+        "other.test, object.invalid",
+        "OBJECT.invalid.:80",
+        "*",
+    ] {
         let command = &mut cat(target);
         command.env("HTTP_PROXY", proxy.url("")).env("NO_PROXY", exempt);
         run(command).failed(6, "object.invalid");

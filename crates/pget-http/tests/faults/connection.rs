@@ -1,9 +1,12 @@
 //! Cases 58 to 68, as far as they concern HTTP.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pget_core::{Error, ErrorKind, RangeSource as _, Retry};
+use pget_core::{Error, ErrorKind, RangeSource as _, Retry, SourceError};
 use pget_http::{ByteRange, Client, ClientOptions, Follow, HttpSource, ProxyChoice, RequestHead, TlsError};
 use pget_testkit::{
     content::Pattern,
@@ -12,7 +15,9 @@ use pget_testkit::{
 };
 use url::Url;
 
-use crate::{SEED, SIZE, client, fails, object, options, read, read_with, source, with, within};
+use crate::{
+    SEED, SIZE, client, fails, object, options, proxy::Tunnels, read, read_with, source, with, within,
+};
 
 #[tokio::test]
 async fn case_58_a_name_without_an_address_is_unavailable() {
@@ -139,6 +144,76 @@ async fn case_60_self_signed_certificates_and_old_versions_are_refused() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// What is asked of a server with the certificate `leaf`, by a client that trusts `trusted`.
+async fn ask_with(leaf: Leaf, trusted: &str, proxied: bool) -> Option<Result<(), SourceError>> {
+    let nginx = require(Nginx::start(&NginxOptions {
+        tls: Some(leaf),
+        ..NginxOptions::default()
+    }))?;
+    nginx.put("o", vec![7; 1000]).expect("a file");
+    let url = nginx.https_url("/o").expect("it has TLS");
+    let mut settings = ClientOptions::default();
+    settings.tls.platform_roots = false;
+    settings.tls.extra_roots = vec![trusted.as_bytes().to_vec()];
+    let tunnels = Tunnels::start(Some(nginx_tls(&url))).await;
+    if proxied {
+        let proxy = Url::parse(&format!("http://{}", tunnels.address)).expect("an address");
+        settings.proxy = ProxyChoice::Url(proxy);
+    }
+    let client = Client::new(&settings).expect("sound options");
+    let source = HttpSource::new(client, &url, HeaderMap::new()).expect("an address");
+    let asked = within(source.head()).await;
+    assert_eq!(tunnels.asked() > 0, proxied);
+    Some(asked.map(|info| assert_eq!(info.size, Some(1000))))
+}
+
+fn nginx_tls(url: &str) -> SocketAddr {
+    let port = Url::parse(url).expect("an address").port().expect("a port");
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[tokio::test]
+async fn case_126_a_certificate_that_is_itself_trusted_is_trusted() {
+    let own = |name| Leaf::own_authority(&[name], Validity::Now).expect("a certificate");
+    let authority = Authority::new().expect("an authority");
+    for proxied in [false, true] {
+        let signed = authority.leaf(&["localhost"], Validity::Now);
+        for leaf in [
+            own("localhost"),
+            Leaf::self_signed(&["localhost"]).expect("a certificate"),
+            // One by an authority that nobody knows.
+            signed.expect("a certificate"),
+        ] {
+            let trusted = leaf.certificate_pem.clone() + &authority_of_another().pem();
+            let Some(asked) = ask_with(leaf, &trusted, proxied).await else {
+                return;
+            };
+            asked.expect("it is trusted");
+        }
+        // Not another one of the same names, of another name, out of date, or only of a trusted key.
+        let stranger = own("localhost").certificate_pem;
+        let elsewhere = own("elsewhere");
+        let expired = Leaf::own_authority(&["localhost"], Validity::Expired).expect("a certificate");
+        for (leaf, trusted) in [
+            (own("localhost"), Some(stranger)),
+            (elsewhere, None),
+            (expired, None),
+        ] {
+            let trusted = trusted.unwrap_or_else(|| leaf.certificate_pem.clone());
+            let asked = ask_with(leaf, &trusted, proxied).await.expect("nginx was there");
+            let error = asked.expect_err("it is not to be trusted");
+            assert_eq!((error.kind(), error.retry()), (ErrorKind::Protocol, Retry::Never));
+            let cause = std::error::Error::source(&error).expect("a cause");
+            let tls = cause.downcast_ref::<TlsError>();
+            assert!(matches!(tls, Some(TlsError::Certificate(_))), "{cause:?}");
+        }
+    }
+}
+
+fn authority_of_another() -> Authority {
+    Authority::new().expect("an authority")
 }
 
 #[tokio::test]

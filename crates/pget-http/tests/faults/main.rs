@@ -4,6 +4,7 @@
 
 mod body;
 mod connection;
+mod learned;
 mod lies;
 mod nginx;
 mod proxy;

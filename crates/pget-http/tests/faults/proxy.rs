@@ -199,15 +199,15 @@ fn case_68_what_is_no_http_proxy_is_refused() {
 }
 
 /// A proxy whose tunnels all lead to one server, or that asks everyone who they are.
-struct Tunnels {
-    address: SocketAddr,
+pub(crate) struct Tunnels {
+    pub(crate) address: SocketAddr,
     /// Requests that came.
     asked: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
 }
 
 impl Tunnels {
-    async fn start(to: Option<SocketAddr>) -> Self {
+    pub(crate) async fn start(to: Option<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         let asked = Arc::<AtomicUsize>::default();
@@ -242,7 +242,7 @@ impl Tunnels {
         }
     }
 
-    fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }

@@ -11,8 +11,8 @@ use pget_testkit::{
 };
 
 use crate::{
-    CHUNK, SEED, SIZE, client, expected, fails, kinds, object, once, options, read, read_with, reads, source,
-    survives, with, within,
+    CHUNK, RANGES, SEED, SIZE, Shape, client, expected, fails, fails_as, kinds, object, once, options, read,
+    read_with, reads, source, survives, survives_as, with, within,
 };
 
 #[tokio::test]
@@ -136,7 +136,8 @@ async fn case_10_impossible_content_ranges_are_refused() {
         let fault = Fault::ContentRange(vec![value]);
         fails(with(When::Always, fault), ErrorKind::Protocol).await;
     }
-    let twice = vec!["bytes {start}-{end}/{total}".to_owned(); 2];
+    let one = "bytes {start}-{end}/{total}".to_owned();
+    let twice = vec![one, "bytes {start}-{end}/1{total}".into()];
     fails(
         with(When::Always, Fault::ContentRange(twice)),
         ErrorKind::Protocol,
@@ -151,15 +152,14 @@ async fn case_11_parts_for_one_range_are_refused() {
 }
 
 #[tokio::test]
-async fn case_12_identity_is_asked_for_and_a_coded_body_refused() {
+async fn case_12_identity_is_asked_for_and_a_body_coded_on_the_way_refused() {
     for coding in ["gzip", "br", "identity, gzip"] {
-        fails(
-            with(When::Always, Fault::ContentEncoding(coding.into())),
-            ErrorKind::Protocol,
-        )
-        .await;
+        let coded = Fault::ContentEncoding(coding.into());
+        fails(with(When::Later, coded.clone()), ErrorKind::Protocol).await;
+        fails_as(&RANGES, with(When::Nth(1), coded), ErrorKind::Protocol).await;
     }
     survives(with(When::Always, Fault::ContentEncoding("identity".into()))).await;
+    survives(with(When::Later, Fault::ContentEncoding("identity".into()))).await;
     let server = Hostile::start().expect("a server");
     let url = server.route("/o", Route::new(object()));
     read(&url).await.complete(Pattern::new(SEED), SIZE);
@@ -176,6 +176,149 @@ async fn case_12_identity_is_asked_for_and_a_coded_body_refused() {
     nginx.put("o", vec![b'a'; 300_000]).expect("a file");
     let outcome = read(&nginx.url("/o")).await;
     assert!(outcome.end.is_ok() && outcome.bytes == vec![b'a'; 300_000]);
+}
+
+/// The object as it is stored with this coding.
+fn stored(coding: &str) -> Object {
+    let mut stored = object();
+    stored.headers = vec![("Content-Encoding".into(), coding.into())];
+    stored
+}
+
+#[tokio::test]
+async fn case_115_an_object_that_is_stored_with_a_coding_is_read_as_stored() {
+    let shapes = [Shape::Whole, Shape::Part, Shape::Ranges(4)];
+    for coding in [
+        "gzip",
+        "x-gzip",
+        "br",
+        "zstd",
+        "identity, gzip",
+        "UTF-8",
+        "none",
+        "binary",
+    ] {
+        let coded = Fault::ContentEncoding(coding.into());
+        survives_as(&shapes, with(When::Always, coded)).await;
+    }
+    // By its date, if it has no ETag; as one stream, if ranges are not served.
+    let mut dated = stored("gzip");
+    dated.etag = None;
+    survives_as(
+        &shapes,
+        Route::new(dated).fault_times(When::Always, 1, Fault::Fin { after: 9 }),
+    )
+    .await;
+    survives_as(
+        &shapes,
+        Route::new(stored("br")).fault(When::Always, Fault::RangeIgnored),
+    )
+    .await;
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(stored("gzip")));
+    let info = within(source(&url).head()).await.expect("it is served");
+    assert_eq!(info.size, Some(SIZE));
+}
+
+#[tokio::test]
+async fn case_115_a_server_that_codes_on_the_way_is_refused() {
+    let route = || Route::new(stored("gzip"));
+    let total = Fault::content_range("bytes {start}-{end}/2{total}");
+    let etag = |etag: &str| Fault::Etag(Some(etag.into()));
+    for (when, fault) in [
+        (When::Later, total),
+        (When::Later, etag("\"7-f4243-gzip\"")),
+        (When::Always, etag("W/\"7-f4243\"")),
+        (When::Always, Fault::NoContentRange),
+        (When::Always, Fault::content_range("bytes {start}-{end}/*")),
+    ] {
+        fails(route().fault(when, fault), ErrorKind::Protocol).await;
+    }
+    // A plain stream of no length; and nothing to hold it to.
+    let chunked = Fault::Chunked {
+        bytes: 5000,
+        extension: String::new(),
+        trailers: Vec::new(),
+    };
+    let whole = [Shape::Whole];
+    fails_as(&whole, route().fault(When::Always, chunked), ErrorKind::Protocol).await;
+    let mut unknown = stored("gzip");
+    (unknown.etag, unknown.last_modified) = (None, None);
+    fails(
+        Route::new(unknown).fault(When::Always, Fault::RangeIgnored),
+        ErrorKind::Protocol,
+    )
+    .await;
+    // A coded object that is replaced has changed.
+    fails(
+        route().fault(When::Later, etag("\"other\"")),
+        ErrorKind::ObjectChanged,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn case_116_equal_headers_are_one_and_others_refused() {
+    let header = |name: &str, value: &str| Fault::Headers(vec![(name.into(), value.into())]);
+    let shapes = [Shape::Part, Shape::Ranges(4)];
+    let label = "bytes {start}-{end}/{total}";
+    for fault in [
+        header("ETag", "\"7-f4243\""),
+        header("Last-Modified", "Wed, 01 Jan 2020 00:00:07 GMT"),
+        Fault::ContentRange(vec![label.into(); 2]),
+        Fault::ContentRange(vec![format!("{label}, {label}")]),
+        Fault::ContentRange(vec!["{start}-{end}/{total}".into()]),
+        Fault::ContentRange(vec!["BYTES  {start}-{end}/{total}".into()]),
+        Fault::ContentRange(vec!["bytes: {start}-{end}/{total}".into()]),
+        Fault::ContentRange(vec!["bytes={start}-{end}/{total}".into()]),
+    ] {
+        survives_as(&shapes, with(When::Always, fault)).await;
+    }
+    let whole = [Shape::Whole];
+    survives_as(&whole, with(When::Always, header("Content-Length", "1000003"))).await;
+    let list = Fault::ContentLength("1000003, 1000003".into());
+    survives_as(&whole, with(When::Always, list)).await;
+    for fault in [
+        header("ETag", "\"7-f4244\""),
+        header("ETag", "W/\"7-f4243\""),
+        header("Last-Modified", "Wed, 01 Jan 2020 00:00:08 GMT"),
+        Fault::ContentRange(vec![label.into(), "bytes 0-0/{total}".into()]),
+        header("Content-Length", "5"),
+        Fault::ContentLength("1000003, 5".into()),
+    ] {
+        fails(with(When::Always, fault), ErrorKind::Protocol).await;
+    }
+    // A length beside a chunked body stays refused.
+    let both = header("Transfer-Encoding", "chunked");
+    fails(with(When::Always, both), ErrorKind::Protocol).await;
+}
+
+#[tokio::test]
+async fn case_116_a_location_that_is_not_encoded_leads_where_it_says() {
+    let server = Hostile::start().expect("a server");
+    for (location, path) in [
+        ("/caf\u{e9}", "/caf%C3%A9"),
+        ("/a b", "/a%20b"),
+        ("/a b?c=\u{e9} d", "/a%20b?c=%C3%A9%20d"),
+    ] {
+        let file = path.split('?').next().expect("it has a path");
+        server.route(file, Route::new(object()));
+        let url = server.route("/o", with(When::Always, Fault::redirect(302, location)));
+        read(&url).await.complete(Pattern::new(SEED), SIZE);
+        let seen = server.requests(file);
+        assert!(!seen.is_empty() && seen.iter().any(|request| request.target == path));
+    }
+    let twice = |second: &str| Fault::Answer {
+        status: 302,
+        headers: vec![
+            ("Location".into(), "/a%20b".into()),
+            ("Location".into(), second.into()),
+        ],
+        body: Vec::new(),
+    };
+    let url = server.route("/o", with(When::Always, twice("/a%20b")));
+    read(&url).await.complete(Pattern::new(SEED), SIZE);
+    fails(with(When::Always, twice("/b")), ErrorKind::Protocol).await;
 }
 
 #[tokio::test]
@@ -222,7 +365,8 @@ async fn case_16_a_refusal_that_does_not_tell_the_size_is_looked_up() {
     let route = Route::new(Object::new(SEED, 0)).fault(When::Always, Fault::unsatisfiable(None));
     let url = server.route("/o", route);
     read(&url).await.complete(Pattern::new(SEED), 0);
-    assert_eq!(server.served("/o"), 1);
+    // Once for a range, and once for everything.
+    assert_eq!(server.served("/o"), 2);
     reads(&url, 0).await;
     // Asked for what begins at the end, and behind it.
     let url = server.route("/p", with(When::Always, Fault::unsatisfiable(None)));

@@ -48,6 +48,8 @@ pub enum When {
     First,
     /// Those from a later byte.
     Later,
+    /// Those for a range.
+    Ranged,
     /// The nth to arrive, counted from 1.
     Nth(u64),
     /// The first n to arrive.
@@ -99,6 +101,7 @@ impl When {
             Self::Always => true,
             Self::First => start == 0,
             Self::Later => start > 0,
+            Self::Ranged => request.asked.is_some(),
             Self::Nth(n) => nth == n,
             Self::UpTo(n) => nth <= n,
             Self::From(n) => nth >= n,
