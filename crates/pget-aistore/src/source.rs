@@ -3,10 +3,12 @@
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pget_core::{
-    Checksum, ChunkWriter, Error, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, Revision,
-    SourceError, verify::Hasher,
+    Checksum, ChunkWriter, Error, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, Retry,
+    Revision, SourceError, verify::Hasher,
 };
-use pget_http::{Body, Client, Method, Over, Response, range_of, reply_from_parts};
+use pget_http::{
+    Body, Client, Codings, Method, Over, Ranges, Response, head_or_byte, range_of, reply_from_parts,
+};
 use url::Url;
 
 use crate::{
@@ -24,6 +26,8 @@ const BLOB_DOWNLOAD: HeaderName = HeaderName::from_static("ais-blob-download");
 pub struct AistoreSource {
     config: Config,
     cluster: Cluster,
+    ranges: Ranges,
+    codings: Codings,
 }
 
 impl AistoreSource {
@@ -35,7 +39,12 @@ impl AistoreSource {
         address.check()?;
         address.url(&config.endpoint, &[])?;
         let cluster = Cluster::new(client, &config, address);
-        Ok(Self { config, cluster })
+        Ok(Self {
+            config,
+            cluster,
+            ranges: Ranges::default(),
+            codings: Codings::default(),
+        })
     }
 
     /// Whether the object is read through an archive or a transformation: ranges do not apply to what comes out.
@@ -112,10 +121,11 @@ impl AistoreSource {
         Ok(properties)
     }
 
-    /// The same; `None` if the token may read the object and not ask about it.
-    async fn permitted_properties(&self) -> Result<Option<Properties>, SourceError> {
+    /// Returns what HEAD says; `None` where HEAD is refused, or failed on the attempts before this
+    /// one, too: a token, or a gateway, may let an object be read and not be asked about.
+    async fn permitted_properties(&self, attempt: u32) -> Result<Option<Properties>, SourceError> {
         match self.properties().await {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+            Err(error) if attempt >= 2 || matches!(error.retry(), Retry::Refused | Retry::Never) => Ok(None),
             result => result.map(Some),
         }
     }
@@ -163,14 +173,15 @@ impl AistoreSource {
         response.body.read_into(&mut chunk).await
     }
 
-    /// A GET and what its headers say.
+    /// A GET and what its headers say: of the range, or of everything where ranges are refused and a
+    /// plain GET is not.
     async fn get(&self, request: &RangeRequest, latest: bool) -> Result<(Reply, Answer), SourceError> {
-        let range = if self.is_derived() {
+        let range = if self.is_derived() || self.ranges.are_refused(request) {
             None
         } else {
             range_of(request)?
         };
-        let ask = Ask {
+        let mut ask = Ask {
             method: Method::Get,
             url: self.url(if latest { &[("latest-ver", "true")] } else { &[] })?,
             range,
@@ -179,6 +190,33 @@ impl AistoreSource {
             over: request.into(),
         };
         let answer = self.cluster.fetch(&ask).await?;
+        let status = answer.response.status;
+        let error = match self.answered(request, answer).await {
+            Ok(answered) => {
+                if status == StatusCode::PARTIAL_CONTENT {
+                    self.ranges.served();
+                }
+                return Ok(answered);
+            }
+            Err(error) => error,
+        };
+        // That there is no such object is not about its range: the proxy and a target say so.
+        let is_missing = error.kind() == ErrorKind::NotFound;
+        if range.is_none() || is_missing || !self.ranges.may_be_refused(request, status) {
+            return Err(error);
+        }
+        tracing::debug!(object = %self.cluster.address(), %error, "the range is refused; asking for everything");
+        ask.range = None;
+        let answer = self.cluster.fetch(&ask).await?;
+        let answered = self.answered(request, answer).await?;
+        if answered.0.whole {
+            self.ranges.refused();
+        }
+        Ok(answered)
+    }
+
+    /// What the headers of an answer to a GET say.
+    async fn answered(&self, request: &RangeRequest, answer: Answer) -> Result<(Reply, Answer), SourceError> {
         let Response { status, headers, .. } = &answer.response;
         let ranged = headers.contains_key(header::CONTENT_RANGE);
         let mut reply = match *status {
@@ -189,6 +227,37 @@ impl AistoreSource {
         };
         reply.revision = self.revision(headers);
         Ok((reply, answer))
+    }
+
+    /// What HEAD says of the object.
+    async fn ask_head(&self) -> Result<Option<ObjectInfo>, SourceError> {
+        let properties = self.properties().await?;
+        Ok(Some(ObjectInfo {
+            size: Some(properties.size).filter(|_| !self.is_derived()),
+            checksum: identity::published(&properties.revision).filter(|_| !self.is_derived()),
+            revision: properties.revision,
+            chunk_hint: properties.chunk_hint,
+            ranges: Some(properties.present && !self.is_derived()),
+        }))
+    }
+
+    /// What the answer to a GET of the first byte says of the object.
+    async fn probe(&self) -> Result<ObjectInfo, SourceError> {
+        let (mut reply, answer) = self.get(&RangeRequest::new(0, Some(1)), false).await?;
+        if is_part(&reply) {
+            // It may be that of the byte.
+            reply.revision.checksum = None;
+        }
+        if !reply.whole {
+            answer.response.body.drain_small(1).await;
+        }
+        Ok(ObjectInfo {
+            size: reply.total.filter(|_| !self.is_derived()),
+            checksum: identity::published(&reply.revision).filter(|_| !self.is_derived()),
+            revision: reply.revision,
+            chunk_hint: None,
+            ranges: Some(!reply.whole && !self.is_derived()),
+        })
     }
 }
 
@@ -222,14 +291,7 @@ async fn read_verified(body: Body, chunk: &mut ChunkWriter, stated: &Checksum) -
 #[async_trait]
 impl RangeSource for AistoreSource {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
-        let properties = self.properties().await?;
-        Ok(ObjectInfo {
-            size: Some(properties.size).filter(|_| !self.is_derived()),
-            checksum: identity::published(&properties.revision).filter(|_| !self.is_derived()),
-            revision: properties.revision,
-            chunk_hint: properties.chunk_hint,
-            ranges: Some(properties.present && !self.is_derived()),
-        })
+        head_or_byte(self.ask_head(), self.probe()).await
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
@@ -237,7 +299,7 @@ impl RangeSource for AistoreSource {
         if pinned.is_none()
             && self.cluster.address().bucket.can_be_cold()
             && !self.is_derived()
-            && let Some(properties) = self.permitted_properties().await?
+            && let Some(properties) = self.permitted_properties(request.attempt).await?
             && !properties.present
         {
             return self.read_cold(properties.size, chunk).await;
@@ -257,7 +319,7 @@ impl RangeSource for AistoreSource {
                 reply.revision = identity::vouched(pinned, reply.revision);
             }
         } else if is_part(&reply)
-            && let Some(known) = self.permitted_properties().await?
+            && let Some(known) = self.permitted_properties(request.attempt).await?
         {
             if identity::differing(&known.revision, &reply.revision).is_some() {
                 drop(answer.response);
@@ -276,6 +338,9 @@ impl RangeSource for AistoreSource {
         }
         // What comes out of an archive is not what the headers have the checksum of.
         reply.checksum = identity::published(&reply.revision).filter(|_| !self.is_derived());
+        if answer.response.status != StatusCode::RANGE_NOT_SATISFIABLE {
+            self.codings.hold(request, &answer.response.headers)?;
+        }
         chunk.begin(reply)?;
         let Answer { response, route } = answer;
         match doubtful {

@@ -284,3 +284,47 @@ async fn a_dropped_read_leaves_nothing_behind() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_117_a_first_range_that_is_refused_becomes_one_stream() {
+    for status in [400, 403, 405, 416, 501] {
+        let place = place().await;
+        place.fake().inject(
+            Rule::new(Fault::Status(status))
+                .at_targets()
+                .method("GET")
+                .range_from(0)
+                .times(u64::MAX),
+        );
+        let bytes = support::read(&place.object("o"), options(100_000, 4))
+            .await
+            .unwrap_or_else(|error| panic!("{status}: {error}"));
+        assert_eq!(Pattern::new(1).check(0, &bytes), Ok(()));
+        assert_eq!(bytes.len() as u64, SIZE);
+        assert!(place.counts().fault("status") >= 1, "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_118_a_refused_head_is_made_up_for_by_a_byte() {
+    for fault in [
+        Fault::Status(400),
+        Fault::Status(403),
+        Fault::Status(404),
+        Fault::Status(405),
+        Fault::Status(501),
+        Fault::Status(500),
+        Fault::Hangup,
+        Fault::Silence,
+    ] {
+        let place = place().await;
+        let refused = Rule::new(fault.clone()).method("HEAD").times(u64::MAX);
+        place.fake().inject(refused);
+        let info = within(place.object("o").head()).await;
+        let info = info.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
+        assert_eq!((info.size, info.ranges), (Some(SIZE), Some(true)), "{fault:?}");
+        if let Fault::Status(400..=499) = fault {
+            expect_content(&place.object("o"), Pattern::new(1), SIZE).await;
+        }
+    }
+}

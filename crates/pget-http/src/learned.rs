@@ -1,7 +1,7 @@
 //! What a source has learned of its object's servers, kept for as long as it works.
 //!
 //! - [`Way`]: where requests go: to the object's address, or straight to where that redirects;
-//! - whether ranges are served;
+//! - [`Ranges`]: whether they are served;
 //! - [`Codings`]: how the bodies of a download are coded.
 //!
 //! Invariants of the way:
@@ -24,6 +24,7 @@ use url::Url;
 use crate::{
     client::{Client, Response},
     pool::Origin,
+    ranges::Ranges,
     redirect::MOST_REDIRECTS,
     reply::coding,
     request::{Method, RequestHead},
@@ -50,6 +51,7 @@ pub(crate) struct Learned {
     /// Held by the request that asks the origin.
     asking: tokio::sync::Mutex<()>,
     codings: Codings,
+    pub(crate) ranges: Ranges,
 }
 
 #[derive(Default)]
@@ -58,7 +60,6 @@ struct State {
     /// Counts the ways that were found.
     found: u64,
     trouble: Option<Trouble>,
-    ranges: Ranges,
     /// The server of the first reply of the latest download.
     served_by: Option<Origin>,
 }
@@ -82,15 +83,6 @@ struct Trouble {
     /// When the origin may be asked next, and the pause after that.
     ask: Instant,
     pause: Duration,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Ranges {
-    #[default]
-    Unknown,
-    Served,
-    /// A plain GET is served where a range was refused.
-    Refused,
 }
 
 /// What an answer of a remembered target means for it.
@@ -267,40 +259,6 @@ impl Learned {
         state.found == found && state.trouble.as_ref().is_some_and(|trouble| trouble.silent)
     }
 
-    pub(crate) fn serves_ranges(&self) {
-        self.lock().ranges = Ranges::Served;
-    }
-
-    pub(crate) fn refuses_ranges(&self) {
-        self.lock().ranges = Ranges::Refused;
-    }
-
-    /// Whether a plain GET is all that is served.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.lock().ranges == Ranges::Refused
-    }
-
-    /// Whether `error`, the answer to a download's first range, may be about the range alone, so
-    /// that a plain GET of the object is worth a try.
-    pub(crate) fn may_be_the_range(
-        &self,
-        request: &RangeRequest,
-        response: (StatusCode, &SourceError),
-    ) -> bool {
-        let (status, error) = response;
-        let refused = match status.as_u16() {
-            // These are about who asks.
-            401 | 407 => false,
-            // There may be nothing so far on, but from the first byte a range is only empty if the
-            // object is.
-            416 => request.start == 0,
-            412 => false,
-            400..=499 | 501 | 505 => matches!(error.retry(), Retry::Refused | Retry::Never),
-            _ => false,
-        };
-        refused && request.pinned.is_none() && self.lock().ranges != Ranges::Served
-    }
-
     /// Holds a reply's coding to that of the download's first reply; see [`Codings::hold`].
     pub(crate) fn hold_coding(&self, request: &RangeRequest, response: &Response) -> Result<(), SourceError> {
         // Where there is nothing, nothing is coded.
@@ -407,7 +365,7 @@ impl fmt::Debug for Learned {
         };
         f.debug_struct("Learned")
             .field("hops", &hops)
-            .field("ranges", &state.ranges)
+            .field("ranges", &self.ranges)
             .finish_non_exhaustive()
     }
 }

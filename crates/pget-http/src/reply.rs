@@ -174,6 +174,15 @@ fn is_no_coding(coding: &str) -> bool {
         .any(|begin| coding.starts_with(begin))
 }
 
+/// Identities of objects that some stores tell beside ETag and date, or in their place.
+const VERSIONS: [&str; 5] = [
+    "ais-version",
+    "ais-checksum-value",
+    "x-amz-version-id",
+    "x-goog-generation",
+    "x-ms-version-id",
+];
+
 /// Refuses a body that may have been coded on the way, although `Accept-Encoding: identity` was
 /// sent: then its bytes and offsets are not the object's.
 ///
@@ -188,9 +197,10 @@ fn refuse_coded(headers: &HeaderMap, length: Option<u64>) -> Result<(), SourceEr
     };
     let revision = revision_from_headers(headers);
     let is_weak = revision.etag.is_some() && revision.strong_etag().is_none();
+    let is_told = revision.is_identity() || VERSIONS.iter().any(|name| headers.contains_key(*name));
     let says = if length.is_none() {
         "has no length"
-    } else if is_weak || !revision.is_identity() {
+    } else if is_weak || !is_told {
         "has no strong identity"
     } else {
         return Ok(());

@@ -1,12 +1,10 @@
 //! A plain object behind an `http://` or `https://` address.
 
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, SourceError};
-use tokio::time::timeout;
 use url::Url;
 
 use crate::{
@@ -14,13 +12,11 @@ use crate::{
     client::{Client, Response},
     head::content_length,
     learned::{Codings, Learned},
+    ranges::head_or_byte,
     reply::{reply_from_response, revision_from_headers},
     request::{ByteRange, RequestHead, range_of, redacted},
     status::{error_for_status, retry_after},
 };
-
-/// How long HEAD may take before a byte is asked for beside it.
-const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Of an error's body, read so that the connection can be used again.
 const ERROR_BODY: u64 = 16 * 1024;
@@ -130,7 +126,7 @@ impl HttpSource {
     /// Asks for the range, or for everything where ranges are refused and a plain GET is not.
     async fn get(&self, request: &RangeRequest) -> Result<(Reply, Response), SourceError> {
         let range = range_of(request)?;
-        let range = range.filter(|_| request.pinned.is_none() || !self.learned.is_plain());
+        let range = range.filter(|_| !self.learned.ranges.are_refused(request));
         let mut more = HeaderMap::new();
         if let Some(condition) = condition(request) {
             more.insert(header::IF_MATCH, condition);
@@ -141,7 +137,7 @@ impl HttpSource {
         let error = match reply_from_response(request, &response) {
             Ok(reply) => {
                 if response.status == StatusCode::PARTIAL_CONTENT {
-                    self.learned.serves_ranges();
+                    self.learned.ranges.served();
                 }
                 return Ok((reply, response));
             }
@@ -150,7 +146,7 @@ impl HttpSource {
         let (status, by) = (response.status, response.url.clone());
         response.body.drain_small(ERROR_BODY).await;
         let error = self.learned.explain(error, request, None, &by);
-        if range.is_none() || !self.learned.may_be_the_range(request, (status, &error)) {
+        if range.is_none() || !self.learned.ranges.may_be_refused(request, status) {
             return Err(error);
         }
         tracing::debug!(object = %self.name, %error, "the range is refused; asking for everything");
@@ -159,7 +155,7 @@ impl HttpSource {
         match reply_from_response(request, &response) {
             Ok(reply) => {
                 if reply.whole {
-                    self.learned.refuses_ranges();
+                    self.learned.ranges.refused();
                 }
                 Ok((reply, response))
             }
@@ -224,30 +220,7 @@ const NOT_IN_A_PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
 #[async_trait]
 impl RangeSource for HttpSource {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
-        // Some servers and gateways refuse HEAD in any way that there is, or never answer it. A GET
-        // of one byte says as much, and says why where there is nothing.
-        let mut by_head = pin!(self.ask_head());
-        match timeout(HEAD_WITHIN, &mut by_head).await {
-            Ok(Ok(Some(info))) => Ok(info),
-            Ok(told) => {
-                if let Err(error) = told {
-                    tracing::debug!(object = %self.name, %error, "HEAD is refused; asking for a byte");
-                }
-                self.probe().await
-            }
-            Err(_) => {
-                let mut by_byte = pin!(self.probe());
-                match select(by_head, &mut by_byte).await {
-                    Either::Left((Ok(Some(info)), _)) => Ok(info),
-                    Either::Left(_) => by_byte.await,
-                    Either::Right((Ok(info), _)) => Ok(info),
-                    Either::Right((Err(error), by_head)) => match by_head.await {
-                        Ok(Some(info)) => Ok(info),
-                        Ok(None) | Err(_) => Err(error),
-                    },
-                }
-            }
-        }
+        head_or_byte(self.ask_head(), self.probe()).await
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {

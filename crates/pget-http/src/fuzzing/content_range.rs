@@ -149,7 +149,16 @@ fn answer(
     if let Some(coding) = coding(headers).filter(|_| status != 416) {
         let tag = only("etag").filter(|tag| !tag.is_empty() && *tag != "\"\"");
         let weak = tag.is_some_and(|tag| tag.starts_with("W/") || tag.starts_with("w/"));
-        let told = tag.is_some() || only("last-modified").is_some();
+        let told = [
+            "last-modified",
+            "ais-version",
+            "ais-checksum-value",
+            "x-amz-version-id",
+        ]
+        .iter()
+        .chain(&["x-goog-generation", "x-ms-version-id"])
+        .any(|name| headers.contains_key(*name));
+        let told = told || tag.is_some();
         assert!(!weak && told && reply.total.is_some(), "coded: {coding}");
     }
     if status == 206 {

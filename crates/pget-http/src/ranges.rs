@@ -1,0 +1,96 @@
+//! Whether ranges are served, and what is asked for in their place and in that of HEAD.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
+
+use futures_util::future::{Either, select};
+use http::StatusCode;
+use pget_core::{RangeRequest, Retry, SourceError};
+use tokio::time::timeout;
+
+use crate::status::error_for_status;
+
+/// How long HEAD may take before a byte is asked for beside it.
+const HEAD_WITHIN: Duration = Duration::from_secs(1);
+
+const SERVED: u8 = 1;
+const REFUSED: u8 = 2;
+
+/// Whether an object's server serves ranges, as far as its source has learned.
+#[derive(Debug, Default)]
+pub struct Ranges(AtomicU8);
+
+impl Ranges {
+    /// A range was served.
+    pub fn served(&self) {
+        self.0.store(SERVED, Ordering::Relaxed);
+    }
+
+    /// A plain GET was served where a range was refused.
+    pub fn refused(&self) {
+        self.0.store(REFUSED, Ordering::Relaxed);
+    }
+
+    /// Whether to ask for everything in place of a range. Each download tries a range once.
+    #[must_use]
+    pub fn are_refused(&self, request: &RangeRequest) -> bool {
+        request.pinned.is_some() && self.0.load(Ordering::Relaxed) == REFUSED
+    }
+
+    /// Whether this answer to `request`, a download's first, may be about its range alone, so that a
+    /// plain GET of the object is worth a try.
+    #[must_use]
+    pub fn may_be_refused(&self, request: &RangeRequest, status: StatusCode) -> bool {
+        if request.pinned.is_some() || self.0.load(Ordering::Relaxed) == SERVED {
+            return false;
+        }
+        match status.as_u16() {
+            // About the asker, and about the object.
+            401 | 407 | 412 => false,
+            // From the first byte on, a range is only empty if the object is.
+            416 => request.start == 0,
+            400..=599 => matches!(
+                error_for_status(status, None, "").retry(),
+                Retry::Refused | Retry::Never
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// Waits for what `head` finds out about an object by HEAD; if it fails, finds out nothing (`None`)
+/// or is late, for what `byte` finds out by a GET of one byte.
+///
+/// Some servers and gateways refuse HEAD in any way that there is, or never answer it. A GET of one
+/// byte says as much, and says why where there is nothing.
+///
+/// # Errors
+/// As `byte`.
+pub async fn head_or_byte<T>(
+    head: impl Future<Output = Result<Option<T>, SourceError>>,
+    byte: impl Future<Output = Result<T, SourceError>>,
+) -> Result<T, SourceError> {
+    let mut head = pin!(head);
+    let mut byte = pin!(byte);
+    match timeout(HEAD_WITHIN, &mut head).await {
+        Ok(Ok(Some(found))) => return Ok(found),
+        Ok(Ok(None)) => return byte.await,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "HEAD is refused; asking for a byte");
+            return byte.await;
+        }
+        Err(_) => {}
+    }
+    match select(head, &mut byte).await {
+        Either::Left((Ok(Some(found)), _)) | Either::Right((Ok(found), _)) => Ok(found),
+        Either::Left(_) => byte.await,
+        Either::Right((Err(error), head)) => match head.await {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) | Err(_) => Err(error),
+        },
+    }
+}
