@@ -291,7 +291,7 @@ async fn read_verified(body: Body, chunk: &mut ChunkWriter, stated: &Checksum) -
 #[async_trait]
 impl RangeSource for AistoreSource {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
-        head_or_byte(self.ask_head(), self.probe()).await
+        head_or_byte(Box::pin(self.ask_head()), Box::pin(self.probe())).await
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {

@@ -220,7 +220,7 @@ const NOT_IN_A_PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
 #[async_trait]
 impl RangeSource for HttpSource {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
-        head_or_byte(self.ask_head(), self.probe()).await
+        head_or_byte(Box::pin(self.ask_head()), Box::pin(self.probe())).await
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
