@@ -248,7 +248,9 @@ fn take(shared: *mut pget_shared) -> Result<SharedBuffer, Error> {
 /// shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails.
 /// error may be null, else it is set to null or to an error that the caller frees.
 ///
-/// Does not wait; any thread. Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet),
+/// Waits for at most five seconds, and only while its creator makes another object of it; any thread.
+/// Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet), _TIMEOUT (the creator has it
+/// locked, and may be stopped),
 /// _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (who filled it died
 /// before it was complete), _INVALID_ARGUMENT (not made by this library, null name or shared),
 /// _FORKED, _INTERNAL. Since ABI 1.

@@ -147,7 +147,8 @@ impl SharedBuffer {
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if there is none of that name (yet), [`PermissionDenied`](ErrorKind::PermissionDenied) if it is another user's, open to others, or a link,
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no segment of pget's, [`Unavailable`](ErrorKind::Unavailable) if its creator died before it was filled.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no segment of pget's, [`Unavailable`](ErrorKind::Unavailable) if its creator died before it was filled,
+    /// [`Timeout`](ErrorKind::Timeout) if its creator keeps it locked for five seconds: the creator was stopped while it made another object of the segment.
     pub fn attach(name: &str) -> Result<Self, Error> {
         let (companion, data) = open_segment(name, Access::Read)?;
         let open = Self::open_files(companion, &data).map_err(|cause| cannot_attach(name, cause))?;

@@ -25,7 +25,7 @@ const REVISION: usize = 1024;
 const REASON: usize = 4096 - 64 - REVISION;
 
 /// The kinds of errors by their numbers in the companion. New ones go to the end.
-const KINDS: [ErrorKind; 15] = [
+const KINDS: [ErrorKind; 17] = [
     ErrorKind::InvalidArgument,
     ErrorKind::Unsupported,
     ErrorKind::NotFound,
@@ -41,6 +41,8 @@ const KINDS: [ErrorKind; 15] = [
     ErrorKind::Cancelled,
     ErrorKind::Forked,
     ErrorKind::Internal,
+    ErrorKind::Unverifiable,
+    ErrorKind::Resources,
 ];
 
 /// The state's numbers.

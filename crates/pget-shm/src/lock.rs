@@ -4,7 +4,12 @@
 //! would a lock by `F_SETLK`. The kernel drops them with the last descriptor, however the process ended; a child that is being started (between `vfork` and `exec`) has copies of all descriptors for a
 //! moment, so who is done unlocks. `F_OFD_GETLK` asks without disturbing anyone.
 
-use std::{fs::File, io, os::fd::AsFd};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use nix::{
     errno::Errno,
@@ -51,16 +56,26 @@ pub(crate) fn alone(file: impl AsFd, byte: Byte) -> io::Result<bool> {
     set(file, byte, libc::F_WRLCK)
 }
 
-/// Takes it together with others; waits while somebody has it alone.
-fn together(file: impl AsFd, byte: Byte) -> io::Result<()> {
-    let wanted = words(byte, libc::F_RDLCK);
-    loop {
-        match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLKW(&wanted)) {
-            Ok(_) => return Ok(()),
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
+/// How long a reader waits for the creator, which holds the lock for as long as it takes to cut a file.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Takes it together with others; waits while another open file has it alone, at most for `within`.
+///
+/// # Errors
+/// `TimedOut` after that: the holder may be stopped, and a wait in the kernel would have no end.
+fn together(file: impl AsFd, byte: Byte, within: Duration) -> io::Result<()> {
+    let end = Instant::now() + within;
+    let mut pause = Duration::from_micros(100);
+    while !set(file.as_fd(), byte, libc::F_RDLCK)? {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let message = format!("its creator has kept it locked for {within:?}, and may be stopped");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
         }
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
+    Ok(())
 }
 
 pub(crate) fn release(file: impl AsFd, byte: Byte) -> io::Result<()> {
@@ -83,9 +98,12 @@ pub(crate) struct Looked {
 
 impl Looked {
     /// Takes the lock; waits while the creator makes another object of the segment.
+    ///
+    /// # Errors
+    /// `TimedOut` after five seconds, or the system's error.
     pub(crate) fn take(file: File) -> io::Result<Self> {
         let since = Since::now()?;
-        together(&file, Byte::Looked)?;
+        together(&file, Byte::Looked, PATIENCE)?;
         Ok(Self { file, since })
     }
 

@@ -54,6 +54,7 @@ pub(crate) fn cannot_attach(name: &str, cause: io::Error) -> Error {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
         io::ErrorKind::InvalidData => ErrorKind::InvalidArgument,
+        io::ErrorKind::TimedOut => ErrorKind::Timeout,
         _ => ErrorKind::Unavailable,
     };
     let message = format!("cannot attach to the shared memory {name}");

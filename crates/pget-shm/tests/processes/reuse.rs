@@ -266,3 +266,76 @@ fn a_creator_that_closes_it_ends_what_goes_straight_into_it() {
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     drop(place);
 }
+
+/// What a creator holds for the moment in which it makes another object of a segment, and for ever if
+/// it is stopped then (SIGSTOP, a debugger, a frozen control group).
+fn creators_lock(name: &str) -> std::fs::File {
+    use nix::{
+        fcntl::{FcntlArg, fcntl},
+        libc,
+    };
+    let companion = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/dev/shm/{name}.pget"))
+        .expect("a companion");
+    let alone = libc::flock {
+        l_type: libc::c_short::try_from(libc::F_WRLCK).expect("a small number"),
+        l_whence: 0,
+        l_start: 1,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(&companion, FcntlArg::F_OFD_SETLK(&alone)).expect("it is free");
+    companion
+}
+
+#[test]
+fn case_137_a_stopped_creator_does_not_hold_up_who_attaches() {
+    let name = fresh_name("stopped");
+    let shared = filled(Placement::Named(name.clone()), b"there", "");
+    let lock = creators_lock(&name);
+    let began = std::time::Instant::now();
+    let error = SharedBuffer::attach(&name).map(drop).expect_err("it is locked");
+    let took = began.elapsed().as_secs_f64();
+    assert!((4.9..20.0).contains(&took), "{took} s");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let line = error.to_line();
+    assert!(line.contains(&name) && line.contains("may be stopped"), "{line}");
+    drop(lock);
+    drop(shared);
+}
+
+#[test]
+fn case_137_a_creator_that_is_done_in_time_is_waited_for() {
+    let name = fresh_name("slow");
+    let shared = filled(Placement::Named(name.clone()), b"there", "");
+    let lock = creators_lock(&name);
+    std::thread::scope(|scope| {
+        let attached = scope.spawn(|| SharedBuffer::attach(&name).expect("attached").as_slice().to_vec());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(!attached.is_finished(), "it is locked");
+        drop(lock);
+        assert_eq!(attached.join().expect("no panic"), b"there");
+    });
+    drop(shared);
+}
+
+#[test]
+fn case_137_nothing_else_waits_for_a_stopped_process() {
+    let name = fresh_name("others");
+    let shared = filled(Placement::Named(name.clone()), b"there", "");
+    let lock = creators_lock(&name);
+    let began = std::time::Instant::now();
+    let listed = pget_shm::list().expect("listed");
+    assert!(listed.iter().any(|one| one.name == name));
+    pget_shm::sweep().expect("swept");
+    // For the creator, the lock is a reader's: the next object gets new memory.
+    let next = filled(Placement::Reuse(shared), b"next", "");
+    assert_eq!(
+        SharedBuffer::attach(next.name()).expect("attached").as_slice(),
+        b"next"
+    );
+    assert!(began.elapsed().as_secs() < 4, "{:?}", began.elapsed());
+    drop(lock);
+}
