@@ -37,7 +37,7 @@ pub struct Config {
 impl Config {
     /// Reads `environment` (`AIS_ENDPOINT`, `AIS_AUTHN_TOKEN`, `AIS_AUTHN_TOKEN_FILE`, `AIS_CLIENT_CA`, `AIS_CRT`, `AIS_CRT_KEY`, `AIS_SKIP_VERIFY_CRT`) and
     /// `properties` (`ais.endpoint`, `ais.token`, `ais.token_file`, `ais.client_ca`, `ais.crt`, `ais.crt_key`, `ais.skip_verify_crt`, `ais.provider`,
-    /// `ais.latest`, `ais.archpath`, `ais.etl`), which go before it. Properties of other transports are passed over.
+    /// `ais.latest`, `ais.archpath`, `ais.etl`), which go before it. Other properties are passed over.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown `ais.` property, a bad endpoint, or none.

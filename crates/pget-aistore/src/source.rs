@@ -352,6 +352,6 @@ impl RangeSource for AistoreSource {
     }
 
     fn name(&self) -> String {
-        self.cluster.address().to_string()
+        pget_core::redact::name(&self.cluster.address().to_string())
     }
 }

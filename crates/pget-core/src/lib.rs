@@ -21,12 +21,16 @@ mod download;
 mod error;
 #[doc(hidden)]
 pub mod memory;
+#[doc(hidden)]
+pub mod redact;
 mod revision;
 pub mod ring;
 pub mod schedule;
 mod source;
 mod stats;
 mod sync;
+#[doc(hidden)]
+pub mod threads;
 pub mod verify;
 
 pub use budget::Budget;

@@ -85,14 +85,14 @@ impl RangeSource for FileSource {
     }
 
     fn name(&self) -> String {
-        self.path.display().to_string()
+        pget_core::redact::name(&self.path.to_string_lossy())
     }
 }
 
 impl fmt::Debug for FileSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileSource")
-            .field("path", &self.path)
+            .field("name", &self.name())
             .finish_non_exhaustive()
     }
 }
@@ -101,7 +101,7 @@ impl fmt::Debug for FileSource {
 async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
 ) -> Result<T, SourceError> {
-    match tokio::task::spawn_blocking(work).await {
+    match pget_core::threads::may_block(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(error) => {

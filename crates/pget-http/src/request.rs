@@ -313,7 +313,8 @@ pub fn redacted(url: &Url) -> String {
     if let Some(port) = url.port() {
         text.push_str(&format!(":{port}"));
     }
-    text.push_str(url.path());
+    // Parameters of the path may be tokens, as in `/x;token=…`.
+    text.push_str(&pget_core::redact::name(url.path()));
     if let Some(query) = url.query() {
         text.push('?');
         text.push_str(&redacted_query(query));

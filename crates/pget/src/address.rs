@@ -26,7 +26,8 @@ pub enum Address {
 const SCHEMES: [&str; 7] = ["ais", "s3", "gs", "az", "http", "https", "file"];
 
 impl fmt::Debug for Address {
-    /// The transport, and the path of a file: of the others, what is behind the scheme may hold a password or a signature.
+    /// The transport, and the path of a file without what looks like a credential. What follows the
+    /// scheme of the others may be a password or a signature.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Aistore(_) => "Aistore",
@@ -34,7 +35,10 @@ impl fmt::Debug for Address {
             Self::Gcs(_) => "Gcs",
             Self::Azure(_) => "Azure",
             Self::Http(_) => "Http",
-            Self::File(path) => return f.debug_tuple("File").field(path).finish(),
+            Self::File(path) => {
+                let name = pget_core::redact::name(&path.to_string_lossy());
+                return f.debug_tuple("File").field(&name).finish();
+            }
         };
         f.debug_struct(name).finish_non_exhaustive()
     }
@@ -63,6 +67,11 @@ impl Address {
                     "{scheme}: needs two slashes behind it (a file of that name is ./{scheme}:…)"
                 )));
             }
+            if lacks_its_scheme(address) {
+                return Err(invalid(
+                    "the address has a password or a query, and no scheme (https://, …); a file of that name is ./NAME".into(),
+                ));
+            }
             return Ok(Self::File(PathBuf::from(address)));
         };
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -70,6 +79,11 @@ impl Address {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
         {
+            if lacks_its_scheme(address) {
+                return Err(invalid(
+                    "the address has a scheme that cannot be; a file of that name is ./NAME".into(),
+                ));
+            }
             return Ok(Self::File(PathBuf::from(address)));
         }
         let scheme = scheme.to_ascii_lowercase();
@@ -120,6 +134,14 @@ impl Address {
             ))),
         }
     }
+}
+
+/// Whether what would be a path is an address with a credential in it. A path that begins with a
+/// slash or a dot, or is of a file that is there, is never one.
+fn lacks_its_scheme(path: &str) -> bool {
+    let is_path = path.starts_with("./") || path.starts_with("../");
+    let is_absolute = path.starts_with('/') && !path.starts_with("//");
+    !is_path && !is_absolute && pget_core::redact::name(path) != path && !PathBuf::from(path).exists()
 }
 
 fn os_string(bytes: Vec<u8>) -> std::ffi::OsString {

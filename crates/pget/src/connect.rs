@@ -6,7 +6,7 @@ use pget_core::{Error, ErrorKind, RangeSource};
 
 #[cfg(feature = "http")]
 use crate::clients::{TlsFiles, client};
-use crate::{Address, Builder};
+use crate::{Address, Builder, properties};
 
 /// A source, and what its address does not tell of where the object is: the endpoint. Empty where the address is all there is. No credential.
 pub(crate) struct Placed {
@@ -25,6 +25,12 @@ impl<S: RangeSource + 'static> From<S> for Placed {
 
 /// The source behind `address`.
 pub(crate) fn source(address: Address, builder: &Builder) -> Result<Placed, Error> {
+    properties::check(&address, &builder.properties)?;
+    let made = of_transport(address.clone(), builder);
+    made.map_err(|error| properties::explain(&address, &builder.properties, error))
+}
+
+fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
     if !builder.headers.is_empty() && !matches!(address, Address::Http(_)) {
         let message = "headers are for http and https addresses";
         return Err(Error::new(ErrorKind::InvalidArgument, "", message));
@@ -83,20 +89,16 @@ pub(crate) fn source(address: Address, builder: &Builder) -> Result<Placed, Erro
 fn headers(pairs: &[(String, String)]) -> Result<http::HeaderMap, Error> {
     let mut headers = http::HeaderMap::new();
     for (name, value) in pairs {
-        // The value may be a credential, so no error repeats it.
-        let invalid = |what: &str| {
-            Error::new(
-                ErrorKind::InvalidArgument,
-                "",
-                format!("the header {name:?} has an unusable {what}"),
-            )
-        };
-        let key = http::HeaderName::try_from(name.as_str()).map_err(|_| invalid("name"))?;
+        // The value may be a credential, so no error repeats it. What is no name may hold one, too.
+        let invalid = |message: String| Error::new(ErrorKind::InvalidArgument, "", message);
+        let key = http::HeaderName::try_from(name.as_str())
+            .map_err(|_| invalid("a header has an unusable name".into()))?;
         if pget_http::is_the_clients(&key) {
             let message = format!("the header {name:?} is the client's own");
             return Err(Error::new(ErrorKind::InvalidArgument, "", message));
         }
-        let mut value = http::HeaderValue::try_from(value.as_str()).map_err(|_| invalid("value"))?;
+        let mut value = http::HeaderValue::try_from(value.as_str())
+            .map_err(|_| invalid(format!("the header {name:?} has an unusable value")))?;
         value.set_sensitive(true);
         headers.append(key, value);
     }

@@ -54,9 +54,13 @@ mod file;
 #[cfg(all(any(test, fuzzing), feature = "http"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod properties;
 mod runtime;
 #[cfg(feature = "shm")]
 mod shared;
+
+#[doc(hidden)]
+pub use pget_core::threads::can_start as threads_can_start;
 
 pub use address::Address;
 pub use builder::Builder;

@@ -133,6 +133,89 @@ fn http_secrets_stay_secret() {
 }
 
 #[test]
+fn case_139_addresses_without_a_scheme_show_no_credential() {
+    for address in [
+        format!("user:{CANARY}@host/x"),
+        format!("//user:{CANARY}@host/x"),
+        format!("user:{CANARY}%40host/x"),
+        format!("host/x?X-Amz-Signature={CANARY}"),
+        format!("host.blob.core.windows.net/c/x?sv=1&sig={CANARY}"),
+        format!("storage.googleapis.com/b/x?X-Goog-Signature={CANARY}"),
+        format!("host/x#access_token={CANARY}"),
+        format!("host/x?key={CANARY}#f"),
+        format!("./host/x?token={CANARY}"),
+        format!("/host/user:{CANARY}@x"),
+        format!("file:///host/x?sig={CANARY}"),
+    ] {
+        for command in ["cat", "stat", "get"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut program = pget(["-vv", command, &address]);
+            program.current_dir(folder.path());
+            nothing_shown(&mut program);
+            nothing_shown(pget([command, &address, "--retries", "0"]).current_dir(folder.path()));
+        }
+    }
+    // A file that has such a name is read, and not named in full.
+    let folder = tempfile::tempdir().expect("a folder");
+    let name = format!("x?X-Amz-Signature={CANARY}");
+    std::fs::write(folder.path().join(&name), "text").expect("written");
+    let read = run(pget(["cat", &name]).current_dir(folder.path()));
+    assert_eq!(read.succeeded(), b"text");
+    nothing_shown(pget(["-vv", "cat", &name, "--offset", "9"]).current_dir(folder.path()));
+}
+
+#[test]
+fn case_139_unusual_addresses_and_properties_show_no_credential() {
+    for address in [
+        format!("sftp://user:{CANARY}@host/x"),
+        format!("azure://user:{CANARY}@host/x"),
+        format!("S3://user:{CANARY}@bucket"),
+        format!("https:/user:{CANARY}@host/x"),
+        format!("sftp:/user:{CANARY}@host/x"),
+        format!("ht_tp://user:{CANARY}@host/x"),
+        format!(" http://user:{CANARY}@127.0.0.1:1/x"),
+        format!("http://user%3A{CANARY}%40127.0.0.1:1/x"),
+        format!("http://127.0.0.1:1/x;token={CANARY}"),
+        format!("http://127.0.0.1:1/x#access_token={CANARY}"),
+        format!("ais://user:{CANARY}@bucket/o"),
+        format!("ais://bucket/o?token={CANARY}"),
+        format!("s3://user:{CANARY}@bucket/o"),
+        format!("s3://bucket/o?X-Amz-Signature={CANARY}"),
+        format!("az://user:{CANARY}@bucket/o"),
+    ] {
+        never_shown(|arguments| {
+            let mut command = pget(arguments);
+            command
+                .arg(&address)
+                .env("AIS_ENDPOINT", format!("http://user:{CANARY}@127.0.0.1:1"))
+                .env("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+                .env("AWS_ACCESS_KEY_ID", "key")
+                .env("AWS_SECRET_ACCESS_KEY", CANARY);
+            command
+        });
+    }
+    let url = format!("http://user:{CANARY}@127.0.0.1:1");
+    for arguments in [
+        vec![url.as_str()],
+        vec!["cat", "ais://b/o", "--verify", &url],
+        vec!["cat", "ais://b/o", "--progress", &url],
+        vec!["cat", "ais://b/o", "--set", &format!("ais.endpoint={url}")],
+        vec!["cat", "s3://b/o", "--set", &format!("aws.endpoint={url}")],
+        vec!["cat", "s3://b/o", "--set", &format!("aws.proxy_url={url}")],
+        vec!["cat", "s3://b/o", "--set", &format!("{url}=x")],
+        vec!["cat", &url, "--set", &format!("token:{CANARY}=x")],
+        vec![
+            "cat",
+            &url,
+            "--header",
+            &format!("Authorization=Bearer {CANARY}: x"),
+        ],
+    ] {
+        nothing_shown(&mut pget(["-vv"].into_iter().chain(arguments)));
+    }
+}
+
+#[test]
 fn words_out_of_place_are_not_repeated() {
     for arguments in [
         vec!["cat", "http://127.0.0.1:1/x", "--header", CANARY],
