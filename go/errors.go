@@ -35,8 +35,7 @@ const (
 	ErrUnavailable Status = C.PGET_ERR_UNAVAILABLE
 	// ErrProtocol: the server's answer makes no sense or is cut short, after retries.
 	ErrProtocol Status = C.PGET_ERR_PROTOCOL
-	// ErrChecksum: the bytes do not have the published checksum, or verification is required and cannot
-	// be done.
+	// ErrChecksum: the bytes do not have the published checksum.
 	ErrChecksum Status = C.PGET_ERR_CHECKSUM
 	// ErrDestination: writing to the destination failed (a writer's own error is in the chain), a name
 	// is taken, or a ring's reader has gone.
@@ -49,6 +48,10 @@ const (
 	// ErrForked: the library was used before fork, and this is the child. Not met by programs that
 	// start others as os/exec does.
 	ErrForked Status = C.PGET_ERR_FORKED
+	// ErrUnverifiable: verification is required, and there is no published checksum that it could use.
+	ErrUnverifiable Status = C.PGET_ERR_UNVERIFIABLE
+	// ErrResources: the process can have no more threads or file descriptors.
+	ErrResources Status = C.PGET_ERR_RESOURCES
 	// ErrInternal: a defect in the library.
 	ErrInternal Status = C.PGET_ERR_INTERNAL
 )

@@ -121,7 +121,8 @@ func TestStatusTexts(t *testing.T) {
 	}
 	all := []Status{
 		ErrInvalidArgument, ErrUnsupported, ErrNotFound, ErrPermissionDenied, ErrObjectChanged, ErrRange, ErrTimeout, ErrUnavailable,
-		ErrProtocol, ErrChecksum, ErrDestination, ErrBufferTooSmall, ErrCancelled, ErrForked, ErrInternal,
+		ErrProtocol, ErrChecksum, ErrDestination, ErrBufferTooSmall, ErrCancelled, ErrForked, ErrUnverifiable,
+		ErrResources, ErrInternal,
 	}
 	for i, status := range all {
 		wanted := Status(-1 - i)

@@ -120,7 +120,7 @@ type Verify string
 const (
 	// VerifyAuto is the default: if all of the object is read and there is such a checksum.
 	VerifyAuto Verify = "auto"
-	// VerifyRequire fails with ErrChecksum, before the first byte, if there is none; a part of an
+	// VerifyRequire fails with ErrUnverifiable, before the first byte, if there is none; a part of an
 	// object is ErrInvalidArgument.
 	VerifyRequire Verify = "require"
 	// VerifyOff does not.

@@ -165,7 +165,7 @@ func TestVerification(t *testing.T) {
 		}
 		r.Close()
 	}
-	if _, err := Get(deadline(t), servers.hostile+"/good", io.Discard, WithVerify(VerifyRequire)); !errors.Is(err, ErrChecksum) {
+	if _, err := Get(deadline(t), servers.hostile+"/good", io.Discard, WithVerify(VerifyRequire)); !errors.Is(err, ErrUnverifiable) {
 		t.Errorf("required, of a server that publishes none: %v", err)
 	}
 	if _, err := Get(deadline(t), servers.hostile+"/good", io.Discard, WithVerify("perhaps")); !errors.Is(err, ErrInvalidArgument) {

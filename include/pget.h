@@ -117,7 +117,7 @@ typedef enum {
    */
   PGET_ERR_PROTOCOL = -9,
   /**
-   * The bytes do not have the published checksum, or verification is required and cannot be done.
+   * The bytes do not have the published checksum.
    */
   PGET_ERR_CHECKSUM = -10,
   /**
@@ -137,6 +137,14 @@ typedef enum {
    * The library was used before fork, and this is the child: only exec helps.
    */
   PGET_ERR_FORKED = -14,
+  /**
+   * Verification is required, and there is no published checksum that it could use.
+   */
+  PGET_ERR_UNVERIFIABLE = -15,
+  /**
+   * The process can have no more threads or file descriptors.
+   */
+  PGET_ERR_RESOURCES = -16,
   /**
    * A defect in the library. The handle that was used is unusable from here on but for closing
    * it.
@@ -768,7 +776,7 @@ pget_status pget_options_set_journal_interval(pget_options *options, uint64_t mi
 /**
  * Whether the bytes are held against the checksum of the whole object that the server publishes:
  * "auto" (the default: if all of the object is read and there is one), "require" (or the call fails
- * with PGET_ERR_CHECKSUM before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or "off". Bytes
+ * with PGET_ERR_UNVERIFIABLE before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or "off". Bytes
  * that do not fit are PGET_ERR_CHECKSUM: in order before the last of them is given, else at the end.
  * pget_reader_stats tells what came of it.
  *

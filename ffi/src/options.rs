@@ -355,7 +355,7 @@ pub extern "C" fn pget_options_set_journal_interval(
 
 /// Whether the bytes are held against the checksum of the whole object that the server publishes:
 /// "auto" (the default: if all of the object is read and there is one), "require" (or the call fails
-/// with PGET_ERR_CHECKSUM before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or "off". Bytes
+/// with PGET_ERR_UNVERIFIABLE before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or "off". Bytes
 /// that do not fit are PGET_ERR_CHECKSUM: in order before the last of them is given, else at the end.
 /// pget_reader_stats tells what came of it.
 ///

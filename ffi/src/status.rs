@@ -39,7 +39,7 @@ pub enum pget_status_code {
     PGET_ERR_UNAVAILABLE = -8,
     /// The server's answer makes no sense or is cut short, after retries.
     PGET_ERR_PROTOCOL = -9,
-    /// The bytes do not have the published checksum, or verification is required and cannot be done.
+    /// The bytes do not have the published checksum.
     PGET_ERR_CHECKSUM = -10,
     /// Writing to the destination failed, the write callback returned something other than 0, a name
     /// is taken, or a ring's reader has gone.
@@ -50,6 +50,10 @@ pub enum pget_status_code {
     PGET_ERR_CANCELLED = -13,
     /// The library was used before fork, and this is the child: only exec helps.
     PGET_ERR_FORKED = -14,
+    /// Verification is required, and there is no published checksum that it could use.
+    PGET_ERR_UNVERIFIABLE = -15,
+    /// The process can have no more threads or file descriptors.
+    PGET_ERR_RESOURCES = -16,
     /// A defect in the library. The handle that was used is unusable from here on but for closing
     /// it.
     PGET_ERR_INTERNAL = -99,
@@ -72,6 +76,8 @@ impl pget_status_code {
             ErrorKind::BufferTooSmall => Self::PGET_ERR_BUFFER_TOO_SMALL,
             ErrorKind::Cancelled => Self::PGET_ERR_CANCELLED,
             ErrorKind::Forked => Self::PGET_ERR_FORKED,
+            ErrorKind::Unverifiable => Self::PGET_ERR_UNVERIFIABLE,
+            ErrorKind::Resources => Self::PGET_ERR_RESOURCES,
             // The kinds may grow; what has no number yet is still an error.
             _ => Self::PGET_ERR_INTERNAL,
         }
@@ -105,6 +111,8 @@ pub extern "C" fn pget_status_name(status: pget_status) -> *const c_char {
         -12 => "buffer too small\0",
         -13 => "cancelled\0",
         -14 => "used after fork\0",
+        -15 => "cannot verify\0",
+        -16 => "out of resources\0",
         -99 => "internal error\0",
         _ => "unknown status\0",
     })
@@ -133,6 +141,8 @@ mod tests {
             (ErrorKind::BufferTooSmall, -12),
             (ErrorKind::Cancelled, -13),
             (ErrorKind::Forked, -14),
+            (ErrorKind::Unverifiable, -15),
+            (ErrorKind::Resources, -16),
             (ErrorKind::Internal, -99),
         ];
         for (kind, number) in kinds {

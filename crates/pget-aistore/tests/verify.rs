@@ -78,5 +78,5 @@ async fn a_bucket_without_checksums_is_read_and_refused_to_who_requires_them() {
     let error = support::read(&source, required(4))
         .await
         .expect_err("nothing to verify by");
-    assert_eq!(error.kind(), ErrorKind::Checksum);
+    assert_eq!(error.kind(), ErrorKind::Unverifiable);
 }

@@ -1,7 +1,8 @@
 //! The `pget` program: `get`, `cat` and `stat` of one object, and `shm`, one object for all processes of a host.
 //!
 //! Exit status: 0 done, 1 other failure, 2 usage, 3 not found, 4 permission denied, 5 object changed, 6 timed out or unavailable after retries,
-//! 7 the server's answer makes no sense, 8 destination failed. An error is one line on standard error.
+//! 7 the server's answer makes no sense, 8 destination failed, 9 verification is required and cannot be done.
+//! An error is one line on standard error.
 //! 141: the reader of standard output has closed it, which is not reported.
 
 mod args;
@@ -77,6 +78,7 @@ fn status(error: &Error) -> u8 {
         ErrorKind::Timeout | ErrorKind::Unavailable => 6,
         ErrorKind::Protocol | ErrorKind::Checksum => 7,
         ErrorKind::Destination | ErrorKind::BufferTooSmall => 8,
+        ErrorKind::Unverifiable => 9,
         _ => 1,
     }
 }

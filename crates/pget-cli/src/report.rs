@@ -64,7 +64,10 @@ impl Report {
             bar.set_style(style);
         }
         let builder = if wanted {
-            bar.enable_steady_tick(Duration::from_millis(500));
+            // It has a thread, and panics without.
+            if pget::threads_can_start() {
+                bar.enable_steady_tick(Duration::from_millis(500));
+            }
             let bar = Arc::clone(&bar);
             builder.progress(move |progress| {
                 if let Some(total) = progress.total {

@@ -22,13 +22,17 @@ impl Signals {
         set.thread_block().map_err(failed)?;
         let (tell, told) = channel();
         let cancel = cancel.clone();
-        std::thread::spawn(move || {
+        let wait = move || {
             if let Ok(signal) = set.wait() {
                 // Sent first, so that who finds the read cancelled finds the signal.
                 tell.send(signal).ok();
                 cancel.trigger();
             }
-        });
+        };
+        std::thread::Builder::new().spawn(wait).map_err(|cause| {
+            let message = "no thread can be started to wait for signals";
+            Error::with_cause(ErrorKind::Resources, "", message, cause)
+        })?;
         Ok(Self(told))
     }
 

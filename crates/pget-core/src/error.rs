@@ -30,7 +30,7 @@ pub enum ErrorKind {
     Unavailable,
     /// The server's answer makes no sense, or is cut short, after retries.
     Protocol,
-    /// The bytes do not have the published checksum, or verification is required and cannot be done.
+    /// The bytes do not have the published checksum.
     Checksum,
     /// Writing to the destination failed (disk full, closed pipe), a name is taken, or a ring's reader has gone.
     Destination,
@@ -40,6 +40,10 @@ pub enum ErrorKind {
     Cancelled,
     /// Used in a child process after `fork`.
     Forked,
+    /// Verification is required, and there is no published checksum that it could use.
+    Unverifiable,
+    /// The process can have no more threads or file descriptors.
+    Resources,
     /// A defect in this library or in a source.
     Internal,
 }
@@ -63,6 +67,8 @@ impl ErrorKind {
             Self::BufferTooSmall => "buffer too small",
             Self::Cancelled => "cancelled",
             Self::Forked => "used after fork",
+            Self::Unverifiable => "cannot verify",
+            Self::Resources => "out of resources",
             Self::Internal => "internal error",
         }
     }
@@ -440,7 +446,7 @@ impl From<Error> for std::io::Error {
         use std::io::ErrorKind as Io;
         let kind = match error.kind() {
             ErrorKind::InvalidArgument | ErrorKind::Range | ErrorKind::BufferTooSmall => Io::InvalidInput,
-            ErrorKind::Unsupported => Io::Unsupported,
+            ErrorKind::Unsupported | ErrorKind::Unverifiable => Io::Unsupported,
             ErrorKind::NotFound => Io::NotFound,
             ErrorKind::PermissionDenied => Io::PermissionDenied,
             ErrorKind::Timeout => Io::TimedOut,

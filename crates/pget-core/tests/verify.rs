@@ -167,10 +167,10 @@ async fn what_cannot_be_verified_is_said_and_refused_when_it_is_required() {
             required.verify = Verify::Require;
             let (bytes, result, stats) = read(&source, required).await;
             let error = result.expect_err("required");
-            assert_eq!((bytes, error.kind()), (0, ErrorKind::Checksum));
+            assert_eq!((bytes, error.kind()), (0, ErrorKind::Unverifiable));
             assert_eq!(stats.verification, verification);
             assert!(
-                error.to_line().contains("verification is required"),
+                error.to_line().contains("published for it"),
                 "{}",
                 error.to_line()
             );
@@ -378,7 +378,7 @@ async fn a_destination_that_gives_nothing_back_is_verified_by_what_combines_or_c
         required.verify = Verify::Require;
         let download = Download::new(late, required).expect("right");
         let error = download.read_to(shelf).await.expect_err("it cannot be verified");
-        assert_eq!(error.kind(), ErrorKind::Checksum);
+        assert_eq!(error.kind(), ErrorKind::Unverifiable);
         assert!(
             error.to_line().contains("cannot give bytes back"),
             "{}",

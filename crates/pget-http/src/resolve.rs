@@ -13,8 +13,9 @@ use std::{
 
 use futures_util::{
     FutureExt as _,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Shared, ready},
 };
+use pget_core::threads::can_start;
 use tokio::task::spawn_blocking;
 
 /// How long an answer serves. The system gives no time to live; this spares the look-ups of a burst of connections and still follows a service that moves.
@@ -200,7 +201,7 @@ impl Resolver {
 
     fn look_up(&self, host: &str) -> LookUp {
         let (ask, host) = (Arc::clone(&self.ask), host.to_owned());
-        let asking = spawn_blocking(move || {
+        let work = move || {
             let found = ask(&host).and_then(|addresses| match interleaved(addresses) {
                 none if none.is_empty() => Err(io::Error::new(
                     io::ErrorKind::NotFound,
@@ -212,10 +213,16 @@ impl Resolver {
                 at: Instant::now(),
                 found: found.map_err(Arc::new),
             }
-        });
+        };
+        let end = if can_start() {
+            spawn_blocking(work).map(Result::ok).boxed()
+        } else {
+            // No thread can be had to wait for it.
+            ready(Some(work())).boxed()
+        };
         LookUp {
             begun: Instant::now(),
-            end: asking.map(Result::ok).boxed().shared(),
+            end: end.shared(),
         }
     }
 

@@ -151,7 +151,7 @@ impl Tls {
         if !self.options.platform_roots {
             return Ok((roots, trusted));
         }
-        let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs)
+        let loaded = pget_core::threads::may_block(rustls_native_certs::load_native_certs)
             .await
             .map_err(|cause| {
                 SourceError::fatal(ErrorKind::Internal, "reading root certificates panicked")

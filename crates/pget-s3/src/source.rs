@@ -180,9 +180,20 @@ impl S3Source {
         google_checksum(headers).filter(|_| self.cloud == Cloud::Google)
     }
 
-    /// Revision and checksum by HEAD; `None` if it is refused, or tells none. That the object is not there, or the server has no time, its GET will tell.
-    async fn known(&self, verify: Verify) -> Option<(Revision, Published)> {
-        let response = self.ask(Method::Head, None, None, Over::Any).await.ok()?;
+    /// Returns revision and checksum by HEAD, or none if HEAD reports none. If the object is not
+    /// there, or the server has no time, GET reports it.
+    ///
+    /// # Errors
+    /// If HEAD is refused and verification is required.
+    async fn known(&self, verify: Verify) -> Result<Option<Known>, SourceError> {
+        let response = match self.ask(Method::Head, None, None, Over::Any).await {
+            Ok(response) => response,
+            Err(cause) if verify == Verify::Require && cause.kind() == ErrorKind::PermissionDenied => {
+                let message = "HEAD, which reports its checksum, is refused";
+                return Err(SourceError::fatal(ErrorKind::Unverifiable, message).with_cause(cause));
+            }
+            Err(_) => return Ok(None),
+        };
         let headers = response.headers.clone();
         response.body.drain_small(0).await;
         let checksum = amazon_checksum(&headers).or_else(|| {
@@ -193,8 +204,9 @@ impl S3Source {
                 .nth(2)
                 .is_some_and(|bucket| bucket.ends_with("--x-s3"));
             amazon_etag(&headers).filter(|_| verify == Verify::Require && !directory)
-        })?;
-        Some((self.revision(revision_from_headers(&headers), &headers), checksum))
+        });
+        let revision = || self.revision(revision_from_headers(&headers), &headers);
+        Ok(checksum.map(|checksum| (revision(), checksum)))
     }
 
     /// Refuses an answer that names another version than the one asked for. Of one that names none, nothing is known.
@@ -277,13 +289,13 @@ impl RangeSource for S3Source {
                     let response = response?;
                     (
                         response,
-                        timeout(patience(request), known).await.unwrap_or_default(),
+                        timeout(patience(request), known).await.unwrap_or(Ok(None)),
                     )
                 }
                 Either::Right((known, get)) => (get.await?, known),
             }
         } else {
-            (get.await?, None)
+            (get.await?, Ok(None))
         };
         let mut reply = match reply_of(request, &response) {
             Ok(reply) => reply,
@@ -293,7 +305,7 @@ impl RangeSource for S3Source {
             }
         };
         reply.revision = self.revision(reply.revision, &response.headers);
-        reply.checksum = match known {
+        reply.checksum = match known? {
             // Of a revision that came or went in between, it says nothing.
             Some((revision, checksum)) => {
                 Some(checksum).filter(|_| revision.compare(&reply.revision) == Match::Same)
@@ -320,6 +332,9 @@ impl fmt::Debug for S3Source {
             .finish_non_exhaustive()
     }
 }
+
+/// A revision, and the checksum that HEAD reports for it.
+type Known = (Revision, Published);
 
 /// How long HEAD is waited for once GET has answered.
 ///

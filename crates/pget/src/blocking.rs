@@ -2,7 +2,7 @@
 //!
 //! Not for threads of an asynchronous runtime, where waiting would panic.
 
-use pget_core::{BlockingReader, Cancel, Download, Error, ErrorKind, ObjectInfo};
+use pget_core::{BlockingReader, Cancel, Download, Error, ErrorKind, ObjectInfo, threads::block_on};
 use tokio::runtime::Handle;
 
 use crate::{Builder, runtime};
@@ -45,7 +45,7 @@ pub(crate) fn stat_with(builder: &Builder) -> Result<ObjectInfo, Error> {
     let builder = on_process_runtime(builder);
     // On a worker: a write to a closed socket raises SIGPIPE, which is the caller's to have on its own thread.
     let asked = runtime.spawn(async move { builder.stat().await });
-    runtime.block_on(asked).unwrap_or_else(|cause| {
+    block_on(runtime, asked).unwrap_or_else(|cause| {
         Err(Error::with_cause(
             ErrorKind::Internal,
             "",
@@ -66,10 +66,10 @@ pub fn use_threads(count: usize) -> Result<(), Error> {
 /// Calls `then` on a thread of the process's runtime when `cancel` is triggered, or soon if it was; not after the result is dropped. For waits that are no download's.
 ///
 /// # Errors
-/// If the runtime cannot be started.
+/// [`Resources`](ErrorKind::Resources) if the runtime cannot have a thread.
 pub fn when_triggered(cancel: &Cancel, then: impl FnOnce() + Send + 'static) -> Result<WhenTriggered, Error> {
     let cancel = cancel.clone();
-    let task = runtime::handle()?.spawn(async move {
+    let task = runtime::handle_with_threads()?.spawn(async move {
         cancel.triggered().await;
         then();
     });

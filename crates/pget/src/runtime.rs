@@ -3,6 +3,7 @@
 use std::{
     io,
     os::unix::net::UnixStream,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -10,8 +11,8 @@ use std::{
 };
 
 use nix::sys::signal::{SigSet, Signal};
-use pget_core::{Error, ErrorKind};
-use tokio::runtime::{Builder, Handle, Runtime};
+use pget_core::{Error, ErrorKind, threads};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 
@@ -36,29 +37,77 @@ pub(crate) fn use_threads(count: usize) -> Result<(), Error> {
 /// The runtime that blocking calls run on.
 pub(crate) fn handle() -> Result<&'static Handle, Error> {
     if let Some(runtime) = RUNTIME.get() {
-        return Ok(runtime.handle());
+        return Ok(usable(runtime));
     }
-    let threads = match WANTED.load(Ordering::Relaxed) {
-        0 => threads(std::env::var(THREADS).ok().as_deref())?,
+    let wanted = match WANTED.load(Ordering::Relaxed) {
+        0 => setting(std::env::var(THREADS).ok().as_deref())?,
         wanted => wanted,
     };
-    let failed = |cause| Error::with_cause(ErrorKind::Internal, "", "cannot start worker threads", cause);
-    has_descriptors_left().map_err(failed)?;
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("pget")
-        .on_thread_start(block_sigpipe)
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(failed)?;
+    let runtime = start(wanted)?;
     // Of two threads that come here at once, one wins; the other's runtime has no task and goes.
     if let Err(surplus) = RUNTIME.set(runtime) {
         surplus.shutdown_background();
     }
     match RUNTIME.get() {
-        Some(runtime) => Ok(runtime.handle()),
+        Some(runtime) => Ok(usable(runtime)),
         None => Err(Error::new(ErrorKind::Internal, "", "the runtime is gone")),
+    }
+}
+
+/// As [`handle`], for work that goes on while no thread waits for it.
+///
+/// # Errors
+/// [`Resources`](ErrorKind::Resources) if the runtime has no thread.
+pub(crate) fn handle_with_threads() -> Result<&'static Handle, Error> {
+    let handle = handle()?;
+    if has_no_thread(handle) {
+        let message = "no thread can be started for work in the background";
+        return Err(Error::new(ErrorKind::Resources, "", message));
+    }
+    Ok(handle)
+}
+
+fn has_no_thread(handle: &Handle) -> bool {
+    handle.runtime_flavor() == RuntimeFlavor::CurrentThread
+}
+
+/// The runtime's handle, for waits by [`block_on`](threads::block_on).
+fn usable(runtime: &'static Runtime) -> &'static Handle {
+    if has_no_thread(runtime.handle()) {
+        threads::drive_by_waiting(runtime, block_sigpipe);
+    }
+    runtime.handle()
+}
+
+/// A runtime with as many threads as there can be, up to `wanted`. Without any, it is driven by the
+/// threads that wait for it.
+fn start(wanted: usize) -> Result<Runtime, Error> {
+    let failed = |cause| {
+        let message = "no file descriptors are left";
+        Error::with_cause(ErrorKind::Resources, "", message, cause)
+    };
+    has_descriptors_left().map_err(failed)?;
+    // tokio panics where it cannot start one.
+    let mut builder = match threads::startable(wanted) {
+        Ok(0) | Err(_) => Builder::new_current_thread(),
+        Ok(count) => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(count);
+            builder
+        }
+    };
+    builder
+        .thread_name("pget")
+        .on_thread_start(block_sigpipe)
+        .enable_io()
+        .enable_time();
+    // Another process of the user may have taken the last thread since.
+    match catch_unwind(AssertUnwindSafe(|| builder.build())) {
+        Ok(built) => built.map_err(failed),
+        Err(_) => {
+            let message = "worker threads cannot be started";
+            Err(Error::new(ErrorKind::Resources, "", message))
+        }
     }
 }
 
@@ -71,7 +120,7 @@ fn has_descriptors_left() -> io::Result<()> {
     Ok(())
 }
 
-fn threads(setting: Option<&str>) -> Result<usize, Error> {
+fn setting(setting: Option<&str>) -> Result<usize, Error> {
     match setting {
         None => Ok(std::thread::available_parallelism()
             .map_or(1, usize::from)
@@ -102,11 +151,11 @@ mod tests {
 
     #[test]
     fn threads_from_the_environment_are_checked() {
-        assert_eq!(threads(Some("3")).expect("usable"), 3);
-        assert!((1..=MOST_THREADS).contains(&threads(None).expect("the default")));
+        assert_eq!(setting(Some("3")).expect("usable"), 3);
+        assert!((1..=MOST_THREADS).contains(&setting(None).expect("the default")));
         for text in ["0", "-1", "", "many", "99999999999"] {
             assert_eq!(
-                threads(Some(text)).expect_err(text).kind(),
+                setting(Some(text)).expect_err(text).kind(),
                 ErrorKind::InvalidArgument
             );
         }

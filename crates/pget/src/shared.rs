@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pget_core::{Cancel, Error, ErrorKind, Stats};
+use pget_core::{Cancel, Error, ErrorKind, Stats, threads::block_on};
 use pget_shm::{IntoShared, Placement, RingWriter, SharedBuffer};
 use tokio::{
     runtime::Handle,
@@ -50,7 +50,7 @@ impl SharedDownload {
     /// As [`ended`](Self::ended).
     pub fn ended_blocking(&mut self) -> Result<Stats, Error> {
         let runtime = self.runtime.clone();
-        runtime.block_on(self.ended())
+        block_on(&runtime, self.ended())
     }
 
     /// The buffer alone. A download that has not ended goes on until it has, or until the buffer is closed.
@@ -124,9 +124,9 @@ pub(crate) async fn get(builder: &Builder, placement: Placement) -> Result<Share
 }
 
 pub(crate) fn get_blocking(builder: &Builder, placement: Placement) -> Result<SharedDownload, Error> {
-    let runtime = runtime::handle()?;
+    let runtime = runtime::handle_with_threads()?;
     let builder = blocking::on_process_runtime(builder);
-    runtime.block_on(begin(builder, placement, runtime))
+    block_on(runtime, begin(builder, placement, runtime))
 }
 
 /// All of it, with the progress told on this thread.

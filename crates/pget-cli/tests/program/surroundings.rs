@@ -1,6 +1,7 @@
-//! What surrounds the program: proxies named in the environment (case 68), and few descriptors (case 59).
+//! What surrounds the program: proxies named in the environment (case 68), few descriptors (case 59),
+//! and few threads (case 128).
 
-use std::process::Command;
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use pget_testkit::{
     content::Pattern,
@@ -220,5 +221,83 @@ fn case_59_few_descriptors_make_it_slower_or_a_typed_error_and_never_hang() {
             Some(127) => assert!(most < 5, "{ended:?}"),
             _ => panic!("{most}: {ended:?}"),
         }
+    }
+}
+
+/// The program as another user, who may have only so many threads; `None` where that cannot be had.
+/// Root has no such limit, and everybody else has other processes.
+fn with_threads(most: u32, folder: &Path, arguments: &[&str]) -> Option<Command> {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: root alone can become a user without processes");
+        return None;
+    }
+    let program = folder.join("pget");
+    if !program.exists() {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("the folder is ours");
+        fs::copy(env!("CARGO_BIN_EXE_pget"), &program).expect("a copy");
+    }
+    // A user of each number of threads, so that the tests do not count each other's.
+    let user = 64_000 + most;
+    let mut command = Command::new("setpriv");
+    plain_environment(&mut command);
+    command.args([&format!("--reuid={user}"), "--regid=65534", "--clear-groups"]);
+    command.args(["prlimit", &format!("--nproc={most}:{most}"), "--"]);
+    command.arg(program).args(arguments).current_dir(folder);
+    Some(command)
+}
+
+#[test]
+fn case_128_without_threads_one_thread_does_all() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, SIZE)));
+    let by_name = format!("http://localhost:{}/o", server.address().port());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, PATTERN.bytes(0, 3_000_003)).expect("written");
+    let file = file.to_str().expect("text");
+    // One is the program itself; with more there are fewer workers than usual.
+    for most in 1..5 {
+        for address in [url.as_str(), &by_name, file] {
+            let chunk = ["--chunk-size", "64KiB"];
+            let Some(mut cat) = with_threads(most, folder.path(), &["cat", address, chunk[0], chunk[1]])
+            else {
+                return;
+            };
+            is_the_object(&run(&mut cat).succeeded());
+            let get = ["get", address, "-o", "x", "--journal-interval", "10ms"];
+            let mut get = with_threads(most, folder.path(), &get).expect("as before");
+            // That there is no journal is a warning.
+            let ended = run(&mut get);
+            assert!(
+                ended.status.success() && !ended.stderr.contains("panicked"),
+                "{ended:?}"
+            );
+            is_the_object(&fs::read(folder.path().join("x")).expect("a file"));
+            fs::remove_file(folder.path().join("x")).expect("it is there");
+            let mut stat = with_threads(most, folder.path(), &["stat", address]).expect("as before");
+            assert!(run(&mut stat).succeeded().starts_with(b"size: 3000003"));
+        }
+        // The bar has a thread of its own.
+        let bar = ["cat", "--progress", "always", &url];
+        let ended = run(&mut with_threads(most, folder.path(), &bar).expect("as before"));
+        assert!(
+            ended.status.success() && !ended.stderr.contains("panicked"),
+            "{ended:?}"
+        );
+        is_the_object(&ended.stdout);
+    }
+}
+
+#[test]
+fn case_128_what_needs_a_thread_says_so() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, SIZE)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let ring = format!("pget-test-threads-{}", std::process::id());
+    for arguments in [&["shm", "get", &url][..], &["cat", &url, "--shared-ring", &ring]] {
+        let Some(mut command) = with_threads(1, folder.path(), arguments) else {
+            return;
+        };
+        run(&mut command).failed(1, "out of resources: no thread can be started");
     }
 }

@@ -189,3 +189,65 @@ fn shared_memory_is_verified_and_readers_are_told() {
         assert!(!fs::exists(format!("/dev/shm/{name}")).expect("looked"));
     }
 }
+
+#[test]
+fn case_141_what_cannot_be_verified_is_no_mismatch() {
+    let composite = || {
+        let mut object = Object::new(7, SIZE);
+        let headers = [
+            ("x-amz-checksum-crc32c", "AAAAAA==-3"),
+            ("x-amz-checksum-type", "COMPOSITE"),
+        ];
+        let headers = headers.map(|(name, value)| (name.into(), value.into()));
+        object.headers.extend(headers);
+        object
+    };
+    let unknown = || {
+        let mut object = Object::new(7, SIZE);
+        let headers = [("x-goog-hash", "sha3=AAAA"), ("x-amz-checksum-blake3", "AAAA")];
+        let headers = headers.map(|(name, value)| (name.into(), value.into()));
+        object.headers.extend(headers);
+        // An MD5 in quotes would serve.
+        object.etag = Some("\"not an MD5\"".into());
+        object
+    };
+    let refused = || Route::new(published(true)).fault(When::Head, Fault::status(403));
+    for (by_s3, route, says) in [
+        (
+            false,
+            Route::new(Object::new(7, SIZE)),
+            "no checksum of a known kind is published",
+        ),
+        (
+            true,
+            Route::new(Object::new(7, SIZE)),
+            "no checksum of a known kind is published",
+        ),
+        (
+            false,
+            Route::new(unknown()),
+            "no checksum of a known kind is published",
+        ),
+        (
+            true,
+            Route::new(unknown()),
+            "no checksum of a known kind is published",
+        ),
+        (true, Route::new(composite()), "is a composite one"),
+        (true, refused(), "HEAD, which reports its checksum, is refused"),
+    ] {
+        let scene = Scene::new();
+        scene.server.route("/bucket/o", route);
+        let ended = run(&mut get(&scene, by_s3, &["--verify", "require"]));
+        assert!(!ended.stderr.contains("mismatch"), "{ended:?}");
+        assert!(ended.stderr.contains("cannot verify"), "{ended:?}");
+        ended.failed(9, says);
+        assert!(scene.names().is_empty(), "{:?}", scene.names());
+    }
+    // A part is refused before anything is asked for.
+    let scene = Scene::new();
+    scene.server.route("/bucket/o", Route::new(published(true)));
+    let mut part = get(&scene, false, &["--verify", "require", "--length", "5"]);
+    run(&mut part).failed(2, "verif");
+    assert!(scene.server.requests("/bucket/o").is_empty());
+}

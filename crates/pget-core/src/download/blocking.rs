@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read, Write};
 use tokio::runtime::Handle;
 
 use super::{Reader, reader::Monitor};
-use crate::{Error, Lease, ObjectInfo, Stats};
+use crate::{Error, Lease, ObjectInfo, Stats, threads::block_on};
 
 /// [`Reader`] for a thread that may block; not for a thread of an asynchronous runtime (it would panic there, as tokio's `block_on` does).
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl BlockingReader {
     /// # Errors
     /// If the download fails before.
     pub fn info(&self) -> Result<ObjectInfo, Error> {
-        self.runtime.block_on(self.reader.info())
+        block_on(&self.runtime, self.reader.info())
     }
 
     /// As [`Reader::total`].
@@ -55,7 +55,7 @@ impl BlockingReader {
         {
             return result;
         }
-        self.runtime.block_on(self.reader.next())
+        block_on(&self.runtime, self.reader.next())
     }
 
     /// Writes all of it to `writer`, and flushes; gives the number of bytes.

@@ -16,7 +16,7 @@ use super::{
     Destination, Download, Progress, driver,
     shared::{Shared, Sink},
 };
-use crate::{Error, ErrorKind, Stats, ring::Region};
+use crate::{Error, ErrorKind, Stats, ring::Region, threads::block_on};
 
 /// How often the progress callback is called.
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ impl Drop for LetGo {
         }
         if let Some(free) = self.free.take() {
             // An error means that the sender is gone, which it is only with the region.
-            drop(self.runtime.block_on(free));
+            drop(block_on(&self.runtime, free));
         }
     }
 }
@@ -54,7 +54,7 @@ impl Download {
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does; nothing was sent then.
     pub fn read_into_on(&self, runtime: &Handle, buffer: &mut [u8]) -> Result<usize, Error> {
         // Panics where waiting is not possible before anything is lent: `LetGo` could not wait either, and to panic again would abort.
-        runtime.block_on(async {});
+        block_on(runtime, async {});
         // SAFETY: `LetGo` waits, on every way out of this block, until the region is gone; `buffer` is not touched before.
         let (region, free) = unsafe { Region::borrowing(buffer) };
         let mut lent = LetGo {
@@ -64,10 +64,10 @@ impl Download {
         };
         let shared = self.start(runtime, Sink::Region(region));
         lent.shared = Some(Arc::clone(&shared));
-        let result = runtime.block_on(self.placed(&shared)).map(in_memory);
+        let result = block_on(runtime, self.placed(&shared)).map(in_memory);
         drop(lent);
         match result {
-            Err(_) if shared.is_size_unknown() => runtime.block_on(self.copy_into(buffer)),
+            Err(_) if shared.is_size_unknown() => block_on(runtime, self.copy_into(buffer)),
             result => result,
         }
     }
@@ -119,7 +119,10 @@ impl Download {
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
     pub fn read_to_on(&self, runtime: &Handle, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-        runtime.block_on(self.read_to_sink(runtime, Sink::Destination(destination, None)))
+        block_on(
+            runtime,
+            self.read_to_sink(runtime, Sink::Destination(destination, None)),
+        )
     }
 
     /// Reads only `extents` of the object to `destination`, as [`read_to`](Self::read_to) does: what is missing of it. In any order; what lies behind the object's end is left out. The
@@ -156,7 +159,7 @@ impl Download {
         let extents = self.extents(extents)?;
         destination.check_extents(&extents)?;
         let sink = Sink::Destination(destination, Some(extents));
-        runtime.block_on(self.read_to_sink(runtime, sink))
+        block_on(runtime, self.read_to_sink(runtime, sink))
     }
 
     fn extents(&self, extents: &[Range<u64>]) -> Result<Vec<Range<u64>>, Error> {

@@ -31,7 +31,7 @@ use super::{
     scatter::{Scatter, Wanted},
     shared::{Shared, Sink},
 };
-use crate::{Error, ErrorKind, Stats, Verify, ring::Region};
+use crate::{Error, ErrorKind, Stats, Verify, ring::Region, threads::block_on};
 
 /// Ranges that are being read into buffers, each of which comes back as it is complete. Dropping it cancels; what has not come back is freed when the last writer has let go of it.
 #[must_use]
@@ -189,8 +189,8 @@ impl Drop for LentMany {
         // Does nothing if the download has ended.
         shared.cancel();
         // Every region has a sender, called or not; the last one is gone with the last region.
-        self.runtime
-            .block_on(async { while complete.recv().await.is_some() {} });
+        let all = async { while complete.recv().await.is_some() {} };
+        block_on(&self.runtime, all);
     }
 }
 
@@ -218,7 +218,7 @@ impl Download {
             self.check_range(index, range, buffer.len())?;
         }
         // Panics where waiting is not possible before anything is lent: `LentMany` could not wait either, and to panic again would abort.
-        runtime.block_on(async {});
+        block_on(runtime, async {});
         let (sender, complete) = unbounded_channel();
         let mut lent = LentMany {
             running: None,
@@ -242,7 +242,7 @@ impl Download {
         let running = lent
             .running
             .insert(Running::start(self, runtime, wanted, complete));
-        while let Some(index) = runtime.block_on(running.next())? {
+        while let Some(index) = block_on(runtime, running.next())? {
             let (range, buffer) = &mut ranges[index];
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
             each(index, &mut buffer[..length]);

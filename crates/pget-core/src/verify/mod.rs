@@ -169,12 +169,12 @@ pub(crate) fn plan(wish: Verify, whole: bool, published: Option<&Published>) -> 
 pub(crate) fn unmet(why: Verification) -> String {
     match why {
         Verification::Composite(algorithm) => {
-            format!("verification is required, and the published {algorithm} is a composite one, of parts")
+            format!("the {algorithm} that is published for it is a composite one, of its parts")
         }
-        Verification::Part => "verification is required, and a part of the object is read".into(),
+        Verification::Part => "checksums are of whole objects, and a part of one is read".into(),
         Verification::Unreadable(algorithm) => {
-            format!("verification is required, and its destination cannot give bytes back for {algorithm}")
+            format!("its destination cannot give bytes back for the {algorithm}")
         }
-        _ => "verification is required, and the source publishes no checksum of the object".into(),
+        _ => "no checksum of a known kind is published for it".into(),
     }
 }

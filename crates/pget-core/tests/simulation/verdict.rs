@@ -133,7 +133,7 @@ pub(super) fn judge(
             let fits = met.hard_kinds.contains(&kind)
                 || worn_out && met.soft_kinds.contains(&kind)
                 || kind == ErrorKind::Range && scene.offset > scene.size
-                || kind == ErrorKind::Checksum && scene.require && !scene.is_verifiable()
+                || kind == ErrorKind::Unverifiable && scene.require && !scene.is_verifiable()
                 || kind == ErrorKind::Cancelled && cancelled;
             if fits {
                 counts.cancels += u64::from(kind == ErrorKind::Cancelled);

@@ -268,7 +268,7 @@ fn settle(part: &Part, target: &Path, result: Result<Stats, Error>) -> Result<St
 async fn on_a_thread_that_may_block<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
+    pget_core::threads::may_block(work).await.unwrap_or_else(|cause| {
         let message = "the work on a file has ended without a result";
         Err(Error::with_cause(ErrorKind::Internal, "", message, cause))
     })

@@ -49,7 +49,7 @@ impl Shared {
             Err(why) => {
                 state.verification = why;
                 if state.verify == Verify::Require {
-                    return Err(SourceError::fatal(ErrorKind::Checksum, verify::unmet(why)));
+                    return Err(SourceError::fatal(ErrorKind::Unverifiable, verify::unmet(why)));
                 }
             }
         }
@@ -155,7 +155,7 @@ impl Shared {
         state.verification = why;
         if state.verify == Verify::Require {
             let message = verify::unmet(why);
-            return Err(Error::new(ErrorKind::Checksum, self.object.clone(), message));
+            return Err(Error::new(ErrorKind::Unverifiable, self.object.clone(), message));
         }
         Ok(())
     }

@@ -1,0 +1,160 @@
+//! Whether this process can start threads, and what is done where it cannot.
+//!
+//! A limit on threads (`RLIMIT_NPROC`, a control group, address space) is no defect, but tokio panics
+//! when it meets one, and queues blocking work for threads that never come. So [`startable`] and
+//! [`can_start`] ask the system first, [`may_block`] falls back to the thread at hand, and [`block_on`]
+//! drives a runtime that has no thread of its own.
+
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::channel,
+    },
+    thread,
+    time::Instant,
+};
+
+use tokio::{
+    runtime::{Handle, Runtime, RuntimeFlavor},
+    task::{JoinError, spawn_blocking},
+};
+
+/// How long it counts that there were threads to spare, in milliseconds: to start one costs some 20 µs.
+const COUNTS_FOR: u64 = 1000;
+
+/// So many beside each other are threads to spare: others may be started before the next look.
+const SPARE: usize = 4;
+
+/// When there were threads to spare, in milliseconds from an arbitrary time, plus 1; 0 for never.
+static SPARE_AT: AtomicU64 = AtomicU64::new(0);
+
+fn now() -> u64 {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    let since = ORIGIN.get_or_init(Instant::now).elapsed();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1) + 1
+}
+
+/// Returns how many threads can be started beside each other, up to `most`.
+///
+/// # Errors
+/// The system's error, if it is none.
+pub fn startable(most: usize) -> io::Result<usize> {
+    let wanted = most.saturating_add(SPARE);
+    let count = start_together(wanted)?;
+    let spare_at = if count == wanted { now() } else { 0 };
+    SPARE_AT.store(spare_at, Ordering::Relaxed);
+    Ok(count.min(most))
+}
+
+fn start_together(most: usize) -> io::Result<usize> {
+    let mut started = Vec::new();
+    let mut refused = None;
+    // All wait for the end of the last one to be started, so that they are alive together.
+    let gates: Vec<_> = std::iter::repeat_with(|| {
+        let (gate, wait) = channel::<()>();
+        // An error means that the gate is gone, which is what is waited for.
+        thread::Builder::new()
+            .name("pget-probe".into())
+            .spawn(move || {
+                wait.recv().ok();
+            })
+            .map(|thread| (gate, thread))
+    })
+    .take(most)
+    .map_while(|made| made.map_err(|error| refused = Some(error)).ok())
+    .map(|(gate, thread)| {
+        started.push(thread);
+        gate
+    })
+    .collect();
+    drop(gates);
+    let count = started.len();
+    for thread in started {
+        // It has nothing to panic about.
+        thread.join().ok();
+    }
+    match refused {
+        Some(error) if count == 0 => Err(error),
+        _ => Ok(count),
+    }
+}
+
+/// Whether a thread can be started now.
+#[must_use]
+pub fn can_start() -> bool {
+    let last = SPARE_AT.load(Ordering::Relaxed);
+    last > 0 && now().saturating_sub(last) < COUNTS_FOR || startable(1).is_ok()
+}
+
+/// Does `work`, which may block for a while, on a thread of its own if there can be one, else here.
+///
+/// # Errors
+/// The work panicked on its thread, or the runtime shuts down.
+pub async fn may_block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    if can_start() {
+        spawn_blocking(work).await
+    } else {
+        Ok(work())
+    }
+}
+
+/// A runtime without threads, and what to do on a thread before it drives the runtime.
+type WithoutThreads = (&'static Runtime, fn());
+
+static WITHOUT_THREADS: Mutex<Option<WithoutThreads>> = Mutex::new(None);
+
+/// Lets [`block_on`] drive `runtime`, which has no threads, on the thread that waits; `first` is called
+/// on that thread before.
+pub fn drive_by_waiting(runtime: &'static Runtime, first: fn()) {
+    let mut known = WITHOUT_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    *known = Some((runtime, first));
+}
+
+/// Waits for `future` on the runtime of `handle`.
+///
+/// # Panics
+/// On a thread of an asynchronous runtime, as tokio's `block_on` does.
+pub fn block_on<F: Future>(handle: &Handle, future: F) -> F::Output {
+    if handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        let known = *WITHOUT_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((runtime, first)) = known
+            && runtime.handle().id() == handle.id()
+        {
+            first();
+            return runtime.block_on(future);
+        }
+    }
+    handle.block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_alive_together_and_gone_after() {
+        assert_eq!(startable(0).expect("none are wanted"), 0);
+        assert_eq!(startable(16).expect("there is no limit"), 16);
+        assert!(can_start());
+    }
+
+    #[test]
+    fn a_runtime_without_threads_is_driven_by_who_waits() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        let runtime: &'static Runtime = Box::leak(Box::new(runtime));
+        drive_by_waiting(runtime, || {});
+        let handle = runtime.handle();
+        // A timer and a task need a driver.
+        let task = handle.spawn(async {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            7
+        });
+        assert_eq!(block_on(handle, task).expect("it ends"), 7);
+    }
+}
