@@ -57,9 +57,11 @@ func GetInto(ctx context.Context, url string, buf []byte, options ...Option) (in
 // GetFile reads the object at url into the file path, which appears under that name only when it is
 // complete (until then it is path.pget-part), in place of what was there before. It tells how many
 // bytes were read (less than the file has if it went on with an earlier one: [WithResume]). If it
-// fails, what was there before stays, and a part is beside it only to go on from. (With [WithSync],
-// that the folder cannot be synced is told when the file is there, complete.) What is open already
-// (/dev/stdout, /dev/fd/N and their like) is written to in order, from where it stands.
+// fails, what was there before stays. A part is beside it only if it is complete or can be gone on
+// from, and the error says so. (With [WithSync], a folder or file that cannot be synced is an error
+// after the file is there, complete.) A file that is replaced gives its mode, owner, group and access
+// list to the new one where allowed. A file that cannot be replaced (a mount point, a sticky folder)
+// is overwritten when the part is complete. What is open already (/dev/stdout, /dev/fd/N and their like) is written to in order, from where it stands.
 // [ErrDestination] is also a path that ends as a part's or a journal's does (.pget-part,
 // .pget-journal), and a part that is being written by another process (where a file system has no
 // locks: that is there), or was removed or replaced meanwhile.

@@ -138,9 +138,12 @@ pub unsafe extern "C" fn parallel_get_into(
 /// complete (until then it is path.pget-part). What was there before is replaced.
 ///
 /// length is set to the bytes that this call read (less than the file has, if it went on with an
-/// earlier one: pget_options_set_resume), or to 0 if it fails; then what was there before stays, and
-/// a part is beside it only with path.pget-journal, to go on from. (With pget_options_set_sync, that
-/// the folder cannot be synced is told when the file is there, complete.) A path that is a device or
+/// earlier one: pget_options_set_resume), or to 0 if it fails; then what was there before stays. A
+/// part is beside it only if it is complete, or with path.pget-journal, to go on from; the error's
+/// message says so. (With pget_options_set_sync, a folder or file that cannot be synced is an error
+/// after the file is there, complete.) A file that is replaced gives its mode, owner, group and
+/// access list to the new one where allowed. A file that cannot be replaced (a mount point, a sticky
+/// folder) is overwritten when the part is complete. A path that is a device or
 /// a pipe is written to in order, and so is what is open already (/dev/stdout, /dev/fd/N and their
 /// like), from where it stands; nothing of it is cut. A pipe or socket whose reader goes away raises
 /// SIGPIPE as any write to it does, and a pipe whose reader opens it with O_NONBLOCK may be found

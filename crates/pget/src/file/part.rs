@@ -250,7 +250,8 @@ impl Part {
                 keeper.last();
             }
         };
-        publish(path, target, sync, &self.warnings, secure).inspect_err(|_| {
+        let file = &self.claim().file;
+        publish(path, file, target, sync, &self.warnings, secure).inspect_err(|_| {
             Standing::undress(&self.claim().file);
         })?;
         self.is_settled.store(true, Ordering::Relaxed);
@@ -316,6 +317,9 @@ impl Part {
             Left::Some(bytes, of) if error.kind() != ErrorKind::ObjectChanged => error.with_advice(format!(
                 "{bytes} of {of} bytes stay in {part}: read with resume to go on (pget get --resume)"
             )),
+            Left::Complete if self.keeper.get().is_none() => {
+                error.with_advice(format!("all bytes are in {part}, which stays: rename it"))
+            }
             Left::Complete => error.with_advice(format!(
                 "all bytes are in {part}, which stays: rename it, or read with resume (pget get --resume)"
             )),
@@ -339,12 +343,19 @@ impl Part {
         }
         let is_complete = self.is_complete.load(Ordering::Relaxed);
         let left = match self.keeper.get() {
+            // Another part, in order, takes its place.
+            _ if self.needs_order() => {
+                if let Some(keeper) = self.keeper.get() {
+                    keeper.stop();
+                }
+                Left::Nothing
+            }
             None if is_complete => Left::Complete,
             // What was there before, and was not written to, is another time's.
-            None if self.earlier.is_some()
-                || (self.claim.existed && !self.has_begun.load(Ordering::Relaxed)) =>
-            {
-                Left::Untouched
+            None if self.claim.existed && !self.has_begun.load(Ordering::Relaxed) => Left::Untouched,
+            None if let Some((journal, ..)) = &self.earlier => {
+                let whole = journal.range();
+                Left::Some(journal.landed.total(), whole.end - whole.start)
             }
             None => Left::Nothing,
             Some(keeper) => {

@@ -10,7 +10,7 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
-    io,
+    io::{self, Seek},
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::Path,
 };
@@ -241,19 +241,20 @@ fn has_access_list(file: &File) -> bool {
     fgetxattr(file, ACCESS_LIST, &mut list[..]).is_ok()
 }
 
-/// Gives the complete part at `part` the name `target`. Where the system refuses to rename it, the
+/// Gives the complete part at `path`, which is open as `part`, the name `target`. Where the system refuses to rename it, the
 /// part is copied into place and then removed; `secure` is called before.
 ///
 /// # Errors
 /// If neither can be done. The part is as it was.
 pub(super) fn publish(
-    part: &Path,
+    path: &Path,
+    part: &File,
     target: &Path,
     sync: bool,
     warnings: &Warnings,
     secure: impl FnOnce(),
 ) -> Result<(), Error> {
-    let renamed = match fs::rename(part, target) {
+    let renamed = match fs::rename(path, target) {
         Ok(()) => return Ok(()),
         Err(cause) => cause,
     };
@@ -274,19 +275,15 @@ pub(super) fn publish(
         "{} could not be replaced ({renamed}), so it was written in place",
         target.display()
     ));
-    if let Err(error) = fs::remove_file(part) {
-        warnings.push(format!("{} cannot be removed: {error}", part.display()));
+    if let Err(error) = fs::remove_file(path) {
+        warnings.push(format!("{} cannot be removed: {error}", path.display()));
     }
     Ok(())
 }
 
-fn copy(part: &Path, target: &Path, sync: bool) -> io::Result<()> {
-    let mut from = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(part)
-        .and_then(not_standard)?;
-    let meta = from.metadata()?;
+fn copy(part: &File, target: &Path, sync: bool) -> io::Result<()> {
+    // Not opened by its name: its mode may not let this user read it any more.
+    let meta = part.metadata()?;
     let (to, is_new) = match overwritten(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut new = OpenOptions::new();
@@ -295,7 +292,7 @@ fn copy(part: &Path, target: &Path, sync: bool) -> io::Result<()> {
         }
         opened => (opened?, false),
     };
-    let done = fill(&mut from, to, meta.len(), sync);
+    let done = fill(part, to, meta.len(), sync);
     if done.is_err() && is_new {
         fs::remove_file(target).ok();
     }
@@ -303,7 +300,7 @@ fn copy(part: &Path, target: &Path, sync: bool) -> io::Result<()> {
 }
 
 /// Overwrites `to` with the `length` bytes of `from`, in order.
-fn fill(from: &mut File, to: File, length: u64, sync: bool) -> io::Result<()> {
+fn fill(mut from: &File, to: File, length: u64, sync: bool) -> io::Result<()> {
     // A full disk is found before the first byte of what is there is lost.
     let keep = FallocateFlags::FALLOC_FL_KEEP_SIZE;
     if let Ok(length @ 1..) = i64::try_from(length)
@@ -312,7 +309,8 @@ fn fill(from: &mut File, to: File, length: u64, sync: bool) -> io::Result<()> {
         return Err(error.into());
     }
     let mut writer = &to;
-    let copied = io::copy(from, &mut writer)?;
+    from.rewind()?;
+    let copied = io::copy(&mut from, &mut writer)?;
     if copied != length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
