@@ -173,10 +173,19 @@ func WithLength(bytes int64) Option {
 }
 
 // WithRetries sets how many failed attempts without progress, in a row, a range may have before the
-// call fails, 0 to 1000; default 5.
+// call fails, 0 to 1000; with 0, the first failure ends the call. By default there is no limit but
+// the one of [WithRetryTimeout].
 func WithRetries(attempts int) Option {
 	return number("retries", int64(attempts), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_retries(o, C.uint32_t(v))
+	})
+}
+
+// WithRetryTimeout sets how long the call goes on trying without receiving a byte, since its first
+// failure in a row, 1 ms to a day; default 120 s.
+func WithRetryTimeout(d time.Duration) Option {
+	return duration("retry timeout", d, func(o *C.pget_options, v uint64) C.pget_status {
+		return C.pget_options_set_retry_timeout(o, C.uint64_t(v))
 	})
 }
 

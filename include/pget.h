@@ -735,12 +735,21 @@ pget_status pget_options_set_range(pget_options *options,
 
 /**
  * Failed attempts without progress, in a row, that a range may have before the call fails, 0 to
- * 1000; default 5.
+ * 1000; with 0, the first failure is the end. Default: no limit but the retry timeout.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or retries is out of range.
  * Any thread. Since ABI 1.
  */
 pget_status pget_options_set_retries(pget_options *options, uint32_t retries);
+
+/**
+ * Milliseconds for which the call goes on trying without receiving a byte, since its first failure
+ * in a row, 1 to 86400000; default 120000.
+ *
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
+ * range. Any thread. Since ABI 1.
+ */
+pget_status pget_options_set_retry_timeout(pget_options *options, uint64_t milliseconds);
 
 /**
  * Of parallel_get_file: if resume is not 0, it goes on with what an earlier call with the same url,

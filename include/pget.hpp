@@ -97,6 +97,7 @@ class options {
   options &retries(std::uint32_t n) { return set(pget_options_set_retries(get(), n)); }
   options &connect_timeout(std::uint64_t ms) { return set(pget_options_set_connect_timeout(get(), ms)); }
   options &first_byte_timeout(std::uint64_t ms) { return set(pget_options_set_first_byte_timeout(get(), ms)); }
+  options &retry_timeout(std::uint64_t ms) { return set(pget_options_set_retry_timeout(get(), ms)); }
   options &stall_timeout(std::uint64_t ms) { return set(pget_options_set_stall_timeout(get(), ms)); }
   options &memory_limit(std::uint64_t bytes) { return set(pget_options_set_memory_limit(get(), bytes)); }
   options &threads(std::uint32_t n) { return set(pget_options_set_threads(get(), n)); }

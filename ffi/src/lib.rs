@@ -55,8 +55,8 @@ pub use options::{
     pget_options_set_gap, pget_options_set_header, pget_options_set_journal_interval,
     pget_options_set_memory_limit, pget_options_set_progress, pget_options_set_property,
     pget_options_set_range, pget_options_set_resume, pget_options_set_retries,
-    pget_options_set_stall_timeout, pget_options_set_sync, pget_options_set_threads, pget_options_set_verify,
-    pget_options_set_window, pget_progress_fn,
+    pget_options_set_retry_timeout, pget_options_set_stall_timeout, pget_options_set_sync,
+    pget_options_set_threads, pget_options_set_verify, pget_options_set_window, pget_progress_fn,
 };
 pub use ranges::{parallel_get_ranges, pget_range, pget_range_fn};
 pub use reader::{

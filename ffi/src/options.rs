@@ -66,6 +66,7 @@ pub(crate) struct Settings {
     pub(crate) offset: u64,
     length: Option<u64>,
     retries: Option<u32>,
+    retry_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
     first_byte_timeout: Option<Duration>,
     stall_timeout: Option<Duration>,
@@ -135,6 +136,9 @@ impl Settings {
         }
         if let Some(retries) = self.retries {
             builder = builder.retries(retries);
+        }
+        if let Some(timeout) = self.retry_timeout {
+            builder = builder.retry_timeout(timeout);
         }
         if let Some(timeout) = self.connect_timeout {
             builder = builder.connect_timeout(timeout);
@@ -293,7 +297,7 @@ pub extern "C" fn pget_options_set_range(
 }
 
 /// Failed attempts without progress, in a row, that a range may have before the call fails, 0 to
-/// 1000; default 5.
+/// 1000; with 0, the first failure is the end. Default: no limit but the retry timeout.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or retries is out of range.
 /// Any thread. Since ABI 1.
@@ -301,6 +305,22 @@ pub extern "C" fn pget_options_set_range(
 pub extern "C" fn pget_options_set_retries(options: *mut pget_options, retries: u32) -> pget_status {
     set(options, |settings| {
         settings.retries = Some(within(retries, 0, Options::MAX_RETRIES)?);
+        Ok(())
+    })
+}
+
+/// Milliseconds for which the call goes on trying without receiving a byte, since its first failure
+/// in a row, 1 to 86400000; default 120000.
+///
+/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
+/// range. Any thread. Since ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn pget_options_set_retry_timeout(
+    options: *mut pget_options,
+    milliseconds: u64,
+) -> pget_status {
+    set(options, |settings| {
+        settings.retry_timeout = Some(timeout(milliseconds)?);
         Ok(())
     })
 }

@@ -40,6 +40,7 @@ pub fn c_abi(input: &[u8]) {
     expect(timeout, ffi::pget_options_set_connect_timeout(options, wide));
     expect(timeout, ffi::pget_options_set_first_byte_timeout(options, wide));
     expect(timeout, ffi::pget_options_set_stall_timeout(options, wide));
+    expect(timeout, ffi::pget_options_set_retry_timeout(options, wide));
     expect(
         wide != u64::MAX && (other == u64::MAX || wide.checked_add(other).is_some()),
         ffi::pget_options_set_range(options, wide, other),

@@ -309,7 +309,7 @@ async fn read_over_tls(endpoint: &str, options: &ClientOptions) -> Result<Vec<u8
     let client = pget_http::Client::new(options).expect("good options");
     let source = support::open_at(&client, endpoint, "ais://b/o", &[]);
     let mut few = support::options(1000, 2);
-    few.retries = 0;
+    few.retries = Some(0);
     support::read(&source, few).await
 }
 

@@ -155,7 +155,7 @@ async fn cold_get_conflict_409() {
         .times(u64::MAX);
     place.fake().inject(busy);
     let mut once = options(100_000, 4);
-    once.retries = 1;
+    once.retries = Some(1);
     let error = support::read(&place.open("ais://b/o", &[AWS]), once)
         .await
         .expect_err("always busy");

@@ -22,7 +22,7 @@ async fn place() -> Place {
 /// Few retries, which fail soon.
 fn impatient() -> Options {
     let mut few = options(100_000, 4);
-    few.retries = 1;
+    few.retries = Some(1);
     few.deadlines.first_byte = Duration::from_millis(400);
     few.deadlines.stall = Duration::from_millis(400);
     few
@@ -151,7 +151,7 @@ async fn idle_connection_closed_by_server_costs_nothing() {
     place.fake().put(BUCKET, "o", pattern(1, SIZE));
     let source = place.object("o");
     let mut once = options(100_000, 4);
-    once.retries = 0;
+    once.retries = Some(0);
     for _ in 0..3 {
         let bytes = support::read(&source, once.clone())
             .await

@@ -17,7 +17,7 @@ const CONCURRENCIES: [u32; 3] = [1, 4, 16];
 
 fn impatient(concurrency: u32) -> Options {
     let mut options = options(100_000, concurrency);
-    options.retries = 3;
+    options.retries = Some(3);
     options.deadlines.first_byte = Duration::from_millis(800);
     options.deadlines.stall = Duration::from_millis(800);
     options

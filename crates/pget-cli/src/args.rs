@@ -109,9 +109,12 @@ pub(crate) struct Object {
     /// A header for http and https
     #[arg(long = "header", value_name = "K: V", value_parser = header)]
     pub(crate) headers: Vec<(String, String)>,
-    /// Attempts without progress that a range may have [default: 5]
+    /// Failed attempts without progress that a range may have; 0: none [default: no limit]
     #[arg(long, value_name = "N")]
     pub(crate) retries: Option<u32>,
+    /// Give up after this long without progress [default: 120s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) retry_timeout: Option<Duration>,
     /// To a connection [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) connect_timeout: Option<Duration>,
@@ -189,6 +192,9 @@ impl Object {
         }
         if let Some(retries) = self.retries {
             builder = builder.retries(retries);
+        }
+        if let Some(timeout) = self.retry_timeout {
+            builder = builder.retry_timeout(timeout);
         }
         if let Some(timeout) = self.connect_timeout {
             builder = builder.connect_timeout(timeout);

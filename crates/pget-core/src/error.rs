@@ -5,6 +5,8 @@
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
+use crate::schedule::Limit;
+
 /// A cause of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -103,6 +105,7 @@ pub struct SourceError {
     message: String,
     needed: Option<u64>,
     cause: Option<BoxError>,
+    status: Option<u16>,
 }
 
 impl SourceError {
@@ -114,6 +117,7 @@ impl SourceError {
             message: message.into(),
             needed: None,
             cause: None,
+            status: None,
         }
     }
 
@@ -126,6 +130,7 @@ impl SourceError {
             message: message.into(),
             needed: None,
             cause: None,
+            status: None,
         }
     }
 
@@ -137,6 +142,7 @@ impl SourceError {
             message: message.into(),
             needed: None,
             cause: None,
+            status: None,
         }
     }
 
@@ -148,6 +154,7 @@ impl SourceError {
             message: message.into(),
             needed: None,
             cause: None,
+            status: None,
         }
     }
 
@@ -156,6 +163,19 @@ impl SourceError {
     pub fn with_cause(mut self, cause: impl Into<BoxError>) -> Self {
         self.cause = Some(cause.into());
         self
+    }
+
+    /// Adds the HTTP status, for reports of what a download waits for.
+    #[must_use]
+    pub const fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The HTTP status, if the failure is one.
+    #[must_use]
+    pub const fn status(&self) -> Option<u16> {
+        self.status
     }
 
     #[must_use]
@@ -252,13 +272,13 @@ impl Error {
 
     /// What a source said of `object` outside a ranged read (`head`, opening).
     pub fn from_source(object: impl Into<String>, error: SourceError) -> Self {
-        Self::from_attempt(object.into(), None, 0, error)
+        Self::from_attempt(object.into(), None, Limit::Final, error)
     }
 
     pub(crate) fn from_attempt(
         object: String,
         range: Option<Range<u64>>,
-        attempts: u32,
+        limit: Limit,
         error: SourceError,
     ) -> Self {
         let SourceError {
@@ -267,7 +287,24 @@ impl Error {
             message,
             needed,
             cause,
+            status: _,
         } = error;
+        let (attempts, message) = match limit {
+            Limit::Final => (1, message),
+            // The caller wanted it so: there is nothing to explain.
+            Limit::Retries { attempts } if attempts <= 1 => (1, message),
+            Limit::Retries { attempts } => (
+                attempts,
+                format!("gave up after {attempts} attempts without progress (retries); last: {message}"),
+            ),
+            Limit::RetryTimeout { waited, attempts, .. } => (
+                attempts,
+                format!(
+                    "gave up after {} without progress (retry_timeout), {attempts} attempts; last: {message}",
+                    in_words(waited)
+                ),
+            ),
+        };
         Self(Arc::new(Inner {
             kind,
             object,
@@ -324,7 +361,7 @@ impl Error {
         self.0.range.clone()
     }
 
-    /// How many times that range was tried since it last brought a byte (0 outside of a ranged read).
+    /// How many attempts have failed in a row (0 if the error is not of a request).
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts
@@ -387,7 +424,6 @@ impl fmt::Display for Head<'_> {
             kind,
             object,
             range,
-            attempts,
             message,
             ..
         } = &*self.0.0;
@@ -403,9 +439,6 @@ impl fmt::Display for Head<'_> {
         write!(f, "{kind}")?;
         if !message.is_empty() {
             write!(f, ": {message}")?;
-        }
-        if *attempts > 1 {
-            write!(f, " (tried {attempts} times)")?;
         }
         Ok(())
     }
@@ -438,6 +471,15 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+/// Whole seconds, or tenths of a second below ten.
+pub(crate) fn in_words(time: Duration) -> String {
+    if time < Duration::from_secs(10) {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} s", time.as_secs())
     }
 }
 

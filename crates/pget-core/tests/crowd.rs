@@ -182,7 +182,7 @@ async fn one(crowd: Arc<Crowd>, seed: u64, index: usize) {
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
     options.concurrency = [1, 4, 8][rng.usize(0..3)];
-    options.retries = 20;
+    options.retries = Some(20);
     options.budget = Arc::clone(&crowd.budget);
     options.cancel = Some(cancel.clone());
     options.seed = Some(rng.u64(..));
@@ -190,7 +190,7 @@ async fn one(crowd: Arc<Crowd>, seed: u64, index: usize) {
     let to_a_destination = rng.u32(0..4) == 0;
     let pause = [0, 0, 3000][rng.usize(0..3)];
     let end = rng.u32(0..4);
-    let leaves_after = Duration::from_micros(rng.u64(0..200_000));
+    let leaves_after = Duration::from_micros(rng.u64(0..60_000));
     let task = {
         let crowd = Arc::clone(&crowd);
         async move {
@@ -336,7 +336,7 @@ fn a_download_that_is_not_read_holds_up_no_other() {
                 options.chunk_size = Some(CHUNK);
                 options.concurrency = concurrency;
                 options.window = Some(32);
-                options.retries = 20;
+                options.retries = Some(20);
                 options.budget = Arc::clone(&crowd.budget);
                 options.seed = Some(seed);
                 let source = Source::new(&crowd, Pattern::new(seed), size, Rng::with_seed(seed));

@@ -376,7 +376,7 @@ async fn a_stall_is_asked_for_again_at_its_deadline() {
         "it took {took:?}"
     );
     options.deadlines.first_byte = Duration::from_secs(2);
-    options.retries = 0;
+    options.retries = Some(0);
     let mute = Staged::new(|_| Play::right(object()).delayed(Duration::from_secs(3600)));
     let began = tokio::time::Instant::now();
     assert_eq!(kind(&read(&mute, options).await.1), ErrorKind::Timeout);

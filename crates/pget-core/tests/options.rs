@@ -17,7 +17,7 @@ fn case_57_options_out_of_range_are_refused() {
         ("concurrency", |options| options.concurrency = 1025),
         ("window", |options| options.window = Some(0)),
         ("window", |options| options.window = Some(65_537)),
-        ("retries", |options| options.retries = 1001),
+        ("retries", |options| options.retries = Some(1001)),
         ("connect_timeout", |options| {
             options.deadlines.connect = Duration::ZERO
         }),

@@ -14,7 +14,8 @@ fn settings(chunk_size: u64, window: u32) -> Settings {
         follow_hint: false,
         concurrency: 2,
         window,
-        retries: 0,
+        retries: Some(0),
+        retry_timeout: Duration::from_secs(120),
         seed: 1,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use pget_core::schedule::{Action, Begun, Ended, Schedule, Settings, Verdict};
+use pget_core::schedule::{Action, Begun, Ended, Limit, Schedule, Settings, Verdict};
 
 /// Two steps of progress.
 const CHUNK: u64 = 8192;
@@ -128,8 +128,8 @@ impl World {
                 continue;
             }
             let throttled = Ended::Throttled(Some(Duration::from_secs(1)));
-            events
-                .extend([Ended::Retry, throttled, Ended::Fatal].map(|how| (Event::Land(index, how), false)));
+            let bad = [Ended::Retry, throttled, Ended::Refused, Ended::Fatal];
+            events.extend(bad.map(|how| (Event::Land(index, how), false)));
             if flight.stage == Stage::Sent {
                 events.push((Event::Begin(index), true));
             } else if flight.at == flight.end {
@@ -152,7 +152,7 @@ impl World {
                 retry_at
             }
             Action::Wait(until) => until,
-            Action::Request(_) | Action::Finished => None,
+            Action::Request(_) | Action::GiveUp(_) | Action::Finished => None,
         };
         if let Some(until) = until {
             events.push((Event::Time(until), true));
@@ -247,6 +247,15 @@ impl World {
                     }
                     return;
                 }
+                Action::GiveUp(limit) => {
+                    assert!(matches!(limit, Limit::RetryTimeout { .. }), "{limit:?}");
+                    assert!(
+                        self.now >= self.settings.retry_timeout,
+                        "gave up at {:?}",
+                        self.now
+                    );
+                    self.over(Outcome::Failed);
+                }
                 Action::Reserve { .. } | Action::Wait(_) => return,
             }
         }
@@ -322,7 +331,7 @@ impl World {
         }
         let verdict = self.schedule.ended(flight.id, self.now, flight.at, how);
         self.shrink(flight.chunk);
-        if verdict == Verdict::Failed && self.outcome == Outcome::Running {
+        if matches!(verdict, Verdict::Failed(_)) && self.outcome == Outcome::Running {
             self.over(Outcome::Failed);
         }
     }
@@ -392,7 +401,7 @@ fn all_states_of_small_downloads() {
             for (window, concurrency) in [(1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (3, 3)] {
                 for retries in [0, 1] {
                     // The largest have too many orders for a test.
-                    if size > 3 * CHUNK && concurrency * (retries + 1) > 3 {
+                    if size > CHUNK + STEP && concurrency * (retries + 1) > 3 {
                         continue;
                     }
                     let settings = Settings {
@@ -402,7 +411,8 @@ fn all_states_of_small_downloads() {
                         follow_hint: false,
                         concurrency,
                         window,
-                        retries,
+                        retries: Some(retries),
+                        retry_timeout: Duration::from_secs(1_000_000),
                         seed: 1,
                     };
                     let server = Server {

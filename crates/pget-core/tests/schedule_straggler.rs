@@ -44,7 +44,8 @@ fn settings(chunks: u64, concurrency: u32, window: u32) -> Settings {
         follow_hint: false,
         concurrency,
         window,
-        retries: 3,
+        retries: Some(3),
+        retry_timeout: Duration::from_secs(120),
         seed: 1,
     }
 }
@@ -86,7 +87,7 @@ fn play(settings: &Settings, network: &Network) -> Outcome {
                     }
                 }
                 Action::Reserve { .. } => schedule.reserved(),
-                Action::Wait(_) | Action::Finished => break,
+                Action::Wait(_) | Action::GiveUp(_) | Action::Finished => break,
             }
         }
         now += STEP;

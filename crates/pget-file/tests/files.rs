@@ -63,7 +63,7 @@ fn options(chunk: u64, concurrency: u32, offset: u64) -> Options {
     options.chunk_size = Some(chunk);
     options.concurrency = concurrency;
     options.offset = offset;
-    options.retries = 1;
+    options.retries = Some(1);
     options
 }
 

@@ -38,7 +38,7 @@ fn options(offset: u64, length: Option<u64>) -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
     options.concurrency = 4;
-    options.retries = 2;
+    options.retries = Some(2);
     options.offset = offset;
     options.length = length;
     options

@@ -94,9 +94,17 @@ impl Builder {
         self
     }
 
-    /// Failed attempts without progress, in a row, that a range may have, 0 to 1,000; default 5.
+    /// Failed attempts without progress, in a row, that a range may have, 0 to 1,000; with 0, the
+    /// first failure ends the read. Default: no limit but [`retry_timeout`](Self::retry_timeout).
     pub const fn retries(mut self, retries: u32) -> Self {
-        self.options.retries = retries;
+        self.options.retries = Some(retries);
+        self
+    }
+
+    /// How long the read goes on trying without receiving a byte, since its first failure in a row;
+    /// more than 0, at most a day; default 120 s.
+    pub const fn retry_timeout(mut self, timeout: Duration) -> Self {
+        self.options.retry_timeout = timeout;
         self
     }
 

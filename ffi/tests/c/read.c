@@ -263,6 +263,7 @@ static void null_for_every_pointer(void) {
   CHECK(pget_options_set_connect_timeout(NULL, 1) == bad);
   CHECK(pget_options_set_first_byte_timeout(NULL, 1) == bad);
   CHECK(pget_options_set_stall_timeout(NULL, 1) == bad);
+  CHECK(pget_options_set_retry_timeout(NULL, 1) == bad);
   CHECK(pget_options_set_memory_limit(NULL, 1) == bad);
   CHECK(pget_options_set_threads(NULL, 1) == bad);
   CHECK(pget_options_set_property(NULL, "a", "b") == bad);
@@ -344,6 +345,7 @@ static void options_out_of_range(void) {
   CHECK(pget_options_set_connect_timeout(options, 0) == bad);
   CHECK(pget_options_set_first_byte_timeout(options, 86400001) == bad);
   CHECK(pget_options_set_stall_timeout(options, UINT64_MAX) == bad);
+  CHECK(pget_options_set_retry_timeout(options, 0) == bad);
   CHECK(pget_options_set_threads(options, 1025) == bad);
   CHECK(pget_options_set_property(options, "key", "\xff") == bad);
   CHECK(pget_options_set_memory_limit(options, 1 << 20) == PGET_OK);

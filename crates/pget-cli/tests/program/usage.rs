@@ -25,6 +25,8 @@ fn unusable_options_are_told_before_anything_is_sent() {
         (vec!["--window", "many"], "--window"),
         (vec!["--retries", "1001"], "retries"),
         (vec!["--retries=-1"], "--retries"),
+        (vec!["--retry-timeout", "0s"], "retry_timeout"),
+        (vec!["--retry-timeout", "2days"], "retry_timeout"),
         (vec!["--offset=-1"], "--offset"),
         (vec!["--offset", "18446744073709551616"], "--offset"),
         (vec!["--offset", "18446744073709551615"], "offset"),

@@ -101,8 +101,6 @@ struct Driver {
 struct Task {
     /// The attempt.
     id: u64,
-    /// How often its range was tried with it.
-    tried: u32,
     abort: AbortHandle,
 }
 
@@ -182,7 +180,7 @@ impl Driver {
                 (task, Err(ended_without_result(error)))
             }
         };
-        self.shared.attempt_ended(task.id, now, result, task.tried)
+        self.shared.attempt_ended(task.id, now, result)
     }
 
     /// Ends the attempt that is far slower than the others, if there is one, and goes on with those that have let go.
@@ -261,6 +259,12 @@ impl Driver {
                     return Some(earlier(retry_at, state.schedule.look_at()));
                 }
                 Action::Wait(until) => return Some(earlier(until, state.schedule.look_at())),
+                Action::GiveUp(limit) => {
+                    let last = state.last_failure.take();
+                    drop(state);
+                    self.shared.finish(Err(self.shared.gave_up(last, limit)));
+                    return None;
+                }
                 Action::Finished => {
                     return None;
                 }
@@ -315,7 +319,6 @@ impl Driver {
             task_id,
             Task {
                 id: attempt.id,
-                tried: attempt.fruitless + 1,
                 abort: task,
             },
         );

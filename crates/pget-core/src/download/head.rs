@@ -1,18 +1,23 @@
-//! `head` with the patience of a ranged read: deadline, backoff and retries.
+//! `head` with the patience of a ranged read: deadline, backoff and the time without an answer.
 
 use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
+    time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Error, ErrorKind, ObjectInfo, Options, RangeSource, Retry, SourceError, schedule::Backoff};
+use crate::{
+    Error, ErrorKind, ObjectInfo, Options, RangeSource, Retry, SourceError,
+    schedule::{Backoff, Limit},
+};
 
-/// What is known of an object without reading it; tried again as ranges are (`options.retries`, `options.deadlines.first_byte`).
+/// Returns what is known of an object without reading it. It is asked for again as ranges are
+/// (`options.retry_timeout`, `options.retries`, `options.deadlines.first_byte`).
 ///
 /// # Errors
-/// What the source says, after retries; [`InvalidArgument`](ErrorKind::InvalidArgument) if an option is out of its range.
+/// What the source reports when patience has run out, or at once if that is final; [`InvalidArgument`](ErrorKind::InvalidArgument) if an option is out of its range.
 pub async fn head(source: &dyn RangeSource, options: &Options) -> Result<ObjectInfo, Error> {
     options
         .check()
@@ -29,23 +34,45 @@ pub async fn head(source: &dyn RangeSource, options: &Options) -> Result<ObjectI
 }
 
 async fn head_patiently(source: &dyn RangeSource, options: &Options) -> Result<ObjectInfo, Error> {
-    let mut backoff = Backoff::new(RandomState::new().build_hasher().finish(), 1);
+    let mut backoff = Backoff::new(RandomState::new().build_hasher().finish());
     let deadline = options.deadlines.first_byte;
-    let mut tried = 0;
+    let mut failing_since = None;
+    let mut attempts = 0;
     loop {
-        let error = match timeout(deadline, source.head()).await {
+        let left = failing_since.map_or(options.retry_timeout, |since: Instant| {
+            options.retry_timeout.saturating_sub(since.elapsed())
+        });
+        let error = match timeout(deadline.min(left), source.head()).await {
             Ok(Ok(info)) => return Ok(info),
             Ok(Err(error)) => error,
             Err(_) => SourceError::retryable(ErrorKind::Timeout, format!("no answer within {deadline:?}")),
         };
-        tried += 1;
-        let pause = match error.retry() {
-            Retry::Backoff if tried <= options.retries => backoff.delay(tried),
-            Retry::Throttled(after) if tried <= options.retries => backoff
-                .delay(tried)
-                .max(after.unwrap_or_default().min(Backoff::LONGEST)),
-            _ => return Err(Error::from_attempt(source.name(), None, tried, error)),
+        attempts += 1;
+        let lasted = failing_since.get_or_insert_with(Instant::now).elapsed();
+        let after = match error.retry() {
+            Retry::Backoff => Duration::ZERO,
+            Retry::Throttled(after) => after.unwrap_or_default(),
+            Retry::Never | Retry::Refused => {
+                return Err(Error::from_attempt(source.name(), None, Limit::Final, error));
+            }
         };
+        let limit = if options.retries.is_some_and(|retries| attempts > retries) {
+            Some(Limit::Retries { attempts })
+        } else if lasted >= options.retry_timeout {
+            Some(Limit::RetryTimeout {
+                waited: lasted,
+                attempts,
+                position: None,
+            })
+        } else {
+            None
+        };
+        if let Some(limit) = limit {
+            return Err(Error::from_attempt(source.name(), None, limit, error));
+        }
+        let left = options.retry_timeout.saturating_sub(lasted);
+        let pause = backoff.probe(lasted).max(after.min(left - left / 20)).min(left);
+        tracing::debug!(object = source.name(), %error, attempts, ?pause, "asked again after a pause");
         sleep(pause).await;
     }
 }

@@ -28,11 +28,11 @@ pub(super) async fn judge(
         Err(error) => error,
     };
     match (error.kind(), shared.is_begun()) {
-        (ErrorKind::NotFound, true) => Err(error.reclassified(
-            ErrorKind::ObjectChanged,
-            Retry::Never,
-            "deleted while being read: ",
-        )),
+        // It is believed as any refusal is: when nothing else was in flight.
+        (ErrorKind::NotFound, true) => {
+            let retry = error.retry();
+            Err(error.reclassified(ErrorKind::ObjectChanged, retry, "deleted while being read: "))
+        }
         (ErrorKind::Range, true) if !shared.may_end_before(request.start) => Err(error.reclassified(
             ErrorKind::ObjectChanged,
             Retry::Never,

@@ -61,8 +61,12 @@ pub struct Options {
     /// The revision that the object must have; another is [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the first reply. For reads that go on with what an earlier one
     /// began. It must have an [identity](crate::Revision::is_identity).
     pub pin: Option<ObjectInfo>,
-    /// Failed attempts without progress, in a row, that a range may have before the download fails, 0 to 1,000.
-    pub retries: u32,
+    /// Failed attempts without progress, in a row, that a range may have before the download fails, 0
+    /// to 1,000; `None`: time alone decides (`retry_timeout`). With 0, the first failure is the end.
+    pub retries: Option<u32>,
+    /// How long a download goes on trying without an accepted byte, since its first failure in a row;
+    /// more than 0 and at most a day. The clock of each range runs while the range is tried.
+    pub retry_timeout: Duration,
     /// How long to wait for what.
     pub deadlines: Deadlines,
     /// Whether the bytes are held against the checksum that the source publishes. With [`Require`](Verify::Require), `offset` and `length` must not be set, and
@@ -90,7 +94,8 @@ impl Default for Options {
             length: None,
             gap: 1 << 20,
             pin: None,
-            retries: 5,
+            retries: None,
+            retry_timeout: Self::DEFAULT_RETRY_TIMEOUT,
             deadlines: Deadlines::default(),
             verify: Verify::default(),
             budget: Arc::clone(Budget::process()),
@@ -104,6 +109,8 @@ impl Default for Options {
 impl Options {
     /// Bytes in a range when neither the caller nor the source says.
     pub const DEFAULT_CHUNK_SIZE: u64 = 8 << 20;
+    /// How long a download goes on trying without progress when the caller does not say.
+    pub const DEFAULT_RETRY_TIMEOUT: Duration = Duration::from_secs(120);
     /// The largest chunk.
     pub const MAX_CHUNK_SIZE: u64 = 1 << 30;
     /// The most requests in flight.
@@ -132,11 +139,12 @@ impl Options {
         if let Some(window) = self.window {
             within("window", window.into(), Self::MAX_WINDOW.into())?;
         }
-        if self.retries > Self::MAX_RETRIES {
+        if let Some(retries) = self.retries
+            && retries > Self::MAX_RETRIES
+        {
             return Err(format!(
-                "retries must be 0 to {}, not {}",
-                Self::MAX_RETRIES,
-                self.retries
+                "retries must be 0 to {}, not {retries}",
+                Self::MAX_RETRIES
             ));
         }
         let Deadlines {
@@ -148,6 +156,7 @@ impl Options {
             ("connect_timeout", connect),
             ("first_byte_timeout", first_byte),
             ("stall_timeout", stall),
+            ("retry_timeout", self.retry_timeout),
         ] {
             let most = Duration::from_secs(86_400);
             if value.is_zero() || value > most {
@@ -196,6 +205,7 @@ impl Options {
                 .window
                 .unwrap_or_else(|| (self.concurrency * 3).min(affordable)),
             retries: self.retries,
+            retry_timeout: self.retry_timeout,
             seed,
         }
     }
@@ -212,6 +222,7 @@ impl fmt::Debug for Options {
             .field("gap", &self.gap)
             .field("pin", &self.pin)
             .field("retries", &self.retries)
+            .field("retry_timeout", &self.retry_timeout)
             .field("deadlines", &self.deadlines)
             .field("verify", &self.verify)
             .field("budget", &self.budget)

@@ -300,7 +300,7 @@ impl Download {
         if length > capacity as u64 {
             let message = format!("range {index} has {length} bytes, its buffer {capacity}");
             let error = crate::SourceError::fatal(ErrorKind::BufferTooSmall, message).with_needed(length);
-            return Err(Error::from_attempt(self.source.name(), None, 0, error));
+            return Err(Error::from_source(self.source.name(), error));
         }
         Ok(())
     }

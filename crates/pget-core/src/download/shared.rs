@@ -85,6 +85,8 @@ pub(super) struct State {
     target: Target,
     /// How it ended: all is received, or why not.
     outcome: Option<Result<(), Error>>,
+    /// Why the last attempt failed after which the download went on.
+    pub(super) last_failure: Option<SourceError>,
     /// Where the fenced attempts' bytes came from, by chunk, for the attempts that follow them.
     avoid: HashMap<u64, SocketAddr>,
 }
@@ -172,6 +174,7 @@ impl Shared {
                 requests: HashMap::new(),
                 target,
                 outcome: None,
+                last_failure: None,
                 avoid: HashMap::new(),
             }),
             driver: Notify::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Action, Phase, Schedule, State};
 
 impl Schedule {
-    /// All that its future depends on but for the retry bucket, as numbers, for walks over all states. Attempts go by the names that `name` gives their ids, and
+    /// All that its future depends on but for clocks and what was learned, as numbers, for walks over all states. Attempts go by the names that `name` gives their ids, and
     /// times by whether they have come at `now`.
     pub fn key(&self, now: Duration, name: impl Fn(u64) -> u64) -> Vec<u64> {
         let phase = match self.phase {
@@ -18,18 +18,31 @@ impl Schedule {
             phase,
             self.cursor,
             self.in_flight.into(),
-            self.permits.into(),
+            self.health.is_in_trouble().into(),
+            self.health.is_well().into(),
+            self.health.unsure_until().is_some().into(),
+            self.health.probe_at().is_some_and(|at| at > now).into(),
+            (self.throttle.next_at() > now).into(),
             (self.paused_until > now).into(),
             self.memory.into(),
             self.plan.known_end().unwrap_or(u64::MAX),
         ];
+        key.extend(self.throttle.key());
         for place in &self.places {
             let state = match place.state {
                 State::Waiting(at) => u64::from(at > now),
                 State::Filled => 2,
                 State::InFlight(id) => 3 + name(id),
             };
-            key.extend([state, place.position, place.fruitless.into()]);
+            let flags = [place.begun, place.alone];
+            let flags = flags.iter().fold(0, |all, &flag| all * 2 + u64::from(flag));
+            key.extend([
+                state,
+                place.position,
+                place.counted.into(),
+                place.refusals.min(super::REFUSALS).into(),
+                flags,
+            ]);
         }
         key
     }

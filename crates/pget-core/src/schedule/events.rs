@@ -2,13 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{Backoff, Begun, Ended, Phase, Schedule, State, Verdict};
-
-/// Progress below this many bytes in an attempt is none, unless it completes the chunk: a server that gives a byte a connection must not be asked for ever.
-const PROGRESS: u64 = 4096;
-
-/// An attempt that brought this much has earned the next one: a proxy that cuts every body after some time must not end a long download.
-const PLENTY: u64 = 64 << 10;
+use super::{Begun, Ended, Limit, PROGRESS, Phase, Schedule, State, Track, Verdict};
 
 impl Schedule {
     /// The attempt's reply states the object's size (`total`), or that only its end tells (`None`); whether the body is the whole object although
@@ -24,6 +18,9 @@ impl Schedule {
         body_end: Option<u64>,
     ) -> Begun {
         let first = self.phase == Phase::Probe;
+        if let Some(place) = self.place_of(id) {
+            place.begun = true;
+        }
         if let Some(total) = total
             && (first || self.is_stream())
         {
@@ -70,14 +67,23 @@ impl Schedule {
         if !self.is_stream() || self.next_to_open().is_none() {
             return None;
         }
+        let mut proved = true;
         if let Some(last) = self.places.back_mut()
             && last.state == State::InFlight(id)
         {
             last.state = State::Filled;
+            last.failing_since = None;
+            proved = last.proved;
         }
-        self.backoff.chunk_done();
+        self.health.progressed();
+        if !proved {
+            self.succeeded(None, true);
+        }
         let index = self.open_place();
-        self.places[index].state = State::InFlight(id);
+        let place = &mut self.places[index];
+        place.state = State::InFlight(id);
+        place.track = Track::new(Duration::ZERO, place.position);
+        (place.begun, place.proved, place.alone) = (true, true, true);
         let chunk = self.cursor + index as u64;
         Some((chunk, self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX)))
     }
@@ -98,11 +104,17 @@ impl Schedule {
             // A stream whose last chunk was consumed before it asked for the next one.
             let unread = self.plan.chunks().is_none_or(|chunks| self.cursor < chunks);
             let fails = how == Ended::Fatal || unread && self.cannot_go_on(how, position);
-            return if self.phase != Phase::Over && fails {
-                self.fail()
-            } else {
-                Verdict::GoesOn
-            };
+            if self.phase == Phase::Over {
+                return Verdict::GoesOn;
+            }
+            if fails {
+                return self.fail(Limit::Final);
+            }
+            if unread && how != Ended::Complete {
+                // What is left is opened as a new chunk.
+                return self.passes(id, now, how);
+            }
+            return Verdict::GoesOn;
         };
         let chunk = self.cursor + index as u64;
         let end = self.chunk_end(chunk);
@@ -110,55 +122,140 @@ impl Schedule {
         let progress = position.saturating_sub(place.position);
         place.position = position;
         place.state = State::Waiting(now);
-        place.fencing = false;
+        if std::mem::take(&mut place.fencing) {
+            // The fence came too late.
+            place.owed = None;
+        }
         if self.phase == Phase::Over {
             return Verdict::GoesOn;
         }
-        if position >= end {
-            place.state = State::Filled;
-            // What a broken attempt has left says little about how long a chunk takes.
-            if self.phase == Phase::Parallel && progress >= self.plan.chunk_size() / 2 {
-                self.stragglers.completed(&place.track, now, progress);
-            }
-            self.backoff.chunk_done();
-            self.permits = (self.permits + 1).min(self.settings.concurrency);
-            // What a stream that was cut exactly at a chunk's end has left is opened as a new chunk, so it needs no retry here.
-            let unread = self.is_stream() && self.plan.chunks().is_none_or(|chunks| chunk + 1 < chunks);
-            return if how == Ended::Fatal || unread && self.cannot_go_on(how, position) {
-                self.fail()
-            } else {
-                Verdict::GoesOn
-            };
+        if progress > 0 {
+            (place.failing_since, place.failures, place.refusals) = (None, 0, 0);
+            self.health.progressed();
         }
-        if self.cannot_go_on(how, position) {
-            return self.fail();
+        if position >= end || progress >= PROGRESS {
+            self.health.flows();
         }
         let place = &mut self.places[index];
-        place.fruitless = if progress >= PROGRESS {
-            0
-        } else {
-            place.fruitless + 1
-        };
-        let (fruitless, retries) = (place.fruitless, self.settings.retries);
-        let clipped = how == Ended::Complete && progress > 0;
-        let earned = progress >= PLENTY || clipped && progress >= PROGRESS;
-        if fruitless > retries || !(earned || self.backoff.spend()) {
-            return self.fail();
+        if (position >= end || progress >= PROGRESS) && !std::mem::replace(&mut place.proved, true) {
+            self.succeeded(Some(now), self.is_oldest(id));
         }
-        // A server that clips ranges has done nothing wrong: its rest is asked for at once.
-        let mut at = if clipped {
-            now
+        if position >= end {
+            return self.filled(index, now, progress, position, how);
+        }
+        if self.cannot_go_on(how, position) {
+            return self.fail(Limit::Final);
+        }
+        self.broke_off(index, id, now, progress, how)
+    }
+
+    /// The attempt at the chunk of `index` has completed it.
+    fn filled(&mut self, index: usize, now: Duration, progress: u64, position: u64, how: Ended) -> Verdict {
+        let chunk = self.cursor + index as u64;
+        let place = &mut self.places[index];
+        place.state = State::Filled;
+        place.failing_since = None;
+        if place.answered_at.is_none() {
+            self.stragglers.answered(now);
+            self.stragglers.pays(place, now, true);
+        }
+        self.stragglers.pays(place, now, false);
+        // What a broken attempt has left says little about how long a chunk takes.
+        if self.phase == Phase::Parallel && progress >= self.plan.chunk_size() / 2 {
+            self.stragglers.completed(&place.track, now, progress);
+        }
+        // What a stream that was cut exactly at a chunk's end has left is opened as a new chunk, so it needs no retry here.
+        let unread = self.is_stream() && self.plan.chunks().is_none_or(|chunks| chunk + 1 < chunks);
+        if how == Ended::Fatal || unread && self.cannot_go_on(how, position) {
+            return self.fail(Limit::Final);
+        }
+        Verdict::GoesOn
+    }
+
+    /// The attempt at the chunk of `index` has ended before the chunk's end.
+    fn broke_off(&mut self, index: usize, id: u64, now: Duration, progress: u64, how: Ended) -> Verdict {
+        let is_served = self.others_are_served(index);
+        let place = &mut self.places[index];
+        let is_refusal = !place.begun && how != Ended::Complete;
+        if how == Ended::Refused && place.alone {
+            return self.fail(Limit::Final);
+        }
+        if progress >= PROGRESS {
+            (place.fruitless, place.counted) = (0, 0);
         } else {
-            now + self.backoff.delay(fruitless)
+            place.fruitless += 1;
+            // One request too many is no failed attempt at the range.
+            let too_many = is_refusal && is_served && self.settings.retries != Some(0);
+            place.counted += u32::from(!too_many);
+        }
+        place.failing_since.get_or_insert(now);
+        place.failures += 1;
+        place.refusals += u32::from(how == Ended::Refused);
+        self.some_range_fails = true;
+        let (fruitless, counted) = (place.fruitless, place.counted);
+        if self.settings.retries.is_some_and(|retries| counted > retries) {
+            return self.fail(Limit::Retries { attempts: fruitless });
+        }
+        let clipped = how == Ended::Complete && progress > 0;
+        if clipped && progress >= PROGRESS {
+            // A server that clips ranges has done nothing wrong: its rest is asked for at once.
+            self.places[index].failing_since = None;
+            return Verdict::GoesOn;
+        }
+        if progress < PROGRESS {
+            self.passes(id, now, how);
+        }
+        if is_refusal {
+            let by_status = matches!(how, Ended::Throttled(_) | Ended::Refused);
+            self.throttle
+                .refused(now, id, self.next_id, self.in_flight, by_status);
+        }
+        let delay = if fruitless == 0 {
+            Duration::ZERO
+        } else if is_refusal && is_served {
+            self.backoff.delay(fruitless.min(4))
+        } else {
+            self.backoff.delay(fruitless)
         };
-        if let Ended::Throttled(after) = how {
-            self.permits = (self.permits / 2).max(1);
-            let after = after.unwrap_or(Duration::ZERO).min(Backoff::LONGEST);
-            at = at.max(now + after);
+        self.places[index].state = State::Waiting(now + delay);
+        self.decide(now);
+        Verdict::GoesOn
+    }
+
+    /// A failure that another attempt may make up for.
+    fn passes(&mut self, id: u64, now: Duration, how: Ended) -> Verdict {
+        self.health.failed(id, now, &mut self.backoff);
+        if let Ended::Throttled(Some(after)) = how {
+            let after = self.health.honoured(now, after);
             self.paused_until = self.paused_until.max(now + after);
         }
-        self.places[index].state = State::Waiting(at);
         Verdict::GoesOn
+    }
+
+    /// Whether another attempt than that of `index` has its answer.
+    fn others_are_served(&self, index: usize) -> bool {
+        self.places
+            .iter()
+            .enumerate()
+            .any(|(other, place)| other != index && place.begun && matches!(place.state, State::InFlight(_)))
+    }
+
+    /// Whether all attempts that were launched before have had their answers.
+    pub(super) fn is_oldest(&self, id: u64) -> bool {
+        !self
+            .places
+            .iter()
+            .any(|place| matches!(place.state, State::InFlight(other) if other < id && !place.begun))
+    }
+
+    /// An attempt has proved that the source serves. `in_turn`: and no earlier one waits for its answer.
+    pub(super) fn succeeded(&mut self, now: Option<Duration>, in_turn: bool) {
+        let trouble_since = self.health.succeeded();
+        self.throttle.served(in_turn);
+        if let Some(since) = trouble_since {
+            let lasted = now.map_or(Duration::MAX, |now| now.saturating_sub(since));
+            self.throttle.back(lasted);
+        }
     }
 
     /// An attempt that [`Begun::Restream`] ended: nothing of it counts.
@@ -201,9 +298,15 @@ impl Schedule {
         self.one_stream = true;
     }
 
-    fn fail(&mut self) -> Verdict {
+    const fn fail(&mut self, limit: Limit) -> Verdict {
         self.phase = Phase::Over;
-        Verdict::Failed
+        Verdict::Failed(limit)
+    }
+
+    fn place_of(&mut self, id: u64) -> Option<&mut super::Place> {
+        self.places
+            .iter_mut()
+            .find(|place| place.state == State::InFlight(id))
     }
 
     fn chunk_of(&self, id: u64) -> Option<u64> {

@@ -16,16 +16,22 @@
 mod backoff;
 mod check;
 mod events;
+mod health;
 mod plan;
 mod straggler;
+mod throttle;
 mod words;
 
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 pub use backoff::Backoff;
+use health::Health;
+pub use health::Trial;
 pub use plan::Plan;
 use straggler::{Stragglers, Track};
-pub use words::{Action, Attempt, Begun, Ended, Flow, Settings, Verdict};
+pub use throttle::Learned;
+use throttle::Throttle;
+pub use words::{Action, Attempt, Begun, Ended, Flow, Limit, Settings, Verdict};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -52,8 +58,29 @@ struct Place {
     state: State,
     /// Offset of the first byte not received.
     position: u64,
+    /// Attempts in a row that brought fewer than [`PROGRESS`] bytes.
     fruitless: u32,
+    /// Of these, the ones that count against `retries`.
+    counted: u32,
+    /// When the first failure in a row was; later by the time for which it waited for a permit.
+    failing_since: Option<Duration>,
+    /// Attempts that have failed since then.
+    failures: u32,
+    /// Refusals in a row while other attempts were in flight.
+    refusals: u32,
+    /// Of the attempt in flight: its reply was accepted; it has brought as much as proves that the
+    /// source serves; nothing else has been in flight since it began.
+    begun: bool,
+    proved: bool,
+    alone: bool,
+    /// When its answer was seen.
+    answered_at: Option<Duration>,
     fences: u32,
+    /// The attempt in flight is to be fenced, as it is silent.
+    silent: bool,
+    /// How long the attempt before, which was fenced, would have taken: for its answer, or for the rest.
+    owed: Option<Duration>,
+    owed_for_silence: bool,
     /// The attempt in flight is to be fenced.
     fencing: bool,
     /// The attempt before was fenced.
@@ -68,6 +95,13 @@ const COMFORT: u64 = 16 << 20;
 /// finds its bytes in cache; one slow chunk at the cursor holds the others up for no longer than this.
 const AHEAD: Duration = Duration::from_millis(5);
 
+/// Progress below this many bytes in an attempt proves nothing, unless it completes the chunk: a
+/// server that gives a byte per connection must not be asked in a tight loop.
+const PROGRESS: u64 = 4096;
+
+/// After so many refusals in a row while others were in flight, a range is asked for alone.
+const REFUSALS: u32 = 4;
+
 /// The state machine of one download. See the head of the module.
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -78,8 +112,10 @@ pub struct Schedule {
     /// Places of chunks `cursor..cursor + places.len()`.
     places: VecDeque<Place>,
     in_flight: u32,
-    /// Attempts allowed now: `concurrency`, halved when the server throttles, one more for each chunk completed since.
-    permits: u32,
+    throttle: Throttle,
+    health: Health,
+    /// A range has failed since it last brought a byte.
+    some_range_fails: bool,
     /// No new attempt before this time.
     paused_until: Duration,
     /// Since when a permit waits for the cursor.
@@ -107,14 +143,16 @@ impl Schedule {
     }
 
     fn of(settings: Settings, plan: Plan) -> Self {
-        let backoff = Backoff::new(settings.seed, settings.concurrency);
+        let backoff = Backoff::new(settings.seed);
         let phase = if plan.chunks() == Some(0) {
             Phase::Over
         } else {
             Phase::Probe
         };
         Self {
-            permits: settings.concurrency,
+            throttle: Throttle::new(settings.concurrency),
+            health: Health::new(settings.retry_timeout),
+            some_range_fails: false,
             plan,
             phase,
             cursor: 0,
@@ -194,28 +232,75 @@ impl Schedule {
 
     /// What to do at `now` (time since the download began). Call until it says to wait.
     pub fn poll(&mut self, now: Duration) -> Action {
-        let permits = match self.phase {
-            Phase::Over => {
-                return if self.in_flight == 0 {
-                    Action::Finished
-                } else {
-                    Action::Wait(None)
-                };
+        if self.phase == Phase::Over {
+            return if self.in_flight == 0 {
+                Action::Finished
+            } else {
+                Action::Wait(None)
+            };
+        }
+        let gives_up_at = match self.patience(now) {
+            Ok(gives_up_at) => gives_up_at,
+            Err(limit) => {
+                self.phase = Phase::Over;
+                return Action::GiveUp(limit);
             }
-            Phase::Probe | Phase::Stream { .. } => 1,
-            Phase::Parallel => self.permits,
+        };
+        match self.next(now) {
+            Action::Wait(until) => Action::Wait(earlier(until, gives_up_at)),
+            Action::Reserve {
+                bytes,
+                at_cursor,
+                retry_at,
+            } => Action::Reserve {
+                bytes,
+                at_cursor,
+                retry_at: earlier(retry_at, gives_up_at),
+            },
+            action => action,
+        }
+    }
+
+    fn next(&mut self, now: Duration) -> Action {
+        let permits = match self.phase {
+            Phase::Over | Phase::Probe | Phase::Stream { .. } => 1,
+            Phase::Parallel => self.settings.concurrency,
         };
         if self.in_flight >= permits {
             return Action::Wait(None);
         }
+        self.decide(now);
+        if let Some(probe_at) = self.health.probe_at() {
+            let at = probe_at.max(self.paused_until).max(self.throttle.next_at());
+            return if at > now {
+                Action::Wait(Some(at))
+            } else {
+                self.probe(now)
+            };
+        }
+        if let Some(at) = self.undecided_until() {
+            return Action::Wait(Some(at));
+        }
+        if self.phase == Phase::Parallel && self.in_flight - self.hung(now) >= self.throttle.permits() {
+            return Action::Wait(None);
+        }
+        // A range that was refused again and again is asked for with nothing else in flight.
+        if let Some(index) = self.to_be_alone() {
+            return if self.in_flight == 0 {
+                Action::Request(self.attempt(index, now, false))
+            } else {
+                Action::Wait(None)
+            };
+        }
+        let held_until = self.paused_until.max(self.throttle.next_at());
         let mut soonest: Option<Duration> = None;
         for index in 0..self.places.len() {
             if let State::Waiting(at) = self.places[index].state {
-                let at = at.max(self.paused_until);
+                let at = at.max(held_until);
                 if at <= now {
                     return Action::Request(self.attempt(index, now, false));
                 }
-                soonest = Some(soonest.map_or(at, |soonest| soonest.min(at)));
+                soonest = earlier(soonest, Some(at));
             }
         }
         if self.is_stream() && soonest.is_some() {
@@ -223,21 +308,12 @@ impl Schedule {
             return Action::Wait(soonest);
         }
         match self.next_to_open() {
-            Some(_) if self.paused_until > now => Action::Wait(Some(
-                soonest.map_or(self.paused_until, |soonest| soonest.min(self.paused_until)),
-            )),
+            Some(_) if held_until > now => Action::Wait(earlier(soonest, Some(held_until))),
             Some(_) if self.is_far_ahead() && *self.ahead_since.get_or_insert(now) + AHEAD > now => {
                 let at = self.ahead_since.unwrap_or(now) + AHEAD;
-                Action::Wait(Some(soonest.map_or(at, |soonest| soonest.min(at))))
+                Action::Wait(earlier(soonest, Some(at)))
             }
-            Some(chunk) if !self.memory => Action::Reserve {
-                bytes: self
-                    .plan
-                    .range(chunk)
-                    .map_or(self.settings.chunk_size, |range| range.end - range.start),
-                at_cursor: chunk == self.cursor,
-                retry_at: soonest,
-            },
+            Some(chunk) if !self.memory => self.reserve(chunk, soonest),
             Some(_) => {
                 let index = self.open_place();
                 Action::Request(self.attempt(index, now, true))
@@ -248,6 +324,172 @@ impl Schedule {
             }
             None => Action::Wait(soonest),
         }
+    }
+
+    fn reserve(&self, chunk: u64, retry_at: Option<Duration>) -> Action {
+        Action::Reserve {
+            bytes: self
+                .plan
+                .range(chunk)
+                .map_or(self.settings.chunk_size, |range| range.end - range.start),
+            at_cursor: chunk == self.cursor,
+            retry_at,
+        }
+    }
+
+    /// The one attempt that a source in trouble gets: for a range that waits. A chunk is opened only
+    /// if there is none.
+    fn probe(&mut self, now: Duration) -> Action {
+        let waits = self
+            .places
+            .iter()
+            .position(|place| matches!(place.state, State::Waiting(_)));
+        let (index, opens) = match (waits, self.next_to_open()) {
+            (Some(index), _) => (index, false),
+            (None, Some(_)) if self.in_flight > 0 => return Action::Wait(None),
+            (None, Some(chunk)) if !self.memory => return self.reserve(chunk, None),
+            (None, Some(_)) => (self.open_place(), true),
+            (None, None) if self.in_flight == 0 && self.is_all_filled() => {
+                self.phase = Phase::Over;
+                return Action::Finished;
+            }
+            (None, None) => return Action::Wait(None),
+        };
+        let attempt = self.attempt(index, now, opens);
+        self.health.probes(attempt.id, now, &mut self.backoff);
+        Action::Request(attempt)
+    }
+
+    /// Whether the attempts that were in flight at a refusal are decided, and whether the source is in
+    /// trouble.
+    fn decide(&mut self, now: Duration) {
+        if self.health.sinks(now, self.in_flight) {
+            self.health.sink(now, now, &mut self.backoff);
+            self.throttle.outage();
+        }
+        if let Some(decided_at) = self.throttle.decided_at()
+            && !self.health.is_in_trouble()
+        {
+            let silent = self.undecided();
+            if silent == 0 || decided_at <= now {
+                self.throttle.decided(silent);
+            }
+        }
+    }
+
+    /// Attempts that were in flight at a refusal and have had no answer yet.
+    fn undecided(&self) -> u32 {
+        let Some(before) = self.throttle.undecided_before() else {
+            return 0;
+        };
+        let undecided = |place: &&Place| match place.state {
+            State::InFlight(id) => id < before && !place.begun,
+            State::Waiting(_) | State::Filled => false,
+        };
+        u32::try_from(self.places.iter().filter(undecided).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Until when nothing is started, as attempts in flight may still show how the source is.
+    fn undecided_until(&self) -> Option<Duration> {
+        earlier(self.throttle.decided_at(), self.health.unsure_until())
+    }
+
+    fn to_be_alone(&self) -> Option<usize> {
+        if !self.some_range_fails {
+            return None;
+        }
+        self.places
+            .iter()
+            .position(|place| place.refusals >= REFUSALS && matches!(place.state, State::Waiting(_)))
+    }
+
+    /// When the download gives up unless bytes arrive before, or the limit that ends it now.
+    fn patience(&mut self, now: Duration) -> Result<Option<Duration>, Limit> {
+        // Bytes may have come since the last look.
+        let looks = self.look_at();
+        let seen = |at: Duration, begun: bool| {
+            if begun && at > self.stragglers.looked {
+                at.max(looks.unwrap_or(at))
+            } else {
+                at
+            }
+        };
+        let in_flight = |place: &Place| matches!(place.state, State::InFlight(_));
+        let some_begun = || self.places.iter().any(|place| place.begun && in_flight(place));
+        let gives_up_at = self.health.gives_up_at();
+        let gives_up_at = gives_up_at.map(|at| if at <= now { seen(at, some_begun()) } else { at });
+        if let (Some(at), Some(trial)) = (gives_up_at, self.health.trial())
+            && at <= now
+        {
+            return Err(Limit::RetryTimeout {
+                waited: now.saturating_sub(trial.since),
+                attempts: trial.attempts,
+                position: None,
+            });
+        }
+        if !self.some_range_fails {
+            return Ok(gives_up_at);
+        }
+        let mut some_range_fails = false;
+        let mut soonest = gives_up_at;
+        for place in &self.places {
+            let Some(since) = place.failing_since else {
+                continue;
+            };
+            some_range_fails = true;
+            let at = seen(
+                since + self.settings.retry_timeout,
+                place.begun && in_flight(place),
+            );
+            // While a range waits for a permit, its clock stands still.
+            let runs_until = match place.state {
+                State::InFlight(_) => Duration::MAX,
+                State::Waiting(at) => at,
+                State::Filled => continue,
+            };
+            if at > runs_until {
+                continue;
+            }
+            if at <= now {
+                return Err(Limit::RetryTimeout {
+                    waited: now.saturating_sub(since),
+                    attempts: place.failures,
+                    position: Some(place.position),
+                });
+            }
+            soonest = earlier(soonest, Some(at));
+        }
+        self.some_range_fails = some_range_fails;
+        Ok(soonest)
+    }
+
+    /// Whether nothing succeeds, and one probe is sent at a time.
+    #[must_use]
+    pub const fn is_in_trouble(&self) -> bool {
+        self.health.is_in_trouble()
+    }
+
+    /// The failures in a row, if the source is in trouble.
+    #[must_use]
+    pub fn trial(&self) -> Option<Trial> {
+        self.health.trial().filter(|_| self.health.is_in_trouble())
+    }
+
+    /// Whether a reply may change what to do: others wait to see who is served.
+    #[must_use]
+    pub fn awaits_answers(&self) -> bool {
+        self.throttle.undecided_before().is_some()
+    }
+
+    /// Starts from what an earlier download found out about the server.
+    pub fn start_from(&mut self, learned: Learned) {
+        self.throttle.start_from(learned);
+    }
+
+    /// What this download has found out about the server.
+    #[must_use]
+    pub fn learned(&self) -> Learned {
+        self.throttle.learned()
     }
 
     /// One stream for all chunks, unless it would fetch the gaps between them.
@@ -277,7 +519,7 @@ impl Schedule {
     pub fn is_window_full(&self) -> bool {
         let next = self.cursor + self.places.len() as u64;
         self.phase == Phase::Parallel
-            && self.in_flight < self.permits
+            && self.in_flight < self.throttle.permits()
             && self.places.len() >= self.settings.window as usize
             && self.plan.chunks().is_none_or(|chunks| next < chunks)
     }
@@ -300,7 +542,18 @@ impl Schedule {
             state: State::Waiting(Duration::ZERO),
             position,
             fruitless: 0,
+            counted: 0,
+            failing_since: None,
+            failures: 0,
+            refusals: 0,
+            begun: false,
+            proved: false,
+            alone: false,
+            answered_at: None,
             fences: 0,
+            silent: false,
+            owed: None,
+            owed_for_silence: false,
             fencing: false,
             fresh: false,
             track: Track::default(),
@@ -315,7 +568,16 @@ impl Schedule {
         let chunk = self.cursor + index as u64;
         let range = self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX);
         let one_stream = self.is_stream() || (self.phase == Phase::Probe && self.streams_by_choice());
+        if self.in_flight > 1 {
+            self.places.iter_mut().for_each(|place| place.alone = false);
+        }
+        self.throttle.launched(now);
         let place = &mut self.places[index];
+        if let (State::Waiting(at), Some(since)) = (place.state, place.failing_since) {
+            place.failing_since = Some(since + now.saturating_sub(at));
+        }
+        (place.begun, place.proved, place.alone) = (false, false, self.in_flight == 1);
+        (place.answered_at, place.silent) = (None, false);
         place.state = State::InFlight(id);
         place.track = Track::new(now, place.position);
         let fresh = std::mem::take(&mut place.fresh);
@@ -342,4 +604,8 @@ impl Schedule {
         self.plan.chunks().is_some_and(|chunks| opened >= chunks)
             && self.places.iter().all(|place| place.state == State::Filled)
     }
+}
+
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }

@@ -6,15 +6,21 @@
 //! The norm is the median of what the other attempts bring now, made up to the number of attempts in flight with what the latest complete chunks brought. Hence nothing is fenced when the whole
 //! source is slow; when there are no siblings; nor when the consumer is what is slow (the chunk at the cursor is complete then).
 //!
-//! Bounds: two fences a chunk, and 5 % of the requests, rounded up, and one. A fence is no failed attempt: it pays no retry and waits for no backoff.
+//! An attempt that has no answer, while others launched later have theirs, is *silent* and is fenced sooner.
+//! It is then asked for over whichever connection is served, as the fresh one may be what was not.
+//!
+//! Bounds: a fence that paid (the attempt after it was at least twice as fast) makes up for one that
+//! did not. Of the others there are at most 5 % of the requests, rounded up, and one. A chunk is
+//! fenced twice for being slow; for being silent only after four times as long as the time before.
+//! A fence is no failed attempt: it pays no retry and waits for no backoff.
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Flow, Phase, Schedule, State};
+use super::{Flow, PROGRESS, Phase, Place, Schedule, State};
 
 /// Fences of one chunk at the most. More would say that it is not the connection.
 const MOST_OF_A_CHUNK: u32 = 2;
-/// Of so many requests, one may follow a fence.
+/// Of so many requests, one may follow a fence that does not pay.
 const SHARE: u64 = 20;
 /// How many times slower than the norm an attempt is that may be fenced.
 const FAR: u64 = 4;
@@ -32,6 +38,14 @@ const LOOKS: u32 = 4;
 const REMEMBERED: usize = 32;
 /// Fewer siblings are no norm.
 const LEAST_SIBLINGS: usize = 2;
+/// An attempt without an answer is not silent before this, nor before [`SILENT`] times as long as
+/// answers take.
+const LEAST_SILENCE: Duration = Duration::from_secs(1);
+const SILENT: u32 = 16;
+/// If no attempt at all has an answer, that is trouble, but not before this.
+const ALL_SILENT: Duration = Duration::from_secs(2);
+/// A first request, of whose source nothing is known, is left alone for this long in trouble.
+const FIRST_SILENCE: Duration = Duration::from_secs(2);
 
 /// What a schedule remembers of how fast its attempts were.
 #[derive(Clone, Debug)]
@@ -40,8 +54,13 @@ pub(super) struct Stragglers {
     complete: VecDeque<Pace>,
     /// Between looks. An attempt is judged by [`LOOKS`] of them, which is as long as chunks take, within limits.
     step: Duration,
-    looked: Duration,
+    pub(super) looked: Duration,
     fences: u64,
+    /// Fences after which the next attempt was at least twice as fast. Each earns itself back, and one
+    /// more.
+    paid: u64,
+    /// When an attempt last had its answer.
+    answered: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +96,15 @@ impl Track {
         }
     }
 
-    fn saw(&mut self, now: Duration, flow: Flow) {
+    /// Returns whether bytes have come since the last look, and whether some were accepted.
+    fn saw(&mut self, now: Duration, flow: Flow) -> (bool, bool) {
+        let before = self.seen().map_or(0, |(_, (_, bytes))| bytes);
+        let accepted = flow.position > self.position;
+        self.note(now, flow);
+        (accepted || flow.bytes > before, accepted)
+    }
+
+    fn note(&mut self, now: Duration, flow: Flow) {
         self.position = flow.position;
         if !flow.asked {
             self.held_up = true;
@@ -139,6 +166,8 @@ impl Default for Stragglers {
             step: LONGEST / LOOKS,
             looked: Duration::ZERO,
             fences: 0,
+            paid: 0,
+            answered: Duration::ZERO,
         }
     }
 }
@@ -160,6 +189,27 @@ impl Stragglers {
         self.step = median(took).map_or(LONGEST, |took| took.clamp(SHORTEST, LONGEST)) / LOOKS;
     }
 
+    /// The attempt of `place` goes well: whether the fence before it has paid. `answered`: it has its answer now; else, its last byte.
+    pub(super) fn pays(&mut self, place: &mut Place, now: Duration, answered: bool) {
+        let took = now.saturating_sub(place.track.launched);
+        if let Some(owed) = place.owed
+            && answered == place.owed_for_silence
+        {
+            place.owed = None;
+            self.paid += u64::from(took * 2 <= owed);
+        }
+    }
+
+    /// An attempt has had its answer by now.
+    pub(super) const fn answered(&mut self, now: Duration) {
+        self.answered = now;
+    }
+
+    /// How long answers take as a rule.
+    fn first(&self) -> Duration {
+        median(self.complete.iter().map(|pace| pace.first).collect()).unwrap_or_default()
+    }
+
     fn long_enough(&self) -> Duration {
         self.step * LOOKS
     }
@@ -175,10 +225,10 @@ impl Schedule {
     /// When to [look](Self::look) next; `None`: not before another event.
     #[must_use]
     pub fn look_at(&self) -> Option<Duration> {
-        let matters = self.phase == Phase::Parallel
-            && self.settings.concurrency > 1
-            && self.in_flight > 0
-            && self.may_fence();
+        let compares = self.phase == Phase::Parallel && self.settings.concurrency > 1;
+        let over = self.phase == Phase::Over;
+        let matters =
+            !over && self.in_flight > 0 && (compares || self.some_range_fails || !self.health.is_well());
         matters.then(|| self.stragglers.looked + self.stragglers.step)
     }
 
@@ -189,31 +239,190 @@ impl Schedule {
             return None;
         }
         self.stragglers.looked = now;
-        for place in &mut self.places {
-            if let State::InFlight(id) = place.state
-                && let Some(flow) = flow(id)
-            {
-                place.track.saw(now, flow);
-            }
-        }
-        // While the server wants a pause or fewer requests, the rest could not be asked for at once; and a consumer that has something to take is not waiting.
-        if self.paused_until > now || self.in_flight > self.permits || self.consumer_has_all() {
+        self.see(now, flow);
+        let index = if self.health.is_in_trouble() {
+            self.silent_probe(now)?
+        } else if let Some(since) = self.all_silent(now) {
+            self.health.sink(now, since, &mut self.backoff);
+            self.throttle.outage();
             return None;
-        }
-        let norm = self.norm()?;
-        let near = match self.next_to_open() {
-            Some(_) => self.settings.concurrency as usize,
-            None => usize::MAX,
+        } else {
+            self.straggler(now)?
         };
-        let index = (0..self.places.len().min(near)).find(|&index| self.is_straggler(index, now, &norm))?;
         let place = &mut self.places[index];
         let State::InFlight(id) = place.state else {
             return None;
         };
         place.fencing = true;
-        place.fences += 1;
-        self.stragglers.fences += 1;
         Some(id)
+    }
+
+    /// Notes what the attempts in flight have brought.
+    fn see(&mut self, now: Duration, flow: impl Fn(u64) -> Option<Flow>) {
+        let (mut flows, mut accepted, mut proved) = (false, false, Vec::new());
+        for place in &mut self.places {
+            let State::InFlight(id) = place.state else {
+                continue;
+            };
+            let Some(flow) = flow(id) else { continue };
+            let (moved, more) = place.track.saw(now, flow);
+            place.begun |= flow.bytes > 0;
+            flows |= moved;
+            if more {
+                accepted = true;
+                (place.failing_since, place.failures, place.refusals) = (None, 0, 0);
+            }
+            if !place.proved && flow.position.saturating_sub(place.position) >= PROGRESS {
+                place.proved = true;
+                proved.push(id);
+            }
+            if place.begun && place.answered_at.is_none() {
+                place.answered_at = Some(now);
+                self.stragglers.answered(now);
+                self.stragglers.pays(place, now, true);
+            }
+        }
+        if accepted {
+            self.health.progressed();
+        }
+        if flows {
+            self.health.flows();
+        }
+        for id in proved {
+            self.succeeded(Some(now), self.is_oldest(id));
+        }
+    }
+
+    /// In trouble, the probe that has had no answer for so long that the next one takes its place.
+    fn silent_probe(&mut self, now: Duration) -> Option<usize> {
+        let most = match self.phase {
+            Phase::Parallel => self.settings.concurrency,
+            Phase::Over | Phase::Probe | Phase::Stream { .. } => 1,
+        };
+        let waits = |place: &Place| matches!(place.state, State::Waiting(_));
+        if self.health.probe_at()?.max(self.paused_until) > now
+            || self.in_flight < most && self.places.iter().any(waits)
+            || self.places.iter().any(|place| place.fencing)
+        {
+            return None;
+        }
+        let lasted = self
+            .health
+            .trial()
+            .map_or(Duration::ZERO, |trial| now.saturating_sub(trial.since));
+        let least = match self.phase {
+            Phase::Probe => FIRST_SILENCE.max(lasted / 4),
+            _ => LEAST_SILENCE.max(self.stragglers.first() * 4),
+        };
+        let silent = |place: &Place| {
+            matches!(place.state, State::InFlight(_))
+                && !place.begun
+                && place.track.count > 0
+                && now.saturating_sub(place.track.launched) >= least
+        };
+        let oldest = (0..self.places.len())
+            .filter(|&index| silent(&self.places[index]))
+            .min_by_key(|&index| self.places[index].track.launched)?;
+        self.places[oldest].silent = true;
+        Some(oldest)
+    }
+
+    /// Since when no attempt in flight has had an answer, if that is long for this source.
+    fn all_silent(&self, now: Duration) -> Option<Duration> {
+        if self.phase != Phase::Parallel || self.stragglers.complete.is_empty() {
+            return None;
+        }
+        let limit = ALL_SILENT.max(self.stragglers.first() * SILENT);
+        let since = self.stragglers.answered;
+        let mut oldest = now;
+        for place in &self.places {
+            if matches!(place.state, State::InFlight(_)) {
+                if place.begun || place.track.held_up {
+                    return None;
+                }
+                oldest = oldest.min(place.track.launched);
+            }
+        }
+        (now.saturating_sub(since.max(oldest)) >= limit).then_some(since.max(oldest))
+    }
+
+    /// The attempt that is far slower than the others, or silent.
+    fn straggler(&mut self, now: Duration) -> Option<usize> {
+        // While the server wants a pause or fewer requests, the rest could not be asked for at once; and a consumer that has something to take is not waiting.
+        if !self.may_fence()
+            || self.phase != Phase::Parallel
+            || self.settings.concurrency == 1
+            || self.paused_until > now
+            || self.consumer_has_all()
+        {
+            return None;
+        }
+        let near = match self.next_to_open() {
+            Some(_) => self.settings.concurrency as usize,
+            None => usize::MAX,
+        };
+        let near = self.places.len().min(near);
+        let may_ask = self.in_flight <= self.throttle.permits();
+        let norm = self.norm().filter(|_| may_ask);
+        let slow = norm.and_then(|norm| {
+            let index = (0..near).find(|&index| self.is_straggler(index, now, &norm))?;
+            let track = &self.places[index].track;
+            let rest = match track.rate(self.stragglers.long_enough()) {
+                Some(rate) if track.first.is_some() => time(
+                    self.chunk_end(self.cursor + index as u64) - track.received(),
+                    rate,
+                ),
+                _ => now - track.launched,
+            };
+            Some((index, rest))
+        });
+        let silent = || {
+            let index = (0..near).find(|&index| self.is_silent(index, now))?;
+            Some((index, now - self.places[index].track.launched))
+        };
+        let (index, owed) = slow.or_else(silent)?;
+        let place = &mut self.places[index];
+        place.fences += 1;
+        place.owed = Some(owed);
+        place.silent = !place.begun;
+        place.owed_for_silence = place.silent;
+        self.stragglers.fences += 1;
+        if place.silent
+            && let State::InFlight(id) = place.state
+        {
+            let young = |place: &&Place| {
+                matches!(place.state, State::InFlight(_))
+                    && (place.begun || now.saturating_sub(place.track.launched) < LEAST_SILENCE)
+            };
+            let served = self.places.iter().filter(young).count();
+            let served = u32::try_from(served).unwrap_or(u32::MAX);
+            self.throttle.unanswered(now, id, self.next_id, served);
+        }
+        Some(index)
+    }
+
+    /// Attempts that have no answer although others had theirs since: no permit waits for them.
+    pub(super) fn hung(&self, now: Duration) -> u32 {
+        if self.health.is_well()
+            && !self.some_range_fails
+            && self.throttle.permits() == self.settings.concurrency
+        {
+            return 0;
+        }
+        let hung = (0..self.places.len()).filter(|&index| self.is_silent(index, now));
+        u32::try_from(hung.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the attempt has no answer although others had theirs since it was launched.
+    fn is_silent(&self, index: usize, now: Duration) -> bool {
+        let place = &self.places[index];
+        let track = &place.track;
+        let candidate = matches!(place.state, State::InFlight(_)) && !place.fencing && !place.begun;
+        let patience = LEAST_SILENCE.max(self.stragglers.first() * SILENT) * 4_u32.pow(place.fences.min(3));
+        candidate
+            && track.count > 0
+            && self.stragglers.answered > track.launched
+            && now.saturating_sub(track.launched) >= patience
     }
 
     /// The attempt that was to be fenced has let go of its slot, whose watermark is at `position`.
@@ -228,13 +437,26 @@ impl Schedule {
         };
         let end = self.chunk_end(self.cursor + index as u64);
         let place = &mut self.places[index];
+        if position > place.position {
+            (place.failing_since, place.failures, place.refusals) = (None, 0, 0);
+            self.health.progressed();
+        }
         place.position = position;
         place.fencing = false;
-        place.fresh = true;
+        // A silent one is asked for over a connection that is served, if there is one.
+        let silent = std::mem::take(&mut place.silent);
+        place.fresh = !silent || self.health.is_in_trouble();
         place.state = State::Waiting(now);
         if position >= end {
             place.state = State::Filled;
-            self.backoff.chunk_done();
+            place.failing_since = None;
+        } else if silent && self.health.is_in_trouble() {
+            // It counts as a failure, as its deadline would.
+            place.failing_since.get_or_insert(now);
+            place.failures += 1;
+            self.some_range_fails = true;
+            self.health.failed(id, now, &mut self.backoff);
+            self.health.probe_now(now);
         }
     }
 
@@ -246,7 +468,7 @@ impl Schedule {
     }
 
     const fn may_fence(&self) -> bool {
-        self.stragglers.fences < self.next_id.div_ceil(SHARE) + 1
+        self.stragglers.fences.saturating_sub(self.stragglers.paid * 2) < self.next_id.div_ceil(SHARE) + 1
     }
 
     fn norm(&self) -> Option<Norm> {

@@ -17,8 +17,12 @@ pub struct Settings {
     pub concurrency: u32,
     /// Chunks open at the most.
     pub window: u32,
-    /// Attempts without progress, in a row, before a chunk's failure is the download's; 0: none may fail.
-    pub retries: u32,
+    /// Attempts without progress, in a row, that a range may have before the download fails; 0: none
+    /// may fail; `None`: `retry_timeout` alone decides.
+    pub retries: Option<u32>,
+    /// Time without an accepted byte, since the first failure in a row, after which the download gives
+    /// up.
+    pub retry_timeout: Duration,
     /// For the jitter of backoffs.
     pub seed: u64,
 }
@@ -69,6 +73,8 @@ pub enum Action {
     },
     /// Nothing until the next event, or until this time if there is one.
     Wait(Option<Duration>),
+    /// The download has made no progress for too long and is over.
+    GiveUp(Limit),
     /// All is received (or failed, or cancelled); no attempt is in flight.
     Finished,
 }
@@ -110,8 +116,32 @@ pub enum Ended {
     Retry,
     /// It failed, and the server asks for fewer requests, after this long.
     Throttled(Option<Duration>),
+    /// The server refused it by a status that is final, unless it was meant for one request too many:
+    /// it is believed when nothing else was in flight.
+    Refused,
     /// It failed for good.
     Fatal,
+}
+
+/// Which limit ended a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// None: the failure itself is final.
+    Final,
+    /// A range had as many fruitless attempts in a row as `retries` allows.
+    Retries {
+        /// The attempts.
+        attempts: u32,
+    },
+    /// Nothing was received for `retry_timeout`, by the download or by one of its ranges.
+    RetryTimeout {
+        /// The time without progress.
+        waited: Duration,
+        /// Attempts that failed in this time.
+        attempts: u32,
+        /// Where that range begins, if the others made progress.
+        position: Option<u64>,
+    },
 }
 
 /// What the end of an attempt means for the download.
@@ -120,5 +150,5 @@ pub enum Verdict {
     /// It goes on.
     GoesOn,
     /// It has failed, by this attempt.
-    Failed,
+    Failed(Limit),
 }

@@ -171,7 +171,7 @@ async fn the_pinned_revision_goes_on_and_another_is_refused_before_a_byte() {
     assert_eq!(result.expect_err("it may be another").kind(), ErrorKind::Protocol);
     let gone = Staged::new(|_| Play::right(object()).stop(0, Stop::Fatal(ErrorKind::NotFound)));
     let mut never = pinned(pin());
-    never.retries = 0;
+    never.retries = Some(0);
     let (result, _) = read(&gone, never, &some(), Mode::Put).await;
     assert_eq!(result.expect_err("deleted").kind(), ErrorKind::ObjectChanged);
 }

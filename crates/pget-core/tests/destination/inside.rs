@@ -54,7 +54,7 @@ async fn a_put_that_waits_is_no_stall_of_the_source() {
     let mut options = options(2);
     let stall = Duration::from_secs(2);
     options.deadlines.stall = stall;
-    options.retries = 0;
+    options.retries = Some(0);
     let reading = tokio::spawn({
         let (source, ledger) = (Arc::clone(&source), Arc::clone(&ledger));
         async move { read_to(source, options, &ledger).await }

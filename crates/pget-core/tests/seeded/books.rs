@@ -1,23 +1,63 @@
 //! What the end of an attempt must mean, worked out once more, and what a download may cost.
 
-use pget_core::schedule::{Backoff, Ended, Verdict};
+use std::time::Duration;
+
+use pget_core::schedule::{Ended, Limit, Verdict};
 
 use super::{Outcome, World, flight::Flight};
 
-/// The schedule's own constants, again: below this many bytes there was no progress, with so many the next attempt is earned, and so many failures are paid for.
+/// The schedule's own constant, again: fewer bytes than these are no progress of an attempt.
 const PROGRESS: u64 = 4096;
-const PLENTY: u64 = 64 << 10;
-const PRICE: u32 = 10;
+/// A clock that has run out is noticed within this time.
+const LATE: Duration = Duration::from_millis(1);
 
 impl World<'_> {
-    /// What the retry bucket holds at the most.
-    pub(super) const fn full(concurrency: u32) -> u32 {
-        (concurrency * 4 + 16) * PRICE
+    /// Bytes have come, and the schedule knows it.
+    pub(super) fn progress_is_seen(&mut self) {
+        self.failing_since = None;
+        self.last_byte = self.now;
     }
 
-    /// A complete chunk earns a tenth of a retry.
-    pub(super) fn refund(&mut self) {
-        self.tokens = (self.tokens + 1).min(Self::full(self.scene.settings.concurrency));
+    /// The download has given up: nothing has come for as long as it has patience.
+    pub(super) fn gave_up(&mut self, limit: Limit) {
+        let Limit::RetryTimeout { waited, position, .. } = limit else {
+            panic!("gave up between attempts by {limit:?}");
+        };
+        assert!(waited >= self.scene.settings.retry_timeout, "after {waited:?}");
+        let since = match position {
+            None => {
+                self.counts.gave_up += 1;
+                self.last_byte
+            }
+            Some(position) => {
+                self.counts.gave_up_on_a_range += 1;
+                let slot = self
+                    .slots
+                    .iter()
+                    .find(|slot| slot.filled == position && slot.filled < slot.end);
+                slot.expect("a range that has not moved").last_byte
+            }
+        };
+        assert!(
+            self.now.saturating_sub(since) >= self.scene.settings.retry_timeout,
+            "the last byte came at {since:?}, and it is {:?}",
+            self.now
+        );
+        self.end(Outcome::Failed);
+    }
+
+    /// It does not go on for longer than that.
+    pub(super) fn check_patience(&self) {
+        let most = self.scene.settings.retry_timeout + LATE;
+        let patient = self
+            .failing_since
+            .is_none_or(|since| self.now.saturating_sub(since) <= most);
+        assert!(
+            patient || self.outcome != Outcome::Running,
+            "it fails since {:?}, and it is {:?}",
+            self.failing_since,
+            self.now
+        );
     }
 
     /// Without a fault, nothing is asked for twice.
@@ -58,29 +98,16 @@ impl World<'_> {
             let slot_end = end.map_or(slot.end, |end| slot.end.min(end.max(slot.start)));
             let progress = flight.at - slot.base;
             slot.base = flight.at;
-            if flight.at >= slot_end {
+            if progress > 0 {
+                (self.failing_since, self.last_byte) = (None, self.now);
+                slot.last_byte = self.now;
+            }
+            let slot_filled = flight.at >= slot_end;
+            if slot_filled {
                 let more = self.stream && end.is_none_or(|end| slot_end < end);
                 must_fail = how == Ended::Fatal || (more && cannot_go_on);
-                self.refund();
-                self.permits = (self.permits + 1).min(self.scene.settings.concurrency);
             } else {
-                let fruitless = if progress >= PROGRESS {
-                    0
-                } else {
-                    slot.fruitless + 1
-                };
-                slot.fruitless = fruitless;
-                let free = progress >= PLENTY || how == Ended::Complete && progress >= PROGRESS;
-                must_fail =
-                    cannot_go_on || fruitless > self.scene.settings.retries || (!free && self.tokens < PRICE);
-                if !free && !must_fail {
-                    self.tokens -= PRICE;
-                }
-                if let (Ended::Throttled(after), false) = (how, must_fail) {
-                    self.permits = (self.permits / 2).max(1);
-                    let after = after.unwrap_or_default().min(Backoff::LONGEST);
-                    self.paused_until = self.paused_until.max(self.now + after);
-                }
+                must_fail = cannot_go_on || self.breaks_off(flight, how, progress);
             }
         } else {
             self.counts.chunks_consumed_before_their_attempt_ended += 1;
@@ -89,12 +116,43 @@ impl World<'_> {
         }
         let verdict = self.schedule.ended(flight.attempt.id, self.now, flight.at, how);
         if running {
-            assert_eq!(verdict == Verdict::Failed, must_fail, "{how:?} of {flight:?}");
+            assert_eq!(verdict != Verdict::GoesOn, must_fail, "{how:?} of {flight:?}");
         }
         self.shrink(flight.chunk);
-        if verdict == Verdict::Failed {
+        if verdict != Verdict::GoesOn {
             self.end(Outcome::Failed);
         }
         self.call_consumer();
+    }
+
+    /// The attempt has not completed its chunk. Whether that ends the download.
+    fn breaks_off(&mut self, flight: &Flight, how: Ended, progress: u64) -> bool {
+        let open = |chunk| self.slots.iter().any(|slot| slot.chunk == chunk);
+        let others = self
+            .flights
+            .values()
+            .any(|other| other.began && open(other.chunk));
+        let refusal = !flight.began && how != Ended::Complete;
+        let retries = self.scene.settings.retries;
+        let slot = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk);
+        let slot = slot.expect("it was there before");
+        if progress >= PROGRESS {
+            (slot.fruitless, slot.counted) = (0, 0);
+        } else {
+            slot.fruitless += 1;
+            slot.counted += u32::from(!(refusal && others && retries != Some(0)));
+            self.failing_since.get_or_insert(self.now);
+        }
+        let fails =
+            how == Ended::Refused && flight.alone || retries.is_some_and(|retries| slot.counted > retries);
+        if let (Ended::Throttled(Some(after)), false) = (how, fails) {
+            let since = self.failing_since.unwrap_or(self.now);
+            let patience = self.scene.settings.retry_timeout;
+            let left = (since + patience).saturating_sub(self.now);
+            if progress < PROGRESS {
+                self.paused_until = self.paused_until.max(self.now + after.min(left - left / 20));
+            }
+        }
+        fails
     }
 }

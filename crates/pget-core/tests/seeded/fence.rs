@@ -12,6 +12,18 @@ use super::{
 impl World<'_> {
     /// What the driver does now and then.
     pub(super) fn look(&mut self) {
+        if self.schedule.look_at().is_some_and(|at| at <= self.now) {
+            let mut seen = false;
+            for slot in &mut self.slots {
+                let more = slot.filled > slot.seen;
+                if more && self.flights.values().any(|flight| flight.chunk == slot.chunk) {
+                    (slot.seen, slot.last_byte, seen) = (slot.filled, self.now, true);
+                }
+            }
+            if seen {
+                self.progress_is_seen();
+            }
+        }
         let flights = &self.flights;
         let slots = &self.slots;
         let flow = |id| {
@@ -43,32 +55,36 @@ impl World<'_> {
 
     fn fence(&mut self, id: u64) {
         assert!(
-            !self.stream && self.scene.settings.concurrency > 1,
-            "nothing to compare with"
-        );
-        assert!(
             self.now >= self.paused_until,
             "a fence while the server wants a pause"
         );
+        let flight = self.flights.get_mut(&id).expect("an attempt in flight");
+        assert!(!flight.fenced, "fenced already");
+        flight.fenced = true;
+        if self.schedule.is_in_trouble() {
+            // A probe without an answer makes room for the next.
+            self.counts.silent_probes += 1;
+            assert!(!flight.began, "it has its answer: {flight:?}");
+            return self.ask_to_let_go(id);
+        }
         assert!(
-            self.flights.len() <= self.permits as usize,
-            "no leave to ask again"
+            !self.stream && self.scene.settings.concurrency > 1,
+            "nothing to compare with"
         );
         self.fences += 1;
-        let most = self.requests.div_ceil(20) + 1;
+        let most = self.requests.div_ceil(20) + 1 + 2 * self.answered_after_fences;
         assert!(
             self.fences <= most,
             "{} fences in {} requests",
             self.fences,
             self.requests
         );
-        let flight = self.flights.get_mut(&id).expect("an attempt in flight");
-        assert!(!flight.fenced, "fenced already");
+        let flight = &self.flights[&id];
         assert!(
             flight.slow || flight.connection != Connection::Good,
             "as fast as any: {flight:?}"
         );
-        flight.fenced = true;
+        let began = flight.began;
         let first = self.slots.front().expect("it has a slot");
         assert!(first.filled < first.end, "the consumer has something to take");
         let near = u64::from(self.scene.settings.concurrency);
@@ -88,7 +104,15 @@ impl World<'_> {
             .find(|slot| slot.chunk == flight.chunk)
             .expect("a slot");
         slot.fences += 1;
-        assert!(slot.fences <= 2, "{} fences of a chunk", slot.fences);
+        assert!(
+            slot.fences <= if began { 2 } else { 6 },
+            "{} fences of a chunk",
+            slot.fences
+        );
+        self.ask_to_let_go(id);
+    }
+
+    fn ask_to_let_go(&mut self, id: u64) {
         let after = if self.scene.held {
             self.counts.fences_of_a_held_writer += 1;
             Duration::from_millis(self.scene.rng.u64(0..40_000))
@@ -107,10 +131,12 @@ impl World<'_> {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk) {
             slot.fresh = slot.filled < slot.end;
             self.fenced_rests += u64::from(slot.fresh);
-            slot.base = slot.filled;
-            if slot.filled == slot.end {
-                self.refund();
+            if slot.filled > slot.base {
+                slot.last_byte = self.now;
+                (self.failing_since, self.last_byte) = (None, self.now);
             }
+            slot.base = slot.filled;
+            slot.after_fence = true;
         }
         self.schedule.fenced(id, self.now, flight.at);
         self.call_consumer();

@@ -44,6 +44,8 @@ pub(super) struct Flight {
     pub(super) connection: Connection,
     /// Its end is asked for.
     pub(super) fenced: bool,
+    /// Nothing else has been in flight since it was launched.
+    pub(super) alone: bool,
     pub(super) slow: bool,
     pub(super) began: bool,
     pub(super) restream: bool,
@@ -71,14 +73,15 @@ impl World<'_> {
     pub(super) fn new_flight(&mut self, attempt: Attempt) -> Flight {
         let rng = &mut self.scene.rng;
         let fate = if rng.u32(0..1000) < self.scene.faults {
-            let kind = match rng.u32(0..8) {
+            let kind = match rng.u32(0..9) {
                 0..4 => Ended::Retry,
                 4 => Ended::Throttled(None),
                 5 => Ended::Throttled(Some(Duration::from_millis(rng.u64(0..100_000)))),
                 6 => Ended::Complete,
+                7 => Ended::Refused,
                 _ => Ended::Fatal,
             };
-            if rng.bool() && kind != Ended::Complete {
+            if kind == Ended::Refused || rng.bool() && kind != Ended::Complete {
                 Fate::Before(kind)
             } else {
                 let most = if rng.bool() { 5_000 } else { 1 + self.scene.size };
@@ -87,7 +90,7 @@ impl World<'_> {
         } else {
             Fate::Right
         };
-        let slow = rng.u32(0..50) == 0;
+        let slow = rng.u32(0..24) == 0;
         self.counts.slow_chunks += u64::from(slow);
         let connection = if rng.u32(0..1000) >= self.scene.stragglers {
             Connection::Good
@@ -105,6 +108,7 @@ impl World<'_> {
             fate,
             connection,
             fenced: false,
+            alone: false,
             slow,
             began: false,
             restream: false,

@@ -15,6 +15,7 @@ impl World<'_> {
             self.faults += 1;
             match how {
                 Ended::Throttled(_) => self.counts.throttled_before_the_reply += 1,
+                Ended::Refused => self.counts.refused_before_the_reply += 1,
                 Ended::Fatal => self.counts.fatal_before_the_reply += 1,
                 Ended::Retry | Ended::Complete => self.counts.retryable_before_the_reply += 1,
             }
@@ -61,6 +62,9 @@ impl World<'_> {
             said_end,
         );
         flight.began = true;
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk) {
+            self.answered_after_fences += u64::from(std::mem::take(&mut slot.after_fence));
+        }
         let wanted_end = match begun {
             Begun::Restream => {
                 assert!(first && !self.scene.identity, "read again without need");
@@ -161,6 +165,7 @@ impl World<'_> {
             "the stream goes on where it was, or behind the gap"
         );
         self.counts.streams_over_gaps += u64::from(range.start > flight.at);
+        self.progress_is_seen();
         flight.at = range.start;
         if flight.at > flight.body_end {
             // Its body was clipped in the gap.
@@ -172,7 +177,6 @@ impl World<'_> {
             .back()
             .map_or_else(|| self.schedule.cursor(), |slot| slot.chunk + 1);
         assert_eq!(chunk, next, "the next chunk");
-        self.refund();
         flight.chunk = chunk;
         self.open(chunk, &range);
         true
@@ -183,7 +187,7 @@ impl World<'_> {
         match flight.ends {
             Ended::Retry => self.counts.retryable_in_the_body += 1,
             Ended::Throttled(_) => self.counts.throttled_in_the_body += 1,
-            Ended::Fatal => self.counts.fatal_in_the_body += 1,
+            Ended::Refused | Ended::Fatal => self.counts.fatal_in_the_body += 1,
             Ended::Complete => self.counts.short_bodies += 1,
         }
         flight.done = true;

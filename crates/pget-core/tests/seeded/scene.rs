@@ -1,6 +1,6 @@
 //! What one seed decides beforehand: options, server, consumer, and how often what goes wrong.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
 use pget_core::schedule::Settings;
@@ -37,6 +37,7 @@ counts! {
     retryable_in_the_body,
     throttled_before_the_reply,
     throttled_in_the_body,
+    refused_before_the_reply,
     fatal_before_the_reply,
     fatal_in_the_body,
     clipped_bodies,
@@ -45,6 +46,7 @@ counts! {
     slow_connections,
     stalled_connections,
     fences,
+    silent_probes,
     fences_of_a_held_writer,
     fences_that_came_too_late,
     slow_consumers,
@@ -54,6 +56,8 @@ counts! {
     extents_with_gaps,
     streams_over_gaps,
     cancels,
+    gave_up,
+    gave_up_on_a_range,
     completed,
     failed,
 }
@@ -130,7 +134,8 @@ impl Scene {
                 1 => 2,
                 _ => rng.u32(1..=64),
             },
-            retries: rng.u32(0..6),
+            retries: (rng.u32(0..3) > 0).then(|| rng.u32(0..6)),
+            retry_timeout: Duration::from_millis(rng.u64(500..200_000)),
             seed: rng.u64(..),
         };
         let tells_size = ranges || rng.bool();
@@ -161,7 +166,7 @@ impl Scene {
             ranges,
             identity: rng.u32(0..6) > 0,
             hint: (rng.u32(0..4) == 0).then(|| rng.u64(0..300_000)),
-            clip: (rng.u32(0..8) == 0).then(|| rng.u64(1..=chunk_size)),
+            clip: (rng.u32(0..8) == 0).then(|| rng.u64(chunk_size.div_ceil(50)..=chunk_size)),
             faults: [0, 0, 20, 100, 400, 950][rng.usize(0..6)],
             stragglers: [0, 10, 60, 300, 300][rng.usize(0..5)],
             held: rng.bool(),

@@ -39,10 +39,15 @@ struct Slot {
     filled: u64,
     /// The same when the attempt at hand began on it.
     base: u64,
+    /// What the schedule has seen of it, and when it last saw more.
+    seen: u64,
+    last_byte: Duration,
     fruitless: u32,
+    counted: u32,
     fences: u32,
     /// The attempt before was fenced.
     fresh: bool,
+    after_fence: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +80,11 @@ pub(crate) struct World<'a> {
     resumable: bool,
     requests: u64,
     faults: u64,
-    permits: u32,
-    tokens: u32,
+    /// Since when attempts fail without a byte in between, and when the last byte was seen.
+    failing_since: Option<Duration>,
+    last_byte: Duration,
+    /// Attempts that had their answer after a fence.
+    answered_after_fences: u64,
     paused_until: Duration,
     due: Option<Duration>,
     look: Option<Duration>,
@@ -88,7 +96,6 @@ pub(crate) struct World<'a> {
 
 impl<'a> World<'a> {
     pub(crate) fn new(scene: Scene, counts: &'a mut Counts) -> Self {
-        let concurrency = scene.settings.concurrency;
         Self {
             schedule: if scene.has_gaps() {
                 Schedule::of_extents(scene.settings.clone(), scene.extents.clone())
@@ -96,8 +103,9 @@ impl<'a> World<'a> {
                 Schedule::new(scene.settings.clone())
             },
             position: scene.settings.start,
-            permits: concurrency,
-            tokens: Self::full(concurrency),
+            failing_since: None,
+            last_byte: Duration::ZERO,
+            answered_after_fences: 0,
             scene,
             counts,
             now: Duration::ZERO,
@@ -147,6 +155,7 @@ impl<'a> World<'a> {
             }
             self.look();
             self.act();
+            self.check_patience();
         }
         let (start, end) = (self.scene.settings.start, self.scene.right_end());
         match self.outcome {
@@ -242,6 +251,10 @@ impl<'a> World<'a> {
                     self.memory_comes = false;
                     self.schedule.reserved();
                 }
+                Action::GiveUp(limit) => {
+                    self.gave_up(limit);
+                    continue;
+                }
                 Action::Wait(until) => return self.wake_at(until),
                 Action::Finished => {
                     if self.outcome == Outcome::Running {
@@ -274,9 +287,13 @@ impl<'a> World<'a> {
             end: range.end,
             filled: range.start,
             base: range.start,
+            seen: range.start,
+            last_byte: self.now,
             fruitless: 0,
+            counted: 0,
             fences: 0,
             fresh: false,
+            after_fence: false,
         });
         assert!(
             self.slots.len() <= self.scene.settings.window as usize,
@@ -294,7 +311,7 @@ impl<'a> World<'a> {
             "an attempt while the server wants a pause"
         );
         let most = if self.is_first_reply_in && !self.stream {
-            self.permits
+            settings.concurrency
         } else {
             1
         };
@@ -352,10 +369,13 @@ impl<'a> World<'a> {
         } else {
             assert_eq!(attempt.end, Some(slot.end), "the rest of the chunk");
         }
-        assert_eq!(attempt.fresh, slot.fresh, "over a fresh connection");
+        // After a silent attempt, any connection will do.
+        assert!(!attempt.fresh || slot.fresh, "over a fresh connection");
         slot.fresh = false;
-        slot.base = slot.filled;
-        let flight = self.new_flight(attempt);
+        (slot.base, slot.seen) = (slot.filled, slot.filled);
+        let mut flight = self.new_flight(attempt);
+        flight.alone = self.flights.is_empty();
+        self.flights.values_mut().for_each(|other| other.alone = false);
         let mut after = self.soon();
         if flight.slow {
             after += Duration::from_secs(20);

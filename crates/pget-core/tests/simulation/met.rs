@@ -25,6 +25,14 @@ pub(crate) struct Met {
     /// One that blocks for longer than a deadline.
     pub(crate) outlives: bool,
     pub(crate) slow: bool,
+    /// A request had no answer.
+    pub(crate) silent: bool,
+    /// Requests that were refused for good, unless they were too many.
+    pub(crate) forbidden: u64,
+    /// When requests met an outage.
+    pub(crate) in_outage: Vec<Duration>,
+    /// When requests were served, in the last second.
+    pub(super) served: Vec<Duration>,
     /// What no read may ever see.
     pub(crate) wrong: Option<&'static str>,
     pub(crate) counts: Counts,
@@ -107,6 +115,7 @@ impl Network {
             }
             Fate::Silent => {
                 counts.silences += 1;
+                met.silent = true;
                 met.soft(ErrorKind::Timeout);
             }
             Fate::Stalls(_) => {

@@ -50,6 +50,15 @@ counts! {
     other_checksums,
     garbled_withheld,
     throttles,
+    outages_that_refuse,
+    outages_that_throttle,
+    outages_in_silence,
+    outages_that_forbid,
+    above_the_rate,
+    too_many_at_once,
+    shares,
+    gave_up,
+    back_after_outages,
     blocking_writers,
     lingering_writers,
     withheld_bodies,
@@ -102,6 +111,66 @@ pub(crate) enum Kinds {
     Lingering,
 }
 
+/// How a server is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Away {
+    /// No connection, or one that is reset.
+    Refuses,
+    /// 503, with or without a pause.
+    Throttles(Option<Duration>),
+    /// No answer.
+    Silent,
+    /// 403 or 404, as when a key is revoked.
+    Forbids,
+}
+
+/// What happens to many requests for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weather {
+    Fair,
+    /// The server is away from the first request after this time on, for so long.
+    Outage {
+        from: Duration,
+        lasts: Duration,
+        away: Away,
+    },
+    /// So many requests a second are served.
+    Rate(u32),
+    /// So many requests are served at once; the others are refused like this.
+    AtOnce(u32, Away),
+    /// Of 1,000 requests, so many are refused.
+    Share(u32, Away),
+}
+
+impl Weather {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed ^ 0x3ea7);
+        let ms = |millis| Duration::from_millis(millis);
+        let away = match rng.u32(0..7) {
+            0..2 => Away::Refuses,
+            2 => Away::Throttles(None),
+            3 => Away::Throttles(Some(ms(rng.u64(0..20_000)))),
+            4..6 => Away::Silent,
+            _ => Away::Forbids,
+        };
+        match rng.u32(0..20) {
+            0..3 => Self::Outage {
+                from: ms(rng.u64(0..60)),
+                lasts: ms(match rng.u32(0..3) {
+                    0 => rng.u64(1..500),
+                    1 => rng.u64(500..5_000),
+                    _ => rng.u64(5_000..60_000),
+                }),
+                away,
+            },
+            3 => Self::Rate(rng.u32(2..200)),
+            4 => Self::AtOnce(rng.u32(1..6), away),
+            5 => Self::Share(rng.u32(1..400), away),
+            _ => Self::Fair,
+        }
+    }
+}
+
 /// One download's world.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
@@ -121,7 +190,10 @@ pub(crate) struct Scene {
     pub(crate) window: u32,
     pub(crate) offset: u64,
     pub(crate) length: Option<u64>,
-    pub(crate) retries: u32,
+    pub(crate) retries: Option<u32>,
+    pub(crate) retry_timeout: Duration,
+    /// What happens to all requests for a time, or to all that are too many.
+    pub(crate) weather: Weather,
     /// Of 1,000 reads, how many go wrong.
     pub(crate) faults: u32,
     pub(crate) kinds: Kinds,
@@ -191,7 +263,9 @@ impl Scene {
             hint: (rng.u32(0..24) == 0).then(|| rng.u64(1..8000)),
             concurrency: if rng.u32(0..8) == 0 { 1 } else { 1 << rng.u32(1..5) },
             window: rng.u32(1..=24),
-            retries: rng.u32(0..6),
+            retries: (rng.u32(0..3) > 0).then(|| rng.u32(0..6)),
+            retry_timeout: ms(rng.u64(2_000..200_000)),
+            weather: Weather::new(seed),
             faults: [0, 0, 30, 100, 300][rng.usize(0..5)],
             kinds: Kinds::All,
             damaged: 1,
@@ -273,7 +347,9 @@ impl Scene {
             tells_size: true,
             identity: true,
             hint: None,
-            retries: 5,
+            retries: Some(5),
+            retry_timeout: Duration::from_secs(120),
+            weather: Weather::Fair,
             withholds: false,
             replaced_at: None,
             deleted_at: None,
@@ -367,6 +443,7 @@ impl Scene {
         options.offset = self.offset;
         options.length = self.length;
         options.retries = self.retries;
+        options.retry_timeout = self.retry_timeout;
         options.budget = Arc::clone(budget);
         options.seed = Some(self.seed);
         if self.forgets_size && !self.ranges {

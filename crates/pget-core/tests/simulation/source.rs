@@ -12,9 +12,12 @@ use std::{
 use async_trait::async_trait;
 use fastrand::Rng;
 use pget_core::{ChunkWriter, ErrorKind, ObjectInfo, Published, RangeRequest, RangeSource, SourceError};
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
-use super::scene::{Scene, Way};
+use super::scene::{Away, Scene, Way, Weather};
 use answer::Answer;
 pub(crate) use answer::pattern;
 use fate::Fate;
@@ -27,6 +30,7 @@ pub(crate) struct Network {
     rng: Mutex<Rng>,
     met: Arc<Mutex<Met>>,
     checksums: [Option<Published>; 2],
+    began: Instant,
 }
 
 /// Counts a read for as long as it lives.
@@ -43,6 +47,7 @@ impl Network {
         Self {
             rng: Mutex::new(Rng::with_seed(scene.seed ^ 0x5eed)),
             met: Arc::default(),
+            began: Instant::now(),
             checksums: [false, true].map(|other| {
                 let size = if other { scene.other_size() } else { scene.size };
                 let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -83,7 +88,8 @@ impl RangeSource for Network {
             if let (true, Some(end)) = (request.fresh, request.end) {
                 let fences = met.fresh.entry(end).or_default();
                 *fences += 1;
-                if *fences > 2 {
+                // A probe without an answer makes room for the next, as long as the trouble lasts.
+                if *fences > 2 && !met.silent {
                     met.wrong = Some("a chunk that is fenced more than twice");
                 }
             }
@@ -128,6 +134,12 @@ impl RangeSource for Network {
             let late = fate == Fate::Beyond && request.pinned.is_some();
             if early || endless || later || late || unseen || (fate == Fate::Anonymous && !scene.identity) {
                 fate = Fate::Right;
+            }
+        }
+        if let Some(away) = self.weather() {
+            match self.answer_when_away(away) {
+                Some(error) => return Err(error),
+                None => std::future::pending().await,
             }
         }
         self.meet(fate, request);
@@ -179,6 +191,74 @@ impl RangeSource for Network {
 }
 
 impl Network {
+    /// Whether the request meets what many meet now.
+    fn weather(&self) -> Option<Away> {
+        let now = self.began.elapsed();
+        let chance = self
+            .rng
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .u32(0..1000);
+        let mut met = self.met();
+        let met = &mut *met;
+        let (away, count) = match self.scene.weather {
+            Weather::Fair => return None,
+            Weather::Outage { from, lasts, away } if (from..from + lasts).contains(&now) => {
+                met.in_outage.push(now);
+                let count = match away {
+                    Away::Refuses => &mut met.counts.outages_that_refuse,
+                    Away::Throttles(_) => &mut met.counts.outages_that_throttle,
+                    Away::Silent => &mut met.counts.outages_in_silence,
+                    Away::Forbids => &mut met.counts.outages_that_forbid,
+                };
+                (away, count)
+            }
+            Weather::Rate(rate) => {
+                let second = Duration::from_secs(1);
+                met.served.retain(|&at| at + second > now);
+                if met.served.len() < rate as usize {
+                    met.served.push(now);
+                    return None;
+                }
+                (Away::Throttles(None), &mut met.counts.above_the_rate)
+            }
+            Weather::AtOnce(most, away) if met.active > most as usize => {
+                (away, &mut met.counts.too_many_at_once)
+            }
+            Weather::Share(share, away) if chance < share => (away, &mut met.counts.shares),
+            Weather::Outage { .. } | Weather::AtOnce(..) | Weather::Share(..) => return None,
+        };
+        *count += 1;
+        Some(away)
+    }
+
+    /// `None`: it has no answer.
+    fn answer_when_away(&self, away: Away) -> Option<SourceError> {
+        let mut met = self.met();
+        match away {
+            Away::Refuses => {
+                met.soft(ErrorKind::Unavailable);
+                Some(SourceError::retryable(ErrorKind::Unavailable, "refused"))
+            }
+            Away::Throttles(after) => {
+                met.soft(ErrorKind::Unavailable);
+                Some(SourceError::throttled("slow down", after))
+            }
+            Away::Silent => {
+                met.soft(ErrorKind::Timeout);
+                met.silent = true;
+                None
+            }
+            Away::Forbids => {
+                // It is believed if nothing else is in flight, and was not all the time.
+                met.soft += 1;
+                met.forbidden += 1;
+                met.hard_kinds.push(ErrorKind::PermissionDenied);
+                Some(SourceError::refused(ErrorKind::PermissionDenied, "forbidden"))
+            }
+        }
+    }
+
     /// Begins, and notes a reply that was to be refused, whatever may have come of it.
     fn begin(&self, answer: &Answer, chunk: &mut ChunkWriter) -> Result<(), SourceError> {
         chunk.begin(answer.reply.clone())?;

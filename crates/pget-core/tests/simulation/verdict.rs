@@ -6,7 +6,7 @@ use pget_core::ErrorKind;
 
 use super::{
     play::Taken,
-    scene::{Counts, Leaves, Scene, Way},
+    scene::{Away, Counts, Leaves, Scene, Way, Weather},
     source::{Met, pattern},
 };
 
@@ -16,8 +16,7 @@ const READ: Duration = Duration::from_secs(130);
 pub(super) fn longest(scene: &Scene) -> Duration {
     let chunks = u32::try_from(chunks(scene)).unwrap_or(u32::MAX);
     let pauses = u32::try_from(scene.size.max(scene.other_size()) + 2).unwrap_or(u32::MAX);
-    // More retries than the bucket pays for, and what the chunks themselves earn, there cannot be.
-    READ * (chunks * (scene.retries + 2) + 4 * scene.concurrency + 20) + scene.pause * pauses
+    READ * (chunks * 8 + 4 * scene.concurrency + 20) + scene.pause * pauses
 }
 
 fn chunks(scene: &Scene) -> u64 {
@@ -57,21 +56,14 @@ pub(super) fn judge(
     } else {
         limit
     };
-    // What the retry bucket pays for, a tenth of a retry for each chunk, and what a clipped body has earned.
-    let paid = 4 * u64::from(scene.concurrency) + 16 + chunks(scene) / 10;
-    let earned = met.counts.clipped_bodies + met.counts.overlong_bodies;
-    let pays = scene.hint.is_none() && scene.tells_size;
-    let limit = if pays {
-        limit.min(chunks(scene) + paid + earned + stats.fences + 2)
-    } else {
-        limit
-    };
     if met.reads > limit {
         return Err(format!("{} reads, {limit} at the most: {met:?}", met.reads));
     }
-    if stats.fences > met.reads.div_ceil(20) + 1 {
+    // Fences that pay follow a fault; of the others there are few.
+    if stats.fences > met.reads.div_ceil(20) + 1 + met.soft {
         return Err(format!("{} fences in {} reads", stats.fences, met.reads));
     }
+    weather(scene, met, taken, took, counts)?;
     // Bytes to be skipped land in a page of their own.
     let pages = if counts_whole(scene, met) {
         1 + u64::from(scene.concurrency)
@@ -129,7 +121,10 @@ pub(super) fn judge(
             }
             let cancelled = scene.leaves != Leaves::No;
             let untied = !scene.identity || met.counts.lost_identities > 0;
-            let worn_out = met.soft > u64::from(scene.retries) || untied && met.soft > 0 || met.outlives;
+            let retries = scene.retries.map_or(u64::MAX, u64::from);
+            let impatient = took >= scene.retry_timeout;
+            let worn_out = met.soft > retries || impatient || untied && met.soft > 0 || met.outlives;
+            counts.gave_up += u64::from(error.to_string().contains("(retry_timeout)"));
             let fits = met.hard_kinds.contains(&kind)
                 || worn_out && met.soft_kinds.contains(&kind)
                 || kind == ErrorKind::Range && scene.offset > scene.size
@@ -143,6 +138,62 @@ pub(super) fn judge(
             }
         }
     }
+}
+
+/// What a download may do at a server that is away, or that refuses what is too much.
+fn weather(
+    scene: &Scene,
+    met: &Met,
+    taken: &Taken,
+    took: Duration,
+    counts: &mut Counts,
+) -> Result<(), String> {
+    let only_this = scene.faults == 0 && scene.stragglers == 0 && scene.damaged <= 1 && !met.blocked;
+    match scene.weather {
+        Weather::Outage { from, lasts, away } if !met.in_outage.is_empty() => {
+            // All that were in flight when it began, and one probe for each pause.
+            let first = met.in_outage.iter().filter(|&&at| at < from + BEGINS).count();
+            let probes = met.in_outage.len() - first;
+            let most = 2 * probes_within(lasts) + 2;
+            if first > 2 * scene.concurrency as usize + 24 || probes > most {
+                return Err(format!(
+                    "{first} requests and {probes} probes in an outage of {lasts:?}"
+                ));
+            }
+            // It ends soon after the server's return, if the patience lasts for so long.
+            let bound = (lasts / 10).max(Duration::from_secs(2));
+            let quick =
+                scene.pause.is_zero() && scene.leaves == Leaves::No && met.soft == met.in_outage.len() as u64;
+            let in_time = away != Away::Silent && !matches!(away, Away::Throttles(Some(_)));
+            if only_this && quick && in_time && taken.end.is_ok() {
+                counts.back_after_outages += 1;
+                let most = from
+                    + lasts
+                    + bound
+                    + Duration::from_millis(30) * u32::try_from(chunks(scene) + 4).unwrap_or(u32::MAX);
+                if took > most {
+                    return Err(format!(
+                        "{lasts:?} away, and it took {took:?}, {most:?} at the most"
+                    ));
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What was sent before it was noticed that the server is away.
+const BEGINS: Duration = Duration::from_millis(1_100);
+
+/// Pauses of half a tenth of the time that an outage has lasted, from 50 ms to 5 s.
+fn probes_within(lasts: Duration) -> usize {
+    let (mut at, mut count) = (Duration::from_millis(50), 1);
+    while at < lasts {
+        at += (at / 20).clamp(Duration::from_millis(50), Duration::from_secs(5));
+        count += 1;
+    }
+    count
 }
 
 fn counts_whole(scene: &Scene, met: &Met) -> bool {

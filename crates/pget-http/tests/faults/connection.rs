@@ -22,7 +22,7 @@ use crate::{
 #[tokio::test]
 async fn case_58_a_name_without_an_address_is_unavailable() {
     let mut options = options();
-    options.retries = 1;
+    options.retries = Some(1);
     let error = read_with(source("http://nothing.invalid/o"), options)
         .await
         .failed(Pattern::new(SEED), ErrorKind::Unavailable);
@@ -390,7 +390,7 @@ async fn case_67_no_credential_shows_in_names_errors_and_debug() {
         let source = HttpSource::new(client(), &url, headers.clone()).expect("an address");
         let mut shown = format!("{} {source:?}", source.name());
         let mut settings = options();
-        settings.retries = 0;
+        settings.retries = Some(0);
         let outcome = read_with(source, settings).await;
         let error = outcome.end.expect_err("nobody listens on port 1");
         shown.push_str(&format!("{error} {error:?} {}", error.to_line()));

@@ -145,7 +145,7 @@ async fn case_109_a_target_that_fails_outlasts_a_hub_that_cannot_tell() {
         .fault(When::Always, Fault::status(503));
     let url = server.route("/o", hub);
     let mut options = options();
-    options.retries = 30;
+    options.retries = Some(30);
     read_with(source(&url), options)
         .await
         .complete(Pattern::new(SEED), SIZE);

@@ -66,7 +66,7 @@ fn options() -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
     options.concurrency = 4;
-    options.retries = 3;
+    options.retries = Some(3);
     options.deadlines.first_byte = Duration::from_millis(600);
     options.deadlines.stall = Duration::from_millis(600);
     options

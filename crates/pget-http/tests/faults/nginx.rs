@@ -38,7 +38,7 @@ async fn case_30_nginx_that_limits_requests_is_read_at_its_pace() {
         return;
     };
     let mut options = options();
-    options.retries = 20;
+    options.retries = Some(20);
     // Not all modes at once: together they are the crowd that the limit is against.
     options.concurrency = 16;
     let download = Download::new(Arc::new(source(&nginx.url("/o"))), options).expect("sound options");

@@ -313,7 +313,7 @@ async fn case_35_and_37_an_expired_signature_is_replaced_once_for_all() {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = temporary(&format!("http://{address}"), folder.path());
         let mut options = options(CHUNK, 4);
-        options.retries = 0;
+        options.retries = Some(0);
         let outcome = within(read(open("s3://bucket/k", &settings), options)).await;
         let bytes = outcome.unwrap_or_else(|error| panic!("{code}: {}", error.to_line()));
         check(&bytes, Pattern::new(SEED), SIZE);

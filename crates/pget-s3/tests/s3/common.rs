@@ -32,7 +32,7 @@ pub(crate) fn options(chunk: u64, concurrency: u32) -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(chunk);
     options.concurrency = concurrency;
-    options.retries = 2;
+    options.retries = Some(2);
     options
 }
 

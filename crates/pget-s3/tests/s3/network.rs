@@ -151,7 +151,7 @@ async fn cases_22_and_25_a_network_that_fails_in_mid_read_and_comes_back_costs_r
     };
     for toxic in [Toxic::ResetPeer(Duration::ZERO), Toxic::Timeout(Duration::ZERO)] {
         let mut options = impatient(4);
-        (options.window, options.retries) = (Some(1), 20);
+        (options.window, options.retries) = (Some(1), Some(20));
         let mut reader = Download::new(network.source(), options)
             .expect("options")
             .reader();

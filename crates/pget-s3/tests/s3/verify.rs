@@ -265,7 +265,7 @@ async fn a_head_that_hangs_costs_the_checksum_and_not_the_read() {
     for (first_byte, retries) in [(3000, 2), (800, 10)] {
         let mut auto = options(CHUNK, 4);
         auto.deadlines.first_byte = Duration::from_millis(first_byte);
-        auto.retries = retries;
+        auto.retries = Some(retries);
         let bytes = within(super::common::read(source.clone(), auto.clone())).await;
         let bytes = bytes.unwrap_or_else(|error| panic!("{first_byte}: {}", error.to_line()));
         super::common::check(&bytes, PATTERN, SIZE);
@@ -275,7 +275,7 @@ async fn a_head_that_hangs_costs_the_checksum_and_not_the_read() {
     for first_byte in [30_000, 800] {
         let mut required = required(4);
         required.deadlines.first_byte = Duration::from_millis(first_byte);
-        required.retries = 1;
+        required.retries = Some(1);
         let mut reader = Download::new(source.clone(), required).expect("right").reader();
         let error = within(reader.next())
             .await

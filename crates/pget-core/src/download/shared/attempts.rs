@@ -12,7 +12,7 @@ use crate::{
     Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError,
     budget::Reservation,
     ring::{ChunkWriter, Host, Pulse, Slot},
-    schedule::{Attempt, Ended, Verdict},
+    schedule::{Attempt, Ended, Limit, Verdict},
 };
 
 /// An attempt in flight.
@@ -111,7 +111,6 @@ impl Shared {
         id: u64,
         now: Duration,
         result: Result<(), SourceError>,
-        tried: u32,
     ) -> Option<Error> {
         let mut state = self.state();
         let flight = state.requests.remove(&id)?;
@@ -122,7 +121,8 @@ impl Shared {
         let how = match &result {
             Ok(()) => Ended::Complete,
             Err(error) => match error.retry() {
-                Retry::Never | Retry::Refused => Ended::Fatal,
+                Retry::Never => Ended::Fatal,
+                Retry::Refused => Ended::Refused,
                 Retry::Backoff => Ended::Retry,
                 Retry::Throttled(after) => Ended::Throttled(after),
             },
@@ -134,30 +134,46 @@ impl Shared {
             flight.slot.shrink_to(end);
         }
         let placed = state.take_placed(&self.cursor);
+        let ended = match (verdict, result) {
+            (Verdict::GoesOn, Ok(())) => None,
+            (Verdict::GoesOn, Err(error)) => {
+                tracing::debug!(object = %self.object, position, %error, "attempt failed, the rest is asked for again");
+                state.last_failure = Some(error);
+                None
+            }
+            (Verdict::Failed(limit), result) => {
+                let error = result.err().unwrap_or_else(|| {
+                    SourceError::fatal(
+                        ErrorKind::Protocol,
+                        format!("the body ended at byte {position}, before its range's end"),
+                    )
+                });
+                let range = position..flight.request.end.unwrap_or(u64::MAX);
+                Some((range, limit, error))
+            }
+        };
         drop(state);
         if placed {
             self.moved.notify_waiters();
         }
         self.consumer.wake();
-        if verdict == Verdict::GoesOn {
-            if let Err(error) = result {
-                tracing::debug!(object = %self.object, position, %error, "attempt failed, the rest is asked for again");
-            }
-            return None;
-        }
-        let error = result.err().unwrap_or_else(|| {
-            SourceError::fatal(
-                ErrorKind::Protocol,
-                format!("the body ended at byte {position}, before its range's end"),
-            )
-        });
-        let range = position..flight.request.end.unwrap_or(u64::MAX);
+        let (range, limit, error) = ended?;
         Some(Error::from_attempt(
             self.object.clone(),
             Some(range),
-            tried,
+            limit,
             error,
         ))
+    }
+
+    /// The error of a download whose patience has run out between two attempts.
+    pub(in crate::download) fn gave_up(&self, last: Option<SourceError>, limit: Limit) -> Error {
+        let range = match limit {
+            Limit::RetryTimeout { position, .. } => position.map(|position| position..u64::MAX),
+            Limit::Final | Limit::Retries { .. } => None,
+        };
+        let last = last.unwrap_or_else(|| SourceError::fatal(ErrorKind::Timeout, "no answer"));
+        Error::from_attempt(self.object.clone(), range, limit, last)
     }
 
     /// The object is known to end where the read begins.

@@ -6,7 +6,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Shared, State, attempts::InFlight};
-use crate::schedule::Flow;
+use crate::{ErrorKind, SourceError, schedule::Flow};
 
 /// Whether an attempt is being fenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,7 @@ impl Shared {
             schedule,
             requests,
             avoid,
+            last_failure,
             ..
         } = &mut *state;
         let Some(flight) = requests.get_mut(&id) else {
@@ -96,6 +97,9 @@ impl Shared {
         }
         self.held.fetch_sub(1, Ordering::SeqCst);
         schedule.fenced(id, now, flight.slot.position());
+        if !flight.pulse.has_begun() && schedule.trial().is_some() {
+            *last_failure = Some(SourceError::retryable(ErrorKind::Timeout, "no answer"));
+        }
         if let Some(address) = flight.pulse.address() {
             avoid.insert(flight.slot.chunk(), address);
         }

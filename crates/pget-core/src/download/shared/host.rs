@@ -203,6 +203,9 @@ impl Host for Shared {
             reply.chunk_hint,
             answer.body_end,
         );
+        if state.schedule.awaits_answers() {
+            self.driver.notify_one();
+        }
         let end = match begun {
             Begun::Restream => {
                 flight.restream = true;

@@ -1,0 +1,186 @@
+//! Whether a source is well or in trouble, and when a download gives up. Pure; a part of `Schedule`.
+//!
+//! Patience is time, not a count. [`Health`] acts in this order:
+//! 1. A passing failure (refused, reset, unreachable, no address, 5xx, 408, 429, a deadline) starts
+//!    the clock of the *run*: the failures since the last accepted byte.
+//! 2. If nothing else is in flight that may still succeed, or nothing has succeeded for
+//!    [`UNSURE`], the source is *in trouble*. The download then sends one probe at a time, each
+//!    after a jittered tenth of the time that the trouble has lasted.
+//! 3. An attempt that brings [`PROGRESS`](super::PROGRESS) bytes, or completes its chunk, ends the
+//!    trouble.
+//! 4. A run that has lasted for `retry_timeout` ends the download.
+//!
+//! Invariants: any accepted byte resets the clock; only an attempt that proves itself ends the
+//! trouble, so a server that gives a byte per connection is not asked in a tight loop.
+
+use std::time::Duration;
+
+use super::Backoff;
+
+/// Attempts in flight are waited for this long after a failure before a probe is sent beside them.
+pub(super) const UNSURE: Duration = Duration::from_secs(1);
+
+/// A probe without an answer is left alone for this long, or for a probe's pause if that is longer.
+const LEAST_SILENCE: Duration = Duration::from_secs(1);
+
+/// The failures since the last accepted byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    since: Duration,
+    attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Trouble {
+    since: Duration,
+    /// The next probe is not sent before this time.
+    probe_at: Duration,
+    /// The attempt that was sent last.
+    probe: Option<u64>,
+}
+
+/// The state of one download's source.
+#[derive(Clone, Debug)]
+pub(super) struct Health {
+    retry_timeout: Duration,
+    run: Option<Run>,
+    trouble: Option<Trouble>,
+    /// The first failure since an attempt last succeeded, while others are still in flight.
+    unsure_since: Option<Duration>,
+}
+
+/// How long a source has been in trouble, for reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// When the failures began.
+    pub since: Duration,
+    /// When the download gives up, unless a byte arrives before.
+    pub gives_up_at: Duration,
+    /// Attempts that have failed since then.
+    pub attempts: u32,
+}
+
+impl Health {
+    pub(super) const fn new(retry_timeout: Duration) -> Self {
+        Self {
+            retry_timeout,
+            run: None,
+            trouble: None,
+            unsure_since: None,
+        }
+    }
+
+    /// Nothing has failed since the last success.
+    pub(super) const fn is_well(&self) -> bool {
+        self.run.is_none() && self.trouble.is_none() && self.unsure_since.is_none()
+    }
+
+    pub(super) const fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// A passing failure of the attempt `id`.
+    pub(super) fn failed(&mut self, id: u64, now: Duration, backoff: &mut Backoff) {
+        let run = self.run.get_or_insert(Run {
+            since: now,
+            attempts: 0,
+        });
+        run.attempts += 1;
+        self.unsure_since.get_or_insert(now);
+        if let Some(trouble) = &mut self.trouble
+            && trouble.probe == Some(id)
+        {
+            trouble.probe = None;
+            trouble.probe_at = now + backoff.probe(now.saturating_sub(trouble.since));
+        }
+    }
+
+    /// Bytes have been accepted.
+    pub(super) const fn progressed(&mut self) {
+        self.run = None;
+    }
+
+    /// Attempts that were in flight at the last failure bring bytes.
+    pub(super) const fn flows(&mut self) {
+        self.unsure_since = None;
+    }
+
+    /// An attempt has proved that the source serves. Returns since when the source was in trouble, if
+    /// that is over.
+    pub(super) fn succeeded(&mut self) -> Option<Duration> {
+        self.run = None;
+        self.unsure_since = None;
+        self.trouble.take().map(|trouble| trouble.since)
+    }
+
+    /// Whether failures since the last success mean trouble by `now`, given the attempts in flight.
+    pub(super) fn sinks(&self, now: Duration, in_flight: u32) -> bool {
+        self.trouble.is_none()
+            && self
+                .unsure_since
+                .is_some_and(|since| in_flight == 0 || since + UNSURE <= now)
+    }
+
+    /// The trouble begins, with the first failure in a row, or `since` if there was none.
+    pub(super) fn sink(&mut self, now: Duration, since: Duration, backoff: &mut Backoff) {
+        let since = self.run.map_or(since, |run| run.since.min(since));
+        self.trouble = Some(Trouble {
+            since,
+            probe_at: now + backoff.probe(now.saturating_sub(since)),
+            probe: None,
+        });
+    }
+
+    /// When nothing else is started until then, as attempts in flight may still succeed.
+    pub(super) fn unsure_until(&self) -> Option<Duration> {
+        if self.trouble.is_some() {
+            return None;
+        }
+        Some(self.unsure_since? + UNSURE)
+    }
+
+    /// When the next probe may be sent.
+    pub(super) fn probe_at(&self) -> Option<Duration> {
+        self.trouble.map(|trouble| trouble.probe_at)
+    }
+
+    /// The probe `id` is sent.
+    pub(super) fn probes(&mut self, id: u64, now: Duration, backoff: &mut Backoff) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.probe = Some(id);
+            let pause = backoff.probe(now.saturating_sub(trouble.since));
+            trouble.probe_at = now + pause.max(LEAST_SILENCE);
+        }
+    }
+
+    /// A probe that had no answer made room for the next one.
+    pub(super) const fn probe_now(&mut self, now: Duration) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.probe_at = now;
+            trouble.probe = None;
+        }
+    }
+
+    /// When the download gives up.
+    pub(super) fn gives_up_at(&self) -> Option<Duration> {
+        Some(self.run?.since + self.retry_timeout)
+    }
+
+    /// A pause that the server asks for, cut to the time that is left for another attempt.
+    pub(super) fn honoured(&self, now: Duration, after: Duration) -> Duration {
+        let left = self
+            .gives_up_at()
+            .map_or(self.retry_timeout, |end| end.saturating_sub(now));
+        after.min(left - left / 20)
+    }
+
+    /// The failures in a row, for reports.
+    pub(super) fn trial(&self) -> Option<Trial> {
+        let run = self.run?;
+        Some(Trial {
+            since: run.since,
+            gives_up_at: run.since + self.retry_timeout,
+            attempts: run.attempts,
+        })
+    }
+}
