@@ -498,3 +498,28 @@ impl From<Error> for std::io::Error {
         Self::new(kind, error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error as _, io};
+
+    use super::*;
+
+    #[test]
+    fn advice_ends_the_message_and_changes_nothing_else() {
+        let cause = io::Error::from(io::ErrorKind::StorageFull);
+        let error = Error::with_cause(ErrorKind::Destination, "http://h/o", "x cannot be written", cause);
+        let plain = error.to_line();
+        let advised = error.with_advice("first").with_advice("free some space");
+        assert_eq!(advised.to_line(), format!("{plain}; free some space"));
+        assert!(advised.to_string().ends_with("; free some space"), "{advised}");
+        assert_eq!(
+            (advised.kind(), advised.object()),
+            (ErrorKind::Destination, "http://h/o")
+        );
+        let cause = advised
+            .source()
+            .and_then(|cause| cause.downcast_ref::<io::Error>());
+        assert_eq!(cause.map(io::Error::kind), Some(io::ErrorKind::StorageFull));
+    }
+}
