@@ -45,8 +45,8 @@ const (
 	// ErrCancelled: the context was done (ctx.Err() is in the chain), or the reader was closed by
 	// another goroutine (fs.ErrClosed is in the chain).
 	ErrCancelled Status = C.PGET_ERR_CANCELLED
-	// ErrForked: the library was used before fork, and this is the child. Not met by programs that
-	// start others as os/exec does.
+	// ErrForked: a handle from before fork was used in the child. Not met by Go programs, which
+	// cannot go on after a fork without exec: start other processes by os/exec.
 	ErrForked Status = C.PGET_ERR_FORKED
 	// ErrUnverifiable: verification is required, and there is no published checksum that it could use.
 	ErrUnverifiable Status = C.PGET_ERR_UNVERIFIABLE

@@ -22,9 +22,12 @@
  * library in place. It installs no signal handler, and all sockets are its own threads', which
  * block SIGPIPE.
  *
- * Fork. Once the library was used, a child made by fork that does not exec gets PGET_ERR_FORKED
- * from everything, and frees nothing (pget_version, pget_abi_version and pget_status_name still
- * work).
+ * Fork. A child made by fork may use the library, whatever its parent did with it: its first call
+ * makes threads, connections and a memory budget of its own. Handles from before the fork are the
+ * parent's. In the child they are PGET_ERR_FORKED, also options and cancel handles; functions without
+ * a status do nothing with them, and freeing them is harmless. Bytes that a view, a reader or shared
+ * memory had shown stay readable where they are (those that a ring lent do not). The parent goes on as
+ * if there had been no fork. A progress function and the function of parallel_get_ranges must not fork.
  */
 
 
@@ -134,7 +137,7 @@ typedef enum {
    */
   PGET_ERR_CANCELLED = -13,
   /**
-   * The library was used before fork, and this is the child: only exec helps.
+   * A handle from before fork was used in the child. New handles work there.
    */
   PGET_ERR_FORKED = -14,
   /**
@@ -272,8 +275,8 @@ typedef int32_t pget_status;
  * in order and without a gap. Returns 0 to go on; anything else stops the download.
  *
  * It runs on the thread that called parallel_get, one at a time. The data is valid until it
- * returns. It must return (no longjmp, no exception). It may call anything of this library. After
- * a fork, the child must not return from it.
+ * returns. It must return (no longjmp, no exception). It may call anything of this library, and may
+ * fork: if it returns in the child, the call fails there with PGET_ERR_FORKED.
  */
 typedef int (*pget_write_fn)(void *context, const uint8_t *data, size_t length, uint64_t offset);
 
@@ -447,9 +450,9 @@ const char *pget_status_name(pget_status status);
 
 /**
  * The status of an error: what the failed call returned. PGET_ERR_INVALID_ARGUMENT if error is
- * null or freed.
+ * null or freed, PGET_ERR_FORKED if it is from before a fork.
  *
- * Any thread, also in a forked child for the error that it got there. Since ABI 1.
+ * Any thread. Since ABI 1.
  */
 pget_status pget_error_status(const pget_error *error);
 
@@ -458,8 +461,7 @@ pget_status pget_error_status(const pget_error *error);
  * tried. Never a credential.
  *
  * The text belongs to the error and is valid until that is freed; an empty text if error is null
- * or freed. Never null. Any thread, also in a forked child for the error that it got there. Since
- * ABI 1.
+ * or freed. Never null. Any thread. Since ABI 1.
  */
 const char *pget_error_message(const pget_error *error);
 
@@ -653,7 +655,8 @@ void pget_reader_cancel(pget_reader *reader);
 /**
  * Closes a reader: stops its download if it runs, and frees all it has; the last view is gone. A
  * call of another thread that waits on the reader gets PGET_ERR_CANCELLED; close does not wait for
- * it. Does nothing if reader is null or was closed before, and in a forked child.
+ * it. Does nothing if reader is null or was closed before, and in a child that
+ * was forked since it was opened.
  *
  * Any thread. Since ABI 1.
  */
@@ -673,8 +676,7 @@ pget_status pget_stat(const char *url,
                       pget_error **error);
 
 /**
- * New options with the defaults, owned by the caller; freed by pget_options_free. Null in a forked
- * child.
+ * New options with the defaults, owned by the caller; freed by pget_options_free.
  *
  * Any thread. Since ABI 1.
  */
@@ -883,7 +885,7 @@ pget_status pget_options_set_progress(pget_options *options,
 pget_status pget_options_set_cancel(pget_options *options, const pget_cancel *cancel);
 
 /**
- * A new cancel handle, owned by the caller; freed by pget_cancel_free. Null in a forked child.
+ * A new cancel handle, owned by the caller; freed by pget_cancel_free.
  *
  * Any thread. Since ABI 1.
  */

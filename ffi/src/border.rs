@@ -1,6 +1,6 @@
-//! The way in and out of every function: fork, panics, errors, and foreign pointers.
+//! The way in and out of every function: panics, errors, and foreign pointers.
 //!
-//! Invariants: [`call`] is the outermost frame of a function, so that no panic passes it; it touches no lock before it knows that this process is no forked child;
+//! Invariants: [`call`] is the outermost frame of a function, so that no panic passes it;
 //! [`Out`], [`text`] and [`optional_text`] are the only ways to foreign memory besides buffers.
 
 use std::{
@@ -8,9 +8,7 @@ use std::{
     ffi::{CStr, CString, c_char},
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
-    process,
     ptr::NonNull,
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use front::{Error, ErrorKind};
@@ -22,22 +20,6 @@ use crate::{
 
 pub(crate) const OK: pget_status = pget_status_code::PGET_OK.number();
 pub(crate) const END: pget_status = pget_status_code::PGET_END.number();
-
-/// The process that made the first handle or the first download; 0 before.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
-
-/// From here on, a child made by `fork` is refused: threads and locks may be in a state that it
-/// cannot mend.
-pub(crate) fn claim_process() {
-    // Whoever was first, it was this process: in a child `call` has refused.
-    PROCESS.store(process::id(), Ordering::Relaxed);
-}
-
-/// Whether this is a child made by `fork` after the library was used.
-pub(crate) fn is_forked() -> bool {
-    let owner = PROCESS.load(Ordering::Relaxed);
-    owner != 0 && owner != process::id()
-}
 
 /// Runs `body`: its status, or that of its error, which is put to `error` if that is not null.
 ///
@@ -54,10 +36,6 @@ pub(crate) unsafe fn call(
         }
     };
     put(std::ptr::null_mut());
-    if is_forked() {
-        put(error::forked());
-        return pget_status_code::PGET_ERR_FORKED.number();
-    }
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(status)) => return status,
         Ok(Err(failure)) => failure,
@@ -73,11 +51,8 @@ pub(crate) unsafe fn call(
     status.number()
 }
 
-/// Runs `body` for a function that has no status: `otherwise` in a forked child and after a panic.
+/// Runs `body` for a function that has no status: `otherwise` after a panic.
 pub(crate) fn quietly<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    if is_forked() {
-        return otherwise;
-    }
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn given(cancel: *const pget_cancel) -> Result<Option<Arc<Cancel>>, E
     CANCELS.get(cancel).map(Some)
 }
 
-/// A new cancel handle, owned by the caller; freed by pget_cancel_free. Null in a forked child.
+/// A new cancel handle, owned by the caller; freed by pget_cancel_free.
 ///
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char};
 
-use front::Error;
+use front::{Error, ErrorKind};
 
 use crate::{
     border::{self, static_text},
@@ -27,14 +27,6 @@ struct Failure {
 
 static ERRORS: Registry<Failure> = Registry::new(1, "error");
 
-/// In a forked child nothing can be looked up, so its one error is no entry but this variable's
-/// address.
-static FORKED: u8 = 0;
-
-pub(crate) fn forked() -> *mut pget_error {
-    (&raw const FORKED).cast_mut().cast()
-}
-
 pub(crate) fn object(status: pget_status_code, error: &Error) -> *mut pget_error {
     // `to_line` has no control character, so no zero.
     let message = CString::new(error.to_line()).unwrap_or_default();
@@ -46,20 +38,16 @@ pub(crate) fn object(status: pget_status_code, error: &Error) -> *mut pget_error
 }
 
 /// The status of an error: what the failed call returned. PGET_ERR_INVALID_ARGUMENT if error is
-/// null or freed.
+/// null or freed, PGET_ERR_FORKED if it is from before a fork.
 ///
-/// Any thread, also in a forked child for the error that it got there. Since ABI 1.
+/// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_error_status(error: *const pget_error) -> pget_status {
-    if error == forked().cast_const() {
-        return pget_status_code::PGET_ERR_FORKED.number();
-    }
     let status = border::quietly(pget_status_code::PGET_ERR_INVALID_ARGUMENT, || {
-        ERRORS
-            .get(error)
-            .map_or(pget_status_code::PGET_ERR_INVALID_ARGUMENT, |failure| {
-                failure.status
-            })
+        ERRORS.get(error).map_or_else(
+            |unknown| pget_status_code::of(unknown.kind()),
+            |failure| failure.status,
+        )
     });
     status.number()
 }
@@ -68,18 +56,18 @@ pub extern "C" fn pget_error_status(error: *const pget_error) -> pget_status {
 /// tried. Never a credential.
 ///
 /// The text belongs to the error and is valid until that is freed; an empty text if error is null
-/// or freed. Never null. Any thread, also in a forked child for the error that it got there. Since
-/// ABI 1.
+/// or freed. Never null. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_error_message(error: *const pget_error) -> *const c_char {
-    if error == forked().cast_const() {
-        return static_text("used after fork: only exec helps\0");
-    }
     border::quietly(static_text("\0"), || {
         // The entry keeps the text where it is until it is removed.
-        ERRORS
-            .get(error)
-            .map_or_else(|_| static_text("\0"), |failure| failure.message.as_ptr())
+        ERRORS.get(error).map_or_else(
+            |unknown| match unknown.kind() {
+                ErrorKind::Forked => static_text("used after fork: this error is the parent's\0"),
+                _ => static_text("\0"),
+            },
+            |failure| failure.message.as_ptr(),
+        )
     })
 }
 

@@ -2,12 +2,11 @@
 
 use std::{
     ffi::{c_char, c_int, c_void},
-    mem::ManuallyDrop,
     path::Path,
     slice,
 };
 
-use front::{BlockingReader, Error, ErrorKind};
+use front::{Error, ErrorKind};
 
 use crate::{
     border::{self, OK, Out, invalid},
@@ -20,23 +19,10 @@ use crate::{
 /// in order and without a gap. Returns 0 to go on; anything else stops the download.
 ///
 /// It runs on the thread that called parallel_get, one at a time. The data is valid until it
-/// returns. It must return (no longjmp, no exception). It may call anything of this library. After
-/// a fork, the child must not return from it.
+/// returns. It must return (no longjmp, no exception). It may call anything of this library, and may
+/// fork: if it returns in the child, the call fails there with PGET_ERR_FORKED.
 pub type pget_write_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, data: *const u8, length: usize, offset: u64) -> c_int>;
-
-/// A reader that a forked child leaves alone: to end it would mean locks and threads that the child
-/// does not have.
-struct Held(ManuallyDrop<BlockingReader>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if !border::is_forked() {
-            // SAFETY: dropped here only, and not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.0) };
-        }
-    }
-}
 
 /// Reads the object at url and gives it to write, in order. Several ranges are fetched at the same
 /// time; what is held is bounded by the window.
@@ -66,18 +52,10 @@ pub unsafe extern "C" fn parallel_get(
         let url = unsafe { border::text(url, "url")? };
         let write = write.ok_or_else(|| invalid("the write function is null"))?;
         let builder = Settings::of(options)?.builder(url)?;
-        let mut reader = Held(ManuallyDrop::new(builder.open_blocking()?));
-        while let Some(lease) = reader.0.next_lease()? {
+        let mut reader = builder.open_blocking()?;
+        while let Some(lease) = reader.next_lease()? {
             // SAFETY: the caller gave a function that may be called so, with its context; the lease holds the data until it has returned.
             let answer = unsafe { write(context, lease.as_ptr(), lease.len(), lease.offset()) };
-            if border::is_forked() {
-                std::mem::forget(lease);
-                return Err(Error::new(
-                    ErrorKind::Forked,
-                    "",
-                    "the write function returned in a forked child",
-                ));
-            }
             if answer != 0 {
                 let message = format!("the write function stopped it with {answer}");
                 return Err(Error::new(ErrorKind::Destination, "", message));

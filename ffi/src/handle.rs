@@ -2,7 +2,7 @@
 //!
 //! Invariants: a number is given once in a process, so that a handle which was freed is told from every later one; it names its kind and is no address that could be
 //! read, so that foreign code which follows it stops at once. What a handle stands for lives until it is removed *and* the last call that uses it has returned.
-//! Called by this crate's functions, after [`border`](crate::border) has made sure that this process is not a forked child, where the locks may be held by threads that are gone.
+//! A forked child has registries of its own. Numbers go on there, so that a handle from before the fork is recognised by its number alone, without a look at what the parent had.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use front::{Error, ErrorKind};
+use front::{
+    Error, ErrorKind,
+    fork::{PerProcess, forked},
+};
 
 /// Above all user addresses on 64-bit machines, and not canonical.
 const BASE: usize = 0x5047 << BASE_SHIFT;
@@ -25,11 +28,19 @@ const KIND_BITS: u32 = 4;
 
 static SERIAL: AtomicUsize = AtomicUsize::new(1);
 
+/// The first serial number of this process; lower ones are handles from before a fork.
+fn first() -> usize {
+    static FIRST: PerProcess<usize> = PerProcess::new();
+    *FIRST.get_or_init(|| SERIAL.load(Ordering::Relaxed))
+}
+
+type Live<T> = RwLock<BTreeMap<usize, Arc<T>>>;
+
 /// The live handles of one kind.
 pub(crate) struct Registry<T> {
     kind: usize,
     name: &'static str,
-    live: RwLock<BTreeMap<usize, Arc<T>>>,
+    live: PerProcess<Live<T>>,
 }
 
 impl<T> Registry<T> {
@@ -38,16 +49,20 @@ impl<T> Registry<T> {
         Self {
             kind,
             name,
-            live: RwLock::new(BTreeMap::new()),
+            live: PerProcess::new(),
         }
+    }
+
+    fn live(&self) -> &Live<T> {
+        self.live.get_or_init(Live::default)
     }
 
     /// A new handle.
     pub(crate) fn insert<H>(&self, value: T) -> *mut H {
-        crate::border::claim_process();
+        first();
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let number = BASE | (serial << KIND_BITS) | self.kind;
-        self.live
+        self.live()
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(number, Arc::new(value));
@@ -57,9 +72,9 @@ impl<T> Registry<T> {
     /// What the handle stands for.
     ///
     /// # Errors
-    /// `InvalidArgument` for null, a removed handle, or anything else.
+    /// `Forked` for a handle from before a fork; `InvalidArgument` for null, a removed handle, or anything else.
     pub(crate) fn get<H>(&self, handle: *const H) -> Result<Arc<T>, Error> {
-        self.live
+        self.live()
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&handle.addr())
@@ -69,7 +84,7 @@ impl<T> Registry<T> {
 
     /// Ends the handle; nothing if it is none.
     pub(crate) fn remove<H>(&self, handle: *mut H) -> Option<Arc<T>> {
-        self.live
+        self.live()
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&handle.addr())
@@ -77,9 +92,14 @@ impl<T> Registry<T> {
 
     fn unknown(&self, number: usize) -> Error {
         let name = self.name;
+        let is_of_kind =
+            number >> BASE_SHIFT == BASE >> BASE_SHIFT && number & ((1 << KIND_BITS) - 1) == self.kind;
+        if is_of_kind && (number & !BASE) >> KIND_BITS < first() {
+            return forked(&format!("the {name}"));
+        }
         let message = if number == 0 {
             format!("the {name} is null")
-        } else if number >> BASE_SHIFT == BASE >> BASE_SHIFT && number & ((1 << KIND_BITS) - 1) == self.kind {
+        } else if is_of_kind {
             format!("the {name} was freed or closed before")
         } else {
             format!("the {name} is no handle of this library")
@@ -112,5 +132,25 @@ mod tests {
         let next: *mut u8 = NUMBERS.insert(8);
         assert_ne!(next, handle);
         assert!(NUMBERS.remove(next).is_some());
+    }
+
+    #[test]
+    fn a_child_of_a_process_whose_handles_are_locked_has_its_own() {
+        static NUMBERS: Registry<u32> = Registry::new(15, "number");
+        let before: *mut u8 = NUMBERS.insert(7);
+        let held = NUMBERS.live().write().expect("not poisoned");
+        pget_testkit::forked::in_child(std::time::Duration::from_secs(30), || {
+            let told = |handle: *const u8| NUMBERS.get(handle).expect_err("no handle").kind();
+            assert_eq!(told(before), ErrorKind::Forked);
+            assert_eq!(NUMBERS.remove(before), None);
+            assert_eq!(told(before), ErrorKind::Forked);
+            let own: *mut u8 = NUMBERS.insert(8);
+            assert_eq!(*NUMBERS.get(own).expect("live"), 8);
+            assert_eq!(NUMBERS.remove(own).as_deref(), Some(&8));
+            assert_eq!(told(own), ErrorKind::InvalidArgument);
+            assert_eq!(told(std::ptr::null()), ErrorKind::InvalidArgument);
+        });
+        drop(held);
+        assert_eq!(*NUMBERS.get(before).expect("live"), 7);
     }
 }

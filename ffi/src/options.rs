@@ -110,7 +110,6 @@ impl Settings {
 
     /// A builder for `url` that reads so.
     pub(crate) fn builder(&self, url: &str) -> Result<Builder, Error> {
-        border::claim_process();
         if let Some(threads) = self.threads {
             front::blocking::use_threads(threads)?;
         }
@@ -201,8 +200,7 @@ fn timeout(milliseconds: u64) -> Result<Duration, Error> {
     }
 }
 
-/// New options with the defaults, owned by the caller; freed by pget_options_free. Null in a forked
-/// child.
+/// New options with the defaults, owned by the caller; freed by pget_options_free.
 ///
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]

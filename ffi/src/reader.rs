@@ -265,7 +265,8 @@ pub extern "C" fn pget_reader_cancel(reader: *mut pget_reader) {
 
 /// Closes a reader: stops its download if it runs, and frees all it has; the last view is gone. A
 /// call of another thread that waits on the reader gets PGET_ERR_CANCELLED; close does not wait for
-/// it. Does nothing if reader is null or was closed before, and in a forked child.
+/// it. Does nothing if reader is null or was closed before, and in a child that
+/// was forked since it was opened.
 ///
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]

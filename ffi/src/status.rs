@@ -48,7 +48,7 @@ pub enum pget_status_code {
     PGET_ERR_BUFFER_TOO_SMALL = -12,
     /// A cancel handle was triggered, or the reader was cancelled or closed.
     PGET_ERR_CANCELLED = -13,
-    /// The library was used before fork, and this is the child: only exec helps.
+    /// A handle from before fork was used in the child. New handles work there.
     PGET_ERR_FORKED = -14,
     /// Verification is required, and there is no published checksum that it could use.
     PGET_ERR_UNVERIFIABLE = -15,

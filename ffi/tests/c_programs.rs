@@ -10,7 +10,9 @@ use std::{
 
 use pget_testkit::{
     aistore::{self, BucketOptions, Cluster, ClusterOptions, Rule},
+    content::Pattern,
     hostile::{Fault, Hostile, Object, Route, When},
+    servers::{Authority, Nginx, NginxOptions, Validity, require},
 };
 use support::{compile, program, run, succeed, tool, workshop};
 
@@ -106,6 +108,37 @@ fn cancel_and_close_from_other_threads() {
 #[test]
 fn standard_descriptors_that_are_closed_and_a_change_of_folder() {
     passes("ffi/tests/c/surroundings.c");
+}
+
+#[test]
+fn two_hundred_forks_with_downloads_in_flight() {
+    let Some(cc) = tool("gcc") else { return };
+    let authority = Authority::new().expect("an authority");
+    let leaf = authority
+        .leaf(&["localhost"], Validity::Now)
+        .expect("a certificate");
+    let nginx = Nginx::start(&NginxOptions {
+        workers: 2,
+        tls: Some(leaf),
+        ..NginxOptions::default()
+    });
+    let Some(nginx) = require(nginx) else { return };
+    for (name, size) in [("good", GOOD), ("middle", 1 << 20), ("small", SMALL)] {
+        let size = usize::try_from(size).expect("small");
+        let bytes = Pattern::new(SEED).bytes(0, size);
+        nginx.put(name, bytes).expect("written");
+    }
+    let workshop = workshop();
+    let trusted = workshop.path().join("authority.pem");
+    std::fs::write(&trusted, authority.pem()).expect("written");
+    let flags = ["-std=gnu11", "-O1", "-pthread"];
+    let built = compile(&cc, &flags, "ffi/tests/c/fork.c", workshop.path(), "fork");
+    let mut command = program(built, workshop.path());
+    command
+        .arg(nginx.url(""))
+        .arg(nginx.https_url("").expect("it has TLS"))
+        .env("SSL_CERT_FILE", trusted);
+    assert_eq!(succeed(&mut command, WITHIN), b"ok\n");
 }
 
 #[test]

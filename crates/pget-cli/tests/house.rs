@@ -81,6 +81,13 @@ fn unsafe_code_is_in_the_named_modules_only() {
             || ["place.rs", "ranges.rs", "scatter.rs", "shared/verifying.rs"]
                 .iter()
                 .any(|name| path == format!("crates/pget-core/src/download/{name}"))
+            // What a process has for itself, and forked children, in the library and in its tests.
+            || [
+                "crates/pget-core/src/fork.rs",
+                "crates/pget-testkit/src/forked.rs",
+                "crates/pget/tests/fork.rs",
+            ]
+            .contains(&path)
             // One system call that no crate offers, and one that takes a number for a descriptor; a foreign caller's view of the C ABI; mapped memory that a benchmark receives into without us.
             || [
                 "crates/pget-http/src/gather.rs",

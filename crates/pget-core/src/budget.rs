@@ -3,11 +3,14 @@
 //! First come, first served: a waiting download is not overtaken by a smaller one. A download's chunk at the cursor never waits, so that no two downloads can wait
 //! for each other, whatever order their consumers are read in; the hard bound is therefore the limit plus one chunk and one request for each download.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::memory;
+use crate::{
+    fork::{Own, PerProcess},
+    memory,
+};
 
 /// Bytes a permit stands for; semaphores count to `u32`.
 const UNIT: u64 = 4096;
@@ -26,6 +29,12 @@ const CONNECTIONS: usize = 512;
 pub struct Budget {
     limit: u64,
     most_in_flight: usize,
+    /// Of this process: a forked child begins with all of them free, as none of its parent's downloads is its own.
+    permits: PerProcess<Permits>,
+}
+
+#[derive(Debug)]
+struct Permits {
     memory: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
@@ -36,15 +45,22 @@ impl Budget {
     pub fn new(bytes: u64, connections: usize) -> Arc<Self> {
         // Whole units: a limit that no number of permits makes up could never be taken by a chunk as large as it.
         let limit = bytes.clamp(1 << 20, UNIT * u64::from(u32::MAX)) / UNIT * UNIT;
-        let units = usize::try_from(limit / UNIT)
-            .unwrap_or(Semaphore::MAX_PERMITS)
-            .min(Semaphore::MAX_PERMITS);
-        let most_in_flight = connections.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             limit,
-            most_in_flight,
-            memory: Arc::new(Semaphore::new(units)),
-            connections: Arc::new(Semaphore::new(most_in_flight)),
+            most_in_flight: connections.clamp(1, Semaphore::MAX_PERMITS),
+            permits: PerProcess::new(),
+        })
+    }
+
+    fn permits(&self) -> &Permits {
+        self.permits.get_or_init(|| {
+            let units = usize::try_from(self.limit / UNIT)
+                .unwrap_or(Semaphore::MAX_PERMITS)
+                .min(Semaphore::MAX_PERMITS);
+            Permits {
+                memory: Arc::new(Semaphore::new(units)),
+                connections: Arc::new(Semaphore::new(self.most_in_flight)),
+            }
         })
     }
 
@@ -54,17 +70,16 @@ impl Budget {
         Arc::new(Self {
             limit: u64::from(chunks) * UNIT,
             most_in_flight: connections,
-            memory: Arc::new(Semaphore::new(chunks as usize)),
-            connections: Arc::new(Semaphore::new(connections)),
+            permits: PerProcess::new(),
         })
     }
 
     /// The process's budget: a quarter of the memory that the control group or the machine has, at most 1 GiB, and 512 requests.
     #[must_use]
     pub fn process() -> &'static Arc<Self> {
-        static PROCESS: LazyLock<Arc<Budget>> =
-            LazyLock::new(|| Budget::new((memory::total().unwrap_or(UNTOLD) / 4).min(MOST), CONNECTIONS));
-        &PROCESS
+        static PROCESS: PerProcess<Arc<Budget>> = PerProcess::new();
+        // A child keeps the limits, so that settings from before the fork and new ones share one budget there.
+        PROCESS.inherit_or_init(|| Self::new((memory::total().unwrap_or(UNTOLD) / 4).min(MOST), CONNECTIONS))
     }
 
     /// The limit on buffered bytes.
@@ -76,27 +91,31 @@ impl Budget {
     /// Bytes taken of the limit now.
     #[must_use]
     pub fn taken(&self) -> u64 {
-        self.limit - self.memory.available_permits() as u64 * UNIT
+        self.limit - self.permits().memory.available_permits() as u64 * UNIT
     }
 
     /// Requests in flight of the limit on them now.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.most_in_flight - self.connections.available_permits()
+        self.most_in_flight - self.permits().connections.available_permits()
     }
 
     /// Waits for `bytes` of memory.
     pub(crate) async fn reserve(self: Arc<Self>, bytes: u64) -> Reservation {
         let units = units(bytes.min(self.limit));
         // The semaphore is never closed.
-        let permit = Arc::clone(&self.memory).acquire_many_owned(units).await.ok();
+        let memory = Arc::clone(&self.permits().memory);
+        let permit = memory.acquire_many_owned(units).await.ok().map(Own::new);
         Reservation { permit }
     }
 
     /// `bytes` of memory if they are free now and nobody waits for them; else beyond the limit if `must`.
     pub(crate) fn try_reserve(&self, bytes: u64, must: bool) -> Option<Reservation> {
-        match Arc::clone(&self.memory).try_acquire_many_owned(units(bytes.min(self.limit))) {
-            Ok(permit) => Some(Reservation { permit: Some(permit) }),
+        let memory = Arc::clone(&self.permits().memory);
+        match memory.try_acquire_many_owned(units(bytes.min(self.limit))) {
+            Ok(permit) => Some(Reservation {
+                permit: Some(Own::new(permit)),
+            }),
             Err(_) if must => Some(Reservation { permit: None }),
             Err(_) => None,
         }
@@ -105,7 +124,7 @@ impl Budget {
     /// Waits for leave to send a request. Who must not wait stops waiting.
     pub(crate) async fn connection(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
-        Arc::clone(&self.connections).acquire_owned().await.ok()
+        Arc::clone(&self.permits().connections).acquire_owned().await.ok()
     }
 }
 
@@ -113,13 +132,15 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     /// `None`: beyond the limit, for the chunk at a cursor.
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Own<OwnedSemaphorePermit>>,
 }
 
 impl Reservation {
     /// Gives back all but `bytes`.
     pub(crate) fn shrink_to(&mut self, bytes: u64) {
-        if let Some(permit) = &mut self.permit {
+        if let Some(permit) = &mut self.permit
+            && !Own::is_forked(permit)
+        {
             let keep = units(bytes) as usize;
             let surplus = permit.num_permits().saturating_sub(keep);
             drop(permit.split(surplus));
@@ -153,6 +174,21 @@ mod tests {
         );
         drop(waiting);
         assert!(budget.try_reserve(1 << 20, false).is_some());
+    }
+
+    #[test]
+    fn a_child_begins_with_all_of_it_free() {
+        let budget = Budget::new(1 << 20, 1);
+        let mut taken = budget.try_reserve(1 << 20, false);
+        pget_testkit::forked::in_child(std::time::Duration::from_secs(30), || {
+            assert_eq!(budget.taken(), 0);
+            let own = budget.try_reserve(1 << 20, false).expect("all of it");
+            drop(taken.take());
+            assert_eq!(budget.taken(), 1 << 20, "the parent's is not given back here");
+            drop(own);
+            assert_eq!(budget.taken(), 0);
+        });
+        assert_eq!(budget.taken(), 1 << 20);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum ErrorKind {
     BufferTooSmall,
     /// The caller cancelled.
     Cancelled,
-    /// Used in a child process after `fork`.
+    /// An object from before a `fork` was used in the child. New ones work there.
     Forked,
     /// Verification is required, and there is no published checksum that it could use.
     Unverifiable,

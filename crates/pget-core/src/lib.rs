@@ -6,6 +6,7 @@
 //! - [`schedule`]: which range next, window, permits, retries, cursor, end: a state machine without sockets, clock or tasks;
 //! - [`ring`]: the memory chunks land in, the published watermark, and the view lent to the consumer;
 //! - [`Download`]: the thin tokio driver, and the in-order [`Reader`] and [`BlockingReader`] on top of it;
+//! - `fork`: the generation of everything that belongs to one process, made again in a forked child;
 //! - [`verify`]: the published checksum, held against the bytes;
 //! - [`Budget`]: what all downloads of a process may hold together.
 //!
@@ -19,6 +20,8 @@
 mod budget;
 mod download;
 mod error;
+#[doc(hidden)]
+pub mod fork;
 #[doc(hidden)]
 pub mod memory;
 #[doc(hidden)]

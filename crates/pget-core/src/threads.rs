@@ -9,7 +9,7 @@ use std::{
     future::Future,
     io,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::channel,
     },
@@ -22,6 +22,8 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
+use crate::fork::PerProcess;
+
 /// How long it counts that there were threads to spare, in milliseconds: to start one costs some 20 µs.
 const COUNTS_FOR: u64 = 1000;
 
@@ -32,8 +34,8 @@ const SPARE: usize = 4;
 static SPARE_AT: AtomicU64 = AtomicU64::new(0);
 
 fn now() -> u64 {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    let since = ORIGIN.get_or_init(Instant::now).elapsed();
+    static ORIGIN: PerProcess<Instant> = PerProcess::new();
+    let since = ORIGIN.inherit_or_init(Instant::now).elapsed();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1) + 1
 }
 
@@ -104,13 +106,17 @@ pub async fn may_block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
 /// A runtime without threads, and what to do on a thread before it drives the runtime.
 type WithoutThreads = (&'static Runtime, fn());
 
-static WITHOUT_THREADS: Mutex<Option<WithoutThreads>> = Mutex::new(None);
+static WITHOUT_THREADS: PerProcess<Mutex<Option<WithoutThreads>>> = PerProcess::new();
+
+fn without_threads() -> MutexGuard<'static, Option<WithoutThreads>> {
+    let known = WITHOUT_THREADS.get_or_init(Mutex::default);
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Lets [`block_on`] drive `runtime`, which has no threads, on the thread that waits; `first` is called
 /// on that thread before.
 pub fn drive_by_waiting(runtime: &'static Runtime, first: fn()) {
-    let mut known = WITHOUT_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    *known = Some((runtime, first));
+    *without_threads() = Some((runtime, first));
 }
 
 /// Waits for `future` on the runtime of `handle`.
@@ -119,7 +125,7 @@ pub fn drive_by_waiting(runtime: &'static Runtime, first: fn()) {
 /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
 pub fn block_on<F: Future>(handle: &Handle, future: F) -> F::Output {
     if handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
-        let known = *WITHOUT_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *without_threads();
         if let Some((runtime, first)) = known
             && runtime.handle().id() == handle.id()
         {

@@ -6,7 +6,7 @@
 use std::{fmt, io, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
-use pget_core::{Error, ErrorKind, SourceError};
+use pget_core::{Error, ErrorKind, SourceError, fork::PerProcess};
 use url::Url;
 
 use crate::{
@@ -29,14 +29,41 @@ const MOST_INTERIM: usize = 16;
 const REDIRECT_BODY: u64 = 16 * 1024;
 
 /// An HTTP/1.1 client with one pool of connections. Cheap to clone; clones share everything. Use it on a tokio runtime with I/O and time enabled.
+///
+/// A forked child may use its copy of a client: it has the same settings and connections of its own.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(Arc<Kept>);
+
+struct Kept {
+    options: ClientOptions,
+    inner: PerProcess<Inner>,
+}
 
 struct Inner {
     user_agent: HeaderValue,
     dialer: Dialer,
     pool: Arc<Pool>,
     proxies: Proxies,
+}
+
+impl Inner {
+    fn new(options: &ClientOptions) -> Result<Self, Error> {
+        let user_agent = HeaderValue::from_str(&options.user_agent)
+            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "", "the user agent cannot be sent"))?;
+        let tls = Arc::new(Tls::new(&options.tls)?);
+        let proxies = Proxies::new(options, Arc::clone(&tls))?;
+        let dialer = Dialer {
+            connect_timeout: options.connect_timeout,
+            tls,
+            resolver: Resolver::default(),
+        };
+        Ok(Self {
+            user_agent,
+            dialer,
+            pool: Arc::default(),
+            proxies,
+        })
+    }
 }
 
 /// An answer: its head, and its body still to be received.
@@ -86,21 +113,24 @@ impl Client {
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for certificates that cannot be read, a user agent that cannot be sent, a proxy that is none.
     pub fn new(options: &ClientOptions) -> Result<Self, Error> {
-        let user_agent = HeaderValue::from_str(&options.user_agent)
-            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "", "the user agent cannot be sent"))?;
-        let tls = Arc::new(Tls::new(&options.tls)?);
-        let proxies = Proxies::new(options, Arc::clone(&tls))?;
-        let dialer = Dialer {
-            connect_timeout: options.connect_timeout,
-            tls,
-            resolver: Resolver::default(),
-        };
-        Ok(Self(Arc::new(Inner {
-            user_agent,
-            dialer,
-            pool: Arc::default(),
-            proxies,
-        })))
+        let client = Self(Arc::new(Kept {
+            options: options.clone(),
+            inner: PerProcess::new(),
+        }));
+        client.inner()?;
+        Ok(client)
+    }
+
+    /// What this process has of it.
+    fn inner(&self) -> Result<&Inner, Error> {
+        let Kept { options, inner } = &*self.0;
+        inner.get_or_try_init(|| Inner::new(options))
+    }
+
+    /// As [`inner`](Self::inner), for a request.
+    fn ready(&self) -> Result<&Inner, SourceError> {
+        self.inner()
+            .map_err(|error| SourceError::fatal(error.kind(), error.to_line()))
     }
 
     /// Sends `request` (GET or HEAD) and gives the answer, whatever its status, once its head is here. Dropping the future closes the connection.
@@ -141,7 +171,7 @@ impl Client {
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if there are no roots to trust.
     pub async fn tls_config(&self) -> Result<Arc<rustls::ClientConfig>, SourceError> {
-        self.0.dialer.tls.config().await
+        self.ready()?.dialer.tls.config().await
     }
 
     /// The proxy for requests to `url`, with its user and password; `None`: they go straight there.
@@ -151,11 +181,11 @@ impl Client {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the environment names a proxy for it that
     /// cannot be used.
     pub fn proxy_for(&self, url: &Url) -> Result<Option<Url>, SourceError> {
-        self.0.proxies.proxy(url)
+        self.ready()?.proxies.proxy(url)
     }
 
     async fn exchange(&self, request: &RequestHead) -> Result<Response, SourceError> {
-        let inner = &*self.0;
+        let inner = self.ready()?;
         let origin = Origin::of(&request.url)?;
         let bytes = request.encode(&inner.user_agent)?;
         if inner.proxies.serve(&request.url)? {
@@ -219,7 +249,7 @@ impl Client {
             left,
             keeps_alive: head.keeps_alive(),
             origin,
-            pool: Arc::clone(&self.0.pool),
+            pool: Arc::clone(&self.ready()?.pool),
         };
         let partial = is_part(request, &head);
         Ok(Response {
@@ -233,9 +263,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("tls", &self.0.dialer.tls)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").finish_non_exhaustive()
     }
 }
 
@@ -332,6 +360,20 @@ mod tests {
 
     use super::*;
     use crate::options::TlsOptions;
+
+    /// With one pool, one resolver and one TLS configuration for all clones, whose locks another thread may hold.
+    #[test]
+    fn a_child_of_a_process_whose_client_is_locked_has_connections_of_its_own() {
+        let client = Client::new(&ClientOptions::default()).expect("sound options");
+        let kept = client.clone();
+        client.inner().expect("made").pool.while_locked(|| {
+            pget_testkit::forked::in_child(Duration::from_secs(30), || {
+                let url = Url::parse("http://127.0.0.1:1/").expect("an address");
+                let origin = Origin::of(&url).expect("an origin");
+                assert!(kept.inner().expect("made").pool.take(&origin).is_none());
+            });
+        });
+    }
 
     #[tokio::test]
     async fn why_we_are_refused_is_read_although_nothing_can_be_sent_any_more() {

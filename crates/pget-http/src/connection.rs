@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BufMut, BytesMut};
+use pget_core::fork::{Own, forked};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -22,6 +23,7 @@ use tokio::{
 use crate::{
     gather::{Gather, PATIENCE},
     secure::{PIECE, Secure},
+    socket::Socket,
 };
 
 /// Bytes asked for while a head or framing is due: few, as what comes behind it is copied.
@@ -30,7 +32,8 @@ const HEAD_PIECE: usize = 8 * 1024;
 const IDLE_BUFFER: usize = 16 * 1024;
 
 pub(crate) struct Connection {
-    stream: Stream,
+    /// A forked child, whose copy of the socket is closed, neither uses nor drops it.
+    stream: Own<Stream>,
     /// Received and not yet used.
     buffer: BytesMut,
     gather: Gather,
@@ -39,13 +42,13 @@ pub(crate) struct Connection {
 }
 
 enum Stream {
-    Plain(TcpStream),
+    Plain(Socket),
     Tls(Box<Secure>),
 }
 
 impl Connection {
-    pub(crate) fn plain(stream: TcpStream) -> Self {
-        Self::new(Stream::Plain(stream), BytesMut::new())
+    pub(crate) fn plain(socket: Socket) -> Self {
+        Self::new(Stream::Plain(socket), BytesMut::new())
     }
 
     /// With what has been received with the handshake.
@@ -55,7 +58,7 @@ impl Connection {
 
     fn new(stream: Stream, buffer: BytesMut) -> Self {
         Self {
-            stream,
+            stream: Own::new(stream),
             buffer,
             gather: Gather::new(),
             patience: None,
@@ -71,9 +74,17 @@ impl Connection {
         self.stream.socket()
     }
 
+    fn check_process(&self) -> io::Result<()> {
+        if Own::is_forked(&self.stream) {
+            return Err(forked("the connection").into());
+        }
+        Ok(())
+    }
+
     /// Sends a request.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.stream {
+        self.check_process()?;
+        match &mut *self.stream {
             Stream::Plain(stream) => stream.write_all(bytes).await,
             Stream::Tls(stream) => stream.send(bytes).await,
         }
@@ -126,9 +137,10 @@ impl Connection {
     /// Receives up to `most` bytes into `into`, what TLS has decrypted beyond that into the buffer,
     /// which is empty.
     async fn receive(&mut self, into: &mut impl BufMut, most: usize, expected: u64) -> io::Result<usize> {
+        self.check_process()?;
         let mut waits_since = None;
         poll_fn(|cx| {
-            let (received, ahead, piece) = match &mut self.stream {
+            let (received, ahead, piece) = match &mut *self.stream {
                 Stream::Plain(stream) => {
                     let read = pin!(stream.read_buf(&mut (&mut *into).limit(most))).poll(cx);
                     (read, 0, u32::MAX)
@@ -171,7 +183,7 @@ impl Connection {
     /// Whether nothing has come from the peer since the last exchange, not even its end. Over TLS, nothing but what TLS keeps to itself: an answer that nobody asked for may be decrypted already, or
     /// lie in front of that, where the socket does not show it.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        match &mut self.stream {
+        match &mut *self.stream {
             Stream::Plain(stream) => {
                 matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
@@ -182,7 +194,7 @@ impl Connection {
     /// Prepares for the next exchange; `false` if there cannot be one.
     pub(crate) fn rest(&mut self) -> bool {
         self.patience = None;
-        if let Stream::Tls(stream) = &mut self.stream {
+        if let Stream::Tls(stream) = &mut *self.stream {
             stream.rest();
         }
         let lowered = self.gather.lower(self.stream.socket()).is_ok();
@@ -219,7 +231,7 @@ fn poll_patience(timer: &mut Option<Pin<Box<Sleep>>>, until: Instant, cx: &mut C
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("tls", &matches!(self.stream, Stream::Tls(_)))
+            .field("tls", &matches!(*self.stream, Stream::Tls(_)))
             .field("gather", &self.gather)
             .finish_non_exhaustive()
     }

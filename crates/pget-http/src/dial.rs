@@ -21,6 +21,7 @@ use crate::{
     redirect::is_metadata,
     resolve::{NO_SUCH_NAME, Resolver},
     secure::Secure,
+    socket::Socket,
     tls::{Tls, handshake_failed},
 };
 
@@ -44,15 +45,15 @@ impl Dialer {
         from_server: bool,
     ) -> Result<Connection, SourceError> {
         let connecting = async {
-            let stream = self.tcp(origin, avoid, from_server).await?;
+            let socket = Socket::new(self.tcp(origin, avoid, from_server).await?);
             // Requests are one small write each; waiting to fill a segment would only delay them.
-            stream
+            socket
                 .set_nodelay(true)
                 .map_err(|cause| io_failed(cause, origin))?;
             if origin.tls {
-                self.secure(stream, origin).await
+                self.secure(socket, origin).await
             } else {
-                Ok(Connection::plain(stream))
+                Ok(Connection::plain(socket))
             }
         };
         timeout(self.connect_timeout, connecting)
@@ -148,7 +149,7 @@ impl Dialer {
         }
     }
 
-    async fn secure(&self, stream: TcpStream, origin: &Origin) -> Result<Connection, SourceError> {
+    async fn secure(&self, socket: Socket, origin: &Origin) -> Result<Connection, SourceError> {
         let literal = origin.host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(literal.to_owned()).map_err(|cause| {
             SourceError::fatal(
@@ -158,7 +159,7 @@ impl Dialer {
             .with_cause(cause)
         })?;
         let mut early = BytesMut::new();
-        let stream = Secure::handshake(stream, self.tls.config().await?, name, &mut early)
+        let stream = Secure::handshake(socket, self.tls.config().await?, name, &mut early)
             .await
             .map_err(|cause| handshake_failed(cause, literal))?;
         Ok(Connection::tls(stream, early))

@@ -40,6 +40,7 @@ mod reply;
 mod request;
 mod resolve;
 mod secure;
+mod socket;
 mod source;
 mod status;
 mod tls;

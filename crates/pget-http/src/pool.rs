@@ -128,6 +128,14 @@ impl Pool {
     }
 }
 
+#[cfg(test)]
+impl Pool {
+    pub(crate) fn while_locked(&self, body: impl FnOnce()) {
+        let _held = self.lock();
+        body();
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);

@@ -36,6 +36,8 @@ use tokio::{
     task::unconstrained,
 };
 
+use crate::socket::Socket;
+
 /// Bytes received at a time. Larger pieces do not fit the second-level cache beside the rest.
 pub(crate) const PIECE: u32 = 256 * 1024;
 /// The longest record: a header, 16 KiB, and what encryption may add (RFC 5246 section 6.2.3).
@@ -55,7 +57,7 @@ thread_local! {
 }
 
 pub(crate) struct Secure {
-    socket: TcpStream,
+    socket: Socket,
     session: UnbufferedClientConnection,
     /// Received, and kept until the rest of its record or message comes.
     incomplete: Vec<u8>,
@@ -74,7 +76,7 @@ impl Secure {
     /// An error of rustls comes as the inner error of an [`io::Error`], as from
     /// [`poll_receive`](Self::poll_receive).
     pub(crate) async fn handshake(
-        socket: TcpStream,
+        socket: Socket,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
         early: &mut BytesMut,
@@ -113,7 +115,7 @@ impl Secure {
         }
     }
 
-    pub(crate) const fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &TcpStream {
         &self.socket
     }
 
@@ -166,7 +168,7 @@ impl Secure {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
             // Never in vectors: those lack `MSG_NOSIGNAL`, and a library must not raise SIGPIPE.
-            let sent = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.outgoing))?;
+            let sent = ready!(Pin::new(&mut *self.socket).poll_write(cx, &self.outgoing))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -269,7 +271,7 @@ impl Secure {
         mut put: impl FnMut(&[u8]),
     ) -> Poll<io::Result<usize>> {
         let mut room = ReadBuf::new(&mut desk[front..front + most]);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut room))?;
+        ready!(Pin::new(&mut *self.socket).poll_read(cx, &mut room))?;
         let received = room.filled().len();
         if received == 0 {
             return Poll::Ready(Ok(0));

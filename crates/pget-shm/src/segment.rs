@@ -154,7 +154,7 @@ impl Segment {
             fallocate(&data, FallocateFlags::KEEP_SIZE, 0, MARKS)?;
         }
         let page = Mapped::<Companion>::new(Mapping::writable(&companion, COMPANION)?)?;
-        let alive = OwnOnly::new(OwnedFd::from(companion))?;
+        let alive = OwnOnly::new(OwnedFd::from(companion));
         let segment = Self {
             name,
             posix,

@@ -5,6 +5,7 @@ pub mod aistore;
 pub mod conformance;
 pub mod content;
 pub mod corpus;
+pub mod forked;
 pub mod hostile;
 pub mod modes;
 pub mod servers;

@@ -2,7 +2,9 @@
 //!
 //! Not for threads of an asynchronous runtime, where waiting would panic.
 
-use pget_core::{BlockingReader, Cancel, Download, Error, ErrorKind, ObjectInfo, threads::block_on};
+use pget_core::{
+    BlockingReader, Cancel, Download, Error, ErrorKind, ObjectInfo, fork::Own, threads::block_on,
+};
 use tokio::runtime::Handle;
 
 use crate::{Builder, runtime};
@@ -73,17 +75,19 @@ pub fn when_triggered(cancel: &Cancel, then: impl FnOnce() + Send + 'static) -> 
         cancel.triggered().await;
         then();
     });
-    Ok(WhenTriggered(task))
+    Ok(WhenTriggered(Own::new(task)))
 }
 
 /// Stands for a call of [`when_triggered`], which ends with this.
 #[derive(Debug)]
 #[must_use]
-pub struct WhenTriggered(tokio::task::JoinHandle<()>);
+pub struct WhenTriggered(Own<tokio::task::JoinHandle<()>>);
 
 impl Drop for WhenTriggered {
     fn drop(&mut self) {
-        self.0.abort();
+        if !Own::is_forked(&self.0) {
+            self.0.abort();
+        }
     }
 }
 

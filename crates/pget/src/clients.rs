@@ -7,11 +7,11 @@ use std::{
     fs::Metadata,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use pget_core::{Error, ErrorKind};
+use pget_core::{Error, ErrorKind, fork::PerProcess};
 use pget_http::{Client, ClientIdentity, ClientOptions, TlsOptions};
 
 use crate::Builder;
@@ -111,7 +111,12 @@ impl Clients {
 }
 
 /// The clients of the process's own runtime.
-static CLIENTS: Mutex<Clients> = Mutex::new(Clients(Vec::new()));
+static CLIENTS: PerProcess<Mutex<Clients>> = PerProcess::new();
+
+fn of_process() -> MutexGuard<'static, Clients> {
+    let clients = CLIENTS.get_or_init(|| Mutex::new(Clients(Vec::new())));
+    clients.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The builder's client; else one of the process's, for reads on its runtime; else a new one, whose connections end with the caller's runtime.
 pub(crate) fn client(builder: &Builder, tls: TlsFiles) -> Result<Client, Error> {
@@ -122,8 +127,7 @@ pub(crate) fn client(builder: &Builder, tls: TlsFiles) -> Result<Client, Error> 
     if !builder.on_process_runtime {
         return make(connect_timeout, &tls);
     }
-    let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    clients.get(connect_timeout, tls)
+    of_process().get(connect_timeout, tls)
 }
 
 fn make(connect_timeout: Duration, tls: &TlsFiles) -> Result<Client, Error> {
@@ -159,6 +163,18 @@ mod tests {
         let kept = ask(100);
         assert_eq!(kept.len(), KEPT);
         assert!(kept.contains(&Duration::from_millis(87)) && !kept.contains(&Duration::from_millis(85)));
+    }
+
+    #[test]
+    fn a_child_of_a_process_whose_clients_are_locked_has_its_own() {
+        let held = of_process();
+        pget_testkit::forked::in_child(Duration::from_secs(30), || {
+            let mut own = of_process();
+            assert!(own.0.is_empty());
+            own.get(Duration::from_secs(1), TlsFiles::default())
+                .expect("a client");
+        });
+        drop(held);
     }
 
     #[test]

@@ -43,6 +43,13 @@
 //!
 //! Asynchronous calls run on the caller's tokio runtime. The blocking ones run on one runtime of the process, made at first use, with as many threads as there
 //! are processors, at most 8 (`PGET_THREADS` overrides); its threads block SIGPIPE. Dropping a reader cancels its download.
+//!
+//! # Fork
+//!
+//! A forked child may read, whatever its parent did: its first blocking call makes a runtime, connections and a memory budget of its own. A [`Builder`], a [`Cancel`] handle and a
+//! [`Budget`] work in both. A [`Reader`], [`Download`], [`Ranges`], [`SharedDownload`] or ring from before the fork is the parent's: in the child every call of it returns
+//! [`Forked`](ErrorKind::Forked), and dropping it does nothing. The bytes of a [`Lease`] stay readable. Connections of the parent are closed in the child as it begins, without a word to the
+//! server. A runtime of the caller's own is not made again: after a fork, asynchronous calls need a new one.
 
 mod address;
 pub mod blocking;
@@ -65,6 +72,8 @@ pub use pget_core::threads::can_start as threads_can_start;
 pub use address::Address;
 pub use builder::Builder;
 pub use file::Warnings;
+#[doc(hidden)]
+pub use pget_core::fork;
 pub use pget_core::{
     BlockingReader, BoxError, Budget, BufMut, Cancel, Checksum, ChunkWriter, Deadlines, Destination,
     Download, Error, ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, Published,

@@ -1,20 +1,38 @@
-//! The process's one runtime, for callers that have none. Made at first use, never joined: nothing blocks at exit.
+//! The process's one runtime, for callers that have none. Made at first use, also in a forked child; never joined: nothing blocks at exit.
 
 use std::{
     io,
     os::unix::net::UnixStream,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use nix::sys::signal::{SigSet, Signal};
-use pget_core::{Error, ErrorKind, threads};
+use pget_core::{Error, ErrorKind, fork::PerProcess, threads};
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
-static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+static RUNTIME: PerProcess<Process> = PerProcess::new();
+
+/// The runtime of this process. Of two threads that make one at once, one wins; the other's has no task, and goes without waiting for its threads.
+struct Process(Option<Runtime>);
+
+impl Process {
+    fn start() -> Result<Self, Error> {
+        let wanted = match WANTED.load(Ordering::Relaxed) {
+            0 => setting(std::env::var(THREADS).ok().as_deref())?,
+            wanted => wanted,
+        };
+        start(wanted).map(|runtime| Self(Some(runtime)))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// More threads than these add wake-ups and no speed: one receives about 3 GiB a second.
 const MOST_THREADS: usize = 8;
@@ -36,19 +54,7 @@ pub(crate) fn use_threads(count: usize) -> Result<(), Error> {
 
 /// The runtime that blocking calls run on.
 pub(crate) fn handle() -> Result<&'static Handle, Error> {
-    if let Some(runtime) = RUNTIME.get() {
-        return Ok(usable(runtime));
-    }
-    let wanted = match WANTED.load(Ordering::Relaxed) {
-        0 => setting(std::env::var(THREADS).ok().as_deref())?,
-        wanted => wanted,
-    };
-    let runtime = start(wanted)?;
-    // Of two threads that come here at once, one wins; the other's runtime has no task and goes.
-    if let Err(surplus) = RUNTIME.set(runtime) {
-        surplus.shutdown_background();
-    }
-    match RUNTIME.get() {
+    match &RUNTIME.get_or_try_init(Process::start)?.0 {
         Some(runtime) => Ok(usable(runtime)),
         None => Err(Error::new(ErrorKind::Internal, "", "the runtime is gone")),
     }

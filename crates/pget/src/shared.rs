@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use pget_core::{Cancel, Error, ErrorKind, Stats, threads::block_on};
+use pget_core::{
+    Cancel, Error, ErrorKind, Stats,
+    fork::{Own, forked},
+    threads::block_on,
+};
 use pget_shm::{IntoShared, Placement, RingWriter, SharedBuffer};
 use tokio::{
     runtime::Handle,
@@ -39,7 +43,8 @@ impl SharedDownload {
         if let Some(result) = &self.task.result {
             return result.clone();
         }
-        let result = (&mut self.task.handle).await.unwrap_or_else(lost);
+        self.task.check_process()?;
+        let result = (&mut *self.task.handle).await.unwrap_or_else(lost);
         self.task.result = Some(result.clone());
         result
     }
@@ -49,6 +54,11 @@ impl SharedDownload {
     /// # Errors
     /// As [`ended`](Self::ended).
     pub fn ended_blocking(&mut self) -> Result<Stats, Error> {
+        if let Some(result) = &self.task.result {
+            return result.clone();
+        }
+        // In a child, the runtime is the parent's.
+        self.task.check_process()?;
         let runtime = self.runtime.clone();
         block_on(&runtime, self.ended())
     }
@@ -65,16 +75,27 @@ impl SharedDownload {
 /// The download's task, which ends with this.
 #[derive(Debug)]
 struct Task {
-    handle: JoinHandle<Result<Stats, Error>>,
+    handle: Own<JoinHandle<Result<Stats, Error>>>,
     result: Option<Result<Stats, Error>>,
     goes_on: bool,
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if !self.goes_on {
+        if !self.goes_on && !Own::is_forked(&self.handle) {
             self.handle.abort();
         }
+    }
+}
+
+impl Task {
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked) in a child that was forked since.
+    fn check_process(&self) -> Result<(), Error> {
+        if Own::is_forked(&self.handle) {
+            return Err(forked("the download into shared memory"));
+        }
+        Ok(())
     }
 }
 
@@ -101,7 +122,7 @@ async fn begin(builder: Builder, placement: Placement, runtime: &Handle) -> Resu
         result
     });
     let mut task = Task {
-        handle,
+        handle: Own::new(handle),
         result: None,
         goes_on: false,
     };
@@ -112,7 +133,7 @@ async fn begin(builder: Builder, placement: Placement, runtime: &Handle) -> Resu
             runtime: runtime.clone(),
         }),
         // It ended, and the destination went, without a segment.
-        Err(_) => match (&mut task.handle).await.unwrap_or_else(lost) {
+        Err(_) => match (&mut *task.handle).await.unwrap_or_else(lost) {
             Err(error) => Err(error),
             Ok(_) => Err(Error::new(ErrorKind::Internal, "", "no segment was made")),
         },

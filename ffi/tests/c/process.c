@@ -37,54 +37,76 @@ static void a_child_may_use_what_its_parent_did_not(void) {
   CHECK(child_ends_well(child));
 }
 
-static void a_child_after_use_is_refused(void) {
+static void a_child_after_use_reads_and_its_parents_handles_are_refused(void) {
   pget_options *options = small_ranges();
   pget_cancel *cancel = pget_cancel_new();
   pget_error *earlier = NULL;
   pget_reader *reader = NULL;
-  const uint8_t *data;
+  pget_shared *whole = NULL;
+  const uint8_t *data, *seen;
   size_t length;
   uint64_t next = 0;
   pid_t child;
   EXPECT(PGET_OK, pget_open(at("/good"), options, &reader, &error));
   EXPECT(PGET_OK, pget_reader_next(reader, &data, &length, &error));
+  EXPECT(PGET_OK, parallel_get_shared(at("/small"), options, NULL, &whole, &error));
+  seen = pget_shared_data(whole);
   CHECK(parallel_get(NULL, NULL, check_write, &next, &earlier) == PGET_ERR_INVALID_ARGUMENT);
 
   child = fork_with_alarm();
   if (child == 0) {
+    pget_options *own = NULL;
     pget_reader *other = NULL;
     pget_shared *shared = NULL;
-    uint8_t buffer[16];
+    uint8_t buffer[SMALL_SIZE];
     uint64_t count;
+    size_t some;
     pget_info info;
     pget_stats stats;
     info.struct_size = sizeof info;
     stats.struct_size = sizeof stats;
-    EXPECT(PGET_ERR_FORKED, parallel_get(at("/good"), NULL, check_write, &next, &error));
-    EXPECT(PGET_ERR_FORKED, parallel_get_into(at("/good"), options, buffer, 16, &length, &error));
+    /* Bytes that were shown stay readable. */
+    CHECK(is_right(data, length, 0) && is_right(seen, SMALL_SIZE, 0));
+    /* Handles of the parent. */
+    EXPECT(PGET_ERR_FORKED, parallel_get(at("/good"), options, check_write, &next, &error));
+    EXPECT(PGET_ERR_FORKED, parallel_get_into(at("/good"), options, buffer, 16, &some, &error));
     EXPECT(PGET_ERR_FORKED, parallel_get_file(at("/good"), options, "x", &count, &error));
     EXPECT(PGET_ERR_FORKED, parallel_get_shared(at("/good"), options, "x", &shared, &error));
+    EXPECT(PGET_ERR_FORKED, parallel_get_shared_reuse(at("/good"), NULL, whole, &shared, &error));
     EXPECT(PGET_ERR_FORKED, pget_shared_begin(at("/good"), options, "x", &shared, &error));
-    EXPECT(PGET_ERR_FORKED, pget_shared_open("x", &shared, &error));
-    EXPECT(PGET_ERR_FORKED, pget_shared_wait(shared, 0, 0, NULL, &length, &error));
-    CHECK(pget_shared_data(shared) == NULL && pget_shared_state(shared) == PGET_SHARED_NONE);
-    pget_shared_close(shared);
+    EXPECT(PGET_ERR_FORKED, pget_shared_wait(whole, 0, 0, NULL, &some, &error));
     EXPECT(PGET_ERR_FORKED, pget_stat(at("/good"), options, &info, &error));
     EXPECT(PGET_ERR_FORKED, pget_open(at("/good"), options, &other, &error));
-    EXPECT(PGET_ERR_FORKED, pget_reader_next(reader, &data, &length, &error));
-    EXPECT(PGET_ERR_FORKED, pget_reader_read(reader, buffer, 16, &length, &error));
+    EXPECT(PGET_ERR_FORKED, pget_reader_next(reader, &seen, &some, &error));
+    EXPECT(PGET_ERR_FORKED, pget_reader_read(reader, buffer, 16, &some, &error));
     EXPECT(PGET_ERR_FORKED, pget_reader_info(reader, &info, &error));
     EXPECT(PGET_ERR_FORKED, pget_reader_stats(reader, &stats, &error));
     CHECK(pget_options_set_retries(options, 1) == PGET_ERR_FORKED);
-    CHECK(pget_options_new() == NULL && pget_cancel_new() == NULL);
-    CHECK(pget_error_status(earlier) == PGET_ERR_INVALID_ARGUMENT && *pget_error_message(earlier) == '\0');
+    CHECK(pget_shared_data(whole) == NULL && pget_shared_state(whole) == PGET_SHARED_NONE);
+    CHECK(pget_error_status(earlier) == PGET_ERR_FORKED && *pget_error_message(earlier));
     CHECK(pget_error_needed(earlier) == 0);
     pget_cancel_trigger(cancel);
     pget_reader_cancel(reader);
     pget_reader_close(reader);
+    pget_shared_close(whole);
     pget_error_free(earlier);
     pget_options_free(options);
     pget_cancel_free(cancel);
+    /* Of its own. */
+    next = 0;
+    EXPECT(PGET_OK, parallel_get(at("/good"), NULL, check_write, &next, &error));
+    CHECK(next == GOOD_SIZE);
+    own = small_ranges();
+    EXPECT(PGET_OK, parallel_get_into(at("/small"), own, buffer, sizeof buffer, &some, &error));
+    CHECK(some == SMALL_SIZE && is_right(buffer, some, 0));
+    EXPECT(PGET_OK, parallel_get_shared(at("/small"), own, NULL, &shared, &error));
+    CHECK(is_right(pget_shared_data(shared), SMALL_SIZE, 0));
+    EXPECT(PGET_OK, pget_open(at("/good"), own, &other, &error));
+    EXPECT(PGET_OK, pget_reader_next(other, &seen, &some, &error));
+    CHECK(is_right(seen, some, 0) && is_right(data, length, 0));
+    pget_reader_close(other);
+    EXPECT(PGET_ERR_INVALID_ARGUMENT, pget_reader_next(other, &seen, &some, &error));
+    pget_options_free(own);
     CHECK(pget_abi_version() == PGET_ABI_VERSION && *pget_version() != '\0');
     exit(0); /* with what a program does at its end */
   }
@@ -99,7 +121,9 @@ static void a_child_after_use_is_refused(void) {
   }
   CHECK(next == GOOD_SIZE);
   CHECK(pget_error_status(earlier) == PGET_ERR_INVALID_ARGUMENT && *pget_error_message(earlier));
+  CHECK(is_right(seen, SMALL_SIZE, 0));
   pget_reader_close(reader);
+  pget_shared_close(whole);
   pget_error_free(earlier);
   pget_options_free(options);
   pget_cancel_free(cancel);
@@ -110,7 +134,7 @@ static pid_t child_of_callback;
 static int fork_once(void *context, const uint8_t *data, size_t length, uint64_t offset) {
   if (offset == 0) {
     child_of_callback = fork_with_alarm();
-    if (child_of_callback == 0) return 0; /* what the header forbids */
+    if (child_of_callback == 0) return 0;
   }
   return check_write(context, data, length, offset);
 }
@@ -295,7 +319,7 @@ int main(int argc, char **argv) {
   base = argv[1];
   CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
   a_child_may_use_what_its_parent_did_not();
-  a_child_after_use_is_refused();
+  a_child_after_use_reads_and_its_parents_handles_are_refused();
   a_child_that_returns_from_a_callback_does_not_hang();
   peers_close(reduced ? 40 : 1200);
   a_limit_on_files_kills_nobody();

@@ -24,6 +24,7 @@ impl BlockingReader {
     /// # Errors
     /// If the download fails before.
     pub fn info(&self) -> Result<ObjectInfo, Error> {
+        self.reader.check_process()?;
         block_on(&self.runtime, self.reader.info())
     }
 
@@ -50,6 +51,8 @@ impl BlockingReader {
     /// # Errors
     /// What ended the download.
     pub fn next_lease(&mut self) -> Result<Option<Lease>, Error> {
+        // In a child, the runtime is the parent's.
+        self.reader.check_process()?;
         if self.reader.lent().is_none()
             && let Some(result) = self.reader.try_lease()
         {
@@ -79,6 +82,7 @@ impl BlockingReader {
 
 impl BufRead for BlockingReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.check_process()?;
         if self.reader.lent().is_none() {
             let lease = self.next_lease()?;
             return Ok(self.reader.lend(lease));

@@ -5,7 +5,7 @@
 use std::{
     collections::{HashMap, hash_map::RandomState},
     future::{Future, pending},
-    hash::{BuildHasher, Hasher},
+    hash::BuildHasher,
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -28,11 +28,12 @@ use super::{
 use crate::{
     Budget, Error, ErrorKind, RangeRequest, RangeSource, SourceError,
     budget::Reservation,
+    fork::Generation,
     ring::{ChunkWriter, Pool, PoolGuard},
     schedule::{Action, Attempt, Schedule, Settings},
 };
 
-/// Begins a download on `runtime`.
+/// Begins a download on `runtime`; one that is `refused` ends at once with that error.
 ///
 /// If nobody reads the chunks in order, the window does not bound memory, so it is as wide as can be.
 pub(super) fn start(
@@ -40,10 +41,9 @@ pub(super) fn start(
     options: &Options,
     runtime: &Handle,
     sink: Sink,
+    refused: Option<Error>,
 ) -> Arc<Shared> {
-    let seed = options
-        .seed
-        .unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let seed = options.seed.unwrap_or_else(seed);
     let mut settings = options.settings(seed);
     if !matches!(sink, Sink::Reader) {
         settings.window = Settings::UNBOUNDED;
@@ -56,6 +56,10 @@ pub(super) fn start(
     };
     let (budget, pin) = (Arc::clone(&options.budget), options.pin.clone());
     let shared = Shared::new(schedule, source.name(), budget, pin, sink, options.verify);
+    if let Some(error) = refused {
+        shared.finish(Err(error));
+        return shared;
+    }
     if let Some(cancel) = &options.cancel {
         cancel.watch(&shared);
     }
@@ -76,6 +80,11 @@ pub(super) fn start(
     let span = tracing::debug_span!("download", object = %shared.object());
     runtime.spawn(driver.run().instrument(span));
     shared
+}
+
+/// For the jitter of backoffs. Forked children have the same keys, and must not retry in step.
+fn seed() -> u64 {
+    RandomState::new().hash_one(Generation::current())
 }
 
 struct Driver {

@@ -33,13 +33,15 @@ use tokio::runtime::Handle;
 
 pub(crate) use accept::accept;
 
-use crate::{Error, RangeSource};
+use crate::{Error, RangeSource, fork::Generation};
 
 /// A read of one object, not yet begun: a source and options.
 #[derive(Clone, Debug)]
 pub struct Download {
     source: Arc<dyn RangeSource>,
     options: Options,
+    /// The process that it was made in: a source may have connections and locks of that process.
+    generation: Generation,
 }
 
 impl Download {
@@ -51,7 +53,11 @@ impl Download {
         options
             .check()
             .map_err(|message| Error::new(crate::ErrorKind::InvalidArgument, source.name(), message))?;
-        Ok(Self { source, options })
+        Ok(Self {
+            source,
+            options,
+            generation: Generation::current(),
+        })
     }
 
     /// Begins the download on the tokio runtime of the caller and gives its in-order reader.
@@ -67,12 +73,7 @@ impl Download {
     #[must_use]
     pub fn reader_on(&self, runtime: &Handle) -> Reader {
         Reader::new(
-            driver::start(
-                Arc::clone(&self.source),
-                &self.options,
-                runtime,
-                shared::Sink::Reader,
-            ),
+            self.start(runtime, shared::Sink::Reader),
             self.options.progress.clone(),
         )
     }
@@ -81,5 +82,16 @@ impl Download {
     #[must_use]
     pub fn blocking_reader_on(&self, runtime: &Handle) -> BlockingReader {
         BlockingReader::new(self.reader_on(runtime), runtime.clone())
+    }
+
+    /// # Errors
+    /// [`Forked`](crate::ErrorKind::Forked) in a child that was forked since it was made.
+    fn check_process(&self) -> Result<(), Error> {
+        self.generation.check("the download")
+    }
+
+    fn start(&self, runtime: &Handle, sink: shared::Sink) -> Arc<shared::Shared> {
+        let refused = self.check_process().err();
+        driver::start(Arc::clone(&self.source), &self.options, runtime, sink, refused)
     }
 }

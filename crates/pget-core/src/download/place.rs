@@ -13,7 +13,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 use super::{
-    Destination, Download, Progress, driver,
+    Destination, Download, Progress,
     shared::{Shared, Sink},
 };
 use crate::{Error, ErrorKind, Stats, ring::Region, threads::block_on};
@@ -30,6 +30,10 @@ struct LetGo {
 
 impl Drop for LetGo {
     fn drop(&mut self) {
+        if self.shared.as_ref().is_some_and(|shared| shared.is_forked()) {
+            // A child that came from the progress function: no writer is there.
+            return;
+        }
         if let Some(shared) = self.shared.take() {
             // Does nothing if the download has ended; else (a panic of the progress callback) it must not go on.
             shared.cancel();
@@ -53,6 +57,7 @@ impl Download {
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does; nothing was sent then.
     pub fn read_into_on(&self, runtime: &Handle, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.check_process()?;
         // Panics where waiting is not possible before anything is lent: `LetGo` could not wait either, and to panic again would abort.
         block_on(runtime, async {});
         // SAFETY: `LetGo` waits, on every way out of this block, until the region is gone; `buffer` is not touched before.
@@ -80,6 +85,9 @@ impl Download {
         &self,
         buffer: B,
     ) -> (Result<usize, Error>, Option<B>) {
+        if let Err(error) = self.check_process() {
+            return (Err(error), Some(buffer));
+        }
         let (region, returned) = Region::owning(buffer);
         let shared = self.start(&Handle::current(), Sink::Region(region));
         let guard = CancelOnDrop(Arc::clone(&shared));
@@ -119,6 +127,7 @@ impl Download {
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
     pub fn read_to_on(&self, runtime: &Handle, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
+        self.check_process()?;
         block_on(
             runtime,
             self.read_to_sink(runtime, Sink::Destination(destination, None)),
@@ -163,6 +172,7 @@ impl Download {
     }
 
     fn extents(&self, extents: &[Range<u64>]) -> Result<Vec<Range<u64>>, Error> {
+        self.check_process()?;
         self.check_has_no_range()?;
         for extent in extents {
             if extent.start > extent.end {
@@ -184,16 +194,13 @@ impl Download {
     }
 
     async fn read_to_sink(&self, runtime: &Handle, sink: Sink) -> Result<Stats, Error> {
+        self.check_process()?;
         let shared = self.start(runtime, sink);
         let guard = CancelOnDrop(Arc::clone(&shared));
         let result = self.placed(&shared).await;
         drop(guard);
         shared.destination_deserted().await;
         result.map(|_| shared.stats())
-    }
-
-    pub(super) fn start(&self, runtime: &Handle, sink: Sink) -> Arc<Shared> {
-        driver::start(Arc::clone(&self.source), &self.options, runtime, sink)
     }
 
     /// Waits for the end, and tells the progress meanwhile.

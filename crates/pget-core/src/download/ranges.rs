@@ -31,7 +31,7 @@ use super::{
     scatter::{Scatter, Wanted},
     shared::{Shared, Sink},
 };
-use crate::{Error, ErrorKind, Stats, Verify, ring::Region, threads::block_on};
+use crate::{Error, ErrorKind, Stats, Verify, fork::Own, ring::Region, threads::block_on};
 
 /// Ranges that are being read into buffers, each of which comes back as it is complete. Dropping it cancels; what has not come back is freed when the last writer has let go of it.
 #[must_use]
@@ -43,7 +43,7 @@ pub struct Ranges<B> {
 struct Running<T> {
     shared: Arc<Shared>,
     scatter: Arc<Scatter>,
-    complete: UnboundedReceiver<T>,
+    complete: Own<UnboundedReceiver<T>>,
     progress: Option<ProgressFn>,
     told: Instant,
     /// What was told of the end; a range that completes later is not given any more.
@@ -65,7 +65,7 @@ impl<T> Running<T> {
             _guard: CancelOnDrop(Arc::clone(&shared)),
             shared,
             scatter,
-            complete,
+            complete: Own::new(complete),
             progress: download.options.progress.clone(),
             told: Instant::now(),
             failed: None,
@@ -74,6 +74,7 @@ impl<T> Running<T> {
 
     /// The next range that is complete; `None` when all are. An error does not wait for those that are not.
     async fn next(&mut self) -> Result<Option<T>, Error> {
+        self.shared.check_process()?;
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -186,6 +187,10 @@ impl Drop for LentMany {
         else {
             return;
         };
+        if shared.is_forked() {
+            // A child that came from the caller's function: no writer is there.
+            return;
+        }
         // Does nothing if the download has ended.
         shared.cancel();
         // Every region has a sender, called or not; the last one is gone with the last region.
@@ -242,7 +247,12 @@ impl Download {
         let running = lent
             .running
             .insert(Running::start(self, runtime, wanted, complete));
-        while let Some(index) = block_on(runtime, running.next())? {
+        loop {
+            // The caller's function may have forked: in the child, the runtime is the parent's.
+            running.shared.check_process()?;
+            let Some(index) = block_on(runtime, running.next())? else {
+                break;
+            };
             let (range, buffer) = &mut ranges[index];
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
             each(index, &mut buffer[..length]);
@@ -285,6 +295,7 @@ impl Download {
 
     /// Also of no range at all, and of ones without a byte, for which no reply would refuse it.
     fn check_takes_buffers(&self) -> Result<(), Error> {
+        self.check_process()?;
         self.check_has_no_range()?;
         if self.options.verify == Verify::Require {
             let message = "verify=require is for whole objects: ranges into many buffers are not verified";

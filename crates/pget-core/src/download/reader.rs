@@ -21,14 +21,14 @@ use super::{
     options::ProgressFn,
     shared::{AtCursor, Shared},
 };
-use crate::{Error, ErrorKind, Lease, ObjectInfo, Stats, ring::Slot, verify::InOrder};
+use crate::{Error, ErrorKind, Lease, ObjectInfo, Stats, fork::Own, ring::Slot, verify::InOrder};
 
 /// Reads an object in order while it is being fetched in parallel.
 ///
 /// The bytes at the cursor are handed out as they arrive. Dropping the reader cancels the download and closes its connections. Errors are final: after one, every call
 /// gives the same one.
 pub struct Reader {
-    shared: Arc<Shared>,
+    shared: Own<Arc<Shared>>,
     progress: Option<ProgressFn>,
     /// The slot at the cursor.
     slot: Option<Arc<Slot>>,
@@ -59,7 +59,7 @@ impl Reader {
     pub(super) fn new(shared: Arc<Shared>, progress: Option<ProgressFn>) -> Self {
         let position = shared.state().schedule.plan().start();
         Self {
-            shared,
+            shared: Own::new(shared),
             progress,
             slot: None,
             position,
@@ -77,6 +77,7 @@ impl Reader {
     /// If the download fails before.
     pub async fn info(&self) -> Result<ObjectInfo, Error> {
         loop {
+            self.shared.check_process()?;
             // Enabled before the look, so that no notice falls between.
             let mut begun = std::pin::pin!(self.shared.begun.notified());
             begun.as_mut().enable();
@@ -105,7 +106,7 @@ impl Reader {
     /// A handle that tells the counters and cancels, for other threads.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
-        Monitor(Arc::clone(&self.shared))
+        Monitor(Own::clone(&self.shared))
     }
 
     /// The next bytes, without a copy; `None` at the end.
@@ -144,6 +145,7 @@ impl Reader {
 
     /// As [`next`](Self::next), for hand-written futures.
     pub fn poll_lease(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, Error>> {
+        self.shared.check_process()?;
         if let Some(lease) = self.lent.take() {
             return Poll::Ready(Ok(Some(lease)));
         }
@@ -294,11 +296,11 @@ impl fmt::Debug for Reader {
 
 /// Tells how a download stands, and cancels it, from any thread; does not keep it alive.
 #[derive(Clone)]
-pub struct Monitor(Arc<Shared>);
+pub struct Monitor(Own<Arc<Shared>>);
 
 impl Monitor {
-    pub(super) const fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(Own::new(shared))
     }
 
     /// The counters.
@@ -343,6 +345,7 @@ impl Stream for Reader {
 impl AsyncBufRead for Reader {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
+        this.shared.check_process()?;
         if this.lent.as_ref().is_none_or(|lease| lease.is_empty()) {
             this.lent = None;
             this.lent = ready!(this.poll_lease(cx))?;
@@ -361,6 +364,12 @@ impl Reader {
     /// The lease that is lent by `poll_fill_buf`, if any of it is left.
     pub(super) fn lent(&self) -> Option<&Lease> {
         self.lent.as_ref().filter(|lease| !lease.is_empty())
+    }
+
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked) in a child that was forked since.
+    pub(super) fn check_process(&self) -> Result<(), Error> {
+        self.shared.check_process()
     }
 
     pub(super) fn lend(&mut self, lease: Option<Lease>) -> &[u8] {

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Verification, Verify,
+    fork::{Generation, forked},
     ring::{Region, Slot},
     schedule::Schedule,
     stats::Counters,
@@ -37,6 +38,8 @@ use crate::{
 use attempts::InFlight;
 
 pub(super) struct Shared {
+    /// The process that the download runs in.
+    generation: Generation,
     state: Mutex<State>,
     /// Something happened that the schedule may act on.
     pub(super) driver: Notify,
@@ -162,6 +165,7 @@ impl Shared {
             Err(error) => (Keeps::Nothing, Some(error)),
         };
         let shared = Arc::new(Self {
+            generation: Generation::current(),
             state: Mutex::new(State {
                 schedule,
                 slots: VecDeque::new(),
@@ -210,7 +214,24 @@ impl Shared {
         &self.object
     }
 
+    /// Whether this is a child that was forked since: it has no part in the download, and touches none of its locks.
+    pub(super) fn is_forked(&self) -> bool {
+        self.generation.is_past()
+    }
+
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked) in a child that was forked since.
+    pub(super) fn check_process(&self) -> Result<(), Error> {
+        if self.is_forked() {
+            return Err(forked(&format!("the read of {}", self.object)));
+        }
+        Ok(())
+    }
+
     pub(super) fn stats(&self) -> Stats {
+        if self.is_forked() {
+            return Stats::default();
+        }
         let (one_stream, verification) = {
             let state = self.state();
             (state.schedule.is_one_stream(), state.verification)
@@ -220,6 +241,7 @@ impl Shared {
 
     /// What is known of the object, once the first reply was accepted; the error if the download failed.
     pub(super) fn pinned(&self) -> Result<Option<Arc<ObjectInfo>>, Error> {
+        self.check_process()?;
         let state = self.state();
         match &state.outcome {
             Some(Err(error)) => Err(error.clone()),
@@ -229,6 +251,9 @@ impl Shared {
 
     /// Bytes to be delivered in all, once that is known.
     pub(super) fn total(&self) -> Option<u64> {
+        if self.is_forked() {
+            return None;
+        }
         let state = self.state();
         state.schedule.plan().bytes()
     }
@@ -245,7 +270,9 @@ impl Shared {
 
     /// Waits until nothing can get to the destination any more.
     pub(super) async fn destination_deserted(&self) {
-        if let Some(outlet) = &self.outlet {
+        if let Some(outlet) = &self.outlet
+            && !self.is_forked()
+        {
             outlet.deserted().await;
         }
     }
@@ -253,6 +280,7 @@ impl Shared {
     /// Waits until the download is over, and tells how it ended.
     pub(super) async fn ended(&self) -> Result<(), Error> {
         loop {
+            self.check_process()?;
             // Enabled before the look, so that no notice falls between.
             let mut begun = std::pin::pin!(self.begun.notified());
             begun.as_mut().enable();
@@ -264,7 +292,7 @@ impl Shared {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.over.load(Ordering::Acquire) || self.is_forked()
     }
 
     /// Ends the download; the first outcome stays.
@@ -274,6 +302,9 @@ impl Shared {
 
     /// Ends the download, unless `stays` says that what it ended with is to stay; asked under the lock, so that no other end comes between.
     pub(super) fn finish_unless(&self, outcome: Result<(), Error>, stays: impl FnOnce(&State) -> bool) {
+        if self.is_forked() {
+            return;
+        }
         let slots = {
             let mut state = self.state();
             let stays = stays(&state);
@@ -328,6 +359,9 @@ impl Shared {
 
     /// Nobody will take anything any more: the download ends if it has not, and what it holds goes.
     pub(super) fn abandon(&self) {
+        if self.is_forked() {
+            return;
+        }
         self.cancel();
         // Also when all was received before: a monitor may live on.
         let slots = std::mem::take(&mut self.state().slots);
@@ -339,6 +373,7 @@ impl Shared {
     }
 
     pub(super) fn at_cursor(&self) -> Result<AtCursor, Error> {
+        self.check_process()?;
         let state = self.state();
         match &state.outcome {
             Some(Err(error)) => Err(error.clone()),

@@ -12,12 +12,13 @@ use std::{
     mem::{ManuallyDrop, MaybeUninit},
     ops::Range,
     sync::{
-        Arc, LazyLock, Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use super::{Region, memory::Memory};
+use crate::fork::{Generation, PerProcess};
 
 /// Bytes in a page. Receives cost least from about 1 MiB up; smaller pieces cost more system calls, larger ones more cache.
 pub const PAGE: usize = 1 << 20;
@@ -35,17 +36,25 @@ pub(crate) struct Pool {
     active: AtomicUsize,
 }
 
-static POOL: LazyLock<Pool> = LazyLock::new(Pool::default);
+static POOL: PerProcess<Pool> = PerProcess::new();
 
 impl Pool {
     /// Tells the pool that a download begins; freed pages are kept for reuse until the returned guard is dropped.
     pub(crate) fn enter() -> PoolGuard {
-        POOL.active.fetch_add(1, Ordering::Relaxed);
-        PoolGuard(())
+        let generation = Generation::current();
+        Self::of_process().active.fetch_add(1, Ordering::Relaxed);
+        PoolGuard(generation)
+    }
+
+    fn of_process() -> &'static Self {
+        POOL.get_or_init(Self::default)
     }
 
     fn take() -> Memory {
-        let mut free = POOL.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = Self::of_process()
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         free.pop().unwrap_or_else(|| {
             let [page, rest @ ..] = Memory::pages();
             free.extend(rest);
@@ -57,8 +66,9 @@ impl Pool {
         if memory.len() != PAGE {
             return;
         }
-        let mut free = POOL.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = if POOL.active.load(Ordering::Relaxed) > 0 {
+        let pool = Self::of_process();
+        let mut free = pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = if pool.active.load(Ordering::Relaxed) > 0 {
             KEPT
         } else {
             KEPT_IDLE
@@ -70,7 +80,7 @@ impl Pool {
 }
 
 /// While it lives, freed pages are kept for reuse.
-pub(crate) struct PoolGuard(());
+pub(crate) struct PoolGuard(Generation);
 
 impl fmt::Debug for PoolGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,8 +90,13 @@ impl fmt::Debug for PoolGuard {
 
 impl Drop for PoolGuard {
     fn drop(&mut self) {
-        if POOL.active.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let mut free = POOL.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.is_past() {
+            // Counted in the parent's pool.
+            return;
+        }
+        let pool = Pool::of_process();
+        if pool.active.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let mut free = pool.free.lock().unwrap_or_else(PoisonError::into_inner);
             free.truncate(KEPT_IDLE);
             free.shrink_to(KEPT_IDLE);
         }
@@ -267,6 +282,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_child_of_a_process_whose_pool_is_locked_takes_pages() {
+        let gauge = Arc::new(Gauge::default());
+        let (mut before, mut active) = (Some(Page::new(PAGE, Arc::clone(&gauge))), Some(Pool::enter()));
+        let held = Pool::of_process()
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        pget_testkit::forked::in_child(std::time::Duration::from_secs(30), || {
+            drop(Page::new(PAGE, Arc::clone(&gauge)));
+            // The child's copies only.
+            drop((active.take(), before.take()));
+        });
+        drop(held);
+    }
+
+    #[test]
     fn a_consumer_that_lets_go_of_much_at_once_leaves_a_bounded_pool() {
         let _active = Pool::enter();
         let gauge = Arc::new(Gauge::default());
@@ -274,7 +305,10 @@ mod tests {
             .map(|_| Page::new(PAGE, Arc::clone(&gauge)))
             .collect();
         drop(pages);
-        let free = POOL.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = Pool::of_process()
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         assert!(free.len() <= KEPT, "{} MiB for nobody", free.len());
     }
 }

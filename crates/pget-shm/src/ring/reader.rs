@@ -88,7 +88,7 @@ impl RingReader {
         if length <= PAGE || companion.inode() != meta.ino() {
             return Err(not_ours("its two parts do not fit each other"));
         }
-        let reads = OwnOnly::new(OwnedFd::from(file))?;
+        let reads = OwnOnly::new(OwnedFd::from(file));
         let Some(file) = reads.get().filter(|_| since.is_unforked()) else {
             return Ok(None);
         };
