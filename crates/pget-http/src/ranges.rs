@@ -19,6 +19,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
 const SERVED: u8 = 1;
 const REFUSED: u8 = 2;
+const ALL_REFUSED: u8 = 3;
 
 /// Whether an object's server serves ranges, as far as its source has learned.
 #[derive(Debug, Default)]
@@ -35,6 +36,11 @@ impl Ranges {
         self.0.store(REFUSED, Ordering::Relaxed);
     }
 
+    /// A plain GET was refused as a range was.
+    pub fn all_refused(&self) {
+        self.0.store(ALL_REFUSED, Ordering::Relaxed);
+    }
+
     /// Whether to ask for everything in place of a range. Each download tries a range once.
     #[must_use]
     pub fn are_refused(&self, request: &RangeRequest) -> bool {
@@ -45,7 +51,9 @@ impl Ranges {
     /// plain GET of the object is worth a try.
     #[must_use]
     pub fn may_be_refused(&self, request: &RangeRequest, status: StatusCode) -> bool {
-        if request.pinned.is_some() || self.0.load(Ordering::Relaxed) == SERVED {
+        let known = self.0.load(Ordering::Relaxed);
+        let is_known = known == SERVED || known == ALL_REFUSED && request.attempt > 0;
+        if request.pinned.is_some() || is_known {
             return false;
         }
         match status.as_u16() {

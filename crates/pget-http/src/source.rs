@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use pget_core::{ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, SourceError};
+use pget_core::{
+    ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Retry, SourceError,
+};
 use url::Url;
 
 use crate::{
@@ -160,6 +162,9 @@ impl HttpSource {
                 Ok((reply, response))
             }
             Err(error) => {
+                if matches!(error.retry(), Retry::Refused | Retry::Never) {
+                    self.learned.ranges.all_refused();
+                }
                 response.body.drain_small(ERROR_BODY).await;
                 Err(error)
             }

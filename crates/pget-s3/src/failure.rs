@@ -155,10 +155,12 @@ impl Document {
             }
             "RequestTimeTooSkewed" => {
                 let text = format!("{text} (is this machine's clock right?)");
-                return SourceError::refused(ErrorKind::PermissionDenied, text);
+                return SourceError::fatal(ErrorKind::PermissionDenied, text);
             }
             // An archived object cannot be read before it has been restored.
             "InvalidObjectState" => return fatal(ErrorKind::Unsupported),
+            "AccessDenied" if !self.may_be_skew() => return refused(ErrorKind::PermissionDenied),
+            // About the asker or the signature, whatever is asked for.
             "AccessDenied"
             | "AllAccessDisabled"
             | "AccountProblem"
@@ -172,7 +174,7 @@ impl Document {
             | "AuthorizationFailure"
             | "KMS.DisabledException"
             // versitygw's answer, a 404, to an unknown access key.
-            | "XAdminUserNotFound" => return refused(ErrorKind::PermissionDenied),
+            | "XAdminUserNotFound" => return fatal(ErrorKind::PermissionDenied),
             _ => {}
         }
         // The status alone means what it means from every server.
@@ -316,14 +318,10 @@ mod tests {
         use ErrorKind::*;
         assert_eq!(kind(404, "NoSuchBucket"), (NotFound, Retry::Refused));
         assert_eq!(kind(404, ""), (NotFound, Retry::Refused));
-        assert_eq!(
-            kind(403, "InvalidAccessKeyId"),
-            (PermissionDenied, Retry::Refused)
-        );
-        assert_eq!(
-            kind(400, "AuthorizationHeaderMalformed"),
-            (PermissionDenied, Retry::Refused)
-        );
+        assert_eq!(kind(403, "AccessDenied"), (PermissionDenied, Retry::Refused));
+        assert_eq!(kind(403, "InvalidAccessKeyId"), (PermissionDenied, Retry::Never));
+        let malformed = kind(400, "AuthorizationHeaderMalformed");
+        assert_eq!(malformed, (PermissionDenied, Retry::Never));
         assert_eq!(kind(503, "SlowDown"), (Unavailable, Retry::Throttled(None)));
         assert_eq!(kind(500, "InternalError"), (Unavailable, Retry::Backoff));
         assert_eq!(kind(412, ""), (ObjectChanged, Retry::Never));

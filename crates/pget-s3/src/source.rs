@@ -14,8 +14,8 @@ use pget_core::{
     Revision, SourceError, Verify,
 };
 use pget_http::{
-    ByteRange, Client, Follow, Method, Over, RequestHead, Response, amazon_checksum, amazon_etag,
-    google_checksum, range_of, reply_from_parts, revision_from_headers,
+    ByteRange, Client, Codings, Follow, Method, Over, Ranges, RequestHead, Response, amazon_checksum,
+    amazon_etag, google_checksum, range_of, reply_from_parts, revision_from_headers,
 };
 use tokio::time::timeout;
 
@@ -51,6 +51,8 @@ pub struct S3Source {
     version: Option<String>,
     name: String,
     place: String,
+    ranges: Ranges,
+    codings: Codings,
 }
 
 impl S3Source {
@@ -82,6 +84,8 @@ impl S3Source {
             cloud,
             version,
             name,
+            ranges: Ranges::default(),
+            codings: Codings::default(),
         })
     }
 
@@ -152,9 +156,7 @@ impl S3Source {
 
     /// What is known by a GET of the first byte.
     async fn probe(&self) -> Result<ObjectInfo, SourceError> {
-        let response = self
-            .ask(Method::Get, ByteRange::new(0, Some(1)), None, Over::Any)
-            .await?;
+        let response = self.get(&RangeRequest::new(0, Some(1)), None).await?;
         let reply = match reply_of(&RangeRequest::new(0, Some(1)), &response) {
             Ok(reply) => reply,
             Err(error) => {
@@ -173,6 +175,39 @@ impl S3Source {
             response.body.drain_small(1).await;
         }
         Ok(info)
+    }
+
+    /// Asks for the range, or for everything where ranges are refused and a plain GET is not.
+    async fn get(&self, request: &RangeRequest, pin: Option<&str>) -> Result<Response, SourceError> {
+        let range = range_of(request)?.filter(|_| !self.ranges.are_refused(request));
+        let answer = self.ask(Method::Get, range, pin, request.into()).await;
+        let refused = match &answer {
+            Ok(response) if response.status == StatusCode::PARTIAL_CONTENT => {
+                self.ranges.served();
+                None
+            }
+            Ok(response) if response.headers.contains_key(header::CONTENT_RANGE) => None,
+            Ok(response) => Some(response.status),
+            // By its status; other failures sent no request, or are about the object.
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) if error.retry() == Retry::Refused => Some(StatusCode::BAD_REQUEST),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Some(StatusCode::NOT_IMPLEMENTED),
+            Err(_) => None,
+        };
+        let refused = refused.is_some_and(|status| self.ranges.may_be_refused(request, status));
+        if range.is_none() || !refused {
+            return answer;
+        }
+        tracing::debug!(object = %self.name, "the range is refused; asking for everything");
+        let answer = self.ask(Method::Get, None, pin, request.into()).await;
+        match &answer {
+            Ok(response) if response.status == StatusCode::OK => self.ranges.refused(),
+            Err(error) if matches!(error.retry(), Retry::Refused | Retry::Never) => {
+                self.ranges.all_refused();
+            }
+            _ => {}
+        }
+        answer
     }
 
     /// What every answer says of the object's checksum.
@@ -245,10 +280,10 @@ impl S3Source {
 #[async_trait]
 impl RangeSource for S3Source {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
-        let response = match self.ask(Method::Head, None, None, Over::Any).await {
-            Ok(response) if response.status == StatusCode::OK => response,
-            // An answer to HEAD has no document that says why; one to GET has, and may be allowed where HEAD is not.
-            Err(error) if !matches!(error.retry(), Retry::Never | Retry::Refused) => return Err(error),
+        let response = match timeout(PATIENCE, self.ask(Method::Head, None, None, Over::Any)).await {
+            Ok(Ok(response)) if response.status == StatusCode::OK => response,
+            // An answer to HEAD has no document that says why; one to GET has, and may be allowed
+            // where HEAD is not, or never answered.
             _ => return self.probe().await,
         };
         let size = match response
@@ -275,14 +310,13 @@ impl RangeSource for S3Source {
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
-        let range = range_of(request)?;
         let pin = request
             .pinned
             .as_deref()
             .and_then(|info| info.revision.strong_etag());
         // S3's ranged answers do not tell what it knows of the object's checksum, but HEAD does. Both go out at once, so that the first byte does not wait.
         let asks = self.cloud == Cloud::Aws && request.verify != Verify::Off;
-        let get = self.ask(Method::Get, range, pin, request.into());
+        let get = self.get(request, pin);
         let (response, known) = if asks {
             match select(pin!(get), pin!(self.known(request.verify))).await {
                 Either::Left((response, known)) => {
@@ -312,6 +346,9 @@ impl RangeSource for S3Source {
             }
             None => self.checksum(&response.headers),
         };
+        if response.status != StatusCode::RANGE_NOT_SATISFIABLE {
+            self.codings.hold(request, &response.headers)?;
+        }
         if may_be_an_error(&response, &reply) {
             return examine(response, reply, chunk).await;
         }

@@ -337,8 +337,8 @@ async fn a_refusal_for_good_is_not_argued_with() {
     assert!(text.contains("AccessDenied: No"), "{text}");
     assert_eq!(
         gets(&server, "/bucket/k").len(),
-        1,
-        "a fresh signature is refused for good"
+        3,
+        "for a range, for everything, and once more with a fresh signature"
     );
 
     let expired = document(403, "AccessDenied", "Request has expired");

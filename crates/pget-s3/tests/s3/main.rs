@@ -4,6 +4,7 @@ mod answers;
 mod clouds;
 mod common;
 mod every_mode;
+mod learned;
 mod network;
 mod real;
 mod verify;
