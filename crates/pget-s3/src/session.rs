@@ -229,6 +229,9 @@ impl Session {
     pub(crate) fn explained(&self, ticket: &Ticket, error: SourceError) -> SourceError {
         let missing = self.state().missing.clone();
         match missing.filter(|_| ticket.anonymous && error.kind() == ErrorKind::PermissionDenied) {
+            Some(missing) if error.retry() == Retry::Refused => {
+                SourceError::refused(error.kind(), format!("{error}; {missing}"))
+            }
             Some(missing) => denied(format!("{error}; {missing}")),
             None => error,
         }
