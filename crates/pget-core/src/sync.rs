@@ -5,7 +5,13 @@
 //! Used by what writers, driver and consumer of a download share: ring, `Shared`, fence, destination's gate, cancel. Counters are the standard library's everywhere.
 
 #[cfg(not(all(test, feature = "model")))]
-pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
+pub(crate) use std::{
+    sync::{Mutex, MutexGuard, atomic},
+    thread_local,
+};
 
 #[cfg(all(test, feature = "model"))]
-pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
+pub(crate) use shuttle::{
+    sync::{Mutex, MutexGuard, atomic},
+    thread_local,
+};

@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 
 use super::{
     Deadlines, Options,
+    gathered::Gathered,
     judge::{ended_without_result, judge},
     shared::{Shared, Sink},
     watchdog::watch,
@@ -308,7 +309,7 @@ impl Driver {
             let pulse = writer.pulse();
             pulse.ask();
             let result = watch(
-                source.read(&request, writer),
+                Gathered::new(source.read(&request, writer), &shared),
                 &pulse,
                 deadlines,
                 &shared.counters.stalls,

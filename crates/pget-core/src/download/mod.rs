@@ -8,6 +8,7 @@ mod blocking;
 mod cancel;
 mod destination;
 mod driver;
+mod gathered;
 mod head;
 mod judge;
 #[cfg(all(test, feature = "model"))]

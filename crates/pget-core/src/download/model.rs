@@ -22,6 +22,7 @@ use shuttle::{
 
 use super::{
     Cancel, Destination, Place, Reader,
+    gathered::Gathered,
     shared::{Shared, Sink},
 };
 use crate::{
@@ -234,7 +235,10 @@ impl Driver {
                 drop(writer);
                 Ok(())
             } else {
-                read(size, &request, writer, breaks_off).await
+                {
+                    let read = Box::pin(read(size, &request, writer, breaks_off));
+                    Gathered::new(read, &shared).await
+                }
             };
             drop(connection);
             ends.lock().expect("no panic").push((attempt.id, result));

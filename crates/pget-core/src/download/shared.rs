@@ -368,6 +368,10 @@ impl Shared {
         drop(slots);
     }
 
+    pub(super) fn wake_consumer(&self) {
+        self.consumer.wake();
+    }
+
     pub(super) fn register_consumer(&self, cx: &Context<'_>) {
         self.consumer.register(cx.waker());
     }
@@ -395,9 +399,18 @@ impl Shared {
             state.slots.pop_front()
         };
         drop(slot);
-        self.moved.notify_waiters();
+        self.cursor_moved();
         self.driver.notify_one();
         self.room.wake();
+    }
+
+    /// Wakes those who wait for the cursor, after it has moved.
+    fn cursor_moved(&self) {
+        self.moved.notify_waiters();
+        let next = self.state().slots.front().map(Arc::clone);
+        if let Some(slot) = next {
+            slot.wake_writer();
+        }
     }
 
     // For the driver.

@@ -32,6 +32,12 @@ pub(crate) trait Host: Send + Sync {
     /// Hands `bytes`, which belong at the watermark of `slot`, to the destination and publishes them. `false`: it takes nothing any more, the download is over.
     fn put(&self, slot: &Slot, bytes: &[u8]) -> bool;
 
+    /// Ready while the consumer is at `slot`; else `cx` is woken when it gets there.
+    fn poll_awaited(&self, slot: &Slot, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = (slot, cx);
+        Poll::Ready(())
+    }
+
     /// A request that spans chunks waited so long for the next slot.
     fn waited(&self, time: std::time::Duration) {
         let _ = time;

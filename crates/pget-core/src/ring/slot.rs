@@ -4,7 +4,10 @@
 use std::{
     ops::Range,
     sync::{Arc, PoisonError},
+    task::Context,
 };
+
+use futures_util::task::AtomicWaker;
 
 use super::{
     Lease, Region,
@@ -31,6 +34,8 @@ pub(crate) struct Slot {
     /// As its home says.
     puts: AtomicBool,
     gauge: Arc<Gauge>,
+    /// The writer, if it is to hear that the consumer has come to this slot.
+    awaited: AtomicWaker,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +75,7 @@ impl Slot {
                 home,
             }),
             gauge,
+            awaited: AtomicWaker::new(),
         })
     }
 
@@ -83,6 +89,16 @@ impl Slot {
 
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// Has the writer's task woken when the consumer comes to this slot.
+    pub(crate) fn register_writer(&self, cx: &Context<'_>) {
+        self.awaited.register(cx.waker());
+    }
+
+    /// The consumer has come to this slot.
+    pub(crate) fn wake_writer(&self) {
+        self.awaited.wake();
     }
 
     /// The watermark as an offset in the object.

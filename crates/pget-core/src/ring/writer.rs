@@ -13,6 +13,7 @@ use std::{
     net::SocketAddr,
     ops::Range,
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
 };
 
 use bytes::{BufMut, buf::UninitSlice};
@@ -255,6 +256,13 @@ impl ChunkWriter {
         let (page, page_start) = self.page.as_ref()?;
         let from = in_page(self.at - page_start);
         Some((page, from..page.len().min(from.saturating_add(room))))
+    }
+
+    /// Ready while the consumer waits for the bytes that come next, or will as soon as it has taken
+    /// those that are there. Pending while other chunks come first: a transport may then let bytes
+    /// gather for a while, up to about 100 ms. The task of `cx` is woken when that changes.
+    pub fn poll_awaited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.host.poll_awaited(&self.slot, cx)
     }
 
     /// Offset in the object of the next byte to be put.

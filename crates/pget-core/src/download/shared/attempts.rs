@@ -154,7 +154,7 @@ impl Shared {
         };
         drop(state);
         if placed {
-            self.moved.notify_waiters();
+            self.cursor_moved();
         }
         self.consumer.wake();
         let (range, limit, error) = ended?;

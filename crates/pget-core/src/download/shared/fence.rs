@@ -108,7 +108,7 @@ impl Shared {
         let placed = state.take_placed(&self.cursor);
         drop(state);
         if placed {
-            self.moved.notify_waiters();
+            self.cursor_moved();
         }
         // All may be here by now.
         self.consumer.wake();

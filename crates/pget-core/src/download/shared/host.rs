@@ -13,6 +13,7 @@ use crate::{
     download::{
         accept::{accept, hold_against, learn},
         destination::{Pass, Place},
+        gathered::gather,
     },
     ring::{Accepted, Home, Host, PAGE, Region, Slot},
     schedule::Begun,
@@ -331,6 +332,16 @@ impl Host for Shared {
         true
     }
 
+    fn poll_awaited(&self, slot: &Slot, cx: &mut Context<'_>) -> Poll<()> {
+        let is_near = || self.cursor.load(Ordering::SeqCst) >= slot.chunk();
+        if is_near() {
+            return Poll::Ready(());
+        }
+        slot.register_writer(cx);
+        // Check again: a cursor that came before the waker was registered did not wake it.
+        if is_near() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn waited(&self, time: std::time::Duration) {
         self.counters.window_full.add(time);
     }
@@ -355,7 +366,11 @@ impl Shared {
             return;
         }
         if slot.chunk() == self.cursor.load(Ordering::SeqCst) {
-            self.consumer.wake();
+            let page = |at: u64| (at - slot.start()) / PAGE as u64;
+            let full = page(range.start) != page(range.end) || range.end == slot.end();
+            if full || !gather(self) {
+                self.consumer.wake();
+            }
         }
     }
 }

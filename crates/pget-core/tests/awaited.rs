@@ -1,0 +1,235 @@
+//! What a writer is told of its consumer, and when its consumer is told of bytes.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use pget_core::{
+    BufMut as _, ChunkWriter, Download, ErrorKind, ObjectInfo, Options, RangeRequest, RangeSource, Reply,
+    Revision, SourceError,
+};
+use tokio::{sync::Notify, time::timeout};
+
+const CHUNK: u64 = 1000;
+const SIZE: u64 = 3 * CHUNK;
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn reply(request: &RangeRequest) -> Reply {
+    Reply {
+        start: request.start,
+        length: Some(request.end.unwrap_or(SIZE) - request.start),
+        total: Some(SIZE),
+        revision: Revision {
+            etag: Some("\"a\"".into()),
+            ..Revision::default()
+        },
+        ..Reply::default()
+    }
+}
+
+fn download(source: impl RangeSource + 'static) -> Download {
+    let mut options = Options::default();
+    options.chunk_size = Some(CHUNK);
+    options.concurrency = 3;
+    options.window = Some(3);
+    Download::new(Arc::new(source), options).expect("sound options")
+}
+
+fn no_head() -> SourceError {
+    SourceError::fatal(ErrorKind::Unsupported, "no head")
+}
+
+/// Puts a byte, and the rest of its chunk when the consumer is there.
+#[derive(Clone, Debug, Default)]
+struct Awaiting(Arc<Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    far: AtomicUsize,
+    may_end: Notify,
+}
+
+#[async_trait]
+impl RangeSource for Awaiting {
+    fn name(&self) -> String {
+        "awaiting".into()
+    }
+
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        Err(no_head())
+    }
+
+    async fn read(&self, request: &RangeRequest, mut writer: ChunkWriter) -> Result<(), SourceError> {
+        writer.begin(reply(request))?;
+        writer.put_u8(1);
+        if request.start == 0 {
+            // The others find that they are far.
+            while self.0.far.load(Ordering::SeqCst) < 2 {
+                self.0.may_end.notified().await;
+            }
+        } else {
+            poll_fn(|cx| {
+                let awaited = writer.poll_awaited(cx);
+                if awaited.is_pending() {
+                    self.0.far.fetch_add(1, Ordering::SeqCst);
+                    self.0.may_end.notify_one();
+                }
+                awaited
+            })
+            .await;
+        }
+        let rest = writer.remaining_mut();
+        writer.put_bytes(1, rest);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_writer_hears_that_the_consumer_has_come_to_its_chunk() {
+    let source = Awaiting::default();
+    let mut reader = download(source.clone()).reader();
+    let all = async {
+        let mut bytes = 0;
+        while let Some(lease) = reader.next().await.expect("it reads") {
+            bytes += lease.len() as u64;
+        }
+        bytes
+    };
+    assert_eq!(timeout(DEADLINE, all).await, Ok(SIZE), "a writer was not woken");
+    assert_eq!(source.0.far.load(Ordering::SeqCst), 2);
+}
+
+/// Puts a byte and waits for word that it was taken, for each: in its own poll, by a blocking thread,
+/// by another task, or in one poll that blocks, with some time between two bytes.
+#[derive(Debug)]
+struct Trickling {
+    how: How,
+    taken: Arc<Notify>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Polled,
+    Blocking,
+    Task,
+    BlockingPoll,
+}
+
+#[async_trait]
+impl RangeSource for Trickling {
+    fn name(&self) -> String {
+        "trickling".into()
+    }
+
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        Err(no_head())
+    }
+
+    async fn read(&self, request: &RangeRequest, mut writer: ChunkWriter) -> Result<(), SourceError> {
+        writer.begin(reply(request))?;
+        let taken = Arc::clone(&self.taken);
+        // The last byte of each chunk is put by the end of its read.
+        let last = move |mut writer: ChunkWriter| {
+            let rest = writer.remaining_mut();
+            writer.put_bytes(1, rest);
+        };
+        if request.start > 0 {
+            last(writer);
+            return Ok(());
+        }
+        let blocks = self.how == How::BlockingPoll;
+        let trickle = async move {
+            for _ in 0..20 {
+                if blocks {
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                writer.put_u8(1);
+                taken.notified().await;
+            }
+            last(writer);
+        };
+        match self.how {
+            How::Polled => trickle.await,
+            How::Task => drop(tokio::spawn(trickle).await),
+            How::Blocking => {
+                let runtime = tokio::runtime::Handle::current();
+                drop(tokio::task::spawn_blocking(move || runtime.block_on(trickle)).await);
+            }
+            How::BlockingPoll => {
+                let runtime = tokio::runtime::Handle::current();
+                tokio::task::block_in_place(move || runtime.block_on(trickle));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn each_byte_that_trickles_in_is_handed_out_before_the_next_one_comes() {
+    for how in [How::Polled, How::Blocking, How::Task, How::BlockingPoll] {
+        let taken = Arc::<Notify>::default();
+        let source = Trickling {
+            how,
+            taken: Arc::clone(&taken),
+        };
+        let mut reader = download(source).reader();
+        let all = async {
+            let mut bytes = 0;
+            while let Some(lease) = reader.next().await.expect("it reads") {
+                bytes += lease.len() as u64;
+                taken.notify_one();
+            }
+            bytes
+        };
+        assert_eq!(
+            timeout(DEADLINE, all).await,
+            Ok(SIZE),
+            "{how:?}: a wake-up was lost"
+        );
+    }
+}
+
+/// Fills a chunk in many small pieces within one poll.
+#[derive(Debug)]
+struct Bursts;
+
+#[async_trait]
+impl RangeSource for Bursts {
+    fn name(&self) -> String {
+        "bursts".into()
+    }
+
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        Err(no_head())
+    }
+
+    async fn read(&self, request: &RangeRequest, mut writer: ChunkWriter) -> Result<(), SourceError> {
+        writer.begin(reply(request))?;
+        tokio::task::yield_now().await;
+        while writer.remaining_mut() > 0 {
+            writer.put_u8(1);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn pieces_of_one_poll_wake_the_consumer_together() {
+    let mut reader = download(Bursts).reader();
+    let mut leases = 0;
+    while let Some(lease) = timeout(DEADLINE, reader.next())
+        .await
+        .expect("no hang")
+        .expect("it reads")
+    {
+        leases += 1;
+        assert_eq!(lease.len() as u64, CHUNK);
+    }
+    assert_eq!(leases, 3);
+}
