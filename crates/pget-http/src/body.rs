@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::{
     chunked::Chunked,
-    connection::Connection,
+    connection::{Connection, Sink},
     head::{Framing, protocol},
     pool::{Origin, Pool},
     proxy::Detour,
@@ -190,7 +190,7 @@ impl Body {
     }
 
     /// Moves a piece of the body into `into`, which has room and wants `wanted` bytes (`None`: cannot tell); 0 when the body has ended well.
-    async fn receive(&mut self, into: &mut impl BufMut, wanted: Option<u64>) -> Result<usize, SourceError> {
+    async fn receive(&mut self, into: &mut impl Sink, wanted: Option<u64>) -> Result<usize, SourceError> {
         match &mut self.way {
             Way::Direct(direct) => direct.receive(into, wanted).await,
             Way::Detour { detour, .. } => detour.receive(into).await,
@@ -253,7 +253,7 @@ impl Body {
 }
 
 impl Direct {
-    async fn receive(&mut self, into: &mut impl BufMut, wanted: Option<u64>) -> Result<usize, SourceError> {
+    async fn receive(&mut self, into: &mut impl Sink, wanted: Option<u64>) -> Result<usize, SourceError> {
         let connection = &mut self.connection;
         match &mut self.left {
             Left::Over | Left::Length(0) => Ok(0),

@@ -12,8 +12,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, BufMut, BytesMut};
-use pget_core::fork::{Own, forked};
+use bytes::{Buf as _, BufMut, BytesMut, buf::Limit};
+use pget_core::{
+    ChunkWriter,
+    fork::{Own, forked},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -21,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    gather::{Gather, PATIENCE},
+    gather::{Demand, Gather},
     secure::{PIECE, Secure},
     socket::Socket,
 };
@@ -84,6 +87,7 @@ impl Connection {
     /// Sends a request.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.check_process()?;
+        self.gather.pause();
         match &mut *self.stream {
             Stream::Plain(stream) => stream.write_all(bytes).await,
             Stream::Tls(stream) => stream.send(bytes).await,
@@ -118,12 +122,7 @@ impl Connection {
 
     /// Moves up to `most` bytes of the body into `into`: buffered ones first, else straight from the socket. `most` must not be 0, and `into` must have room; 0 is
     /// the connection's end. At least `expected` bytes, these included, are sure to come if the peer keeps its word.
-    pub(crate) async fn body(
-        &mut self,
-        into: &mut impl BufMut,
-        most: u64,
-        expected: u64,
-    ) -> io::Result<usize> {
+    pub(crate) async fn body(&mut self, into: &mut impl Sink, most: u64, expected: u64) -> io::Result<usize> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         if !self.buffer.is_empty() {
             let count = most.min(self.buffer.len()).min(into.remaining_mut());
@@ -136,9 +135,9 @@ impl Connection {
 
     /// Receives up to `most` bytes into `into`, what TLS has decrypted beyond that into the buffer,
     /// which is empty.
-    async fn receive(&mut self, into: &mut impl BufMut, most: usize, expected: u64) -> io::Result<usize> {
+    async fn receive(&mut self, into: &mut impl Sink, most: usize, expected: u64) -> io::Result<usize> {
         self.check_process()?;
-        let mut waits_since = None;
+        let mut wait: Option<(Demand, Instant)> = None;
         poll_fn(|cx| {
             let (received, ahead, piece) = match &mut *self.stream {
                 Stream::Plain(stream) => {
@@ -159,18 +158,22 @@ impl Connection {
                 Poll::Pending => {}
             }
             // The waker is registered: what the next lines signal is not lost.
-            let socket = self.stream.socket();
-            let since = match waits_since {
-                Some(since) => since,
-                None => {
+            let demand = match into.poll_awaited(cx) {
+                Poll::Ready(()) => Demand::Near,
+                Poll::Pending => Demand::Far,
+            };
+            let since = match wait {
+                Some((before, since)) if before == demand => since,
+                _ => {
                     // Encrypted, it is no less than in plain.
                     let expected = expected.saturating_sub(ahead as u64);
-                    self.gather.aim(socket, expected, piece)?;
-                    *waits_since.insert(Instant::now())
+                    let socket = self.stream.socket();
+                    self.gather.aim(socket, demand, expected, piece)?;
+                    wait.insert((demand, Instant::now())).1
                 }
             };
             if self.gather.is_raised() {
-                let until = since + PATIENCE;
+                let until = since + demand.patience();
                 ready!(poll_patience(&mut self.patience, until, cx));
                 self.gather.slow();
                 self.gather.lower(self.stream.socket())?;
@@ -216,9 +219,13 @@ impl Stream {
     }
 }
 
-/// Ready at `until`. The timer is set anew only when it has fired, so that a wait costs no timer operation most of the time.
+/// Ready at `until`. The timer is set anew only when it has fired, or would fire too late, so that a
+/// wait costs no timer operation most of the time.
 fn poll_patience(timer: &mut Option<Pin<Box<Sleep>>>, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
     let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+    if timer.deadline() > until {
+        timer.as_mut().reset(until);
+    }
     loop {
         ready!(timer.as_mut().poll(cx));
         if Instant::now() >= until {
@@ -227,6 +234,25 @@ fn poll_patience(timer: &mut Option<Pin<Box<Sleep>>>, until: Instant, cx: &mut C
         timer.as_mut().reset(until);
     }
 }
+
+/// Where received bytes go.
+pub(crate) trait Sink: BufMut {
+    /// Ready while somebody may wait for the next byte; else `cx` is woken when it comes to that.
+    fn poll_awaited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
+}
+
+impl Sink for ChunkWriter {
+    fn poll_awaited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_awaited(self, cx)
+    }
+}
+
+impl Sink for BytesMut {}
+impl Sink for &mut [u8] {}
+impl Sink for Limit<&mut Vec<u8>> {}
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,14 @@
-//! When to let the kernel gather data before it wakes us (`SO_RCVLOWAT`), so that one wake-up and one receive move a large piece.
+//! When to let the kernel gather data before it wakes us (`SO_RCVLOWAT`), so that one wake-up and
+//! one receive move a large piece.
 //!
-//! Invariants: slow data and the tail of a body are never held back: the mark is 1 until the connection has proved fast, is never above what is sure to come, and
-//! falls back to 1 when a wait with a raised mark takes longer than [`PATIENCE`]. Lowering the mark signals data that is already there (Linux).
+//! [`Gather`] keeps the mark of one socket and the rate of its bytes. How long bytes may be held back
+//! depends on whether the consumer is at them ([`Demand`]).
+//!
+//! Invariants:
+//! - a mark is never above what is sure to come, so the tail of a body is not held back;
+//! - near the consumer, it is 1 until the rate is known, and then what comes in [`NEAR`];
+//! - a wait with a raised mark that takes longer than its patience lowers the mark to 1, which
+//!   signals data that is already there (Linux).
 
 use std::{
     io,
@@ -11,46 +18,84 @@ use std::{
 use tokio::net::TcpStream;
 
 /// Bytes worth gathering: receives get cheaper up to about this size.
-const GATHER: u32 = 1024 * 1024;
-/// Fast is a connection whose last [`GATHER`] bytes took no longer; gathering then delays a byte by less than this.
-const FAST: Duration = Duration::from_millis(20);
-/// The longest that a raised mark may hold data back.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
+const MOST: u32 = 1024 * 1024;
+/// Bytes that are gathered of what nobody waits for, at any rate.
+const FAR_PIECE: u32 = 256 * 1024;
+/// Fewer bytes are not worth a mark.
+const LEAST: u32 = 4096;
+/// Near the consumer, about so much time of data is gathered.
+const NEAR: Duration = Duration::from_millis(5);
+/// The rate is that of the bytes of at least this time.
+const SPAN: Duration = Duration::from_millis(10);
+
+/// Who waits for the next bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// The consumer is at them, or may be.
+    Near,
+    /// Nobody yet: others come before them.
+    Far,
+}
+
+impl Demand {
+    /// The longest that a raised mark may hold data back.
+    pub(crate) const fn patience(self) -> Duration {
+        match self {
+            Self::Near => Duration::from_millis(10),
+            Self::Far => Duration::from_millis(100),
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Gather {
     /// What the socket is set to.
     mark: u32,
-    fast: bool,
-    since: Instant,
-    bytes: usize,
+    /// Bytes in [`NEAR`]; 0 if that is not known.
+    rate: u32,
+    /// Since when `bytes` have come; `None` before the first of them.
+    since: Option<Instant>,
+    bytes: u64,
 }
 
 impl Gather {
     pub(crate) fn new() -> Self {
         Self {
             mark: 1,
-            fast: false,
-            since: Instant::now(),
+            rate: 0,
+            since: None,
             bytes: 0,
         }
     }
 
+    /// The time to the next bytes is not the connection's: a request is sent.
+    pub(crate) fn pause(&mut self) {
+        self.since = None;
+    }
+
     /// `count` bytes were received.
     pub(crate) fn received(&mut self, count: usize) {
-        self.bytes += count;
-        if self.bytes >= GATHER as usize {
-            let now = Instant::now();
-            self.fast = now - self.since <= FAST;
-            self.since = now;
-            self.bytes = 0;
+        let Some(since) = self.since else {
+            self.begin();
+            return;
+        };
+        self.bytes += count as u64;
+        let time = since.elapsed();
+        if time >= SPAN {
+            let near = u128::from(self.bytes) * NEAR.as_nanos() / time.as_nanos();
+            self.rate = u32::try_from(near).unwrap_or(u32::MAX);
+            self.begin();
         }
     }
 
     /// A wait took too long.
     pub(crate) fn slow(&mut self) {
-        self.fast = false;
-        self.since = Instant::now();
+        self.rate = 0;
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        self.since = Some(Instant::now());
         self.bytes = 0;
     }
 
@@ -61,14 +106,20 @@ impl Gather {
 
     /// Sets the mark for a wait in which at least `expected` more bytes are sure to come, of which
     /// up to `most` are received at once.
-    pub(crate) fn aim(&mut self, socket: &TcpStream, expected: u64, most: u32) -> io::Result<()> {
-        let want = if self.fast {
-            let most = most.min(GATHER);
-            u32::try_from(expected).unwrap_or(most).clamp(1, most)
-        } else {
-            1
+    pub(crate) fn aim(
+        &mut self,
+        socket: &TcpStream,
+        demand: Demand,
+        expected: u64,
+        most: u32,
+    ) -> io::Result<()> {
+        let want = match demand {
+            Demand::Near => self.rate,
+            Demand::Far => self.rate.max(FAR_PIECE),
         };
-        self.set(socket, want)
+        let sure = u32::try_from(expected).unwrap_or(u32::MAX);
+        let mark = want.min(MOST).min(most).min(sure);
+        self.set(socket, if mark < LEAST { 1 } else { mark })
     }
 
     /// Back to waking at the first byte.

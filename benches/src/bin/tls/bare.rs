@@ -217,17 +217,18 @@ pub(crate) fn run(
         epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None)?;
         for event in &events {
             let (connection, range) = &mut open[usize::try_from(event.data.u64())?];
-            let length = usize::try_from(range.end - range.start)?;
-            if connection.receive(length)? {
+            let mut length = usize::try_from(range.end - range.start)?;
+            // What comes with the answer to the next request signals nothing.
+            while connection.receive(length)? {
                 moved += length as u64;
-                match next.next() {
-                    Some(another) => {
-                        connection.ask(host, path, &another)?;
-                        *range = another;
-                        connection.receive(usize::try_from(range.end - range.start)?)?;
-                    }
-                    None => working -= 1,
-                }
+                let Some(another) = next.next() else {
+                    working -= 1;
+                    epoll::delete(&epoll, &*connection)?;
+                    break;
+                };
+                connection.ask(host, path, &another)?;
+                length = usize::try_from(another.end - another.start)?;
+                *range = another;
             }
         }
     }

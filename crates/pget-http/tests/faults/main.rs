@@ -4,6 +4,7 @@
 
 mod body;
 mod connection;
+mod gathering;
 mod learned;
 mod lies;
 mod nginx;

@@ -7,6 +7,5 @@ mod every_mode;
 mod learned;
 mod network;
 mod real;
-mod standin;
 mod verify;
 mod writer;
