@@ -133,7 +133,7 @@ impl Client {
             .map_err(|error| SourceError::fatal(error.kind(), error.to_line()))
     }
 
-    /// Sends `request` (GET or HEAD) and gives the answer, whatever its status, once its head is here. Dropping the future closes the connection.
+    /// Sends `request` and gives the answer, whatever its status, once its head is here. Dropping the future closes the connection.
     ///
     /// # Errors
     /// - [`InvalidArgument`](ErrorKind::InvalidArgument) for a request that cannot be sent; no connection is opened then;
@@ -188,7 +188,7 @@ impl Client {
         let inner = self.ready()?;
         let origin = Origin::of(&request.url)?;
         let bytes = request.encode(&inner.user_agent)?;
-        if inner.proxies.serve(&request.url)? {
+        if !request.direct && inner.proxies.serve(&request.url)? {
             let (head, detour) = inner.proxies.exchange(request).await?;
             // hyper resolves contradictions; here they are refused, as on the direct way.
             let framing = head.framing(request.method)?;

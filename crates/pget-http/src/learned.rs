@@ -146,8 +146,8 @@ impl Learned {
                 Way::Unknown | Way::Target(_) => {
                     // HEAD may be left without an answer where GET is served.
                     let asking = match head.method {
-                        Method::Head => None,
                         Method::Get => timeout(FOUND_WITHIN, self.asking.lock()).await.ok(),
+                        Method::Head | Method::Post | Method::Put => None,
                     };
                     // Found by another request meanwhile.
                     if self.way().1 != found && targets < 2 {

@@ -231,6 +231,8 @@ impl Proxies {
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Head => reqwest::Method::HEAD,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
         };
         let mut sent = client
             .request(method, request.url.clone())
@@ -242,6 +244,9 @@ impl Proxies {
         }
         if let Some(range) = &request.range {
             sent = sent.header(http::header::RANGE, range.to_string());
+        }
+        if request.method.has_content() {
+            sent = sent.body(request.content.clone());
         }
         let response = sent
             .send()

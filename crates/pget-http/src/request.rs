@@ -21,6 +21,10 @@ pub enum Method {
     Get,
     /// For the headers alone.
     Head,
+    /// Sends [`RequestHead::content`] to a service that issues credentials.
+    Post,
+    /// Asks a metadata service for a session.
+    Put,
 }
 
 impl Method {
@@ -30,7 +34,13 @@ impl Method {
         match self {
             Self::Get => "GET",
             Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
         }
+    }
+
+    pub(crate) const fn has_content(self) -> bool {
+        matches!(self, Self::Post | Self::Put)
     }
 }
 
@@ -136,6 +146,11 @@ pub struct RequestHead {
     /// The host was named by a server, not by the caller: it is not looked for at link-local addresses, where the metadata services of clouds live. Set it for an
     /// address from [`Response::location`](crate::Response::location) whose host is another.
     pub from_server: bool,
+    /// Bytes to send with `Post` and `Put`. The request may reach the server twice if a kept
+    /// connection turns out closed, so it must have the same effect both times.
+    pub content: Vec<u8>,
+    /// Never through a proxy: for metadata services, which answer this machine only.
+    pub direct: bool,
 }
 
 impl RequestHead {
@@ -151,6 +166,8 @@ impl RequestHead {
             follow: Follow::Yes,
             over: Over::Any,
             from_server: false,
+            content: Vec::new(),
+            direct: false,
         }
     }
 
@@ -229,12 +246,18 @@ impl RequestHead {
         if !self.headers.contains_key(header::USER_AGENT) {
             put("User-Agent", user_agent.as_bytes());
         }
+        if self.method.has_content() {
+            put("Content-Length", self.content.len().to_string().as_bytes());
+        }
         for (name, value) in &self.headers {
             if !is_the_clients(name) {
                 put(name.as_str(), value.as_bytes());
             }
         }
         out.extend_from_slice(b"\r\n");
+        if self.method.has_content() {
+            out.extend_from_slice(&self.content);
+        }
         Ok(out)
     }
 }
@@ -429,6 +452,28 @@ mod tests {
         ] {
             assert_eq!(redacted_query(query), told, "{query}");
         }
+    }
+
+    #[test]
+    fn content_goes_with_the_methods_that_have_some() {
+        let mut head = RequestHead::get(Url::parse("http://h/").expect("an address"));
+        head.content = b"a=b".to_vec();
+        for (method, content) in [
+            (Method::Get, None),
+            (Method::Head, None),
+            (Method::Post, Some("a=b")),
+            (Method::Put, Some("a=b")),
+        ] {
+            head.method = method;
+            let bytes = head
+                .encode(&HeaderValue::from_static("agent"))
+                .expect("it can be written");
+            let text = String::from_utf8(bytes).expect("it is ASCII");
+            let (lines, body) = text.split_once("\r\n\r\n").expect("a head");
+            assert_eq!(body, content.unwrap_or_default());
+            assert_eq!(lines.contains("Content-Length: 3"), content.is_some());
+        }
+        assert!(!format!("{head:?}").contains("a=b"), "{head:?}");
     }
 
     #[test]

@@ -1,16 +1,12 @@
-//! A server's clock that is not this machine's: how far it is off, and S3 signatures for its time.
+//! How far a server's clock is from this machine's.
 //!
-//! `object_store` signs with this machine's time and takes no other; `rusty-s3` takes one. It gets `object_store`'s credentials and URL, so that endpoint, style and encoding of
-//! the key are the same (a test compares the two signatures), and is asked only once a server has refused this machine's time.
+//! Signatures hold a time. A server that refuses this machine's is signed for by its own.
 //!
-//! Invariants: pure; an offset is at most [`Offset::LIMIT`]; no credential is kept or named. Called by [`sign`](crate::sign), [`urls`](crate::urls) and [`refusal`](crate::refusal).
+//! Pure. Invariant: an offset is at most [`Offset::LIMIT`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, header};
-use jiff::{SignedDuration, Timestamp};
-use object_store::aws::AwsCredential;
-use url::Url;
 
 /// How far a server's clock is ahead of this machine's (negative: behind), in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,11 +35,20 @@ impl Offset {
         self.0.abs_diff(other.0) <= Self::ALIKE
     }
 
-    /// Now, by the server's clock.
-    fn now(self) -> Option<Timestamp> {
-        Timestamp::now()
-            .checked_add(SignedDuration::from_secs(self.0))
-            .ok()
+    /// Whether the clocks are at most so far apart.
+    pub(crate) fn is_within(self, limit: Duration) -> bool {
+        self.0.unsigned_abs() <= limit.as_secs()
+    }
+
+    /// Returns the server's time at `time` of this machine's.
+    pub(crate) fn apply(self, time: SystemTime) -> SystemTime {
+        let seconds = Duration::from_secs(self.0.unsigned_abs());
+        let moved = if self.0 < 0 {
+            time.checked_sub(seconds)
+        } else {
+            time.checked_add(seconds)
+        };
+        moved.unwrap_or(time)
     }
 }
 
@@ -55,53 +60,6 @@ fn seconds(time: SystemTime) -> Option<i64> {
             .ok()
             .map(|seconds| -seconds),
     }
-}
-
-/// What is signed for.
-pub(crate) struct Ask<'a> {
-    pub(crate) method: &'a http::Method,
-    /// With the path as it will be sent, without a query, of `http` or `https`.
-    pub(crate) url: Url,
-    pub(crate) version: Option<&'a str>,
-    pub(crate) region: &'a str,
-    pub(crate) payer: bool,
-    /// To be sent along as they are.
-    pub(crate) headers: &'a HeaderMap,
-}
-
-/// The URL, signed for the server's time as `object_store` would (SigV4, "Authenticating requests: using query parameters" of the Amazon S3 API reference). `None`: there is no such time, or a header is no text.
-pub(crate) fn presign(
-    ask: Ask<'_>,
-    credential: &AwsCredential,
-    lifetime: Duration,
-    offset: Offset,
-) -> Option<Url> {
-    let method = if *ask.method == http::Method::HEAD {
-        rusty_s3::Method::Head
-    } else {
-        rusty_s3::Method::Get
-    };
-    // Both are to be sorted by name.
-    let version = ask.version.map(|version| ("versionId", version));
-    let payer = ask.payer.then_some(("x-amz-request-payer", "requester"));
-    let query = version.into_iter().chain(payer);
-    let mut headers = Vec::with_capacity(ask.headers.len());
-    for (name, value) in ask.headers {
-        headers.push((name.as_str(), value.to_str().ok()?));
-    }
-    headers.sort_unstable();
-    Some(rusty_s3::signing::sign(
-        &offset.now()?,
-        method,
-        ask.url,
-        &credential.key_id,
-        &credential.secret_key,
-        credential.token.as_deref(),
-        ask.region,
-        lifetime.as_secs(),
-        query,
-        headers.into_iter(),
-    ))
 }
 
 #[cfg(test)]

@@ -51,18 +51,6 @@ pub(crate) fn of_store(doing: &str, error: StoreError) -> SourceError {
     SourceError::fatal(kind, doing).with_cause(cause)
 }
 
-/// Why no request could be signed; `ever`: whether one was before.
-pub(crate) fn of_signing(error: StoreError, ever: bool) -> SourceError {
-    let doing = "asking for credentials to sign with";
-    match error {
-        // Credentials come from files, the metadata service or a token service, whose failures have no type of their own.
-        StoreError::Generic { .. } if !ever => {
-            SourceError::fatal(ErrorKind::PermissionDenied, doing).with_cause(Cause::of(&error))
-        }
-        error => of_store(doing, error),
-    }
-}
-
 /// The parts of an S3 or Azure error document that say what is wrong.
 ///
 /// Source: "Error responses" of the Amazon S3 API reference; Azure Blob's documents have the same two elements.
@@ -112,7 +100,8 @@ impl Document {
     pub(crate) fn may_be_skew(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
         match self.code.as_str() {
-            "" | "RequestTimeTooSkewed" => true,
+            // Azure finds a signature of another time to be no signature.
+            "" | "RequestTimeTooSkewed" | "AuthenticationFailed" => true,
             "AccessDenied" => {
                 message.contains("not valid yet") || message.contains("not yet valid") || self.is_expiry()
             }

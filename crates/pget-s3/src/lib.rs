@@ -1,22 +1,23 @@
-//! Reads S3, and what else `object_store` signs for (GCS, Azure), in parallel ranges.
+//! Reads S3, Google Cloud Storage and Azure Blob Storage in parallel ranges.
 //!
-//! - [`S3Source`]: `object_store` finds credentials and signs one URL, which all ranges share; the bodies come through `pget-http`, straight into their slots.
+//! - [`S3Source`]: credentials, endpoints and signatures as the clouds' own tools have them; the
+//!   bodies come through `pget-http`, straight into their slots.
 //! - [`ObjectStoreSource`]: any other `object_store` store, through its own API, with one copy.
 
 mod address;
+mod arn;
 mod clock;
-mod connector;
+mod cloud;
 mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod object_store;
 mod refusal;
+mod session;
 mod settings;
-mod sign;
 mod source;
-mod store;
-mod urls;
+mod values;
 
 pub use object_store::ObjectStoreSource;
 pub use settings::Settings;

@@ -8,7 +8,7 @@ use http::{HeaderName, StatusCode};
 use pget_core::{ErrorKind, SourceError};
 use pget_http::{Response, retry_after};
 
-use crate::{clock::Offset, failure::Document, urls::Ticket};
+use crate::{clock::Offset, failure::Document, session::Ticket};
 
 static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
@@ -50,7 +50,8 @@ impl Refusal {
     /// Whether a new signature may help: the server says that this one is too old, or it is refused after it may have been good.
     pub(crate) fn may_be_stale(&self, ticket: &Ticket) -> bool {
         match self.status.as_u16() {
-            400 | 401 | 403 => {
+            // Other credentials do not set a clock right.
+            400 | 401 | 403 if self.document.code != "RequestTimeTooSkewed" => {
                 self.document.is_expiry() || (self.status != StatusCode::BAD_REQUEST && !ticket.fresh)
             }
             _ => false,

@@ -1,10 +1,17 @@
-//! The source for `s3://`, `gs://` and `az://` objects: signed addresses from `object_store`, bodies through `pget-http`.
+//! The source for `s3://`, `gs://` and `az://` objects: signed requests, whose bodies go straight into
+//! their slots.
 //!
-//! Invariants: a read asks at most four times: as it is, once more with a new signature, once more in another region, once more for the server's time (and as often by
-//! HEAD, for the checksum, on the first one); each answer is held against the request and
-//! the pin before a byte counts (by [`ChunkWriter::begin`]); no text has a signature in it, as only the object's own address is ever named.
+//! Invariants: a read asks once more with new credentials, once more in another region, once more for
+//! the server's time, and follows a bounded number of redirects, each signed anew (and as often by
+//! HEAD, for the checksum, on the first range); each answer is compared with the request and the pin
+//! before a byte counts (by [`ChunkWriter::begin`]); no text has a signature in it, as only the
+//! object's own address is ever named.
 
-use std::{fmt, pin::pin, time::Duration};
+use std::{
+    fmt,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use futures_util::future::{Either, select};
@@ -18,16 +25,16 @@ use pget_http::{
     amazon_etag, google_checksum, range_of, reply_from_parts, revision_from_headers,
 };
 use tokio::time::timeout;
+use url::Url;
 
 use crate::{
     address::{Address, Cloud},
-    connector::Connector,
+    cloud,
     failure::Document,
     object_store::put,
     refusal::Refusal,
+    session::{Session, Ticket, Wanted},
     settings::Settings,
-    store::Recipe,
-    urls::{Ticket, Urls},
 };
 
 /// An error's body that nobody reads is drained so that its connection can be used again, up to this many bytes.
@@ -39,13 +46,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The same on the first attempt, if the download may go without.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Redirects of a gateway that are followed in a row.
+const MOST_REDIRECTS: u32 = 5;
+
 /// Reads one object of S3 (or what speaks like it), Google Cloud Storage or Azure Blob Storage.
 ///
-/// `object_store` finds the credentials and signs one URL, which all ranges of the download share: it is signed anew in the last third of its life, and once when
-/// the server refuses it. A server of S3 that refuses this machine's time is signed for by its own (its `Date`), if that is at most a day off. The bodies never pass through `object_store`.
+/// Credentials are looked for where the cloud's own tools look for them, once for all ranges, and
+/// renewed ahead of their end. Each request is signed in its headers. A server that refuses this
+/// machine's time is signed for by its own (its `Date`), if that is at most a day off.
 pub struct S3Source {
     client: Client,
-    urls: Urls,
+    session: Session,
     cloud: Cloud,
     /// The version that is asked for; none: the one that is there.
     version: Option<String>,
@@ -56,31 +67,36 @@ pub struct S3Source {
 }
 
 impl S3Source {
-    /// The object at `address`, by what `settings` say. Reads credential files that the settings name; sends nothing.
+    /// Opens the object at `address`, by what `settings` say. Reads the files that they name, and
+    /// sends nothing.
     ///
     /// # Addresses
-    /// `s3://bucket/key`, `gs://bucket/key`, `az://container/key`. In a key, `%` and two hexadecimal digits stand for a byte; every other character, `+` and `#`
-    /// and spaces and non-ASCII ones too, stands for itself. So `%` is written `%25`, and `?`, behind which only a version may stand, `%3F`:
-    /// `s3://bucket/key?versionId=ID`, `gs://bucket/key?generation=NUMBER`. An answer that names another one is [`Protocol`](ErrorKind::Protocol).
-    /// A key is read byte for byte or refused: those with `.` or `..` between slashes are (HTTP takes them away), and except from S3
-    /// those with empty parts (`//`, a slash at either end).
+    /// `s3://bucket/key`, `gs://bucket/key`, `az://container/key`. In place of a bucket of S3, the ARN
+    /// of an access point or Ceph's `tenant:bucket` may stand. In a key, `%` and two hexadecimal digits
+    /// stand for a byte; every other character, `+` and `#` and spaces and non-ASCII ones too, stands for
+    /// itself. So `%` is written `%25`, and `?`, behind which only a version may stand, `%3F`:
+    /// `s3://bucket/key?versionId=ID`, `gs://bucket/key?generation=NUMBER`. An answer that names another
+    /// one is [`Protocol`](ErrorKind::Protocol). A key is read byte for byte or refused: those with `.`
+    /// or `..` between slashes are, as HTTP takes them away.
     ///
     /// # Endpoints
-    /// Without one, the cloud's own. One of the form `http://…` is used without further permission. Slashes at its end mean nothing. With `aws.virtual_hosted_style_request=true`, the
-    /// host of an endpoint must be the address's bucket or begin with it and a dot. The region is `us-east-1` unless it is set; a server that names another one is believed once.
+    /// Without one, the cloud's own. One of the form `http://…` is used without further permission.
+    /// Slashes at its end mean nothing. With `aws.virtual_hosted_style_request=true`, the host of an
+    /// endpoint must be the address's bucket or begin with it and a dot. The region is `us-east-1`
+    /// unless it is set; a server that names another one is believed once.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) and [`Unsupported`](ErrorKind::Unsupported) for an address or settings that cannot be used.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) and [`Unsupported`](ErrorKind::Unsupported) for an
+    /// address or settings that cannot be used.
     pub fn open(address: &str, settings: &Settings, client: Client) -> Result<Self, Error> {
         let address = Address::parse(address)?;
-        let lifetime = settings.lifetime()?;
         let (cloud, name) = (address.cloud, address.text.clone());
         let version = address.version.clone();
-        let recipe = Recipe::new(address, settings, Connector::new(client.clone()))?;
+        let session = Session::new(cloud::open(address, settings, client.clone())?);
         Ok(Self {
             client,
-            place: recipe.place(),
-            urls: Urls::new(recipe, lifetime),
+            place: session.place(),
+            session,
             cloud,
             version,
             name,
@@ -103,11 +119,22 @@ impl S3Source {
         pin: Option<&str>,
         over: Over,
     ) -> Result<Response, SourceError> {
-        let (mut renewed, mut moved, mut corrected) = (false, false, false);
+        let (mut again, since) = (Again::default(), Instant::now());
+        let text = range.map(|range| range.to_string());
         loop {
-            let ticket = self.urls.ticket(method).await?;
+            let ticket = self
+                .session
+                .ticket(&Wanted {
+                    since,
+                    method,
+                    range: text.as_deref(),
+                    pin,
+                    to: again.to.as_ref(),
+                })
+                .await?;
             let mut head = request(method, range, pin, &ticket)?;
             head.over = over;
+            head.from_server = again.to.is_some();
             let response = self.client.get(head).await?;
             match response.status {
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
@@ -116,40 +143,53 @@ impl S3Source {
                 }
                 _ => {}
             }
+            let to = self.followable(&response);
             let refusal = Refusal::read(response).await;
-            if !moved && self.is_elsewhere(&refusal, &ticket).await? {
-                moved = true;
-            } else if !corrected && self.is_skewed(&refusal, &ticket).await {
-                corrected = true;
-            } else if !renewed && refusal.may_be_stale(&ticket) {
-                renewed = true;
-                self.urls.refused(&ticket).await;
+            if !again.moved && self.is_elsewhere(&refusal, &ticket)? {
+                again.moved = true;
+            } else if let Some(to) = to.filter(|_| again.followed < MOST_REDIRECTS) {
+                again.followed += 1;
+                again.to = Some(to);
+            } else if !again.corrected && self.is_skewed(&refusal, &ticket) {
+                again.corrected = true;
+            } else if !again.renewed && refusal.may_be_stale(&ticket) {
+                again.renewed = true;
+                self.session.refused(&ticket);
             } else {
-                return Err(refusal.error());
+                return Err(self.session.explained(&ticket, refusal.error()));
             }
-            tracing::debug!(object = %self.name, status = %refusal.status, renewed, corrected, "asking again with another signature");
+            tracing::debug!(object = %self.name, status = %refusal.status, ?again, "asking again with another signature");
         }
+    }
+
+    /// Returns where a gateway that spreads its work sends a request on to.
+    fn followable(&self, response: &Response) -> Option<Url> {
+        if !matches!(response.status.as_u16(), 307 | 308) {
+            return None;
+        }
+        let to = response.location().ok()?;
+        self.session.may_follow(&to).then_some(to)
     }
 
     /// Whether the server sends us to another region than we signed for.
     ///
     /// Source: "Making requests by using REST to dual-stack endpoints" and "Request redirection and the REST API" of the Amazon S3 user guide: 301 and 307, or 400
     /// for a signature of another region, with the bucket's region in `x-amz-bucket-region` or in the error document.
-    async fn is_elsewhere(&self, refusal: &Refusal, ticket: &Ticket) -> Result<bool, SourceError> {
+    fn is_elsewhere(&self, refusal: &Refusal, ticket: &Ticket) -> Result<bool, SourceError> {
         if self.cloud != Cloud::Aws || !matches!(refusal.status.as_u16(), 301 | 307 | 400 | 403) {
             return Ok(false);
         }
         match &refusal.region {
-            Some(region) => self.urls.moved(ticket, region).await,
+            Some(region) => self.session.moved(ticket, region),
             None => Ok(false),
         }
     }
 
     /// Whether the server's clock is not the one that we signed by.
-    async fn is_skewed(&self, refusal: &Refusal, ticket: &Ticket) -> bool {
+    fn is_skewed(&self, refusal: &Refusal, ticket: &Ticket) -> bool {
         let blamed = matches!(refusal.status.as_u16(), 400 | 401 | 403) && refusal.document.may_be_skew();
         match refusal.clock {
-            Some(offset) if blamed => self.urls.late(ticket, offset).await,
+            Some(offset) if blamed => self.session.late(ticket, offset),
             _ => false,
         }
     }
@@ -365,7 +405,29 @@ impl fmt::Debug for S3Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S3Source")
             .field("name", &self.name)
-            .field("urls", &self.urls)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an exchange has tried once already.
+#[derive(Default)]
+struct Again {
+    renewed: bool,
+    moved: bool,
+    corrected: bool,
+    followed: u32,
+    to: Option<Url>,
+}
+
+impl fmt::Debug for Again {
+    /// Without the address of a redirect, whose query may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Again")
+            .field("renewed", &self.renewed)
+            .field("moved", &self.moved)
+            .field("corrected", &self.corrected)
+            .field("followed", &self.followed)
             .finish_non_exhaustive()
     }
 }
@@ -394,7 +456,7 @@ fn request(
     head.method = method;
     head.range = range;
     head.headers = ticket.signed.headers.clone();
-    // A signature is for one host; where else the object is, is told by region.
+    // A signature is for one host: a redirect takes another one.
     head.follow = Follow::No;
     if let Some(etag) = pin {
         let etag = HeaderValue::from_str(etag)
@@ -488,49 +550,26 @@ mod tests {
         Some((server, settings, client))
     }
 
-    /// Case 35 by a server that checks: versitygw refuses a signature whose time is over, although the client takes it for good.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_signature_that_expired_unnoticed_is_replaced_once() {
-        let pattern = Pattern::new(71);
-        let Some((_server, settings, client)) = served(pattern, &["k"]).await else {
-            return;
-        };
-        let settings = settings.url_lifetime(Duration::from_secs(1));
-        let source = S3Source::open("s3://bucket/k", &settings, client).expect("usable");
-        let read = async {
-            assert_eq!(pattern.check(0, &collect(&source, 0, 10).await), Ok(()));
-            let before = source.urls.hold_for_good().await;
-            // The server's clock has to pass the signature's end, in whole seconds.
-            tokio::time::sleep(Duration::from_millis(2500)).await;
-            let (one, two) = tokio::join!(collect(&source, 10, 20), collect(&source, 20, 30));
-            assert_eq!(pattern.check(10, &[one, two].concat()), Ok(()));
-            assert_eq!(source.urls.hold_for_good().await, before + 1, "once for both");
-        };
-        timeout(LIMIT, read).await.expect("it must end");
-    }
-
-    /// Case 36 by a server that checks: versitygw refuses a URL that was signed an hour ago (one that is for the future, it takes).
+    /// Case 36 by a server that checks: versitygw refuses a signature that was made 20 minutes ago, or will be.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn case_36_versitygw_refuses_a_time_and_is_signed_for_by_its_own() {
         let pattern = Pattern::new(72);
         let Some((_server, settings, client)) = served(pattern, &["k%20%C3%A4%2B%25", "plain"]).await else {
             return;
         };
-        for late in [-3600, -20 * 3600] {
+        for late in [-3600, -20 * 60, 20 * 60, -20 * 3600] {
             for address in ["s3://bucket/k ä+%25", "s3://bucket/plain"] {
                 let source = S3Source::open(address, &settings, client.clone()).expect("usable");
-                source
-                    .urls
-                    .be_late(Offset::new(late).expect("within a day"))
-                    .await;
+                let offset = Offset::new(late).expect("within a day");
+                source.session.be_late(offset);
                 let read = async {
                     let (one, two) = tokio::join!(collect(&source, 0, 20), collect(&source, 20, 30));
                     assert_eq!(pattern.check(0, &[one, two].concat()), Ok(()));
-                    let before = source.urls.hold_for_good().await;
-                    assert!(before > 0, "{late}: nothing was refused");
+                    let corrected = source.session.offset();
+                    assert!(!corrected.is_like(offset), "{late}: nothing was refused");
                     let info = source.head().await.expect("HEAD, too");
                     assert_eq!(info.size, Some(1000));
-                    assert_eq!(source.urls.hold_for_good().await, before, "once for all");
+                    assert_eq!(source.session.offset(), corrected, "once for all");
                 };
                 timeout(LIMIT, read).await.expect("it must end");
             }

@@ -25,6 +25,8 @@ pub(crate) struct TlsFiles {
     pub(crate) authorities: Option<PathBuf>,
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
+    /// Roots in the place of the platform's.
+    pub(crate) roots: Option<PathBuf>,
     pub(crate) skip_verify: bool,
 }
 
@@ -37,7 +39,9 @@ impl TlsFiles {
             })
         };
         let mut options = TlsOptions::default();
-        options.extra_roots = self.authorities.iter().map(read).collect::<Result<_, _>>()?;
+        let files = self.authorities.iter().chain(&self.roots);
+        options.extra_roots = files.map(read).collect::<Result<_, _>>()?;
+        options.platform_roots = self.roots.is_none();
         options.identity = match (&self.certificate, &self.key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => Some(ClientIdentity::from_pem(read(certificate)?, read(key)?)),
@@ -51,8 +55,9 @@ impl TlsFiles {
     }
 
     /// What stands behind the paths now.
-    fn stamps(&self) -> [Option<Stamp>; 3] {
-        [&self.authorities, &self.certificate, &self.key].map(|path| path.as_deref().and_then(Stamp::of))
+    fn stamps(&self) -> [Option<Stamp>; 4] {
+        [&self.authorities, &self.certificate, &self.key, &self.roots]
+            .map(|path| path.as_deref().and_then(Stamp::of))
     }
 }
 
@@ -84,7 +89,7 @@ impl Stamp {
 struct Key {
     connect_timeout: Duration,
     tls: TlsFiles,
-    stamps: [Option<Stamp>; 3],
+    stamps: [Option<Stamp>; 4],
 }
 
 /// The last used clients, the latest at the end. One that is dropped here lives on in the downloads that use it.

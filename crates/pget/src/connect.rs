@@ -52,6 +52,7 @@ fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
                 certificate: config.certificate.clone(),
                 key: config.certificate_key.clone(),
                 skip_verify: config.skip_verify,
+                ..TlsFiles::default()
             };
             let client = client(builder, tls)?;
             let source = pget_aistore::AistoreSource::new(client, config, object)?;
@@ -67,7 +68,11 @@ fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
             for (key, value) in &builder.properties {
                 settings = settings.property(key, value);
             }
-            let client = client(builder, TlsFiles::default())?;
+            let tls = TlsFiles {
+                roots: settings.roots(&url)?,
+                ..TlsFiles::default()
+            };
+            let client = client(builder, tls)?;
             let source = pget_s3::S3Source::open(&url, &settings, client)?;
             let place = source.place().to_owned();
             Ok(Placed {

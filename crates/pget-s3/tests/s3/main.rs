@@ -7,5 +7,6 @@ mod every_mode;
 mod learned;
 mod network;
 mod real;
+mod standin;
 mod verify;
 mod writer;

@@ -377,16 +377,16 @@ fn what_cannot_be_used_is_refused_before_anything_is_sent() {
         ),
         (
             "s3://bucket/k",
-            settings.clone().url_lifetime(std::time::Duration::ZERO),
+            settings.clone().property("aws.profile", "nobody-has-it"),
         ),
         (
             "s3://bucket/k",
             Settings::new().property("aws.access_key_id", "canary"),
         ),
         (
-            "az://container//k",
+            "az://container/k",
             Settings::new()
-                .property("azure.storage_account_name", "a")
+                .property("azure.storage_account_name", "a/b")
                 .property("azure.sas_token", "sig=canary"),
         ),
     ] {
