@@ -3,6 +3,11 @@
 //! Invariants: the token goes to the endpoint only, never along a redirect, and into no error; one redirect is followed, never a second, so nothing can lead in a
 //! circle; a redirect to another object's path is refused.
 
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{ErrorKind, SourceError};
 use pget_http::{
@@ -19,6 +24,10 @@ use crate::{
 
 /// A redirect's body and a refused one, read so that the connection can be used again.
 pub(crate) const SMALL_BODY: u64 = 16 << 10;
+
+/// How long a target that never served the object is not believed that there is none. A target that
+/// leaves the cluster for a restart has its objects looked for at others until it is back.
+const REJOINS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Error bodies are short; more than this of one is not worth reading.
 const LARGEST_ERROR: usize = 64 << 10;
@@ -54,6 +63,16 @@ pub(crate) struct Cluster {
     address: ObjectAddress,
     token: Token,
     routes: Routes,
+    served: Mutex<Served>,
+}
+
+/// Who has served the object.
+#[derive(Debug, Default)]
+struct Served {
+    /// A location at each target.
+    by: Vec<Url>,
+    /// Since when others say that there is no such object.
+    missing_since: Option<Instant>,
 }
 
 impl Cluster {
@@ -63,6 +82,7 @@ impl Cluster {
             address,
             token: Token::new(config.token.clone(), config.token_file.clone()),
             routes: Routes::default(),
+            served: Mutex::default(),
         }
     }
 
@@ -72,7 +92,51 @@ impl Cluster {
 
     /// Keeps the redirect of a request that was served, for the next one.
     pub(crate) fn keep(&self, route: Option<Route>) {
+        if let Some(Route(location)) = &route {
+            let mut served = self.served();
+            served.missing_since = None;
+            if !served.by.iter().any(|by| same_origin(by, location)) {
+                served.by.push(location.clone());
+            }
+        }
         self.routes.put(route);
+    }
+
+    fn served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a 404 from `location` says little: another target has served the object, and was there
+    /// a moment ago.
+    fn may_be_elsewhere(&self, location: &Url) -> bool {
+        let mut served = self.served();
+        if served.by.is_empty() || served.by.iter().any(|by| same_origin(by, location)) {
+            return false;
+        }
+        let since = served.missing_since.get_or_insert_with(Instant::now);
+        since.elapsed() < REJOINS_WITHIN
+    }
+
+    /// The answer of the target at `location`, unless it is a 404 that will pass.
+    async fn settled(
+        &self,
+        location: Url,
+        response: Response,
+        remember: bool,
+    ) -> Result<Answer, SourceError> {
+        if response.status == StatusCode::NOT_FOUND && self.may_be_elsewhere(&location) {
+            response.body.drain_small(SMALL_BODY).await;
+            let host = location.host_str().unwrap_or_default();
+            let port = location.port_or_known_default().unwrap_or_default();
+            let message = format!(
+                "the cluster looks for the object at {host}:{port}, which does not have it; another target did"
+            );
+            return Err(SourceError::retryable(ErrorKind::Unavailable, message));
+        }
+        Ok(Answer {
+            response,
+            route: remember.then_some(Route(location)),
+        })
     }
 
     /// Sends `ask` to a remembered target, or else to the proxy and where it redirects.
@@ -108,8 +172,7 @@ impl Cluster {
                 Proxied::Redirect(location) => location,
             };
             if let Some((there, response)) = before.take_if(|(there, _)| same_origin(there, &location)) {
-                let route = ask.remember.then_some(Route(there));
-                return Ok(Answer { response, route });
+                return self.settled(there, response, ask.remember).await;
             }
             let response = self.ask_at(&location, ask, None).await?;
             if response.is_redirect() {
@@ -123,10 +186,7 @@ impl Cluster {
                 before = Some((location, response));
                 continue;
             }
-            return Ok(Answer {
-                response,
-                route: ask.remember.then_some(Route(location)),
-            });
+            return self.settled(location, response, ask.remember).await;
         }
     }
 

@@ -328,3 +328,71 @@ async fn case_118_a_refused_head_is_made_up_for_by_a_byte() {
         }
     }
 }
+
+/// Targets and proxy are taken down and brought back one after another, while downloads run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_143_nodes_restart_one_after_another_in_mid_read() {
+    const LARGE: u64 = 12_000_000;
+    let place = standin(ClusterOptions::default()).await;
+    for name in ["a", "b", "c", "d"] {
+        place.fake().put(BUCKET, name, pattern(1, LARGE));
+    }
+    let read = async |name: &str| {
+        let mut patient = options(200_000, 4);
+        (patient.window, patient.retries) = (Some(4), None);
+        patient.retry_timeout = Duration::from_secs(60);
+        let download = pget_core::Download::new(place.object(name), patient).expect("good options");
+        let mut reader = download.reader();
+        let mut at = 0;
+        while let Some(lease) = reader.next().await? {
+            assert_eq!(Pattern::new(1).check(at, &lease), Ok(()));
+            at += lease.len() as u64;
+            drop(lease);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(at, LARGE);
+        Ok::<u64, pget_core::Error>(reader.stats().retries)
+    };
+    let restarts = async {
+        for down in [20, 300] {
+            for node in [Node::Target(0), Node::Target(1), Node::Proxy] {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                place.fake().stop(node).await;
+                tokio::time::sleep(Duration::from_millis(down)).await;
+                place.fake().restart(node).await.expect("its ports are free");
+            }
+        }
+    };
+    let reads = async { tokio::join!(read("a"), read("b"), read("c"), read("d")) };
+    let ((a, b, c, d), ()) = Box::pin(within(async { tokio::join!(reads, restarts) })).await;
+    let mut retries = 0;
+    for read in [a, b, c, d] {
+        retries += read.unwrap_or_else(|error| panic!("{}", error.to_line()));
+    }
+    assert!(retries > 0, "no restart was met");
+}
+
+/// A target that leaves the cluster for a restart: others are asked for its objects, and do not have
+/// them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_143_a_404_of_a_target_that_never_had_the_object_passes() {
+    let place = place().await;
+    let home = place.fake().target_of(BUCKET, "o");
+    let mut patient = options(100_000, 2);
+    (patient.window, patient.retries) = (Some(2), None);
+    let download = pget_core::Download::new(place.object("o"), patient).expect("good options");
+    let mut reader = download.reader();
+    let first = within(reader.next()).await.expect("it reads").expect("some");
+    let mut at = first.len() as u64;
+    drop(first);
+    place.fake().move_object(BUCKET, "o");
+    place
+        .fake()
+        .inject(Rule::new(Fault::Status(404)).at(Node::Target(1 - home)).times(5));
+    while let Some(lease) = within(reader.next()).await.expect("it comes back") {
+        assert_eq!(Pattern::new(1).check(at, &lease), Ok(()));
+        at += lease.len() as u64;
+    }
+    assert_eq!(at, SIZE);
+    assert_eq!(place.counts().fault("status"), 5);
+}
