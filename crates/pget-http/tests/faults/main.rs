@@ -8,6 +8,7 @@ mod gathering;
 mod learned;
 mod lies;
 mod nginx;
+mod outages;
 mod proxy;
 mod range_protocol;
 mod records;

@@ -1,6 +1,9 @@
 //! A bad network before a real server: versitygw behind toxiproxy.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use pget_core::{Download, ErrorKind, Options};
 use pget_s3::{S3Source, Settings};
@@ -179,5 +182,73 @@ async fn cases_22_and_25_a_network_that_fails_in_mid_read_and_comes_back_costs_r
         assert_eq!(bytes.len() as u64, SIZE);
         assert_eq!(PATTERN.check(0, &bytes), Ok(()));
         assert!(reader.stats().retries > 0, "{toxic:?}");
+    }
+}
+
+/// Reads while `trouble` happens after the first bytes; the consumer takes a chunk at a time.
+async fn read_through(
+    source: Arc<S3Source>,
+    size: u64,
+    trouble: impl Future<Output = ()>,
+) -> Result<u64, pget_core::Error> {
+    let mut options = options(CHUNK, 4);
+    (options.window, options.retries) = (Some(4), None);
+    options.retry_timeout = Duration::from_secs(60);
+    let mut reader = Download::new(source, options).expect("options").reader();
+    let mut bytes = 0;
+    let rest = async {
+        while let Some(lease) = reader.next().await? {
+            assert_eq!(PATTERN.check(bytes, &lease), Ok(()));
+            bytes += lease.len() as u64;
+            drop(lease);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    };
+    let (result, ()) = tokio::join!(rest, trouble);
+    result.map(|()| assert_eq!(bytes, size))?;
+    Ok(reader.stats().retries)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_143_versitygw_is_killed_and_started_again_in_mid_read() {
+    const SIZE: u64 = 60 * CHUNK + 7;
+    let Some(server) = require(Versitygw::start(VersitygwOptions::default())) else {
+        return;
+    };
+    put(server.endpoint(), "k", PATTERN, SIZE).await;
+    let source = open("s3://bucket/k", &settings(server.endpoint()));
+    let server = Arc::new(Mutex::new(server));
+    for down in [0, 300, 1500] {
+        let trouble = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let server = Arc::clone(&server);
+            let crash = move || {
+                let mut server = server.lock().expect("no panic");
+                server.crash_for(Duration::from_millis(down))
+            };
+            let crashed = tokio::task::spawn_blocking(crash).await.expect("no panic");
+            crashed.expect("it starts again");
+        };
+        let retries = within(read_through(Arc::clone(&source), SIZE, trouble)).await;
+        let retries = retries.unwrap_or_else(|error| panic!("{down} ms: {}", error.to_line()));
+        assert!(retries > 0 || down == 0, "{down} ms: nothing was met");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_143_a_network_that_is_down_for_a_while_is_waited_out() {
+    let Some(network) = Network::start().await else {
+        return;
+    };
+    for down in [50, 400, 2000] {
+        let trouble = async {
+            tokio::time::sleep(Duration::from_millis(15)).await;
+            network.told(|proxy| proxy.set_up(false)).await;
+            tokio::time::sleep(Duration::from_millis(down)).await;
+            network.told(|proxy| proxy.set_up(true)).await;
+        };
+        let read = within(read_through(network.source(), SIZE, trouble)).await;
+        read.unwrap_or_else(|error| panic!("{down} ms: {}", error.to_line()));
     }
 }

@@ -6,6 +6,7 @@
 //! privileges. A component that is not installed is [`StartError::Missing`], which names what installs it; tests go through
 //! [`require`]. Starting blocks the calling thread for at most [`READY_WITHIN`]. Called by tests and benches only.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -117,10 +118,44 @@ pub fn sparse_file(path: &Path, length: u64) -> io::Result<()> {
     File::create_new(path)?.set_len(length)
 }
 
+/// How a child was started, to start it again.
+#[derive(Debug)]
+struct Launch {
+    program: OsString,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, Option<OsString>)>,
+}
+
+impl Launch {
+    fn of(command: &Command) -> Self {
+        Self {
+            program: command.get_program().to_owned(),
+            arguments: command.get_args().map(OsStr::to_owned).collect(),
+            environment: command
+                .get_envs()
+                .map(|(name, value)| (name.to_owned(), value.map(OsStr::to_owned)))
+                .collect(),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+}
+
 /// A child process with its own process group, folder and port; ended by drop.
 #[derive(Debug)]
 struct Daemon {
     child: Child,
+    launch: Launch,
     address: SocketAddr,
     /// Holds what the server wrote; removed after the process has ended, because fields drop after `Drop::drop`.
     folder: TempDir,
@@ -163,7 +198,9 @@ impl Daemon {
         let log_path = folder.path().join("log");
         let log = File::create(&log_path).map_err(io("create a log"))?;
         let errors = log.try_clone().map_err(io("create a log"))?;
-        let child = command(address, folder.path())?
+        let mut command = command(address, folder.path())?;
+        let launch = Launch::of(&command);
+        let child = command
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -172,6 +209,7 @@ impl Daemon {
             .map_err(io("start the process"))?;
         let mut daemon = Self {
             child,
+            launch,
             address,
             folder,
         };
@@ -185,6 +223,38 @@ impl Daemon {
             address,
             log: log[end..].to_owned(),
         })
+    }
+
+    /// Ends the process and its children at once, as a crash would. Its port refuses from then on.
+    fn crash(&mut self) {
+        if let Ok(group) = i32::try_from(self.child.id()).map(Pid::from_raw) {
+            killpg(group, Signal::SIGKILL).ok();
+        }
+        self.child.wait().ok();
+    }
+
+    /// Sends the process a signal.
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let id = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        Ok(kill(Pid::from_raw(id), signal)?)
+    }
+
+    /// Starts a process that has ended again, on its port and in its folder.
+    fn start_again(&mut self) -> io::Result<()> {
+        let log = File::options().append(true).open(self.path("log"))?;
+        self.child = self
+            .launch
+            .command()
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()?;
+        if self.becomes_ready() {
+            Ok(())
+        } else {
+            Err(io::Error::other("the server did not become ready again"))
+        }
     }
 
     /// Whether the port answers before the process ends or time is up. Other programs give no signal to wait for.

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::{Daemon, Leaf, StartError, find, free_address};
 
@@ -91,6 +92,24 @@ impl Nginx {
             daemon,
             tls_port: tls_port.get(),
         })
+    }
+
+    /// Ends it as a crash would, keeps it down for so long, and starts it again on its port. Blocks.
+    ///
+    /// # Errors
+    /// If it cannot be started again.
+    pub fn crash_for(&mut self, time: Duration) -> io::Result<()> {
+        self.daemon.crash();
+        std::thread::sleep(time);
+        self.daemon.start_again()
+    }
+
+    /// Has it read its configuration again: new workers serve, and old ones end with their requests.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn reload(&self) -> io::Result<()> {
+        self.daemon.signal(nix::sys::signal::Signal::SIGHUP)
     }
 
     /// `http://127.0.0.1:PORT` with `path`, which begins with a slash.

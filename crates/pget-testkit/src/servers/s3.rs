@@ -358,6 +358,16 @@ impl Versitygw {
         &self.endpoint
     }
 
+    /// Ends it as a crash would, keeps it down for so long, and starts it again on its port. Blocks.
+    ///
+    /// # Errors
+    /// If it cannot be started again.
+    pub fn crash_for(&mut self, time: Duration) -> io::Result<()> {
+        self.daemon.crash();
+        std::thread::sleep(time);
+        self.daemon.start_again()
+    }
+
     /// The folder of the bucket. A file placed here is an object with an **empty** ETag: for objects too big to put
     /// (see [`sparse_file`](super::sparse_file)), and to stand for a server that sends none.
     pub fn bucket_folder(&self) -> PathBuf {

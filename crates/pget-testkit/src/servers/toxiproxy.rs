@@ -113,6 +113,17 @@ impl Toxiproxy {
     }
 }
 
+impl Toxiproxy {
+    /// Refuses connections and ends those that are open, or takes them again.
+    ///
+    /// # Errors
+    /// When the proxy refuses.
+    pub fn set_up(&self, up: bool) -> io::Result<()> {
+        let path = format!("/proxies/{ROUTE}");
+        ask(self.daemon.address, "POST", &path, &json!({"enabled": up})).map(drop)
+    }
+}
+
 /// One request to the proxy's own interface, and the answer's document.
 fn ask(address: SocketAddr, method: &str, path: &str, body: &Value) -> io::Result<Value> {
     let limit = Some(Duration::from_secs(20));
