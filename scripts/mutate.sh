@@ -15,7 +15,7 @@ export CARGO_TARGET_DIR="$copy/target" RUST_BACKTRACE=0 PGET_SEEDS="${PGET_SEEDS
 # Little of the tree changes from one mutant to the next, and the seeds run many times faster for this much of an optimiser; the testkit is built again for each, and used little.
 export CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
 quickly='--config profile.dev.package.pget-testkit.opt-level=0'
-tests='simulation crowd schedule_seeded schedule_straggler'
+tests='simulation crowd schedule_seeded schedule_straggler schedule_throttle'
 unnoticed=0
 
 build() {
@@ -72,10 +72,21 @@ all() {
     guard "range ignored later" download/accept.rs 'if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {' 'if false {'
     guard "attempts in flight" schedule/mod.rs 'if self.in_flight >= permits {' 'if self.in_flight > permits {'
     guard "window" schedule/mod.rs 'let in_window = self.places.len() < ' 'let in_window = self.places.len() <= '
-    guard "pause after throttling" schedule/mod.rs 'Some(_) if self.paused_until > now =>' 'Some(_) if self.paused_until > now && false =>'
-    guard "fewer after throttling" schedule/events.rs 'self.permits = (self.permits / 2).max(1);' ''
-    guard "retries end" schedule/events.rs 'if fruitless > retries ||' 'if'
-    guard "retry bucket" schedule/backoff.rs 'None => false,' 'None => true,'
+    guard "pause after throttling" schedule/mod.rs 'let held_until = self.paused_until.max(self.throttle.next_at());' 'let held_until = self.throttle.next_at();'
+    guard "pace" schedule/mod.rs 'let held_until = self.paused_until.max(self.throttle.next_at());' 'let held_until = self.paused_until;'
+    guard "fewer after throttling" schedule/throttle.rs 'self.level = (permits < self.most).then_some(Level { permits, raise });' 'self.level = (permits > self.most).then_some(Level { permits, raise });'
+    guard "level refuted" schedule/throttle.rs 'if self.level_trial.is_refuted(between, self.level.is_some()) {' 'if self.level_trial.is_refuted(between, self.level.is_some()) && false {'
+    guard "rarer raises" schedule/throttle.rs 'self.after = (self.after * 2).min(RAREST_RAISE);' ''
+    guard "retries end" schedule/events.rs '.is_some_and(|retries| counted > retries)' '.is_some_and(|_| false)'
+    guard "patience ends" schedule/health.rs 'Some(self.run?.since + self.retry_timeout)' 'Some(self.run?.since + self.retry_timeout * 2)'
+    guard "bytes renew the patience" schedule/health.rs 'pub(super) const fn progressed(&mut self) {
+        self.run = None;' 'pub(super) const fn progressed(&mut self) {'
+    guard "one probe for each pause" schedule/mod.rs 'let at = probe_at.max(self.paused_until).max(self.throttle.next_at());' 'let at = probe_at.min(now);'
+    guard "trouble is noticed" schedule/health.rs '.is_some_and(|since| in_flight == 0 || since + UNSURE <= now)' '.is_some_and(|_| false)'
+    guard "silence is trouble" schedule/straggler.rs '(now.saturating_sub(since.max(oldest)) >= limit).then_some(since.max(oldest))' 'None'
+    guard "silent probe makes room" schedule/straggler.rs 'self.silent_probe(now)?' 'None?'
+    guard "refusal asked again" schedule/events.rs 'if how == Ended::Refused && place.alone {' 'if how == Ended::Refused {'
+    guard "refusal alone is believed" schedule/events.rs 'if how == Ended::Refused && place.alone {' 'if false {'
     guard "stream not overtaken" schedule/mod.rs 'if self.is_stream() && soonest.is_some() {' 'if false {'
     guard "stream without identity" schedule/events.rs '|| !self.may_resume() && position > self.plan.start()' '|| !self.may_resume() && position > u64::MAX - 1'
     guard "identity for ranges" schedule/events.rs 'Phase::Probe if !identity && self.plan.chunks()' 'Phase::Probe if false && self.plan.chunks()'
@@ -84,7 +95,7 @@ all() {
             .is_ok() || true'
     guard "fence waits for the writer" download/shared/fence.rs 'if flight.slot.is_claimed() {' 'if false {'
     guard "fences of a chunk" schedule/straggler.rs '&& place.fences < MOST_OF_A_CHUNK' ''
-    guard "fences of a download" schedule/straggler.rs 'self.stragglers.fences < self.next_id.div_ceil(SHARE) + 1' 'true || self.stragglers.fences < self.next_id.div_ceil(SHARE) + 1'
+    guard "fences of a download" schedule/straggler.rs 'self.stragglers.fences.saturating_sub(self.stragglers.paid * 2)' '0 * self.stragglers.paid'
     guard "far slower" schedule/straggler.rs 'rate.saturating_mul(FAR) <= norm.rate &&' ''
     guard "no fence while it speeds up" schedule/straggler.rs '&& !track.speeds_up()' ''
     guard "stall deadline" download/watchdog.rs '} else if now - since >= deadlines.stall {' '} else if false {'
@@ -101,16 +112,10 @@ all() {
     guard "slot given back" ring/slot.rs 'self.claimed.store(false, Ordering::SeqCst);' ''
     guard "memory given back" budget.rs 'drop(permit.split(surplus));' 'std::mem::forget(permit.split(surplus));'
     guard "connections" budget.rs 'Arc::clone(&self.connections).acquire_owned().await.ok()' 'Arc::clone(&self.connections).try_acquire_owned().ok()'
-    guard "short body goes on" schedule/events.rs 'place.fencing = false;
-        if self.phase == Phase::Over {
-            return Verdict::GoesOn;
-        }
-        if position >= end {' 'place.fencing = false;
-        if self.phase == Phase::Over {
-            return Verdict::GoesOn;
-        }
-        if position >= end || how == Ended::Complete {'
-    guard "longest pause" schedule/events.rs 'let after = after.unwrap_or(Duration::ZERO).min(Backoff::LONGEST);' 'let after = after.unwrap_or(Duration::ZERO);'
+    guard "short body goes on" schedule/events.rs 'if position >= end {
+            return self.filled(' 'if position >= end || how == Ended::Complete {
+            return self.filled('
+    guard "longest pause" schedule/health.rs 'after.min(left - left / 20)' 'after'
     guard "late bytes of a stream" download/shared/attempts.rs 'if start > state.schedule.plan().start() && !state.schedule.may_resume() {' 'if false {'
     guard "later attempts know the revision" download/shared/attempts.rs 'pinned: state.pinned.clone().or_else(|| state.pin.clone()),' 'pinned: state.pin.clone(),'
     guard "first outcome stays" download/shared.rs 'self.finish_unless(outcome, |state| state.outcome.is_some());' 'self.finish_unless(outcome, |_| false);'

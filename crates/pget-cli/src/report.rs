@@ -59,7 +59,7 @@ impl Report {
             (false, _) => ProgressDrawTarget::hidden(),
         });
         if let Ok(style) = ProgressStyle::with_template(
-            "{bar:40} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+            "{bar:40} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} {msg}",
         ) {
             bar.set_style(style);
         }
@@ -74,6 +74,8 @@ impl Report {
                     bar.set_length(total);
                 }
                 bar.set_position(progress.stats.delivered);
+                let waiting = progress.stats.waiting;
+                bar.set_message(waiting.map_or_else(String::new, |waiting| format!("waiting: {waiting}")));
             })
         } else {
             builder

@@ -45,7 +45,7 @@ pub use error::{BoxError, Error, ErrorKind, Retry, SourceError};
 pub use revision::{Checksum, Match, ObjectInfo, Revision};
 pub use ring::{ChunkWriter, Lease};
 pub use source::{RangeRequest, RangeSource, Reply};
-pub use stats::Stats;
+pub use stats::{Stats, Waiting};
 pub use verify::{Published, Verification, Verify};
 
 pub use bytes::BufMut;

@@ -95,6 +95,12 @@ pub trait RangeSource: Send + Sync + fmt::Debug {
     /// What failed and whether another attempt may help.
     async fn read(&self, request: &RangeRequest, chunk: ChunkWriter) -> Result<(), SourceError>;
 
+    /// The server that serves the object, as `scheme://host:port`: downloads from the same one share what
+    /// they find out about how many requests it serves. Without credentials. Default: `None`.
+    fn endpoint(&self) -> Option<String> {
+        None
+    }
+
     /// The object's address for messages: redacted, without credentials or signatures.
     fn name(&self) -> String;
 }

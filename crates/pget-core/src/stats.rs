@@ -1,6 +1,7 @@
 //! Counters of one download.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Verification, ring::Gauge};
+use crate::{ErrorKind, Verification, error::in_words, ring::Gauge};
 
 /// What a download has done so far. A snapshot: the numbers were true at about the same moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,8 +37,68 @@ pub struct Stats {
     pub peak_buffered: u64,
     /// The object is read as one plain stream: by choice (`concurrency` 1), or because the source ignores ranges or does not identify its content.
     pub one_stream: bool,
+    /// The download waits for its server now: nothing succeeds.
+    pub waiting: Option<Waiting>,
     /// What came of holding the bytes against the checksum that the source publishes.
     pub verification: Verification,
+}
+
+/// A download that waits for its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waiting {
+    // Milliseconds, as `Stats` is copied about.
+    lasted: u32,
+    gives_up_in: u32,
+    /// Attempts that have failed since then.
+    pub attempts: u32,
+    /// Why the last one failed.
+    pub kind: ErrorKind,
+    /// The HTTP status that it failed with, if there was one.
+    pub status: Option<u16>,
+}
+
+impl Waiting {
+    pub(crate) fn new(
+        lasted: Duration,
+        gives_up_in: Duration,
+        attempts: u32,
+        kind: ErrorKind,
+        status: Option<u16>,
+    ) -> Self {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            lasted: millis(lasted),
+            gives_up_in: millis(gives_up_in),
+            attempts,
+            kind,
+            status,
+        }
+    }
+
+    /// How long attempts have failed without a byte in between.
+    #[must_use]
+    pub fn lasted(&self) -> Duration {
+        Duration::from_millis(self.lasted.into())
+    }
+
+    /// How long the download goes on trying.
+    #[must_use]
+    pub fn gives_up_in(&self) -> Duration {
+        Duration::from_millis(self.gives_up_in.into())
+    }
+}
+
+impl fmt::Display for Waiting {
+    /// "503, 12 s, gives up in 108 s".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "{status}")?,
+            None => write!(f, "{}", self.kind)?,
+        }
+        let left = in_words(self.gives_up_in());
+        write!(f, ", {}, gives up in {left}", in_words(self.lasted()))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +115,12 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn snapshot(&self, one_stream: bool, verification: Verification) -> Stats {
+    pub(crate) fn snapshot(
+        &self,
+        one_stream: bool,
+        waiting: Option<Waiting>,
+        verification: Verification,
+    ) -> Stats {
         Stats {
             delivered: self.delivered.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
@@ -67,6 +133,7 @@ impl Counters {
             buffered: self.gauge.now(),
             peak_buffered: self.gauge.peak(),
             one_stream,
+            waiting,
             verification,
         }
     }

@@ -244,6 +244,12 @@ impl RangeSource for HttpSource {
     fn name(&self) -> String {
         self.name.clone()
     }
+
+    fn endpoint(&self) -> Option<String> {
+        let host = self.url.host_str()?;
+        let port = self.url.port_or_known_default()?;
+        Some(format!("{}://{host}:{port}", self.url.scheme()))
+    }
 }
 
 impl fmt::Debug for HttpSource {

@@ -50,7 +50,7 @@ pub fn error_for_status(
     if let Some(reason) = status.canonical_reason() {
         message.push_str(&format!(" {reason}"));
     }
-    match status.as_u16() {
+    let error = match status.as_u16() {
         // 509 and 529 are no standard: "bandwidth limit exceeded" and "overloaded".
         429 | 503 | 509 | 529 => SourceError::throttled(message, retry_after),
         // 499 is a proxy's word for a connection that it has given up.
@@ -63,7 +63,8 @@ pub fn error_for_status(
         501 | 505 => SourceError::fatal(ErrorKind::Protocol, message),
         500..=599 => SourceError::retryable(ErrorKind::Unavailable, message),
         _ => SourceError::fatal(ErrorKind::Protocol, message),
-    }
+    };
+    error.with_status(status.as_u16())
 }
 
 /// Returns the pause that the headers of a refusal ask for, at most [`LONGEST_RETRY_AFTER`];

@@ -78,7 +78,7 @@ pub use pget_core::{
     BlockingReader, BoxError, Budget, BufMut, Cancel, Checksum, ChunkWriter, Deadlines, Destination,
     Download, Error, ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, Published,
     RangeRequest, RangeSource, Ranges, Reader, Reply, Retry, Revision, SourceError, Stats, Verification,
-    Verify, verify,
+    Verify, Waiting, verify,
 };
 #[cfg(feature = "shm")]
 pub use pget_shm as shm;

@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use super::{
     Deadlines, Options,
     gathered::Gathered,
+    hosts,
     judge::{ended_without_result, judge},
     shared::{Shared, Sink},
     watchdog::watch,
@@ -55,6 +56,11 @@ pub(super) fn start(
             Schedule::of_extents(settings, extents.clone())
         }
     };
+    let mut schedule = schedule;
+    let endpoint = source.endpoint();
+    if let Some(learned) = endpoint.as_deref().and_then(hosts::recall) {
+        schedule.start_from(learned);
+    }
     let (budget, pin) = (Arc::clone(&options.budget), options.pin.clone());
     let shared = Shared::new(schedule, source.name(), budget, pin, sink, options.verify);
     if let Some(error) = refused {
@@ -69,7 +75,9 @@ pub(super) fn start(
         source,
         deadlines: options.deadlines,
         budget: Arc::clone(&options.budget),
-        began: Instant::now(),
+        began: shared.began,
+        endpoint: endpoint.clone(),
+        tells_at: TELLS_AFTER,
         attempts: JoinSet::new(),
         tasks: HashMap::new(),
         held: Vec::new(),
@@ -88,12 +96,19 @@ fn seed() -> u64 {
     RandomState::new().hash_one(Generation::current())
 }
 
+/// A shorter wait for a server is not reported.
+const TELLS_AFTER: Duration = Duration::from_millis(500);
+
 struct Driver {
     shared: Arc<Shared>,
     source: Arc<dyn RangeSource>,
     deadlines: Deadlines,
     budget: Arc<Budget>,
     began: Instant,
+    /// The server, if the source names it.
+    endpoint: Option<String>,
+    /// When a wait for the server has lasted for so long, it is reported.
+    tells_at: Duration,
     attempts: JoinSet<Result<(), SourceError>>,
     tasks: HashMap<Id, Task>,
     /// Fenced attempts whose source has not let go of its writer, and since when.
@@ -132,6 +147,7 @@ impl Drop for Abandoned {
 impl Driver {
     async fn run(mut self) {
         while let Some(until) = self.act() {
+            self.tell_waiting();
             let until = earlier(until, self.patience());
             let full = self.shared.state().schedule.is_window_full().then(Instant::now);
             let reserving = async {
@@ -167,6 +183,10 @@ impl Driver {
                 self.shared.counters.window_full.add(since.elapsed());
             }
             self.fence();
+        }
+        if let Some(endpoint) = &self.endpoint {
+            let learned = self.shared.state().schedule.learned();
+            hosts::remember(endpoint, learned);
         }
         // Does nothing if it is over already.
         let outcome = self.shared.settle().await;
@@ -212,6 +232,24 @@ impl Driver {
             && let Some(task) = self.tasks.values().find(|task| task.id == id)
         {
             task.abort.abort();
+        }
+    }
+
+    /// Reports that the download waits for its server: soon after that began, each time that it has
+    /// lasted twice as long, and when it is over.
+    fn tell_waiting(&mut self) {
+        let waiting = self.shared.waiting(&self.shared.state());
+        let of = self.endpoint.as_deref().unwrap_or_else(|| self.shared.object());
+        match waiting {
+            Some(waiting) if waiting.lasted() >= self.tells_at => {
+                self.tells_at = waiting.lasted() * 2;
+                tracing::info!(attempts = waiting.attempts, "waiting for {of}: {waiting}");
+            }
+            None if self.tells_at > TELLS_AFTER => {
+                self.tells_at = TELLS_AFTER;
+                tracing::info!("{of} serves again");
+            }
+            Some(_) | None => {}
         }
     }
 

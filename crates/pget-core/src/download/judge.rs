@@ -2,10 +2,16 @@
 //!
 //! Called by the driver with each attempt; asks the source for the size when a refused range leaves it open.
 
+use std::time::Duration;
+
 use tokio::{task::JoinError, time::timeout};
 
 use super::{Deadlines, shared::Shared};
 use crate::{ErrorKind, RangeRequest, RangeSource, Retry, SourceError, ring::Pulse};
+
+/// How often the object is looked at again when a reply was of another revision, and for how long.
+const LOOKS: u32 = 2;
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Sees an attempt's end in the light of what is known of the object.
 pub(super) async fn judge(
@@ -64,8 +70,34 @@ pub(super) async fn judge(
             },
             Ok(Err(_)) | Err(_) => Err(error),
         },
+        (ErrorKind::ObjectChanged, true) if error.retry() == Retry::Never => {
+            if is_still_served(source, shared, deadlines).await {
+                Err(error.reclassified(
+                    ErrorKind::ObjectChanged,
+                    Retry::Never,
+                    "replies of different revisions alternate: replicas or mirrors disagree \
+                     (--concurrency 1, or one server by its own address, may help): ",
+                ))
+            } else {
+                Err(error)
+            }
+        }
         _ => Err(error),
     }
+}
+
+/// Whether the revision that the download began with is still served, beside another one.
+async fn is_still_served(source: &dyn RangeSource, shared: &Shared, deadlines: Deadlines) -> bool {
+    for _ in 0..LOOKS {
+        let head = timeout(deadlines.first_byte.min(LOOK), source.head());
+        let Ok(Ok(info)) = head.await else {
+            return false;
+        };
+        if info.revision.is_identity() && shared.is_pin_kept(&info) {
+            return true;
+        }
+    }
+    false
 }
 
 /// A body that ignored the range ended before the range's first byte.

@@ -10,6 +10,7 @@ mod destination;
 mod driver;
 mod gathered;
 mod head;
+mod hosts;
 mod judge;
 #[cfg(all(test, feature = "model"))]
 mod model;

@@ -17,14 +17,14 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     destination::{Destination, Keeps, Outlet},
     scatter::Scatter,
 };
 use crate::{
-    Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Verification, Verify,
+    Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Verification, Verify, Waiting,
     fork::{Generation, forked},
     ring::{Region, Slot},
     schedule::Schedule,
@@ -58,6 +58,8 @@ pub(super) struct Shared {
     size_unknown: AtomicBool,
     pub(super) counters: Counters,
     object: String,
+    /// When the schedule's clock began.
+    pub(super) began: Instant,
     budget: Arc<Budget>,
     /// Bytes go to their destination, whichever: nobody reads them in order.
     placed: bool,
@@ -192,6 +194,7 @@ impl Shared {
             size_unknown: AtomicBool::new(false),
             counters: Counters::default(),
             object,
+            began: Instant::now(),
             budget,
             placed,
             keeps,
@@ -232,11 +235,28 @@ impl Shared {
         if self.is_forked() {
             return Stats::default();
         }
-        let (one_stream, verification) = {
-            let state = self.state();
-            (state.schedule.is_one_stream(), state.verification)
-        };
-        self.counters.snapshot(one_stream, verification)
+        let state = self.state();
+        let one_stream = state.schedule.is_one_stream();
+        let (waiting, verification) = (self.waiting(&state), state.verification);
+        drop(state);
+        self.counters.snapshot(one_stream, waiting, verification)
+    }
+
+    /// How the download waits for its server, if it does.
+    pub(super) fn waiting(&self, state: &State) -> Option<Waiting> {
+        if state.outcome.is_some() {
+            return None;
+        }
+        let trial = state.schedule.trial()?;
+        let now = self.began.elapsed();
+        let last = state.last_failure.as_ref();
+        Some(Waiting::new(
+            now.saturating_sub(trial.since),
+            trial.gives_up_at.saturating_sub(now),
+            trial.attempts,
+            last.map_or(ErrorKind::Unavailable, SourceError::kind),
+            last.and_then(SourceError::status),
+        ))
     }
 
     /// What is known of the object, once the first reply was accepted; the error if the download failed.
