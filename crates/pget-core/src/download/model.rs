@@ -33,6 +33,8 @@ use crate::{
 };
 
 const CHUNK: u64 = 3;
+/// Time jumps to whatever is waited for, except to what is further away: the end of all patience.
+const PATIENT: Duration = Duration::from_secs(3600);
 
 fn byte(at: u64) -> u8 {
     u8::try_from(at % 251).unwrap_or_default()
@@ -69,7 +71,7 @@ struct Driver {
     shared: Arc<Shared>,
     budget: Arc<Budget>,
     ends: Ends,
-    tasks: HashMap<u64, (Attempt, JoinHandle<()>)>,
+    tasks: HashMap<u64, JoinHandle<()>>,
 }
 
 fn shared(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> Arc<Shared> {
@@ -85,7 +87,8 @@ fn shared(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> Arc<Shared> {
         follow_hint: false,
         concurrency: shape.concurrency,
         window,
-        retries: 8,
+        retries: Some(8),
+        retry_timeout: 2 * PATIENT,
         seed: 1,
     });
     let object = String::new();
@@ -156,9 +159,16 @@ impl Driver {
                         break retry_at;
                     }
                     Action::Wait(until) => break until,
+                    Action::GiveUp(limit) => {
+                        let last = state.last_failure.take();
+                        drop(state);
+                        self.shared.finish(Err(self.shared.gave_up(last, limit)));
+                        break 'over;
+                    }
                     Action::Finished => break 'over,
                 }
             };
+            let waits_until = waits_until.filter(|at| *at < now + PATIENT);
             match (waits_until, &mut reserving) {
                 (Some(at), _) => {
                     now = now.max(at);
@@ -191,17 +201,17 @@ impl Driver {
                     given_up.insert(id);
                     held.push(id);
                     if !self.shape.stuck {
-                        self.tasks[&id].1.abort();
+                        self.tasks[&id].abort();
                     }
                 }
             }
             let ends = std::mem::take(&mut *self.ends.lock().expect("no panic"));
             for (id, result) in ends {
-                let Some((attempt, _)) = self.tasks.remove(&id) else {
+                if self.tasks.remove(&id).is_none() {
                     continue;
-                };
+                }
                 if !given_up.contains(&id)
-                    && let Some(error) = self.shared.attempt_ended(id, now, result, attempt.fruitless + 1)
+                    && let Some(error) = self.shared.attempt_ended(id, now, result)
                 {
                     self.shared.finish(Err(error));
                     break 'over;
@@ -213,7 +223,7 @@ impl Driver {
         self.shared.finish(outcome);
         drop((memory, reserving));
         // Those that cannot be stopped go on until they are done.
-        for (_, task) in self.tasks.into_values() {
+        for task in self.tasks.into_values() {
             if !self.shape.stuck {
                 task.abort();
             }
@@ -244,7 +254,7 @@ impl Driver {
             ends.lock().expect("no panic").push((attempt.id, result));
             shared.driver.notify_one();
         });
-        self.tasks.insert(attempt.id, (attempt, task));
+        self.tasks.insert(attempt.id, task);
     }
 }
 
