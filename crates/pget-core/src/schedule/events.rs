@@ -155,8 +155,8 @@ impl Schedule {
         let place = &mut self.places[index];
         place.state = State::Filled;
         place.failing_since = None;
+        self.stragglers.answered(now);
         if place.answered_at.is_none() {
-            self.stragglers.answered(now);
             self.stragglers.pays(place, now, true);
         }
         self.stragglers.pays(place, now, false);

@@ -78,6 +78,8 @@ struct Place {
     fences: u32,
     /// The attempt in flight is to be fenced, as it is silent.
     silent: bool,
+    /// How often it was.
+    silences: u32,
     /// How long the attempt before, which was fenced, would have taken: for its answer, or for the rest.
     owed: Option<Duration>,
     owed_for_silence: bool,
@@ -552,6 +554,7 @@ impl Schedule {
             answered_at: None,
             fences: 0,
             silent: false,
+            silences: 0,
             owed: None,
             owed_for_silence: false,
             fencing: false,

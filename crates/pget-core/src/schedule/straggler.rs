@@ -445,7 +445,9 @@ impl Schedule {
         place.fencing = false;
         // A silent one is asked for over a connection that is served, if there is one.
         let silent = std::mem::take(&mut place.silent);
-        place.fresh = !silent || self.health.is_in_trouble();
+        // In trouble, connections that were kept may all be dead: each second time, a fresh one is tried.
+        place.silences += u32::from(silent);
+        place.fresh = !silent || self.health.is_in_trouble() && place.silences.is_multiple_of(2);
         place.state = State::Waiting(now);
         if position >= end {
             place.state = State::Filled;
