@@ -81,16 +81,16 @@ func texts(what, name, value string, set func(o *C.pget_options, name, value *C.
 	}
 }
 
-// WithChunkSize sets the bytes in a range, 1 to 1 GiB; 0, the default: what suits the source, else
-// 8 MiB.
+// WithChunkSize sets the bytes per range, 1 to 1 GiB; 0, the default: what the source asks for, else
+// found by measuring.
 func WithChunkSize(bytes int64) Option {
 	return number("chunk size", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_chunk_size(o, C.uint64_t(v))
 	})
 }
 
-// WithConcurrency sets how many requests may be in flight, 1 to 1024; default 8. With 1 the object
-// is read as one stream.
+// WithConcurrency sets the most requests in flight, 1 to 1024; 0, the default: found by measuring.
+// With 1 the object is read as one stream.
 func WithConcurrency(requests int) Option {
 	return number("concurrency", int64(requests), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_concurrency(o, C.uint32_t(v))
@@ -98,7 +98,8 @@ func WithConcurrency(requests int) Option {
 }
 
 // WithWindow sets how many ranges may be fetched or being fetched but not consumed, up to 65536; 0,
-// the default: three times the concurrency, within the memory limit. GetInto has no window.
+// the default: half as many again as requests in flight, within the memory limit. GetInto has no
+// window.
 func WithWindow(chunks int) Option {
 	return number("window", int64(chunks), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_window(o, C.uint32_t(v))

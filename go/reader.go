@@ -96,6 +96,10 @@ type Stats struct {
 	Requests, Retries uint64
 	// Buffered is the bytes of memory that hold received data now, PeakBuffered the most at any time.
 	Buffered, PeakBuffered uint64
+	// Concurrency is the requests that should be in flight now, and ChunkSize the bytes per range: as
+	// set, as the server asks, or as measuring found.
+	Concurrency uint32
+	ChunkSize   uint64
 	// OneStream tells that the object is read as one plain stream.
 	OneStream bool
 	// Verification is what came of holding the bytes against the published checksum.
@@ -209,6 +213,8 @@ func (r *Reader) Stats() Stats {
 		Retries:      uint64(stats.retries),
 		Buffered:     uint64(stats.buffered),
 		PeakBuffered: uint64(stats.peak_buffered),
+		Concurrency:  uint32(stats.concurrency),
+		ChunkSize:    uint64(stats.chunk_size),
 		OneStream:    stats.one_stream != 0,
 		Verification: Verification(stats.verification),
 		Checksum:     C.GoString(&stats.checksum[0]),

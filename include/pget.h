@@ -406,6 +406,18 @@ typedef struct {
    * Ends with a zero.
    */
   char checksum[PGET_ALGORITHM_SIZE];
+  /**
+   * Bytes per range now: as set, as the server asks, or as measuring found.
+   */
+  uint64_t chunk_size;
+  /**
+   * Requests that should be in flight now: as set, or as measuring found.
+   */
+  uint32_t concurrency;
+  /**
+   * Always 0.
+   */
+  uint32_t reserved;
 } pget_stats;
 
 /**
@@ -691,7 +703,7 @@ pget_options *pget_options_new(void);
 void pget_options_free(pget_options *options);
 
 /**
- * Bytes in a range, 1 to 1 GiB; 0, the default: what suits the source, else 8 MiB.
+ * Bytes per range, 1 to 1 GiB; 0, the default: what the source asks for, else found by measuring.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or bytes is out of range. Any
  * thread. Since ABI 1.
@@ -699,7 +711,8 @@ void pget_options_free(pget_options *options);
 pget_status pget_options_set_chunk_size(pget_options *options, uint64_t bytes);
 
 /**
- * Requests in flight at the most, 1 to 1024; default 8. With 1 the object is read as one stream.
+ * The most requests in flight, 1 to 1024; 0, the default: found by measuring. With 1 the object is
+ * read as one stream.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or requests is out of range.
  * Any thread. Since ABI 1.
@@ -707,13 +720,14 @@ pget_status pget_options_set_chunk_size(pget_options *options, uint64_t bytes);
 pget_status pget_options_set_concurrency(pget_options *options, uint32_t requests);
 
 /**
- * Ranges fetched or being fetched but not consumed at the most, up to 65536; 0, the default: three
- * times the concurrency, within the memory limit. Reading straight into a buffer has no window.
+ * Ranges fetched or being fetched but not consumed at the most, up to 65536; 0, the default: half as
+ * many again as requests in flight, within the memory limit. Reading straight into a buffer has no window.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or chunks is out of range. Any
  * thread. Since ABI 1.
  */
-pget_status pget_options_set_window(pget_options *options, uint32_t chunks);
+pget_status pget_options_set_window(pget_options *options,
+                                    uint32_t chunks);
 
 /**
  * Of parallel_get_ranges: bytes between two ranges up to which they are fetched as one, and thrown
@@ -988,12 +1002,16 @@ pget_status pget_shared_begin_reuse(const char *url,
  * shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails.
  * error may be null, else it is set to null or to an error that the caller frees.
  *
- * Does not wait; any thread. Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet),
+ * Waits for at most five seconds, and only while its creator makes another object of it; any thread.
+ * Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet), _TIMEOUT (the creator has it
+ * locked, and may be stopped),
  * _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (who filled it died
  * before it was complete), _INVALID_ARGUMENT (not made by this library, null name or shared),
  * _FORKED, _INTERNAL. Since ABI 1.
  */
-pget_status pget_shared_open(const char *name, pget_shared **shared, pget_error **error);
+pget_status pget_shared_open(const char *name,
+                             pget_shared **shared,
+                             pget_error **error);
 
 /**
  * Waits until the first offset bytes are there; for an offset of pget_shared_length or more, until

@@ -72,6 +72,12 @@ pub struct pget_stats {
     /// The checksum's algorithm, if verification is about one: "crc32c", "xxh64", ...; else empty.
     /// Ends with a zero.
     pub checksum: [c_char; PGET_ALGORITHM_SIZE],
+    /// Bytes per range now: as set, as the server asks, or as measuring found.
+    pub chunk_size: u64,
+    /// Requests that should be in flight now: as set, or as measuring found.
+    pub concurrency: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Bytes of pget_stats's checksum, its ending zero included.
@@ -138,7 +144,7 @@ const _: () = assert!(size_of::<pget_info>() == size_of::<usize>() + 4 * 8 + PGE
 unsafe impl Growing for pget_stats {
     const LEAST: usize = std::mem::offset_of!(Self, fences);
 }
-const _: () = assert!(size_of::<pget_stats>() == size_of::<usize>() + 10 * 8 + 2 * 4 + PGET_ALGORITHM_SIZE);
+const _: () = assert!(size_of::<pget_stats>() == size_of::<usize>() + 11 * 8 + 4 * 4 + PGET_ALGORITHM_SIZE);
 
 /// A caller's structure, of the size that it says.
 pub(crate) struct Structure<T> {
@@ -227,6 +233,9 @@ impl pget_stats {
             stalls: stats.stalls,
             window_full: nanoseconds(stats.window_full),
             consumer_wait: nanoseconds(stats.consumer_wait),
+            chunk_size: stats.chunk_size,
+            concurrency: stats.concurrency,
+            reserved: 0,
             checksum: text(stats.verification.algorithm().map_or("", Algorithm::name)),
         }
     }

@@ -217,7 +217,7 @@ pub extern "C" fn pget_options_free(options: *mut pget_options) {
     border::quietly((), || drop(OPTIONS.remove(options)));
 }
 
-/// Bytes in a range, 1 to 1 GiB; 0, the default: what suits the source, else 8 MiB.
+/// Bytes per range, 1 to 1 GiB; 0, the default: what the source asks for, else found by measuring.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or bytes is out of range. Any
 /// thread. Since ABI 1.
@@ -232,20 +232,22 @@ pub extern "C" fn pget_options_set_chunk_size(options: *mut pget_options, bytes:
     })
 }
 
-/// Requests in flight at the most, 1 to 1024; default 8. With 1 the object is read as one stream.
+/// The most requests in flight, 1 to 1024; 0, the default: found by measuring. With 1 the object is
+/// read as one stream.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or requests is out of range.
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_concurrency(options: *mut pget_options, requests: u32) -> pget_status {
     set(options, |settings| {
-        settings.concurrency = Some(within(requests, 1, Options::MAX_CONCURRENCY)?);
+        let requests = within(requests, 0, Options::MAX_CONCURRENCY)?;
+        settings.concurrency = (requests != 0).then_some(requests);
         Ok(())
     })
 }
 
-/// Ranges fetched or being fetched but not consumed at the most, up to 65536; 0, the default: three
-/// times the concurrency, within the memory limit. Reading straight into a buffer has no window.
+/// Ranges fetched or being fetched but not consumed at the most, up to 65536; 0, the default: half as
+/// many again as requests in flight, within the memory limit. Reading straight into a buffer has no window.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or chunks is out of range. Any
 /// thread. Since ABI 1.

@@ -152,7 +152,7 @@ async fn pget(mode: Mode, endpoint: &str) -> Ended {
     let url = format!("{endpoint}{PLAIN}");
     let source = pget_http::HttpSource::new(client, &url, http::HeaderMap::new()).expect("an address");
     let mut options = Options::default();
-    (options.chunk_size, options.concurrency, options.retries) = (Some(CHUNK), 4, Some(3));
+    (options.chunk_size, options.concurrency, options.retries) = (Some(CHUNK), Some(4), Some(3));
     (options.deadlines.first_byte, options.deadlines.stall) = (TIMEOUT, TIMEOUT);
     let expected = Expected {
         pattern: PATTERN,

@@ -329,7 +329,7 @@ async fn pget(url: &str, args: &Args) -> Result<(u64, u64), Failure> {
     let source = Arc::new(HttpSource::new(client, url, HeaderMap::new())?);
     let mut options = Options::default();
     options.chunk_size = Some(args.chunk_kib << 10);
-    options.concurrency = args.concurrency;
+    options.concurrency = Some(args.concurrency);
     let mut reader = Download::new(source, options)?.reader();
     let (pattern, mut at) = (Pattern::new(1), 0);
     while let Some(lease) = reader.next().await? {

@@ -90,7 +90,7 @@ fn main() -> io::Result<()> {
     let mut buffer = vec![0; usize::try_from(SIZE).expect("64 bits")];
     let mut measured = |source: &Arc<Warm>, verify: Verify, in_order: bool| -> io::Result<f64> {
         let mut options = Options::default();
-        options.concurrency = 4;
+        options.concurrency = Some(4);
         options.verify = verify;
         let download = Download::new(source.clone(), options).expect("the options are right");
         let before = cpu_of_this_process()?;

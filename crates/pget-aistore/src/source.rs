@@ -351,6 +351,10 @@ impl RangeSource for AistoreSource {
         Ok(())
     }
 
+    fn most_requests(&self) -> u32 {
+        128
+    }
+
     fn name(&self) -> String {
         pget_core::redact::name(&self.cluster.address().to_string())
     }

@@ -129,13 +129,13 @@ pub(crate) struct Object {
 /// How to read it.
 #[derive(Debug, Args)]
 pub(crate) struct Read {
-    /// Bytes in a range [default: the server's hint, else 8MiB]
+    /// Bytes per range [default: the server's hint, else found by measuring]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) chunk_size: Option<u64>,
-    /// Requests in flight [default: 8]
+    /// The most requests in flight; 1: one stream [default: found by measuring]
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<u32>,
-    /// Chunks held at the most [default: three times the concurrency, within the memory limit]
+    /// Chunks held at the most [default: half as many again as requests in flight]
     #[arg(long, value_name = "N")]
     pub(crate) window: Option<u32>,
     /// First byte wanted

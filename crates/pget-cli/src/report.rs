@@ -109,6 +109,8 @@ impl Report {
                     "requests": stats.requests,
                     "retries": stats.retries,
                     "peak_buffered_bytes": stats.peak_buffered,
+                    "concurrency": stats.concurrency,
+                    "chunk_size": stats.chunk_size,
                     "one_stream": stats.one_stream,
                     "fences": stats.fences,
                     "stalls": stats.stalls,

@@ -101,6 +101,14 @@ pub trait RangeSource: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The most requests that a download should have in flight if its caller does not say.
+    ///
+    /// The default is 16, as many as a public web server takes from one client. A source of many servers may
+    /// return more.
+    fn most_requests(&self) -> u32 {
+        16
+    }
+
     /// The object's address for messages: redacted, without credentials or signatures.
     fn name(&self) -> String;
 }

@@ -35,6 +35,10 @@ pub struct Stats {
     pub buffered: u64,
     /// The most of it at any time.
     pub peak_buffered: u64,
+    /// Requests that should be in flight now: as set, or as measuring found.
+    pub concurrency: u32,
+    /// Bytes per range now: as set, as the source asks, or as measuring found.
+    pub chunk_size: u64,
     /// The object is read as one plain stream: by choice (`concurrency` 1), or because the source ignores ranges or does not identify its content.
     pub one_stream: bool,
     /// The download waits for its server now: nothing succeeds.
@@ -101,6 +105,16 @@ impl fmt::Display for Waiting {
     }
 }
 
+/// The part of [`Stats`] that is no counter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen {
+    pub(crate) one_stream: bool,
+    pub(crate) concurrency: u32,
+    pub(crate) chunk_size: u64,
+    pub(crate) waiting: Option<Waiting>,
+    pub(crate) verification: Verification,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) delivered: AtomicU64,
@@ -115,12 +129,14 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn snapshot(
-        &self,
-        one_stream: bool,
-        waiting: Option<Waiting>,
-        verification: Verification,
-    ) -> Stats {
+    pub(crate) fn snapshot(&self, chosen: Chosen) -> Stats {
+        let Chosen {
+            one_stream,
+            concurrency,
+            chunk_size,
+            waiting,
+            verification,
+        } = chosen;
         Stats {
             delivered: self.delivered.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
@@ -132,6 +148,8 @@ impl Counters {
             consumer_wait: self.consumer_wait.total(),
             buffered: self.gauge.now(),
             peak_buffered: self.gauge.peak(),
+            concurrency,
+            chunk_size,
             one_stream,
             waiting,
             verification,

@@ -36,7 +36,7 @@ fn reply(request: &RangeRequest) -> Reply {
 fn download(source: impl RangeSource + 'static) -> Download {
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
-    options.concurrency = 3;
+    options.concurrency = Some(3);
     options.window = Some(3);
     Download::new(Arc::new(source), options).expect("sound options")
 }

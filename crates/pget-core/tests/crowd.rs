@@ -181,7 +181,7 @@ async fn one(crowd: Arc<Crowd>, seed: u64, index: usize) {
     let cancel = Cancel::new();
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
-    options.concurrency = [1, 4, 8][rng.usize(0..3)];
+    options.concurrency = Some([1, 4, 8][rng.usize(0..3)]);
     options.retries = Some(20);
     options.budget = Arc::clone(&crowd.budget);
     options.cancel = Some(cancel.clone());
@@ -334,7 +334,7 @@ fn a_download_that_is_not_read_holds_up_no_other() {
             let reader = |seed| {
                 let mut options = Options::default();
                 options.chunk_size = Some(CHUNK);
-                options.concurrency = concurrency;
+                options.concurrency = Some(concurrency);
                 options.window = Some(32);
                 options.retries = Some(20);
                 options.budget = Arc::clone(&crowd.budget);

@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 fn download(source: Arc<Staged>) -> Download {
     let mut options = Options::default();
     options.chunk_size = Some(77_777);
-    options.concurrency = 7;
+    options.concurrency = Some(7);
     options.window = Some(9);
     let source: Arc<dyn RangeSource> = source;
     Download::new(source, options).expect("the options are right")
@@ -298,7 +298,7 @@ fn no_wake_up_is_lost_between_threads() {
                 Staged::new(|_| Play::right(Object::new(PATTERN.seed, 200_000)).paced(97, Duration::ZERO));
             let mut options = Options::default();
             options.chunk_size = Some(1_000 + round * 37);
-            options.concurrency = 1 + u32::try_from(round % 5).expect("small");
+            options.concurrency = Some(1 + u32::try_from(round % 5).expect("small"));
             options.window = Some(1 + u32::try_from(round % 3).expect("small"));
             let source: Arc<dyn RangeSource> = source;
             let download = Download::new(source, options).expect("the options are right");

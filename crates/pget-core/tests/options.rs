@@ -13,8 +13,8 @@ fn case_57_options_out_of_range_are_refused() {
     let wrong: [(&str, Spoil); 14] = [
         ("chunk_size", |options| options.chunk_size = Some(0)),
         ("chunk_size", |options| options.chunk_size = Some((1 << 30) + 1)),
-        ("concurrency", |options| options.concurrency = 0),
-        ("concurrency", |options| options.concurrency = 1025),
+        ("concurrency", |options| options.concurrency = Some(0)),
+        ("concurrency", |options| options.concurrency = Some(1025)),
         ("window", |options| options.window = Some(0)),
         ("window", |options| options.window = Some(65_537)),
         ("retries", |options| options.retries = Some(1001)),

@@ -1,4 +1,5 @@
-//! How far the schedule runs ahead of the cursor when memory would fall out of cache.
+//! How far the schedule runs ahead of the cursor: no permit idles while the window has room, and the
+//! window follows the permits.
 
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ fn settings(chunk_size: u64, window: u32) -> Settings {
         follow_hint: false,
         concurrency: 2,
         window,
+        window_follows: false,
+        control: None,
         retries: Some(0),
         retry_timeout: Duration::from_secs(120),
         seed: 1,
@@ -52,19 +55,51 @@ fn after_overtaking(settings: Settings, times: &[u64]) -> Vec<Action> {
 }
 
 #[test]
-fn a_permit_waits_a_little_for_the_cursor_and_no_longer() {
-    let seen = after_overtaking(settings(CHUNK, 6), &[1, 3, 6]);
-    let until = Some(Duration::from_millis(6));
-    assert_eq!(seen[..2], [Action::Wait(until), Action::Wait(until)]);
-    assert!(matches!(seen[2], Action::Reserve { .. }), "{:?}", seen[2]);
-}
-
-#[test]
-fn small_chunks_and_chunks_at_their_destination_do_not_wait() {
-    for settings in [settings(1 << 20, 6), settings(CHUNK, Settings::UNBOUNDED)] {
+fn a_free_permit_never_waits_while_the_window_has_room() {
+    for settings in [
+        settings(CHUNK, 6),
+        settings(1 << 20, 6),
+        settings(CHUNK, Settings::UNBOUNDED),
+    ] {
         let seen = after_overtaking(settings, &[0]);
         assert!(matches!(seen[0], Action::Reserve { .. }), "{:?}", seen[0]);
     }
+}
+
+/// Opens chunks at `now` until the schedule waits, and completes all but the first.
+fn fill(schedule: &mut Schedule, now: Duration) {
+    loop {
+        match schedule.poll(now) {
+            Action::Request(attempt) => {
+                let end = attempt.end.expect("a chunk");
+                if attempt.chunk == 0 {
+                    schedule.begun(attempt.id, Some(1000 * CHUNK), false, true, None, Some(end));
+                } else {
+                    let took = now + Duration::from_millis(10);
+                    schedule.ended(attempt.id, took, end, Ended::Complete);
+                }
+            }
+            Action::Reserve { .. } => schedule.reserved(),
+            _ => return,
+        }
+    }
+}
+
+#[test]
+fn the_window_is_half_as_many_again_and_more_is_borrowed_while_the_cursor_lags() {
+    let mut follows = settings(CHUNK, 24);
+    (follows.concurrency, follows.window_follows) = (8, true);
+    let mut schedule = Schedule::new(follows);
+    fill(&mut schedule, Duration::ZERO);
+    assert_eq!(schedule.open(), 12);
+    fill(&mut schedule, Duration::from_millis(15));
+    assert_eq!(
+        schedule.open(),
+        12,
+        "it takes no longer than others did, twice over"
+    );
+    fill(&mut schedule, Duration::from_millis(21));
+    assert_eq!(schedule.open(), 24);
 }
 
 #[test]

@@ -411,6 +411,8 @@ fn all_states_of_small_downloads() {
                         follow_hint: false,
                         concurrency,
                         window,
+                        window_follows: false,
+                        control: None,
                         retries: Some(retries),
                         retry_timeout: Duration::from_secs(1_000_000),
                         seed: 1,

@@ -44,6 +44,8 @@ fn settings(chunks: u64, concurrency: u32, window: u32) -> Settings {
         follow_hint: false,
         concurrency,
         window,
+        window_follows: false,
+        control: None,
         retries: Some(3),
         retry_timeout: Duration::from_secs(120),
         seed: 1,

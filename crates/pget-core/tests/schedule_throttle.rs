@@ -60,6 +60,8 @@ fn settings(chunks: u64, concurrency: u32) -> Settings {
         follow_hint: false,
         concurrency,
         window: 3 * concurrency,
+        window_follows: false,
+        control: None,
         retries: None,
         retry_timeout: Duration::from_secs(120),
         seed: 1,

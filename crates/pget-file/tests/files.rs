@@ -61,7 +61,7 @@ impl Fixture for Files {
 fn options(chunk: u64, concurrency: u32, offset: u64) -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(chunk);
-    options.concurrency = concurrency;
+    options.concurrency = Some(concurrency);
     options.offset = offset;
     options.retries = Some(1);
     options

@@ -23,6 +23,7 @@ mod chunked;
 mod client;
 mod connection;
 mod content_range;
+mod courtesy;
 mod dial;
 mod exempt;
 #[cfg(any(test, fuzzing))]

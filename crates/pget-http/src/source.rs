@@ -12,6 +12,7 @@ use url::Url;
 use crate::{
     checksum::google_checksum,
     client::{Client, Response},
+    courtesy,
     head::content_length,
     learned::{Codings, Learned},
     ranges::head_or_byte,
@@ -239,6 +240,10 @@ impl RangeSource for HttpSource {
             return Ok(());
         }
         response.body.read_into(&mut chunk).await
+    }
+
+    fn most_requests(&self) -> u32 {
+        courtesy::most_requests(&self.url)
     }
 
     fn name(&self) -> String {

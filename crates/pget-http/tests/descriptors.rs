@@ -94,7 +94,7 @@ async fn play(seed: u64, url: &str, budget: &Arc<Budget>) -> bool {
     let cancel = Cancel::new();
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
-    options.concurrency = [1, 4, 16][usize::try_from(random(seed, 2, 3)).expect("small")];
+    options.concurrency = Some([1, 4, 16][usize::try_from(random(seed, 2, 3)).expect("small")]);
     options.cancel = Some(cancel.clone());
     options.budget = Arc::clone(budget);
     let download = Download::new(Arc::new(source), options).expect("sound options");

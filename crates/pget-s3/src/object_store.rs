@@ -113,6 +113,10 @@ impl RangeSource for ObjectStoreSource {
         Ok(())
     }
 
+    fn most_requests(&self) -> u32 {
+        128
+    }
+
     fn name(&self) -> String {
         self.name.clone()
     }

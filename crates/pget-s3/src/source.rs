@@ -396,6 +396,10 @@ impl RangeSource for S3Source {
         response.body.read_into(&mut chunk).await
     }
 
+    fn most_requests(&self) -> u32 {
+        128
+    }
+
     fn name(&self) -> String {
         self.name.clone()
     }

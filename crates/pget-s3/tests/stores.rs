@@ -37,7 +37,7 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
 fn options(offset: u64, length: Option<u64>) -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
-    options.concurrency = 4;
+    options.concurrency = Some(4);
     options.retries = Some(2);
     options.offset = offset;
     options.length = length;
@@ -83,7 +83,7 @@ async fn sizes_are_exact(store: Arc<dyn ObjectStore>) {
         let bytes = read(Arc::clone(&store), &key, part).await.expect("a part");
         check(&bytes, offset, length);
         let mut one = options(offset, None);
-        one.concurrency = 1;
+        one.concurrency = Some(1);
         let bytes = read(Arc::clone(&store), &key, one).await.expect("one stream");
         check(&bytes, offset, size - offset);
         let empty = read(Arc::clone(&store), &key, options(size, None))

@@ -17,7 +17,7 @@ pub mod sources;
 pub fn options(chunk_size: u64, concurrency: u32) -> pget_core::Options {
     let mut options = pget_core::Options::default();
     options.chunk_size = Some(chunk_size);
-    options.concurrency = concurrency;
+    options.concurrency = Some(concurrency);
     options.retries = Some(3);
     options
 }

@@ -46,19 +46,24 @@ impl Builder {
         }
     }
 
-    /// Bytes in a range, 1 to 1 GiB. Default: the source's hint, else 8 MiB.
+    /// Sets the bytes per range, 1 to 1 GiB. Default: the source's hint, else found by measuring.
     pub const fn chunk_size(mut self, bytes: u64) -> Self {
         self.options.chunk_size = Some(bytes);
         self
     }
 
-    /// Requests in flight at the most, 1 to 1,024; default 8. With 1 the object is read as one stream.
+    /// Sets the most requests in flight, 1 to 1,024. Default: found by measuring.
+    ///
+    /// With 1 the object is read as one stream.
     pub const fn concurrency(mut self, requests: u32) -> Self {
-        self.options.concurrency = requests;
+        self.options.concurrency = Some(requests);
         self
     }
 
-    /// Chunks fetched or being fetched but not consumed at the most, 1 to 65,536. Default: three times the concurrency, within the budget.
+    /// Chunks fetched or being fetched but not consumed at the most, 1 to 65,536.
+    ///
+    /// Default: half as many again as requests in flight, and up to three times as many while one of
+    /// them lags, within the budget.
     pub const fn window(mut self, chunks: u32) -> Self {
         self.options.window = Some(chunks);
         self

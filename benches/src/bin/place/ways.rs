@@ -251,7 +251,7 @@ fn download(url: &str, args: &Args) -> Result<Download, Box<dyn Error>> {
     let source = Arc::new(HttpSource::new(client, url, http::HeaderMap::new())?);
     let mut options = Options::default();
     options.chunk_size = Some(args.chunk_kib << 10);
-    options.concurrency = args.concurrency;
+    options.concurrency = Some(args.concurrency);
     Ok(Download::new(source, options)?)
 }
 

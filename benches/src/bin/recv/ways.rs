@@ -87,7 +87,7 @@ fn pget(url: &str, args: &Args) -> Result<u64, Failure> {
     let source = Arc::new(HttpSource::new(client, url, HeaderMap::new())?);
     let mut options = Options::default();
     options.chunk_size = Some(args.chunk_kib << 10);
-    options.concurrency = args.concurrency;
+    options.concurrency = Some(args.concurrency);
     options.window = args.window;
     let download = Download::new(source, options)?;
     let mut sink = File::create("/dev/null")?;

@@ -115,7 +115,7 @@ fn pget(url: &str, authority: Vec<u8>, args: &Args) -> Result<u64, Box<dyn Error
     let source = HttpSource::new(Client::new(&settings)?, url, HeaderMap::new())?;
     let mut options = Options::default();
     options.chunk_size = Some(args.chunk_kib << 10);
-    options.concurrency = args.concurrency;
+    options.concurrency = Some(args.concurrency);
     let download = Download::new(Arc::new(source), options)?;
     let mut builder = if args.workers == 1 {
         Builder::new_current_thread()

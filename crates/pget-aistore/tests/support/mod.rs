@@ -160,7 +160,7 @@ pub(crate) fn open_at(
 pub(crate) fn options(chunk_size: u64, concurrency: u32) -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(chunk_size);
-    options.concurrency = concurrency;
+    options.concurrency = Some(concurrency);
     options
 }
 

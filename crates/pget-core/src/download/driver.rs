@@ -46,9 +46,9 @@ pub(super) fn start(
     refused: Option<Error>,
 ) -> Arc<Shared> {
     let seed = options.seed.unwrap_or_else(seed);
-    let mut settings = options.settings(seed);
+    let mut settings = options.settings(seed, source.most_requests());
     if !matches!(sink, Sink::Reader) {
-        settings.window = Settings::UNBOUNDED;
+        (settings.window, settings.window_follows) = (Settings::UNBOUNDED, false);
     }
     let schedule = match &sink {
         Sink::Reader | Sink::Region(_) | Sink::Destination(_, None) => Schedule::new(settings),

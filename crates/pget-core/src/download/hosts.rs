@@ -67,6 +67,7 @@ mod tests {
         let learned = Learned {
             permits: Some(4),
             interval: None,
+            found: None,
         };
         remember("http://one.test:80", learned);
         assert_eq!(recall("http://one.test:80"), Some(learned));

@@ -87,6 +87,8 @@ fn shared(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> Arc<Shared> {
         follow_hint: false,
         concurrency: shape.concurrency,
         window,
+        window_follows: false,
+        control: None,
         retries: Some(8),
         retry_timeout: 2 * PATIENT,
         seed: 1,

@@ -3,7 +3,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::Cancel;
-use crate::{Budget, ObjectInfo, Stats, Verify, schedule::Settings};
+use crate::{
+    Budget, ObjectInfo, Stats, Verify,
+    schedule::{Bounds, Controller, Settings},
+};
+
+/// What level times chunk size may be. Bodies fill their chunks evenly spread over time, so about half of
+/// this holds bytes.
+const MEMORY: u64 = 192 << 20;
 
 /// How long to wait for what; each more than 0 and at most a day. All are no-progress deadlines: a slow but steady transfer of any size meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +52,14 @@ pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// Bytes in a range, 1 to 1 GiB; `None`: the source's hint, else 8 MiB.
+    /// Bytes per range, 1 to 1 GiB; `None`: the source's hint, else what measuring finds, 256 KiB to
+    /// 16 MiB.
     pub chunk_size: Option<u64>,
-    /// Requests in flight at the most, 1 to 1,024. With 1, the object is read as one stream.
-    pub concurrency: u32,
-    /// Chunks fetched or being fetched but not consumed at the most, 1 to 65,536; `None`: three times the concurrency, within the budget.
+    /// The most requests in flight, 1 to 1,024; `None`: what measuring finds, at most
+    /// [`RangeSource::most_requests`]. With 1, the object is read as one stream.
+    pub concurrency: Option<u32>,
+    /// Chunks fetched or being fetched but not consumed at the most, 1 to 65,536; `None`: half as many again as
+    /// requests in flight, and up to three times as many while one of them lags, within the budget.
     pub window: Option<u32>,
     /// Offset of the first byte wanted. At the object's end there is nothing to read; behind it is an error.
     pub offset: u64,
@@ -88,7 +98,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             chunk_size: None,
-            concurrency: 8,
+            concurrency: None,
             window: None,
             offset: 0,
             length: None,
@@ -107,7 +117,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Bytes in a range when neither the caller nor the source says.
+    /// Bytes per slot of an object that is read as one stream, if the caller does not say.
     pub const DEFAULT_CHUNK_SIZE: u64 = 8 << 20;
     /// How long a download goes on trying without progress when the caller does not say.
     pub const DEFAULT_RETRY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -131,11 +141,9 @@ impl Options {
         if let Some(size) = self.chunk_size {
             within("chunk_size", size, Self::MAX_CHUNK_SIZE)?;
         }
-        within(
-            "concurrency",
-            self.concurrency.into(),
-            Self::MAX_CONCURRENCY.into(),
-        )?;
+        if let Some(requests) = self.concurrency {
+            within("concurrency", requests.into(), Self::MAX_CONCURRENCY.into())?;
+        }
         if let Some(window) = self.window {
             within("window", window.into(), Self::MAX_WINDOW.into())?;
         }
@@ -190,20 +198,38 @@ impl Options {
         Ok(())
     }
 
-    pub(crate) fn settings(&self, seed: u64) -> Settings {
-        let chunk_size = self.chunk_size.unwrap_or(Self::DEFAULT_CHUNK_SIZE);
-        let affordable = u32::try_from(self.budget.limit() / chunk_size)
-            .unwrap_or(u32::MAX)
-            .max(1);
+    /// The schedule's settings for a source that takes `most` requests at once.
+    pub(crate) fn settings(&self, seed: u64, most: u32) -> Settings {
+        let concurrency = self
+            .concurrency
+            .unwrap_or_else(|| most.clamp(1, Self::MAX_CONCURRENCY));
+        let limit = self.budget.limit();
+        let measures = (self.concurrency.is_none() || self.chunk_size.is_none()) && concurrency > 1;
+        let control = measures.then(|| Bounds {
+            most: concurrency,
+            level: self.concurrency,
+            chunk_size: self.chunk_size,
+            memory: MEMORY.min(limit / 2),
+            most_memory: limit / 2,
+        });
+        let first = if measures {
+            Controller::FIRST_CHUNK
+        } else {
+            Self::DEFAULT_CHUNK_SIZE
+        };
+        let chunk_size = self.chunk_size.unwrap_or(first);
+        let affordable = u32::try_from(limit / chunk_size).unwrap_or(u32::MAX).max(1);
         Settings {
             start: self.offset,
             end: self.length.map(|length| self.offset.saturating_add(length)),
             chunk_size,
             follow_hint: self.chunk_size.is_none(),
-            concurrency: self.concurrency,
+            concurrency,
             window: self
                 .window
-                .unwrap_or_else(|| (self.concurrency * 3).min(affordable)),
+                .unwrap_or_else(|| concurrency.saturating_mul(3).min(affordable)),
+            window_follows: self.window.is_none(),
+            control,
             retries: self.retries,
             retry_timeout: self.retry_timeout,
             seed,

@@ -28,7 +28,7 @@ use crate::{
     fork::{Generation, forked},
     ring::{Region, Slot},
     schedule::Schedule,
-    stats::Counters,
+    stats::{Chosen, Counters},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -40,6 +40,8 @@ use attempts::InFlight;
 pub(super) struct Shared {
     /// The process that the download runs in.
     generation: Generation,
+    /// The schedule's time is counted from here.
+    pub(super) began: Instant,
     state: Mutex<State>,
     /// Something happened that the schedule may act on.
     pub(super) driver: Notify,
@@ -58,8 +60,6 @@ pub(super) struct Shared {
     size_unknown: AtomicBool,
     pub(super) counters: Counters,
     object: String,
-    /// When the schedule's clock began.
-    pub(super) began: Instant,
     budget: Arc<Budget>,
     /// Bytes go to their destination, whichever: nobody reads them in order.
     placed: bool,
@@ -168,6 +168,7 @@ impl Shared {
         };
         let shared = Arc::new(Self {
             generation: Generation::current(),
+            began: Instant::now(),
             state: Mutex::new(State {
                 schedule,
                 slots: VecDeque::new(),
@@ -194,7 +195,6 @@ impl Shared {
             size_unknown: AtomicBool::new(false),
             counters: Counters::default(),
             object,
-            began: Instant::now(),
             budget,
             placed,
             keeps,
@@ -236,10 +236,17 @@ impl Shared {
             return Stats::default();
         }
         let state = self.state();
-        let one_stream = state.schedule.is_one_stream();
-        let (waiting, verification) = (self.waiting(&state), state.verification);
+        let schedule = &state.schedule;
+        let one_stream = schedule.is_one_stream();
+        let chosen = Chosen {
+            one_stream,
+            concurrency: if one_stream { 1 } else { schedule.level() },
+            chunk_size: schedule.plan().chunk_size(),
+            waiting: self.waiting(&state),
+            verification: state.verification,
+        };
         drop(state);
-        self.counters.snapshot(one_stream, waiting, verification)
+        self.counters.snapshot(chosen)
     }
 
     /// How the download waits for its server, if it does.

@@ -66,6 +66,7 @@ impl Schedule {
                 self.in_flight, self.settings.concurrency
             ));
         }
+        // What was open before a window got smaller stays open.
         if self.places.len() > self.settings.window as usize {
             return Err(format!(
                 "{} open in a window of {}",

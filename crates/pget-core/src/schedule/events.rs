@@ -51,6 +51,7 @@ impl Schedule {
                     self.phase = Phase::Parallel;
                     if let Some(hint) = hint.filter(|hint| self.settings.follow_hint && *hint > 0) {
                         self.plan.chunk_size_from_second(hint);
+                        self.tell_hint(hint);
                     }
                 }
                 let chunk = self.chunk_of(id).unwrap_or(self.cursor);
@@ -129,6 +130,8 @@ impl Schedule {
         if self.phase == Phase::Over {
             return Verdict::GoesOn;
         }
+        self.tell_end(index, now, progress);
+        let place = &mut self.places[index];
         if progress > 0 {
             (place.failing_since, place.failures, place.refusals) = (None, 0, 0);
             self.health.progressed();

@@ -15,6 +15,8 @@
 
 mod backoff;
 mod check;
+mod control;
+mod controller;
 mod events;
 mod health;
 mod plan;
@@ -25,6 +27,8 @@ mod words;
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 pub use backoff::Backoff;
+use control::{Control, Told};
+pub use controller::{Bounds, Controller, Found};
 use health::Health;
 pub use health::Trial;
 pub use plan::Plan;
@@ -88,14 +92,8 @@ struct Place {
     /// The attempt before was fenced.
     fresh: bool,
     track: Track,
+    told: Told,
 }
-
-/// Above this many bytes in open chunks, memory falls out of the processor's cache, and receiving into it costs up to a fifth more.
-const COMFORT: u64 = 16 << 20;
-
-/// How long a free permit waits for the cursor to move before a chunk is opened that is further ahead than there are permits and [`COMFORT`]: a consumer that keeps up then
-/// finds its bytes in cache; one slow chunk at the cursor holds the others up for no longer than this.
-const AHEAD: Duration = Duration::from_millis(5);
 
 /// Progress below this many bytes in an attempt proves nothing, unless it completes the chunk: a
 /// server that gives a byte per connection must not be asked in a tight loop.
@@ -120,8 +118,9 @@ pub struct Schedule {
     some_range_fails: bool,
     /// No new attempt before this time.
     paused_until: Duration,
-    /// Since when a permit waits for the cursor.
-    ahead_since: Option<Duration>,
+    control: Option<Control>,
+    /// Bytes that a window beyond the usual may have.
+    affordable: u64,
     memory: bool,
     one_stream: bool,
     next_id: u64,
@@ -161,7 +160,8 @@ impl Schedule {
             places: VecDeque::new(),
             in_flight: 0,
             paused_until: Duration::ZERO,
-            ahead_since: None,
+            control: settings.control.map(Control::new),
+            affordable: settings.control.map_or(u64::MAX, |bounds| bounds.memory),
             memory: false,
             one_stream: false,
             next_id: 0,
@@ -248,7 +248,14 @@ impl Schedule {
                 return Action::GiveUp(limit);
             }
         };
-        match self.next(now) {
+        let action = self.next(now);
+        let held = match action {
+            Action::Wait(_) => self.is_window_full() && self.is_cursor_filled(),
+            Action::Reserve { at_cursor, .. } => !at_cursor,
+            _ => false,
+        };
+        self.note_held(now, held);
+        match action {
             Action::Wait(until) => Action::Wait(earlier(until, gives_up_at)),
             Action::Reserve {
                 bytes,
@@ -266,7 +273,7 @@ impl Schedule {
     fn next(&mut self, now: Duration) -> Action {
         let permits = match self.phase {
             Phase::Over | Phase::Probe | Phase::Stream { .. } => 1,
-            Phase::Parallel => self.settings.concurrency,
+            Phase::Parallel => self.level(),
         };
         if self.in_flight >= permits {
             return Action::Wait(None);
@@ -309,12 +316,9 @@ impl Schedule {
             // A stream goes on where it broke off: a chunk opened behind the break would be read by two.
             return Action::Wait(soonest);
         }
-        match self.next_to_open() {
+        self.rechunk();
+        match self.next_to_open_at(now) {
             Some(_) if held_until > now => Action::Wait(earlier(soonest, Some(held_until))),
-            Some(_) if self.is_far_ahead() && *self.ahead_since.get_or_insert(now) + AHEAD > now => {
-                let at = self.ahead_since.unwrap_or(now) + AHEAD;
-                Action::Wait(earlier(soonest, Some(at)))
-            }
             Some(chunk) if !self.memory => self.reserve(chunk, soonest),
             Some(_) => {
                 let index = self.open_place();
@@ -486,12 +490,16 @@ impl Schedule {
     /// Starts from what an earlier download found out about the server.
     pub fn start_from(&mut self, learned: Learned) {
         self.throttle.start_from(learned);
+        self.start_at(learned.found);
     }
 
     /// What this download has found out about the server.
     #[must_use]
     pub fn learned(&self) -> Learned {
-        self.throttle.learned()
+        Learned {
+            found: self.found(),
+            ..self.throttle.learned()
+        }
     }
 
     /// One stream for all chunks, unless it would fetch the gaps between them.
@@ -508,8 +516,17 @@ impl Schedule {
 
     /// The next chunk that was never opened, if there is one and the window has room.
     fn next_to_open(&self) -> Option<u64> {
+        self.next_in(self.window(None))
+    }
+
+    /// The same, with what may be borrowed.
+    fn next_to_open_at(&self, now: Duration) -> Option<u64> {
+        self.next_in(self.window(Some(now)))
+    }
+
+    fn next_in(&self, window: usize) -> Option<u64> {
         let next = self.cursor + self.places.len() as u64;
-        let in_window = self.places.len() < self.settings.window as usize;
+        let in_window = self.places.len() < window;
         let exists = self.plan.chunks().is_none_or(|chunks| next < chunks);
         // Before the plan is fixed, only the first chunk has a place.
         let known = next == 0 || self.phase != Phase::Probe;
@@ -521,23 +538,13 @@ impl Schedule {
     pub fn is_window_full(&self) -> bool {
         let next = self.cursor + self.places.len() as u64;
         self.phase == Phase::Parallel
-            && self.in_flight < self.throttle.permits()
-            && self.places.len() >= self.settings.window as usize
+            && self.in_flight < self.throttle.permits().min(self.level())
+            && self.places.len() >= self.window(None)
             && self.plan.chunks().is_none_or(|chunks| next < chunks)
-    }
-
-    /// The next chunk to open is further ahead of the cursor than there are permits, and than fits in cache.
-    fn is_far_ahead(&self) -> bool {
-        let open = self.places.len() as u64;
-        self.phase == Phase::Parallel
-            && open >= u64::from(self.settings.concurrency)
-            && open.saturating_mul(self.plan.chunk_size()) >= COMFORT
-            && self.settings.window != Settings::UNBOUNDED
     }
 
     fn open_place(&mut self) -> usize {
         self.memory = false;
-        self.ahead_since = None;
         let chunk = self.cursor + self.places.len() as u64;
         let position = self.plan.range(chunk).map_or(u64::MAX, |range| range.start);
         self.places.push_back(Place {
@@ -560,6 +567,7 @@ impl Schedule {
             fencing: false,
             fresh: false,
             track: Track::default(),
+            told: Told::default(),
         });
         self.places.len() - 1
     }
@@ -575,6 +583,11 @@ impl Schedule {
             self.places.iter_mut().for_each(|place| place.alone = false);
         }
         self.throttle.launched(now);
+        let in_flight = self.in_flight;
+        let told = self
+            .control
+            .as_mut()
+            .map_or_else(Told::default, |control| control.launched(now, in_flight));
         let place = &mut self.places[index];
         if let (State::Waiting(at), Some(since)) = (place.state, place.failing_since) {
             place.failing_since = Some(since + now.saturating_sub(at));
@@ -583,7 +596,9 @@ impl Schedule {
         (place.answered_at, place.silent) = (None, false);
         place.state = State::InFlight(id);
         place.track = Track::new(now, place.position);
-        let fresh = std::mem::take(&mut place.fresh);
+        place.told = told;
+        // A connection that was far slower than the others is left alone.
+        let fresh = std::mem::take(&mut place.fresh) | self.stragglers.renews(id);
         Attempt {
             id,
             chunk,

@@ -18,6 +18,10 @@ pub struct Plan {
     first_chunk_size: u64,
     first_end: u64,
     chunk_size: u64,
+    /// The chunk size before the first of `cuts`.
+    base_size: u64,
+    /// Where in the object other chunk sizes begin, ascending.
+    cuts: Vec<(u64, u64)>,
     /// What follows the first chunk.
     rest: Vec<Extent>,
 }
@@ -28,6 +32,14 @@ struct Extent {
     range: Range<u64>,
     /// The number of its first chunk.
     number: u64,
+    chunk_size: u64,
+}
+
+impl Extent {
+    fn chunks(&self) -> u64 {
+        let boundary = boundary_after(self.range.start, self.chunk_size);
+        1 + self.range.end.saturating_sub(boundary).div_ceil(self.chunk_size)
+    }
 }
 
 impl Plan {
@@ -67,6 +79,8 @@ impl Plan {
             first_chunk_size: chunk_size,
             first_end: 0,
             chunk_size,
+            base_size: chunk_size,
+            cuts: Vec::new(),
             rest: Vec::new(),
             wanted,
         };
@@ -82,18 +96,24 @@ impl Plan {
         let mut number = 1;
         self.rest.clear();
         for extent in &self.wanted {
-            let range = extent.start.max(self.first_end)..extent.end.min(end);
-            if range.start < range.end {
-                let chunks = self.chunks_in(&range);
-                self.rest.push(Extent { range, number });
-                number = number.saturating_add(chunks);
+            let mut start = extent.start.max(self.first_end);
+            let end = extent.end.min(end);
+            while start < end {
+                let cut = self.cuts.partition_point(|&(at, _)| at <= start);
+                let chunk_size = cut
+                    .checked_sub(1)
+                    .map_or(self.base_size, |last| self.cuts[last].1);
+                let until = self.cuts.get(cut).map_or(end, |&(at, _)| at.min(end));
+                let extent = Extent {
+                    range: start..until,
+                    number,
+                    chunk_size,
+                };
+                number = number.saturating_add(extent.chunks());
+                self.rest.push(extent);
+                start = until;
             }
         }
-    }
-
-    fn chunks_in(&self, range: &Range<u64>) -> u64 {
-        let boundary = boundary_after(range.start, self.chunk_size);
-        1 + range.end.saturating_sub(boundary).div_ceil(self.chunk_size)
     }
 
     /// Offset of the first byte wanted.
@@ -131,7 +151,7 @@ impl Plan {
             .then(|| self.first_end - self.start + rest.sum::<u64>())
     }
 
-    /// Bytes in a chunk, but for the first and the last of an extent.
+    /// Bytes in a chunk that is opened next, except for the first and the last of an extent.
     #[must_use]
     pub const fn chunk_size(&self) -> u64 {
         self.chunk_size
@@ -163,7 +183,43 @@ impl Plan {
     /// Chunks behind the first are `size` bytes long.
     pub fn chunk_size_from_second(&mut self, size: u64) {
         self.chunk_size = size.max(1);
+        self.base_size = self.chunk_size;
+        self.cuts.clear();
         self.number(self.end.unwrap_or(u64::MAX));
+    }
+
+    /// Chunks from the number `index` on are `size` bytes long.
+    ///
+    /// The first of them is shorter if that aligns the others. Chunks before `index` stay as they are.
+    pub fn chunk_size_from(&mut self, index: u64, size: u64) {
+        let Some(range) = self.range(index) else {
+            return;
+        };
+        self.chunk_size = size.max(1);
+        self.cuts.retain(|&(at, _)| at < range.start);
+        self.cuts.push((range.start, self.chunk_size));
+        self.number(self.end.unwrap_or(u64::MAX));
+    }
+
+    /// Bytes from chunk `index` on, once the end is known.
+    #[must_use]
+    pub fn bytes_from(&self, index: u64) -> u64 {
+        let Some(end) = self.known_end() else {
+            return u64::MAX;
+        };
+        let Some(range) = self.range(index) else {
+            return 0;
+        };
+        let after = self.rest.iter().filter(|extent| extent.range.start >= range.end);
+        let after: u64 = after.map(|extent| extent.range.end - extent.range.start).sum();
+        let within = self
+            .rest
+            .iter()
+            .find(|extent| extent.range.contains(&range.start));
+        after
+            + within
+                .map_or(end, |extent| extent.range.end)
+                .saturating_sub(range.start)
     }
 
     /// How many chunks there are, once the end is known.
@@ -176,7 +232,7 @@ impl Plan {
         Some(
             self.rest
                 .last()
-                .map_or(1, |extent| extent.number + self.chunks_in(&extent.range)),
+                .map_or(1, |extent| extent.number + extent.chunks()),
         )
     }
 
@@ -189,12 +245,14 @@ impl Plan {
         let behind = self.rest.partition_point(|extent| extent.number <= index);
         let extent = &self.rest[behind.checked_sub(1)?];
         let Range { start, end } = extent.range;
-        let boundary = boundary_after(start, self.chunk_size);
+        let boundary = boundary_after(start, extent.chunk_size);
         let (from, to) = match index - extent.number {
             0 => (start, boundary),
             behind => {
-                let from = (behind - 1).checked_mul(self.chunk_size)?.checked_add(boundary)?;
-                (from, from.saturating_add(self.chunk_size))
+                let from = (behind - 1)
+                    .checked_mul(extent.chunk_size)?
+                    .checked_add(boundary)?;
+                (from, from.saturating_add(extent.chunk_size))
             }
         };
         (from < end).then(|| from..to.min(end))
@@ -316,6 +374,66 @@ mod tests {
         for nothing in [Vec::new(), vec![5..5, 9..9]] {
             let plan = Plan::of(nothing, 10);
             assert_eq!((plan.chunks(), plan.bytes()), (Some(0), Some(0)));
+        }
+    }
+
+    #[test]
+    fn the_chunk_size_changes_from_any_chunk_on() {
+        let mut plan = Plan::of(vec![3..47, 50..90], 8);
+        plan.ends_at(1000);
+        plan.chunk_size_from(2, 20);
+        assert_eq!(
+            ranges(&plan),
+            [3..8, 8..16, 16..20, 20..40, 40..47, 50..60, 60..80, 80..90]
+        );
+        assert_eq!(
+            (plan.chunk_size(), plan.bytes(), plan.chunks()),
+            (20, Some(84), Some(8))
+        );
+        assert_eq!(
+            (plan.bytes_from(4), plan.bytes_from(7), plan.bytes_from(8)),
+            (47, 10, 0)
+        );
+        plan.chunk_size_from(6, 7);
+        let after = [60..63, 63..70, 70..77, 77..84, 84..90];
+        assert_eq!(ranges(&plan)[..6], [3..8, 8..16, 16..20, 20..40, 40..47, 50..60]);
+        assert_eq!(ranges(&plan)[6..], after);
+        // What was cut stays so when the end turns out to be nearer.
+        plan.ends_at(65);
+        assert_eq!(ranges(&plan)[6..], [60..63, 63..65]);
+        // Nothing is left to cut.
+        plan.chunk_size_from(99, 1);
+        assert_eq!(plan.chunk_size(), 7);
+    }
+
+    #[test]
+    fn random_changes_of_the_chunk_size_lose_no_byte() {
+        let mut random = 14_u64;
+        let mut next = |most: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % most
+        };
+        for _ in 0..2000 {
+            let total = next(5000);
+            let mut plan = Plan::new(next(100), None, 1 + next(300));
+            plan.ends_at(total);
+            let mut index = 0;
+            let mut at = plan.start();
+            while let Some(range) = plan.range(index) {
+                assert_eq!(range.start, at);
+                assert!(range.start < range.end);
+                at = range.end;
+                index += 1;
+                if next(3) == 0 {
+                    plan.chunk_size_from(index, 1 + next(300));
+                }
+                let left = total.saturating_sub(at);
+                assert_eq!(plan.bytes_from(index), left);
+            }
+            assert_eq!(at, total.max(plan.start()));
+            assert_eq!(plan.chunks(), Some(index));
         }
     }
 

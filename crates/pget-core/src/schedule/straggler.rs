@@ -56,6 +56,9 @@ pub(super) struct Stragglers {
     step: Duration,
     pub(super) looked: Duration,
     fences: u64,
+    /// Requests that are to go over fresh connections, and how many did.
+    to_renew: u32,
+    renewed: u64,
     /// Fences after which the next attempt was at least twice as fast. Each earns itself back, and one
     /// more.
     paid: u64,
@@ -69,6 +72,12 @@ struct Pace {
     took: Duration,
     /// To its first byte, as far as was seen.
     first: Duration,
+}
+
+impl Pace {
+    fn body_rate(&self) -> u64 {
+        rate(self.bytes, self.took.saturating_sub(self.first))
+    }
 }
 
 /// One attempt as the looks saw it.
@@ -166,6 +175,8 @@ impl Default for Stragglers {
             step: LONGEST / LOOKS,
             looked: Duration::ZERO,
             fences: 0,
+            to_renew: 0,
+            renewed: 0,
             paid: 0,
             answered: Duration::ZERO,
         }
@@ -184,7 +195,17 @@ impl Stragglers {
         let first = track
             .first
             .map_or(took, |first| first.saturating_sub(track.launched));
-        self.complete.push_back(Pace { bytes, took, first });
+        let pace = Pace { bytes, took, first };
+        let rates = self.complete.iter().map(Pace::body_rate).collect();
+        // A connection that is new, or was idle, starts slowly.
+        let is_steady = track.count == track.marks.len() && !track.speeds_up();
+        if is_steady
+            && self.complete.len() >= REMEMBERED / 4
+            && median(rates).is_some_and(|usual| pace.body_rate().saturating_mul(FAR) < usual)
+        {
+            self.to_renew += 1;
+        }
+        self.complete.push_back(pace);
         let took = self.complete.iter().map(|pace| pace.took).collect();
         self.step = median(took).map_or(LONGEST, |took| took.clamp(SHORTEST, LONGEST)) / LOOKS;
     }
@@ -198,6 +219,17 @@ impl Stragglers {
             place.owed = None;
             self.paid += u64::from(took * 2 <= owed);
         }
+    }
+
+    /// Whether attempt `id` is to go over a fresh connection, as one of those in use is far slower than the others.
+    pub(super) const fn renews(&mut self, id: u64) -> bool {
+        // Where rates vary by themselves, this does not help, and is bounded.
+        let renews = self.to_renew > 0 && self.renewed < id / SHARE + 2;
+        if renews {
+            self.renewed += 1;
+        }
+        self.to_renew = 0;
+        renews
     }
 
     /// An attempt has had its answer by now.
@@ -225,6 +257,10 @@ impl Schedule {
     /// When to [look](Self::look) next; `None`: not before another event.
     #[must_use]
     pub fn look_at(&self) -> Option<Duration> {
+        super::earlier(self.straggler_at(), self.control_at())
+    }
+
+    fn straggler_at(&self) -> Option<Duration> {
         let compares = self.phase == Phase::Parallel && self.settings.concurrency > 1;
         let over = self.phase == Phase::Over;
         let matters =
@@ -235,7 +271,8 @@ impl Schedule {
     /// Looks at what the attempts in flight have brought by `now`, each as `flow` tells it; gives the attempt to be fenced, if there is one. The driver ends it and says so by
     /// [`fenced`](Self::fenced), or by [`ended`](Self::ended) if it came to its end meanwhile. Before it is [time](Self::look_at), nothing is looked at.
     pub fn look(&mut self, now: Duration, flow: impl Fn(u64) -> Option<Flow>) -> Option<u64> {
-        if self.look_at().is_none_or(|at| at > now) {
+        self.control(now, &flow);
+        if self.straggler_at().is_none_or(|at| at > now) {
             return None;
         }
         self.stragglers.looked = now;
@@ -436,6 +473,8 @@ impl Schedule {
             return;
         };
         let end = self.chunk_end(self.cursor + index as u64);
+        let progress = position.saturating_sub(self.places[index].position);
+        self.tell_end(index, now, progress);
         let place = &mut self.places[index];
         if position > place.position {
             (place.failing_since, place.failures, place.refusals) = (None, 0, 0);
@@ -467,6 +506,16 @@ impl Schedule {
         self.places.front().is_some_and(|place| {
             place.state == State::Filled || place.track.position >= self.chunk_end(self.cursor)
         })
+    }
+
+    /// Whether the attempt at the cursor takes far longer than complete chunks did.
+    pub(super) fn cursor_lags(&self, now: Duration) -> bool {
+        let Some(place) = self.places.front() else {
+            return false;
+        };
+        let usual = median(self.stragglers.complete.iter().map(|pace| pace.took).collect());
+        matches!(place.state, State::InFlight(_))
+            && usual.is_some_and(|usual| now.saturating_sub(place.track.launched) > usual * 2)
     }
 
     const fn may_fence(&self) -> bool {

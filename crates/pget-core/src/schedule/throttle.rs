@@ -17,6 +17,8 @@
 
 use std::time::Duration;
 
+use super::Found;
+
 /// After so many requests served at a level, one more is tried.
 const FIRST_RAISE: u32 = 16;
 /// A raise is never rarer than this.
@@ -189,6 +191,8 @@ pub struct Learned {
     pub permits: Option<u32>,
     /// The time between two requests, if their rate is limited.
     pub interval: Option<Duration>,
+    /// The level and the chunk size that measuring has found.
+    pub found: Option<Found>,
 }
 
 impl Throttle {
@@ -232,6 +236,7 @@ impl Throttle {
         Learned {
             permits: self.level.map(|level| level.permits),
             interval: self.pace.map(|pace| pace.interval),
+            found: None,
         }
     }
 

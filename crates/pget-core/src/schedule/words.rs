@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Bounds;
+
 /// What a schedule is made of.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -23,6 +25,10 @@ pub struct Settings {
     /// Time without an accepted byte, since the first failure in a row, after which the download gives
     /// up.
     pub retry_timeout: Duration,
+    /// Let measuring choose the level and the chunk size within these; `None`: both are as set.
+    pub control: Option<Bounds>,
+    /// The window follows the level, and `window` is its bound.
+    pub window_follows: bool,
     /// For the jitter of backoffs.
     pub seed: u64,
 }

@@ -129,6 +129,8 @@ impl Scene {
             chunk_size,
             follow_hint: rng.bool(),
             concurrency: if rng.u32(0..5) == 0 { 1 } else { 1 << rng.u32(0..8) },
+            window_follows: false,
+            control: None,
             window: match rng.u32(0..4) {
                 0 => 1,
                 1 => 2,

@@ -89,6 +89,7 @@ pub(crate) struct World<'a> {
     due: Option<Duration>,
     look: Option<Duration>,
     fences: u64,
+    renewed: u64,
     /// Fenced attempts that had left something.
     fenced_rests: u64,
     steps: u64,
@@ -127,6 +128,7 @@ impl<'a> World<'a> {
             due: None,
             look: None,
             fences: 0,
+            renewed: 0,
             fenced_rests: 0,
             steps: 0,
         }
@@ -369,8 +371,12 @@ impl<'a> World<'a> {
         } else {
             assert_eq!(attempt.end, Some(slot.end), "the rest of the chunk");
         }
-        // After a silent attempt, any connection will do.
-        assert!(!attempt.fresh || slot.fresh, "over a fresh connection");
+        // After a silent attempt, any connection will do. A connection that was far slower than the others is
+        // left alone, but seldom.
+        if attempt.fresh && !slot.fresh {
+            self.renewed += 1;
+            assert!(self.renewed <= attempt.id / 20 + 2, "over a fresh connection");
+        }
         slot.fresh = false;
         (slot.base, slot.seen) = (slot.filled, slot.filled);
         let mut flight = self.new_flight(attempt);

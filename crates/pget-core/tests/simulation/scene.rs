@@ -438,7 +438,7 @@ impl Scene {
     pub(crate) fn options(&self, budget: &Arc<Budget>) -> Options {
         let mut options = Options::default();
         options.chunk_size = self.hint.is_none().then_some(self.chunk);
-        options.concurrency = self.concurrency;
+        options.concurrency = Some(self.concurrency);
         options.window = Some(self.window);
         options.offset = self.offset;
         options.length = self.length;

@@ -102,7 +102,7 @@ impl Server {
         let source = HttpSource::new(client, &self.url, HeaderMap::new()).expect("an address");
         let mut options = Options::default();
         options.chunk_size = Some(CHUNK);
-        options.concurrency = 3;
+        options.concurrency = Some(3);
         options.deadlines.stall = Duration::from_secs(20);
         Download::new(Arc::new(source), options).expect("sound options")
     }
@@ -230,7 +230,7 @@ async fn slow_bytes_that_are_gathered_are_progress() {
         let server = Server::start(tls, pace).await;
         let mut options = Options::default();
         options.chunk_size = Some(CHUNK);
-        options.concurrency = 3;
+        options.concurrency = Some(3);
         options.retries = Some(0);
         options.deadlines.stall = Duration::from_millis(600);
         let client = if tls {

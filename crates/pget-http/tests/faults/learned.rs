@@ -20,7 +20,7 @@ use crate::{
 fn small_chunks() -> Options {
     let mut options = patient();
     options.chunk_size = Some(CHUNK / 10);
-    options.concurrency = 8;
+    options.concurrency = Some(8);
     options
 }
 

@@ -67,7 +67,7 @@ fn source(url: &str) -> HttpSource {
 fn options() -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(CHUNK);
-    options.concurrency = 4;
+    options.concurrency = Some(4);
     options.retries = Some(3);
     options.deadlines.first_byte = Duration::from_millis(600);
     options.deadlines.stall = Duration::from_millis(600);
@@ -170,12 +170,12 @@ async fn everywhere(route: &Route, shapes: &[Shape]) -> Vec<Run> {
         let mut options = options();
         let mut size = route.object().size;
         match shape {
-            Shape::Whole => options.concurrency = 1,
+            Shape::Whole => options.concurrency = Some(1),
             Shape::Part => {
                 size -= size / 4;
-                (options.concurrency, options.length) = (1, Some(size));
+                (options.concurrency, options.length) = (Some(1), Some(size));
             }
-            Shape::Ranges(concurrency) => options.concurrency = concurrency,
+            Shape::Ranges(concurrency) => options.concurrency = Some(concurrency),
         }
         let expected = Expected {
             pattern: route.object().pattern,
@@ -277,7 +277,7 @@ async fn kinds(
         .flat_map(|mode| [1, 4, 16].map(|concurrency| (mode, concurrency)));
     let run = |(mode, concurrency)| {
         let (mut options, source) = (options.clone(), Arc::clone(&source));
-        options.concurrency = concurrency;
+        options.concurrency = Some(concurrency);
         async move {
             (
                 mode,

@@ -40,7 +40,7 @@ async fn case_30_nginx_that_limits_requests_is_read_at_its_pace() {
     let mut options = options();
     options.retries = Some(20);
     // Not all modes at once: together they are the crowd that the limit is against.
-    options.concurrency = 16;
+    options.concurrency = Some(16);
     let download = Download::new(Arc::new(source(&nginx.url("/o"))), options).expect("sound options");
     let mut reader = download.reader();
     let bytes = within(rest(&mut reader)).await.expect("it comes at last");
@@ -135,7 +135,7 @@ async fn case_70_a_consumer_that_stops_resets_no_connection() {
         async move {
             let mut options = options();
             (options.chunk_size, options.window) = (Some(2 << 20), Some(4));
-            options.concurrency = concurrency;
+            options.concurrency = Some(concurrency);
             let download = Download::new(Arc::new(source(&url)), options).expect("sound options");
             let mut reader = download.reader();
             let first = reader.next().await.expect("it reads").expect("it is not empty");

@@ -31,7 +31,7 @@ fn start(http: &str, server: &str) -> Option<Nginx> {
 fn options(chunk: u64, concurrency: u32) -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(chunk);
-    options.concurrency = concurrency;
+    options.concurrency = Some(concurrency);
     // Not all of it is fetched before something happens.
     options.window = Some(concurrency);
     options

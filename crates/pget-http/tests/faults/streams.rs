@@ -102,7 +102,7 @@ async fn what_a_plain_answer_says_of_its_length_is_the_documented_limit() {
         let server = Hostile::start().expect("a server");
         let url = server.route("/o", Route::new(object()).fault(When::Always, fault));
         let mut options = options();
-        options.concurrency = 1;
+        options.concurrency = Some(1);
         read_with(source(&url), options)
             .await
             .complete(Pattern::new(SEED), size);

@@ -296,7 +296,7 @@ async fn case_133_a_stream_is_held_to_the_size_that_head_reported() {
         let server = Hostile::start().expect("a server");
         let url = server.route("/o", Route::new(dated).fault(When::Always, fault.clone()));
         let mut options = options();
-        options.concurrency = 1;
+        options.concurrency = Some(1);
         options.pin = Some(within(source(&url).head()).await.expect("HEAD is right"));
         let error = read_with(source(&url), options)
             .await

@@ -31,7 +31,7 @@ pub(crate) fn open(address: &str, settings: &Settings) -> Arc<S3Source> {
 pub(crate) fn options(chunk: u64, concurrency: u32) -> Options {
     let mut options = Options::default();
     options.chunk_size = Some(chunk);
-    options.concurrency = concurrency;
+    options.concurrency = Some(concurrency);
     options.retries = Some(2);
     options
 }

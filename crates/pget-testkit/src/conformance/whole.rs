@@ -32,7 +32,7 @@ pub(super) async fn empty_object(fixture: &dyn Fixture) {
     assert_eq!(info.size, Some(0), "empty: head");
     for concurrency in [1, 4] {
         let mut options = Options::default();
-        options.concurrency = concurrency;
+        options.concurrency = Some(concurrency);
         let (length, sum) = digest(&source, options)
             .await
             .expect("an empty object can be read");
@@ -49,7 +49,7 @@ pub(super) async fn offsets_at_and_behind_the_end(fixture: &dyn Fixture) {
     for concurrency in [1, 4] {
         let at = |offset, length| {
             let mut options = Options::default();
-            options.concurrency = concurrency;
+            options.concurrency = Some(concurrency);
             options.chunk_size = Some(300);
             options.offset = offset;
             options.length = length;
@@ -87,7 +87,7 @@ pub(super) async fn sizes_windows_and_concurrencies(fixture: &dyn Fixture) {
                 let mut options = Options::default();
                 options.chunk_size = Some(chunk);
                 options.window = Some(window);
-                options.concurrency = concurrency;
+                options.concurrency = Some(concurrency);
                 let what = format!("{size} bytes, chunk {chunk}, window {window}, concurrency {concurrency}");
                 let result = digest(&source, options).await;
                 let (length, sum) = result.unwrap_or_else(|error| panic!("whole read of {what}: {error:?}"));

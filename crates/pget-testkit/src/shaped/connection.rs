@@ -4,7 +4,7 @@ use std::{
     io::{self, Read as _, Write as _},
     net::TcpStream,
     ops::Range,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustls::ServerConnection;
@@ -67,6 +67,8 @@ pub(super) struct Connection {
     /// Bytes that a round trip brings, while the connection starts slowly, and when the round began.
     pub(super) window: Option<u64>,
     pub(super) round: Instant,
+    /// How much of a round trip the body before has left.
+    pub(super) in_round: Duration,
     /// Bytes of bodies that it has brought.
     pub(super) brought: u64,
 }
@@ -99,6 +101,7 @@ impl Connection {
             pace: Pace::new(opens_at),
             window,
             round: opens_at,
+            in_round: Duration::ZERO,
             brought: 0,
         }
     }

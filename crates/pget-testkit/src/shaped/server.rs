@@ -422,6 +422,9 @@ impl Server {
             lock(&self.shared).counters.in_flight -= 1;
         }
         connection.stage = Stage::Reading;
+        if connection.paced {
+            connection.in_round = Instant::now().saturating_duration_since(connection.round);
+        }
         if connection.closes {
             self.close(id);
             return true;
@@ -447,7 +450,8 @@ impl Server {
         };
         if !connection.paced {
             connection.paced = true;
-            connection.round = now;
+            // The round goes on where the body before left it.
+            connection.round = now.checked_sub(connection.in_round).unwrap_or(now);
             if let Some(rate) = rate {
                 let first = slice(rate).min(connection.body.end - connection.body.start);
                 connection.pace.begin(connection.answer_at, first, rate);

@@ -204,6 +204,8 @@ impl Host for Shared {
             reply.chunk_hint,
             answer.body_end,
         );
+        // The first answer also says when to look at what comes, and how many requests may follow.
+        state.schedule.answered(id, self.began.elapsed());
         if state.schedule.awaits_answers() {
             self.driver.notify_one();
         }

@@ -1,0 +1,167 @@
+//! Random networks, over which the schedule chooses level and chunk size by itself and is compared with the best of
+//! many fixed settings, in virtual time.
+//!
+//! Each seed makes a network (`networks/network.rs`): latency, rates, limits, slow start, bad connections, changes in
+//! mid read. `networks/play.rs` plays a download over it. `PGET_SEEDS=n` runs another number of them, and
+//! `PGET_SEED=n` prints one. The full number runs with
+//! `cargo test --release -p pget-core --test controller_networks -- --ignored --nocapture`.
+
+#[path = "networks/network.rs"]
+mod network;
+#[path = "networks/play.rs"]
+mod play;
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use network::Network;
+use play::{Choice, Run, play};
+
+const MIB: u64 = 1 << 20;
+
+/// Requests in flight and MiB per range.
+const FIXED: [(u32, u64); 12] = [
+    (128, 1),
+    (128, 4),
+    (64, 2),
+    (64, 8),
+    (32, 1),
+    (32, 4),
+    (16, 2),
+    (16, 8),
+    (8, 1),
+    (8, 8),
+    (4, 4),
+    (2, 8),
+];
+
+struct Outcome {
+    seed: u64,
+    chosen: Run,
+    best: (f64, u32, u64),
+}
+
+impl Outcome {
+    fn of(seed: u64) -> Self {
+        let network = Network::random(seed);
+        let chosen = play(&network, Choice::Measured, seed, f64::INFINITY).expect("it ends");
+        let mut best = (f64::INFINITY, 0, 0);
+        for (concurrency, mib) in FIXED {
+            let choice = Choice::Fixed(concurrency, mib * MIB);
+            if let Some(run) = play(&network, choice, seed, best.0) {
+                best = (run.seconds, concurrency, mib);
+            }
+        }
+        Self { seed, chosen, best }
+    }
+
+    fn ratio(&self) -> f64 {
+        self.chosen.seconds / self.best.0
+    }
+
+    fn print(&self) {
+        let Run {
+            seconds,
+            requests,
+            refused,
+            level,
+            chunk_size,
+            changes,
+        } = self.chosen;
+        let (best, concurrency, mib) = self.best;
+        println!(
+            "{:.2}: seed {}: {seconds:.2} s, level {level} after {changes} changes, {} KiB, {refused} of \
+             {requests} refused; best {best:.2} s by {concurrency} x {mib} MiB; {}",
+            self.ratio(),
+            self.seed,
+            chunk_size >> 10,
+            Network::random(self.seed),
+        );
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn play_all(seeds: u64) -> Vec<Outcome> {
+    let next = AtomicU64::new(0);
+    let all = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        break;
+                    }
+                    let outcome = Outcome::of(seed);
+                    all.lock().expect("no thread panics here").push(outcome);
+                }
+            });
+        }
+    });
+    let mut all = all.into_inner().expect("no thread panics here");
+    all.sort_by(|one, other| other.ratio().total_cmp(&one.ratio()));
+    all
+}
+
+/// Plays `seeds` networks, and returns the shares that end within 1.1, 1.3 and 2 times the best fixed setting's time.
+fn shares(seeds: u64) -> [f64; 3] {
+    let all = play_all(seeds);
+    for outcome in all.iter().take(10) {
+        outcome.print();
+    }
+    #[allow(clippy::cast_precision_loss, reason = "counts are small")]
+    let share =
+        |most: f64| all.iter().filter(|outcome| outcome.ratio() <= most).count() as f64 / all.len() as f64;
+    let shares = [share(1.1), share(1.3), share(2.0)];
+    let median = all[all.len() / 2].ratio();
+    println!("{seeds} networks: within 1.1, 1.3, 2.0 of the best: {shares:.4?}; median {median:.3}");
+    let most = all.iter().map(|outcome| outcome.chosen.changes).max();
+    println!("the most changes of a level: {most:?}");
+    shares
+}
+
+#[test]
+fn random_networks() {
+    if let Some(seed) = number("PGET_SEED") {
+        Outcome::of(seed).print();
+        return;
+    }
+    let [_, close, bounded] =
+        shares(number("PGET_SEEDS").unwrap_or(if cfg!(debug_assertions) { 12 } else { 300 }));
+    assert!(close >= 0.7, "{close} within 1.3 of the best");
+    assert!(bounded >= 0.9, "{bounded} within 2 of the best");
+}
+
+#[test]
+#[ignore = "minutes in a release build"]
+fn a_hundred_thousand_random_networks() {
+    let [_, close, bounded] = shares(number("PGET_SEEDS").unwrap_or(100_000));
+    assert!(close >= 0.8, "{close} within 1.3 of the best");
+    assert!(bounded >= 0.95, "{bounded} within 2 of the best");
+}
+
+/// On a network that does not change, the level settles: tries get rarer with time.
+#[test]
+fn a_long_download_does_not_oscillate() {
+    for (settings, most) in [
+        ((0.02, 20e6, f64::INFINITY), 40),
+        ((0.02, 90e6, 1.2e9), 40),
+        ((0.005, f64::INFINITY, 100e6), 40),
+        ((0.001, f64::INFINITY, 1e9), 40),
+    ] {
+        let (latency, rate, link) = settings;
+        let mut network = Network::plain(latency, rate, link.min(5e9));
+        // Two minutes at the best, in a release build.
+        let top = (rate * 128.0).min(network.link);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
+        let size = (top * 120.0) as u64;
+        network.size = size.min(if cfg!(debug_assertions) { 4_000 } else { 40_000 } * MIB);
+        let run = play(&network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
+        assert!(run.changes <= most, "{run:?} on {network}");
+    }
+}
