@@ -42,7 +42,7 @@ fn download(url: &str) -> Download {
     let client = Client::new(&ClientOptions::default()).expect("the default options are sound");
     let source = HttpSource::new(client, url, HeaderMap::new()).expect("an address");
     let mut options = Options::default();
-    options.chunk_size = Some(CHUNK);
+    (options.chunk_size, options.concurrency) = (Some(CHUNK), Some(8));
     Download::new(Arc::new(source), options).expect("sound options")
 }
 
