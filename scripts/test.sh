@@ -17,6 +17,8 @@ cargo test --workspace --locked
 # Ring, fence, budget and wake-ups through many interleavings.
 cargo test -q --locked -p pget-core --features model --lib model
 scripts/go-test.sh
+# Wheel and sdist, each in a clean environment.
+scripts/python-test.sh
 # Whole programs at real sizes: gigabytes through a debug build would only test patience. Of the two servers that are slow with 64 GiB (two minutes), the windows at its end are read here; all of
 # it is read without the skips, and every place is filled over every transport with PGET_BIG=all.
 cargo test --release --locked -p pget-cli --test big -- --ignored --test-threads=1 --skip sixty_four_gibibytes_from_nginx --skip sixty_four_gibibytes_from_s3

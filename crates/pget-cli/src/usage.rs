@@ -1,26 +1,26 @@
 //! A command line that cannot be used, told on one line and without what may be a credential.
 
-use std::{error::Error as _, process::ExitCode};
+use std::error::Error as _;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::report;
 
 /// Tells what is wrong with the command line, or the help that it asks for; the exit status of that.
-pub(crate) fn tell(error: &clap::Error) -> ExitCode {
+pub(crate) fn tell(error: &clap::Error) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // Nobody who has closed standard output misses the text.
             error.print().ok();
-            ExitCode::SUCCESS
+            0
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             error.print().ok();
-            ExitCode::from(2)
+            2
         }
         _ => {
             report::line(&format!("pget: {} (see pget --help)", line(error)));
-            ExitCode::from(2)
+            2
         }
     }
 }

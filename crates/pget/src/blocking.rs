@@ -91,7 +91,18 @@ impl Drop for WhenTriggered {
     }
 }
 
-pub(crate) fn on_process_runtime(builder: &Builder) -> Builder {
+/// The process's runtime, for bindings to other languages: their waits are theirs.
+///
+/// # Errors
+/// [`Resources`](ErrorKind::Resources) if the runtime cannot have a thread.
+#[doc(hidden)]
+pub fn runtime() -> Result<&'static Handle, Error> {
+    runtime::handle_with_threads()
+}
+
+/// The same read on the process's [`runtime`], by the asynchronous calls: with the connections of the blocking ones.
+#[doc(hidden)]
+pub fn on_process_runtime(builder: &Builder) -> Builder {
     Builder {
         #[cfg(feature = "http")]
         on_process_runtime: true,

@@ -1,0 +1,85 @@
+//! The `pget` program: `get`, `cat` and `stat` of one object, and `shm`, one object for all processes of a host.
+//!
+//! Exit status: 0 done, 1 other failure, 2 usage, 3 not found, 4 permission denied, 5 object changed, 6 timed out or unavailable after retries,
+//! 7 the server's answer makes no sense, 8 destination failed, 9 verification is required and cannot be done.
+//! An error is one line on standard error.
+//! 141: the reader of standard output has closed it, which is not reported.
+
+mod args;
+mod cat;
+mod get;
+mod output;
+mod report;
+mod shm;
+mod signals;
+mod stat;
+mod usage;
+
+use std::ffi::OsString;
+
+use args::{Arguments, Command, Shm};
+use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
+use pget::{Error, ErrorKind};
+
+/// Runs the program with `arguments`, the first of which is its name, and returns its exit status.
+///
+/// It is a whole program: it sets up logging and signals of the process, and expects to be all that runs there.
+pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return usage::tell(&error),
+    };
+    writes_fail_at_the_limit();
+    report::log(arguments.verbose);
+    let result = match &arguments.command {
+        Command::Get(get) => get::run(get),
+        Command::Cat(cat) => cat::run(cat),
+        Command::Stat(stat) => stat::run(stat),
+        Command::Shm(shm) => shm::run(shm),
+    };
+    match result {
+        Ok(()) => 0,
+        // As `cat` and its like, which SIGPIPE ends: `pget cat … | head` is not a failure to report.
+        Err(error) if writes_to_standard_output(&arguments.command) && output::is_closed(&error) => CLOSED,
+        Err(error) => {
+            report::line(&format!("pget: {}", error.to_line()));
+            status(&error)
+        }
+    }
+}
+
+/// What a shell reports of a program that SIGPIPE has ended.
+const CLOSED: u8 = 128 + 13;
+
+fn writes_to_standard_output(command: &Command) -> bool {
+    match command {
+        Command::Get(get) => get::is_to_standard_output(get),
+        Command::Cat(cat) => cat.shared_ring.is_none(),
+        Command::Stat(_) | Command::Shm(Shm::Ls | Shm::Clean) => true,
+        Command::Shm(Shm::Get(_)) => false,
+    }
+}
+
+/// A file that reaches the limit on its size (`ulimit -f`) is an error of the write, as a full disk is; at its default, the signal would end the program.
+fn writes_fail_at_the_limit() {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGXFSZ);
+    if let Err(error) = set.thread_block() {
+        tracing::warn!(%error, "cannot block SIGXFSZ");
+    }
+}
+
+fn status(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::InvalidArgument => 2,
+        ErrorKind::NotFound => 3,
+        ErrorKind::PermissionDenied => 4,
+        ErrorKind::ObjectChanged => 5,
+        ErrorKind::Timeout | ErrorKind::Unavailable => 6,
+        ErrorKind::Protocol | ErrorKind::Checksum => 7,
+        ErrorKind::Destination | ErrorKind::BufferTooSmall => 8,
+        ErrorKind::Unverifiable => 9,
+        _ => 1,
+    }
+}

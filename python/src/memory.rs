@@ -1,0 +1,187 @@
+//! Python's buffers in the hands of the library.
+//!
+//! Invariants: a buffer is exported as long as its [`Lent`] lives, so that Python neither frees nor moves it; a
+//! [`Raw`] is in the hands of writers and is only an address; a [`Lent`] is dropped after the last [`Raw`] of it,
+//! which [`Loan::returned`] tells.
+
+use std::convert::Infallible;
+
+use pyo3::{
+    buffer::PyUntypedBuffer,
+    exceptions::{PyBufferError, PyTypeError},
+    ffi,
+    prelude::*,
+    types::PyBytes,
+};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+/// A writable buffer of any item type, exported by its owner.
+pub(crate) struct Lent(PyUntypedBuffer);
+
+impl Lent {
+    /// # Errors
+    /// `TypeError` if `object` has no buffer, `BufferError` if it cannot be written or is not contiguous.
+    pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffer = PyUntypedBuffer::get(object).map_err(|error| {
+            let py = object.py();
+            if error.is_instance_of::<PyBufferError>(py) {
+                return error;
+            }
+            PyTypeError::new_err(format!(
+                "a writable buffer is needed, not {}",
+                object
+                    .get_type()
+                    .name()
+                    .map_or_else(|_| "this".into(), |name| name.to_string())
+            ))
+        })?;
+        if buffer.readonly() {
+            return Err(PyBufferError::new_err("the buffer cannot be written to"));
+        }
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("the buffer is not C-contiguous"));
+        }
+        Ok(Self(buffer))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len_bytes()
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.0.buf_ptr() as usize
+    }
+
+    /// Its memory for writers.
+    pub(crate) fn raw(&self, loan: &Loan) -> Raw {
+        Raw {
+            start: self.0.buf_ptr().cast(),
+            length: self.len(),
+            _loan: loan.sender.clone(),
+        }
+    }
+
+    /// Its memory for this thread.
+    ///
+    /// # Safety
+    /// No [`Raw`] of it is alive, and no Python code runs meanwhile that touches it.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "the memory is Python's; exclusiveness is the caller's promise"
+    )]
+    pub(crate) unsafe fn bytes(&self) -> &mut [u8] {
+        if self.len() == 0 {
+            return &mut [];
+        }
+        // SAFETY: exported and so valid for its length; nobody else touches it, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.0.buf_ptr().cast(), self.len()) }
+    }
+}
+
+/// Memory lent to writers, which end before the lender takes it back.
+pub(crate) struct Raw {
+    start: *mut u8,
+    length: usize,
+    _loan: Sender<Infallible>,
+}
+
+// SAFETY: it is an address and a length; what is there is written by its one owner.
+unsafe impl Send for Raw {}
+
+impl AsMut<[u8]> for Raw {
+    fn as_mut(&mut self) -> &mut [u8] {
+        if self.length == 0 {
+            return &mut [];
+        }
+        // SAFETY: lent to this `Raw`, whose one owner has it exclusively here, until the loan is returned.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
+    }
+}
+
+/// What was lent to one call.
+pub(crate) struct Loan {
+    sender: Sender<Infallible>,
+    receiver: Receiver<Infallible>,
+}
+
+impl Loan {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = channel(1);
+        Self { sender, receiver }
+    }
+
+    /// What the memory is lent by, for who lends later.
+    pub(crate) fn lender(&self) -> Lender {
+        Lender(self.sender.clone())
+    }
+
+    /// Waits until no writer has any of it.
+    pub(crate) async fn returned(self) {
+        let Self { sender, mut receiver } = self;
+        drop(sender);
+        // Nothing is ever sent: this is the end of the last sender.
+        receiver.recv().await;
+    }
+}
+
+/// Lends memory for a loan that is waited for elsewhere.
+#[derive(Clone)]
+pub(crate) struct Lender(Sender<Infallible>);
+
+impl Lender {
+    /// # Safety
+    /// `length` bytes at `start` are the writers' until [`Loan::returned`] says so.
+    pub(crate) unsafe fn raw(&self, start: *mut u8, length: usize) -> Raw {
+        Raw {
+            start,
+            length,
+            _loan: self.0.clone(),
+        }
+    }
+}
+
+/// Refuses buffers of which two would be written to at the same place.
+pub(crate) fn refuse_overlap(buffers: &[Lent]) -> PyResult<()> {
+    let mut places: Vec<(usize, usize, usize)> = buffers
+        .iter()
+        .enumerate()
+        .filter(|(_, buffer)| buffer.len() > 0)
+        .map(|(index, buffer)| (buffer.address(), buffer.address() + buffer.len(), index))
+        .collect();
+    places.sort_unstable();
+    match places.windows(2).find(|two| two[1].0 < two[0].1) {
+        Some(two) => Err(pyo3::exceptions::PyValueError::new_err(format!(
+            "the buffers of ranges {} and {} overlap",
+            two[0].2, two[1].2
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A `bytes` object of this length, whose bytes are not initialised, and where they are. All of them are to be
+/// filled before another owner sees it.
+///
+/// # Errors
+/// `MemoryError`, or `OverflowError` if memory cannot be that long.
+pub(crate) fn new_bytes(py: Python<'_>, length: usize) -> PyResult<(Bound<'_, PyBytes>, *mut u8)> {
+    let length = isize::try_from(length)?;
+    // SAFETY: a null source is allowed.
+    let made = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), length) };
+    // SAFETY: null after an error, else a new reference.
+    let bytes = unsafe { Bound::from_owned_ptr_or_err(py, made)? }.cast_into::<PyBytes>()?;
+    // SAFETY: a bytes object.
+    let start = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
+    Ok((bytes, start.cast()))
+}
+
+/// A `bytearray` of this length, whose bytes are not initialised.
+///
+/// # Errors
+/// As [`new_bytes`].
+pub(crate) fn new_bytearray(py: Python<'_>, length: usize) -> PyResult<Bound<'_, PyAny>> {
+    let length = isize::try_from(length)?;
+    // SAFETY: a null source is allowed.
+    let made = unsafe { ffi::PyByteArray_FromStringAndSize(std::ptr::null(), length) };
+    // SAFETY: null after an error, else a new reference.
+    unsafe { Bound::from_owned_ptr_or_err(py, made) }
+}

@@ -1,0 +1,474 @@
+//! One call, on the library's threads: waited for by a thread ([`Op::wait`]) or by an event loop ([`Op::start`]).
+//!
+//! Invariants: the call's future owns no Python object that it drops, and touches none; what it lent has come back
+//! when it ends; whoever stops waiting cancels it and waits for that end. An [`Op`] that is dropped while it runs
+//! does the same.
+
+use std::{
+    collections::VecDeque,
+    os::fd::AsRawFd,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{RecvTimeoutError, Sender, channel},
+    },
+    time::Duration,
+};
+
+use front::{Cancel, Error, ErrorKind, blocking, fork::Own};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock, types::PyBytes};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{
+    error::exception,
+    memory::{Lender, Lent, Loan, Raw, new_bytes},
+    settings::{Settings, Told},
+};
+
+/// How long a thread waits before it looks at signals.
+pub(crate) const STEP: Duration = Duration::from_millis(50);
+
+/// How often a progress function is called.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// What makes the result, on a thread of Python's.
+type Finish = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Py<PyAny>> + Send>;
+
+type Work = Pin<Box<dyn Future<Output = Finish> + Send>>;
+
+/// What a call has to say to whoever waits for it.
+enum Event {
+    /// Memory is wanted for an object whose length is known by now.
+    Wanted(Wanted),
+    /// There may be progress to tell.
+    Progress,
+    /// It is over, and nothing that was lent is used any more.
+    Ended(Finish),
+}
+
+struct Wanted {
+    length: usize,
+    lender: Lender,
+    reply: Sender<Raw>,
+}
+
+/// Who waits.
+enum Waits {
+    /// Nobody yet.
+    Nobody,
+    Thread(UnboundedSender<Event>),
+    Loop(Arc<Queue>, u64),
+}
+
+/// Where a call's events go.
+pub(crate) struct Desk(Mutex<Waits>);
+
+impl Desk {
+    fn tell(&self, event: Event) {
+        match &*lock(&self.0) {
+            Waits::Nobody => {}
+            // Whoever waits may be gone; the call is cancelled then.
+            Waits::Thread(sender) => drop(sender.send(event)),
+            Waits::Loop(queue, token) => queue.push(*token, event),
+        }
+    }
+
+    /// Memory of `length` bytes from whoever waits, for the library's thread that has just heard of the length. `None` if the call is cancelled.
+    pub(crate) fn memory(&self, length: usize, lender: Lender, cancel: &Cancel) -> Option<Raw> {
+        let (reply, answer) = channel();
+        self.tell(Event::Wanted(Wanted {
+            length,
+            lender,
+            reply,
+        }));
+        loop {
+            match answer.recv_timeout(STEP) {
+                Ok(memory) => return Some(memory),
+                Err(RecvTimeoutError::Timeout) if !cancel.is_triggered() => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says that the call is over, however its future ends.
+struct Ends {
+    desk: Arc<Desk>,
+    finish: Option<Finish>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let lost: Finish = Box::new(|_| {
+            Err(PyRuntimeError::new_err(
+                "the call has ended without a result: a defect",
+            ))
+        });
+        self.desk.tell(Event::Ended(self.finish.take().unwrap_or(lost)));
+        // The last sender to a thread goes with this.
+        *lock(&self.desk.0) = Waits::Nobody;
+    }
+}
+
+/// One call of the library.
+#[pyclass(frozen, module = "pget._pget")]
+pub(crate) struct Op {
+    state: Mutex<State>,
+    desk: Arc<Desk>,
+    cancel: Cancel,
+    told: Arc<Told>,
+    progress: Option<Py<PyAny>>,
+    /// Buffers lent for the call.
+    lent: Mutex<Vec<Lent>>,
+    /// The object's bytes, if the call asked for memory.
+    memory: Mutex<Option<Py<PyBytes>>>,
+    /// What ended the call on Python's side.
+    failure: Mutex<Option<PyErr>>,
+}
+
+enum State {
+    Ready(Work),
+    Running(Own<JoinHandle<()>>),
+    Ended,
+}
+
+/// What a call needs before its future is made.
+pub(crate) struct Call {
+    pub(crate) builder: front::Builder,
+    pub(crate) cancel: Cancel,
+    pub(crate) desk: Arc<Desk>,
+    user: Option<Cancel>,
+    told: Arc<Told>,
+    progress: Option<Py<PyAny>>,
+}
+
+impl Call {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let Settings {
+            builder,
+            cancel: user,
+            progress,
+            ..
+        } = settings;
+        let (builder, told) = match progress {
+            Some(_) => Told::by(builder),
+            None => (builder, Arc::default()),
+        };
+        Self::of(builder, user, told, progress)
+    }
+
+    /// A wait for a read that has begun: `told` is told by that.
+    pub(crate) fn of_read(told: Arc<Told>, progress: Option<Py<PyAny>>) -> Self {
+        Self::of(front::builder(""), None, told, progress)
+    }
+
+    fn of(
+        builder: front::Builder,
+        user: Option<Cancel>,
+        told: Arc<Told>,
+        progress: Option<Py<PyAny>>,
+    ) -> Self {
+        let cancel = Cancel::new();
+        Self {
+            builder: blocking::on_process_runtime(&builder).cancel(cancel.clone()),
+            cancel,
+            desk: Arc::new(Desk(Mutex::new(Waits::Nobody))),
+            user,
+            told,
+            progress,
+        }
+    }
+
+    /// The call, whose `work` gives what `finish` makes an object of. `lent` and what `loan` lends go back when it ends.
+    pub(crate) fn op<T: Send + 'static>(
+        self,
+        lent: Vec<Lent>,
+        loan: Loan,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+        finish: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
+    ) -> Op {
+        let (user, cancel) = (self.user, self.cancel.clone());
+        let work: Work = Box::pin(async move {
+            let result = {
+                let mut work = std::pin::pin!(work);
+                match user {
+                    None => work.await,
+                    Some(user) => tokio::select! {
+                        biased;
+                        result = &mut work => result,
+                        () = user.triggered() => {
+                            cancel.trigger();
+                            work.await
+                        }
+                    },
+                }
+            };
+            loan.returned().await;
+            let finish: Finish = Box::new(move |py| match result {
+                Ok(value) => finish(py, value),
+                Err(error) => Err(exception(py, &error)),
+            });
+            finish
+        });
+        Op {
+            state: Mutex::new(State::Ready(work)),
+            desk: self.desk,
+            cancel: self.cancel,
+            told: self.told,
+            progress: self.progress,
+            lent: Mutex::new(lent),
+            memory: Mutex::default(),
+            failure: Mutex::default(),
+        }
+    }
+}
+
+impl Op {
+    /// Has the library's threads begin the call.
+    fn run(&self, py: Python<'_>, waits: Waits, tells_progress: bool) -> PyResult<()> {
+        let runtime = blocking::runtime().map_err(|error| exception(py, &error))?;
+        let mut state = lock(&self.state);
+        let State::Ready(work) = std::mem::replace(&mut *state, State::Ended) else {
+            return Err(PyRuntimeError::new_err("a call is made once"));
+        };
+        *lock(&self.desk.0) = waits;
+        let desk = Arc::clone(&self.desk);
+        let task = runtime.spawn(async move {
+            let mut ends = Ends { desk, finish: None };
+            let mut work = work;
+            ends.finish = Some(loop {
+                if !tells_progress {
+                    break work.await;
+                }
+                match timeout(PROGRESS_EVERY, &mut work).await {
+                    Ok(finish) => break finish,
+                    Err(_) => ends.desk.tell(Event::Progress),
+                }
+            });
+        });
+        *state = State::Running(Own::new(task));
+        Ok(())
+    }
+
+    /// Does what `event` asks for; the result, if that was the end.
+    fn accept(&self, py: Python<'_>, event: Event) -> Option<PyResult<Py<PyAny>>> {
+        match event {
+            Event::Wanted(wanted) => {
+                // Without a reply, the call ends.
+                if let Err(error) = self.provide(py, wanted) {
+                    self.fail(error);
+                }
+                None
+            }
+            Event::Progress => {
+                self.tell(py);
+                None
+            }
+            Event::Ended(finish) => {
+                *lock(&self.state) = State::Ended;
+                lock(&self.lent).clear();
+                self.tell(py);
+                let result = finish(py);
+                let memory = lock(&self.memory).take();
+                if let Some(failure) = lock(&self.failure).take() {
+                    return Some(Err(failure));
+                }
+                Some(match (result, memory) {
+                    (Ok(_), Some(bytes)) => Ok(bytes.into_any()),
+                    (result, _) => result,
+                })
+            }
+        }
+    }
+
+    fn provide(&self, py: Python<'_>, wanted: Wanted) -> PyResult<()> {
+        if self.cancel.is_triggered() {
+            return Ok(());
+        }
+        let (bytes, start) = new_bytes(py, wanted.length)?;
+        // SAFETY: the object is nobody else's yet, and is kept until the call has ended, when all that was lent is back.
+        let memory = unsafe { wanted.lender.raw(start, wanted.length) };
+        *lock(&self.memory) = Some(bytes.unbind());
+        // The call may have been cancelled meanwhile.
+        wanted.reply.send(memory).ok();
+        Ok(())
+    }
+
+    fn tell(&self, py: Python<'_>) {
+        if let Some(progress) = &self.progress
+            && lock(&self.failure).is_none()
+            && let Err(error) = self.told.call(progress.bind(py))
+        {
+            self.fail(error);
+        }
+    }
+
+    /// Ends the call, which then raises `error`.
+    fn fail(&self, error: PyErr) {
+        lock(&self.failure).get_or_insert(error);
+        self.cancel.trigger();
+    }
+}
+
+/// Whether signals are handled on this thread.
+pub(crate) fn is_main(py: Python<'_>) -> PyResult<bool> {
+    static ASK: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
+    let (main, current) = ASK.get_or_try_init(py, || {
+        let threading = py.import("threading")?;
+        PyResult::Ok((
+            threading.getattr("main_thread")?.unbind(),
+            threading.getattr("get_ident")?.unbind(),
+        ))
+    })?;
+    let main = main.bind(py).call0()?.getattr("ident")?;
+    main.eq(current.bind(py).call0()?)
+}
+
+#[pymethods]
+impl Op {
+    /// Waits for the call, and returns its result.
+    pub(crate) fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let (sender, mut events): (_, UnboundedReceiver<Event>) = unbounded_channel();
+        self.run(py, Waits::Thread(sender), self.progress.is_some())?;
+        let runtime = blocking::runtime().map_err(|error| exception(py, &error))?;
+        let mut looks = is_main(py)?;
+        loop {
+            let event = py.detach(|| {
+                runtime.block_on(async {
+                    if looks {
+                        timeout(STEP, events.recv()).await.ok()
+                    } else {
+                        Some(events.recv().await)
+                    }
+                })
+            });
+            match event {
+                Some(Some(event)) => {
+                    if let Some(result) = self.accept(py, event) {
+                        return result;
+                    }
+                }
+                Some(None) => return Err(PyRuntimeError::new_err("the call was lost: a defect")),
+                None => {}
+            }
+            if looks && let Err(error) = py.check_signals() {
+                self.fail(error);
+                // What comes now is its end.
+                looks = false;
+            }
+        }
+    }
+
+    /// Begins the call; its events go to `bridge` under `token`.
+    fn start(&self, py: Python<'_>, bridge: &Bridge, token: u64) -> PyResult<()> {
+        self.run(
+            py,
+            Waits::Loop(Arc::clone(&bridge.queue), token),
+            self.progress.is_some(),
+        )
+    }
+
+    /// Ends the call, which still is to be waited for.
+    fn cancel(&self) {
+        self.cancel.trigger();
+    }
+}
+
+impl Drop for Op {
+    fn drop(&mut self) {
+        let State::Running(task) = std::mem::replace(&mut *lock(&self.state), State::Ended) else {
+            return;
+        };
+        if Own::is_forked(&task) {
+            return;
+        }
+        // Writers may have the buffers that go with this.
+        self.cancel.trigger();
+        let Ok(runtime) = blocking::runtime() else { return };
+        Python::attach(|py| {
+            py.detach(|| {
+                runtime.block_on(async {
+                    let mut task = task;
+                    (&mut *task).await.ok();
+                });
+            });
+        });
+    }
+}
+
+/// Events on their way to an event loop.
+struct Queue {
+    events: Mutex<VecDeque<(u64, Event)>>,
+    ready: EventFd,
+}
+
+impl Queue {
+    fn push(&self, token: u64, event: Event) {
+        lock(&self.events).push_back((token, event));
+        // It counts up, and could only be full after 2^64 - 1 of them.
+        self.ready.write(1).ok();
+    }
+}
+
+/// Between the library's threads and one event loop, whose thread alone uses it.
+#[pyclass(frozen, module = "pget._pget")]
+pub(crate) struct Bridge {
+    queue: Arc<Queue>,
+}
+
+#[pymethods]
+impl Bridge {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let ready = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let ready = ready.map_err(std::io::Error::from)?;
+        Ok(Self {
+            queue: Arc::new(Queue {
+                events: Mutex::default(),
+                ready,
+            }),
+        })
+    }
+
+    /// What becomes readable when there are events.
+    fn fileno(&self) -> i32 {
+        self.queue.ready.as_raw_fd()
+    }
+
+    /// Hands the events to their calls, which `calls` has by token. Returns the tokens of those that are over, with a result or an exception.
+    fn drain(
+        &self,
+        py: Python<'_>,
+        calls: &Bound<'_, pyo3::types::PyDict>,
+    ) -> PyResult<Vec<(u64, Py<PyAny>, bool)>> {
+        self.queue.ready.read().ok();
+        let events = std::mem::take(&mut *lock(&self.queue.events));
+        let mut over = Vec::new();
+        for (token, event) in events {
+            let Some(op) = calls.get_item(token)? else {
+                continue;
+            };
+            let op = op.cast::<Op>()?.get();
+            match op.accept(py, event) {
+                None => {}
+                Some(Ok(value)) => over.push((token, value, true)),
+                Some(Err(error)) => over.push((token, error.into_value(py).into_any(), false)),
+            }
+        }
+        Ok(over)
+    }
+}
+
+/// The error of a read whose object does not say how long it is, where that must be known.
+pub(crate) fn size_unknown() -> Error {
+    Error::new(ErrorKind::Unsupported, "", "the server does not tell the size")
+}

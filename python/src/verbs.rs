@@ -1,0 +1,167 @@
+//! The functions that read all of an object, or only look at it.
+
+use std::{
+    fmt,
+    ops::Range,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use front::{Builder, Cancel, Destination, Error, ErrorKind, ObjectInfo, Place};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+
+use crate::{
+    memory::{Lender, Lent, Loan},
+    op::{Call, Desk, Op, size_unknown},
+    settings::{Settings, object_info, stats},
+};
+
+/// An object that is no longer is read into memory of the library's, and copied: to ask Python for memory would cost more.
+const SMALL: usize = 256 << 10;
+
+/// Checks the arguments, as every call does first.
+#[pyfunction]
+pub(crate) fn check(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<()> {
+    Settings::new(url, options).map(drop)
+}
+
+#[pyfunction]
+pub(crate) fn stat(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Op> {
+    let call = Call::new(Settings::new(url, options)?);
+    let builder = call.builder.clone();
+    let work = async move { builder.stat().await };
+    Ok(call.op(Vec::new(), Loan::new(), work, |py, info| {
+        Ok(object_info(py, &info)?.unbind())
+    }))
+}
+
+/// An object whose bytes go to memory that is made when its length is known.
+struct Whole {
+    desk: Arc<Desk>,
+    cancel: Cancel,
+    lender: Lender,
+    /// A small object; filled through a `Raw` of the same loan.
+    small: Mutex<Vec<u8>>,
+    is_unknown: AtomicBool,
+}
+
+impl fmt::Debug for Whole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Whole")
+    }
+}
+
+impl Destination for Whole {
+    fn begin(&self, _: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+        let Some(end) = end else {
+            self.is_unknown.store(true, Ordering::Relaxed);
+            return Err(size_unknown());
+        };
+        let too_long = || {
+            Error::new(
+                ErrorKind::Unsupported,
+                "",
+                "the object is longer than memory can be",
+            )
+        };
+        let length = usize::try_from(end.saturating_sub(start)).map_err(|_| too_long())?;
+        if length <= SMALL {
+            let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+            *small = vec![0; length];
+            // SAFETY: the vector is not touched before the loan has been returned.
+            let memory = unsafe { self.lender.raw(small.as_mut_ptr(), length) };
+            return Ok(Place::Memory(Box::new(memory)));
+        }
+        // Another thread takes over what this one would do meanwhile.
+        let memory =
+            tokio::task::block_in_place(|| self.desk.memory(length, self.lender.clone(), &self.cancel));
+        match memory {
+            Some(memory) => Ok(Place::Memory(Box::new(memory))),
+            None => Err(Error::new(ErrorKind::Cancelled, "", "")),
+        }
+    }
+
+    fn put(&self, _: u64, _: &[u8]) -> Result<(), Error> {
+        Err(Error::new(ErrorKind::Internal, "", "bytes for memory were put"))
+    }
+
+    fn landed(&self, _: Range<u64>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[pyfunction]
+pub(crate) fn read(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Op> {
+    let call = Call::new(Settings::new(url, options)?);
+    let (loan, builder) = (Loan::new(), call.builder.clone());
+    let whole = Arc::new(Whole {
+        desk: Arc::clone(&call.desk),
+        cancel: call.cancel.clone(),
+        lender: loan.lender(),
+        small: Mutex::default(),
+        is_unknown: AtomicBool::new(false),
+    });
+    let work = async move {
+        match builder.read_to(Arc::clone(&whole) as _).await {
+            Err(_) if whole.is_unknown.load(Ordering::Relaxed) => in_order(&builder).await.map(Bytes::Copied),
+            Err(error) => Err(error),
+            // Its lender is a part of the loan, so only the small object goes on from here.
+            Ok(_) => Ok(Bytes::Small(Arc::clone(&whole))),
+        }
+        .map(|bytes| match bytes {
+            Bytes::Small(whole) => {
+                std::mem::take(&mut *whole.small.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Bytes::Copied(bytes) => bytes,
+        })
+    };
+    Ok(call.op(Vec::new(), loan, work, |py, bytes| {
+        Ok(PyBytes::new(py, &bytes).into_any().unbind())
+    }))
+}
+
+enum Bytes {
+    Small(Arc<Whole>),
+    Copied(Vec<u8>),
+}
+
+/// An object whose end alone tells how long it is.
+async fn in_order(builder: &Builder) -> Result<Vec<u8>, Error> {
+    let mut reader = builder.open().await?;
+    let mut bytes = Vec::new();
+    while let Some(lease) = reader.next().await? {
+        bytes.extend_from_slice(&lease);
+    }
+    Ok(bytes)
+}
+
+#[pyfunction]
+pub(crate) fn read_into(
+    url: &Bound<'_, PyAny>,
+    buffer: &Bound<'_, PyAny>,
+    options: &Bound<'_, PyDict>,
+) -> PyResult<Op> {
+    let call = Call::new(Settings::new(url, options)?);
+    let (lent, loan, builder) = (Lent::new(buffer)?, Loan::new(), call.builder.clone());
+    let memory = lent.raw(&loan);
+    let work = async move { builder.read_into(memory).await.0 };
+    Ok(call.op(vec![lent], loan, work, |py, count| {
+        Ok(count.into_pyobject(py)?.into_any().unbind())
+    }))
+}
+
+#[pyfunction]
+pub(crate) fn get_file(url: &Bound<'_, PyAny>, path: PathBuf, options: &Bound<'_, PyDict>) -> PyResult<Op> {
+    let call = Call::new(Settings::new(url, options)?);
+    let builder = call.builder.clone();
+    let work = async move { builder.get_file(&path).await };
+    Ok(call.op(Vec::new(), Loan::new(), work, |py, done| {
+        Ok(stats(py, &done)?.unbind())
+    }))
+}
