@@ -267,6 +267,8 @@ async fn the_stream_ends_behind_its_first_error() {
 async fn a_reader_dropped_behind_the_last_byte_received_gives_its_memory_back_while_a_monitor_lives() {
     let budget = Budget::new(1 << 20, 8);
     let mut options = options(2);
+    // All of it is to be received before anything is taken.
+    options.window = Some(8);
     options.budget = Arc::clone(&budget);
     let reader = download(Staged::right(object()), options.clone()).reader();
     let monitor = reader.monitor();

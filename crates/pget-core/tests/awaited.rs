@@ -145,12 +145,13 @@ impl RangeSource for Trickling {
         }
         let blocks = self.how == How::BlockingPoll;
         let trickle = async move {
-            for _ in 0..20 {
+            // Far less than what an attempt is judged by, also on a busy machine.
+            for _ in 0..6 {
                 // Time for the consumer to find nothing, and to wait.
                 if blocks {
-                    std::thread::sleep(Duration::from_millis(3));
+                    std::thread::sleep(Duration::from_millis(2));
                 } else {
-                    tokio::time::sleep(Duration::from_millis(3)).await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
                 }
                 writer.put_u8(1);
                 taken.notified().await;

@@ -331,7 +331,7 @@ async fn offsets_near_the_end_of_a_huge_object() {
 }
 
 fn stuck(server: &Hostile) -> Builder {
-    let route = Route::new(Object::new(7, 100 * CHUNK)).fault(When::Later, Fault::Stall { after: 20_000 });
+    let route = Route::new(Object::new(7, 100 * CHUNK)).fault(When::Later, Fault::Stall { after: 2_000 });
     pget::builder(&server.route("/stuck", route)).chunk_size(CHUNK)
 }
 

@@ -199,7 +199,10 @@ pub(crate) async fn expect_content(source: &Arc<dyn RangeSource>, pattern: Patte
 }
 
 pub(crate) async fn expect_error(source: &Arc<dyn RangeSource>, kind: ErrorKind) -> Error {
-    let error = read(source, options(100_000, 4))
+    let mut options = options(100_000, 4);
+    // What passes for a fault of the moment is not to be waited for two minutes here.
+    options.retries = Some(5);
+    let error = read(source, options)
         .await
         .expect_err("it must not be readable");
     assert_eq!(error.kind(), kind, "{error}");

@@ -352,14 +352,22 @@ impl Schedule {
             _ => LEAST_SILENCE.max(self.stragglers.first() * 4),
         };
         let silent = |place: &Place| {
-            matches!(place.state, State::InFlight(_))
-                && !place.begun
-                && place.track.count > 0
-                && now.saturating_sub(place.track.launched) >= least
+            matches!(place.state, State::InFlight(_)) && !place.begun && place.track.count > 0
         };
-        let oldest = (0..self.places.len())
+        let mut silent: Vec<_> = (0..self.places.len())
             .filter(|&index| silent(&self.places[index]))
-            .min_by_key(|&index| self.places[index].track.launched)?;
+            .collect();
+        silent.sort_by_key(|&index| self.places[index].track.launched);
+        // Where several are silent, the oldest is left alone: the source may only be slow, and would
+        // never answer if each question were taken back. A lone one gets a quarter of the time.
+        let (oldest, least) = match silent[..] {
+            [] => return None,
+            [one] => (one, least.max(lasted / 4)),
+            [_, next, ..] => (next, least),
+        };
+        if now.saturating_sub(self.places[oldest].track.launched) < least {
+            return None;
+        }
         self.places[oldest].silent = true;
         Some(oldest)
     }

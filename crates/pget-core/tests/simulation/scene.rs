@@ -325,12 +325,13 @@ impl Scene {
         }
     }
 
-    /// Few seeds would come upon these by themselves: so many connections break that the retry bucket empties before any chunk's attempts do; one chunk late in the object is slow each
+    /// Few seeds would come upon these by themselves: so many connections break that a chunk's
+    /// attempts run out; the source is away for a time and nothing else is wrong; one chunk late in the object is slow each
     /// time; bytes that are placed, or that come as a stream of unknown length, are wrong, and nothing else is; a stream that cannot be stopped goes on when it is given up; only what a later
     /// reply told tells the object from the one that replaces it; and nobody, or only the caller, told how long it is.
     fn told_apart(self) -> Self {
         let kind = self.seed % 100;
-        if !matches!(kind, 7..=9 | 11..=15) {
+        if !matches!(kind, 7..=9 | 11..=16) {
             return self;
         }
         let in_order = if self.way == Way::Read {
@@ -416,6 +417,24 @@ impl Scene {
                 forgets_size: true,
                 published: false,
                 require: false,
+                ..special
+            },
+            // Nothing happens but an outage, after which the download must be back soon.
+            16 => Self {
+                pause: Duration::ZERO,
+                faults: 0,
+                damaged: 1,
+                published: false,
+                require: false,
+                weather: Weather::Outage {
+                    from: Duration::from_millis(self.seed / 100 % 40),
+                    lasts: Duration::from_millis(20 + self.seed / 100 * 37 % 60_000),
+                    away: if self.seed % 200 == kind {
+                        Away::Refuses
+                    } else {
+                        Away::Throttles(None)
+                    },
+                },
                 ..special
             },
             _ => Self {
