@@ -202,9 +202,7 @@ pub(crate) async fn expect_error(source: &Arc<dyn RangeSource>, kind: ErrorKind)
     let mut options = options(100_000, 4);
     // What passes for a fault of the moment is not to be waited for two minutes here.
     options.retries = Some(5);
-    let error = read(source, options)
-        .await
-        .expect_err("it must not be readable");
+    let error = read(source, options).await.expect_err("it must not be readable");
     assert_eq!(error.kind(), kind, "{error}");
     error
 }

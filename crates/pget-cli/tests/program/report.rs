@@ -187,7 +187,11 @@ fn the_published_checksum_is_verified_and_told() {
             };
             assert_eq!(told["checksum"], named, "{told}");
         } else {
-            let why = if status == 9 { "cannot verify" } else { "checksum mismatch" };
+            let why = if status == 9 {
+                "cannot verify"
+            } else {
+                "checksum mismatch"
+            };
             assert!(ended.stderr.contains(why), "{}", ended.stderr);
             assert!(ended.stdout.len() < SIZE, "the last bytes are kept back");
         }

@@ -139,6 +139,8 @@ impl Network {
             }
             Fate::Lingers(_) => {
                 counts.lingering_writers += 1;
+                // The next attempt may come while it still has its memory, which ends the download.
+                met.outlives = true;
                 met.soft(ErrorKind::Timeout);
             }
             Fate::Shifted => {

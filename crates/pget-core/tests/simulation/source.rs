@@ -127,7 +127,12 @@ impl RangeSource for Network {
             let early = matches!(fate, Fate::OtherTotal | Fate::Long) && request.pinned.is_none();
             let endless =
                 matches!(fate, Fate::Long | Fate::Clipped(_) | Fate::Overlong(_)) && request.end.is_none();
-            let later = fate == Fate::OtherChecksum && (request.pinned.is_none() || !scene.published);
+            // Without a checksum of an earlier reply, this one is the first.
+            let is_first = request
+                .pinned
+                .as_ref()
+                .is_none_or(|pinned| pinned.checksum.is_none());
+            let later = fate == Fate::OtherChecksum && (is_first || !scene.published);
             // What nothing can notice must not happen.
             let unseen = matches!(fate, Fate::Flipped(_)) && !scene.is_verifiable();
             // Later, it is just another total.
