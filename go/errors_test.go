@@ -137,7 +137,7 @@ func TestStatusTexts(t *testing.T) {
 
 func TestOptionsThatAreNotUsable(t *testing.T) {
 	for i, option := range []Option{
-		WithChunkSize(-1), WithChunkSize(1 << 40), WithConcurrency(0), WithConcurrency(-1), WithConcurrency(1025), WithConcurrency(math.MaxInt),
+		WithChunkSize(-1), WithChunkSize(1 << 40), WithConcurrency(-1), WithConcurrency(1025), WithConcurrency(math.MaxInt),
 		WithWindow(-1), WithWindow(65537), WithOffset(-1), WithLength(-2), WithRetries(-1), WithRetries(1001), WithConnectTimeout(0),
 		WithConnectTimeout(25 * time.Hour), WithFirstByteTimeout(-1), WithFirstByteTimeout(math.MaxInt64), WithStallTimeout(0), WithRetryTimeout(0), WithJournalInterval(0), WithMemoryLimit(-1), WithThreads(-1), WithThreads(1025),
 		WithProperty("", "x\x00"), WithProperty("\xff", ""), WithHeader("a\x00", "b"), WithHeader("a", "\xff"),
@@ -151,7 +151,7 @@ func TestOptionsThatAreNotUsable(t *testing.T) {
 		t.Error(err)
 	}
 	// Each one that is usable is taken.
-	r := open(t, "/good", WithChunkSize(1<<20), WithConcurrency(3), WithWindow(5), WithOffset(1), WithLength(7), WithRetries(2), WithConnectTimeout(time.Second),
+	r := open(t, "/good", WithConcurrency(0), WithChunkSize(1<<20), WithConcurrency(3), WithWindow(5), WithOffset(1), WithLength(7), WithRetries(2), WithConnectTimeout(time.Second),
 		WithFirstByteTimeout(time.Second), WithStallTimeout(time.Microsecond+time.Second), WithRetryTimeout(time.Second), WithJournalInterval(time.Second), WithMemoryLimit(8<<20), WithThreads(2), WithHeader("X-Test", "1"), WithProperty("aws.region", "x"))
 	if got, err := io.ReadAll(r); err != nil || string(got) != string(pattern(1, 7)) {
 		t.Error(got, err)
