@@ -5,7 +5,7 @@
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
-use crate::schedule::Limit;
+use pget_schedule::Limit;
 
 /// A cause of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;

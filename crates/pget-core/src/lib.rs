@@ -3,7 +3,6 @@
 //! This crate has no network. Of the operating system it asks how much memory there is (`Budget`), and gives it one piece of advice about memory. It holds
 //!
 //! - the contract with a transport: [`RangeSource`], [`RangeRequest`], [`Reply`], [`ChunkWriter`];
-//! - [`schedule`]: which range next, window, permits, retries, cursor, end: a state machine without sockets, clock or tasks;
 //! - [`ring`]: the memory chunks land in, the published watermark, and the view lent to the consumer;
 //! - [`Download`]: the thin tokio driver, and the in-order [`Reader`] and [`BlockingReader`] on top of it;
 //! - `fork`: the generation of everything that belongs to one process, made again in a forked child;
@@ -28,7 +27,6 @@ pub mod memory;
 pub mod redact;
 mod revision;
 pub mod ring;
-pub mod schedule;
 mod source;
 mod stats;
 mod sync;

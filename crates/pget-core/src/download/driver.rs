@@ -27,12 +27,13 @@ use super::{
     shared::{Shared, Sink},
     watchdog::watch,
 };
+use pget_schedule::{Action, Attempt, Schedule, Settings};
+
 use crate::{
     Budget, Error, ErrorKind, RangeRequest, RangeSource, SourceError,
     budget::Reservation,
     fork::Generation,
     ring::{ChunkWriter, Pool, PoolGuard},
-    schedule::{Action, Attempt, Schedule, Settings},
 };
 
 /// Begins a download on `runtime`; one that is `refused` ends at once with that error.

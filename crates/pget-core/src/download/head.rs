@@ -8,10 +8,9 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{
-    Error, ErrorKind, ObjectInfo, Options, RangeSource, Retry, SourceError,
-    schedule::{Backoff, Limit},
-};
+use pget_schedule::{Backoff, Limit};
+
+use crate::{Error, ErrorKind, ObjectInfo, Options, RangeSource, Retry, SourceError};
 
 /// Returns what is known of an object without reading it. It is asked for again as ranges are
 /// (`options.retry_timeout`, `options.retries`, `options.deadlines.first_byte`).

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::schedule::Learned;
+use pget_schedule::Learned;
 
 const MOST: usize = 64;
 const AGE: Duration = Duration::from_secs(600);

@@ -25,11 +25,11 @@ use super::{
     gathered::Gathered,
     shared::{Shared, Sink},
 };
+use pget_schedule::{Action, Attempt, Schedule, Settings};
+
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, RangeRequest, Reply, Revision, SourceError, Verify,
-    ring::ChunkWriter,
-    schedule::{Action, Attempt, Schedule, Settings},
-    sync::Mutex,
+    ring::ChunkWriter, sync::Mutex,
 };
 
 const CHUNK: u64 = 3;

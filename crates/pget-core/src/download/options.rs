@@ -3,10 +3,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::Cancel;
-use crate::{
-    Budget, ObjectInfo, Stats, Verify,
-    schedule::{Bounds, Controller, Settings},
-};
+use pget_schedule::{Bounds, Controller, Settings};
+
+use crate::{Budget, ObjectInfo, Stats, Verify};
 
 /// What level times chunk size may be. Bodies fill their chunks evenly spread over time, so about half of
 /// this holds bytes.

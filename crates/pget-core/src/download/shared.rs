@@ -23,11 +23,12 @@ use super::{
     destination::{Destination, Keeps, Outlet},
     scatter::Scatter,
 };
+use pget_schedule::Schedule;
+
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Verification, Verify, Waiting,
     fork::{Generation, forked},
     ring::{Region, Slot},
-    schedule::Schedule,
     stats::{Chosen, Counters},
     sync::{
         Mutex, MutexGuard,

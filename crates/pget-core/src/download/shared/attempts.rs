@@ -8,11 +8,12 @@ use std::{
 };
 
 use super::{Shared, State, fence::Fence};
+use pget_schedule::{Attempt, Ended, Limit, Verdict};
+
 use crate::{
     Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError,
     budget::Reservation,
     ring::{ChunkWriter, Host, Pulse, Slot},
-    schedule::{Attempt, Ended, Limit, Verdict},
 };
 
 /// An attempt in flight.

@@ -6,7 +6,9 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Shared, State, attempts::InFlight};
-use crate::{ErrorKind, SourceError, schedule::Flow};
+use pget_schedule::Flow;
+
+use crate::{ErrorKind, SourceError};
 
 /// Whether an attempt is being fenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,8 @@ use std::{
 };
 
 use super::{Shared, State, Target};
+use pget_schedule::Begun;
+
 use crate::{
     Error, ErrorKind, ObjectInfo, Reply, SourceError,
     budget::Reservation,
@@ -16,7 +18,6 @@ use crate::{
         gathered::gather,
     },
     ring::{Accepted, Home, Host, PAGE, Region, Slot},
-    schedule::Begun,
     sync::{
         MutexGuard,
         atomic::{AtomicU64, Ordering},

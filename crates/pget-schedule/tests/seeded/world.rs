@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use pget_core::schedule::{Action, Attempt, Ended, Schedule};
+use pget_schedule::{Action, Attempt, Ended, Schedule};
 
 use super::scene::{Counts, Scene};
 use flight::{Connection, Flight};

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pget_core::schedule::{Action, Attempt, Ended, Flow, Schedule, Settings};
+use pget_schedule::{Action, Attempt, Ended, Flow, Schedule, Settings};
 
 const STEP: Duration = Duration::from_millis(5);
 const CHUNK: u64 = 8 << 20;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pget_core::schedule::{Action, Attempt, Ended, Flow, Limit, Schedule, Settings};
+use pget_schedule::{Action, Attempt, Ended, Flow, Limit, Schedule, Settings};
 
 const CHUNK: u64 = 1 << 20;
 
@@ -143,7 +143,7 @@ fn play(settings: &Settings, latency: Duration, service: Duration, mut server: S
                 let index = usize::try_from(flight.attempt.chunk - schedule.cursor()).expect("few");
                 filled[index] = true;
             }
-            if let pget_core::schedule::Verdict::Failed(limit) = schedule.ended(id, now, position, how) {
+            if let pget_schedule::Verdict::Failed(limit) = schedule.ended(id, now, position, how) {
                 outcome.ended = Some(limit);
                 outcome.took = now;
                 return outcome;

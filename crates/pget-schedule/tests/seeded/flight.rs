@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pget_core::schedule::{Attempt, Ended};
+use pget_schedule::{Attempt, Ended};
 
 use super::World;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pget_core::schedule::{Ended, Limit, Verdict};
+use pget_schedule::{Ended, Limit, Verdict};
 
 use super::{Outcome, World, flight::Flight};
 

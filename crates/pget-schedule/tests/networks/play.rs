@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use pget_core::schedule::{Action, Attempt, Bounds, Controller, Ended, Flow, Schedule, Settings};
+use pget_schedule::{Action, Attempt, Bounds, Controller, Ended, Flow, Schedule, Settings};
 
 use crate::network::Network;
 

@@ -4,7 +4,7 @@
 //! Each seed makes a network (`networks/network.rs`): latency, rates, limits, slow start, bad connections, changes in
 //! mid read. `networks/play.rs` plays a download over it. `PGET_SEEDS=n` runs another number of them, and
 //! `PGET_SEED=n` prints one. The full number runs with
-//! `cargo test --release -p pget-core --test controller_networks -- --ignored --nocapture`.
+//! `cargo test --release -p pget-schedule --test networks -- --ignored --nocapture`.
 
 #[path = "networks/network.rs"]
 mod network;

@@ -1,9 +1,16 @@
-//! The schedule stays sans-io: what it is made of names no clock, no task, no thread, no randomness and no I/O.
+//! The schedule stays sans-io: it depends on no crate, and names no clock, task, thread, randomness or I/O of std.
+
+use std::path::Path;
 
 #[test]
 fn the_schedule_names_nothing_of_the_world() {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/schedule");
-    let files: Vec<_> = std::fs::read_dir(directory)
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).expect("the manifest");
+    assert!(manifest.contains("\n[dev-dependencies]\n"), "{manifest}");
+    for section in ["[dependencies", "[target", "[build-dependencies"] {
+        assert!(!manifest.contains(section), "the schedule has {section}]");
+    }
+    let files: Vec<_> = std::fs::read_dir(root.join("src"))
         .expect("the schedule's folder")
         .collect();
     assert!(files.len() >= 3, "the schedule has moved");
@@ -18,6 +25,9 @@ fn the_schedule_names_nothing_of_the_world() {
             "thread",
             "std::net",
             "std::io",
+            "std::fs",
+            "std::process",
+            "std::env",
             "rand::",
             "fastrand",
             "async",

@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
-use pget_core::schedule::Settings;
+use pget_schedule::Settings;
 
 macro_rules! counts {
     ($($(#[$about:meta])* $name:ident,)*) => {

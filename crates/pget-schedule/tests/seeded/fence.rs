@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pget_core::schedule::Flow;
+use pget_schedule::Flow;
 
 use super::{
     Event, Outcome, World,

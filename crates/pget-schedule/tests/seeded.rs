@@ -68,7 +68,7 @@ fn a_hundred_thousand_random_downloads() {
     });
     if let Some(seed) = failed.into_inner().expect("no thread dies here").first() {
         panic!(
-            "seed {seed} fails; replay it with: PGET_SEED={seed} cargo test -p pget-core --test schedule_seeded -- --nocapture"
+            "seed {seed} fails; replay it with: PGET_SEED={seed} cargo test -p pget-schedule --test seeded -- --nocapture"
         );
     }
     let met = met.into_inner().expect("no thread dies here");

@@ -1,6 +1,6 @@
 //! Replies and bodies, and what the download does with them.
 
-use pget_core::schedule::{Begun, Ended};
+use pget_schedule::{Begun, Ended};
 
 use super::{
     Outcome, World,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pget_core::schedule::{Action, Ended, Schedule, Settings};
+use pget_schedule::{Action, Ended, Schedule, Settings};
 
 const CHUNK: u64 = 8 << 20;
 
@@ -123,7 +123,7 @@ fn a_connection_that_is_cut_every_megabyte_does_not_end_a_long_download() {
                     Ended::Retry
                 };
                 let verdict = schedule.ended(attempt.id, now, position, how);
-                assert_eq!(verdict, pget_core::schedule::Verdict::GoesOn, "at {position}");
+                assert_eq!(verdict, pget_schedule::Verdict::GoesOn, "at {position}");
                 if position % CHUNK == 0 {
                     schedule.consumed();
                 }

@@ -1,7 +1,7 @@
 //! Which attempt is so much slower than its siblings that it is to be fenced. Pure; called by `Schedule` and, through [`Schedule::look`], by the driver.
 //!
 //! *To fence* an attempt: its writer goes, and the rest of its chunk is asked for again at once, from the watermark, over a fresh connection and into the same slot. The
-//! driver does it; that no byte has two writers is the slot's own promise (see [`ring`](crate::ring)). Here it is only decided when it pays.
+//! driver does it; that no byte has two writers is the slot's own promise (see `ring` in `pget-core`). Here it is only decided when it pays.
 //!
 //! The norm is the median of what the other attempts bring now, made up to the number of attempts in flight with what the latest complete chunks brought. Hence nothing is fenced when the whole
 //! source is slow; when there are no siblings; nor when the consumer is what is slow (the chunk at the cursor is complete then).

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use pget_core::schedule::{Action, Begun, Ended, Limit, Schedule, Settings, Verdict};
+use pget_schedule::{Action, Begun, Ended, Limit, Schedule, Settings, Verdict};
 
 /// Two steps of progress.
 const CHUNK: u64 = 8192;
