@@ -2,7 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Action, Phase, Schedule, State};
+use super::{Action, Phase, Place, Schedule, State};
+
+impl Place {
+    /// Offset of the first byte that is not known to have come.
+    const fn known_position(&self) -> u64 {
+        match self.state {
+            State::InFlight(_) => self.track.position(),
+            State::Waiting(_) | State::Filled => self.position,
+        }
+    }
+}
 
 impl Schedule {
     /// All that its future depends on but for clocks and what was learned, as numbers, for walks over all states. Attempts go by the names that `name` gives their ids, and
@@ -34,11 +44,11 @@ impl Schedule {
                 State::Filled => 2,
                 State::InFlight(id) => 3 + name(id),
             };
-            let flags = [place.begun, place.alone];
+            let flags = [place.begun, place.alone, place.failing_since.is_some()];
             let flags = flags.iter().fold(0, |all, &flag| all * 2 + u64::from(flag));
             key.extend([
                 state,
-                place.position,
+                place.known_position(),
                 place.counted.into(),
                 place.refusals.min(super::REFUSALS).into(),
                 flags,

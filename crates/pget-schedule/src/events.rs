@@ -230,7 +230,7 @@ impl Schedule {
         self.health.failed(id, now, &mut self.backoff);
         if let Ended::Throttled(Some(after)) = how {
             let after = self.health.honoured(now, after);
-            self.paused_until = self.paused_until.max(now + after);
+            self.paused_until = self.paused_until.max(now.saturating_add(after));
         }
         Verdict::GoesOn
     }
@@ -275,8 +275,13 @@ impl Schedule {
 
     /// The consumer has taken the chunk at the cursor, whose bytes have all arrived (the attempt that brought them may still have to end).
     pub fn consumed(&mut self) {
-        if self.places.pop_front().is_some() {
-            self.cursor += 1;
+        let Some(place) = self.places.pop_front() else {
+            return;
+        };
+        self.cursor += 1;
+        if place.state != State::Filled {
+            // Its last bytes have come since the last look.
+            self.health.progressed();
         }
     }
 

@@ -161,9 +161,9 @@ impl Health {
         }
     }
 
-    /// When the download gives up.
+    /// When the download gives up; never, if that cannot be counted.
     pub(super) fn gives_up_at(&self) -> Option<Duration> {
-        Some(self.run?.since + self.retry_timeout)
+        self.run?.since.checked_add(self.retry_timeout)
     }
 
     /// A pause that the server asks for, cut to the time that is left for another attempt.
@@ -179,7 +179,7 @@ impl Health {
         let run = self.run?;
         Some(Trial {
             since: run.since,
-            gives_up_at: run.since + self.retry_timeout,
+            gives_up_at: run.since.saturating_add(self.retry_timeout),
             attempts: run.attempts,
         })
     }

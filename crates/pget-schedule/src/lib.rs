@@ -95,6 +95,13 @@ struct Place {
     told: Told,
 }
 
+impl Place {
+    /// Its attempt in flight has been answered: bytes may arrive at any time.
+    const fn is_receiving(&self) -> bool {
+        self.begun && matches!(self.state, State::InFlight(_))
+    }
+}
+
 /// Progress below this many bytes in an attempt proves nothing, unless it completes the chunk: a
 /// server that gives a byte per connection must not be asked in a tight loop.
 const PROGRESS: u64 = 4096;
@@ -409,23 +416,17 @@ impl Schedule {
             .position(|place| place.refusals >= REFUSALS && matches!(place.state, State::Waiting(_)))
     }
 
-    /// When the download gives up unless bytes arrive before, or the limit that ends it now.
+    /// Returns when the download gives up unless bytes arrive before, or the limit that ends it now.
+    ///
+    /// Bytes that came since the last look are not known yet. A look is therefore due at the end of
+    /// the patience (see [`look_at`](Self::look_at)), and nothing is given up before it.
     fn patience(&mut self, now: Duration) -> Result<Option<Duration>, Limit> {
-        // Bytes may have come since the last look.
-        let looks = self.look_at();
-        let seen = |at: Duration, begun: bool| {
-            if begun && at > self.stragglers.looked {
-                at.max(looks.unwrap_or(at))
-            } else {
-                at
-            }
-        };
-        let in_flight = |place: &Place| matches!(place.state, State::InFlight(_));
-        let some_begun = || self.places.iter().any(|place| place.begun && in_flight(place));
+        let looked = self.stragglers.looked;
+        let is_over = |at: Duration, receives: bool| at <= now && (at <= looked || !receives);
+        let receives = self.places.iter().any(Place::is_receiving);
         let gives_up_at = self.health.gives_up_at();
-        let gives_up_at = gives_up_at.map(|at| if at <= now { seen(at, some_begun()) } else { at });
-        if let (Some(at), Some(trial)) = (gives_up_at, self.health.trial())
-            && at <= now
+        if let Some(trial) = self.health.trial()
+            && gives_up_at.is_some_and(|at| is_over(at, receives))
         {
             return Err(Limit::RetryTimeout {
                 waited: now.saturating_sub(trial.since),
@@ -434,39 +435,45 @@ impl Schedule {
             });
         }
         if !self.some_range_fails {
-            return Ok(gives_up_at);
+            return Ok(gives_up_at.filter(|&at| at > now));
         }
-        let mut some_range_fails = false;
         let mut soonest = gives_up_at;
         for place in &self.places {
-            let Some(since) = place.failing_since else {
+            let Some(at) = self.range_gives_up_at(place) else {
                 continue;
             };
-            some_range_fails = true;
-            let at = seen(
-                since + self.settings.retry_timeout,
-                place.begun && in_flight(place),
-            );
-            // While a range waits for a permit, its clock stands still.
-            let runs_until = match place.state {
-                State::InFlight(_) => Duration::MAX,
-                State::Waiting(at) => at,
-                State::Filled => continue,
-            };
-            if at > runs_until {
-                continue;
-            }
-            if at <= now {
+            if is_over(at, place.is_receiving()) {
                 return Err(Limit::RetryTimeout {
-                    waited: now.saturating_sub(since),
+                    waited: place.failing_since.map_or(now, |since| now.saturating_sub(since)),
                     attempts: place.failures,
                     position: Some(place.position),
                 });
             }
             soonest = earlier(soonest, Some(at));
         }
-        self.some_range_fails = some_range_fails;
-        Ok(soonest)
+        self.some_range_fails = self.places.iter().any(|place| place.failing_since.is_some());
+        Ok(soonest.filter(|&at| at > now))
+    }
+
+    /// When the range of `place` gives up. While it waits for a permit, its clock stands still.
+    fn range_gives_up_at(&self, place: &Place) -> Option<Duration> {
+        let at = place.failing_since?.checked_add(self.settings.retry_timeout)?;
+        match place.state {
+            State::InFlight(_) => Some(at),
+            State::Waiting(until) => (at <= until).then_some(at),
+            State::Filled => None,
+        }
+    }
+
+    /// When patience ends, of the download or of a range, where bytes may be on their way.
+    fn last_look_at(&self) -> Option<Duration> {
+        let ranges = self.places.iter().filter(|place| place.is_receiving());
+        let soonest = if self.some_range_fails {
+            ranges.filter_map(|place| self.range_gives_up_at(place)).min()
+        } else {
+            None
+        };
+        earlier(soonest, self.health.gives_up_at()).filter(|&at| at > self.stragglers.looked)
     }
 
     /// Whether nothing succeeds, and one probe is sent at a time.

@@ -105,6 +105,10 @@ impl Track {
         }
     }
 
+    pub(super) const fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Returns whether bytes have come since the last look, and whether some were accepted.
     fn saw(&mut self, now: Duration, flow: Flow) -> (bool, bool) {
         let before = self.seen().map_or(0, |(_, (_, bytes))| bytes);
@@ -265,7 +269,10 @@ impl Schedule {
         let over = self.phase == Phase::Over;
         let matters =
             !over && self.in_flight > 0 && (compares || self.some_range_fails || !self.health.is_well());
-        matters.then(|| self.stragglers.looked + self.stragglers.step)
+        matters.then(|| {
+            let next = self.stragglers.looked + self.stragglers.step;
+            self.last_look_at().map_or(next, |last| next.min(last))
+        })
     }
 
     /// Looks at what the attempts in flight have brought by `now`, each as `flow` tells it; gives the attempt to be fenced, if there is one. The driver ends it and says so by

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use pget_schedule::{Action, Begun, Ended, Limit, Schedule, Settings, Verdict};
+use pget_schedule::{Action, Begun, Ended, Flow, Limit, Schedule, Settings, Verdict};
 
 /// Two steps of progress.
 const CHUNK: u64 = 8192;
@@ -191,10 +191,28 @@ impl World {
                 self.schedule.consumed();
             }
             Event::Memory => self.schedule.reserved(),
-            Event::Time(until) => self.now = until,
+            Event::Time(until) => {
+                self.now = until;
+                self.look();
+            }
             Event::Cancel => self.over(Outcome::Cancelled),
         }
         self.act();
+    }
+
+    /// Looks at the bodies, as the driver does before it polls.
+    fn look(&mut self) {
+        let (flights, slots) = (&self.flights, &self.slots);
+        let flow = |id| {
+            let flight = flights.iter().find(|flight| flight.id == id)?;
+            let slot = slots.iter().find(|slot| slot.chunk == flight.chunk)?;
+            (flight.stage == Stage::Body).then_some(Flow {
+                asked: true,
+                bytes: slot.filled,
+                position: slot.filled,
+            })
+        };
+        assert_eq!(self.schedule.look(self.now, flow), None, "nothing to fence");
     }
 
     fn over(&mut self, outcome: Outcome) {

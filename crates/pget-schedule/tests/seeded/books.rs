@@ -1,15 +1,11 @@
 //! What the end of an attempt must mean, worked out once more, and what a download may cost.
 
-use std::time::Duration;
-
 use pget_schedule::{Ended, Limit, Verdict};
 
 use super::{Outcome, World, flight::Flight};
 
 /// The schedule's own constant, again: fewer bytes than these are no progress of an attempt.
 const PROGRESS: u64 = 4096;
-/// A clock that has run out is noticed within this time.
-const LATE: Duration = Duration::from_millis(1);
 
 impl World<'_> {
     /// Bytes have come, and the schedule knows it.
@@ -46,9 +42,9 @@ impl World<'_> {
         self.end(Outcome::Failed);
     }
 
-    /// It does not go on for longer than that.
+    /// It does not go on for longer than that: a look is due when patience ends.
     pub(super) fn check_patience(&self) {
-        let most = self.scene.settings.retry_timeout + LATE;
+        let most = self.scene.settings.retry_timeout;
         let patient = self
             .failing_since
             .is_none_or(|since| self.now.saturating_sub(since) <= most);
@@ -113,6 +109,9 @@ impl World<'_> {
             self.counts.chunks_consumed_before_their_attempt_ended += 1;
             let more = end.is_none_or(|end| flight.at < end);
             must_fail = how == Ended::Fatal || (more && cannot_go_on);
+            if more && !must_fail && how != Ended::Complete {
+                self.fails(how);
+            }
         }
         let verdict = self.schedule.ended(flight.attempt.id, self.now, flight.at, how);
         if running {
@@ -141,18 +140,21 @@ impl World<'_> {
         } else {
             slot.fruitless += 1;
             slot.counted += u32::from(!(refusal && others && retries != Some(0)));
-            self.failing_since.get_or_insert(self.now);
         }
         let fails =
             how == Ended::Refused && flight.alone || retries.is_some_and(|retries| slot.counted > retries);
-        if let (Ended::Throttled(Some(after)), false) = (how, fails) {
-            let since = self.failing_since.unwrap_or(self.now);
-            let patience = self.scene.settings.retry_timeout;
-            let left = (since + patience).saturating_sub(self.now);
-            if progress < PROGRESS {
-                self.paused_until = self.paused_until.max(self.now + after.min(left - left / 20));
-            }
+        if progress < PROGRESS && !fails {
+            self.fails(how);
         }
         fails
+    }
+
+    /// An attempt has failed, and another may succeed.
+    fn fails(&mut self, how: Ended) {
+        let since = *self.failing_since.get_or_insert(self.now);
+        if let Ended::Throttled(Some(after)) = how {
+            let left = (since + self.scene.settings.retry_timeout).saturating_sub(self.now);
+            self.paused_until = self.paused_until.max(self.now + after.min(left - left / 20));
+        }
     }
 }

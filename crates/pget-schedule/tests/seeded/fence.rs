@@ -61,6 +61,7 @@ impl World<'_> {
         let flight = self.flights.get_mut(&id).expect("an attempt in flight");
         assert!(!flight.fenced, "fenced already");
         flight.fenced = true;
+        flight.silent = !flight.began;
         if self.schedule.is_in_trouble() {
             // A probe without an answer makes room for the next.
             self.counts.silent_probes += 1;
@@ -137,6 +138,10 @@ impl World<'_> {
             }
             slot.base = slot.filled;
             slot.after_fence = true;
+            if flight.silent && slot.fresh && self.schedule.is_in_trouble() {
+                // A probe without an answer has failed, as its deadline would say later.
+                self.failing_since.get_or_insert(self.now);
+            }
         }
         self.schedule.fenced(id, self.now, flight.at);
         self.call_consumer();

@@ -44,6 +44,8 @@ pub(super) struct Flight {
     pub(super) connection: Connection,
     /// Its end is asked for.
     pub(super) fenced: bool,
+    /// It had no answer then.
+    pub(super) silent: bool,
     /// Nothing else has been in flight since it was launched.
     pub(super) alone: bool,
     pub(super) slow: bool,
@@ -71,8 +73,12 @@ impl Flight {
 
 impl World<'_> {
     pub(super) fn new_flight(&mut self, attempt: Attempt) -> Flight {
+        let is_cursed = self.scene.cursed == Some(attempt.chunk);
+        let is_dead = self.scene.dead_from.is_some_and(|from| attempt.id >= from);
         let rng = &mut self.scene.rng;
-        let fate = if rng.u32(0..1000) < self.scene.faults {
+        let fate = if is_cursed || is_dead {
+            Fate::Before(Ended::Retry)
+        } else if rng.u32(0..1000) < self.scene.faults {
             let kind = match rng.u32(0..9) {
                 0..4 => Ended::Retry,
                 4 => Ended::Throttled(None),
@@ -108,6 +114,7 @@ impl World<'_> {
             fate,
             connection,
             fenced: false,
+            silent: false,
             alone: false,
             slow,
             began: false,

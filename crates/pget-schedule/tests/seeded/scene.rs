@@ -88,6 +88,10 @@ pub(crate) struct Scene {
     pub(crate) held: bool,
     /// Of 1,000 requests for memory that may wait, how many must.
     pub(crate) tight: u32,
+    /// Each attempt at this chunk fails.
+    pub(crate) cursed: Option<u64>,
+    /// Each attempt from this number on fails.
+    pub(crate) dead_from: Option<u64>,
     /// At this event the consumer goes away.
     pub(crate) cancel_at: Option<u64>,
 }
@@ -137,7 +141,11 @@ impl Scene {
                 _ => rng.u32(1..=64),
             },
             retries: (rng.u32(0..3) > 0).then(|| rng.u32(0..6)),
-            retry_timeout: Duration::from_millis(rng.u64(500..200_000)),
+            retry_timeout: Duration::from_millis(match rng.u32(0..3) {
+                0 => rng.u64(500..5_000),
+                1 => rng.u64(2_000..60_000),
+                _ => rng.u64(500..200_000),
+            }),
             seed: rng.u64(..),
         };
         let tells_size = ranges || rng.bool();
@@ -156,13 +164,20 @@ impl Scene {
             }
         }
         if extents.len() > 1 {
-            counts.extents_with_gaps += 1;
             settings.end = extents.last().map(|extent| extent.end);
         } else {
             extents.clear();
         }
-        let scene = Self {
+        // Few seeds would wear out patience by themselves.
+        let fails_for_good = rng.u32(0..36);
+        if fails_for_good < 2 {
+            settings.retries = None;
+            settings.retry_timeout = Duration::from_millis(rng.u64(300..3_000));
+        }
+        let mut scene = Self {
             size,
+            cursed: (fails_for_good == 0).then(|| rng.u64(1..9)),
+            dead_from: (fails_for_good == 1).then(|| rng.u64(0..20)),
             extents,
             tells_size,
             ranges,
@@ -178,6 +193,16 @@ impl Scene {
             settings,
             rng,
         };
+        if scene.cursed.is_some() {
+            // The others still bring bytes when patience with this one ends.
+            scene.extents.clear();
+            (scene.settings.start, scene.settings.end) = (0, None);
+            (scene.size, scene.ranges, scene.identity) = (chunk_size * 12, true, true);
+            (scene.settings.concurrency, scene.settings.window) = (8, 16);
+            scene.stragglers = 800;
+        }
+        let (start, size) = (scene.settings.start, scene.size);
+        counts.extents_with_gaps += u64::from(scene.has_gaps());
         counts.empty_objects += u64::from(size == 0);
         counts.offsets_at_the_end += u64::from(start == size);
         counts.offsets_behind_the_end += u64::from(start > size);

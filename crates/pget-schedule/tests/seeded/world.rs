@@ -309,9 +309,7 @@ impl<'a> World<'a> {
         self.requests += 1;
         assert_eq!(self.outcome, Outcome::Running, "an attempt after the end");
         assert!(
-            // A pause is cut to the patience that is left, and bytes restart that; the schedule
-            // learns of bytes by looks only, which are up to 100 ms apart.
-            self.now + Duration::from_millis(100) >= self.paused_until,
+            self.now >= self.paused_until,
             "an attempt at {:?} while the server wants a pause until {:?}",
             self.now,
             self.paused_until
@@ -463,7 +461,12 @@ impl<'a> World<'a> {
             return;
         }
         self.position = self.scene.wanted_from(slot.end);
+        let chunk = slot.chunk;
         self.slots.pop_front();
+        if self.flights.values().any(|flight| flight.chunk == chunk) {
+            // That its last bytes have come is known by this.
+            self.progress_is_seen();
+        }
         self.schedule.consumed();
         if let Some(id) = self.parked.take() {
             self.at(Duration::ZERO, Event::Attempt(id));

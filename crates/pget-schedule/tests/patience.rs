@@ -1,0 +1,126 @@
+//! When a download gives up: after `retry_timeout` since the first failure in a row, and never while
+//! bytes arrive.
+
+use std::time::Duration;
+
+use pget_schedule::{Action, Attempt, Ended, Flow, Limit, Schedule, Settings, Verdict};
+
+const CHUNK: u64 = 1 << 20;
+const SECOND: Duration = Duration::from_secs(1);
+
+fn settings(retry_timeout: Duration) -> Settings {
+    Settings {
+        start: 0,
+        end: None,
+        chunk_size: CHUNK,
+        follow_hint: false,
+        concurrency: 2,
+        window: 4,
+        window_follows: false,
+        control: None,
+        retries: None,
+        retry_timeout,
+        seed: 1,
+    }
+}
+
+/// Polls at `now` until the schedule requests something, or returns what else it says.
+fn poll(schedule: &mut Schedule, now: Duration) -> Result<Attempt, Action> {
+    loop {
+        match schedule.poll(now) {
+            Action::Reserve { .. } => schedule.reserved(),
+            Action::Request(attempt) => return Ok(attempt),
+            other => return Err(other),
+        }
+    }
+}
+
+/// Two attempts in flight, the first of which is answered.
+fn two(schedule: &mut Schedule) -> [Attempt; 2] {
+    let first = poll(schedule, Duration::ZERO).expect("the first attempt");
+    schedule.begun(first.id, Some(10 * CHUNK), false, true, None, Some(CHUNK));
+    let second = poll(schedule, Duration::ZERO).expect("the second attempt");
+    [first, second]
+}
+
+/// One attempt receives; the other one failed. Bytes that came since the last look count before the
+/// download gives up, and a look is due at that very time.
+#[test]
+fn bytes_that_no_look_has_seen_yet_count_before_the_end() {
+    for arrives in [true, false] {
+        let mut schedule = Schedule::new(settings(SECOND));
+        let [first, second] = two(&mut schedule);
+        schedule.begun(second.id, Some(10 * CHUNK), false, true, None, Some(2 * CHUNK));
+        let mut now = Duration::from_millis(10);
+        assert_eq!(
+            schedule.ended(second.id, now, CHUNK, Ended::Retry),
+            Verdict::GoesOn
+        );
+        let end = now + SECOND;
+        let flow = |id, position| {
+            (id == first.id).then_some(Flow {
+                asked: true,
+                bytes: position,
+                position,
+            })
+        };
+        // The last looks see nothing new.
+        while let Some(at) = schedule.look_at().filter(|&at| at < end) {
+            now = at;
+            assert_eq!(schedule.look(now, |id| flow(id, 0)), None);
+            while let Ok(attempt) = poll(&mut schedule, now) {
+                schedule.ended(attempt.id, now, attempt.start, Ended::Retry);
+            }
+        }
+        assert_eq!(schedule.look_at(), Some(end), "a look is due when patience ends");
+        schedule.look(end, |id| flow(id, if arrives { 1 } else { 0 }));
+        let gives_up = matches!(
+            poll(&mut schedule, end),
+            Err(Action::GiveUp(Limit::RetryTimeout { waited: SECOND, .. }))
+        );
+        assert_eq!(gives_up, !arrives);
+    }
+}
+
+/// A patience that cannot be counted is one without an end.
+#[test]
+fn the_longest_patience_overflows_nowhere() {
+    for retry_timeout in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::MAX / 2] {
+        let mut schedule = Schedule::new(settings(retry_timeout));
+        let [first, second] = two(&mut schedule);
+        let mut now = SECOND;
+        schedule.ended(first.id, now, 0, Ended::Retry);
+        schedule.ended(second.id, now, CHUNK, Ended::Throttled(None));
+        let mut failed = 0;
+        while failed < 1000 {
+            schedule.look(now, |_| None);
+            match poll(&mut schedule, now) {
+                Ok(attempt) => {
+                    failed += 1;
+                    let position = attempt.start;
+                    schedule.ended(attempt.id, now, position, Ended::Retry);
+                }
+                Err(Action::Wait(Some(until))) => {
+                    assert!(until > now && until < now + Duration::from_secs(60), "{until:?}");
+                    now = until;
+                }
+                Err(other) => panic!("{other:?} after {failed} attempts"),
+            }
+        }
+        assert!(schedule.trial().expect("it waits").gives_up_at > Duration::from_secs(1 << 60));
+        // The longest pause that a server can ask for is one, too.
+        let attempt = loop {
+            match poll(&mut schedule, now) {
+                Ok(attempt) => break attempt,
+                Err(Action::Wait(Some(until))) => now = until,
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        let how = Ended::Throttled(Some(Duration::MAX));
+        assert_eq!(
+            schedule.ended(attempt.id, now, attempt.start, how),
+            Verdict::GoesOn
+        );
+        assert!(matches!(poll(&mut schedule, now), Err(Action::Wait(_))));
+    }
+}
