@@ -10,7 +10,7 @@ type Spoil = fn(&mut Options);
 
 #[test]
 fn case_57_options_out_of_range_are_refused() {
-    let wrong: [(&str, Spoil); 14] = [
+    let wrong: [(&str, Spoil); 16] = [
         ("chunk_size", |options| options.chunk_size = Some(0)),
         ("chunk_size", |options| options.chunk_size = Some((1 << 30) + 1)),
         ("concurrency", |options| options.concurrency = Some(0)),
@@ -28,6 +28,8 @@ fn case_57_options_out_of_range_are_refused() {
             options.deadlines.stall = Duration::ZERO
         }),
         ("stall_timeout", |options| options.deadlines.stall = Duration::MAX),
+        ("retry_timeout", |options| options.retry_timeout = Duration::ZERO),
+        ("retry_timeout", |options| options.retry_timeout = Duration::MAX),
         ("offset", |options| options.offset = u64::MAX),
         ("offset", |options| {
             (options.offset, options.length) = (2, Some(u64::MAX - 1))
