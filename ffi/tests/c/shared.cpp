@@ -50,7 +50,7 @@ int main(int argc, char **argv) {
   CHECK(thrown([] { pget::options().verify("perhaps"); }) == PGET_ERR_INVALID_ARGUMENT);
   pget::options strict;
   strict.verify("require");
-  CHECK(thrown([&] { pget::get(base + "/good", [](pget::view, std::uint64_t) {}, strict); }) == PGET_ERR_CHECKSUM);
+  CHECK(thrown([&] { pget::get(base + "/good", [](pget::view, std::uint64_t) {}, strict); }) == PGET_ERR_UNVERIFIABLE);
 
   for (const std::string &wanted : {name, std::string()}) {
     pget::shared object = pget::shared::begin(base + "/good", wanted, how);

@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use pget_core::ErrorKind;
-use pget_testkit::hostile::{Fault, Route, When};
+use pget_testkit::{
+    content::Pattern,
+    hostile::{Fault, Hostile, Route, When},
+};
 
-use crate::{fails, object, once, survives, with};
+use crate::{SEED, fails, object, once, options, read_with, source, survives, with};
 
 #[tokio::test]
 async fn case_30_retry_after_is_waited_for_in_seconds_and_as_a_date() {
@@ -114,5 +117,50 @@ async fn case_114_a_rate_limit_is_waited_for() {
         };
         survives(once(When::Later, fault)).await;
         assert!(begun.elapsed() >= Duration::from_secs(1), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn case_142_an_error_says_which_limit_ended_it_and_what_was_met() {
+    let troubles = [
+        (Fault::status(503), ErrorKind::Unavailable, "503"),
+        (Fault::status(500), ErrorKind::Unavailable, "500"),
+        (Fault::Reset { after: 0 }, ErrorKind::Unavailable, "reset"),
+        (Fault::Fin { after: 0 }, ErrorKind::Protocol, "ended in the body"),
+    ];
+    for (fault, kind, met) in troubles {
+        let server = Hostile::start().expect("a server");
+        let url = server.route("/o", with(When::From(3), fault));
+        // By the count of attempts, and by time.
+        let mut counted = options();
+        counted.retries = Some(2);
+        let error = read_with(source(&url), counted)
+            .await
+            .failed(Pattern::new(SEED), kind);
+        let text = error.to_line();
+        assert_eq!(error.attempts(), 3, "{text}");
+        for word in ["gave up after 3 attempts", "(retries)", met] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        let mut timed = options();
+        timed.retries = None;
+        timed.retry_timeout = Duration::from_secs(2);
+        let error = read_with(source(&url), timed)
+            .await
+            .failed(Pattern::new(SEED), kind);
+        let text = error.to_line();
+        let attempts = format!("{} attempts", error.attempts());
+        for word in ["gave up after 2", "(retry_timeout)", &attempts, met] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        assert!(error.attempts() > 1, "{text}");
+        // A single attempt explains itself.
+        let mut once = options();
+        once.retries = Some(0);
+        let error = read_with(source(&url), once)
+            .await
+            .failed(Pattern::new(SEED), kind);
+        let text = error.to_line();
+        assert!(!text.contains("gave up") && text.contains(met), "{text}");
     }
 }

@@ -304,3 +304,40 @@ async fn case_133_a_stream_is_held_to_the_size_that_head_reported() {
         assert!(server.served("/o") > 0, "{fault:?}: {}", error.to_line());
     }
 }
+
+#[tokio::test]
+async fn case_112_replicas_that_disagree_are_named_and_never_spliced() {
+    let others = [
+        Fault::Revision(other()),
+        Fault::Etag(Some("\"other\"".into())),
+        Fault::Etag(Some("W/\"other\"".into())),
+    ];
+    for (which, fault) in others.into_iter().enumerate() {
+        for times in [1, 3] {
+            let server = Hostile::start().expect("a server");
+            let route = Route::new(object())
+                .ignoring_conditions()
+                .fault_times(When::From(4), times, fault.clone());
+            let url = server.route("/o", route);
+            let error = read(&url)
+                .await
+                .failed(Pattern::new(SEED), ErrorKind::ObjectChanged);
+            let text = error.to_line();
+            assert!(
+                text.contains("replicas or mirrors disagree") && text.contains("--concurrency 1"),
+                "{which}, {times} times: {text}"
+            );
+        }
+    }
+    // An object that was overwritten for good is a change like any other.
+    let server = Hostile::start().expect("a server");
+    let route = Route::new(object())
+        .ignoring_conditions()
+        .fault(When::From(4), Fault::Revision(other()))
+        .fault(When::Head, Fault::Revision(other()));
+    let url = server.route("/o", route);
+    let error = read(&url)
+        .await
+        .failed(Pattern::new(SEED), ErrorKind::ObjectChanged);
+    assert!(!error.to_line().contains("replicas"), "{}", error.to_line());
+}
