@@ -66,6 +66,12 @@ impl ContentRange {
         }
     }
 
+    /// Returns the total that a header value states, also if no range fits it.
+    pub(crate) fn total(value: &[u8]) -> Option<u64> {
+        let (_, total) = std::str::from_utf8(value).ok()?.rsplit_once('/')?;
+        number(total.trim_matches([' ', '\t'])).ok()
+    }
+
     /// The bytes it covers, end exclusive; `None` for an unsatisfied one.
     #[must_use]
     pub const fn range(&self) -> Option<Range<u64>> {

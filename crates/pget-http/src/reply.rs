@@ -53,7 +53,7 @@ pub fn reply_from_parts(
 ) -> Result<Reply, SourceError> {
     match status {
         // A body that its Content-Range says is a part is not the whole object, whatever the status (AIStore before 4.1 answers ranges so).
-        StatusCode::OK if headers.contains_key(header::CONTENT_RANGE) => partial(headers),
+        StatusCode::OK if headers.contains_key(header::CONTENT_RANGE) => partial(request, headers),
         StatusCode::OK => {
             let length = content_length(headers)?;
             refuse_coded(headers, length)?;
@@ -67,13 +67,13 @@ pub fn reply_from_parts(
                 checksum: google_checksum(headers),
             })
         }
-        StatusCode::PARTIAL_CONTENT => partial(headers),
+        StatusCode::PARTIAL_CONTENT => partial(request, headers),
         StatusCode::RANGE_NOT_SATISFIABLE => unsatisfied(request, headers),
         status => Err(error_for_status(status, retry_after(headers), "")),
     }
 }
 
-fn partial(headers: &HeaderMap) -> Result<Reply, SourceError> {
+fn partial(request: &RangeRequest, headers: &HeaderMap) -> Result<Reply, SourceError> {
     if let Some(kind) = single(headers, &header::CONTENT_TYPE)? {
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if kind.eq_ignore_ascii_case("multipart/byteranges") {
@@ -82,8 +82,10 @@ fn partial(headers: &HeaderMap) -> Result<Reply, SourceError> {
     }
     let value = single(headers, &header::CONTENT_RANGE)?
         .ok_or_else(|| protocol("an answer 206 without Content-Range"))?;
-    let parsed = ContentRange::parse(value.as_bytes())
-        .map_err(|cause| protocol("the answer's Content-Range makes no sense").with_cause(cause))?;
+    let parsed = ContentRange::parse(value.as_bytes()).map_err(|cause| {
+        resized(request, value)
+            .unwrap_or_else(|| protocol("the answer's Content-Range makes no sense").with_cause(cause))
+    })?;
     let ContentRange::Part { start, last, total } = parsed else {
         return Err(protocol("an answer whose Content-Range covers nothing"));
     };
@@ -110,6 +112,18 @@ fn partial(headers: &HeaderMap) -> Result<Reply, SourceError> {
         revision: revision(headers)?,
         chunk_hint: None,
         checksum: google_checksum(headers),
+    })
+}
+
+/// A Content-Range that no range fits, because its total is not the size that is known: the object shrank.
+fn resized(request: &RangeRequest, content_range: &str) -> Option<SourceError> {
+    let known = request.pinned.as_ref()?.size?;
+    let total = ContentRange::total(content_range.as_bytes())?;
+    (total != known).then(|| {
+        SourceError::fatal(
+            ErrorKind::ObjectChanged,
+            format!("its size was {known} bytes and is now {total}"),
+        )
     })
 }
 

@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, hash_map::RandomState},
     future::{Future, pending},
     hash::BuildHasher,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use super::{
     Deadlines, Options,
     gathered::Gathered,
     hosts,
-    judge::{ended_without_result, judge},
+    judge::{ended_without_result, explained, judge},
     shared::{Shared, Sink},
     watchdog::watch,
 };
@@ -90,6 +90,21 @@ pub(super) fn start(
     let span = tracing::debug_span!("download", object = %shared.object());
     runtime.spawn(driver.run().instrument(span));
     shared
+}
+
+/// Looks once more at an object that changed, and adds to `error` what that shows. Nothing is opened in that
+/// time, and a cancelled download does not wait for it.
+async fn looked_at(source: &dyn RangeSource, shared: &Shared, deadlines: Deadlines, error: Error) -> Error {
+    let mut looking = pin!(explained(source, shared, deadlines, error.clone()));
+    loop {
+        tokio::select! {
+            biased;
+            error = &mut looking => return error,
+            () = shared.driver.notified() => if shared.is_over() {
+                return error;
+            }
+        }
+    }
 }
 
 /// For the jitter of backoffs. Forked children have the same keys, and must not retry in step.
@@ -168,6 +183,8 @@ impl Driver {
                 biased;
                 Some(ended) = self.attempts.join_next_with_id() => {
                     if let Some(error) = self.ended(ended) {
+                        let (source, shared) = (&*self.source, &*self.shared);
+                        let error = looked_at(source, shared, self.deadlines, error).await;
                         self.shared.finish(Err(error));
                         break;
                     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::{task::JoinError, time::timeout};
 
 use super::{Deadlines, shared::Shared};
-use crate::{ErrorKind, RangeRequest, RangeSource, Retry, SourceError, ring::Pulse};
+use crate::{Error, ErrorKind, RangeRequest, RangeSource, Retry, SourceError, ring::Pulse};
 
 /// How often the object is looked at again when a reply was of another revision, and for how long.
 const LOOKS: u32 = 2;
@@ -70,34 +70,34 @@ pub(super) async fn judge(
             },
             Ok(Err(_)) | Err(_) => Err(error),
         },
-        (ErrorKind::ObjectChanged, true) if error.retry() == Retry::Never => {
-            if is_still_served(source, shared, deadlines).await {
-                Err(error.reclassified(
-                    ErrorKind::ObjectChanged,
-                    Retry::Never,
-                    "replies of different revisions alternate: replicas or mirrors disagree \
-                     (--concurrency 1, or one server by its own address, may help): ",
-                ))
-            } else {
-                Err(error)
-            }
-        }
         _ => Err(error),
     }
 }
 
-/// Whether the revision that the download began with is still served, beside another one.
-async fn is_still_served(source: &dyn RangeSource, shared: &Shared, deadlines: Deadlines) -> bool {
+/// Adds to the error of a download whose object changed that replicas disagree, if they do: if the
+/// revision that the download began with is still served beside another one.
+pub(super) async fn explained(
+    source: &dyn RangeSource,
+    shared: &Shared,
+    deadlines: Deadlines,
+    error: Error,
+) -> Error {
+    if error.kind() != ErrorKind::ObjectChanged || !shared.is_begun() {
+        return error;
+    }
     for _ in 0..LOOKS {
         let head = timeout(deadlines.first_byte.min(LOOK), source.head());
         let Ok(Ok(info)) = head.await else {
-            return false;
+            return error;
         };
         if info.revision.is_identity() && shared.is_pin_kept(&info) {
-            return true;
+            return error.with_advice(
+                "replies of different revisions alternate: replicas or mirrors disagree \
+                 (--concurrency 1, or one server by its own address, may help)",
+            );
         }
     }
-    false
+    error
 }
 
 /// A body that ignored the range ended before the range's first byte.

@@ -315,9 +315,10 @@ async fn case_112_replicas_that_disagree_are_named_and_never_spliced() {
     for (which, fault) in others.into_iter().enumerate() {
         for times in [1, 3] {
             let server = Hostile::start().expect("a server");
-            let route = Route::new(object())
-                .ignoring_conditions()
-                .fault_times(When::From(4), times, fault.clone());
+            let route =
+                Route::new(object())
+                    .ignoring_conditions()
+                    .fault_times(When::From(4), times, fault.clone());
             let url = server.route("/o", route);
             let error = read(&url)
                 .await
