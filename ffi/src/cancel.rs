@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use front::{Cancel, Error};
 
-use crate::{border, handle::Registry};
+use crate::{guard, handle::Registry};
 
 /// Stops the calls, readers and background downloads (pget_shared_begin) whose options name it. One
 /// handle may stop many; once triggered it stays so, and stops those that begin later too.
@@ -28,7 +28,7 @@ pub(crate) fn given(cancel: *const pget_cancel) -> Result<Option<Arc<Cancel>>, E
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_cancel_new() -> *mut pget_cancel {
-    border::quietly(std::ptr::null_mut(), || CANCELS.insert(Cancel::new()))
+    guard::quietly(std::ptr::null_mut(), || CANCELS.insert(Cancel::new()))
 }
 
 /// Stops every call and every reader that was given the handle: they return PGET_ERR_CANCELLED,
@@ -40,7 +40,7 @@ pub extern "C" fn pget_cancel_new() -> *mut pget_cancel {
 /// Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_cancel_trigger(cancel: *const pget_cancel) {
-    border::quietly((), || {
+    guard::quietly((), || {
         if let Ok(cancel) = CANCELS.get(cancel) {
             cancel.trigger();
         }
@@ -53,5 +53,5 @@ pub extern "C" fn pget_cancel_trigger(cancel: *const pget_cancel) {
 /// Any thread, also while calls that were given it run. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_cancel_free(cancel: *mut pget_cancel) {
-    border::quietly((), || drop(CANCELS.remove(cancel)));
+    guard::quietly((), || drop(CANCELS.remove(cancel)));
 }

@@ -5,9 +5,10 @@ use std::ffi::{CString, c_char};
 use front::{Error, ErrorKind};
 
 use crate::{
-    border::{self, static_text},
+    guard,
     handle::Registry,
     status::{pget_status, pget_status_code},
+    text::static_text,
 };
 
 /// Why a call failed. Made by the functions that take a pget_error **, owned by the caller, freed
@@ -43,7 +44,7 @@ pub(crate) fn object(status: pget_status_code, error: &Error) -> *mut pget_error
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_error_status(error: *const pget_error) -> pget_status {
-    let status = border::quietly(pget_status_code::PGET_ERR_INVALID_ARGUMENT, || {
+    let status = guard::quietly(pget_status_code::PGET_ERR_INVALID_ARGUMENT, || {
         ERRORS.get(error).map_or_else(
             |unknown| pget_status_code::of(unknown.kind()),
             |failure| failure.status,
@@ -59,7 +60,7 @@ pub extern "C" fn pget_error_status(error: *const pget_error) -> pget_status {
 /// or freed. Never null. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_error_message(error: *const pget_error) -> *const c_char {
-    border::quietly(static_text("\0"), || {
+    guard::quietly(static_text("\0"), || {
         // The entry keeps the text where it is until it is removed.
         ERRORS.get(error).map_or_else(
             |unknown| match unknown.kind() {
@@ -77,7 +78,7 @@ pub extern "C" fn pget_error_message(error: *const pget_error) -> *const c_char 
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_error_needed(error: *const pget_error) -> u64 {
-    border::quietly(0, || {
+    guard::quietly(0, || {
         ERRORS
             .get(error)
             .map_or(0, |failure| failure.needed.unwrap_or_default())
@@ -89,5 +90,5 @@ pub extern "C" fn pget_error_needed(error: *const pget_error) -> u64 {
 /// Any thread, while no other one reads the message. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_error_free(error: *mut pget_error) {
-    border::quietly((), || drop(ERRORS.remove(error)));
+    guard::quietly((), || drop(ERRORS.remove(error)));
 }

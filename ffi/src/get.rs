@@ -9,10 +9,11 @@ use std::{
 use front::{Error, ErrorKind};
 
 use crate::{
-    border::{self, OK, Out, invalid},
+    boundary::{self, OK, Out},
     error::pget_error,
     options::{Settings, pget_options},
     status::pget_status,
+    text::{self, invalid},
 };
 
 /// Takes bytes of the object: length of them (at least 1), from offset in the object on. Calls come
@@ -49,7 +50,7 @@ pub unsafe extern "C" fn parallel_get(
 ) -> pget_status {
     let body = || {
         // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
+        let url = unsafe { text::required(url, "url")? };
         let write = write.ok_or_else(|| invalid("the write function is null"))?;
         let builder = Settings::of(options)?.builder(url)?;
         let mut reader = builder.open_blocking()?;
@@ -64,7 +65,7 @@ pub unsafe extern "C" fn parallel_get(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Reads the object at url straight into buffer: each range is received where it belongs, without a
@@ -91,7 +92,7 @@ pub unsafe extern "C" fn parallel_get_into(
         // SAFETY: null or writable until this function returns, says the header.
         let length = unsafe { Out::new(length, 0, "length")? };
         // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
+        let url = unsafe { text::required(url, "url")? };
         // SAFETY: the caller lends these bytes for the call.
         let buffer = unsafe { bytes_mut(buffer, capacity)? };
         let builder = Settings::of(options)?.builder(url)?;
@@ -109,7 +110,7 @@ pub unsafe extern "C" fn parallel_get_into(
         }
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Reads the object at url into the file path, which appears under that name only when it is
@@ -144,9 +145,9 @@ pub unsafe extern "C" fn parallel_get_file(
         // SAFETY: null or writable until this function returns, says the header.
         let length = unsafe { Out::new(length, 0, "length")? };
         // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
+        let url = unsafe { text::required(url, "url")? };
         // SAFETY: as above.
-        let path = unsafe { border::text(path, "path")? };
+        let path = unsafe { text::required(path, "path")? };
         let stats = Settings::of(options)?
             .builder(url)?
             .get_file_blocking(Path::new(path))?;
@@ -154,7 +155,7 @@ pub unsafe extern "C" fn parallel_get_file(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Foreign memory to be written.

@@ -5,10 +5,11 @@ use std::{ffi::c_char, time::Duration};
 use front::{ObjectInfo, Options, Stats, Verification, verify::Algorithm};
 
 use crate::{
-    border::{self, OK, invalid},
+    boundary::{self, OK},
     error::pget_error,
     options::{Settings, pget_options},
     status::pget_status,
+    text::{self, invalid},
 };
 
 /// Bytes of pget_info's revision, its ending zero included.
@@ -271,7 +272,7 @@ pub unsafe extern "C" fn pget_stat(
         // SAFETY: null or as the header says, until this function returns.
         let info = unsafe { Structure::new(info, "info")? };
         // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
+        let url = unsafe { text::required(url, "url")? };
         let settings = Settings::of(options)?;
         let told = settings.builder(url)?.stat_blocking()?;
         let length = settings.length_of(told.size);
@@ -279,7 +280,7 @@ pub unsafe extern "C" fn pget_stat(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 #[cfg(test)]

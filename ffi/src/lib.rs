@@ -2,7 +2,7 @@
 //!
 //! Purpose: let C, C++ and Go call the library. Who may call: foreign code, through the header. Invariants:
 //!
-//! - every function goes through [`border`]: a panic becomes `PGET_ERR_INTERNAL`, a failure becomes a status and, where asked for, an error object; nothing is kept for a thread;
+//! - every function goes through [`boundary`]: a panic becomes `PGET_ERR_INTERNAL`, a failure becomes a status and, where asked for, an error object; nothing is kept for a thread;
 //! - a forked child has handles and threads of its own; a handle from before the fork is `PGET_ERR_FORKED` there;
 //! - a handle is a number that [`handle`] looks up, never an address that is followed, so that a stale, foreign or null one is told and not a crash;
 //! - foreign memory is touched only between a function's entry and its return.
@@ -15,8 +15,10 @@
     reason = "what a caller owes stands in each function's text, which is the header's"
 )]
 
-mod border;
+mod boundary;
+mod guard;
 mod handle;
+mod text;
 
 // The header's order: the simple first. The empty lines keep rustfmt from sorting them.
 mod version;

@@ -9,10 +9,12 @@ use std::{
 use front::{Budget, Builder, Cancel, Error, Options, Verify};
 
 use crate::{
-    border::{self, OK, invalid},
+    boundary::{self, OK},
     cancel::{self, pget_cancel},
+    guard,
     handle::Registry,
     status::pget_status,
+    text::{self, invalid},
 };
 
 /// How to read. Where a function takes options, null means the defaults; what it was given is read
@@ -175,7 +177,7 @@ fn lock(settings: &Mutex<Settings>) -> MutexGuard<'_, Settings> {
 fn set(options: *mut pget_options, change: impl FnOnce(&mut Settings) -> Result<(), Error>) -> pget_status {
     // SAFETY: a null error pointer is always sound.
     unsafe {
-        border::call(std::ptr::null_mut(), || {
+        boundary::call(std::ptr::null_mut(), || {
             change(&mut lock(&*OPTIONS.get(options)?))?;
             Ok(OK)
         })
@@ -205,7 +207,7 @@ fn timeout(milliseconds: u64) -> Result<Duration, Error> {
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_new() -> *mut pget_options {
-    border::quietly(std::ptr::null_mut(), || OPTIONS.insert(Mutex::default()))
+    guard::quietly(std::ptr::null_mut(), || OPTIONS.insert(Mutex::default()))
 }
 
 /// Frees options. Calls and readers that were given them go on. Does nothing if options is null or
@@ -214,7 +216,7 @@ pub extern "C" fn pget_options_new() -> *mut pget_options {
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_free(options: *mut pget_options) {
-    border::quietly((), || drop(OPTIONS.remove(options)));
+    guard::quietly((), || drop(OPTIONS.remove(options)));
 }
 
 /// Bytes per range, 1 to 1 GiB; 0, the default: what the source asks for, else found by measuring.
@@ -388,7 +390,7 @@ pub unsafe extern "C" fn pget_options_set_verify(
 ) -> pget_status {
     set(options, |settings| {
         // SAFETY: null or a text, says the header.
-        let word = unsafe { border::text(verify, "verify")? };
+        let word = unsafe { text::required(verify, "verify")? };
         settings.verify =
             Verify::from_name(word).ok_or_else(|| invalid("verify is not auto, require or off"))?;
         Ok(())
@@ -482,9 +484,9 @@ pub unsafe extern "C" fn pget_options_set_property(
 ) -> pget_status {
     set(options, |settings| {
         // SAFETY: null or a text, says the header.
-        let key = unsafe { border::text(key, "key")? };
+        let key = unsafe { text::required(key, "key")? };
         // SAFETY: as above.
-        let value = unsafe { border::text(value, "value")? };
+        let value = unsafe { text::required(value, "value")? };
         settings.properties.retain(|(earlier, _)| earlier != key);
         settings.properties.push((key.to_owned(), value.to_owned()));
         Ok(())
@@ -505,9 +507,9 @@ pub unsafe extern "C" fn pget_options_set_header(
 ) -> pget_status {
     set(options, |settings| {
         // SAFETY: null or a text, says the header.
-        let name = unsafe { border::text(name, "name")? };
+        let name = unsafe { text::required(name, "name")? };
         // SAFETY: as above.
-        let value = unsafe { border::text(value, "value")? };
+        let value = unsafe { text::required(value, "value")? };
         settings.headers.push((name.to_owned(), value.to_owned()));
         Ok(())
     })

@@ -5,11 +5,12 @@ use std::ffi::{c_char, c_void};
 use front::Error;
 
 use crate::{
-    border::{self, OK, invalid},
+    boundary::{self, OK},
     error::pget_error,
     get::bytes_mut,
     options::{Settings, pget_options},
     status::pget_status,
+    text::{self, invalid},
 };
 
 /// A range of an object, and where its bytes go.
@@ -57,7 +58,7 @@ pub unsafe extern "C" fn parallel_get_ranges(
 ) -> pget_status {
     let body = || {
         // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
+        let url = unsafe { text::required(url, "url")? };
         // SAFETY: null or `count` ranges whose buffers are lent for the call.
         let mut ranges = unsafe { lent(ranges, count)? };
         let builder = Settings::of(options)?.builder(url)?;
@@ -70,7 +71,7 @@ pub unsafe extern "C" fn parallel_get_ranges(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 type Lent<'a> = Vec<(std::ops::Range<u64>, &'a mut [u8])>;

@@ -13,13 +13,15 @@ use std::{
 use front::{BlockingReader, Error, ErrorKind, Lease, Monitor, ObjectInfo};
 
 use crate::{
-    border::{self, END, OK, Out, invalid},
+    boundary::{self, END, OK, Out},
     error::pget_error,
     get::bytes_mut,
+    guard,
     handle::Registry,
     info::{Structure, pget_info, pget_stats},
     options::{Settings, pget_options},
     status::pget_status,
+    text::{self, invalid},
 };
 
 /// Reads one object in order, as far as the caller asks. Used by one thread at a time: a second one
@@ -102,7 +104,7 @@ pub unsafe extern "C" fn pget_open(
         // SAFETY: null or writable until this function returns, says the header.
         let out = unsafe { Out::new(reader, std::ptr::null_mut(), "reader")? };
         // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
+        let url = unsafe { text::required(url, "url")? };
         let settings = Settings::of(options)?;
         let reader = settings.builder(url)?.open_blocking()?;
         out.put(READERS.insert(Handle {
@@ -119,7 +121,7 @@ pub unsafe extern "C" fn pget_open(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Tells what the first reply said of the object. Does not wait.
@@ -145,7 +147,7 @@ pub unsafe extern "C" fn pget_reader_info(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Tells the counters of the download. Does not wait.
@@ -166,7 +168,7 @@ pub unsafe extern "C" fn pget_reader_stats(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Waits for the next bytes of the object and shows them where they were received, without a copy.
@@ -206,7 +208,7 @@ pub unsafe extern "C" fn pget_reader_next(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Waits for bytes of the object and copies up to capacity of them to buffer: as many as there are,
@@ -246,7 +248,7 @@ pub unsafe extern "C" fn pget_reader_read(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Stops the download of a reader, which still is to be closed: a call that waits, and every later
@@ -256,7 +258,7 @@ pub unsafe extern "C" fn pget_reader_read(
 /// Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_reader_cancel(reader: *mut pget_reader) {
-    border::quietly((), || {
+    guard::quietly((), || {
         if let Ok(handle) = READERS.get(reader) {
             handle.monitor.cancel();
         }
@@ -271,7 +273,7 @@ pub extern "C" fn pget_reader_cancel(reader: *mut pget_reader) {
 /// Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_reader_close(reader: *mut pget_reader) {
-    border::quietly((), || {
+    guard::quietly((), || {
         if let Some(handle) = READERS.remove(reader) {
             handle.closed.store(true, Ordering::SeqCst);
             handle.monitor.cancel();

@@ -18,12 +18,14 @@ use front::{
 };
 
 use crate::{
-    border::{self, END, OK, Out, invalid},
+    boundary::{self, END, OK, Out},
     cancel::{self, pget_cancel},
     error::pget_error,
+    guard,
     handle::Registry,
     options::{Settings, pget_options},
     status::pget_status,
+    text::{self, invalid},
     wait::wait,
 };
 
@@ -93,16 +95,16 @@ pub unsafe extern "C" fn pget_ring_create(
         // SAFETY: null or writable until this function returns, says the header.
         let out = unsafe { Out::new(ring, std::ptr::null_mut(), "ring")? };
         // SAFETY: null or a text, says the header.
-        let name = unsafe { border::optional_text(name, "name")? };
+        let name = unsafe { text::optional(name, "name")? };
         let ring = RingWriter::create(name, capacity)?;
         out.put(WRITERS.insert(Writer {
-            name: border::c_text(ring.name()),
+            name: text::owned(ring.name()),
             ring: Mutex::new(ring),
         }));
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Puts the object at url into the ring, as its next one, in order; returns when the process that
@@ -124,7 +126,7 @@ pub unsafe extern "C" fn parallel_get_ring(
 ) -> pget_status {
     let body = || {
         // SAFETY: null or a text, says the header.
-        let url = unsafe { border::text(url, "url")? };
+        let url = unsafe { text::required(url, "url")? };
         let handle = WRITERS.get(ring)?;
         let builder = Settings::of(options)?.builder(url)?;
         let mut ring = enter(&handle.ring)?;
@@ -132,7 +134,7 @@ pub unsafe extern "C" fn parallel_get_ring(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// The name that the reader attaches by: the POSIX name without a slash, or "/proc/PID/fd/NUMBER";
@@ -140,7 +142,7 @@ pub unsafe extern "C" fn parallel_get_ring(
 /// thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_ring_name(ring: *const pget_ring) -> *const c_char {
-    border::quietly(std::ptr::null(), || {
+    guard::quietly(std::ptr::null(), || {
         WRITERS
             .get(ring)
             .map_or(std::ptr::null(), |writer| writer.name.as_ptr())
@@ -152,7 +154,7 @@ pub extern "C" fn pget_ring_name(ring: *const pget_ring) -> *const c_char {
 /// its cancel handle ends it. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_ring_close(ring: *mut pget_ring) {
-    border::quietly((), || drop(WRITERS.remove(ring)));
+    guard::quietly((), || drop(WRITERS.remove(ring)));
 }
 
 /// Attaches to the ring of that name, which this or another process of the same user has made, as
@@ -174,7 +176,7 @@ pub unsafe extern "C" fn pget_ring_open(
         // SAFETY: null or writable until this function returns, says the header.
         let out = unsafe { Out::new(reader, std::ptr::null_mut(), "reader")? };
         // SAFETY: null or a text, says the header.
-        let name = unsafe { border::text(name, "name")? };
+        let name = unsafe { text::required(name, "name")? };
         let ring = RingReader::attach(name)?;
         out.put(READERS.insert(Reader {
             waker: ring.waker(),
@@ -187,7 +189,7 @@ pub unsafe extern "C" fn pget_ring_open(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Waits for the next object, also for the first; PGET_END if no more come. What is left of the one
@@ -225,7 +227,7 @@ pub unsafe extern "C" fn pget_ring_next_object(
             state.ring.next_object_unless(deadline, stop)
         })?;
         let Some(object) = object else { return Ok(END) };
-        state.revision = border::c_text(&object.revision);
+        state.revision = text::owned(&object.revision);
         if let Some(out) = size {
             out.put(object.size.unwrap_or(u64::MAX));
         }
@@ -235,7 +237,7 @@ pub unsafe extern "C" fn pget_ring_next_object(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Waits for the next bytes of the object, and lends them without a copy; PGET_END at its end, which
@@ -277,7 +279,7 @@ pub unsafe extern "C" fn pget_ring_next(
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Lets go of the ring, which ends it: the process that puts gets PGET_ERR_DESTINATION. Does nothing
@@ -285,7 +287,7 @@ pub unsafe extern "C" fn pget_ring_next(
 /// PGET_ERR_CANCELLED, and nobody may use its bytes any more. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_ring_reader_close(reader: *mut pget_ring_reader) {
-    border::quietly((), || {
+    guard::quietly((), || {
         if let Some(handle) = READERS.remove(reader) {
             handle.closed.store(true, Ordering::SeqCst);
             handle.waker.wake();

@@ -13,12 +13,14 @@ use std::{
 use front::{Error, Placement, SharedBuffer, SharedDownload, shm::State};
 
 use crate::{
-    border::{self, OK, Out},
+    boundary::{self, OK, Out},
     cancel::{self, pget_cancel},
     error::pget_error,
+    guard,
     handle::Registry,
     options::{Settings, pget_options},
     status::pget_status,
+    text,
     wait::wait,
 };
 
@@ -61,7 +63,7 @@ static SHARED: Registry<Handle> = Registry::new(6, "shared memory");
 impl Handle {
     fn new(content: Content) -> Self {
         let buffer = content.buffer();
-        let (name, revision) = (border::c_text(buffer.name()), border::c_text(buffer.revision()));
+        let (name, revision) = (text::owned(buffer.name()), text::owned(buffer.revision()));
         Self {
             content,
             name,
@@ -89,17 +91,17 @@ impl Content {
 /// The placement for a name; anonymous for null.
 ///
 /// # Safety
-/// As [`border::text`].
+/// As [`text::required`].
 unsafe fn placement(name: *const c_char) -> Result<Placement, Error> {
     // SAFETY: what the caller says.
-    let name = unsafe { border::optional_text(name, "name")? };
+    let name = unsafe { text::optional(name, "name")? };
     Ok(name.map_or(Placement::Anonymous, |name| Placement::Named(name.to_owned())))
 }
 
 /// Reads the object at `url` into shared memory by `fill`, and gives a handle of it. `placement` is called first: what is to be used again is closed however this ends.
 ///
 /// # Safety
-/// `url` is null or as [`border::text`] says; `shared` and `error` are null or may be written.
+/// `url` is null or as [`text::required`] says; `shared` and `error` are null or may be written.
 unsafe fn read(
     url: *const c_char,
     options: *const pget_options,
@@ -113,13 +115,13 @@ unsafe fn read(
         // SAFETY: null or writable until this function returns, says the caller.
         let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
         // SAFETY: null or a text, says the caller.
-        let url = unsafe { border::text(url, "url")? };
+        let url = unsafe { text::required(url, "url")? };
         let content = fill(Settings::of(options)?, url, placement)?;
         out.put(SHARED.insert(Handle::new(content)));
         Ok(OK)
     };
     // SAFETY: null or writable, says the caller.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Waits for all of the object.
@@ -231,13 +233,13 @@ fn take(shared: *mut pget_shared) -> Result<SharedBuffer, Error> {
     let Some(handle) = SHARED.remove(shared) else {
         // Says what is wrong with it.
         SHARED.get(shared.cast_const())?;
-        return Err(border::invalid("the shared memory is closed"));
+        return Err(text::invalid("the shared memory is closed"));
     };
     handle.close();
     match Arc::into_inner(handle).map(|handle| handle.content) {
         Some(Content::Buffer(buffer)) => Ok(buffer),
         Some(Content::Arriving(download)) => Ok(download.into_buffer()),
-        None => Err(border::invalid("the shared memory is in use by another call")),
+        None => Err(text::invalid("the shared memory is in use by another call")),
     }
 }
 
@@ -264,13 +266,13 @@ pub unsafe extern "C" fn pget_shared_open(
         // SAFETY: null or writable until this function returns, says the header.
         let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
         // SAFETY: null or a text, says the header.
-        let name = unsafe { border::text(name, "name")? };
+        let name = unsafe { text::required(name, "name")? };
         let buffer = SharedBuffer::attach(name)?;
         out.put(SHARED.insert(Handle::new(Content::Buffer(buffer))));
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// Waits until the first offset bytes are there; for an offset of pget_shared_length or more, until
@@ -316,7 +318,7 @@ pub unsafe extern "C" fn pget_shared_wait(
         outcome.map(|()| OK)
     };
     // SAFETY: null or writable, says the header.
-    unsafe { border::call(error, body) }
+    unsafe { boundary::call(error, body) }
 }
 
 /// The object's bytes; null if shared is null or closed, but not if the object has none. Only those
@@ -381,7 +383,7 @@ pub extern "C" fn pget_shared_revision(shared: *const pget_shared) -> *const c_c
 /// its bytes any more. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_shared_close(shared: *mut pget_shared) {
-    border::quietly((), || {
+    guard::quietly((), || {
         if let Some(handle) = SHARED.remove(shared) {
             handle.close();
         }
@@ -392,7 +394,7 @@ fn look<T>(shared: *const pget_shared, otherwise: T, body: impl FnOnce(&Handle) 
 where
     T: Copy,
 {
-    border::quietly(otherwise, || match SHARED.get(shared) {
+    guard::quietly(otherwise, || match SHARED.get(shared) {
         Ok(handle) => body(&handle),
         Err(_) => otherwise,
     })

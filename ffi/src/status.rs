@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use front::ErrorKind;
 
-use crate::border;
+use crate::text;
 
 /// What a function returns: one of the values of pget_status_code. Errors are negative.
 pub type pget_status = i32;
@@ -94,7 +94,7 @@ impl pget_status_code {
 /// ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_status_name(status: pget_status) -> *const c_char {
-    border::static_text(match status {
+    text::static_text(match status {
         0 => "ok\0",
         1 => "end\0",
         -1 => "invalid argument\0",

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use crate::border;
+use crate::text;
 
 /// The version of the ABI that this header describes; it changes when something is added.
 pub const PGET_ABI_VERSION: u32 = 1;
@@ -30,5 +30,5 @@ pub extern "C" fn pget_abi_version() -> u32 {
 /// ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_version() -> *const c_char {
-    border::static_text(VERSION)
+    text::static_text(VERSION)
 }

@@ -13,19 +13,21 @@
 //! offset is read and dropped. A FIFO is waited for until a writer opens it: there the download's first-byte deadline does not help, as the stream has begun, but the stall deadline does, and dropping
 //! the reader ends the wait at once. Devices that block although they were opened with `O_NONBLOCK` keep a thread until they give something.
 
+mod blocking;
 mod identity;
 mod plain;
 mod stream;
 
 use std::{
-    fmt, io,
+    fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
-use pget_core::{ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, SourceError};
+use pget_core::{ChunkWriter, ObjectInfo, RangeRequest, RangeSource, SourceError};
 
+use blocking::spawn_blocking;
 use plain::Plain;
 
 /// A file as a source of ranges.
@@ -47,7 +49,7 @@ impl FileSource {
     /// The open file, or `None` if it can only be read as a stream. On a blocking thread.
     async fn plain(&self) -> Result<Option<Arc<Plain>>, SourceError> {
         let (path, plain) = (Arc::clone(&self.path), Arc::clone(&self.plain));
-        on_blocking_thread(move || {
+        spawn_blocking(move || {
             let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
             if plain.is_none() {
                 *plain = Plain::open(&path)?.map(Arc::new);
@@ -67,7 +69,7 @@ impl RangeSource for FileSource {
                 ..ObjectInfo::default()
             });
         };
-        let identity = on_blocking_thread(move || plain.identity()).await?;
+        let identity = spawn_blocking(move || plain.identity()).await?;
         Ok(ObjectInfo {
             size: Some(identity.size()),
             revision: identity.revision(),
@@ -94,38 +96,5 @@ impl fmt::Debug for FileSource {
         f.debug_struct("FileSource")
             .field("name", &self.name())
             .finish_non_exhaustive()
-    }
-}
-
-/// Runs `work` where it may block. If the caller is dropped, `work` goes on until its end.
-async fn on_blocking_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
-) -> Result<T, SourceError> {
-    match pget_core::threads::may_block(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => {
-            Err(SourceError::fatal(ErrorKind::Cancelled, "the runtime is shutting down").with_cause(error))
-        }
-    }
-}
-
-/// What an error of the operating system means for a read. `doing` names the step.
-fn failed(doing: &str, error: impl Into<io::Error>) -> SourceError {
-    let error = error.into();
-    let kind = match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::NotFound,
-        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-        io::ErrorKind::StaleNetworkFileHandle => ErrorKind::ObjectChanged,
-        _ => ErrorKind::Unavailable,
-    };
-    let full_table = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
-        .iter()
-        .any(|errno| Some(errno.raw_os_error()) == error.raw_os_error());
-    let message = format!("cannot {doing}");
-    if full_table {
-        SourceError::retryable(kind, message).with_cause(error)
-    } else {
-        SourceError::fatal(kind, message).with_cause(error)
     }
 }

@@ -13,7 +13,10 @@ use std::{
 use pget_core::{BufMut, ChunkWriter, ErrorKind, RangeRequest, Reply, SourceError};
 use rustix::{fs::OFlags, io::Errno};
 
-use crate::{failed, identity::Identity, on_blocking_thread};
+use crate::{
+    blocking::{failed, spawn_blocking},
+    identity::Identity,
+};
 
 /// Bytes read at a time: from here on larger reads cost no less, and a dropped read is noticed within one of them.
 const PIECE: usize = 1 << 20;
@@ -123,7 +126,7 @@ pub(crate) async fn read(
     let (start, wanted) = (request.start, request.end.unwrap_or(u64::MAX));
     let file = Arc::clone(&plain);
     let was;
-    (chunk, was) = on_blocking_thread(move || {
+    (chunk, was) = spawn_blocking(move || {
         let was = file.identity()?;
         let size = was.size();
         let Some(length) = wanted.min(size).checked_sub(start) else {
@@ -144,7 +147,7 @@ pub(crate) async fn read(
     .await?;
     while chunk.ready().await? {
         let (file, cancelled) = (Arc::clone(&plain), Arc::clone(&cancelled));
-        chunk = on_blocking_thread(move || {
+        chunk = spawn_blocking(move || {
             while chunk.remaining_mut() > 0 && !cancelled.load(Ordering::Relaxed) {
                 file.put_piece(&mut chunk, &was)?;
             }

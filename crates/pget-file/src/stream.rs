@@ -16,7 +16,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{failed, on_blocking_thread, plain::open_flags};
+use crate::{
+    blocking::{failed, spawn_blocking},
+    plain::open_flags,
+};
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
@@ -37,7 +40,7 @@ pub(crate) async fn read(path: Arc<PathBuf>, mut chunk: ChunkWriter) -> Result<(
         eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed("make an event descriptor", error))?;
     let event = Arc::new(event);
     let _cancel = Cancel(Arc::clone(&event));
-    let file = Arc::new(on_blocking_thread(move || open(&path)).await?);
+    let file = Arc::new(spawn_blocking(move || open(&path)).await?);
     chunk.begin(Reply {
         start: 0,
         length: None,
@@ -50,7 +53,7 @@ pub(crate) async fn read(path: Arc<PathBuf>, mut chunk: ChunkWriter) -> Result<(
     let mut ended = false;
     while !ended && chunk.ready().await? {
         let (file, event) = (Arc::clone(&file), Arc::clone(&event));
-        (chunk, ended) = on_blocking_thread(move || {
+        (chunk, ended) = spawn_blocking(move || {
             while chunk.remaining_mut() > 0 {
                 if !is_ready(&file, &event)? {
                     break;

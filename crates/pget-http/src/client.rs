@@ -161,7 +161,7 @@ impl Client {
             let to = response.location()?;
             response.body.drain_small(REDIRECT_BODY).await;
             hops.push(to.clone());
-            redirect::turn(&mut request, to);
+            redirect::redirect_to(&mut request, to);
         }
         Err(protocol(format!("more than {MOST_REDIRECTS} redirects in a row")))
     }

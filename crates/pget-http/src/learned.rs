@@ -25,7 +25,7 @@ use crate::{
     client::{Client, Response},
     pool::Origin,
     ranges::Ranges,
-    redirect::MOST_REDIRECTS,
+    redirect::{self, MOST_REDIRECTS},
     reply::coding,
     request::{Method, RequestHead},
     status::error_for_status,
@@ -122,7 +122,7 @@ impl Learned {
                     targets += 1;
                     let mut more = Vec::new();
                     let unanswered = Unanswered::of(self, found);
-                    let answer = client.follow(head.along(&hops)?, &mut more).await;
+                    let answer = client.follow(redirect::along(head, &hops)?, &mut more).await;
                     unanswered.answered();
                     match verdict(head.method, &answer) {
                         Verdict::Works => {

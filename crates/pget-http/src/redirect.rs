@@ -116,8 +116,19 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Turns `request` to `to`.
-pub(crate) fn turn(request: &mut RequestHead, to: Url) {
+/// Returns `head` as redirects to `hops` would have changed it, one after the other: a request for
+/// the last one, with the headers that may go there.
+pub(crate) fn along(head: &RequestHead, hops: &[Url]) -> Result<RequestHead, SourceError> {
+    let mut request = head.clone();
+    request.move_userinfo()?;
+    for hop in hops {
+        redirect_to(&mut request, hop.clone());
+    }
+    Ok(request)
+}
+
+/// Redirects `request` to `to`. Headers that identify the caller do not follow to another origin.
+pub(crate) fn redirect_to(request: &mut RequestHead, to: Url) {
     if request.url.origin() != to.origin() {
         let names: Vec<HeaderName> = request.headers.keys().cloned().collect();
         for name in names {
@@ -269,12 +280,12 @@ mod tests {
         };
         for other in ["http://b/x", "https://a/x", "http://a:81/x"] {
             let mut request = request();
-            turn(&mut request, url(other));
+            redirect_to(&mut request, url(other));
             let left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
             assert_eq!(left, ["if-match"], "{other}");
         }
         let mut same = request();
-        turn(&mut same, url("http://a/y"));
+        redirect_to(&mut same, url("http://a/y"));
         assert_eq!(same.headers.len(), 7);
     }
 }

@@ -10,8 +10,6 @@ use percent_encoding::percent_decode_str;
 use pget_core::{ErrorKind, RangeRequest, SourceError};
 use url::Url;
 
-use crate::redirect;
-
 /// How to ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "reading needs no other")]
@@ -178,17 +176,6 @@ impl RequestHead {
             method: Method::Head,
             ..Self::get(url)
         }
-    }
-
-    /// The request as redirects to `hops` would have turned it, one after the other: to the last
-    /// one, with the headers that may go there.
-    pub(crate) fn along(&self, hops: &[Url]) -> Result<Self, SourceError> {
-        let mut request = self.clone();
-        request.move_userinfo()?;
-        for hop in hops {
-            redirect::turn(&mut request, hop.clone());
-        }
-        Ok(request)
     }
 
     /// Moves the user and password of the URL into a header, where the rules for headers hold for them.

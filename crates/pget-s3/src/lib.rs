@@ -14,11 +14,13 @@ mod failure;
 pub mod fuzzing;
 mod object_store;
 mod refusal;
+mod roots;
 mod session;
 mod settings;
 mod source;
 mod values;
 
 pub use object_store::ObjectStoreSource;
+pub use roots::roots;
 pub use settings::Settings;
 pub use source::S3Source;

@@ -2,14 +2,11 @@
 //!
 //! Invariant: no value is ever printed.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt};
 
 use pget_core::Error;
 
-use crate::{
-    cloud::aws,
-    values::{Table, Values},
-};
+use crate::values::{Table, Values};
 
 /// Settings of the stores behind `s3://`, `gs://` and `az://` addresses.
 ///
@@ -103,21 +100,6 @@ impl Settings {
         self
     }
 
-    /// Returns the file of roots (PEM) that the settings for `address` name in the place of the
-    /// platform's: `AWS_CA_BUNDLE`, or the profile's `ca_bundle`.
-    ///
-    /// # Errors
-    /// If the settings cannot be used.
-    pub fn roots(&self, address: &str) -> Result<Option<PathBuf>, Error> {
-        let scheme = address
-            .split_once("://")
-            .map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match scheme.as_deref() {
-            Some("s3" | "s3a") => aws::roots(self),
-            _ => Ok(None),
-        }
-    }
-
     /// Returns what is set for one cloud.
     pub(crate) fn values(&self, table: &Table) -> Result<Values, Error> {
         let words = CLOUDS.map(|(_, word)| word);
@@ -145,15 +127,6 @@ impl fmt::Debug for Settings {
             .field("environment", &names(&self.environment))
             .field("properties", &names(&self.properties))
             .finish()
-    }
-}
-
-/// Reads a switch, in the spellings of the tools and of `object_store`.
-pub(crate) fn switch(value: &str) -> Option<bool> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" | "y" => Some(true),
-        "false" | "0" | "no" | "off" | "n" => Some(false),
-        _ => None,
     }
 }
 

@@ -8,8 +8,6 @@ use std::{collections::BTreeMap, fmt};
 
 use pget_core::{Error, ErrorKind};
 
-use crate::settings::switch;
-
 /// The settings of one cloud.
 pub(crate) struct Table {
     /// How its variables begin.
@@ -118,6 +116,15 @@ impl fmt::Debug for Values {
     /// Names only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.all.keys()).finish()
+    }
+}
+
+/// Reads a switch, in the spellings of the tools and of `object_store`.
+pub(crate) fn switch(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" | "y" => Some(true),
+        "false" | "0" | "no" | "off" | "n" => Some(false),
+        _ => None,
     }
 }
 

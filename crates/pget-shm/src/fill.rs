@@ -84,7 +84,7 @@ impl Filler {
 
     /// The segment's memory to receive into, where that is cheaper than [`put`](Self::put): all of its pages were used before.
     pub(crate) fn lend(&self) -> Option<Memory> {
-        match Segment::lend(&self.segment, self.length) {
+        match Memory::lend(&self.segment, self.length) {
             Ok(memory) => memory,
             Err(error) => {
                 // There is the other way.

@@ -9,62 +9,9 @@
     reason = "lends a mapping as a slice to write to; the argument is at the head of the module"
 )]
 
-use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, sync::Arc};
 
-use crate::{mapping::Mapping, segment::Segment};
-
-/// Where a segment's writable mapping is.
-#[derive(Debug, Default)]
-pub(crate) struct Lender(Mutex<Writable>);
-
-#[derive(Debug, Default)]
-enum Writable {
-    #[default]
-    None,
-    Here(Mapping),
-    Lent,
-}
-
-impl Lender {
-    pub(crate) fn is_lent(&self) -> bool {
-        matches!(*self.state(), Writable::Lent)
-    }
-
-    fn state(&self) -> MutexGuard<'_, Writable> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Segment {
-    /// The first `length` bytes to write to; `None` if they have not all their pages, or somebody has them.
-    ///
-    /// # Errors
-    /// What `mmap` says.
-    pub(crate) fn lend(this: &Arc<Self>, length: u64) -> io::Result<Option<Memory>> {
-        if length == 0 || length > this.backed() || !this.is_own() {
-            return Ok(None);
-        }
-        let length = usize::try_from(length).map_err(io::Error::other)?;
-        let mut writable = this.lender().state();
-        let mapping = match std::mem::take(&mut *writable) {
-            Writable::Here(mapping) if mapping.len() >= length => mapping,
-            Writable::Here(_) | Writable::None => Mapping::writable(&**this.data(), length)?,
-            Writable::Lent => {
-                *writable = Writable::Lent;
-                return Ok(None);
-            }
-        };
-        *writable = Writable::Lent;
-        Ok(Some(Memory {
-            mapping: Some(mapping),
-            length,
-            segment: Arc::clone(this),
-        }))
-    }
-}
+use crate::{lender::Writable, mapping::Mapping, segment::Segment};
 
 /// The memory, back with its segment when this is dropped.
 #[derive(Debug)]
@@ -73,6 +20,34 @@ pub(crate) struct Memory {
     mapping: Option<Mapping>,
     length: usize,
     segment: Arc<Segment>,
+}
+
+impl Memory {
+    /// The first `length` bytes of `segment` to write to; `None` if they have not all their pages, or somebody has them.
+    ///
+    /// # Errors
+    /// What `mmap` says.
+    pub(crate) fn lend(segment: &Arc<Segment>, length: u64) -> io::Result<Option<Self>> {
+        if length == 0 || length > segment.backed() || !segment.is_own() {
+            return Ok(None);
+        }
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let mut writable = segment.lender().state();
+        let mapping = match std::mem::take(&mut *writable) {
+            Writable::Here(mapping) if mapping.len() >= length => mapping,
+            Writable::Here(_) | Writable::None => Mapping::writable(&**segment.data(), length)?,
+            Writable::Lent => {
+                *writable = Writable::Lent;
+                return Ok(None);
+            }
+        };
+        *writable = Writable::Lent;
+        Ok(Some(Self {
+            mapping: Some(mapping),
+            length,
+            segment: Arc::clone(segment),
+        }))
+    }
 }
 
 impl AsMut<[u8]> for Memory {

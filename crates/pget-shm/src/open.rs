@@ -13,10 +13,10 @@ use rustix::{
 
 use crate::{
     descriptors::no_standard_stream,
+    folder::{open_companion, open_folder, open_own},
     layout::COMPANION,
     name::Posix,
-    segment::{MEMFD, open_folder},
-    sweep::{open_companion, open_own},
+    segment::MEMFD,
 };
 
 /// What is to be done with it.

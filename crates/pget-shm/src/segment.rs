@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
     },
     process,
@@ -20,8 +20,8 @@ use std::{
 use pget_core::{Error, ErrorKind};
 use rustix::{
     fs::{
-        AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod,
-        fcntl_add_seals, linkat, memfd_create, open, openat, statat, unlinkat,
+        FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
+        memfd_create, openat,
     },
     io::Errno,
     process::{Resource, getrlimit},
@@ -29,11 +29,12 @@ use rustix::{
 
 use crate::{
     descriptors::{OwnOnly, Since, no_standard_stream},
+    folder::{give_name, open_folder, take_name},
     layout::{COMPANION, Companion, FILLING, Kind},
-    lend::Lender,
+    lender::Lender,
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
-    name::{FOLDER, Posix},
+    name::Posix,
     ring::MARKS,
     sweep::sweep,
 };
@@ -313,11 +314,6 @@ pub(crate) fn cannot_make(what: &str, cause: io::Error) -> Error {
     Error::with_cause(ErrorKind::Destination, "", message, cause)
 }
 
-pub(crate) fn open_folder() -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(open(FOLDER, flags, Mode::empty())?)
-}
-
 /// # Errors
 /// `FileTooLarge` if files of this process may not have as many bytes (`ulimit -f`): to make or write one so raises SIGXFSZ, which is not to happen in a host's process.
 fn check_limit(length: u64) -> io::Result<()> {
@@ -347,23 +343,6 @@ fn memfd(name: &str, length: u64) -> io::Result<File> {
     Ok(file)
 }
 
-fn give_name(file: impl AsFd, folder: &OwnedFd, name: &str) -> io::Result<()> {
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    Ok(linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW)?)
-}
-
-/// Removes `name` if it stands for `file`.
-pub(crate) fn take_name(file: impl AsFd, folder: &OwnedFd, name: &str) -> io::Result<()> {
-    let own = rustix::fs::fstat(file)?;
-    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(named) if (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino) => {
-            Ok(unlinkat(folder, name, AtFlags::empty())?)
-        }
-        Ok(_) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -375,6 +354,8 @@ mod tests {
         },
         unistd::{ForkResult, alarm, fork, pause},
     };
+
+    use rustix::fs::{AtFlags, statat};
 
     use super::*;
 

@@ -3,29 +3,18 @@
 //! Invariant: a segment is removed only when its creator's lock is free (nobody ever takes that again), by who holds the sweepers' lock, after a look that the companion's name still stands
 //! for the file that is locked: of two sweepers one removes, the other waits for it, and neither removes what was made under the same name since.
 
-use std::{
-    fs::File,
-    io,
-    os::fd::{AsFd, OwnedFd},
-    time::Duration,
-};
+use std::{fs::File, io, os::fd::OwnedFd, time::Duration};
 
 use pget_core::{Error, ErrorKind};
-use rustix::{
-    fs::{AtFlags, Mode, OFlags, fstat, openat, statat, unlinkat},
-    io::Errno,
-    process::geteuid,
-};
+use rustix::fs::{AtFlags, OFlags, fstat, statat, unlinkat};
 
 use crate::{
-    descriptors::no_standard_stream,
+    folder::{open_companion, open_folder, take_name},
     layout::{COMPANION, Companion},
     lock::{self, Byte},
     mapping::{Mapped, Mapping},
     name::{FOLDER, Posix},
-    placement::State,
-    segment::{open_folder, take_name},
-    wait,
+    state::{self, State},
 };
 
 /// A named segment of this user.
@@ -75,7 +64,7 @@ pub fn list() -> Result<Vec<Listed>, Error> {
             name: posix.data().to_owned(),
             length: companion.length(),
             available: companion.watermark(),
-            state: wait::state(&companion, || alive),
+            state: state::state(&companion, || alive),
             alive,
             revision: companion.revision(),
         });
@@ -106,54 +95,6 @@ fn each(mut look: impl FnMut(&OwnedFd, &Posix, &File) -> io::Result<()>) -> Resu
         }
     }
     Ok(())
-}
-
-/// The companion of `posix`, if it is one of this user's and nobody else may read it.
-pub(crate) fn open_companion(folder: &OwnedFd, posix: &Posix, access: OFlags) -> io::Result<Option<File>> {
-    let Some(file) = open_own(folder, &posix.companion(), access)? else {
-        return Ok(None);
-    };
-    let stat = fstat(&file)?;
-    // A page that is not there would be made by the look at it, and that is SIGBUS on a full device.
-    if stat.st_size != COMPANION as i64 || stat.st_blocks == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "what stands beside it was not made by pget",
-        ));
-    }
-    Ok(Some(file))
-}
-
-/// A file of the folder: plain, this user's, private, with one name, reached by no link.
-pub(crate) fn open_own(folder: impl AsFd, name: &str, access: OFlags) -> io::Result<Option<File>> {
-    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(folder, name, flags, Mode::empty()) {
-        Ok(file) => no_standard_stream(file)?,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Err(refused("it is a symbolic link")),
-        Err(error) => return Err(error.into()),
-    };
-    let stat = fstat(&file)?;
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
-        return Err(refused("it is no plain file"));
-    }
-    if stat.st_uid != geteuid().as_raw() {
-        return Err(refused("it belongs to another user"));
-    }
-    if mode.intersects(Mode::RWXG | Mode::RWXO) {
-        return Err(refused("others may read or write it"));
-    }
-    match stat.st_nlink {
-        // Removed between the open and the look.
-        0 => Ok(None),
-        1 => Ok(Some(file)),
-        _ => Err(refused("it has other names, too")),
-    }
-}
-
-fn refused(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())
 }
 
 fn companion_of(file: &File) -> io::Result<Mapped<Companion>> {

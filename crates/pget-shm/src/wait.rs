@@ -10,10 +10,7 @@ use rustix::{
     thread::futex::{self, Timespec},
 };
 
-use crate::{
-    layout::{COMPLETE, Companion, FAILED, FILLING},
-    placement::State,
-};
+use crate::layout::{COMPLETE, Companion, FAILED, FILLING};
 
 /// How often those who wait look whether the creator lives: its death wakes nobody.
 pub(crate) const LIVENESS: Duration = Duration::from_millis(250);
@@ -31,17 +28,6 @@ pub(crate) enum Ended {
     Stopped,
     /// The futex does not work.
     System(Errno),
-}
-
-/// How the filling stands, in the light of whether the creator lives.
-pub(crate) fn state(companion: &Companion, is_alive: impl Fn() -> bool) -> State {
-    let dead = companion.state() == FILLING && !is_alive();
-    // Looked at again: it may have ended well and closed meanwhile.
-    match companion.state() {
-        COMPLETE => State::Complete,
-        FILLING if !dead => State::Filling,
-        _ => State::Failed,
-    }
 }
 
 /// Waits until the bytes up to `offset` are there; for `offset` at the object's end, until it is known to be complete.

@@ -69,7 +69,7 @@ fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
                 settings = settings.property(key, value);
             }
             let tls = TlsFiles {
-                roots: settings.roots(&url)?,
+                roots: pget_s3::roots(&settings, &url)?,
                 ..TlsFiles::default()
             };
             let client = client(builder, tls)?;

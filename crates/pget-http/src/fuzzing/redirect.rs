@@ -5,7 +5,7 @@ use url::{Host, Url};
 
 use crate::{
     fuzzing::Front,
-    redirect::{MOST_REDIRECTS, location, turn},
+    redirect::{MOST_REDIRECTS, location, redirect_to},
     request::RequestHead,
 };
 
@@ -62,7 +62,7 @@ pub fn redirect(input: &[u8]) {
             Host::Domain(_) => false,
         };
         assert!(!link_local || from.host() == to.host(), "{to}");
-        turn(&mut request, to);
+        redirect_to(&mut request, to);
         left |= request.url.origin() != first.origin();
         let Ok(sent) = request.encode(&HeaderValue::from_static("agent")) else {
             return;

@@ -1,71 +1,20 @@
 //! The cluster: its nodes' sockets and tasks, and what a test says and asks.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
-use xxhash_rust::xxh64::xxh64;
 
 use super::bucket::{Bucket, digest};
-use super::fault::{Node, Rule, Rules};
-use super::ledger::{Counts, Exchange, Ledger};
+use super::fault::{Node, Rule};
+use super::ledger::{Counts, Exchange};
 use super::object::Object;
 use super::serve;
-use super::store::{BucketOptions, Store};
-
-/// Targets of a cluster.
-const TARGETS: usize = 2;
-
-/// Object requests that the proxy lets through, for each bucket and method: so many tokens, that come again.
-#[derive(Clone, Copy, Debug)]
-pub struct RateLimit {
-    /// Requests that may come at once.
-    pub burst: u32,
-    /// Requests a second after that.
-    pub per_second: u32,
-}
-
-/// How a cluster is set up.
-#[derive(Clone, Debug)]
-pub struct ClusterOptions {
-    /// The proxy demands this bearer token (`auth.client_auth_required`), and targets refuse what was not redirected.
-    pub token: Option<String>,
-    /// Redirects are signed and targets demand it (`auth.intra_cluster.request_auth`). AIStore 5.0 only demands the marks
-    /// of a redirect as yet, so this goes by its source and not by a recording.
-    pub signing: bool,
-    /// The proxy's limit of object requests.
-    pub rate_limit: Option<RateLimit>,
-    /// A connection on which no request came for so long is closed.
-    pub idle_close: Duration,
-    /// A ranged request is answered by 200 with `Content-Range`, as by servers before 4.1.
-    pub before_4_1: bool,
-    /// Every redirect has its query decoded, sorted and encoded again; otherwise only where a real proxy does that.
-    pub reencode_queries: bool,
-    /// Addresses of each target (127.0.0.1, 127.0.0.2, …), which the proxy hands out in turn.
-    pub interfaces: u8,
-    /// How long a GET waits for another one's pull of its cold object before it is 409 (`timeout.cold_get_conflict`).
-    pub cold_get_conflict: Duration,
-}
-
-impl Default for ClusterOptions {
-    fn default() -> Self {
-        Self {
-            token: None,
-            signing: false,
-            rate_limit: None,
-            idle_close: Duration::from_secs(30),
-            before_4_1: false,
-            reencode_queries: false,
-            interfaces: 1,
-            cold_get_conflict: Duration::from_secs(60),
-        }
-    }
-}
+use super::shared::{ClusterOptions, Member, Shared, guard};
+use super::store::BucketOptions;
 
 /// One proxy and two targets on loopback sockets, served by tasks of the runtime that started it.
 ///
@@ -274,147 +223,4 @@ async fn accept(shared: Arc<Shared>, node: Node, listener: TcpListener) {
         }
         while connections.try_join_next().is_some() {}
     }
-}
-
-#[derive(Debug)]
-struct Member {
-    id: String,
-    printed: String,
-    addresses: Vec<SocketAddr>,
-}
-
-#[derive(Debug)]
-struct Control {
-    token: Option<String>,
-    denied: BTreeSet<String>,
-    /// Requests that the rate limit still lets through, and when that was so.
-    allowed: BTreeMap<(Bucket, String), (f64, Instant)>,
-}
-
-/// What all nodes share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) options: ClusterOptions,
-    pub(super) store: Arc<Store>,
-    pub(super) ledger: Ledger,
-    members: Vec<Member>,
-    rules: Mutex<Rules>,
-    control: Mutex<Control>,
-    starting: AtomicBool,
-    connections: AtomicU64,
-    nonce: AtomicU64,
-    turn: AtomicU64,
-}
-
-impl Shared {
-    fn new(options: ClusterOptions, members: Vec<Member>, digests: Vec<u64>) -> Self {
-        Self {
-            control: Mutex::new(Control {
-                token: options.token.clone(),
-                denied: BTreeSet::new(),
-                allowed: BTreeMap::new(),
-            }),
-            options,
-            store: Arc::new(Store::new(digests)),
-            ledger: Ledger::default(),
-            members,
-            rules: Mutex::default(),
-            starting: AtomicBool::new(false),
-            connections: AtomicU64::new(0),
-            nonce: AtomicU64::new(1),
-            turn: AtomicU64::new(0),
-        }
-    }
-
-    fn member(&self, node: Node) -> &Member {
-        match node {
-            Node::Proxy => &self.members[0],
-            Node::Target(index) => &self.members[1 + index],
-        }
-    }
-
-    pub(super) fn targets(&self) -> usize {
-        TARGETS
-    }
-
-    pub(super) fn id(&self, node: Node) -> &str {
-        &self.member(node).id
-    }
-
-    /// As messages name the node: `t[target1-8080]`.
-    pub(super) fn printed(&self, node: Node) -> &str {
-        &self.member(node).printed
-    }
-
-    pub(super) fn addresses(&self, node: Node) -> &[SocketAddr] {
-        &self.member(node).addresses
-    }
-
-    /// The address that the next redirect to this target names.
-    pub(super) fn address_of(&self, target: usize) -> SocketAddr {
-        let addresses = self.addresses(Node::Target(target));
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        // Below the count of addresses.
-        let index = usize::try_from(turn % addresses.len() as u64).unwrap_or_default();
-        addresses[index]
-    }
-
-    pub(super) fn next_connection(&self) -> u64 {
-        self.connections.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(super) fn next_nonce(&self) -> u64 {
-        self.nonce.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Ties a redirect to its path. No secret: nobody here forges one.
-    pub(super) fn signature(&self, path: &str, nonce: &str) -> String {
-        let digest = xxh64(format!("{path} {nonce}").as_bytes(), 0);
-        // As long as a real one, and with characters that must survive as they are.
-        format!("{digest:016x}-_{digest:016x}{digest:016x}{digest:016x}{digest:016x}0123")
-    }
-
-    pub(super) fn rules(&self) -> MutexGuard<'_, Rules> {
-        guard(&self.rules)
-    }
-
-    pub(super) fn required_token(&self) -> Option<String> {
-        self.control().token.clone()
-    }
-
-    pub(super) fn is_denied(&self, token: &str) -> bool {
-        self.control().denied.contains(token)
-    }
-
-    pub(super) fn is_starting(&self) -> bool {
-        self.starting.load(Ordering::Relaxed)
-    }
-
-    /// Whether the rate limit lets one more object request through: each bucket and method has its own.
-    pub(super) fn take_turn(&self, bucket: &Bucket, method: &str) -> bool {
-        let Some(limit) = self.options.rate_limit else {
-            return true;
-        };
-        let now = Instant::now();
-        let burst = f64::from(limit.burst);
-        let mut control = self.control();
-        let key = (bucket.clone(), method.to_owned());
-        let (left, since) = control.allowed.entry(key).or_insert((burst, now));
-        let filled = now.duration_since(*since).as_secs_f64() * f64::from(limit.per_second);
-        *left = (*left + filled).min(burst);
-        *since = now;
-        let pass = *left >= 1.0;
-        if pass {
-            *left -= 1.0;
-        }
-        pass
-    }
-
-    fn control(&self) -> MutexGuard<'_, Control> {
-        guard(&self.control)
-    }
-}
-
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

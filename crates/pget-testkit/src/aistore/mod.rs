@@ -31,13 +31,15 @@ mod object;
 mod proxy;
 mod range;
 mod serve;
+mod shared;
 mod store;
 mod target;
 mod wire;
 
 pub use bucket::Bucket;
-pub use cluster::{Cluster, ClusterOptions, RateLimit};
+pub use cluster::Cluster;
 pub use fault::{Fault, Node, Rule};
 pub use ledger::{Counts, Exchange};
 pub use object::{Object, Pull};
+pub use shared::{ClusterOptions, RateLimit};
 pub use store::BucketOptions;

@@ -6,9 +6,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::bucket::{Bucket, decode_path, digest};
-use super::cluster::Shared;
 use super::failure::Failure;
 use super::fault::Node;
+use super::shared::Shared;
 use super::store::BucketOptions;
 use super::wire::{Answer, Body, Request, Wire};
 

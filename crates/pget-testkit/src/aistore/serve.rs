@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::bucket::{Bucket, decode_path};
-use super::cluster::Shared;
 use super::failure::Failure;
 use super::fault::{Fault, Node};
 use super::ledger::Exchange;
+use super::shared::Shared;
 use super::store::Stored;
 use super::target::{self, Reaction};
 use super::wire::{Answer, Body, Request, Wire};

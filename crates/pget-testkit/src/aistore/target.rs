@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::bucket::{Bucket, decode_path, query_value};
-use super::cluster::Shared;
 use super::failure::Failure;
 use super::fault::Node;
 use super::object::Object;
 use super::range::{self, Asked};
+use super::shared::Shared;
 use super::store::{ReadLock, Slot, Store, Stored};
 use super::wire::{Answer, Body, Request, Wire};
 

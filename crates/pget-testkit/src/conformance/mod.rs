@@ -1,37 +1,15 @@
-//! What every [`RangeSource`] must do, as one suite that each transport's tests run against their own servers.
+//! What every [`RangeSource`](pget_core::RangeSource) must do, as one suite that each transport's tests run against their own servers.
 //!
 //! A transport implements [`Fixture`] and calls [`run`]; a failure panics and names the check. Each check has a deadline. It covers what the contract says of well-behaved
 //! servers; what a lying server does to a transport is for that transport's own tests.
 
 mod checks;
+mod fixture;
 mod whole;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
-use pget_core::RangeSource;
-
-use crate::content::Pattern;
-
-/// A place where objects can be put, and how the transport under test reads them.
-#[async_trait]
-pub trait Fixture: Send + Sync {
-    /// Makes `size` bytes of `pattern` the content of object `name`, in place of what it was, and gives a source that reads that object.
-    async fn put(&self, name: &str, pattern: Pattern, size: u64) -> Arc<dyn RangeSource>;
-
-    /// A source of an object that does not exist.
-    async fn missing(&self) -> Arc<dyn RangeSource>;
-
-    /// Whether two contents of the same size that are put at once after another differ in their identity. Not with servers that only know seconds and size.
-    fn tells_same_size(&self) -> bool {
-        true
-    }
-
-    /// Bytes in a chunk for whole reads. Larger where a request is dear.
-    fn chunk_size(&self) -> u64 {
-        64 << 10
-    }
-}
+pub use fixture::Fixture;
 
 /// How long one check may take.
 const DEADLINE: Duration = Duration::from_secs(120);

@@ -2,9 +2,9 @@
 
 use super::fault::Fault;
 use super::ledger::Plan;
+use super::object::Object;
 use super::reply::{Cut, Framing, Part, Reply, Shows, Span, content_range, object_headers, span};
 use super::request::Request;
-use super::route::Object;
 use crate::content::Pattern;
 
 /// The reply to `request` as the plan has it. A fault that cannot show in this reply (a short body of an error, say) leaves

@@ -30,6 +30,7 @@ mod distort;
 mod fault;
 mod ledger;
 mod lies;
+mod object;
 mod reply;
 mod request;
 mod route;
@@ -38,8 +39,9 @@ mod wire;
 pub use fault::Fault;
 pub use ledger::{Load, Seen};
 pub use lies::{Lie, lies};
+pub use object::Object;
 pub use request::Asked;
-pub use route::{Object, Route, When};
+pub use route::{Route, When};
 
 use ledger::Ledger;
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::object::Object;
 use super::request::{Asked, Request};
-use super::route::{Object, Route};
+use super::route::Route;
 use crate::content::Pattern;
 
 /// A piece of a body.

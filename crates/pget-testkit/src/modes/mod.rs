@@ -7,23 +7,19 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use pget_core::{Download, Error, ErrorKind, Options, RangeSource, Stats};
 
-use crate::content::Pattern;
-
+mod expected;
 mod relay;
 mod witness;
 mod writer;
 
+pub use expected::Expected;
+use expected::{blank, memory_is_right};
 pub use relay::Relay;
 use witness::Witness;
 pub use writer::{Tally, reads_under_a_writer};
 
 /// No run may take longer; most take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Bytes behind the object, which nobody may touch.
-const MARGIN: usize = 4096;
-/// What memory holds before a run.
-const UNTOUCHED: u8 = 0xa5;
-
 /// Where the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -55,17 +51,6 @@ impl fmt::Display for Mode {
             Self::Placed => "into a destination's memory",
         })
     }
-}
-
-/// What should be read: `size` bytes of `pattern` from `offset` on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expected {
-    /// The object's content.
-    pub pattern: Pattern,
-    /// The object's offset of the first byte read.
-    pub offset: u64,
-    /// How many bytes.
-    pub size: u64,
 }
 
 /// How a run ended. Whatever bytes it left are right: [`run`] has checked that.
@@ -206,20 +191,4 @@ async fn in_order(download: &Download) -> (Left, Outcome) {
         stats: Some(reader.stats()),
     };
     (Left::Prefix(bytes), outcome)
-}
-
-fn blank(size: u64) -> Vec<u8> {
-    let size = usize::try_from(size).expect("small");
-    vec![UNTOUCHED; size + MARGIN]
-}
-
-/// Each byte is the object's or, unless it is complete, untouched; and nothing is behind it.
-fn memory_is_right(buffer: &[u8], expected: Expected, complete: bool) -> Result<(), String> {
-    let (object, margin) = buffer.split_at(buffer.len() - MARGIN);
-    if margin.iter().any(|byte| *byte != UNTOUCHED) {
-        return Err("bytes behind the object".into());
-    }
-    let right = expected.pattern.bytes(expected.offset, object.len());
-    let wrong = (object.iter().zip(&right)).position(|(is, due)| is != due && (complete || *is != UNTOUCHED));
-    wrong.map_or(Ok(()), |at| Err(format!("byte {at} of the memory is wrong")))
 }

@@ -7,7 +7,7 @@ use std::{
 
 use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Place};
 
-use super::{Expected, blank, memory_is_right};
+use super::expected::{Expected, blank, memory_is_right};
 
 #[derive(Debug, Default)]
 struct Kept {

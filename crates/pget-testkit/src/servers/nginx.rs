@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Daemon, Leaf, StartError, find, free_address};
+use super::{
+    daemon::{Daemon, find, free_address},
+    error::StartError,
+    tls::Leaf,
+};
 
 /// What differs from a plain static file server.
 #[derive(Debug)]

@@ -4,7 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Daemon, StartError, find};
+use super::{
+    daemon::{Daemon, find},
+    error::StartError,
+};
 
 /// A running `python3 -m http.server`.
 #[derive(Debug)]

@@ -12,7 +12,10 @@ use std::time::Duration;
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::HttpRequest;
 
-use super::{Daemon, StartError, find};
+use super::{
+    daemon::{Daemon, find},
+    error::{S3Error, StartError},
+};
 use crate::content::{self, Pattern};
 
 const ACCESS_KEY: &str = "pgettestaccess";
@@ -20,42 +23,6 @@ const SECRET_KEY: &str = "pget-test-secret-not-a-real-one";
 const REGION: &str = "us-east-1";
 /// The bucket that every S3 server of this module has from its start.
 const BUCKET: &str = "bucket";
-
-/// Why a request to set up an S3 server failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum S3Error {
-    /// The connection failed.
-    #[error("{method} {path}")]
-    Io {
-        /// The request's method.
-        method: &'static str,
-        /// The request's path and query.
-        path: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The request cannot be written or signed.
-    #[error("{method} {path} cannot be made")]
-    Request {
-        /// The request's method.
-        method: &'static str,
-        /// The request's path and query.
-        path: String,
-        /// Why not.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The server refused.
-    #[error("{method} {path} was answered: {answer}")]
-    Refused {
-        /// The request's method.
-        method: &'static str,
-        /// The request's path and query.
-        path: String,
-        /// Status line, headers and body.
-        answer: String,
-    },
-}
 
 /// Where an S3 server is and what opens it. Requests block the calling thread, at most 60 s without progress.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
-use super::StartError;
+use super::error::StartError;
 
 /// A certificate authority of its own key, good until it is dropped.
 #[derive(Debug)]

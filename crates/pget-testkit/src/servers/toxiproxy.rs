@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Daemon, StartError, find};
+use super::{
+    daemon::{Daemon, find},
+    error::StartError,
+};
 
 /// The name of the only route through it.
 const ROUTE: &str = "route";

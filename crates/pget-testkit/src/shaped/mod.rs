@@ -15,11 +15,12 @@ mod network;
 mod pace;
 mod request;
 mod server;
+mod shared;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
 };
 
@@ -29,34 +30,8 @@ use rustls::ServerConfig;
 
 pub use content::fill;
 pub use network::{Change, Network, Odd, PRESETS, Unknown, size, time};
-
-/// What clients did since the start or the last reset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Requests that arrived, refused ones included.
-    pub requests: u64,
-    /// Requests answered with 503.
-    pub refused: u64,
-    /// Connections accepted.
-    pub connections: u64,
-    /// Bytes of bodies sent.
-    pub bytes: u64,
-    /// Requests being answered now.
-    pub in_flight: u32,
-    /// The most requests that were being answered at any time.
-    pub most_in_flight: u32,
-}
-
-/// What the server's thread and its handle share.
-#[derive(Debug)]
-struct Shared {
-    network: Network,
-    counters: Counters,
-    stops: bool,
-    /// The clock of changes begins anew.
-    resets: bool,
-}
+pub use shared::Counters;
+use shared::{Shared, lock, reset};
 
 /// A running server; it stops on drop.
 #[derive(Debug)]
@@ -148,18 +123,4 @@ impl Drop for Shaped {
             thread.join().ok();
         }
     }
-}
-
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn reset(shared: &mut Shared) {
-    let in_flight = shared.counters.in_flight;
-    shared.counters = Counters {
-        in_flight,
-        most_in_flight: in_flight,
-        ..Counters::default()
-    };
-    shared.resets = true;
 }

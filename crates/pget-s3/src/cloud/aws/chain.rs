@@ -11,12 +11,13 @@ use pget_core::SourceError;
 
 use super::{
     config::{Config, read_files},
+    credential::{from_json, keys},
     metadata,
     profile::{Files, Section},
     sso, sts,
 };
 use crate::cloud::{
-    keys::{Credential, Keys, Secret, denied, unusable},
+    keys::{Credential, denied, unusable},
     search::Search,
     service::left,
 };
@@ -259,32 +260,4 @@ fn fixed(name: &str, section: Option<&Section>) -> Result<Option<Credential>, So
         left: None,
         source: format!("the keys of the profile {name:?}"),
     }))
-}
-
-pub(super) fn keys(id: &str, secret: &str, token: Option<&str>) -> Keys {
-    Keys::Aws {
-        id: Secret::new(id),
-        secret: Secret::new(secret),
-        token: token.map(Secret::new),
-    }
-}
-
-/// Reads what programs and metadata services print.
-pub(super) fn from_json(
-    json: &serde_json::Value,
-    token: &str,
-    service: &str,
-    source: String,
-) -> Result<Credential, SourceError> {
-    let text = |name: &str| json.get(name)?.as_str().filter(|text| !text.is_empty());
-    let (Some(id), Some(secret)) = (text("AccessKeyId"), text("SecretAccessKey")) else {
-        return Err(denied(format!(
-            "{service} names no AccessKeyId and SecretAccessKey"
-        )));
-    };
-    Ok(Credential {
-        keys: keys(id, secret, text(token)),
-        left: text("Expiration").map(left).transpose()?,
-        source,
-    })
 }

@@ -22,8 +22,8 @@ use crate::{
         keys::Secret,
         service::{checked, is_open},
     },
-    settings::{Settings, switch},
-    values::{Values, is_on},
+    settings::Settings,
+    values::{Values, is_on, switch},
 };
 
 /// What the settings come to.

@@ -11,7 +11,7 @@ use pget_core::SourceError;
 use pget_http::Method;
 use url::{Host, Url};
 
-use super::{chain::from_json, config::Config};
+use super::{config::Config, credential::from_json};
 use crate::cloud::{
     context::{Answer, Call},
     keys::{Credential, denied, unusable},

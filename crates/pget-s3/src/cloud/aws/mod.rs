@@ -2,6 +2,7 @@
 //!
 //! - [`config`]: what properties, environment and profile come to, by the names of [`table`];
 //! - [`profile`]: the files `~/.aws/config` and `~/.aws/credentials`;
+//! - [`credential`]: keys, as files and services name them;
 //! - [`chain`], [`sts`], [`sso`], [`metadata`]: where credentials are looked for;
 //! - [`endpoint`], [`partition`]: where a bucket is;
 //! - [`sign`]: the signature of a request.
@@ -32,6 +33,7 @@ use sign::{Scope, TOKEN, sign};
 
 mod chain;
 mod config;
+mod credential;
 mod endpoint;
 mod metadata;
 mod partition;

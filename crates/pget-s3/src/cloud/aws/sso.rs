@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    chain::keys,
     config::Config,
+    credential::keys,
     endpoint,
     profile::{Files, Section},
     sign::hex,

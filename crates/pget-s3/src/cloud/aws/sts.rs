@@ -13,8 +13,8 @@ use pget_http::Method;
 use url::Url;
 
 use super::{
-    chain::keys,
     config::Config,
+    credential::keys,
     endpoint,
     profile::Section,
     sign::{Scope, TOKEN, sign},

@@ -22,8 +22,8 @@ use crate::{
         search::Search,
         service::{is_open, service_url, text, until},
     },
-    settings::switch,
     values::Values,
+    values::switch,
 };
 
 const RESOURCE: &str = "https://storage.azure.com";

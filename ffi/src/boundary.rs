@@ -1,11 +1,10 @@
-//! The way in and out of every function: panics, errors, and foreign pointers.
+//! The way in and out of every function that can fail: panics, errors, and foreign pointers.
 //!
 //! Invariants: [`call`] is the outermost frame of a function, so that no panic passes it;
-//! [`Out`], [`text`] and [`optional_text`] are the only ways to foreign memory besides buffers.
+//! [`Out`], `text::required` and `text::optional` are the only ways to foreign memory besides
+//! buffers.
 
 use std::{
-    any::Any,
-    ffi::{CStr, CString, c_char},
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
@@ -15,7 +14,9 @@ use front::{Error, ErrorKind};
 
 use crate::{
     error::{self, pget_error},
+    guard::panic_message,
     status::{pget_status, pget_status_code},
+    text::invalid,
 };
 
 pub(crate) const OK: pget_status = pget_status_code::PGET_OK.number();
@@ -49,62 +50,6 @@ pub(crate) unsafe fn call(
         }
     }
     status.number()
-}
-
-/// Runs `body` for a function that has no status: `otherwise` after a panic.
-pub(crate) fn quietly<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
-}
-
-fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    format!("a defect: {}", text.unwrap_or("a panic without a message"))
-}
-
-pub(crate) fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidArgument, "", message)
-}
-
-/// A static text with its ending zero.
-pub(crate) fn static_text(text: &'static str) -> *const c_char {
-    debug_assert!(text.ends_with('\0'), "{text:?} has no ending zero");
-    text.as_ptr().cast()
-}
-
-/// A foreign text.
-///
-/// # Safety
-/// `pointer` is null or points to a text that ends with a zero, and that nobody changes while the
-/// result is used.
-pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str, Error> {
-    if pointer.is_null() {
-        return Err(invalid(format!("the {name} is null")));
-    }
-    // SAFETY: not null, and the rest the caller says.
-    let text = unsafe { CStr::from_ptr(pointer) };
-    text.to_str()
-        .map_err(|_| invalid(format!("the {name} is not UTF-8")))
-}
-
-/// A foreign text that the caller need not give; `None` for null.
-///
-/// # Safety
-/// As [`text`].
-pub(crate) unsafe fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>, Error> {
-    if pointer.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: what the caller says.
-    unsafe { text(pointer, name) }.map(Some)
-}
-
-/// A text to be lent to the caller; cut at a zero, which it should not have.
-pub(crate) fn c_text(text: &str) -> CString {
-    let end = text.find('\0').unwrap_or(text.len());
-    CString::new(&text[..end]).unwrap_or_default()
 }
 
 /// A place in foreign memory for a result.
