@@ -60,16 +60,16 @@ guard() {
 }
 
 all() {
-    guard "range's start" pget-core/src/download/accept.rs 'if reply.start != request.start {' 'if false {'
-    guard "range's end" pget-core/src/download/accept.rs '&& end > wanted' '&& end > wanted && false'
-    guard "body within the object" pget-core/src/download/accept.rs '&& end > total' '&& end > total && false'
-    guard "size as before" pget-core/src/download/accept.rs '(Some(was), Some(is)) if was != is =>' '(Some(was), Some(is)) if was != is && false =>'
-    guard "size that was told" pget-core/src/download/accept.rs 'let total = total.or(known);' ''
-    guard "part is no end" pget-core/src/download/shared/host.rs 'if answer.total.is_none() && answer.body_end != flight.request.end {' 'if false {'
-    guard "revision as before" pget-core/src/download/accept.rs 'Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),' 'Match::Changed(_) => Ok(true),'
-    guard "what later replies told" pget-core/src/download/accept.rs 'told.revision.learn(&reply.revision);' ''
-    guard "reply tells its revision" pget-core/src/download/accept.rs 'if !same_revision(pinned, revision)? && pinned.revision.is_identity() {' 'if !same_revision(pinned, revision)? && false {'
-    guard "range ignored later" pget-core/src/download/accept.rs 'if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {' 'if false {'
+    guard "range's start" pget-core/src/revision/accept.rs 'if reply.start != request.start {' 'if false {'
+    guard "range's end" pget-core/src/revision/accept.rs '&& end > wanted' '&& end > wanted && false'
+    guard "body within the object" pget-core/src/revision/accept.rs '&& end > total' '&& end > total && false'
+    guard "size as before" pget-core/src/revision/accept.rs '(Some(was), Some(is)) if was != is =>' '(Some(was), Some(is)) if was != is && false =>'
+    guard "size that was told" pget-core/src/revision/accept.rs 'let total = total.or(known);' ''
+    guard "part is no end" pget-core/src/engine/events.rs 'if answer.total.is_none() && answer.body_end != flight.request.end {' 'if false {'
+    guard "revision as before" pget-core/src/revision/accept.rs 'Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),' 'Match::Changed(_) => Ok(true),'
+    guard "what later replies told" pget-core/src/revision/accept.rs 'told.revision.learn(&reply.revision);' ''
+    guard "reply tells its revision" pget-core/src/revision/accept.rs 'if !same_revision(pinned, revision)? && pinned.revision.is_identity() {' 'if !same_revision(pinned, revision)? && false {'
+    guard "range ignored later" pget-core/src/revision/accept.rs 'if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {' 'if false {'
     guard "attempts in flight" pget-schedule/src/lib.rs 'if self.in_flight >= permits {' 'if self.in_flight > permits {'
     guard "window" pget-schedule/src/lib.rs 'let in_window = self.places.len() < ' 'let in_window = self.places.len() <= '
     guard "pause after throttling" pget-schedule/src/lib.rs 'let held_until = self.paused_until.max(self.throttle.next_at());' 'let held_until = self.throttle.next_at();'
@@ -78,7 +78,7 @@ all() {
     guard "level refuted" pget-schedule/src/throttle.rs 'if self.level_trial.is_refuted(between, self.level.is_some()) {' 'if self.level_trial.is_refuted(between, self.level.is_some()) && false {'
     guard "rarer raises" pget-schedule/src/throttle.rs 'self.after = (self.after * 2).min(RAREST_RAISE);' ''
     guard "retries end" pget-schedule/src/events.rs '.is_some_and(|retries| counted > retries)' '.is_some_and(|_| false)'
-    guard "patience ends" pget-schedule/src/health.rs 'Some(self.run?.since + self.retry_timeout)' 'Some(self.run?.since + self.retry_timeout * 2)'
+    guard "patience ends" pget-schedule/src/health.rs 'self.run?.since.checked_add(self.retry_timeout)' 'self.run?.since.checked_add(self.retry_timeout * 2)'
     guard "bytes renew the patience" pget-schedule/src/health.rs 'pub(super) const fn progressed(&mut self) {
         self.run = None;' 'pub(super) const fn progressed(&mut self) {'
     guard "one probe for each pause" pget-schedule/src/lib.rs 'let at = probe_at.max(self.paused_until).max(self.throttle.next_at());' 'let at = probe_at.min(now);'
@@ -90,62 +90,62 @@ all() {
     guard "stream not overtaken" pget-schedule/src/lib.rs 'if self.is_stream() && soonest.is_some() {' 'if false {'
     guard "stream without identity" pget-schedule/src/events.rs '|| !self.may_resume() && position > self.plan.start()' '|| !self.may_resume() && position > u64::MAX - 1'
     guard "identity for ranges" pget-schedule/src/events.rs 'Phase::Probe if !identity && self.plan.chunks()' 'Phase::Probe if false && self.plan.chunks()'
-    guard "one writer a slot" pget-core/src/ring/slot.rs '.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
+    guard "one writer a slot" pget-core/src/memory/slot.rs '.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()' '.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
             .is_ok() || true'
-    guard "fence waits for the writer" pget-core/src/download/shared/fence.rs 'if flight.slot.is_claimed() {' 'if false {'
+    guard "fence waits for the writer" pget-core/src/engine/fence.rs 'if flight.slot.is_claimed() {' 'if false {'
     guard "fences of a chunk" pget-schedule/src/straggler.rs '&& place.fences < MOST_OF_A_CHUNK' ''
     guard "fences of a download" pget-schedule/src/straggler.rs 'self.stragglers.fences.saturating_sub(self.stragglers.paid * 2)' '0 * self.stragglers.paid'
     guard "far slower" pget-schedule/src/straggler.rs 'rate.saturating_mul(FAR) <= norm.rate &&' ''
-    guard "no fence while it speeds up" pget-schedule/src/straggler.rs '&& !track.speeds_up()' ''
-    guard "stall deadline" pget-core/src/download/watchdog.rs '} else if now - since >= deadlines.stall {' '} else if false {'
-    guard "first-byte deadline" pget-core/src/download/watchdog.rs 'if now - since >= deadlines.first_byte {' 'if false {'
-    guard "answer with no byte" pget-core/src/download/accept.rs 'if reply.length == Some(0) &&' 'if false &&'
-    guard "checksum as before" pget-core/src/download/accept.rs 'if was.contradicts(is) =>' 'if was.contradicts(is) && false =>'
-    guard "offset within the object" pget-core/src/download/accept.rs '&& request.start > total' '&& request.start > total && false'
-    guard "skips to the range" pget-core/src/download/accept.rs 'skip: request.start,' 'skip: 0,'
-    guard "body ends where it said" pget-core/src/ring/writer.rs 'Some(Accepted { end: Some(end), .. }) => end.min(self.slot.end()),' 'Some(Accepted { end: Some(_), .. }) => self.slot.end(),'
-    guard "withheld until released" pget-core/src/ring/writer.rs 'self.at += count;
+    guard "no fence while it speeds up" pget-schedule/src/straggler.rs 'norm.rate && !track.speeds_up()' 'norm.rate'
+    guard "stall deadline" pget-core/src/engine/watchdog.rs '} else if now - since >= deadlines.stall {' '} else if false {'
+    guard "first-byte deadline" pget-core/src/engine/watchdog.rs 'if now - since >= deadlines.first_byte {' 'if false {'
+    guard "answer with no byte" pget-core/src/revision/accept.rs 'if reply.length == Some(0) &&' 'if false &&'
+    guard "checksum as before" pget-core/src/revision/accept.rs 'if was.contradicts(is) =>' 'if was.contradicts(is) && false =>'
+    guard "offset within the object" pget-core/src/revision/accept.rs '&& request.start > total' '&& request.start > total && false'
+    guard "skips to the range" pget-core/src/revision/accept.rs 'skip: request.start,' 'skip: 0,'
+    guard "body ends where it said" pget-core/src/memory/writer.rs 'Some(Accepted { end: Some(end), .. }) => end.min(self.slot.end()),' 'Some(Accepted { end: Some(_), .. }) => self.slot.end(),'
+    guard "withheld until released" pget-core/src/memory/writer.rs 'self.at += count;
         if self.withheld_from.is_some() {' 'self.at += count;
         if false {'
-    guard "goes on at the watermark" pget-core/src/ring/writer.rs 'let at = slot.filled();' 'let at = 0;'
-    guard "slot given back" pget-core/src/ring/slot.rs 'self.claimed.store(false, Ordering::SeqCst);' ''
+    guard "goes on at the watermark" pget-core/src/memory/writer.rs 'let at = slot.filled();' 'let at = 0;'
+    guard "slot given back" pget-core/src/memory/slot.rs 'self.claimed.store(false, Ordering::SeqCst);' ''
     guard "memory given back" pget-core/src/budget.rs 'drop(permit.split(surplus));' 'std::mem::forget(permit.split(surplus));'
-    guard "connections" pget-core/src/budget.rs 'Arc::clone(&self.connections).acquire_owned().await.ok()' 'Arc::clone(&self.connections).try_acquire_owned().ok()'
+    guard "connections" pget-core/src/budget.rs 'Arc::clone(&self.permits().connections).acquire_owned().await.ok()' 'Arc::clone(&self.permits().connections).try_acquire_owned().ok()'
     guard "short body goes on" pget-schedule/src/events.rs 'if position >= end {
             return self.filled(' 'if position >= end || how == Ended::Complete {
             return self.filled('
     guard "longest pause" pget-schedule/src/health.rs 'after.min(left - left / 20)' 'after'
-    guard "late bytes of a stream" pget-core/src/download/shared/attempts.rs 'if start > state.schedule.plan().start() && !state.schedule.may_resume() {' 'if false {'
-    guard "later attempts know the revision" pget-core/src/download/shared/attempts.rs 'pinned: state.pinned.clone().or_else(|| state.pin.clone()),' 'pinned: state.pin.clone(),'
-    guard "first outcome stays" pget-core/src/download/shared.rs 'self.finish_unless(outcome, |state| state.outcome.is_some());' 'self.finish_unless(outcome, |_| false);'
-    guard "order of the ring" pget-core/src/download/shared.rs '.front()
+    guard "late bytes of a stream" pget-core/src/engine/attempts.rs 'if start > state.schedule.plan().start() && !state.schedule.may_resume() {' 'if false {'
+    guard "later attempts know the revision" pget-core/src/engine/attempts.rs 'pinned: state.pinned.clone().or_else(|| state.pin.clone()),' 'pinned: state.pin.clone(),'
+    guard "first outcome stays" pget-core/src/engine/state.rs 'self.finish_unless(outcome, |state| state.outcome.is_some());' 'self.finish_unless(outcome, |_| false);'
+    guard "order of the ring" pget-core/src/engine/state.rs '.front()
                 .map_or(AtCursor::Nothing' '.back()
                 .map_or(AtCursor::Nothing'
-    guard "consumer is woken at the end" pget-core/src/download/shared.rs 'self.consumer.wake();
+    guard "consumer is woken at the end" pget-core/src/engine/state.rs 'self.consumer.wake();
         self.room.wake();' 'self.room.wake();'
-    guard "room in the window is told" pget-core/src/download/shared.rs 'self.driver.notify_one();
+    guard "room in the window is told" pget-core/src/engine/state.rs 'self.driver.notify_one();
         self.room.wake();
     }
 
-    // For the driver' 'self.driver.notify_one();
+    /// Wakes those who wait for the cursor' 'self.driver.notify_one();
     }
 
-    // For the driver'
-    guard "consumption is told" pget-core/src/download/shared.rs 'self.moved.notify_waiters();
-        self.driver.notify_one();' 'self.moved.notify_waiters();'
-    guard "consumer hears of bytes" pget-core/src/download/shared/host.rs 'if slot.chunk() == self.cursor.load(Ordering::SeqCst) {' 'if false {'
-    guard "given up, no more memory" pget-core/src/download/shared/host.rs '|| !state.requests.contains_key(&id)' ''
-    guard "checksum in order" pget-core/src/download/reader.rs 'self.shared.verified(check.finish())' 'self.shared.verified(check.finish().or(Ok(())))'
-    guard "last lease is held back" pget-core/src/download/reader.rs 'if total.is_some() && self.withheld.is_none() {' 'if self.withheld.is_none() {'
-    guard "checksum of what is placed" pget-core/src/download/shared/verifying.rs 'return self.verified(sums.finish(end))' 'return self.verified(sums.finish(end).or(Ok(())))'
-    guard "required checksum" pget-core/src/download/shared/verifying.rs 'state.verification = why;
+    /// Wakes those who wait for the cursor'
+    guard "consumption is told" pget-core/src/engine/state.rs 'self.cursor_moved();
+        self.driver.notify_one();' 'self.cursor_moved();'
+    guard "consumer hears of bytes" pget-core/src/engine/events.rs 'if slot.chunk() == self.cursor.load(Ordering::SeqCst) {' 'if false {'
+    guard "given up, no more memory" pget-core/src/engine/events.rs '|| !state.requests.contains_key(&id)' ''
+    guard "checksum in order" pget-core/src/delivery/reader.rs 'self.shared.verified(check.finish())' 'self.shared.verified(check.finish().or(Ok(())))'
+    guard "last lease is held back" pget-core/src/delivery/reader.rs 'if total.is_some() && self.withheld.is_none() {' 'if self.withheld.is_none() {'
+    guard "checksum of what is placed" pget-core/src/delivery/verified.rs 'return self.verified(sums.finish(end))' 'return self.verified(sums.finish(end).or(Ok(())))'
+    guard "required checksum" pget-core/src/delivery/verified.rs 'state.verification = why;
                 if state.verify == Verify::Require {' 'state.verification = why;
                 if false {'
-    guard "cursor waits for no memory" pget-core/src/download/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
-    guard "stream waits for no memory" pget-core/src/download/shared/host.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
-    guard "memory within the budget" pget-core/src/download/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, true)'
-    guard "cursor waits for no connection" pget-core/src/download/driver.rs '() = shared.cursor_reaches(attempt.chunk) => None,' '() = pending() => None,'
+    guard "cursor waits for no memory" pget-core/src/engine/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
+    guard "stream waits for no memory" pget-core/src/engine/events.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
+    guard "memory within the budget" pget-core/src/engine/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, true)'
+    guard "cursor waits for no connection" pget-core/src/engine/driver.rs '() = shared.cursor_reaches(attempt.chunk) => None,' '() = pending() => None,'
 }
 
 if [ $# -eq 0 ]; then set -- ''; fi

@@ -4,7 +4,7 @@ mod support;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use pget_core::{ErrorKind, ObjectInfo, RangeRequest, RangeSource, SourceError, ring::Collector};
+use pget_core::{Collector, ErrorKind, ObjectInfo, RangeRequest, RangeSource, SourceError};
 use pget_testkit::{
     aistore::{BucketOptions, ClusterOptions, Fault, Node, Rule},
     content::Pattern,

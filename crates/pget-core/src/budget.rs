@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     fork::{Own, PerProcess},
-    memory,
+    system_memory,
 };
 
 /// Bytes a permit stands for; semaphores count to `u32`.
@@ -79,7 +79,12 @@ impl Budget {
     pub fn process() -> &'static Arc<Self> {
         static PROCESS: PerProcess<Arc<Budget>> = PerProcess::new();
         // A child keeps the limits, so that settings from before the fork and new ones share one budget there.
-        PROCESS.inherit_or_init(|| Self::new((memory::total().unwrap_or(UNTOLD) / 4).min(MOST), CONNECTIONS))
+        PROCESS.inherit_or_init(|| {
+            Self::new(
+                (system_memory::total().unwrap_or(UNTOLD) / 4).min(MOST),
+                CONNECTIONS,
+            )
+        })
     }
 
     /// The limit on buffered bytes.

@@ -3,7 +3,7 @@
 //! This crate has no network. Of the operating system it asks how much memory there is (`Budget`), and gives it one piece of advice about memory. It holds
 //!
 //! - the contract with a transport: [`RangeSource`], [`RangeRequest`], [`Reply`], [`ChunkWriter`];
-//! - [`ring`]: the memory chunks land in, the published watermark, and the view lent to the consumer;
+//! - [`memory`]: the memory chunks land in, the published watermark, and the view lent to the consumer;
 //! - [`Download`]: the thin tokio driver, and the in-order [`Reader`] and [`BlockingReader`] on top of it;
 //! - `fork`: the generation of everything that belongs to one process, made again in a forked child;
 //! - [`verify`]: the published checksum, held against the bytes;
@@ -17,32 +17,41 @@
 //! 4. The bytes of a socket land in their final memory.
 
 mod budget;
+mod cancel;
+mod collector;
+mod delivery;
 mod download;
+mod engine;
 mod error;
+mod exchange;
 #[doc(hidden)]
 pub mod fork;
-#[doc(hidden)]
 pub mod memory;
+mod options;
 #[doc(hidden)]
 pub mod redact;
 mod revision;
-pub mod ring;
 mod source;
 mod stats;
 mod sync;
+#[doc(hidden)]
+pub mod system_memory;
 #[doc(hidden)]
 pub mod threads;
 pub mod verify;
 
 pub use budget::Budget;
-pub use download::{
-    BlockingReader, Cancel, Deadlines, Destination, Download, Keeps, Monitor, Options, Place, Progress,
-    Ranges, Reader, head,
-};
+pub use cancel::Cancel;
+pub use collector::Collector;
+pub use delivery::{BlockingReader, Destination, Keeps, Monitor, Place, Ranges, Reader};
+pub use download::Download;
+pub use engine::head;
 pub use error::{BoxError, Error, ErrorKind, Retry, SourceError};
+pub use exchange::{RangeRequest, Reply};
+pub use memory::{ChunkWriter, Lease};
+pub use options::{Deadlines, Options, Progress};
 pub use revision::{Checksum, Match, ObjectInfo, Revision};
-pub use ring::{ChunkWriter, Lease};
-pub use source::{RangeRequest, RangeSource, Reply};
+pub use source::RangeSource;
 pub use stats::{Stats, Waiting};
 pub use verify::{Published, Verification, Verify};
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{ErrorKind, Verification, error::in_words, ring::Gauge};
+use crate::{ErrorKind, Verification, error::in_words, memory::Gauge};
 
 /// What a download has done so far. A snapshot: the numbers were true at about the same moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
-use pget_core::{Budget, BufMut, Download, Error, ErrorKind, Options, RangeSource, Reader, ring::PAGE};
+use pget_core::{Budget, BufMut, Download, Error, ErrorKind, Options, RangeSource, Reader, memory::PAGE};
 use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
 
 const CHUNK: u64 = 100_000;
@@ -649,7 +649,7 @@ async fn two_readers_in_turn_under_a_tiny_budget() {
 
 #[tokio::test]
 async fn a_buffer_past_the_request_cannot_be_had() {
-    let collector = pget_core::ring::Collector::new(pget_core::RangeRequest::new(0, Some(10)));
+    let collector = pget_core::Collector::new(pget_core::RangeRequest::new(0, Some(10)));
     let mut writer = collector.writer().expect("the first");
     assert!(collector.writer().is_none(), "one writer at a time");
     assert_eq!(writer.remaining_mut(), 0, "nothing before begin");

@@ -7,9 +7,8 @@ use std::{process::Command, sync::Arc};
 
 use async_trait::async_trait;
 use pget_core::{
-    BufMut as _, ChunkWriter, Download, ErrorKind, ObjectInfo, Options, RangeRequest, RangeSource, Reply,
-    Revision, SourceError,
-    ring::{Collector, PAGE},
+    BufMut as _, ChunkWriter, Collector, Download, ErrorKind, ObjectInfo, Options, RangeRequest, RangeSource,
+    Reply, Revision, SourceError, memory::PAGE,
 };
 
 fn reply(length: u64) -> Reply {

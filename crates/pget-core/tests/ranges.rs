@@ -12,7 +12,7 @@ use std::{
 
 use fastrand::Rng;
 use futures_util::FutureExt as _;
-use pget_core::{Cancel, Download, Error, ErrorKind, Options, RangeSource, Stats, ring::PAGE};
+use pget_core::{Cancel, Download, Error, ErrorKind, Options, RangeSource, Stats, memory::PAGE};
 use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
 use tokio::runtime::Handle;
 

@@ -513,7 +513,7 @@ async fn examine(response: Response, mut reply: Reply, mut chunk: ChunkWriter) -
 
 #[cfg(test)]
 mod tests {
-    use pget_core::ring::Collector;
+    use pget_core::Collector;
     use pget_testkit::{
         content::Pattern,
         servers::{Versitygw, VersitygwOptions, require},

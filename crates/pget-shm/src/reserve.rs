@@ -48,7 +48,7 @@ impl Reserve {
         let taken = file.metadata().map(|meta| blocks_of(&meta) * 512)?;
         // The kernel's own mount, where memfds are, has no limit and says 0 blocks.
         let free = (device.f_blocks > 0).then(|| device.f_bavail.saturating_mul(device.f_frsize));
-        check(length, taken, free, pget_core::memory::free())?;
+        check(length, taken, free, pget_core::system_memory::free())?;
         reserve.piece(backed)?;
         let start = backed.saturating_add(PIECE);
         if length > start {

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use ledger::{Ledger, Mode, covered};
 use pget_core::{
     BufMut, Cancel, ChunkWriter, Destination, Download, Error, ErrorKind, ObjectInfo, Options, Place,
-    RangeRequest, RangeSource, Reply, Revision, SourceError, Stats, ring::PAGE,
+    RangeRequest, RangeSource, Reply, Revision, SourceError, Stats, memory::PAGE,
 };
 use pget_testkit::{
     content::Pattern,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use pget_core::{ObjectInfo, RangeRequest, Revision, ring::Collector};
+use pget_core::{Collector, ObjectInfo, RangeRequest, Revision};
 
 use crate::{
     ContentRange,

@@ -1,6 +1,6 @@
 //! Cases 53 to 56. Option values (57) are the core's to refuse.
 
-use pget_core::{BufMut as _, ErrorKind, RangeRequest, RangeSource as _, ring::Collector};
+use pget_core::{BufMut as _, Collector, ErrorKind, RangeRequest, RangeSource as _};
 use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Object, Route, When},

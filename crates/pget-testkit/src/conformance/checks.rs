@@ -3,7 +3,7 @@
 use std::{future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use pget_core::{
-    BufMut, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, SourceError, ring::Collector,
+    BufMut, Collector, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, SourceError,
 };
 
 use super::Fixture;

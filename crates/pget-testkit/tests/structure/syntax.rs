@@ -311,7 +311,10 @@ fn without_tests(tokens: &[Token]) -> Vec<Token> {
         let attribute = &tokens[open + 1..end];
         at = end;
         let is_test = attribute[0].is("cfg") && attribute.iter().any(|token| token.is("test"));
-        if is_test && !attribute.iter().any(|token| token.is("not")) {
+        let is_not = attribute
+            .windows(3)
+            .any(|three| three[0].is("not") && three[1].is_sign('(') && three[2].is("test"));
+        if is_test && !is_not {
             at = past_item(tokens, at);
         }
     }

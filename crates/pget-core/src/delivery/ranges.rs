@@ -1,0 +1,364 @@
+//! Many ranges of one object at once, each into its own buffer, handed on as it is complete.
+//!
+//! Invariant: as in `place`: a borrowed buffer is only taken by a call that waits until no writer is left; whoever does not wait gives the buffer away, and gets it back when no writer is left.
+
+#![allow(
+    unsafe_code,
+    reason = "lends borrowed buffers to writers, and waits until they have let go"
+)]
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::{Instant, timeout},
+};
+
+use super::{
+    buffer::{CancelOnDrop, PROGRESS_EVERY},
+    range_buffers::{Scatter, Wanted},
+    reader::Monitor,
+};
+use crate::{
+    Error, ErrorKind, Stats, Verify,
+    download::Download,
+    engine::state::{Shared, Sink},
+    fork::Own,
+    memory::Region,
+    options::{Progress, ProgressFn},
+    threads::block_on,
+};
+
+/// Ranges that are being read into buffers, each of which comes back as it is complete. Dropping it cancels; what has not come back is freed when the last writer has let go of it.
+#[must_use]
+pub struct Ranges<B> {
+    running: Running<(usize, B)>,
+}
+
+/// What both forms wait for.
+struct Running<T> {
+    shared: Arc<Shared>,
+    scatter: Arc<Scatter>,
+    complete: Own<UnboundedReceiver<T>>,
+    progress: Option<ProgressFn>,
+    told: Instant,
+    /// What was told of the end; a range that completes later is not given any more.
+    failed: Option<Error>,
+    _guard: CancelOnDrop,
+}
+
+impl<T> Running<T> {
+    fn start(
+        download: &Download,
+        runtime: &Handle,
+        wanted: Vec<Wanted>,
+        complete: UnboundedReceiver<T>,
+    ) -> Self {
+        let scatter = Scatter::new(wanted, download.source.name());
+        let extents = scatter.extents(download.options.gap);
+        let shared = download.start(runtime, Sink::Scatter(Arc::clone(&scatter), extents));
+        Self {
+            _guard: CancelOnDrop(Arc::clone(&shared)),
+            shared,
+            scatter,
+            complete: Own::new(complete),
+            progress: download.options.progress.clone(),
+            told: Instant::now(),
+            failed: None,
+        }
+    }
+
+    /// The next range that is complete; `None` when all are. An error does not wait for those that are not.
+    async fn next(&mut self) -> Result<Option<T>, Error> {
+        self.shared.check_process()?;
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let next = self.next_or_end().await;
+        self.failed = next.as_ref().err().cloned();
+        next
+    }
+
+    async fn next_or_end(&mut self) -> Result<Option<T>, Error> {
+        let every = self.progress.as_ref().map_or(Duration::MAX, |_| PROGRESS_EVERY);
+        loop {
+            if self.told.elapsed() >= every {
+                self.tell();
+            }
+            let left = every.saturating_sub(self.told.elapsed());
+            let next = async {
+                tokio::select! {
+                    biased;
+                    complete = self.complete.recv() => Ok(complete),
+                    error = failed(&self.shared) => Err(error),
+                }
+            };
+            match timeout(left, next).await {
+                Err(_) => {}
+                Ok(Err(error)) => {
+                    self.tell();
+                    return Err(self.scatter.name(error));
+                }
+                Ok(Ok(Some(complete))) => return Ok(Some(complete)),
+                Ok(Ok(None)) => {
+                    // All buffers have come back or are gone.
+                    let ended = self.shared.ended().await;
+                    self.tell();
+                    ended.map_err(|error| self.scatter.name(error))?;
+                    return self.scatter.incomplete().map_or(Ok(None), Err);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self) {
+        self.told = Instant::now();
+        if let Some(progress) = &self.progress {
+            let panics = Panics(&self.shared);
+            progress(Progress {
+                total: self.shared.total(),
+                stats: self.shared.stats(),
+            });
+            std::mem::forget(panics);
+        }
+    }
+}
+
+/// Dropped when the caller's function panics.
+struct Panics<'a>(&'a Shared);
+
+impl Drop for Panics<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Waits for the download's error.
+async fn failed(shared: &Shared) -> Error {
+    match shared.ended().await {
+        Err(error) => error,
+        Ok(()) => std::future::pending().await,
+    }
+}
+
+impl<B> Ranges<B> {
+    /// The place in the list, and the buffer, of the next range that is complete; `None` when all have been given. Its first bytes are those of the range.
+    ///
+    /// # Errors
+    /// What ended the download, again and again. What was given before is right in any case.
+    pub async fn next(&mut self) -> Result<Option<(usize, B)>, Error> {
+        self.running.next().await
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.running.shared.stats()
+    }
+
+    /// A handle that tells the counters and cancels, for other threads.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(Arc::clone(&self.running.shared))
+    }
+}
+
+impl<B> fmt::Debug for Ranges<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ranges({:?})", self.running.scatter)
+    }
+}
+
+/// Borrowed buffers that are lent; waits on drop, after the download was cancelled, until the last writer has let go of them.
+struct LentMany {
+    running: Option<Running<usize>>,
+    runtime: Handle,
+}
+
+impl Drop for LentMany {
+    fn drop(&mut self) {
+        let Some(Running {
+            shared, mut complete, ..
+        }) = self.running.take()
+        else {
+            return;
+        };
+        if shared.is_forked() {
+            // A child that came from the caller's function: no writer is there.
+            return;
+        }
+        // Does nothing if the download has ended.
+        shared.cancel();
+        // Every region has a sender, called or not; the last one is gone with the last region.
+        let all = async { while complete.recv().await.is_some() {} };
+        block_on(&self.runtime, all);
+    }
+}
+
+impl Download {
+    /// Reads many ranges of one revision of the object, each into its own buffer, from a thread that may block, on `runtime` (with time enabled).
+    ///
+    /// Ranges may touch, overlap and be the same, in any order. Those that are closer to each other than [`gap`](super::Options::gap) are fetched together. A buffer must be as long as
+    /// its range, or longer. `each` is called on this thread as a range is complete, with its place in the list and its buffer. A range without bytes is complete at once.
+    /// When the call returns, nothing writes to the buffers any more; after an error, those that `each` was not called for have unspecified content.
+    ///
+    /// # Errors
+    /// What ended the download; [`Range`](ErrorKind::Range) if a range goes beyond the object, telling which; [`BufferTooSmall`](ErrorKind::BufferTooSmall) and
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) (a range that ends before it begins, an offset, a length or [`Require`](Verify::Require) in the options) before anything is sent.
+    ///
+    /// # Panics
+    /// On a thread of an asynchronous runtime, as tokio's `block_on` does; nothing was sent then.
+    pub fn read_ranges_on(
+        &self,
+        runtime: &Handle,
+        ranges: &mut [(Range<u64>, &mut [u8])],
+        mut each: impl FnMut(usize, &mut [u8]),
+    ) -> Result<Stats, Error> {
+        self.check_takes_buffers()?;
+        for (index, (range, buffer)) in ranges.iter().enumerate() {
+            self.check_range(index, range, buffer.len())?;
+        }
+        // Panics where waiting is not possible before anything is lent: `LentMany` could not wait either, and to panic again would abort.
+        block_on(runtime, async {});
+        let (sender, complete) = unbounded_channel();
+        let mut lent = LentMany {
+            running: None,
+            runtime: runtime.clone(),
+        };
+        let lend = |(index, (range, buffer)): (usize, &mut (Range<u64>, &mut [u8]))| {
+            let left = Arc::new(AtomicU64::new(range.end - range.start));
+            let (sender, missing) = (sender.clone(), Arc::clone(&left));
+            let end = move || {
+                if missing.load(Ordering::Acquire) == 0 {
+                    // Who waits may have stopped to.
+                    sender.send(index).ok();
+                }
+            };
+            // SAFETY: `lent` waits, on every way out of this function, until every sender, and so every `end`, is gone. A buffer is touched before only when `end` was called.
+            let region = unsafe { Region::borrowing_until(buffer, end) };
+            (range.clone(), left, region)
+        };
+        let wanted = ranges.iter_mut().enumerate().map(lend).collect();
+        drop(sender);
+        let running = lent
+            .running
+            .insert(Running::start(self, runtime, wanted, complete));
+        loop {
+            // The caller's function may have forked: in the child, the runtime is the parent's.
+            running.shared.check_process()?;
+            let Some(index) = block_on(runtime, running.next())? else {
+                break;
+            };
+            let (range, buffer) = &mut ranges[index];
+            let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            each(index, &mut buffer[..length]);
+        }
+        Ok(running.shared.stats())
+    }
+
+    /// Reads many ranges of one revision of the object, each into a buffer that is given and comes back as it is complete, on the caller's tokio runtime. As
+    /// [`read_ranges_on`](Self::read_ranges_on).
+    ///
+    /// # Errors
+    /// Before anything is sent: [`BufferTooSmall`](ErrorKind::BufferTooSmall), [`InvalidArgument`](ErrorKind::InvalidArgument).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time enabled.
+    pub fn read_ranges<B: AsMut<[u8]> + Send + 'static>(
+        &self,
+        ranges: Vec<(Range<u64>, B)>,
+    ) -> Result<Ranges<B>, Error> {
+        self.check_takes_buffers()?;
+        let (sender, complete) = unbounded_channel();
+        let mut wanted = Vec::with_capacity(ranges.len());
+        for (index, (range, mut buffer)) in ranges.into_iter().enumerate() {
+            self.check_range(index, &range, buffer.as_mut().len())?;
+            let left = Arc::new(AtomicU64::new(range.end - range.start));
+            let (sender, missing) = (sender.clone(), Arc::clone(&left));
+            let region = Region::keeping(buffer, move |buffer| {
+                if missing.load(Ordering::Acquire) == 0 {
+                    // If nobody waits for it, it is freed.
+                    drop(sender.send((index, buffer)));
+                }
+            });
+            wanted.push((range, left, region));
+        }
+        drop(sender);
+        Ok(Ranges {
+            running: Running::start(self, &Handle::current(), wanted, complete),
+        })
+    }
+
+    /// Also of no range at all, and of ones without a byte, for which no reply would refuse it.
+    fn check_takes_buffers(&self) -> Result<(), Error> {
+        self.check_process()?;
+        self.check_has_no_range()?;
+        if self.options.verify == Verify::Require {
+            let message = "verify=require is for whole objects: ranges into many buffers are not verified";
+            return Err(self.invalid(message.into()));
+        }
+        Ok(())
+    }
+
+    fn check_range(&self, index: usize, range: &Range<u64>, capacity: usize) -> Result<(), Error> {
+        let Some(length) = range.end.checked_sub(range.start) else {
+            return Err(self.invalid(format!("range {index} from {} to {}", range.start, range.end)));
+        };
+        if length > capacity as u64 {
+            let message = format!("range {index} has {length} bytes, its buffer {capacity}");
+            let error = crate::SourceError::fatal(ErrorKind::BufferTooSmall, message).with_needed(length);
+            return Err(Error::from_source(self.source.name(), error));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{ChunkWriter, ObjectInfo, Options, RangeRequest, RangeSource, SourceError};
+
+    #[derive(Debug)]
+    struct Gone;
+
+    #[async_trait]
+    impl RangeSource for Gone {
+        async fn head(&self) -> Result<ObjectInfo, SourceError> {
+            Err(SourceError::fatal(ErrorKind::NotFound, "gone"))
+        }
+
+        async fn read(&self, _: &RangeRequest, _: ChunkWriter) -> Result<(), SourceError> {
+            Err(SourceError::fatal(ErrorKind::NotFound, "gone"))
+        }
+
+        fn name(&self) -> String {
+            "gone".into()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_range_that_completes_after_the_error_is_not_given() {
+        let download = Download::new(Arc::new(Gone), Options::default()).expect("right");
+        let (sender, complete) = unbounded_channel();
+        let wanted = vec![(0..8, Arc::new(AtomicU64::new(8)), Region::owning(vec![0; 8]).0)];
+        let mut running = Running::start(&download, &Handle::current(), wanted, complete);
+        let error = running.next().await.expect_err("gone");
+        sender.send(0).expect("it is still there");
+        let again = running.next().await.expect_err("the error stays");
+        assert_eq!(
+            (error.kind(), again.kind()),
+            (ErrorKind::NotFound, ErrorKind::NotFound)
+        );
+    }
+}

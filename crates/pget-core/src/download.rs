@@ -1,0 +1,74 @@
+//! A download that has not begun: a source and options.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::{
+    Error, RangeSource,
+    delivery::{BlockingReader, Reader},
+    engine::{
+        driver,
+        state::{Shared, Sink},
+    },
+    fork::Generation,
+    options::Options,
+};
+
+/// A read of one object, not yet begun: a source and options.
+#[derive(Clone, Debug)]
+pub struct Download {
+    pub(crate) source: Arc<dyn RangeSource>,
+    pub(crate) options: Options,
+    /// The process that it was made in: a source may have connections and locks of that process.
+    generation: Generation,
+}
+
+impl Download {
+    /// Checks the options; sends nothing.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an option is out of its range.
+    pub fn new(source: Arc<dyn RangeSource>, options: Options) -> Result<Self, Error> {
+        options
+            .check()
+            .map_err(|message| Error::new(crate::ErrorKind::InvalidArgument, source.name(), message))?;
+        Ok(Self {
+            source,
+            options,
+            generation: Generation::current(),
+        })
+    }
+
+    /// Begins the download on the tokio runtime of the caller and gives its in-order reader.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time enabled.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader_on(&Handle::current())
+    }
+
+    /// Begins the download on `runtime` (with time enabled) and gives its in-order reader, which may be polled from anywhere.
+    #[must_use]
+    pub fn reader_on(&self, runtime: &Handle) -> Reader {
+        Reader::new(self.start(runtime, Sink::Reader), self.options.progress.clone())
+    }
+
+    /// Begins the download on `runtime` and gives a reader for a thread that may block, which must not be a thread of an asynchronous runtime.
+    #[must_use]
+    pub fn blocking_reader_on(&self, runtime: &Handle) -> BlockingReader {
+        BlockingReader::new(self.reader_on(runtime), runtime.clone())
+    }
+
+    /// # Errors
+    /// [`Forked`](crate::ErrorKind::Forked) in a child that was forked since it was made.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        self.generation.check("the download")
+    }
+
+    pub(crate) fn start(&self, runtime: &Handle, sink: Sink) -> Arc<Shared> {
+        let refused = self.check_process().err();
+        driver::start(Arc::clone(&self.source), &self.options, runtime, sink, refused)
+    }
+}

@@ -1,0 +1,196 @@
+//! The attempts in flight: how one gets its writer and its request, and what its end means for the download.
+//!
+//! Invariant: an attempt is in `requests` from its launch until it has ended, or was fenced and has let go. Called by the driver.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use pget_schedule::{Attempt, Ended, Limit, Verdict};
+
+use super::{
+    in_flight::{Fence, InFlight},
+    state::{Shared, State},
+};
+use crate::{
+    Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError,
+    budget::Reservation,
+    memory::{ChunkWriter, Host, Slot},
+};
+
+impl Shared {
+    /// Whether the object may end before `start`, where a request began: no byte was received and no reply has told a size, however many attempts have failed. A body that told one and
+    /// ended before `start` was cut short.
+    pub(crate) fn may_end_before(&self, start: u64) -> bool {
+        let state = self.state();
+        let plan = state.schedule.plan();
+        let known = state.pinned.as_ref().or(state.pin.as_ref());
+        let told = known.is_some_and(|known| known.size.is_some());
+        start == plan.start() && plan.known_end().is_none() && !told
+    }
+
+    /// Registers an attempt; gives its writer and its request.
+    ///
+    /// The request begins where the writer does. That may be behind where the earlier attempt was seen to end: a read that was given up but could not be stopped may have put
+    /// more before it let go of its writer. From the claim on, nobody else puts anything.
+    ///
+    /// # Errors
+    /// If the earlier read still has its writer, or nothing ties its late bytes to this one's.
+    pub(crate) fn launch(
+        self: &Arc<Self>,
+        state: &mut State,
+        attempt: &Attempt,
+        memory: Option<Reservation>,
+    ) -> Result<(ChunkWriter, RangeRequest), Error> {
+        let slot = if attempt.opens {
+            let slot = Slot::new(
+                attempt.chunk,
+                attempt.chunk_start..attempt.chunk_end,
+                Arc::clone(&self.counters.gauge),
+                state.home(&(attempt.chunk_start..attempt.chunk_end), memory),
+            );
+            state.slots.push_back(Arc::clone(&slot));
+            slot
+        } else {
+            let index = usize::try_from(attempt.chunk - state.schedule.cursor()).unwrap_or(usize::MAX);
+            Arc::clone(&state.slots[index])
+        };
+        let host = Arc::clone(self) as Arc<dyn Host>;
+        let writer =
+            ChunkWriter::claim(host, attempt.id, Arc::clone(&slot)).ok_or_else(|| self.not_let_go())?;
+        let start = writer.position();
+        // Also behind a chunk that late bytes have filled and the consumer has taken since.
+        if start > state.schedule.plan().start() && !state.schedule.may_resume() {
+            return Err(self.timed_out("an earlier read of this range went on behind its deadline"));
+        }
+        let request = RangeRequest {
+            start,
+            end: attempt.end,
+            pinned: state.pinned.clone().or_else(|| state.pin.clone()),
+            attempt: attempt.fruitless,
+            verify: self.wish(state),
+            fresh: attempt.fresh,
+            avoid: state.avoid.remove(&attempt.chunk),
+        };
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        if !attempt.opens {
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        }
+        state.requests.insert(
+            attempt.id,
+            InFlight {
+                request: request.clone(),
+                slot,
+                pulse: writer.pulse(),
+                restream: false,
+                fence: Fence::No,
+            },
+        );
+        Ok((writer, request))
+    }
+
+    fn timed_out(&self, message: &str) -> Error {
+        Error::new(ErrorKind::Timeout, self.object.clone(), message)
+    }
+
+    /// The error of a source that cannot be stopped, and was waited for long enough.
+    pub(crate) fn not_let_go(&self) -> Error {
+        self.timed_out("an earlier read of this range did not let go of its memory")
+    }
+
+    /// An attempt ended. Gives the download's error if that was its end.
+    pub(crate) fn attempt_ended(
+        &self,
+        id: u64,
+        now: Duration,
+        result: Result<(), SourceError>,
+    ) -> Option<Error> {
+        let mut state = self.state();
+        let flight = state.requests.remove(&id)?;
+        if flight.restream {
+            state.schedule.restream(id, now);
+            return None;
+        }
+        let how = match &result {
+            Ok(()) => Ended::Complete,
+            Err(error) => match error.retry() {
+                Retry::Never => Ended::Fatal,
+                Retry::Refused => Ended::Refused,
+                Retry::Backoff => Ended::Retry,
+                Retry::Throttled(after) => Ended::Throttled(after),
+            },
+        };
+        let position = flight.slot.position();
+        let verdict = state.schedule.ended(id, now, position, how);
+        // The end of a body of unknown length is the end of its slot.
+        if let Some(end) = state.schedule.plan().known_end() {
+            flight.slot.shrink_to(end);
+        }
+        let placed = state.take_placed(&self.cursor);
+        let ended = match (verdict, result) {
+            (Verdict::GoesOn, Ok(())) => None,
+            (Verdict::GoesOn, Err(error)) => {
+                tracing::debug!(object = %self.object, position, %error, "attempt failed, the rest is asked for again");
+                state.last_failure = Some(error);
+                None
+            }
+            (Verdict::Failed(limit), result) => {
+                let error = result.err().unwrap_or_else(|| {
+                    SourceError::fatal(
+                        ErrorKind::Protocol,
+                        format!("the body ended at byte {position}, before its range's end"),
+                    )
+                });
+                let range = position..flight.request.end.unwrap_or(u64::MAX);
+                Some((range, limit, error))
+            }
+        };
+        drop(state);
+        if placed {
+            self.cursor_moved();
+        }
+        self.consumer.wake();
+        let (range, limit, error) = ended?;
+        Some(Error::from_attempt(
+            self.object.clone(),
+            Some(range),
+            limit,
+            error,
+        ))
+    }
+
+    /// The error of a download whose patience has run out between two attempts.
+    pub(crate) fn gave_up(&self, last: Option<SourceError>, limit: Limit) -> Error {
+        let range = match limit {
+            Limit::RetryTimeout { position, .. } => position.map(|position| position..u64::MAX),
+            Limit::Final | Limit::Retries { .. } => None,
+        };
+        let last = last.unwrap_or_else(|| SourceError::fatal(ErrorKind::Timeout, "no answer"));
+        Error::from_attempt(self.object.clone(), range, limit, last)
+    }
+
+    /// The object is known to end where the read begins.
+    ///
+    /// # Errors
+    /// If it is not the one that it must be, cannot be verified as it must be, or its destination refuses it.
+    pub(crate) fn nothing_to_read(&self, info: ObjectInfo) -> Result<(), SourceError> {
+        let mut state = self.state();
+        state.hold_against_pin(&info)?;
+        self.plan_verification(&mut state, &info)?;
+        state.pinned = Some(Arc::new(info));
+        state.schedule.nothing_to_read();
+        let begun = self.begin_destination(state, None);
+        self.begun.notify_waiters();
+        begun
+    }
+
+    pub(crate) fn is_pin_kept(&self, info: &ObjectInfo) -> bool {
+        self.state().hold_against_pin(info).is_ok()
+    }
+
+    /// Whether a reply was accepted.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.state().pinned.is_some()
+    }
+}

@@ -1,0 +1,510 @@
+//! Models of a download: what writers, driver, consumer and budget share, run through many interleavings by shuttle (see [`sync`](crate::sync)).
+//!
+//! The code under test is the real one: `Schedule`, `Shared` with its fence, slots, writers, leases, `Reader`, the destination's gate, `Cancel`, `Budget`. Two things are models: the source, which
+//! writes a few bytes at a time, breaks off, and may be one that cannot be stopped; and the driver's loop, in which time jumps to whatever is waited for, and any attempt may be fenced at any moment.
+//!
+//! Run by `cargo test -p pget-core --features model --lib model`; `PGET_SCHEDULES=n` runs another number of schedules.
+//!
+//! A lost wake-up or a deadlock leaves nothing to run, which shuttle reports, with the schedule that leads there.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::BufMut as _;
+use futures_util::future::{Either, select};
+use shuttle::{
+    future::{JoinHandle, block_on, spawn, yield_now},
+    rand::{Rng as _, thread_rng},
+};
+
+use pget_schedule::{Action, Attempt, Schedule, Settings};
+
+use super::{
+    gathered::Gathered,
+    state::{Shared, Sink},
+};
+use crate::{
+    Budget, Cancel, Destination, Error, ErrorKind, ObjectInfo, Place, RangeRequest, Reader, Reply, Revision,
+    SourceError, Verify, memory::ChunkWriter, sync::Mutex,
+};
+
+const CHUNK: u64 = 3;
+/// Time jumps to whatever is waited for, except to what is further away: the end of all patience.
+const PATIENT: Duration = Duration::from_secs(3600);
+
+fn byte(at: u64) -> u8 {
+    u8::try_from(at % 251).unwrap_or_default()
+}
+
+/// What one download is.
+#[derive(Clone, Copy)]
+struct Shape {
+    size: u64,
+    concurrency: u32,
+    window: u32,
+    /// Attempts that may break off.
+    breaks: u32,
+    /// Attempts that may be fenced.
+    fences: u32,
+    /// No attempt can be stopped: the task of a fenced one leaves its writer behind.
+    stuck: bool,
+}
+
+const SHAPE: Shape = Shape {
+    size: 3 * CHUNK - 1,
+    concurrency: 2,
+    window: 2,
+    breaks: 1,
+    fences: 1,
+    stuck: false,
+};
+
+type Ends = Arc<Mutex<Vec<(u64, Result<(), SourceError>)>>>;
+
+/// The model of the driver; the rest is real.
+struct Driver {
+    shape: Shape,
+    shared: Arc<Shared>,
+    budget: Arc<Budget>,
+    ends: Ends,
+    tasks: HashMap<u64, JoinHandle<()>>,
+}
+
+fn shared(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> Arc<Shared> {
+    let window = if matches!(sink, Sink::Reader) {
+        shape.window
+    } else {
+        Settings::UNBOUNDED
+    };
+    let schedule = Schedule::new(Settings {
+        start: 0,
+        end: None,
+        chunk_size: CHUNK,
+        follow_hint: false,
+        concurrency: shape.concurrency,
+        window,
+        window_follows: false,
+        control: None,
+        retries: Some(8),
+        retry_timeout: 2 * PATIENT,
+        seed: 1,
+    });
+    let object = String::new();
+    Shared::new(schedule, object, Arc::clone(budget), None, sink, Verify::Auto)
+}
+
+/// A download with its driver running.
+fn start(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> (Arc<Shared>, JoinHandle<()>) {
+    let shared = shared(shape, budget, sink);
+    let driver = Driver {
+        shape,
+        shared: Arc::clone(&shared),
+        budget: Arc::clone(budget),
+        ends: Arc::default(),
+        tasks: HashMap::new(),
+    };
+    (shared, spawn(driver.run()))
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let mut now = Duration::ZERO;
+        let mut memory = None;
+        let mut reserving = None;
+        let mut given_up = HashSet::new();
+        let mut held: Vec<u64> = Vec::new();
+        let mut breaks = self.shape.breaks;
+        let mut fences = self.shape.fences;
+        'over: loop {
+            let waits_until = loop {
+                if self.shared.is_over() {
+                    break 'over;
+                }
+                let mut state = self.shared.state();
+                if state.waits_for_destination() {
+                    break None;
+                }
+                match state.schedule.poll(now) {
+                    Action::Request(attempt) => {
+                        let memory = if attempt.opens { memory.take() } else { None };
+                        let (writer, request) = self
+                            .shared
+                            .launch(&mut state, &attempt, memory)
+                            .expect("a slot is free when its chunk is asked for");
+                        drop(state);
+                        let breaks_off = breaks > 0 && thread_rng().gen_bool(0.3);
+                        breaks -= u32::from(breaks_off);
+                        self.spawn(attempt, request, writer, breaks_off);
+                    }
+                    Action::Reserve {
+                        bytes,
+                        at_cursor,
+                        retry_at,
+                    } => {
+                        let Some(bytes) = self.shared.memory_for(&state, bytes) else {
+                            state.schedule.reserved();
+                            continue;
+                        };
+                        if let Some(reserved) = self.budget.try_reserve(bytes, at_cursor) {
+                            state.schedule.reserved();
+                            memory = Some(reserved);
+                            reserving = None;
+                            continue;
+                        }
+                        if reserving.is_none() {
+                            reserving = Some(Box::pin(Arc::clone(&self.budget).reserve(bytes)));
+                        }
+                        break retry_at;
+                    }
+                    Action::Wait(until) => break until,
+                    Action::GiveUp(limit) => {
+                        let last = state.last_failure.take();
+                        drop(state);
+                        self.shared.finish(Err(self.shared.gave_up(last, limit)));
+                        break 'over;
+                    }
+                    Action::Finished => break 'over,
+                }
+            };
+            let waits_until = waits_until.filter(|at| *at < now + PATIENT);
+            match (waits_until, &mut reserving) {
+                (Some(at), _) => {
+                    now = now.max(at);
+                    yield_now().await;
+                }
+                (None, None) => self.shared.driver.notified().await,
+                (None, Some(memory_to_come)) => {
+                    let notified = std::pin::pin!(self.shared.driver.notified());
+                    if let Either::Left((reserved, _)) = select(memory_to_come, notified).await {
+                        reserving = None;
+                        memory = Some(reserved);
+                        self.shared.state().schedule.reserved();
+                    }
+                }
+            }
+            if fences > 0 && thread_rng().gen_bool(0.3) {
+                let candidate = self
+                    .tasks
+                    .keys()
+                    .copied()
+                    .filter(|id| !given_up.contains(id))
+                    .min();
+                let posted = |id| self.ends.lock().expect("no panic").iter().any(|end| end.0 == id);
+                // The task may have ended all the same, as when it is too late to stop it.
+                if let Some(id) = candidate
+                    && self.shared.fence_at_will(id)
+                    && !posted(id)
+                {
+                    fences -= 1;
+                    given_up.insert(id);
+                    held.push(id);
+                    if !self.shape.stuck {
+                        self.tasks[&id].abort();
+                    }
+                }
+            }
+            let ends = std::mem::take(&mut *self.ends.lock().expect("no panic"));
+            for (id, result) in ends {
+                if self.tasks.remove(&id).is_none() {
+                    continue;
+                }
+                if !given_up.contains(&id)
+                    && let Some(error) = self.shared.attempt_ended(id, now, result)
+                {
+                    self.shared.finish(Err(error));
+                    break 'over;
+                }
+            }
+            held.retain(|&id| !self.shared.let_fenced_go(id, now));
+        }
+        let outcome = self.shared.settle().await;
+        self.shared.finish(outcome);
+        drop((memory, reserving));
+        // Those that cannot be stopped go on until they are done.
+        for task in self.tasks.into_values() {
+            if !self.shape.stuck {
+                task.abort();
+            }
+            drop(task.await);
+        }
+    }
+
+    fn spawn(&mut self, attempt: Attempt, request: RangeRequest, writer: ChunkWriter, breaks_off: bool) {
+        let (budget, shared) = (Arc::clone(&self.budget), Arc::clone(&self.shared));
+        let (ends, size) = (Arc::clone(&self.ends), self.shape.size);
+        let task = spawn(async move {
+            let connection = std::pin::pin!(budget.connection());
+            let at_cursor = std::pin::pin!(shared.cursor_reaches(attempt.chunk));
+            let connection = match select(connection, at_cursor).await {
+                Either::Left((connection, _)) => connection,
+                Either::Right(((), _)) => None,
+            };
+            let result = if request.end.is_some_and(|end| request.start >= end) {
+                drop(writer);
+                Ok(())
+            } else {
+                {
+                    let read = Box::pin(read(size, &request, writer, breaks_off));
+                    Gathered::new(read, &shared).await
+                }
+            };
+            drop(connection);
+            ends.lock().expect("no panic").push((attempt.id, result));
+            shared.driver.notify_one();
+        });
+        self.tasks.insert(attempt.id, task);
+    }
+}
+
+/// The model of a source.
+async fn read(
+    size: u64,
+    request: &RangeRequest,
+    mut writer: ChunkWriter,
+    breaks_off: bool,
+) -> Result<(), SourceError> {
+    let end = request.end.unwrap_or(u64::MAX).min(size);
+    writer.begin(Reply {
+        start: request.start,
+        length: Some(end - request.start),
+        total: Some(size),
+        revision: Revision {
+            etag: Some("\"one\"".into()),
+            ..Revision::default()
+        },
+        ..Reply::default()
+    })?;
+    let mut at = request.start;
+    while writer.ready().await? {
+        let most = u64::try_from(writer.remaining_mut()).unwrap_or(u64::MAX);
+        for _ in 0..thread_rng().gen_range(1..=most) {
+            writer.put_u8(byte(at));
+            at += 1;
+        }
+        if breaks_off {
+            return Err(SourceError::retryable(ErrorKind::Unavailable, "broken off"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes all there is, and holds it against what it must be.
+async fn take(reader: &mut Reader, size: u64) -> Result<(), Error> {
+    let mut at = 0;
+    while let Some(lease) = reader.next().await? {
+        for &got in &*lease {
+            assert_eq!(got, byte(at), "a wrong byte at {at}");
+            at += 1;
+        }
+    }
+    assert_eq!(at, size, "the end comes too early");
+    Ok(())
+}
+
+/// Explores `world`, by random schedules and by some that delay few tasks for long (PCT, Burckhardt and others, 2010).
+fn explore(world: impl Fn() + Send + Sync + Clone + 'static) {
+    explore_often(1, world);
+}
+
+/// So many times as many schedules, for a small world with one moment that matters.
+fn explore_often(times: usize, world: impl Fn() + Send + Sync + Clone + 'static) {
+    let schedules = std::env::var("PGET_SCHEDULES").ok();
+    let schedules = times * schedules.and_then(|text| text.parse().ok()).unwrap_or(200);
+    let mut config = shuttle::Config::new();
+    // Debug builds need more than the default.
+    config.stack_size = 256 << 10;
+    let random = shuttle::scheduler::RandomScheduler::new(schedules);
+    shuttle::Runner::new(random, config.clone()).run(world.clone());
+    let delayed = shuttle::scheduler::PctScheduler::new(3, schedules / 2);
+    shuttle::Runner::new(delayed, config).run(world);
+}
+
+fn nothing_is_held(budget: &Budget) {
+    assert_eq!((budget.taken(), budget.in_flight()), (0, 0), "not all came back");
+}
+
+fn reads(shape: Shape) {
+    explore(move || {
+        block_on(async move {
+            let budget = Budget::tiny(2, 2);
+            let (shared, driver) = start(shape, &budget, Sink::Reader);
+            let mut reader = Reader::new(shared, None);
+            take(&mut reader, shape.size).await.expect("it ends well");
+            drop(reader);
+            driver.await.expect("it ends");
+            nothing_is_held(&budget);
+        });
+    });
+}
+
+#[test]
+fn every_byte_comes_once_and_in_order() {
+    reads(SHAPE);
+}
+
+#[test]
+fn a_source_that_cannot_be_stopped_keeps_its_slot_until_it_lets_go() {
+    reads(Shape {
+        stuck: true,
+        fences: 2,
+        ..SHAPE
+    });
+}
+
+#[test]
+fn a_stream_goes_from_slot_to_slot() {
+    reads(Shape {
+        concurrency: 1,
+        window: 1,
+        fences: 0,
+        ..SHAPE
+    });
+}
+
+/// Memory and connections for one request in all; the consumer reads the one to its end before it looks at the other.
+#[test]
+fn downloads_that_share_a_budget_never_wait_for_each_other() {
+    for concurrency in [1, 2] {
+        let shape = Shape {
+            concurrency,
+            breaks: 0,
+            fences: 0,
+            ..SHAPE
+        };
+        explore(move || {
+            block_on(async move {
+                let budget = Budget::tiny(1, 1);
+                let (first, one) = start(shape, &budget, Sink::Reader);
+                let (second, other) = start(shape, &budget, Sink::Reader);
+                let mut first = Reader::new(first, None);
+                let mut second = Reader::new(second, None);
+                take(&mut second, shape.size).await.expect("it ends well");
+                take(&mut first, shape.size).await.expect("it ends well");
+                drop((first, second));
+                one.await.expect("it ends");
+                other.await.expect("it ends");
+                nothing_is_held(&budget);
+            });
+        });
+    }
+}
+
+/// Also if all is received in the very moment of the cancel.
+#[test]
+fn after_a_cancel_nothing_is_handed_out() {
+    let shape = Shape {
+        size: CHUNK,
+        breaks: 0,
+        fences: 0,
+        ..SHAPE
+    };
+    explore_often(20, move || {
+        block_on(async move {
+            let (shared, driver) = start(shape, &Budget::tiny(1, 1), Sink::Reader);
+            let mut reader = Reader::new(Arc::clone(&shared), None);
+            let canceller = spawn(async move {
+                for _ in 0..thread_rng().gen_range(0..12) {
+                    yield_now().await;
+                }
+                shared.cancel();
+            });
+            canceller.await.expect("it ends");
+            let error = reader.next().await.expect_err("cancelled");
+            assert_eq!(error.kind(), ErrorKind::Cancelled);
+            drop(reader);
+            driver.await.expect("it ends");
+        });
+    });
+}
+
+#[test]
+fn a_cancel_is_heard_and_a_drop_gives_everything_back() {
+    for stuck in [false, true] {
+        let shape = Shape { stuck, ..SHAPE };
+        explore(move || {
+            block_on(async move {
+                let budget = Budget::tiny(1, 1);
+                let (shared, driver) = start(shape, &budget, Sink::Reader);
+                let cancel = Cancel::new();
+                cancel.watch(&shared);
+                let mut reader = Reader::new(shared, None);
+                let drops_early = thread_rng().gen_bool(0.3);
+                let canceller = spawn(async move { cancel.trigger() });
+                if drops_early {
+                    drop(reader.next().await);
+                } else if let Err(error) = take(&mut reader, shape.size).await {
+                    assert_eq!(error.kind(), ErrorKind::Cancelled);
+                }
+                drop(reader);
+                canceller.await.expect("it ends");
+                driver.await.expect("it ends");
+                nothing_is_held(&budget);
+            });
+        });
+    }
+}
+
+/// Takes bytes, each once.
+#[derive(Debug, Default)]
+struct Sheet {
+    bytes: Mutex<Vec<Option<u8>>>,
+    given_back: crate::sync::atomic::AtomicBool,
+}
+
+impl Destination for Sheet {
+    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Place, Error> {
+        Ok(Place::Put)
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let late = self.given_back.load(crate::sync::atomic::Ordering::SeqCst);
+        assert!(!late, "bytes after the call has returned");
+        let mut sheet = self.bytes.lock().expect("no panic");
+        for (at, &got) in (offset..).zip(bytes) {
+            let index = usize::try_from(at).unwrap_or(usize::MAX);
+            if sheet.len() <= index {
+                sheet.resize(index + 1, None);
+            }
+            assert_eq!(got, byte(at), "a wrong byte at {at}");
+            assert_eq!(sheet[index].replace(got), None, "byte {at} comes twice");
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_destination_gets_each_byte_once_and_none_after_its_call_has_returned() {
+    for (stuck, cancels) in [(false, false), (true, false), (false, true), (true, true)] {
+        let shape = Shape { stuck, ..SHAPE };
+        explore(move || {
+            block_on(async move {
+                let budget = Budget::tiny(1, 1);
+                let sheet = Arc::new(Sheet::default());
+                let sink = Sink::Destination(Arc::clone(&sheet) as _, None);
+                let (shared, driver) = start(shape, &budget, sink);
+                let canceller = cancels.then(|| {
+                    let shared = Arc::clone(&shared);
+                    spawn(async move { shared.cancel() })
+                });
+                let ended = shared.ended().await;
+                shared.destination_deserted().await;
+                sheet
+                    .given_back
+                    .store(true, crate::sync::atomic::Ordering::SeqCst);
+                match ended {
+                    Ok(()) => assert_eq!(sheet.bytes.lock().expect("no panic").len() as u64, shape.size),
+                    Err(error) => assert!(cancels && error.kind() == ErrorKind::Cancelled, "{error}"),
+                }
+                if let Some(canceller) = canceller {
+                    canceller.await.expect("it ends");
+                }
+                drop(shared);
+                driver.await.expect("it ends");
+                nothing_is_held(&budget);
+            });
+        });
+    }
+}

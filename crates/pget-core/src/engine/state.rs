@@ -1,0 +1,457 @@
+//! What the driver, the writers and the reader of one download share, under one lock that is held for a few instructions.
+//!
+//! Invariants: `slots` are the schedule's open places, in order; `over` is set, once, before the consumer is woken for the last time; what is behind
+//! the first failure is never handed out.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    ops::Range,
+    sync::{Arc, OnceLock, PoisonError},
+    task::Context,
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::{sync::Notify, time::Instant};
+
+use pget_schedule::Schedule;
+
+use super::in_flight::InFlight;
+use crate::{
+    Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Verification, Verify, Waiting,
+    delivery::{
+        destination::{Destination, Keeps, Outlet},
+        range_buffers::Scatter,
+    },
+    fork::{Generation, forked},
+    memory::{Region, Slot},
+    stats::{Chosen, Counters},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    verify::{Digest, Placed},
+};
+
+pub(crate) struct Shared {
+    /// The process that the download runs in.
+    pub(crate) generation: Generation,
+    /// The schedule's time is counted from here.
+    pub(crate) began: Instant,
+    pub(crate) state: Mutex<State>,
+    /// Something happened that the schedule may act on.
+    pub(crate) driver: Notify,
+    /// The first reply was accepted, or the download is over.
+    pub(crate) begun: Notify,
+    pub(crate) consumer: AtomicWaker,
+    /// The stream's writer, waiting for the window.
+    pub(crate) room: AtomicWaker,
+    pub(crate) cursor: AtomicU64,
+    /// The cursor moved, for attempts that wait for a connection.
+    pub(crate) moved: Notify,
+    pub(crate) over: AtomicBool,
+    /// Fenced attempts whose writer is still there.
+    pub(crate) held: AtomicU64,
+    /// There is a destination, and the first reply did not say whether the object fits.
+    pub(crate) size_unknown: AtomicBool,
+    pub(crate) counters: Counters,
+    pub(crate) object: String,
+    pub(crate) budget: Arc<Budget>,
+    /// Bytes go to their destination, whichever: nobody reads them in order.
+    pub(crate) placed: bool,
+    pub(crate) outlet: Option<Outlet>,
+    /// What the destination can give back.
+    pub(crate) keeps: Keeps,
+    pub(crate) scatter: Option<Arc<Scatter>>,
+    /// Replies are withheld until they are verified: a slot may need memory for all of its chunk.
+    pub(crate) withholds: AtomicBool,
+    /// What lands is held against this.
+    pub(crate) sums: OnceLock<Placed>,
+}
+
+pub(crate) struct State {
+    pub(crate) schedule: Schedule,
+    pub(crate) slots: VecDeque<Arc<Slot>>,
+    /// What the first reply must already be.
+    pub(crate) pin: Option<Arc<ObjectInfo>>,
+    /// What the first reply said.
+    pub(crate) pinned: Option<Arc<ObjectInfo>>,
+    /// What all accepted replies together said.
+    pub(crate) told: ObjectInfo,
+    /// What the caller wishes, what came of it, and what the bytes are held against.
+    pub(crate) verify: Verify,
+    pub(crate) verification: Verification,
+    pub(crate) expected: Option<Digest>,
+    pub(crate) requests: HashMap<u64, InFlight>,
+    pub(crate) target: Target,
+    /// How it ended: all is received, or why not.
+    pub(crate) outcome: Option<Result<(), Error>>,
+    /// Why the last attempt failed after which the download went on.
+    pub(crate) last_failure: Option<SourceError>,
+    /// Where the fenced attempts' bytes came from, by chunk, for the attempts that follow them.
+    pub(crate) avoid: HashMap<u64, SocketAddr>,
+}
+
+/// Who gets the bytes of a download.
+pub(crate) enum Sink {
+    /// A reader, in order.
+    Reader,
+    /// Memory of the caller's.
+    Region(Region),
+    /// A destination; of the whole range, or of these extents.
+    Destination(Arc<dyn Destination>, Option<Vec<Range<u64>>>),
+    /// Many buffers.
+    Scatter(Arc<Scatter>, Vec<Range<u64>>),
+}
+
+/// Where chunks go.
+pub(crate) enum Target {
+    /// To the reader.
+    Reader,
+    /// To memory whose first byte is that of this offset of the object.
+    Region(Arc<Region>, u64),
+    /// The destination knows of nothing yet.
+    Unbegun,
+    /// It is told what there is; no attempt is started meanwhile.
+    Beginning,
+    /// To the destination, by the page.
+    Put,
+    /// To one of many buffers if all of a chunk belongs there, else by the page.
+    Scatter(Arc<Scatter>),
+    /// Nowhere: the download is over.
+    Over,
+}
+
+/// What the reader finds at the cursor.
+pub(crate) enum AtCursor {
+    Slot(Arc<Slot>),
+    Nothing,
+    End,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        schedule: Schedule,
+        object: String,
+        budget: Arc<Budget>,
+        pin: Option<ObjectInfo>,
+        sink: Sink,
+        verify: Verify,
+    ) -> Arc<Self> {
+        // Nothing is known of how this server takes ranges; in a pin, that it does not is no promise.
+        let pin = pin.map(|info| {
+            Arc::new(ObjectInfo {
+                ranges: Some(false),
+                ..info
+            })
+        });
+        let origin = schedule.plan().start();
+        let mut scatter = None;
+        let (target, outlet) = match sink {
+            Sink::Reader => (Target::Reader, None),
+            Sink::Region(region) => (Target::Region(Arc::new(region), origin), None),
+            Sink::Destination(destination, _) => (Target::Unbegun, Some(Outlet::new(destination))),
+            Sink::Scatter(buffers, _) => {
+                scatter = Some(Arc::clone(&buffers));
+                (Target::Unbegun, Some(Outlet::new(buffers)))
+            }
+        };
+        let placed = !matches!(target, Target::Reader);
+        // Asked here, once: later questions would come under the lock.
+        let (keeps, refusal) = match outlet.as_ref().map_or(Ok(Keeps::Nothing), Outlet::ask_keeps) {
+            Ok(keeps) => (keeps, None),
+            Err(error) => (Keeps::Nothing, Some(error)),
+        };
+        let shared = Arc::new(Self {
+            generation: Generation::current(),
+            began: Instant::now(),
+            state: Mutex::new(State {
+                schedule,
+                slots: VecDeque::new(),
+                pin,
+                pinned: None,
+                told: ObjectInfo::default(),
+                verify,
+                verification: Verification::Unknown,
+                expected: None,
+                requests: HashMap::new(),
+                target,
+                outcome: None,
+                last_failure: None,
+                avoid: HashMap::new(),
+            }),
+            driver: Notify::new(),
+            begun: Notify::new(),
+            consumer: AtomicWaker::new(),
+            room: AtomicWaker::new(),
+            cursor: AtomicU64::new(0),
+            moved: Notify::new(),
+            over: AtomicBool::new(false),
+            held: AtomicU64::new(0),
+            size_unknown: AtomicBool::new(false),
+            counters: Counters::default(),
+            object,
+            budget,
+            placed,
+            keeps,
+            outlet,
+            scatter,
+            withholds: AtomicBool::new(false),
+            sums: OnceLock::new(),
+        });
+        if let Some(error) = refusal {
+            shared.finish(Err(error));
+        }
+        shared
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// Whether this is a child that was forked since: it has no part in the download, and touches none of its locks.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.generation.is_past()
+    }
+
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked) in a child that was forked since.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        if self.is_forked() {
+            return Err(forked(&format!("the read of {}", self.object)));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        if self.is_forked() {
+            return Stats::default();
+        }
+        let state = self.state();
+        let schedule = &state.schedule;
+        let one_stream = schedule.is_one_stream();
+        let chosen = Chosen {
+            one_stream,
+            concurrency: if one_stream { 1 } else { schedule.level() },
+            chunk_size: schedule.plan().chunk_size(),
+            waiting: self.waiting(&state),
+            verification: state.verification,
+        };
+        drop(state);
+        self.counters.snapshot(chosen)
+    }
+
+    /// How the download waits for its server, if it does.
+    pub(crate) fn waiting(&self, state: &State) -> Option<Waiting> {
+        if state.outcome.is_some() {
+            return None;
+        }
+        let trial = state.schedule.trial()?;
+        let now = self.began.elapsed();
+        let last = state.last_failure.as_ref();
+        Some(Waiting::new(
+            now.saturating_sub(trial.since),
+            trial.gives_up_at.saturating_sub(now),
+            trial.attempts,
+            last.map_or(ErrorKind::Unavailable, SourceError::kind),
+            last.and_then(SourceError::status),
+        ))
+    }
+
+    /// What is known of the object, once the first reply was accepted; the error if the download failed.
+    pub(crate) fn pinned(&self) -> Result<Option<Arc<ObjectInfo>>, Error> {
+        self.check_process()?;
+        let state = self.state();
+        match &state.outcome {
+            Some(Err(error)) => Err(error.clone()),
+            _ => Ok(state.pinned.clone()),
+        }
+    }
+
+    /// Bytes to be delivered in all, once that is known.
+    pub(crate) fn total(&self) -> Option<u64> {
+        if self.is_forked() {
+            return None;
+        }
+        let state = self.state();
+        state.schedule.plan().bytes()
+    }
+
+    /// Whether the download failed because the first reply did not say whether the object fits its destination.
+    pub(crate) fn is_size_unknown(&self) -> bool {
+        self.size_unknown.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are where they are to be, once the download has ended well.
+    pub(crate) fn placed_bytes(&self) -> u64 {
+        self.total().unwrap_or_default()
+    }
+
+    /// Waits until nothing can get to the destination any more.
+    pub(crate) async fn destination_deserted(&self) {
+        if let Some(outlet) = &self.outlet
+            && !self.is_forked()
+        {
+            outlet.deserted().await;
+        }
+    }
+
+    /// Waits until the download is over, and tells how it ended.
+    pub(crate) async fn ended(&self) -> Result<(), Error> {
+        loop {
+            self.check_process()?;
+            // Enabled before the look, so that no notice falls between.
+            let mut begun = std::pin::pin!(self.begun.notified());
+            begun.as_mut().enable();
+            if let Some(outcome) = &self.state().outcome {
+                return outcome.clone();
+            }
+            begun.await;
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire) || self.is_forked()
+    }
+
+    /// Ends the download; the first outcome stays.
+    pub(crate) fn finish(&self, outcome: Result<(), Error>) {
+        self.finish_unless(outcome, |state| state.outcome.is_some());
+    }
+
+    /// Ends the download, unless `stays` says that what it ended with is to stay; asked under the lock, so that no other end comes between.
+    pub(crate) fn finish_unless(&self, outcome: Result<(), Error>, stays: impl FnOnce(&State) -> bool) {
+        if self.is_forked() {
+            return;
+        }
+        let slots = {
+            let mut state = self.state();
+            let stays = stays(&state);
+            state.schedule.cancel();
+            if stays {
+                return;
+            }
+            let failed = outcome.is_err();
+            state.outcome = Some(outcome);
+            self.over.store(true, Ordering::Release);
+            // After a failure nothing more is handed out, so the memory can go; a destination's goes back to its owner in any case. Outside the lock, as it goes to
+            // another one.
+            if failed || self.placed {
+                (
+                    std::mem::take(&mut state.slots),
+                    std::mem::take(&mut state.requests),
+                    std::mem::replace(&mut state.target, Target::Over),
+                )
+            } else {
+                (VecDeque::new(), HashMap::new(), Target::Reader)
+            }
+        };
+        drop(slots);
+        if let Some(outlet) = &self.outlet {
+            outlet.close();
+        }
+        if let Some(scatter) = &self.scatter {
+            scatter.release();
+        }
+        self.driver.notify_one();
+        self.begun.notify_waiters();
+        self.consumer.wake();
+        self.room.wake();
+    }
+
+    pub(crate) fn cancel(&self) {
+        let error = Error::new(ErrorKind::Cancelled, self.object.clone(), "");
+        self.finish_unless(Err(error), |state| match state.outcome {
+            None => false,
+            // When all is received but not all is taken, the consumer is to hear of the cancel, as it would a moment earlier.
+            Some(Ok(())) => state.schedule.is_consumed(),
+            Some(Err(_)) => true,
+        });
+    }
+
+    // For the reader.
+
+    /// Bytes that were handed out got nowhere, or were found to be wrong, be they the last ones: also a download that has ended well ends with `error`.
+    pub(crate) fn lose(&self, error: Error) {
+        self.finish_unless(Err(error), |state| matches!(state.outcome, Some(Err(_))));
+    }
+
+    /// Nobody will take anything any more: the download ends if it has not, and what it holds goes.
+    pub(crate) fn abandon(&self) {
+        if self.is_forked() {
+            return;
+        }
+        self.cancel();
+        // Also when all was received before: a monitor may live on.
+        let slots = std::mem::take(&mut self.state().slots);
+        drop(slots);
+    }
+
+    pub(crate) fn wake_consumer(&self) {
+        self.consumer.wake();
+    }
+
+    pub(crate) fn register_consumer(&self, cx: &Context<'_>) {
+        self.consumer.register(cx.waker());
+    }
+
+    pub(crate) fn at_cursor(&self) -> Result<AtCursor, Error> {
+        self.check_process()?;
+        let state = self.state();
+        match &state.outcome {
+            Some(Err(error)) => Err(error.clone()),
+            Some(Ok(())) if state.schedule.is_consumed() => Ok(AtCursor::End),
+            _ => Ok(state
+                .slots
+                .front()
+                .map_or(AtCursor::Nothing, |slot| AtCursor::Slot(Arc::clone(slot)))),
+        }
+    }
+
+    /// The reader has taken all of the slot at the cursor.
+    pub(crate) fn consumed(&self) {
+        let slot = {
+            let mut state = self.state();
+            state.schedule.consumed();
+            // Before the reader looks at the next slot's watermark: see `Slot::publish`.
+            self.cursor.store(state.schedule.cursor(), Ordering::SeqCst);
+            state.slots.pop_front()
+        };
+        drop(slot);
+        self.cursor_moved();
+        self.driver.notify_one();
+        self.room.wake();
+    }
+
+    /// Wakes those who wait for the cursor, after it has moved.
+    pub(crate) fn cursor_moved(&self) {
+        self.moved.notify_waiters();
+        let next = self.state().slots.front().map(Arc::clone);
+        if let Some(slot) = next {
+            slot.wake_writer();
+        }
+    }
+
+    // For the driver.
+
+    /// Waits until the consumer is at `chunk`.
+    pub(crate) async fn cursor_reaches(&self, chunk: u64) {
+        loop {
+            // Enabled before the look, so that no move falls between.
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.cursor.load(Ordering::SeqCst) >= chunk {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    pub(crate) fn over_error(&self) -> SourceError {
+        SourceError::fatal(ErrorKind::Cancelled, "the download is over")
+    }
+}

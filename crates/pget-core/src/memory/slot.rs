@@ -1,0 +1,301 @@
+//! A slot: the memory of one chunk and its watermark. Made by the download when a chunk's memory is reserved; filled by one [`ChunkWriter`](super::ChunkWriter)
+//! at a time, read by the download's one reader.
+
+use std::{
+    ops::Range,
+    sync::{Arc, PoisonError},
+    task::Context,
+};
+
+use futures_util::task::AtomicWaker;
+
+use super::{
+    block::PAGE,
+    lease::Lease,
+    page::{Gauge, Page},
+    region::Region,
+};
+use crate::{
+    budget::Reservation,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    chunk: u64,
+    start: u64,
+    /// Behind the chunk's last byte. Shrinks when the first reply tells the object's end, never otherwise.
+    end: AtomicU64,
+    /// The watermark: bytes filled, counted from `start`.
+    filled: AtomicU64,
+    claimed: AtomicBool,
+    pages: Mutex<Pages>,
+    /// As its home says.
+    puts: AtomicBool,
+    gauge: Arc<Gauge>,
+    /// The writer, if it is to hear that the consumer has come to this slot.
+    awaited: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    list: Vec<Option<Arc<Page>>>,
+    home: Home,
+}
+
+/// Where a slot's memory is.
+#[derive(Debug)]
+pub(crate) enum Home {
+    /// In pages, which count against this reservation.
+    Pages(Option<Reservation>),
+    /// Bytes are put to a destination from the writer's page, or from pages of the slot while they are withheld, which count against this reservation.
+    Put(Option<Reservation>),
+    /// In the caller's or a destination's memory, which begins with this offset of the object.
+    Region(Arc<Region>, u64),
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Self::Pages(None)
+    }
+}
+
+impl Slot {
+    pub(crate) fn new(chunk: u64, range: Range<u64>, gauge: Arc<Gauge>, home: Home) -> Arc<Self> {
+        Arc::new(Self {
+            chunk,
+            start: range.start,
+            end: AtomicU64::new(range.end),
+            filled: AtomicU64::new(0),
+            claimed: AtomicBool::new(false),
+            puts: AtomicBool::new(matches!(home, Home::Put(_))),
+            pages: Mutex::new(Pages {
+                list: Vec::new(),
+                home,
+            }),
+            gauge,
+            awaited: AtomicWaker::new(),
+        })
+    }
+
+    pub(crate) const fn chunk(&self) -> u64 {
+        self.chunk
+    }
+
+    pub(crate) const fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Has the writer's task woken when the consumer comes to this slot.
+    pub(crate) fn register_writer(&self, cx: &Context<'_>) {
+        self.awaited.register(cx.waker());
+    }
+
+    /// The consumer has come to this slot.
+    pub(crate) fn wake_writer(&self) {
+        self.awaited.wake();
+    }
+
+    /// The watermark as an offset in the object.
+    pub(crate) fn position(&self) -> u64 {
+        self.start + self.filled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.position() == self.end()
+    }
+
+    /// Cuts the chunk to the object's end, and gives back the memory reserved for what lies behind.
+    pub(crate) fn shrink_to(&self, end: u64) {
+        if end < self.end() {
+            self.end.store(end.max(self.start), Ordering::Release);
+            if let Home::Pages(Some(reservation)) | Home::Put(Some(reservation)) = &mut self.pages().home {
+                reservation.shrink_to(end.saturating_sub(self.start));
+            }
+        }
+    }
+
+    /// Becomes the slot's one writer, or `false` while there is another.
+    pub(super) fn claim(&self) -> bool {
+        self.claimed
+            .compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// The writer has let go. What lies elsewhere needs nothing here any more: what was withheld is forgotten or put, and a complete chunk is where it is to be.
+    pub(super) fn leave(&self) {
+        let mut pages = self.pages();
+        let left = if matches!(pages.home, Home::Pages(_)) {
+            None
+        } else {
+            let list = std::mem::take(&mut pages.list);
+            let home = self
+                .is_full()
+                .then(|| std::mem::replace(&mut pages.home, Home::Put(None)));
+            Some((list, home))
+        };
+        drop(pages);
+        // Outside the lock: the last of a region calls its owner.
+        drop(left);
+        // `SeqCst`, as the writer then asks whether anybody waits for this, and who waits says so before looking at `is_claimed`.
+        self.claimed.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it has a writer.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::SeqCst)
+    }
+
+    /// Whether its bytes are put to a destination.
+    pub(super) fn puts(&self) -> bool {
+        self.puts.load(Ordering::Relaxed)
+    }
+
+    /// Publishes the watermark. `SeqCst`, as the writer then looks at the cursor, which the reader moves before it looks at the watermark:
+    /// of the two, one must see the other's store, or a wake-up is lost.
+    pub(crate) fn publish(&self, filled: u64) {
+        debug_assert!(filled >= self.filled.load(Ordering::Relaxed) && self.start + filled <= self.end());
+        self.filled.store(filled, Ordering::SeqCst);
+    }
+
+    pub(super) fn filled(&self) -> u64 {
+        self.filled.load(Ordering::Acquire)
+    }
+
+    /// Moves the slot, in which there is nothing yet, to where `home` says, which is given its reservation.
+    pub(crate) fn move_to(&self, home: impl FnOnce(Option<Reservation>) -> Home) {
+        let mut pages = self.pages();
+        let memory = match std::mem::take(&mut pages.home) {
+            Home::Pages(memory) | Home::Put(memory) => memory,
+            Home::Region(..) => None,
+        };
+        pages.home = home(memory);
+        self.puts
+            .store(matches!(pages.home, Home::Put(_)), Ordering::Relaxed);
+    }
+
+    /// Drops its pages: nothing in them will be read any more.
+    pub(super) fn clear(&self) {
+        let left = std::mem::take(&mut self.pages().list);
+        drop(left);
+    }
+
+    /// A page of `length` bytes that only the writer has.
+    pub(super) fn page_of_writer(&self, length: usize) -> Arc<Page> {
+        Arc::new(Page::new(length, Arc::clone(&self.gauge)))
+    }
+
+    /// The page that holds byte `at` (counted from the slot's start) and that page's place in the slot; made if it is not there.
+    pub(super) fn page_for_write(&self, at: u64) -> (Arc<Page>, u64) {
+        let (index, page_start) = page_of(at);
+        let length = (self.end() - self.start - page_start).min(PAGE as u64);
+        let mut pages = self.pages();
+        let Pages { list, home } = &mut *pages;
+        if list.len() <= index {
+            list.resize_with(index + 1, || None);
+        }
+        let page = list[index].get_or_insert_with(|| {
+            let (length, gauge) = (in_page(length), Arc::clone(&self.gauge));
+            Arc::new(match home {
+                Home::Pages(_) | Home::Put(_) => Page::new(length, gauge),
+                Home::Region(region, origin) => {
+                    let offset = usize::try_from(self.start - *origin + page_start).unwrap_or(usize::MAX);
+                    Page::lent(Arc::clone(region), offset, length, gauge)
+                }
+            })
+        });
+        (Arc::clone(page), page_start)
+    }
+
+    /// A view from byte `from` (an offset in the object) to the watermark or the end of its page, whichever comes first.
+    pub(crate) fn lease(&self, from: u64) -> Option<Lease> {
+        let at = from - self.start;
+        // SeqCst for the same reason as in `publish`; it is an acquire, too.
+        let filled = self.filled.load(Ordering::SeqCst);
+        if at >= filled {
+            return None;
+        }
+        let (index, page_start) = page_of(at);
+        let mut pages = self.pages();
+        // Pages before this one are consumed. The writer and leases may still hold them; the slot need not.
+        for consumed in &mut pages.list[..index] {
+            *consumed = None;
+        }
+        let page = Arc::clone(pages.list[index].as_ref()?);
+        drop(pages);
+        let until = filled.min(page_start + page.len() as u64);
+        let range = in_page(at - page_start)..in_page(until - page_start);
+        Some(Lease::new(page, range, from))
+    }
+
+    /// Views of `range` (offsets from the slot's start), page by page, for the slot's writer to read back what it wrote.
+    pub(super) fn pages_of(&self, range: Range<u64>) -> Vec<(Arc<Page>, Range<usize>)> {
+        let pages = self.pages();
+        let mut at = range.start;
+        let mut views = Vec::new();
+        while at < range.end {
+            let (index, page_start) = page_of(at);
+            let until = range.end.min(page_start + PAGE as u64);
+            if let Some(page) = pages.list.get(index).and_then(Option::as_ref) {
+                views.push((
+                    Arc::clone(page),
+                    in_page(at - page_start)..in_page(until - page_start),
+                ));
+            }
+            at = until;
+        }
+        views
+    }
+
+    /// Views of `range` of the object, of which all is published and no page was given back: for who computes over bytes as they land.
+    pub(crate) fn landed(&self, range: Range<u64>) -> Vec<Lease> {
+        let filled = self.filled();
+        let mut offset = range.start;
+        let wanted = (range.start - self.start).min(filled)..(range.end - self.start).min(filled);
+        let views = self.pages_of(wanted);
+        views
+            .into_iter()
+            .map(|(page, range)| {
+                let lease = Lease::new(page, range, offset);
+                offset += lease.len() as u64;
+                lease
+            })
+            .collect()
+    }
+
+    /// All that is filled and not yet consumed, for [`Collector`](super::Collector).
+    pub(crate) fn views(&self) -> Vec<Lease> {
+        let mut offset = self.start;
+        let views = self.pages_of(0..self.filled());
+        views
+            .into_iter()
+            .map(|(page, range)| {
+                let lease = Lease::new(page, range, offset);
+                offset += lease.len() as u64;
+                lease
+            })
+            .collect()
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Index of the page that holds byte `at` of a slot, and the offset of that page's first byte.
+fn page_of(at: u64) -> (usize, u64) {
+    let index = at / PAGE as u64;
+    (usize::try_from(index).unwrap_or(usize::MAX), index * PAGE as u64)
+}
+
+/// An offset inside a page, which is at most [`PAGE`].
+pub(super) fn in_page(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(PAGE)
+}
