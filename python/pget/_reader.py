@@ -15,23 +15,46 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-class Reader(io.BufferedIOBase):
+class ReaderState:
+    """What the readers for threads and for asyncio have in common."""
+
+    def __init__(self, raw: RawReader) -> None:
+        self._raw = raw
+
+    @property
+    def total(self) -> int | None:
+        """Bytes from the first to the last that was asked for, if that is known."""
+        return self._raw.total
+
+    @property
+    def info(self) -> ObjectInfo:
+        """Size and revision, as the first reply reported them."""
+        return self._raw.info()
+
+    @property
+    def stats(self) -> Stats:
+        """The counters."""
+        return self._raw.stats()
+
+    def cancel(self) -> None:
+        """Ends the download: calls that wait, and later ones, raise ``CancelledError``."""
+        self._raw.cancel()
+
+
+class Reader(ReaderState, io.BufferedIOBase):
     """An object, read in order while it is fetched in parallel; made by ``open``.
 
-    It is a binary file as ``io`` defines one, and iterating it yields ``Lease`` objects: the memory that the socket
-    wrote, without a copy. ``seek`` reads on under the revision of the first reply.
+    It is a binary file as ``io`` defines one, and iterating it yields ``Lease`` objects: the memory
+    that the socket wrote, without a copy. ``seek`` reads on under the revision of the first reply.
 
-    One thread at a time may be in a method; another one gets ``RuntimeError``. ``cancel`` and ``close`` may come
-    from any thread.
+    One thread at a time may be in a method; another one gets ``RuntimeError``. ``cancel`` and
+    ``close`` may come from any thread.
 
     >>> import pget
     >>> with pget.open("/dev/null") as reader:
     ...     reader.read()
     b''
     """
-
-    def __init__(self, raw: RawReader) -> None:
-        self._raw = raw
 
     def __iter__(self) -> Iterator[Lease]:  # type: ignore[override]
         return self
@@ -44,7 +67,9 @@ class Reader(io.BufferedIOBase):
         return lease
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Returns ``size`` bytes, fewer only at the end; all that are left for ``None`` or a negative number."""
+        """Returns ``size`` bytes, fewer only at the end; all that are left for ``None`` or a
+        negative number.
+        """
         self._check_open()
         return self._raw.read(-1 if size is None else size)
 
@@ -74,15 +99,21 @@ class Reader(io.BufferedIOBase):
         return True
 
     def seekable(self) -> bool:
-        """Returns whether the server reported a size and a revision, under which another place can be read."""
+        """Returns whether the server reported a size and a revision, under which another place can
+        be read.
+        """
         self._check_open()
         return self._raw.seekable()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Goes to a place, counted from the first byte that was asked for; the next read asks for what is there."""
+        """Goes to a place, counted from the first byte that was asked for; the next read asks for
+        what is there.
+        """
         self._check_open()
         if not self._raw.seekable():
-            raise io.UnsupportedOperation("the server reported no size or no revision to seek under")
+            raise io.UnsupportedOperation(
+                "the server reported no size or no revision to seek under"
+            )
         total = self._raw.total
         assert total is not None
         if whence == os.SEEK_CUR:
@@ -100,27 +131,6 @@ class Reader(io.BufferedIOBase):
         """Returns the place of the next byte."""
         self._check_open()
         return self._raw.tell()
-
-    @property
-    def total(self) -> int | None:
-        """Bytes from the first to the last that was asked for, if that is known."""
-        return self._raw.total
-
-    @property
-    def info(self) -> ObjectInfo:
-        """Size and revision, as the first reply reported them."""
-        info: ObjectInfo = self._raw.info()
-        return info
-
-    @property
-    def stats(self) -> Stats:
-        """The counters."""
-        stats: Stats = self._raw.stats()
-        return stats
-
-    def cancel(self) -> None:
-        """Ends the download: calls that wait, and later ones, raise ``CancelledError``."""
-        self._raw.cancel()
 
     def close(self) -> None:
         """Ends the download and closes its connections."""

@@ -15,24 +15,28 @@ Pairs = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
 class Options(TypedDict, total=False):
-    """How to read; every call takes these by name, and a ``Client`` keeps them. ``None`` is the default.
+    """How to read; every call takes these by name, and a ``Client`` keeps them. ``None`` is the
+    default.
 
     chunk_size: Bytes in a range, 1 to 1 GiB; the source's hint, else 8 MiB.
     concurrency: Requests in flight, 1 to 1024; 1 reads one plain stream.
     window: Chunks held at most, 1 to 65536.
-    gap: With ranges that are read together, bytes between two up to which they are one request (1 MiB).
-    retries: Failed attempts without progress that a range may have in a row, 0 to 1000; time alone decides.
+    gap: With ranges that are read together, bytes between two up to which they are one request (1
+        MiB).
+    retries: Failed attempts without progress that a range may have in a row, 0 to 1000; time alone
+        decides.
     retry_timeout: Seconds for which a read without progress goes on trying, up to a day (120).
     memory_limit: Bytes that this read may buffer, instead of sharing the process's budget.
-    connect_timeout, first_byte_timeout, stall_timeout: Seconds, up to a day: to a connection (5), to a reply's
-        header (30), without progress in a body (20).
+    connect_timeout, first_byte_timeout, stall_timeout: Seconds, up to a day: to a connection (5),
+        to a reply's header (30), without progress in a body (20).
     verify: Whether the bytes are checked against the published checksum.
     pin: The revision that the object must have, as ``stat`` or a reader's ``info`` reported it.
-    properties: Settings of the transport, as ``{"aws.region": "eu-west-1"}``; before the environment.
+    properties: Settings of the transport, as ``{"aws.region": "eu-west-1"}``; before the
+        environment.
     headers: Sent with requests of http and https addresses, never to another origin.
     cancel: Ends the call when it is triggered.
-    progress: Called on the caller's thread with a ``Progress``, about ten times a second; an exception in it
-        cancels the call and is raised by it.
+    progress: Called on the caller's thread with a ``Progress``, about ten times a second; an
+        exception in it cancels the call and is raised by it.
     """
 
     chunk_size: int | None
@@ -68,7 +72,9 @@ class Settings:
             TypeError: An option has another type, or there is none of that name.
             ValueError: An option is out of its range.
         """
-        self._options: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        self._options: dict[str, Any] = {
+            name: value for name, value in options.items() if value is not None
+        }
         for name in ("properties", "headers"):
             if name in self._options:
                 pairs = self._options[name]

@@ -39,7 +39,8 @@ class Stats:
         consumer_wait: Seconds in which the caller waited for bytes, in order.
         peak_buffered: The most bytes that were buffered at any time.
         one_stream: Whether the object was read as one plain stream.
-        verification: ``"verified"``, ``"unpublished"``, ``"off"``, ``"part"``, ``"unknown"`` and others.
+        verification: ``"verified"``, ``"unpublished"``, ``"off"``, ``"part"``, ``"unknown"`` and
+            others.
         checksum: The algorithm that ``verification`` is about.
     """
 
@@ -59,8 +60,29 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a read stands: bytes delivered so far, bytes to be delivered in all (if that is known), the counters."""
+    """Where a read stands: bytes delivered so far, bytes to be delivered in all (if that is known),
+    the counters.
+    """
 
     delivered: int
     total: int | None
     stats: Stats
+
+
+@dataclass(frozen=True, slots=True)
+class FilesProgress:
+    """The state of a call for many objects.
+
+    Attributes:
+        delivered: Bytes delivered so far, of all objects.
+        total: Bytes to be delivered in all, once every object's size is known.
+        finished: Objects that are complete.
+        failed: Objects that failed.
+        files: Objects in all.
+    """
+
+    delivered: int
+    total: int | None
+    finished: int
+    failed: int
+    files: int

@@ -1,22 +1,28 @@
-"""The same calls for asyncio: ``await pget.aio.read(url)``, ``async with await pget.aio.open(url) as reader``.
+"""The same calls for asyncio: ``await pget.aio.read(url)``, ``async with await
+pget.aio.open(url)``.
 
-A cancelled await cancels its download, and waits until nothing writes to a buffer that was lent. Downloads run on the
-library's threads; an event loop is told of their ends through one descriptor, in its own thread, so it works with
-uvloop, too. Nothing happens at import.
+A cancelled await cancels its download, and waits until nothing writes to a buffer that was lent.
+Downloads run on the library's threads. One descriptor reports their ends to an event loop, in its
+own thread, so it works with uvloop, too. Nothing happens at import.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, Self, Unpack
 
 from . import _pget
-from ._pget import Lease, RingWriter, SharedBuffer
-from ._settings import Options, Settings, Url
-from ._types import ObjectInfo, Stats
+from ._calls import Calls, P, S, T
+from ._files import Failure, check, with_state
+from ._pget import Lease
+from ._reader import ReaderState
+from ._settings import Options, Url
+from ._types import FilesProgress, Stats
+from .errors import PgetError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -25,6 +31,7 @@ __all__ = [
     "Client",
     "Reader",
     "get_file",
+    "get_files",
     "get_shared",
     "iter_ranges",
     "open",
@@ -37,22 +44,25 @@ __all__ = [
 
 
 class _Bridge:
-    """Where one event loop hears of its calls; used in the loop's thread only."""
+    """Delivers the ends of calls to one event loop; used in the loop's thread only."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._native = _pget.Bridge()
-        self._calls: dict[int, _pget.Op] = {}
+        self._calls: dict[int, _pget.Op[Any]] = {}
         self._futures: dict[int, asyncio.Future[Any]] = {}
         self._next = 0
         self._listens = False
         self._loop = weakref.ref(loop)
 
-    async def run(self, op: _pget.Op) -> Any:
-        """Makes the call, and returns its result. If the caller is cancelled, the call is, and is waited for."""
+    async def run(self, op: _pget.Op[T]) -> T:
+        """Makes the call, and returns its result.
+
+        If the caller is cancelled, the call is cancelled, and its end is awaited.
+        """
         loop = asyncio.get_running_loop()
         token = self._next
         self._next += 1
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[T] = loop.create_future()
         self._calls[token] = op
         self._futures[token] = future
         if not self._listens:
@@ -71,13 +81,14 @@ class _Bridge:
                 try:
                     await asyncio.shield(asyncio.wait([future]))
                 except asyncio.CancelledError:
-                    # Once more: what was lent has not come back.
+                    # Wait again: the memory that was lent is still in use.
                     continue
             if not future.cancelled():
                 future.exception()
             raise
 
     def _drain(self) -> None:
+        # The loop's thread runs this, so progress functions run there, too.
         for token, value, succeeded in self._native.drain(self._calls):
             future = self._futures[token]
             self._end(token)
@@ -97,10 +108,12 @@ class _Bridge:
             self._listens = False
 
 
-_bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Bridge] = weakref.WeakKeyDictionary()
+_bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Bridge] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-async def _run(op: _pget.Op) -> Any:
+async def _run(op: _pget.Op[T]) -> T:
     loop = asyncio.get_running_loop()
     bridge = _bridges.get(loop)
     if bridge is None:
@@ -108,16 +121,13 @@ async def _run(op: _pget.Op) -> Any:
     return await bridge.run(op)
 
 
-class Reader:
-    """An object, read in order while it is fetched in parallel; made by ``open``. Iterating it yields leases.
+class Reader(ReaderState):
+    """An object, read in order while it is fetched in parallel; made by ``open``. Iterating it
+    yields leases.
 
-    One task at a time may wait in it; another one gets ``RuntimeError``. A cancelled wait loses no byte: the next
-    call goes on where it was.
+    One task at a time may wait in it; another one gets ``RuntimeError``. A cancelled wait loses no
+    byte: the next call continues where it was.
     """
-
-    def __init__(self, raw: _pget.RawReader) -> None:
-        self._raw = raw
-        self._closed = False
 
     def __aiter__(self) -> Self:
         return self
@@ -136,7 +146,9 @@ class Reader:
         return lease
 
     async def read(self, size: int = -1, /) -> bytes:
-        """Returns ``size`` bytes, fewer only at the end; all that are left for a negative number."""
+        """Returns ``size`` bytes, fewer only at the end; all that are left for a negative
+        number.
+        """
         parts: list[Lease] = []
         left = size
         while left != 0 and (lease := await self._lease(None if size < 0 else left)) is not None:
@@ -149,39 +161,23 @@ class Reader:
         """Fills ``buffer``, or as much of it as there is to the end; returns how much."""
         with memoryview(buffer) as whole, whole.cast("B") as place:
             filled = 0
-            while filled < len(place) and (lease := await self._lease(len(place) - filled)) is not None:
+            while filled < len(place):
+                lease = await self._lease(len(place) - filled)
+                if lease is None:
+                    break
                 place[filled : filled + len(lease)] = memoryview(lease)
                 filled += len(lease)
             return filled
 
     def seek(self, offset: int, /) -> None:
-        """Goes to a place, counted from the first byte that was asked for; the next read asks for what is there."""
+        """Goes to a place, counted from the first byte that was asked for; the next read starts
+        there.
+        """
         self._raw.seek(offset)
 
     def tell(self) -> int:
         """Returns the place of the next byte."""
         return self._raw.tell()
-
-    @property
-    def total(self) -> int | None:
-        """Bytes from the first to the last that was asked for, if that is known."""
-        return self._raw.total
-
-    @property
-    def info(self) -> ObjectInfo:
-        """Size and revision, as the first reply reported them."""
-        info: ObjectInfo = self._raw.info()
-        return info
-
-    @property
-    def stats(self) -> Stats:
-        """The counters."""
-        stats: Stats = self._raw.stats()
-        return stats
-
-    def cancel(self) -> None:
-        """Ends the download: waits, and later calls, raise ``pget.CancelledError``."""
-        self._raw.cancel()
 
     async def aclose(self) -> None:
         """Ends the download and closes its connections."""
@@ -199,15 +195,29 @@ class Reader:
         self._raw.close()
 
 
-class Client(Settings):
+def awaited(
+    make: Callable[Concatenate[S, P], _pget.Op[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Returns a method that makes the call and is awaited for its result."""
+
+    @functools.wraps(make)
+    async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _run(make(self, *args, **kwargs))
+
+    return method
+
+
+class Client(Calls):
     """Settings for any number of calls, as ``pget.Client``, whose methods here are awaited."""
 
     __slots__ = ()
 
-    async def stat(self, url: Url, **options: Unpack[Options]) -> ObjectInfo:
-        """As ``pget.Client.stat``."""
-        info: ObjectInfo = await _run(_pget.stat(url, self._with(options)))
-        return info
+    stat = awaited(Calls._stat)
+    read = awaited(Calls._read)
+    read_into = awaited(Calls._read_into)
+    get_file = awaited(Calls._get_file)
+    get_shared = awaited(Calls._get_shared)
+    put_into_ring = awaited(Calls._put_into_ring)
 
     async def open(
         self,
@@ -218,33 +228,7 @@ class Client(Settings):
         **options: Unpack[Options],
     ) -> Reader:
         """As ``pget.Client.open``."""
-        return Reader(await _run(_pget.open(url, self._with(options, offset=offset, length=length))))
-
-    async def read(
-        self,
-        url: Url,
-        *,
-        offset: int = 0,
-        length: int | None = None,
-        **options: Unpack[Options],
-    ) -> bytes:
-        """As ``pget.Client.read``."""
-        data: bytes = await _run(_pget.read(url, self._with(options, offset=offset, length=length)))
-        return data
-
-    async def read_into(
-        self,
-        url: Url,
-        buffer: WriteableBuffer,
-        *,
-        offset: int = 0,
-        length: int | None = None,
-        **options: Unpack[Options],
-    ) -> int:
-        """As ``pget.Client.read_into``. Also after a cancelled await, nothing writes to the buffer any more."""
-        op = _pget.read_into(url, buffer, self._with(options, offset=offset, length=length))
-        count: int = await _run(op)
-        return count
+        return Reader(await _run(self._open(url, offset=offset, length=length, **options)))
 
     async def read_ranges(
         self,
@@ -255,15 +239,12 @@ class Client(Settings):
         **options: Unpack[Options],
     ) -> list[memoryview]:
         """As ``pget.Client.read_ranges``."""
-        raw = _pget.read_ranges(url, ranges, into, self._with(options))
-        try:
-            while await _run(raw.next_op()) is not None:
-                pass
-        finally:
-            raw.close()
+        raw = self._ranges(url, ranges, into, options)
+        async for _ in _each(raw):
+            pass
         return raw.views()
 
-    async def iter_ranges(
+    def iter_ranges(
         self,
         url: Url,
         ranges: Sequence[tuple[int, int]],
@@ -272,47 +253,47 @@ class Client(Settings):
         **options: Unpack[Options],
     ) -> AsyncIterator[tuple[int, memoryview]]:
         """As ``pget.Client.iter_ranges``."""
-        raw = _pget.read_ranges(url, ranges, into, self._with(options))
-        try:
-            while (index := await _run(raw.next_op())) is not None:
-                yield index, raw.view(index)
-        finally:
-            raw.close()
+        return _each(self._ranges(url, ranges, into, options))
 
-    async def get_file(
+    async def get_files(
         self,
-        url: Url,
-        path: Url,
+        pairs: Iterable[tuple[Url, Url]],
         *,
+        at_once: int = 16,
         resume: bool = False,
         sync: bool = False,
+        return_exceptions: bool = False,
+        files_progress: Callable[[FilesProgress], object] | None = None,
         **options: Unpack[Options],
-    ) -> Stats:
-        """As ``pget.Client.get_file``."""
-        done: Stats = await _run(_pget.get_file(url, path, self._with(options, resume=resume, sync=sync)))
-        return done
+    ) -> list[Stats | Failure]:
+        """As ``pget.Client.get_files``."""
+        table = check(pairs, at_once)
+        free = asyncio.Semaphore(at_once)
 
-    async def get_shared(
-        self,
-        url: Url,
-        name: str | None = None,
-        *,
-        reuse: SharedBuffer | None = None,
-        **options: Unpack[Options],
-    ) -> SharedBuffer:
-        """As ``pget.Client.get_shared``."""
-        shared: SharedBuffer = await _run(_pget.get_shared(url, name, reuse, self._with(options)))
-        return shared
+        async def one(index: int) -> None:
+            url, path = table.pairs[index]
+            async with free:
+                how = with_state(table, index, self._with(options))
+                try:
+                    done = await _run(self._get_file(url, path, resume=resume, sync=sync, **how))
+                    table.results[index] = done
+                except (PgetError, ValueError) as error:
+                    table.results[index] = error
+            if files_progress is not None:
+                files_progress(table.progress())
 
-    async def put_into_ring(
-        self,
-        url: Url,
-        ring: RingWriter,
-        **options: Unpack[Options],
-    ) -> Stats:
-        """As ``pget.Client.put_into_ring``."""
-        done: Stats = await _run(_pget.put_into_ring(url, ring, self._with(options)))
-        return done
+        async with asyncio.TaskGroup() as tasks:
+            for index in range(len(table.pairs)):
+                tasks.create_task(one(index))
+        return table.finished(return_exceptions)
+
+
+async def _each(raw: _pget.RawRanges) -> AsyncIterator[tuple[int, memoryview]]:
+    try:
+        while (index := await _run(raw.next_op())) is not None:
+            yield index, raw.view(index)
+    finally:
+        raw.close()
 
 
 _default = Client()
@@ -324,5 +305,6 @@ read_into = _default.read_into
 read_ranges = _default.read_ranges
 iter_ranges = _default.iter_ranges
 get_file = _default.get_file
+get_files = _default.get_files
 get_shared = _default.get_shared
 put_into_ring = _default.put_into_ring

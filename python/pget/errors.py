@@ -30,8 +30,8 @@ class PgetError(OSError):
     Attributes:
         kind: One word, as ``"not_found"``.
         object: The object's address without credentials; empty if there is none yet.
-        range: The bytes of the failed request, start and end (exclusive); an end of ``2**64 - 1`` means "to the
-            object's end"; ``None`` outside of a ranged read.
+        range: The bytes of the failed request, start and end (exclusive); an end of ``2**64 - 1``
+            means "to the object's end"; ``None`` outside of a ranged read.
         attempts: How many times that range was tried since it last brought a byte.
         needed: With ``BufferTooSmallError``: how many bytes the buffer must have, if that is known.
 
@@ -48,7 +48,15 @@ class PgetError(OSError):
         return str(self.strerror)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = (self.kind, self.strerror, self.object, self.range, self.attempts, self.needed, self.errno)
+        fields = (
+            self.kind,
+            self.strerror,
+            self.object,
+            self.range,
+            self.attempts,
+            self.needed,
+            self.errno,
+        )
         return (_make, fields)
 
 
@@ -61,11 +69,15 @@ class AccessError(PgetError, PermissionError):
 
 
 class TimedOutError(PgetError, TimeoutError):
-    """No connection, no first byte or no progress within its deadline, after retries; or a wait's time is over."""
+    """No connection, no first byte or no progress within its deadline, after retries; or a wait's
+    time is over.
+    """
 
 
 class UnavailableError(PgetError, ConnectionError):
-    """The server cannot be reached or refuses work, after retries; or the process that filled shared memory died."""
+    """The server cannot be reached or refuses work, after retries; or the process that filled
+    shared memory died.
+    """
 
 
 class ProtocolError(PgetError):
@@ -73,7 +85,9 @@ class ProtocolError(PgetError):
 
 
 class ObjectChangedError(PgetError):
-    """The object was replaced, changed or deleted while it was being read; ``errno`` is ``ESTALE``."""
+    """The object was replaced, changed or deleted while it was being read; ``errno`` is
+    ``ESTALE``.
+    """
 
 
 class ChecksumError(PgetError):
@@ -89,7 +103,9 @@ class ResourcesError(PgetError):
 
 
 class RangeError(PgetError, ValueError):
-    """The wanted range starts beyond the object's end, or, of several ranges, one goes beyond it."""
+    """The wanted range starts beyond the object's end, or, of several ranges, one goes beyond
+    it.
+    """
 
 
 class BufferTooSmallError(PgetError, BufferError):
@@ -109,7 +125,7 @@ class ForkedError(PgetError):
 
 
 class UnsupportedError(PgetError, _io.UnsupportedOperation):
-    """This source, system or build cannot do it."""
+    """The source, the system or the build cannot do it."""
 
 
 _CLASSES: Final[dict[str, tuple[type[PgetError], int]]] = {

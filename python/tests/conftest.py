@@ -37,13 +37,17 @@ class Servers:
         self.hostile = lines["hostile"].rstrip("/")
         self.nginx = lines.get("nginx", lines["hostile"]).rstrip("/")
         self.aistore = lines["aistore"]
+        # Address, key, secret, region and bucket of a versitygw, if it is installed.
+        self.s3 = lines["s3"].split() if "s3" in lines else None
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     program = target / "debug/examples/serve"
-    child = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = subprocess.Popen(
+        [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert child.stdout is not None and child.stdin is not None
     lines: dict[str, str] = {}
     for line in child.stdout:

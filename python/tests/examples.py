@@ -1,4 +1,5 @@
-"""The examples of docs/python.md; `test_examples.py` holds the two against each other and runs these."""
+"""The examples of docs/python.md; `test_examples.py` holds the two against each other and runs
+these."""
 
 import asyncio
 import hashlib

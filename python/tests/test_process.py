@@ -10,14 +10,17 @@ import sys
 import threading
 import time
 
-import pget
-import pget.aio
 import pytest
 from conftest import FULL
 
+import pget
+import pget.aio
+
 
 def test_import_starts_nothing(run):
-    before = run("import os; print(len(os.listdir('/proc/self/task')), sorted(os.listdir('/proc/self/fd')))")
+    before = run(
+        "import os; print(len(os.listdir('/proc/self/task')), sorted(os.listdir('/proc/self/fd')))"
+    )
     after = run(
         "import pget, pget.aio, pget.progress, os;"
         "print(len(os.listdir('/proc/self/task')), sorted(os.listdir('/proc/self/fd')))"
@@ -39,8 +42,14 @@ KINDS = [
 
 @pytest.mark.parametrize("path, options, kind, word", KINDS)
 def test_each_failure_is_its_exception(servers, path, options, kind, word):
-    secret = servers.hostile.replace("http://", "http://user:s3cret@") + path + "?X-Amz-Signature=s3cret"
-    for call in (pget.read, lambda *a, **o: asyncio.run(pget.aio.read(*a, **o)), lambda *a, **o: pget.open(*a, **o).read()):
+    secret = (
+        servers.hostile.replace("http://", "http://user:s3cret@") + path + "?X-Amz-Signature=s3cret"
+    )
+    for call in (
+        pget.read,
+        lambda *a, **o: asyncio.run(pget.aio.read(*a, **o)),
+        lambda *a, **o: pget.open(*a, **o).read(),
+    ):
         with pytest.raises(kind) as caught:
             call(secret, **options)
         error = caught.value
@@ -62,7 +71,9 @@ def test_other_failures(servers, tmp_path):
     assert caught.value.errno == 2
     with pytest.raises(ValueError):
         pget.read("nonsense://address")
-    assert issubclass(pget.NotFoundError, FileNotFoundError) and issubclass(pget.TimedOutError, TimeoutError)
+    assert issubclass(pget.NotFoundError, FileNotFoundError) and issubclass(
+        pget.TimedOutError, TimeoutError
+    )
 
 
 CALLS = {
@@ -70,8 +81,10 @@ CALLS = {
     "read_into": "pget.read_into(url, buffer)",
     "open": "pget.open(url.replace('stalls', 'silent'))",
     "reader": "pget.open(url).read()",
-    "ranges": "pget.read_ranges(url, [(0, 100), (1000000, 2000000)], into=[buffer[:100], buffer[1000000:2000000]])",
+    "ranges": "pget.read_ranges(url, [(0, 100), (10**6, 2 * 10**6)],"
+    " into=[buffer[:100], buffer[10**6 : 2 * 10**6]])",
     "file": "pget.get_file(url, '/tmp/pget-test-interrupted')",
+    "files": "pget.get_files([(url, '/tmp/pget-test-interrupted')])",
     "shared": "pget.get_shared(url).wait()",
     "stat": "pget.stat(url.replace('stalls', 'silent'))",
 }
@@ -158,7 +171,9 @@ def test_a_process_ends_with_downloads_in_flight(servers, good):
     url = servers.hostile + "/good"
     for _ in range(100 if FULL else 10):
         begun = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", EXIT, url, "good"], capture_output=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", EXIT, url, "good"], capture_output=True, timeout=60
+        )
         assert done.returncode == 0, done.stderr
         if FULL:
             print("exit", time.monotonic() - begun)
@@ -299,6 +314,16 @@ def test_asyncio_beside_a_heartbeat(servers, good):
     else:
         loops.append(uvloop.new_event_loop)
     url, small = servers.nginx + "/" + str(len(good)), servers.nginx + "/1"
+    big = 64 * 1024 * 1024 + 5
+
+    async def iterate():
+        """Iterates over 64 MiB, or 1 GiB, without looking at the bytes."""
+        count = 0
+        for _ in range(16 if FULL else 1):
+            async with await pget.aio.open(f"{servers.nginx}/{big}") as reader:
+                async for lease in reader:
+                    count += len(lease)
+        return count
 
     async def body():
         late = [0.0]
@@ -312,6 +337,7 @@ def test_asyncio_beside_a_heartbeat(servers, good):
         beats = asyncio.create_task(heartbeat())
         many = [pget.aio.read(small) for _ in range(1000 if FULL else 200)]
         results = await asyncio.gather(pget.aio.read(url), *many)
+        assert await iterate() == big * (16 if FULL else 1)
         beats.cancel()
         assert results[0] == good and set(results[1:]) == {good[:1]}
         buffer = bytearray(len(good))

@@ -11,8 +11,9 @@ import tarfile
 import zipfile
 
 import numpy
-import pget
 import pytest
+
+import pget
 
 
 def test_the_ways_to_read(servers, good, tmp_path):
@@ -169,7 +170,9 @@ def test_rings_and_progress(servers, good):
 
 
 def test_settings_are_checked_kept_and_hidden(servers, good):
-    secret = pget.Client(headers={"Authorization": "secret"}, properties={"ais.authn_token": "secret"})
+    secret = pget.Client(
+        headers={"Authorization": "secret"}, properties={"ais.authn_token": "secret"}
+    )
     assert "secret" not in repr(secret)
     client = pget.Client(concurrency=4, headers=[("Authorization", "secret")])
     again = pickle.loads(pickle.dumps(client))

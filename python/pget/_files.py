@@ -1,0 +1,186 @@
+"""Many objects into many files, by one call."""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
+
+from . import _pget
+from ._settings import Options, Url
+from ._types import FilesProgress, Progress, Stats
+from .errors import PgetError
+
+if TYPE_CHECKING:
+    from ._calls import Calls
+
+Failure = PgetError | ValueError
+
+# The exit statuses of the program, worst last: of several failures, the last of these is raised.
+_WORST = (
+    "cancelled",
+    "not_found",
+    "permission_denied",
+    "range",
+    "timeout",
+    "unavailable",
+    "protocol",
+    "unverifiable",
+    "resources",
+    "destination",
+    "checksum",
+    "object_changed",
+)
+
+
+@dataclass(slots=True)
+class Table:
+    """The state of each object."""
+
+    pairs: list[tuple[Url, Url]]
+    results: list[Stats | Failure | None] = field(init=False)
+    states: list[Progress | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.results = [None] * len(self.pairs)
+        self.states = [None] * len(self.pairs)
+
+    def progress(self) -> FilesProgress:
+        """Returns the sums."""
+        totals = [None if state is None else state.total for state in self.states]
+        known = [total for total in totals if total is not None]
+        return FilesProgress(
+            delivered=sum(state.delivered for state in self.states if state is not None),
+            total=sum(known) if len(known) == len(totals) else None,
+            finished=sum(isinstance(result, Stats) for result in self.results),
+            failed=sum(isinstance(result, Exception) for result in self.results),
+            files=len(self.pairs),
+        )
+
+    def finished(self, return_exceptions: bool) -> list[Stats | Failure]:
+        """Returns the results, or raises the worst failure."""
+        failures = [result for result in self.results if isinstance(result, Exception)]
+        if failures and not return_exceptions:
+            worst = max(failures, key=_rank)
+            worst.add_note(f"{len(failures)} of {len(self.results)} objects failed")
+            raise worst
+        return [result for result in self.results if result is not None]
+
+
+def _rank(failure: Failure) -> int:
+    kind = failure.kind if isinstance(failure, PgetError) else ""
+    return _WORST.index(kind) if kind in _WORST else len(_WORST)
+
+
+def check(pairs: Iterable[tuple[Url, Url]], at_once: int) -> Table:
+    """Returns the table of a call.
+
+    Raises:
+        ValueError: ``at_once`` is out of its range.
+    """
+    if not 1 <= at_once <= 1024:
+        raise ValueError(f"at_once must be 1 to 1024, not {at_once}")
+    return Table([(url, path) for url, path in pairs])
+
+
+@overload
+def get_files(
+    self: Calls,
+    pairs: Iterable[tuple[Url, Url]],
+    *,
+    at_once: int = ...,
+    resume: bool = ...,
+    sync: bool = ...,
+    return_exceptions: Literal[False] = False,
+    files_progress: Callable[[FilesProgress], object] | None = ...,
+    **options: Unpack[Options],
+) -> list[Stats]: ...
+@overload
+def get_files(
+    self: Calls,
+    pairs: Iterable[tuple[Url, Url]],
+    *,
+    at_once: int = ...,
+    resume: bool = ...,
+    sync: bool = ...,
+    return_exceptions: bool,
+    files_progress: Callable[[FilesProgress], object] | None = ...,
+    **options: Unpack[Options],
+) -> list[Stats | Failure]: ...
+def get_files(
+    self: Calls,
+    pairs: Iterable[tuple[Url, Url]],
+    *,
+    at_once: int = 16,
+    resume: bool = False,
+    sync: bool = False,
+    return_exceptions: bool = False,
+    files_progress: Callable[[FilesProgress], object] | None = None,
+    **options: Unpack[Options],
+) -> list[Stats] | list[Stats | Failure]:
+    """Reads many objects into files, several at once; connections and memory are shared.
+
+    Each file appears when it is complete. A failure does not end the others.
+
+    Args:
+        pairs: Addresses and paths.
+        at_once: Objects that are read at the same time, 1 to 1024.
+        resume: Continue what an earlier call left, object by object.
+        sync: Return only when the files are on the disk.
+        return_exceptions: Return failures in their places instead of raising the worst of them.
+        files_progress: Called on the caller's thread with the sums.
+        options: See ``Options``; ``progress`` is called for each object.
+
+    Returns:
+        The counters of each object, in the order of ``pairs``.
+
+    Raises:
+        PgetError: The worst failure, when all objects have been tried.
+    """
+    table = check(pairs, at_once)
+    bridge = _pget.Bridge()
+    calls: dict[int, _pget.Op[Stats]] = {}
+    waiting = deque(range(len(table.pairs)))
+    poll = select.poll()
+    poll.register(bridge.fileno(), select.POLLIN)
+    try:
+        while waiting or calls:
+            while waiting and len(calls) < at_once:
+                index = waiting.popleft()
+                url, path = table.pairs[index]
+                try:
+                    how = with_state(table, index, self._with(options))
+                    call = self._get_file(url, path, resume=resume, sync=sync, **how)
+                except ValueError as error:
+                    table.results[index] = error
+                    continue
+                calls[index] = call
+                call.start(bridge, index)
+            poll.poll(100)
+            for index, value, _succeeded in bridge.drain(calls):
+                del calls[index]
+                if isinstance(value, BaseException) and not isinstance(value, Failure):
+                    raise value
+                table.results[index] = value
+            if files_progress is not None:
+                files_progress(table.progress())
+    finally:
+        # After an exception; each call ends with no writer to its file.
+        for call in calls.values():
+            call.cancel()
+        calls.clear()
+    return table.finished(return_exceptions)
+
+
+def with_state(table: Table, index: int, options: dict[str, Any]) -> Options:
+    """Returns the options of one object, whose progress goes to the table, too."""
+    progress = options.get("progress")
+
+    def note(state: Progress) -> None:
+        table.states[index] = state
+        if progress is not None:
+            progress(state)
+
+    return cast(Options, {**options, "progress": note})
