@@ -1,0 +1,510 @@
+"""File systems of fsspec that read through pget.
+
+``PgetFileSystem`` (protocol ``pget``) wraps another file system: ``pget::s3://bucket/key`` reads
+through pget, and lists and writes through ``s3fs``. ``AISFileSystem`` (protocol ``ais``) reads and
+lists an AIStore cluster. Both are found by fsspec once the package is installed::
+
+    pandas.read_parquet("pget::s3://bucket/table.parquet")
+    fsspec.open("ais://bucket/object", client={"concurrency": 16})
+
+Reads are plain calls of pget, without an event loop: they work in a forked worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fsspec import AbstractFileSystem, filesystem
+from fsspec.callbacks import DEFAULT_CALLBACK
+from fsspec.implementations.chained import ChainedFileSystem
+from fsspec.utils import isfilelike, stringify_path
+
+from . import errors
+from ._client import Client
+from ._fsspec_file import PgetFile
+from ._targets import Source, source_of
+from ._types import ObjectInfo, Progress
+
+__all__ = ["AISFileSystem", "PgetFileSystem"]
+
+_AT_ONCE = 8
+
+
+class _Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
+    """Reads by pget, for a file system that says what its paths' addresses are."""
+
+    _client: Client
+    _files: Callable[..., Any] = PgetFile
+
+    def _url(self, path: str) -> str:
+        raise NotImplementedError
+
+    def _open_for_writing(self, path: str, mode: str, **options: Any) -> Any:
+        raise NotImplementedError(f"{self.protocol} cannot be opened with mode {mode!r}")
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        cache_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if mode != "rb":
+            return self._open_for_writing(
+                path,
+                mode,
+                block_size=block_size,
+                autocommit=autocommit,
+                cache_options=cache_options,
+                **kwargs,
+            )
+        url = self._url(path)
+        info = self._client.stat(url)
+        if info.size is None:
+            # It can only be read from front to end.
+            return self._client.open(url)
+        return self._files(
+            self,
+            path,
+            block_size=block_size,
+            cache_options=cache_options,
+            reads=self._client,
+            url=url,
+            info=info,
+            **kwargs,
+        )
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        """Returns the bytes from ``start`` to ``end``, which may be negative, as in a slice."""
+        url = self._url(self._strip_protocol(path))
+        if not start and end is None:
+            return self._client.read(url)
+        if (start or 0) < 0 or (end is not None and end < 0):
+            info = self._client.stat(url)
+            first, last = _within(info, start, end)
+            return self._client.read(url, offset=first, length=last - first, pin=info)
+        length = None if end is None else max(0, end - (start or 0))
+        try:
+            return self._client.read(url, offset=start or 0, length=length)
+        except errors.RangeError:
+            # Beyond the end, a slice is empty.
+            return b""
+
+    def cat_ranges(
+        self,
+        paths: Sequence[str],
+        starts: int | Sequence[int | None] | None,
+        ends: int | Sequence[int | None] | None,
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Returns the bytes of many ranges; those of one file together, of one revision, near ones
+        in one request.
+        """
+        if not isinstance(paths, (list, tuple)):
+            raise TypeError("paths must be a list")
+        count = len(paths)
+        firsts, lasts = _spread(starts, count), _spread(ends, count)
+        if not count == len(firsts) == len(lasts):
+            raise ValueError(f"{count} paths, {len(firsts)} starts and {len(lasts)} ends")
+        found: list[Any] = [b""] * count
+        by_path: dict[str, list[int]] = {}
+        for index, path in enumerate(paths):
+            by_path.setdefault(path, []).append(index)
+
+        def read(item: tuple[str, list[int]]) -> None:
+            path, indices = item
+            try:
+                url = self._url(self._strip_protocol(path))
+                info = self._client.stat(url)
+                ranges = [_within(info, firsts[index], lasts[index]) for index in indices]
+                views = self._client.read_ranges(url, ranges, pin=info, gap=max_gap)
+                for index, view in zip(indices, views, strict=True):
+                    found[index] = bytes(view)
+            except Exception as error:
+                if on_error == "raise":
+                    raise
+                for index in indices:
+                    found[index] = error
+
+        _at_once(read, list(by_path.items()))
+        return found
+
+    def cat(
+        self, path: Any, recursive: bool = False, on_error: str = "raise", **kwargs: Any
+    ) -> Any:
+        """Returns the bytes of a file, or a dict of those of many, which are read several at
+        once.
+        """
+        paths = self.expand_path(path, recursive=recursive, **kwargs)
+        if not (
+            isinstance(path, (list, tuple))
+            or len(paths) > 1
+            or paths[0] != self._strip_protocol(path)
+        ):
+            return self.cat_file(paths[0], **kwargs)
+        found: dict[str, Any] = dict.fromkeys(paths)
+
+        def read(name: str) -> None:
+            try:
+                found[name] = self.cat_file(name, **kwargs)
+            except Exception as error:
+                if on_error == "raise":
+                    raise
+                if on_error == "return":
+                    found[name] = error
+                else:
+                    del found[name]
+
+        _at_once(read, paths)
+        return found
+
+    def get_file(
+        self,
+        rpath: str,
+        lpath: Any,
+        callback: Any = DEFAULT_CALLBACK,
+        outfile: Any = None,
+        *,
+        resume: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Reads into the local file ``lpath``, which appears under its name when it is complete.
+
+        With ``resume``, an earlier call that was interrupted is gone on with.
+        """
+        if outfile is None and isfilelike(lpath):
+            outfile = lpath
+        if outfile is not None:
+            super().get_file(rpath, lpath, callback=callback, outfile=outfile, **kwargs)
+            return
+        path = self._strip_protocol(rpath)
+        local = stringify_path(lpath)
+        if folder := os.path.dirname(local):
+            os.makedirs(folder, exist_ok=True)
+
+        def progress(state: Progress) -> None:
+            if state.total is not None:
+                callback.set_size(state.total)
+            callback.absolute_update(state.delivered)
+
+        try:
+            done = self._client.get_file(self._url(path), local, resume=resume, progress=progress)
+        except (OSError, ValueError):
+            if not self.isdir(path):
+                raise
+            os.makedirs(local, exist_ok=True)
+        else:
+            callback.set_size(done.delivered)
+            callback.absolute_update(done.delivered)
+
+
+def _spread(bound: int | Sequence[int | None] | None, count: int) -> list[int | None]:
+    return [bound] * count if bound is None or isinstance(bound, int) else list(bound)
+
+
+def _within(info: ObjectInfo, start: int | None, end: int | None) -> tuple[int, int]:
+    if info.size is None:
+        raise errors.UnsupportedError("a range of an object whose size is not known")
+    first, last, _ = slice(start, end).indices(info.size)
+    return first, max(first, last)
+
+
+def _at_once(work: Callable[[Any], None], items: Sequence[Any]) -> None:
+    """Does ``work`` for each item, some at once; raises the first failure in their order."""
+    if len(items) < 2:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(min(_AT_ONCE, len(items)), "pget-fsspec") as pool:
+        for done in [pool.submit(work, item) for item in items]:
+            done.result()
+
+
+def _delegated(name: str) -> Any:
+    """A method of the wrapped file system."""
+
+    def call(self: PgetFileSystem, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.fs, name)(*args, **kwargs)
+
+    call.__name__ = name
+    call.__doc__ = f"As ``{name}`` of the wrapped file system."
+    return call
+
+
+class PgetFileSystem(_Reads, ChainedFileSystem):  # type: ignore[misc, unused-ignore]
+    """Reads through pget; lists and writes through the file system that it wraps.
+
+    Args:
+        fs: The file system to wrap; or ``target_protocol`` and ``target_options`` to make it of.
+        client: Options of pget for every read (see ``pget.Options``).
+
+    pget reads ``file``, ``s3``, ``gs``, ``az``, ``http`` and ``https`` with the credentials and the
+    endpoint of the wrapped file system. If it has an option that pget cannot express, one warning
+    says so and it reads by itself, as does a file system that pget has no transport for
+    (``memory``).
+    """
+
+    protocol = "pget"
+    cachable = True
+
+    def __init__(
+        self,
+        fs: AbstractFileSystem | None = None,
+        *,
+        fo: str | None = None,
+        target_protocol: str | None = None,
+        target_options: Mapping[str, Any] | None = None,
+        client: Mapping[str, Any] | None = None,
+        **storage_options: Any,
+    ) -> None:
+        super().__init__(**storage_options)
+        if fs is None:
+            if target_protocol is None:
+                raise ValueError("pget wraps another file system: pget::s3://bucket/key, or fs=")
+            fs = filesystem(target_protocol, **dict(target_options or {}))
+        self.fs = fs
+        source = source_of(fs)
+        if isinstance(source, str):
+            text = f"{fs.protocol} is read by {type(fs).__name__} itself, without pget: {source}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            source = None
+        self._source: Source | None = source
+        if source is not None:
+            options = dict(client or {})
+            options["properties"] = source.properties | dict(options.get("properties") or {})
+            options["headers"] = source.headers | dict(options.get("headers") or {})
+            self._client = Client(**options)
+        # The wrapped file system's paths are not those of this class.
+        self._strip_protocol: Callable[[Any], Any] = self._strip
+
+    def _strip(self, path: Any) -> Any:
+        if isinstance(path, list):
+            return [self._strip(one) for one in path]
+        text = stringify_path(path)
+        for prefix in ("pget::", "pget://"):
+            text = text.removeprefix(prefix)
+        return self.fs._strip_protocol(text)
+
+    def unstrip_protocol(self, name: str) -> str:
+        """Returns the chained address ``pget::…``."""
+        return f"pget::{self.fs.unstrip_protocol(self._strip(name))}"
+
+    @property
+    def fsid(self) -> str:
+        """The wrapped file system's."""
+        return f"pget_{self.fs.fsid}"
+
+    @property
+    def sep(self) -> str:
+        """The wrapped file system's."""
+        return str(self.fs.sep)
+
+    def _url(self, path: str) -> str:
+        assert self._source is not None
+        return self._source.address(path)
+
+    def _open_for_writing(self, path: str, mode: str, **options: Any) -> Any:
+        return self.fs.open(path, mode, **{k: v for k, v in options.items() if v is not None})
+
+    def open(self, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+        """Opens for reading through pget, otherwise through the wrapped file system."""
+        if self._source is None or "r" not in mode or "+" in mode:
+            return self.fs.open(self._strip(path), mode, *args, **kwargs)
+        return super().open(path, mode, *args, **kwargs)
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> Any:
+        """Returns the bytes from ``start`` to ``end``, which may be negative, as in a slice."""
+        if self._source is None:
+            return self.fs.cat_file(path, start, end, **kwargs)
+        return super().cat_file(path, start, end, **kwargs)
+
+    def cat_ranges(self, paths: Any, starts: Any, ends: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns the bytes of many ranges; those of one file together, of one revision."""
+        if self._source is None:
+            return self.fs.cat_ranges(paths, starts, ends, *args, **kwargs)
+        return super().cat_ranges(paths, starts, ends, *args, **kwargs)
+
+    def get_file(self, rpath: Any, lpath: Any, *args: Any, **kwargs: Any) -> None:
+        """Reads into the local file ``lpath``, which appears under its name when it is complete."""
+        if self._source is None:
+            self.fs.get_file(rpath, lpath, *args, **kwargs)
+        else:
+            super().get_file(rpath, lpath, *args, **kwargs)
+
+    transaction = property(lambda self: self.fs.transaction)
+    start_transaction = _delegated("start_transaction")
+    end_transaction = _delegated("end_transaction")
+    invalidate_cache = _delegated("invalidate_cache")
+    mkdir = _delegated("mkdir")
+    makedirs = _delegated("makedirs")
+    rmdir = _delegated("rmdir")
+    ls = _delegated("ls")
+    walk = _delegated("walk")
+    find = _delegated("find")
+    du = _delegated("du")
+    glob = _delegated("glob")
+    exists = _delegated("exists")
+    lexists = _delegated("lexists")
+    info = _delegated("info")
+    checksum = _delegated("checksum")
+    size = _delegated("size")
+    sizes = _delegated("sizes")
+    isdir = _delegated("isdir")
+    isfile = _delegated("isfile")
+    pipe = _delegated("pipe")
+    pipe_file = _delegated("pipe_file")
+    put = _delegated("put")
+    put_file = _delegated("put_file")
+    copy = _delegated("copy")
+    cp_file = _delegated("cp_file")
+    expand_path = _delegated("expand_path")
+    mv = _delegated("mv")
+    rm = _delegated("rm")
+    rm_file = _delegated("rm_file")
+    touch = _delegated("touch")
+    ukey = _delegated("ukey")
+    created = _delegated("created")
+    modified = _delegated("modified")
+    sign = _delegated("sign")
+
+
+class AISFileSystem(_Reads):
+    """An AIStore cluster: ``ais://bucket/object``, ``ais://@alias#namespace/bucket/object``.
+
+    Reads, ``info``, ``ls``, ``glob``, ``find`` and ``walk``; it does not write. Listing takes the
+    SDK (``aistore``).
+
+    Args:
+        endpoint: The cluster's address; by default ``AIS_ENDPOINT``.
+        token: The login; by default as AIStore's own tools find it.
+        client: Options of pget for every read (see ``pget.Options``).
+    """
+
+    protocol = "ais"
+    root_marker = ""
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        token: str | None = None,
+        client: Mapping[str, Any] | None = None,
+        **storage_options: Any,
+    ) -> None:
+        super().__init__(**storage_options)
+        options = dict(client or {})
+        properties = {"ais.endpoint": endpoint, "ais.token": token}
+        options["properties"] = {name: value for name, value in properties.items() if value} | dict(
+            options.get("properties") or {}
+        )
+        self._client = Client(**options)
+        self._endpoint = endpoint
+        self._token = token
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(one) for one in path]
+        return stringify_path(path).removeprefix("ais://").strip("/")
+
+    def _url(self, path: str) -> str:
+        return f"ais://{self._strip_protocol(path)}"
+
+    def _cluster(self) -> Any:
+        from aistore.sdk import Client as Cluster
+
+        endpoint = self._endpoint or os.environ.get("AIS_ENDPOINT")
+        if not endpoint:
+            raise ValueError("AIS_ENDPOINT is not set (example: http://host:51080)")
+        return Cluster(endpoint, token=self._token)
+
+    def _bucket(self, cluster: Any, path: str) -> tuple[Any, str, str]:
+        """Returns the bucket of ``path``, the path of the bucket, and the object's name."""
+        from aistore.sdk.namespace import Namespace
+
+        namespace, rest, root = None, path, ""
+        if path.startswith(("@", "#")):
+            named, _, rest = path.partition("/")
+            alias, _, name = named.removeprefix("@").partition("#")
+            namespace, root = (
+                Namespace(uuid=alias if path.startswith("@") else "", name=name),
+                f"{named}/",
+            )
+        bucket, _, name = rest.partition("/")
+        return cluster.bucket(bucket, namespace=namespace), root + bucket, name
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        """Returns name, size and type of an object, a bucket, or what names have in common up to a
+        slash.
+        """
+        path = self._strip_protocol(path)
+        with contextlib.suppress(errors.NotFoundError, ValueError):
+            info = self._client.stat(self._url(path))
+            return {
+                "name": path,
+                "size": info.size,
+                "type": "file",
+                "version": info.version,
+                "checksum": info.checksum,
+                "mtime": info.last_modified,
+            }
+        if not path or self.ls(path):
+            return {"name": path, "size": 0, "type": "directory"}
+        raise FileNotFoundError(path)
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        """Returns the objects and folders right below ``path``; the buckets for an empty one."""
+        path = self._strip_protocol(path)
+        cluster = self._cluster()
+        if not path:
+            found = [
+                {"name": bucket.name, "size": 0, "type": "directory"}
+                for bucket in cluster.cluster().list_buckets(provider="ais")
+            ]
+        else:
+            found = list(self._entries(cluster, path))
+            if not found:
+                raise FileNotFoundError(path)
+        return found if detail else [entry["name"] for entry in found]
+
+    def _entries(self, cluster: Any, path: str) -> Iterator[dict[str, Any]]:
+        from aistore.sdk.errors import AISError
+
+        bucket, root, prefix = self._bucket(cluster, path)
+        below = f"{prefix}/" if prefix else ""
+        folders = set()
+        try:
+            for entry in bucket.list_objects_iter(prefix=prefix, props="name,size"):
+                if entry.name == prefix:
+                    yield {
+                        "name": f"{root}/{entry.name}",
+                        "size": int(entry.size or 0),
+                        "type": "file",
+                    }
+                elif entry.name.startswith(below):
+                    name, slash, _ = entry.name.removeprefix(below).partition("/")
+                    if not slash:
+                        yield {
+                            "name": f"{root}/{entry.name}",
+                            "size": int(entry.size or 0),
+                            "type": "file",
+                        }
+                    elif name not in folders:
+                        folders.add(name)
+                        yield {"name": f"{root}/{below}{name}", "size": 0, "type": "directory"}
+        except AISError as error:
+            if error.status_code == 404:
+                raise FileNotFoundError(path) from error
+            raise
