@@ -152,9 +152,13 @@ func TestOptionsThatAreNotUsable(t *testing.T) {
 	}
 	// Each one that is usable is taken.
 	r := open(t, "/good", WithConcurrency(0), WithChunkSize(1<<20), WithConcurrency(3), WithWindow(5), WithOffset(1), WithLength(7), WithRetries(2), WithConnectTimeout(time.Second),
-		WithFirstByteTimeout(time.Second), WithStallTimeout(time.Microsecond+time.Second), WithRetryTimeout(time.Second), WithJournalInterval(time.Second), WithMemoryLimit(8<<20), WithThreads(2), WithHeader("X-Test", "1"), WithProperty("aws.region", "x"))
+		WithFirstByteTimeout(time.Second), WithStallTimeout(time.Microsecond+time.Second), WithRetryTimeout(time.Second), WithJournalInterval(time.Second), WithMemoryLimit(8<<20), WithThreads(2), WithHeader("X-Test", "1"))
 	if got, err := io.ReadAll(r); err != nil || string(got) != string(pattern(1, 7)) {
 		t.Error(got, err)
+	}
+	// A property of another transport is refused by its name.
+	if _, err := Open(deadline(t), servers.hostile+"/good", WithProperty("aws.region", "x")); !errors.Is(err, ErrInvalidArgument) || !strings.Contains(err.Error(), "aws.region") {
+		t.Error(err)
 	}
 }
 

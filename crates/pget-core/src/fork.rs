@@ -11,7 +11,8 @@
 //! A child is recognised by a handler of `pthread_atfork`, which works also if the child has its parent's
 //! process number (a new PID namespace), and by its process number, which works also after a bare `clone`.
 //!
-//! Nothing in this module waits for another thread: a child may begin while any function here is half done.
+//! Except the gate, nothing in this module waits for another thread: a child may begin while any function here is
+//! half done.
 
 #![allow(
     unsafe_code,
@@ -29,6 +30,10 @@ use std::{
 };
 
 use crate::{Error, ErrorKind};
+
+mod gate;
+
+pub use gate::apart_from_forks;
 
 /// The process's generation: its depth in the tree of forks, then its process number; 0 before the first use.
 static STAMP: AtomicU64 = AtomicU64::new(0);
@@ -78,9 +83,11 @@ impl Generation {
     fn begin() -> Self {
         // Two threads may both register: the depth then grows by two in a child, which is as good.
         if !REGISTERED.load(Ordering::Acquire) {
-            // SAFETY: a handler that does only what a child may do, and that stays loaded: it is part of the
-            // program, or of a library that unregisters its handlers when it is unloaded.
-            if unsafe { libc::pthread_atfork(None, None, Some(in_child)) } == 0 {
+            // SAFETY: the handler for the child does only what a child may do. All three stay loaded: they are
+            // part of the program, or of a library that unregisters its handlers when it is unloaded.
+            let result =
+                unsafe { libc::pthread_atfork(Some(gate::prepare), Some(gate::in_parent), Some(in_child)) };
+            if result == 0 {
                 REGISTERED.store(true, Ordering::Release);
             }
         }
@@ -126,6 +133,7 @@ fn next(parent: u64) -> u64 {
 /// Runs in each child of a process that has used the library, before `fork` returns there. It takes no lock and
 /// allocates nothing.
 extern "C" fn in_child() {
+    gate::in_child();
     let parent = STAMP.load(Ordering::Acquire);
     close_inherited(parent);
     STAMP.store(next(parent), Ordering::Release);

@@ -18,6 +18,7 @@ use crate::{
     options::{ClientOptions, ProxyChoice},
     pool::Origin,
     request::{Method, RequestHead, invalid, is_the_clients},
+    resolve::Resolver,
     tls::{self, Tls},
 };
 
@@ -308,6 +309,7 @@ impl Proxies {
             .http1_max_headers(MOST_HEADERS)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
+            .dns_resolver(Names::default())
             .user_agent(&self.options.user_agent)
             .connect_timeout(self.options.connect_timeout);
         // One matcher decides: what is exempt never gets here.
@@ -325,6 +327,20 @@ impl Proxies {
 impl std::fmt::Debug for Proxies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Proxies")
+    }
+}
+
+/// How the names of proxies are looked up: as those of servers.
+#[derive(Default)]
+struct Names(Arc<Resolver>);
+
+impl reqwest::dns::Resolve for Names {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let resolver = Arc::clone(&self.0);
+        Box::pin(async move {
+            let found = resolver.addresses(name.as_str(), 0).await?;
+            Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
+        })
     }
 }
 

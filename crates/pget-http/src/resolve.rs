@@ -15,7 +15,7 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared, ready},
 };
-use pget_core::threads::can_start;
+use pget_core::{fork::apart_from_forks, threads::can_start};
 use tokio::task::spawn_blocking;
 
 /// How long an answer serves. The system gives no time to live; this spares the look-ups of a burst of connections and still follows a service that moves.
@@ -117,7 +117,11 @@ impl LookUp {
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self::asking(|host| Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
+        Self::asking(|host| {
+            // A child that is forked in the midst of it could not look up anything.
+            let found = apart_from_forks(|| (host, 0).to_socket_addrs())?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
     }
 }
 
