@@ -122,10 +122,10 @@ all() {
     guard "order of the ring" pget-core/src/engine/state.rs '.front()
                 .map_or(AtCursor::Nothing' '.back()
                 .map_or(AtCursor::Nothing'
-    guard "consumer is woken at the end" pget-core/src/engine/state.rs 'self.consumer.wake();
-        self.room.wake();' 'self.room.wake();'
+    guard "consumer is woken at the end" pget-core/src/engine/state.rs 'self.reader_waker.wake();
+        self.window_waker.wake();' 'self.window_waker.wake();'
     guard "room in the window is told" pget-core/src/engine/state.rs 'self.driver.notify_one();
-        self.room.wake();
+        self.window_waker.wake();
     }
 
     /// Wakes those who wait for the cursor' 'self.driver.notify_one();
@@ -136,7 +136,7 @@ all() {
         self.driver.notify_one();' 'self.cursor_moved();'
     guard "consumer hears of bytes" pget-core/src/engine/events.rs 'if slot.chunk() == self.cursor.load(Ordering::SeqCst) {' 'if false {'
     guard "given up, no more memory" pget-core/src/engine/events.rs '|| !state.requests.contains_key(&id)' ''
-    guard "checksum in order" pget-core/src/delivery/reader.rs 'self.shared.verified(check.finish())' 'self.shared.verified(check.finish().or(Ok(())))'
+    guard "checksum in order" pget-core/src/delivery/reader.rs 'self.engine.verified(check.finish())' 'self.engine.verified(check.finish().or(Ok(())))'
     guard "last lease is held back" pget-core/src/delivery/reader.rs 'if total.is_some() && self.withheld.is_none() {' 'if self.withheld.is_none() {'
     guard "checksum of what is placed" pget-core/src/delivery/verified.rs 'return self.verified(sums.finish(end))' 'return self.verified(sums.finish(end).or(Ok(())))'
     guard "required checksum" pget-core/src/delivery/verified.rs 'state.verification = why;
@@ -145,7 +145,7 @@ all() {
     guard "cursor waits for no memory" pget-core/src/engine/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
     guard "stream waits for no memory" pget-core/src/engine/events.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
     guard "memory within the budget" pget-core/src/engine/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, true)'
-    guard "cursor waits for no connection" pget-core/src/engine/driver.rs '() = shared.cursor_reaches(attempt.chunk) => None,' '() = pending() => None,'
+    guard "cursor waits for no connection" pget-core/src/engine/driver.rs '() = engine.cursor_reaches(attempt.chunk) => None,' '() = pending() => None,'
 }
 
 if [ $# -eq 0 ]; then set -- ''; fi

@@ -10,7 +10,7 @@ use std::{
     ptr::NonNull,
 };
 
-use front::{Error, ErrorKind};
+use pget_rs::{Error, ErrorKind};
 
 use crate::{
     error::{self, pget_error},

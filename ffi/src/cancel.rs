@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use front::{Cancel, Error};
+use pget_rs::{Cancel, Error};
 
 use crate::{guard, handle::Registry};
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char};
 
-use front::{Error, ErrorKind};
+use pget_rs::{Error, ErrorKind};
 
 use crate::{
     guard,

@@ -6,7 +6,7 @@ use std::{
     slice,
 };
 
-use front::{Error, ErrorKind};
+use pget_rs::{Error, ErrorKind};
 
 use crate::{
     boundary::{self, OK, Out},

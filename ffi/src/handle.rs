@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use front::{
+use pget_rs::{
     Error, ErrorKind,
     fork::{PerProcess, forked},
 };

@@ -2,7 +2,7 @@
 
 use std::{ffi::c_char, time::Duration};
 
-use front::{ObjectInfo, Options, Stats, Verification, verify::Algorithm};
+use pget_rs::{ObjectInfo, Options, Stats, Verification, verify::Algorithm};
 
 use crate::{
     boundary::{self, OK},
@@ -160,7 +160,7 @@ impl<T: Growing> Structure<T> {
     /// # Safety
     /// `place` is null or points to a structure whose first field tells its size, and that may be
     /// written until the result is gone.
-    pub(crate) unsafe fn new(place: *mut T, name: &str) -> Result<Self, front::Error> {
+    pub(crate) unsafe fn new(place: *mut T, name: &str) -> Result<Self, pget_rs::Error> {
         if place.is_null() {
             return Err(invalid(format!("the pointer for the {name} is null")));
         }
@@ -330,9 +330,9 @@ mod tests {
     #[test]
     fn a_long_revision_is_cut_between_characters() {
         let info = ObjectInfo {
-            revision: front::Revision {
+            revision: pget_rs::Revision {
                 etag: Some("é".repeat(200)),
-                ..front::Revision::default()
+                ..pget_rs::Revision::default()
             },
             ..ObjectInfo::default()
         };

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use front::{Budget, Builder, Cancel, Error, Options, Verify};
+use pget_rs::{Budget, Builder, Cancel, Error, Options, Verify};
 
 use crate::{
     boundary::{self, OK},
@@ -47,7 +47,7 @@ unsafe impl Send for ProgressCall {}
 unsafe impl Sync for ProgressCall {}
 
 impl ProgressCall {
-    fn tell(&self, progress: front::Progress) {
+    fn tell(&self, progress: pget_rs::Progress) {
         // SAFETY: the caller gave a function that may be called so, with its context.
         unsafe {
             (self.function)(
@@ -113,9 +113,9 @@ impl Settings {
     /// A builder for `url` that reads so.
     pub(crate) fn builder(&self, url: &str) -> Result<Builder, Error> {
         if let Some(threads) = self.threads {
-            front::blocking::use_threads(threads)?;
+            pget_rs::blocking::use_threads(threads)?;
         }
-        let mut builder = front::builder(url).offset(self.offset);
+        let mut builder = pget_rs::builder(url).offset(self.offset);
         if let Some(bytes) = self.chunk_size {
             builder = builder.chunk_size(bytes);
         }

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 
-use front::Error;
+use pget_rs::Error;
 
 use crate::{
     boundary::{self, OK},

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use front::{BlockingReader, Error, ErrorKind, Lease, Monitor, ObjectInfo};
+use pget_rs::{BlockingReader, Error, ErrorKind, Lease, Monitor, ObjectInfo};
 
 use crate::{
     boundary::{self, END, OK, Out},

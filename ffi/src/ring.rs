@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use front::{
+use pget_rs::{
     Error, ErrorKind,
     shm::{RingReader, RingWriter, Waker},
 };

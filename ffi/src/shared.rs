@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use front::{Error, Placement, SharedBuffer, SharedDownload, shm::State};
+use pget_rs::{Error, Placement, SharedBuffer, SharedDownload, shm::State};
 
 use crate::{
     boundary::{self, OK, Out},

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use front::ErrorKind;
+use pget_rs::ErrorKind;
 
 use crate::text;
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char};
 
-use front::{Error, ErrorKind};
+use pget_rs::{Error, ErrorKind};
 
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, "", message)

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use front::{Cancel, Error, ErrorKind, blocking, shm::Waker};
+use pget_rs::{Cancel, Error, ErrorKind, blocking, shm::Waker};
 
 /// Has `once` wait: until a deadline `timeout` milliseconds from now (`u64::MAX`: as long as it takes), and unless its second argument says that `closed` or `cancel` ends it.
 pub(crate) fn wait<T>(

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use front::{Builder, Cancel, Destination, Error, ErrorKind, ObjectInfo, Place};
+use front::{Builder, Cancel, Destination, Error, ErrorKind, ObjectInfo, Transfer};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
@@ -58,7 +58,7 @@ impl fmt::Debug for Whole {
 }
 
 impl Destination for Whole {
-    fn begin(&self, _: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+    fn begin(&self, _: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error> {
         let Some(end) = end else {
             self.is_unknown.store(true, Ordering::Relaxed);
             return Err(size_unknown());
@@ -76,13 +76,13 @@ impl Destination for Whole {
             *small = vec![0; length];
             // SAFETY: the vector is not touched before the loan has been returned.
             let memory = unsafe { self.lender.raw(small.as_mut_ptr(), length) };
-            return Ok(Place::Memory(Box::new(memory)));
+            return Ok(Transfer::Memory(Box::new(memory)));
         }
         // Another thread takes over what this one would do meanwhile.
         let memory =
             tokio::task::block_in_place(|| self.desk.memory(length, self.lender.clone(), &self.cancel));
         match memory {
-            Some(memory) => Ok(Place::Memory(Box::new(memory))),
+            Some(memory) => Ok(Transfer::Memory(Box::new(memory))),
             None => Err(Error::new(ErrorKind::Cancelled, "", "")),
         }
     }

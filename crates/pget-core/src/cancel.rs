@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    engine::state::Shared,
+    engine::state::Engine,
     fork::PerProcess,
     sync::{
         Mutex,
@@ -30,7 +30,7 @@ struct Inner {
 #[derive(Default)]
 struct Hearers {
     notify: Notify,
-    downloads: Mutex<Vec<Weak<Shared>>>,
+    downloads: Mutex<Vec<Weak<Engine>>>,
 }
 
 impl Cancel {
@@ -72,7 +72,7 @@ impl Cancel {
         }
     }
 
-    pub(crate) fn watch(&self, download: &Arc<Shared>) {
+    pub(crate) fn watch(&self, download: &Arc<Engine>) {
         let mut downloads = self
             .hearers()
             .downloads
@@ -143,8 +143,8 @@ mod tests {
         let mut reader = Some(download.blocking_reader_on(runtime.handle()));
         let monitor = reader.as_ref().expect("made").monitor();
         let downloads = cancel.hearers().downloads.lock().expect("not poisoned");
-        let shared = downloads[0].upgrade().expect("it runs");
-        let state = shared.state();
+        let engine = downloads[0].upgrade().expect("it runs");
+        let state = engine.state();
         in_child(Duration::from_secs(30), || {
             monitor.cancel();
             assert_eq!(monitor.stats(), crate::Stats::default());

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     ErrorKind, RangeRequest, Reply, SourceError,
-    memory::{Accepted, ChunkWriter, Gauge, Home, Host, Slot},
+    memory::{Accepted, ChunkWriter, Gauge, Slot, SlotMemory, WriterEvents},
     revision::accept,
 };
 
@@ -16,18 +16,18 @@ use crate::{
 /// but neither retries nor goes on to a second chunk.
 #[derive(Debug)]
 pub struct Collector {
-    desk: Arc<Desk>,
+    state: Arc<CollectorState>,
     slot: Arc<Slot>,
 }
 
 #[derive(Debug)]
-struct Desk {
+struct CollectorState {
     request: RangeRequest,
     slot: Arc<Slot>,
     reply: Mutex<Option<Reply>>,
 }
 
-impl Desk {
+impl CollectorState {
     fn rest(&self) -> RangeRequest {
         RangeRequest {
             start: self.slot.position(),
@@ -41,9 +41,14 @@ impl Collector {
     #[must_use]
     pub fn new(request: RangeRequest) -> Self {
         let end = request.end.unwrap_or(request.start);
-        let slot = Slot::new(0, request.start..end, Arc::new(Gauge::default()), Home::default());
+        let slot = Slot::new(
+            0,
+            request.start..end,
+            Arc::new(Gauge::default()),
+            SlotMemory::default(),
+        );
         Self {
-            desk: Arc::new(Desk {
+            state: Arc::new(CollectorState {
                 request,
                 slot: Arc::clone(&slot),
                 reply: Mutex::new(None),
@@ -55,26 +60,26 @@ impl Collector {
     /// The request.
     #[must_use]
     pub fn request(&self) -> &RangeRequest {
-        &self.desk.request
+        &self.state.request
     }
 
     /// The request for what is not yet there: from the watermark on.
     #[must_use]
     pub fn rest(&self) -> RangeRequest {
-        self.desk.rest()
+        self.state.rest()
     }
 
     /// A writer from the watermark on, for a read of [`rest`](Self::rest); `None` while there is another.
     #[must_use]
     pub fn writer(&self) -> Option<ChunkWriter> {
-        let host = Arc::clone(&self.desk);
+        let host = Arc::clone(&self.state);
         ChunkWriter::claim(host, 0, Arc::clone(&self.slot))
     }
 
     /// The reply that was begun with last.
     #[must_use]
     pub fn reply(&self) -> Option<Reply> {
-        self.desk
+        self.state
             .reply
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -92,8 +97,8 @@ impl Collector {
     }
 }
 
-impl Host for Desk {
-    fn begin(&self, _attempt: u64, reply: &Reply) -> Result<Accepted, SourceError> {
+impl WriterEvents for CollectorState {
+    fn accept_reply(&self, _attempt: u64, reply: &Reply) -> Result<Accepted, SourceError> {
         let accepted = accept(&self.rest(), self.request.pinned.as_deref(), reply)?;
         let end = accepted.body_end.map_or(self.request.end, |end| {
             self.request.end.map(|wanted| wanted.min(end))
@@ -118,5 +123,5 @@ impl Host for Desk {
         false
     }
 
-    fn let_go(&self) {}
+    fn writer_dropped(&self) {}
 }

@@ -9,7 +9,7 @@ use crate::{
     delivery::{BlockingReader, Reader},
     engine::{
         driver,
-        state::{Shared, Sink},
+        state::{Engine, Sink},
     },
     fork::Generation,
     options::Options,
@@ -67,7 +67,7 @@ impl Download {
         self.generation.check("the download")
     }
 
-    pub(crate) fn start(&self, runtime: &Handle, sink: Sink) -> Arc<Shared> {
+    pub(crate) fn start(&self, runtime: &Handle, sink: Sink) -> Arc<Engine> {
         let refused = self.check_process().err();
         driver::start(Arc::clone(&self.source), &self.options, runtime, sink, refused)
     }

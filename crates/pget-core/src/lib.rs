@@ -43,7 +43,7 @@ pub mod verify;
 pub use budget::Budget;
 pub use cancel::Cancel;
 pub use collector::Collector;
-pub use delivery::{BlockingReader, Destination, Keeps, Monitor, Place, Ranges, Reader};
+pub use delivery::{BlockingReader, Destination, Keeps, Monitor, Ranges, Reader, Transfer};
 pub use download::Download;
 pub use engine::head;
 pub use error::{BoxError, Error, ErrorKind, Retry, SourceError};

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use pget_core::{
     Budget, BufMut, Cancel, ChunkWriter, Destination, Download, Error, ErrorKind, Monitor, ObjectInfo,
-    Options, Place, RangeRequest, RangeSource, Reply, Revision, SourceError,
+    Options, RangeRequest, RangeSource, Reply, Revision, SourceError, Transfer,
 };
 use pget_testkit::content::Pattern;
 use tokio::{runtime::Handle, task::JoinSet, time::sleep};
@@ -162,8 +162,8 @@ impl RangeSource for Source {
 struct Checked(Pattern);
 
 impl Destination for Checked {
-    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Place, Error> {
-        Ok(Place::Put)
+    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Transfer, Error> {
+        Ok(Transfer::Put)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use pget_core::{
-    Destination, Download, Error, ErrorKind, Keeps, ObjectInfo, Options, Place, Published, RangeSource,
-    Stats, Verification, Verify,
+    Destination, Download, Error, ErrorKind, Keeps, ObjectInfo, Options, Published, RangeSource, Stats,
+    Transfer, Verification, Verify,
     verify::{Algorithm, Digest, Hasher},
 };
 use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
@@ -272,14 +272,14 @@ fn index(at: u64) -> usize {
 }
 
 impl Destination for Shelf {
-    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error> {
         if self.memory {
             let length = index(end.expect("the size is known") - start);
-            return Ok(Place::Memory(Box::new(vec![0_u8; length])));
+            return Ok(Transfer::Memory(Box::new(vec![0_u8; length])));
         }
         let size = index(object.size.or(end).unwrap_or(SIZE));
         self.bytes.lock().expect("no panic").resize(size, 0);
-        Ok(Place::Put)
+        Ok(Transfer::Put)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {

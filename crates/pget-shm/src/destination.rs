@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Place};
+use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Transfer};
 
 use crate::{Filler, Placement, SharedBuffer};
 
@@ -100,7 +100,7 @@ impl Destination for IntoShared {
         Ok(())
     }
 
-    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error> {
         let Some(end) = end else {
             let message = "shared memory needs to know the object's size, which the server does not say";
             return Err(Error::new(ErrorKind::Unsupported, "", message));
@@ -109,9 +109,9 @@ impl Destination for IntoShared {
         Ok(match self.filling()?.filler.lend() {
             Some(memory) => {
                 self.is_lent.store(true, Ordering::Relaxed);
-                Place::Memory(Box::new(memory))
+                Transfer::Memory(Box::new(memory))
             }
-            None => Place::Put,
+            None => Transfer::Put,
         })
     }
 

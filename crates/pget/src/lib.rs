@@ -76,9 +76,9 @@ pub use file::Warnings;
 pub use pget_core::fork;
 pub use pget_core::{
     BlockingReader, BoxError, Budget, BufMut, Cancel, Checksum, ChunkWriter, Deadlines, Destination,
-    Download, Error, ErrorKind, Lease, Monitor, ObjectInfo, Options, Place, Progress, Published,
-    RangeRequest, RangeSource, Ranges, Reader, Reply, Retry, Revision, SourceError, Stats, Verification,
-    Verify, Waiting, verify,
+    Download, Error, ErrorKind, Lease, Monitor, ObjectInfo, Options, Progress, Published, RangeRequest,
+    RangeSource, Ranges, Reader, Reply, Retry, Revision, SourceError, Stats, Transfer, Verification, Verify,
+    Waiting, verify,
 };
 #[cfg(feature = "shm")]
 pub use pget_shm as shm;

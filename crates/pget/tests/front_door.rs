@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pget::{Builder, Destination, Error, ErrorKind, ObjectInfo, Place};
+use pget::{Builder, Destination, Error, ErrorKind, ObjectInfo, Transfer};
 use pget_testkit::{
     aistore::{self, Cluster, ClusterOptions},
     content::Pattern,
@@ -45,9 +45,9 @@ fn on_s3(endpoint: &S3Endpoint, key: &str) -> Builder {
 struct Kept(Mutex<Vec<u8>>);
 
 impl Destination for Kept {
-    fn begin(&self, _: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+    fn begin(&self, _: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error> {
         assert_eq!((start, end), (0, Some(SIZE as u64)));
-        Ok(Place::Put)
+        Ok(Transfer::Put)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {

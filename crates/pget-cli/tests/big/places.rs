@@ -22,7 +22,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use pget::{Destination, Error, ErrorKind, ObjectInfo, Place, SharedBuffer};
+use pget::{Destination, Error, ErrorKind, ObjectInfo, SharedBuffer, Transfer};
 use pget_testkit::{
     aistore::{ClusterOptions, Object},
     servers::{Authority, Nginx, NginxOptions, Validity, Versitygw, VersitygwOptions, require},
@@ -296,8 +296,8 @@ impl fmt::Debug for Looks {
 }
 
 impl Destination for Looks {
-    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Place, Error> {
-        Ok(Place::Put)
+    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Transfer, Error> {
+        Ok(Transfer::Put)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {

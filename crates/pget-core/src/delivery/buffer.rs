@@ -16,7 +16,7 @@ use super::destination::Destination;
 use crate::{
     Error, ErrorKind, Stats,
     download::Download,
-    engine::state::{Shared, Sink},
+    engine::state::{Engine, Sink},
     memory::Region,
     options::Progress,
     threads::block_on,
@@ -29,18 +29,18 @@ pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 struct LetGo {
     free: Option<oneshot::Receiver<()>>,
     runtime: Handle,
-    shared: Option<Arc<Shared>>,
+    engine: Option<Arc<Engine>>,
 }
 
 impl Drop for LetGo {
     fn drop(&mut self) {
-        if self.shared.as_ref().is_some_and(|shared| shared.is_forked()) {
+        if self.engine.as_ref().is_some_and(|engine| engine.is_forked()) {
             // A child that came from the progress function: no writer is there.
             return;
         }
-        if let Some(shared) = self.shared.take() {
+        if let Some(engine) = self.engine.take() {
             // Does nothing if the download has ended; else (a panic of the progress callback) it must not go on.
-            shared.cancel();
+            engine.cancel();
         }
         if let Some(free) = self.free.take() {
             // An error means that the sender is gone, which it is only with the region.
@@ -69,14 +69,14 @@ impl Download {
         let mut lent = LetGo {
             free: Some(free),
             runtime: runtime.clone(),
-            shared: None,
+            engine: None,
         };
-        let shared = self.start(runtime, Sink::Region(region));
-        lent.shared = Some(Arc::clone(&shared));
-        let result = block_on(runtime, self.placed(&shared)).map(in_memory);
+        let engine = self.start(runtime, Sink::Region(region));
+        lent.engine = Some(Arc::clone(&engine));
+        let result = block_on(runtime, self.placed(&engine)).map(in_memory);
         drop(lent);
         match result {
-            Err(_) if shared.is_size_unknown() => block_on(runtime, self.copy_into(buffer)),
+            Err(_) if engine.is_size_unknown() => block_on(runtime, self.copy_into(buffer)),
             result => result,
         }
     }
@@ -93,16 +93,16 @@ impl Download {
             return (Err(error), Some(buffer));
         }
         let (region, returned) = Region::owning(buffer);
-        let shared = self.start(&Handle::current(), Sink::Region(region));
-        let guard = CancelOnDrop(Arc::clone(&shared));
-        let result = self.placed(&shared).await.map(in_memory);
+        let engine = self.start(&Handle::current(), Sink::Region(region));
+        let guard = CancelOnDrop(Arc::clone(&engine));
+        let result = self.placed(&engine).await.map(in_memory);
         drop(guard);
         // The sender is only lost with a panic in the buffer's own code.
         let Ok(mut buffer) = returned.await else {
             return (result, None);
         };
         match result {
-            Err(_) if shared.is_size_unknown() => {
+            Err(_) if engine.is_size_unknown() => {
                 let result = self.copy_into(buffer.as_mut()).await;
                 (result, Some(buffer))
             }
@@ -113,7 +113,7 @@ impl Download {
     /// Reads to `destination` on the caller's tokio runtime; gives what was done, `delivered` being the number of bytes placed.
     ///
     /// When it has returned, well or not, nothing gets to the destination any more, and all that got there was told to [`landed`](Destination::landed). Dropping the future cancels, and
-    /// waits for nobody: calls of the destination that have begun then go on to their end, and memory of a [`Place::Memory`](super::Place::Memory) is dropped when the last writer
+    /// waits for nobody: calls of the destination that have begun then go on to their end, and memory of a [`Transfer::Memory`](super::Transfer::Memory) is dropped when the last writer
     /// has let go of it.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Download {
     }
 
     /// Reads only `extents` of the object to `destination`, as [`read_to`](Self::read_to) does: what is missing of it. In any order; what lies behind the object's end is left out. The
-    /// [`Place::Memory`](super::Place::Memory) of a destination reaches from the first byte of the first to the last of the last. If nothing is wanted, nothing is sent, and the
+    /// [`Transfer::Memory`](super::Transfer::Memory) of a destination reaches from the first byte of the first to the last of the last. If nothing is wanted, nothing is sent, and the
     /// destination is not called.
     ///
     /// # Errors
@@ -199,31 +199,31 @@ impl Download {
 
     async fn read_to_sink(&self, runtime: &Handle, sink: Sink) -> Result<Stats, Error> {
         self.check_process()?;
-        let shared = self.start(runtime, sink);
-        let guard = CancelOnDrop(Arc::clone(&shared));
-        let result = self.placed(&shared).await;
+        let engine = self.start(runtime, sink);
+        let guard = CancelOnDrop(Arc::clone(&engine));
+        let result = self.placed(&engine).await;
         drop(guard);
-        shared.destination_deserted().await;
-        result.map(|_| shared.stats())
+        engine.destination_deserted().await;
+        result.map(|_| engine.stats())
     }
 
     /// Waits for the end, and tells the progress meanwhile.
-    async fn placed(&self, shared: &Shared) -> Result<u64, Error> {
+    async fn placed(&self, engine: &Engine) -> Result<u64, Error> {
         let Some(progress) = &self.options.progress else {
-            shared.ended().await?;
-            return Ok(shared.placed_bytes());
+            engine.ended().await?;
+            return Ok(engine.placed_bytes());
         };
         let tell = || {
             progress(Progress {
-                total: shared.total(),
-                stats: shared.stats(),
+                total: engine.total(),
+                stats: engine.stats(),
             })
         };
         loop {
-            let ended = timeout(PROGRESS_EVERY, shared.ended()).await;
+            let ended = timeout(PROGRESS_EVERY, engine.ended()).await;
             tell();
             if let Ok(outcome) = ended {
-                return outcome.map(|()| shared.placed_bytes());
+                return outcome.map(|()| engine.placed_bytes());
             }
         }
     }
@@ -254,7 +254,7 @@ fn in_memory(bytes: u64) -> usize {
 }
 
 /// Ends the download of a future that is dropped.
-pub(crate) struct CancelOnDrop(pub(crate) Arc<Shared>);
+pub(crate) struct CancelOnDrop(pub(crate) Arc<Engine>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

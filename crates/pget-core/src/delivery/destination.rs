@@ -1,6 +1,6 @@
 //! Where bytes go that are neither read in order nor put in a buffer of the caller's, and the gate before it.
 //!
-//! Invariant: a destination is called only between the start of `read_to` and its return. Each call holds a [`Pass`]; the end of the download closes the gate, and `read_to`
+//! Invariant: a destination is called only between the start of `read_to` and its return. Each call holds a [`GatePass`]; the end of the download closes the gate, and `read_to`
 //! waits until the last pass is back. A source that cannot be stopped finds the gate closed.
 
 use std::{
@@ -39,12 +39,12 @@ pub trait Destination: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// If the object cannot be put here: no space, or the size must be known and is not.
-    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error>;
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error>;
 
     /// Puts `bytes` at `offset` of the object. They have passed every check of their reply. No byte is put twice; several threads call at once, with other ranges. May block as a write to a
     /// file does.
     ///
-    /// Not called for [`Place::Memory`].
+    /// Not called for [`Transfer::Memory`].
     ///
     /// # Errors
     /// If they cannot be put.
@@ -53,7 +53,7 @@ pub trait Destination: Send + Sync + fmt::Debug {
     /// `range` of the object has arrived for good, at either kind of place. The ranges of a chunk grow from its start. Should cost little: it is called as bytes land.
     ///
     /// # Errors
-    /// If no more is wanted. For a [`Place::Memory`] this is the only way to say so.
+    /// If no more is wanted. For a [`Transfer::Memory`] this is the only way to say so.
     fn landed(&self, range: Range<u64>) -> Result<(), Error> {
         let _ = range;
         Ok(())
@@ -82,7 +82,7 @@ pub trait Destination: Send + Sync + fmt::Debug {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Keeps {
-    /// Nothing. Memory of a [`Place::Memory`] is read where it is, all the same.
+    /// Nothing. Memory of a [`Transfer::Memory`] is read where it is, all the same.
     #[default]
     Nothing,
     /// What has landed.
@@ -93,7 +93,7 @@ pub enum Keeps {
 
 /// How bytes get to a [`Destination`].
 #[non_exhaustive]
-pub enum Place {
+pub enum Transfer {
     /// By [`put`](Destination::put), from a page of at most 1 MiB that is received into again and again: it stays in the processor's cache, and memory is one page for each request in
     /// flight (a whole chunk where a source has a checksum to verify first).
     Put,
@@ -101,7 +101,7 @@ pub enum Place {
     Memory(Box<dyn AsMut<[u8]> + Send>),
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Transfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Put => "Put",
@@ -111,12 +111,12 @@ impl fmt::Debug for Place {
 }
 
 /// A destination behind its gate.
-pub(crate) struct Outlet {
+pub(crate) struct Gate {
     destination: Arc<dyn Destination>,
-    gate: Arc<Gate>,
+    gate: Arc<GateInner>,
 }
 
-impl Outlet {
+impl Gate {
     pub(crate) fn new(destination: Arc<dyn Destination>) -> Self {
         Self {
             destination,
@@ -125,27 +125,27 @@ impl Outlet {
     }
 
     /// Leave to call the destination; `None` once the download is over.
-    pub(crate) fn enter(&self) -> Option<Pass> {
+    pub(crate) fn enter(&self) -> Option<GatePass> {
         let mut state = self.gate.state();
         if state.closed {
             return None;
         }
         state.inside += 1;
         drop(state);
-        Some(Pass(Arc::clone(&self.gate)))
+        Some(GatePass(Arc::clone(&self.gate)))
     }
 
     pub(crate) fn begin(
         &self,
-        _: &Pass,
+        _: &GatePass,
         object: &ObjectInfo,
         start: u64,
         end: Option<u64>,
-    ) -> Result<Place, Error> {
+    ) -> Result<Transfer, Error> {
         caught(|| self.destination.begin(object, start, end))
     }
 
-    pub(crate) fn put(&self, _: &Pass, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn put(&self, _: &GatePass, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         caught(|| self.destination.put(offset, bytes))
     }
 
@@ -154,7 +154,7 @@ impl Outlet {
         caught(|| Ok(self.destination.keeps()))
     }
 
-    pub(crate) fn read_back(&self, _: &Pass, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn read_back(&self, _: &GatePass, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         caught(|| self.destination.read_back(offset, buffer))
     }
 
@@ -193,7 +193,7 @@ fn caught<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
 }
 
 #[derive(Default)]
-struct Gate {
+struct GateInner {
     state: Mutex<GateState>,
     moved: Notify,
 }
@@ -204,16 +204,16 @@ struct GateState {
     inside: usize,
 }
 
-impl Gate {
+impl GateInner {
     fn state(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Leave to call the destination, or its memory in the hands of writers.
-pub(crate) struct Pass(Arc<Gate>);
+pub(crate) struct GatePass(Arc<GateInner>);
 
-impl Drop for Pass {
+impl Drop for GatePass {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.inside -= 1;

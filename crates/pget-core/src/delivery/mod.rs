@@ -15,6 +15,6 @@ mod reader;
 mod verified;
 
 pub use blocking::BlockingReader;
-pub use destination::{Destination, Keeps, Place};
+pub use destination::{Destination, Keeps, Transfer};
 pub use ranges::Ranges;
 pub use reader::{Monitor, Reader};

@@ -19,11 +19,11 @@ use std::{
     },
 };
 
-use super::destination::{Destination, Place};
+use super::destination::{Destination, Transfer};
 use crate::{
     Error, ErrorKind, ObjectInfo,
     budget::Reservation,
-    memory::{Home, Region},
+    memory::{Region, SlotMemory},
 };
 
 /// One range: the bytes still to come, and its buffer until they have.
@@ -88,7 +88,7 @@ impl Scatter {
     }
 
     /// Where a chunk of `range` goes.
-    pub(crate) fn home(&self, range: &Range<u64>, memory: Option<Reservation>) -> Home {
+    pub(crate) fn home(&self, range: &Range<u64>, memory: Option<Reservation>) -> SlotMemory {
         let mut hits = 0;
         let mut only = None;
         self.visit(range, &mut |part| {
@@ -98,8 +98,8 @@ impl Scatter {
         let whole =
             only.filter(|part| hits == 1 && part.range.start <= range.start && range.end <= part.range.end);
         match whole.and_then(|part| Some((part.region()?, part.range.start))) {
-            Some((region, start)) => Home::Region(region, start),
-            None => Home::Put(memory),
+            Some((region, start)) => SlotMemory::Region(region, start),
+            None => SlotMemory::Put(memory),
         }
     }
 
@@ -182,7 +182,7 @@ fn in_buffer(bytes: u64) -> usize {
 }
 
 impl Destination for Scatter {
-    fn begin(&self, object: &ObjectInfo, _start: u64, _end: Option<u64>) -> Result<Place, Error> {
+    fn begin(&self, object: &ObjectInfo, _start: u64, _end: Option<u64>) -> Result<Transfer, Error> {
         if let Some(size) = object.size {
             let outside = self.parts.iter().filter(|part| part.range.end > size);
             if let Some(part) = outside.min_by_key(|part| part.index) {
@@ -193,7 +193,7 @@ impl Destination for Scatter {
         for part in self.parts.iter().filter(|part| part.range.is_empty()) {
             part.release();
         }
-        Ok(Place::Put)
+        Ok(Transfer::Put)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {

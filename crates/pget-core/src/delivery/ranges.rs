@@ -31,7 +31,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Stats, Verify,
     download::Download,
-    engine::state::{Shared, Sink},
+    engine::state::{Engine, Sink},
     fork::Own,
     memory::Region,
     options::{Progress, ProgressFn},
@@ -46,7 +46,7 @@ pub struct Ranges<B> {
 
 /// What both forms wait for.
 struct Running<T> {
-    shared: Arc<Shared>,
+    engine: Arc<Engine>,
     scatter: Arc<Scatter>,
     complete: Own<UnboundedReceiver<T>>,
     progress: Option<ProgressFn>,
@@ -65,10 +65,10 @@ impl<T> Running<T> {
     ) -> Self {
         let scatter = Scatter::new(wanted, download.source.name());
         let extents = scatter.extents(download.options.gap);
-        let shared = download.start(runtime, Sink::Scatter(Arc::clone(&scatter), extents));
+        let engine = download.start(runtime, Sink::Scatter(Arc::clone(&scatter), extents));
         Self {
-            _guard: CancelOnDrop(Arc::clone(&shared)),
-            shared,
+            _guard: CancelOnDrop(Arc::clone(&engine)),
+            engine,
             scatter,
             complete: Own::new(complete),
             progress: download.options.progress.clone(),
@@ -79,7 +79,7 @@ impl<T> Running<T> {
 
     /// The next range that is complete; `None` when all are. An error does not wait for those that are not.
     async fn next(&mut self) -> Result<Option<T>, Error> {
-        self.shared.check_process()?;
+        self.engine.check_process()?;
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -99,7 +99,7 @@ impl<T> Running<T> {
                 tokio::select! {
                     biased;
                     complete = self.complete.recv() => Ok(complete),
-                    error = failed(&self.shared) => Err(error),
+                    error = failed(&self.engine) => Err(error),
                 }
             };
             match timeout(left, next).await {
@@ -111,7 +111,7 @@ impl<T> Running<T> {
                 Ok(Ok(Some(complete))) => return Ok(Some(complete)),
                 Ok(Ok(None)) => {
                     // All buffers have come back or are gone.
-                    let ended = self.shared.ended().await;
+                    let ended = self.engine.ended().await;
                     self.tell();
                     ended.map_err(|error| self.scatter.name(error))?;
                     return self.scatter.incomplete().map_or(Ok(None), Err);
@@ -123,10 +123,10 @@ impl<T> Running<T> {
     fn tell(&mut self) {
         self.told = Instant::now();
         if let Some(progress) = &self.progress {
-            let panics = Panics(&self.shared);
+            let panics = Panics(&self.engine);
             progress(Progress {
-                total: self.shared.total(),
-                stats: self.shared.stats(),
+                total: self.engine.total(),
+                stats: self.engine.stats(),
             });
             std::mem::forget(panics);
         }
@@ -134,7 +134,7 @@ impl<T> Running<T> {
 }
 
 /// Dropped when the caller's function panics.
-struct Panics<'a>(&'a Shared);
+struct Panics<'a>(&'a Engine);
 
 impl Drop for Panics<'_> {
     fn drop(&mut self) {
@@ -143,8 +143,8 @@ impl Drop for Panics<'_> {
 }
 
 /// Waits for the download's error.
-async fn failed(shared: &Shared) -> Error {
-    match shared.ended().await {
+async fn failed(engine: &Engine) -> Error {
+    match engine.ended().await {
         Err(error) => error,
         Ok(()) => std::future::pending().await,
     }
@@ -162,13 +162,13 @@ impl<B> Ranges<B> {
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.running.shared.stats()
+        self.running.engine.stats()
     }
 
     /// A handle that tells the counters and cancels, for other threads.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
-        Monitor::new(Arc::clone(&self.running.shared))
+        Monitor::new(Arc::clone(&self.running.engine))
     }
 }
 
@@ -187,17 +187,17 @@ struct LentMany {
 impl Drop for LentMany {
     fn drop(&mut self) {
         let Some(Running {
-            shared, mut complete, ..
+            engine, mut complete, ..
         }) = self.running.take()
         else {
             return;
         };
-        if shared.is_forked() {
+        if engine.is_forked() {
             // A child that came from the caller's function: no writer is there.
             return;
         }
         // Does nothing if the download has ended.
-        shared.cancel();
+        engine.cancel();
         // Every region has a sender, called or not; the last one is gone with the last region.
         let all = async { while complete.recv().await.is_some() {} };
         block_on(&self.runtime, all);
@@ -254,7 +254,7 @@ impl Download {
             .insert(Running::start(self, runtime, wanted, complete));
         loop {
             // The caller's function may have forked: in the child, the runtime is the parent's.
-            running.shared.check_process()?;
+            running.engine.check_process()?;
             let Some(index) = block_on(runtime, running.next())? else {
                 break;
             };
@@ -262,7 +262,7 @@ impl Download {
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
             each(index, &mut buffer[..length]);
         }
-        Ok(running.shared.stats())
+        Ok(running.engine.stats())
     }
 
     /// Reads many ranges of one revision of the object, each into a buffer that is given and comes back as it is complete, on the caller's tokio runtime. As

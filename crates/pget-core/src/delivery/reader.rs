@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     Error, ErrorKind, Lease, ObjectInfo, Stats,
-    engine::state::{AtCursor, Shared},
+    engine::state::{AtCursor, Engine},
     fork::Own,
     memory::Slot,
     options::{Progress, ProgressFn},
@@ -30,7 +30,7 @@ use crate::{
 /// The bytes at the cursor are handed out as they arrive. Dropping the reader cancels the download and closes its connections. Errors are final: after one, every call
 /// gives the same one.
 pub struct Reader {
-    shared: Own<Arc<Shared>>,
+    engine: Own<Arc<Engine>>,
     progress: Option<ProgressFn>,
     /// The slot at the cursor.
     slot: Option<Arc<Slot>>,
@@ -58,10 +58,10 @@ enum Verifying {
 }
 
 impl Reader {
-    pub(crate) fn new(shared: Arc<Shared>, progress: Option<ProgressFn>) -> Self {
-        let position = shared.state().schedule.plan().start();
+    pub(crate) fn new(engine: Arc<Engine>, progress: Option<ProgressFn>) -> Self {
+        let position = engine.state().schedule.plan().start();
         Self {
-            shared: Own::new(shared),
+            engine: Own::new(engine),
             progress,
             slot: None,
             position,
@@ -79,14 +79,14 @@ impl Reader {
     /// If the download fails before.
     pub async fn info(&self) -> Result<ObjectInfo, Error> {
         loop {
-            self.shared.check_process()?;
+            self.engine.check_process()?;
             // Enabled before the look, so that no notice falls between.
-            let mut begun = std::pin::pin!(self.shared.begun.notified());
+            let mut begun = std::pin::pin!(self.engine.begun.notified());
             begun.as_mut().enable();
-            if let Some(info) = self.shared.pinned()? {
+            if let Some(info) = self.engine.pinned()? {
                 return Ok(ObjectInfo::clone(&info));
             }
-            if self.shared.is_over() {
+            if self.engine.is_over() {
                 return Ok(ObjectInfo::default());
             }
             begun.await;
@@ -96,19 +96,19 @@ impl Reader {
     /// Bytes that this reader will give in all, once that is known: the object's size less what offset and length cut off.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
-        self.shared.total()
+        self.engine.total()
     }
 
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.stats()
+        self.engine.stats()
     }
 
     /// A handle that tells the counters and cancels, for other threads.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
-        Monitor(Own::clone(&self.shared))
+        Monitor(Own::clone(&self.engine))
     }
 
     /// The next bytes, without a copy; `None` at the end.
@@ -140,14 +140,14 @@ impl Reader {
     }
 
     pub(crate) fn destination_failed(&self, cause: io::Error) -> Error {
-        let error = Error::with_cause(ErrorKind::Destination, self.shared.object(), "", cause);
-        self.shared.lose(error.clone());
+        let error = Error::with_cause(ErrorKind::Destination, self.engine.object(), "", cause);
+        self.engine.fail_after_delivery(error.clone());
         error
     }
 
     /// As [`next`](Self::next), for hand-written futures.
     pub fn poll_lease(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, Error>> {
-        self.shared.check_process()?;
+        self.engine.check_process()?;
         if let Some(lease) = self.lent.take() {
             return Poll::Ready(Ok(Some(lease)));
         }
@@ -155,7 +155,7 @@ impl Reader {
             self.waited();
             return Poll::Ready(result);
         }
-        self.shared.register_consumer(cx);
+        self.engine.register_consumer(cx);
         // What arrived before the waker was there has woken nobody.
         match self.try_lease() {
             Some(result) => {
@@ -172,8 +172,8 @@ impl Reader {
     /// The next bytes if they are there.
     pub(crate) fn try_lease(&mut self) -> Option<Result<Option<Lease>, Error>> {
         loop {
-            if self.shared.is_over() || self.slot.is_none() {
-                match self.shared.at_cursor() {
+            if self.engine.is_over() || self.slot.is_none() {
+                match self.engine.at_cursor() {
                     Err(error) => {
                         self.slot = None;
                         return Some(Err(error));
@@ -202,7 +202,7 @@ impl Reader {
                 return None;
             }
             self.slot = None;
-            self.shared.consumed();
+            self.engine.consumed();
         }
     }
 }
@@ -218,7 +218,7 @@ impl Reader {
             return Ok(Some(lease));
         };
         check.update(&lease);
-        let total = self.shared.total();
+        let total = self.engine.total();
         if total == Some(self.position) {
             self.settle()?;
         }
@@ -229,7 +229,7 @@ impl Reader {
     }
 
     fn decide(&mut self) {
-        self.verifying = match self.shared.expected() {
+        self.verifying = match self.engine.expected() {
             Some(expected) => Verifying::Running(InOrder::new(expected)),
             None => Verifying::Settled,
         };
@@ -241,7 +241,7 @@ impl Reader {
             self.decide();
         }
         match std::mem::replace(&mut self.verifying, Verifying::Settled) {
-            Verifying::Running(check) => self.shared.verified(check.finish()),
+            Verifying::Running(check) => self.engine.verified(check.finish()),
             Verifying::Undecided | Verifying::Settled => Ok(()),
         }
     }
@@ -249,20 +249,20 @@ impl Reader {
     /// The consumer waits no more, if it did.
     fn waited(&mut self) {
         if let Some(since) = self.waits_since.take() {
-            self.shared.counters.consumer_wait.add(since.elapsed());
+            self.engine.counters.consumer_wait.add(since.elapsed());
         }
     }
 
     fn hand_out(&self, lease: Lease) -> Lease {
-        self.shared
+        self.engine
             .counters
             .delivered
             .fetch_add(lease.len() as u64, Ordering::Relaxed);
         if let Some(progress) = &self.progress {
-            let lost = Lost(&self.shared);
+            let lost = Lost(&self.engine);
             progress(Progress {
-                total: self.shared.total(),
-                stats: self.shared.stats(),
+                total: self.engine.total(),
+                stats: self.engine.stats(),
             });
             std::mem::forget(lost);
         }
@@ -271,26 +271,26 @@ impl Reader {
 }
 
 /// Dropped when the caller's function panics, and the lease with it: who goes on reading must not get what is behind it.
-struct Lost<'a>(&'a Shared);
+struct Lost<'a>(&'a Engine);
 
 impl Drop for Lost<'_> {
     fn drop(&mut self) {
         let message = "the progress function panicked";
         self.0
-            .lose(Error::new(ErrorKind::Cancelled, self.0.object(), message));
+            .fail_after_delivery(Error::new(ErrorKind::Cancelled, self.0.object(), message));
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.shared.abandon();
+        self.engine.abandon();
     }
 }
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
-            .field("object", &self.shared.object())
+            .field("object", &self.engine.object())
             .field("position", &self.position)
             .finish_non_exhaustive()
     }
@@ -298,11 +298,11 @@ impl fmt::Debug for Reader {
 
 /// Tells how a download stands, and cancels it, from any thread; does not keep it alive.
 #[derive(Clone)]
-pub struct Monitor(Own<Arc<Shared>>);
+pub struct Monitor(Own<Arc<Engine>>);
 
 impl Monitor {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self(Own::new(shared))
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self(Own::new(engine))
     }
 
     /// The counters.
@@ -347,7 +347,7 @@ impl Stream for Reader {
 impl AsyncBufRead for Reader {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
-        this.shared.check_process()?;
+        this.engine.check_process()?;
         if this.lent.as_ref().is_none_or(|lease| lease.is_empty()) {
             this.lent = None;
             this.lent = ready!(this.poll_lease(cx))?;
@@ -371,7 +371,7 @@ impl Reader {
     /// # Errors
     /// [`Forked`](ErrorKind::Forked) in a child that was forked since.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
-        self.shared.check_process()
+        self.engine.check_process()
     }
 
     pub(crate) fn lend(&mut self, lease: Option<Lease>) -> &[u8] {

@@ -4,7 +4,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "reads what has landed in a region; see `Shared::give_back`"
+    reason = "reads what has landed in a region; see `Engine::give_back`"
 )]
 
 use std::{ops::Range, sync::Arc};
@@ -12,11 +12,11 @@ use std::{ops::Range, sync::Arc};
 use super::destination::Keeps;
 use crate::{
     Error, ErrorKind, ObjectInfo, SourceError, Verification, Verify,
-    engine::state::{Shared, State, Target},
+    engine::state::{Engine, State, Target},
     verify::{self, Digest, GiveBack, Placed},
 };
 
-impl Shared {
+impl Engine {
     /// Whether the source is to be asked for the object's checksum, when that costs something.
     pub(crate) fn wish(&self, state: &State) -> Verify {
         if state.pinned.is_some() {
@@ -78,7 +78,7 @@ impl Shared {
             state.verification = Verification::Mismatch(algorithm);
             Error::new(ErrorKind::Checksum, self.object.clone(), message)
         };
-        self.lose(error.clone());
+        self.fail_after_delivery(error.clone());
         Err(error)
     }
 
@@ -111,7 +111,7 @@ impl Shared {
     }
 
     /// `range` has landed; `each` gives its bytes.
-    pub(crate) fn sum(&self, range: Range<u64>, each: impl FnOnce(&mut dyn FnMut(&[u8]))) {
+    pub(crate) fn hash_landed(&self, range: Range<u64>, each: impl FnOnce(&mut dyn FnMut(&[u8]))) {
         let Some(sums) = self.sums.get() else { return };
         sums.landed(range, each);
         if let Err(error) = sums.catch_up(&*self.give_back()) {

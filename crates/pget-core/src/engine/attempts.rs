@@ -11,15 +11,15 @@ use pget_schedule::{Attempt, Ended, Limit, Verdict};
 
 use super::{
     in_flight::{Fence, InFlight},
-    state::{Shared, State},
+    state::{Engine, State},
 };
 use crate::{
     Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError,
     budget::Reservation,
-    memory::{ChunkWriter, Host, Slot},
+    memory::{ChunkWriter, Slot, WriterEvents},
 };
 
-impl Shared {
+impl Engine {
     /// Whether the object may end before `start`, where a request began: no byte was received and no reply has told a size, however many attempts have failed. A body that told one and
     /// ended before `start` was cut short.
     pub(crate) fn may_end_before(&self, start: u64) -> bool {
@@ -56,9 +56,9 @@ impl Shared {
             let index = usize::try_from(attempt.chunk - state.schedule.cursor()).unwrap_or(usize::MAX);
             Arc::clone(&state.slots[index])
         };
-        let host = Arc::clone(self) as Arc<dyn Host>;
+        let events = Arc::clone(self) as Arc<dyn WriterEvents>;
         let writer =
-            ChunkWriter::claim(host, attempt.id, Arc::clone(&slot)).ok_or_else(|| self.not_let_go())?;
+            ChunkWriter::claim(events, attempt.id, Arc::clone(&slot)).ok_or_else(|| self.not_let_go())?;
         let start = writer.position();
         // Also behind a chunk that late bytes have filled and the consumer has taken since.
         if start > state.schedule.plan().start() && !state.schedule.may_resume() {
@@ -127,7 +127,7 @@ impl Shared {
         if let Some(end) = state.schedule.plan().known_end() {
             flight.slot.shrink_to(end);
         }
-        let placed = state.take_placed(&self.cursor);
+        let placed = state.consume_landed(&self.cursor);
         let ended = match (verdict, result) {
             (Verdict::GoesOn, Ok(())) => None,
             (Verdict::GoesOn, Err(error)) => {
@@ -150,7 +150,7 @@ impl Shared {
         if placed {
             self.cursor_moved();
         }
-        self.consumer.wake();
+        self.reader_waker.wake();
         let (range, limit, error) = ended?;
         Some(Error::from_attempt(
             self.object.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::{task::JoinError, time::timeout};
 
-use super::state::Shared;
+use super::state::Engine;
 use crate::{Deadlines, Error, ErrorKind, RangeRequest, RangeSource, Retry, SourceError, memory::Pulse};
 
 /// How often the object is looked at again when a reply was of another revision, and for how long.
@@ -14,16 +14,16 @@ const LOOKS: u32 = 2;
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Sees an attempt's end in the light of what is known of the object.
-pub(crate) async fn judge(
+pub(crate) async fn classify(
     source: &dyn RangeSource,
-    shared: &Shared,
+    engine: &Engine,
     request: &RangeRequest,
     pulse: &Pulse,
     deadlines: Deadlines,
     result: Result<(), SourceError>,
 ) -> Result<(), SourceError> {
     let error = match result {
-        Ok(()) if pulse.skips() => return Err(ended_before(request, shared)),
+        Ok(()) if pulse.skips() => return Err(ended_before(request, engine)),
         Ok(()) if pulse.has_begun() => return Ok(()),
         Ok(()) => {
             return Err(SourceError::fatal(
@@ -33,21 +33,21 @@ pub(crate) async fn judge(
         }
         Err(error) => error,
     };
-    match (error.kind(), shared.is_begun()) {
+    match (error.kind(), engine.is_begun()) {
         // It is believed as any refusal is: when nothing else was in flight.
         (ErrorKind::NotFound, true) => {
             let retry = error.retry();
             Err(error.reclassified(ErrorKind::ObjectChanged, retry, "deleted while being read: "))
         }
-        (ErrorKind::Range, true) if !shared.may_end_before(request.start) => Err(error.reclassified(
+        (ErrorKind::Range, true) if !engine.may_end_before(request.start) => Err(error.reclassified(
             ErrorKind::ObjectChanged,
             Retry::Never,
             "it became shorter while being read: ",
         )),
         // A server that refuses the first range need not tell the size (416 without Content-Range).
         (ErrorKind::Range, _) => match timeout(deadlines.first_byte, source.head()).await {
-            Ok(Ok(info)) if info.size == Some(request.start) => shared.nothing_to_read(info),
-            Ok(Ok(info)) if !shared.is_pin_kept(&info) => Err(error.reclassified(
+            Ok(Ok(info)) if info.size == Some(request.start) => engine.nothing_to_read(info),
+            Ok(Ok(info)) if !engine.is_pin_kept(&info) => Err(error.reclassified(
                 ErrorKind::ObjectChanged,
                 Retry::Never,
                 "it is not the pinned revision: ",
@@ -78,11 +78,11 @@ pub(crate) async fn judge(
 /// revision that the download began with is still served beside another one.
 pub(crate) async fn explained(
     source: &dyn RangeSource,
-    shared: &Shared,
+    engine: &Engine,
     deadlines: Deadlines,
     error: Error,
 ) -> Error {
-    if error.kind() != ErrorKind::ObjectChanged || !shared.is_begun() {
+    if error.kind() != ErrorKind::ObjectChanged || !engine.is_begun() {
         return error;
     }
     for _ in 0..LOOKS {
@@ -90,7 +90,7 @@ pub(crate) async fn explained(
         let Ok(Ok(info)) = head.await else {
             return error;
         };
-        if info.revision.is_identity() && shared.is_pin_kept(&info) {
+        if info.revision.is_identity() && engine.is_pin_kept(&info) {
             return error.with_advice(
                 "replies of different revisions alternate: replicas or mirrors disagree \
                  (--concurrency 1, or one server by its own address, may help)",
@@ -101,8 +101,8 @@ pub(crate) async fn explained(
 }
 
 /// A body that ignored the range ended before the range's first byte.
-fn ended_before(request: &RangeRequest, shared: &Shared) -> SourceError {
-    if shared.may_end_before(request.start) {
+fn ended_before(request: &RangeRequest, engine: &Engine) -> SourceError {
+    if engine.may_end_before(request.start) {
         let message = format!("the object ends before byte {}", request.start);
         SourceError::fatal(ErrorKind::Range, message)
     } else {

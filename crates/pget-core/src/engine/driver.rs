@@ -22,10 +22,10 @@ use tracing::Instrument as _;
 use pget_schedule::{Action, Attempt, Schedule, Settings};
 
 use super::{
-    classify::{ended_without_result, explained, judge},
+    classify::{classify, ended_without_result, explained},
     gathered::Gathered,
     hosts,
-    state::{Shared, Sink},
+    state::{Engine, Sink},
     watchdog::watch,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(crate) fn start(
     runtime: &Handle,
     sink: Sink,
     refused: Option<Error>,
-) -> Arc<Shared> {
+) -> Arc<Engine> {
     let seed = options.seed.unwrap_or_else(seed);
     let mut settings = options.settings(seed, source.most_requests());
     if !matches!(sink, Sink::Reader) {
@@ -62,20 +62,20 @@ pub(crate) fn start(
         schedule.start_from(learned);
     }
     let (budget, pin) = (Arc::clone(&options.budget), options.pin.clone());
-    let shared = Shared::new(schedule, source.name(), budget, pin, sink, options.verify);
+    let engine = Engine::new(schedule, source.name(), budget, pin, sink, options.verify);
     if let Some(error) = refused {
-        shared.finish(Err(error));
-        return shared;
+        engine.finish(Err(error));
+        return engine;
     }
     if let Some(cancel) = &options.cancel {
-        cancel.watch(&shared);
+        cancel.watch(&engine);
     }
     let driver = Driver {
-        shared: Arc::clone(&shared),
+        engine: Arc::clone(&engine),
         source,
         deadlines: options.deadlines,
         budget: Arc::clone(&options.budget),
-        began: shared.began,
+        began: engine.began,
         endpoint: endpoint.clone(),
         tells_at: TELLS_AFTER,
         attempts: JoinSet::new(),
@@ -84,22 +84,22 @@ pub(crate) fn start(
         _pool: Pool::enter(),
         memory: None,
         reserving: None,
-        _abandoned: Abandoned(Arc::clone(&shared)),
+        _abandoned: Abandoned(Arc::clone(&engine)),
     };
-    let span = tracing::debug_span!("download", object = %shared.object());
+    let span = tracing::debug_span!("download", object = %engine.object());
     runtime.spawn(driver.run().instrument(span));
-    shared
+    engine
 }
 
 /// Looks once more at an object that changed, and adds to `error` what that shows. Nothing is opened in that
 /// time, and a cancelled download does not wait for it.
-async fn looked_at(source: &dyn RangeSource, shared: &Shared, deadlines: Deadlines, error: Error) -> Error {
-    let mut looking = pin!(explained(source, shared, deadlines, error.clone()));
+async fn looked_at(source: &dyn RangeSource, engine: &Engine, deadlines: Deadlines, error: Error) -> Error {
+    let mut looking = pin!(explained(source, engine, deadlines, error.clone()));
     loop {
         tokio::select! {
             biased;
             error = &mut looking => return error,
-            () = shared.driver.notified() => if shared.is_over() {
+            () = engine.driver.notified() => if engine.is_over() {
                 return error;
             }
         }
@@ -115,7 +115,7 @@ fn seed() -> u64 {
 const TELLS_AFTER: Duration = Duration::from_millis(500);
 
 struct Driver {
-    shared: Arc<Shared>,
+    engine: Arc<Engine>,
     source: Arc<dyn RangeSource>,
     deadlines: Deadlines,
     budget: Arc<Budget>,
@@ -145,7 +145,7 @@ struct Task {
 }
 
 /// If the driver is dropped before it is done (its runtime shuts down), the consumer must not wait for ever.
-struct Abandoned(Arc<Shared>);
+struct Abandoned(Arc<Engine>);
 
 impl Drop for Abandoned {
     fn drop(&mut self) {
@@ -164,7 +164,7 @@ impl Driver {
         while let Some(until) = self.act() {
             self.tell_waiting();
             let until = earlier(until, self.patience());
-            let full = self.shared.state().schedule.is_window_full().then(Instant::now);
+            let full = self.engine.state().schedule.is_window_full().then(Instant::now);
             let reserving = async {
                 match &mut self.reserving {
                     Some(reserving) => reserving.await,
@@ -182,33 +182,33 @@ impl Driver {
                 biased;
                 Some(ended) = self.attempts.join_next_with_id() => {
                     if let Some(error) = self.ended(ended) {
-                        let (source, shared) = (&*self.source, &*self.shared);
-                        let error = looked_at(source, shared, self.deadlines, error).await;
-                        self.shared.finish(Err(error));
+                        let (source, engine) = (&*self.source, &*self.engine);
+                        let error = looked_at(source, engine, self.deadlines, error).await;
+                        self.engine.finish(Err(error));
                         break;
                     }
                 }
                 memory = reserving => {
                     self.reserving = None;
                     self.memory = Some(memory);
-                    self.shared.state().schedule.reserved();
+                    self.engine.state().schedule.reserved();
                 }
-                () = self.shared.driver.notified() => {}
+                () = self.engine.driver.notified() => {}
                 () = due => {}
             }
             if let Some(since) = full {
-                self.shared.counters.window_full.add(since.elapsed());
+                self.engine.counters.window_full.add(since.elapsed());
             }
             self.fence();
         }
         if let Some(endpoint) = &self.endpoint {
-            let learned = self.shared.state().schedule.learned();
+            let learned = self.engine.state().schedule.learned();
             hosts::remember(endpoint, learned);
         }
         // Does nothing if it is over already.
-        let outcome = self.shared.settle().await;
-        self.shared.finish(outcome);
-        self.shared.tell_end(self.began.elapsed());
+        let outcome = self.engine.settle().await;
+        self.engine.finish(outcome);
+        self.engine.tell_end(self.began.elapsed());
     }
 
     /// An attempt's task has ended. Gives the download's error if that was its end.
@@ -218,8 +218,8 @@ impl Driver {
             Ok((task, result)) => (self.tasks.remove(&task)?, result),
             Err(error) => {
                 let task = self.tasks.remove(&error.id())?;
-                if error.is_cancelled() && self.shared.is_fenced(task.id) {
-                    if !self.shared.let_fenced_go(task.id, now) {
+                if error.is_cancelled() && self.engine.is_fenced(task.id) {
+                    if !self.engine.let_fenced_go(task.id, now) {
                         self.held.push((task.id, now));
                     }
                     return None;
@@ -227,25 +227,25 @@ impl Driver {
                 (task, Err(ended_without_result(error)))
             }
         };
-        self.shared.attempt_ended(task.id, now, result)
+        self.engine.attempt_ended(task.id, now, result)
     }
 
     /// Ends the attempt that is far slower than the others, if there is one, and goes on with those that have let go.
     fn fence(&mut self) {
         let now = self.began.elapsed();
-        self.held.retain(|&(id, _)| !self.shared.let_fenced_go(id, now));
+        self.held.retain(|&(id, _)| !self.engine.let_fenced_go(id, now));
         // Where the destination takes its time, the source is not to blame.
         for (id, since) in &mut self.held {
-            if self.shared.waits_for_consumer(*id) {
+            if self.engine.waits_for_consumer(*id) {
                 *since = now;
             }
         }
         // With its task, its watchdog has ended.
         if self.patience().is_some_and(|until| until <= now) {
-            self.shared.finish(Err(self.shared.not_let_go()));
+            self.engine.finish(Err(self.engine.not_let_go()));
             return;
         }
-        if let Some(id) = self.shared.look(now)
+        if let Some(id) = self.engine.look(now)
             && let Some(task) = self.tasks.values().find(|task| task.id == id)
         {
             task.abort.abort();
@@ -255,8 +255,8 @@ impl Driver {
     /// Reports that the download waits for its server: soon after that began, each time that it has
     /// lasted twice as long, and when it is over.
     fn tell_waiting(&mut self) {
-        let waiting = self.shared.waiting(&self.shared.state());
-        let of = self.endpoint.as_deref().unwrap_or_else(|| self.shared.object());
+        let waiting = self.engine.waiting(&self.engine.state());
+        let of = self.endpoint.as_deref().unwrap_or_else(|| self.engine.object());
         match waiting {
             Some(waiting) if waiting.lasted() >= self.tells_at => {
                 self.tells_at = waiting.lasted() * 2;
@@ -283,22 +283,22 @@ impl Driver {
     )]
     fn act(&mut self) -> Option<Option<Duration>> {
         loop {
-            if self.shared.is_over() {
+            if self.engine.is_over() {
                 return None;
             }
-            let mut state = self.shared.state();
+            let mut state = self.engine.state();
             if state.waits_for_destination() {
                 return Some(None);
             }
             match state.schedule.poll(self.began.elapsed()) {
                 Action::Request(attempt) => {
                     let memory = if attempt.opens { self.memory.take() } else { None };
-                    let launched = self.shared.launch(&mut state, &attempt, memory);
+                    let launched = self.engine.launch(&mut state, &attempt, memory);
                     drop(state);
                     match launched {
                         Ok((writer, request)) => self.spawn(attempt, request, writer),
                         Err(error) => {
-                            self.shared.finish(Err(error));
+                            self.engine.finish(Err(error));
                             return None;
                         }
                     }
@@ -308,7 +308,7 @@ impl Driver {
                     at_cursor,
                     retry_at,
                 } => {
-                    let Some(bytes) = self.shared.memory_for(&state, bytes) else {
+                    let Some(bytes) = self.engine.memory_for(&state, bytes) else {
                         state.schedule.reserved();
                         continue;
                     };
@@ -327,7 +327,7 @@ impl Driver {
                 Action::GiveUp(limit) => {
                     let last = state.last_failure.take();
                     drop(state);
-                    self.shared.finish(Err(self.shared.gave_up(last, limit)));
+                    self.engine.finish(Err(self.engine.gave_up(last, limit)));
                     return None;
                 }
                 Action::Finished => {
@@ -339,7 +339,7 @@ impl Driver {
 
     fn spawn(&mut self, attempt: Attempt, request: RangeRequest, writer: ChunkWriter) {
         let source = Arc::clone(&self.source);
-        let shared = Arc::clone(&self.shared);
+        let engine = Arc::clone(&self.engine);
         let budget = Arc::clone(&self.budget);
         let deadlines = self.deadlines;
         let span = tracing::debug_span!(
@@ -359,18 +359,18 @@ impl Driver {
                 biased;
                 connection = budget.connection() => connection,
                 // Streams hold their connections while they wait for their consumers, so the chunk at the cursor, or that gets there meanwhile, goes without one.
-                () = shared.cursor_reaches(attempt.chunk) => None,
+                () = engine.cursor_reaches(attempt.chunk) => None,
             };
             let pulse = writer.pulse();
             pulse.ask();
             let result = watch(
-                Gathered::new(source.read(&request, writer), &shared),
+                Gathered::new(source.read(&request, writer), &engine),
                 &pulse,
                 deadlines,
-                &shared.counters.stalls,
+                &engine.counters.stalls,
             )
             .await;
-            let result = judge(&*source, &shared, &request, &pulse, deadlines, result).await;
+            let result = classify(&*source, &engine, &request, &pulse, deadlines, result).await;
             let milliseconds = began.elapsed().as_millis();
             match &result {
                 Ok(()) => tracing::trace!(bytes = pulse.bytes(), milliseconds, "request done"),

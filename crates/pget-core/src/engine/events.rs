@@ -1,4 +1,4 @@
-//! What its writers ask of a download ([`Host`]): replies held against the pin, the destination told of them, slots of a stream, and what has arrived.
+//! What its writers ask of a download ([`WriterEvents`]): replies held against the pin, the destination told of them, slots of a stream, and what has arrived.
 
 use std::{
     ops::Range,
@@ -10,13 +10,13 @@ use pget_schedule::Begun;
 
 use super::{
     gathered::gather,
-    state::{Shared, State, Target},
+    state::{Engine, State, Target},
 };
 use crate::{
     Error, ErrorKind, ObjectInfo, Reply, SourceError,
     budget::Reservation,
-    delivery::destination::{Pass, Place},
-    memory::{Accepted, Home, Host, PAGE, Region, Slot},
+    delivery::destination::{GatePass, Transfer},
+    memory::{Accepted, PAGE, Region, Slot, SlotMemory, WriterEvents},
     revision::{accept, hold_against, learn},
     sync::{
         MutexGuard,
@@ -34,12 +34,12 @@ const NO_END: &str = "nothing tells whether the object ends where this part does
 
 impl State {
     /// Where the next slot's memory is.
-    pub(crate) fn home(&self, range: &Range<u64>, memory: Option<Reservation>) -> Home {
+    pub(crate) fn home(&self, range: &Range<u64>, memory: Option<Reservation>) -> SlotMemory {
         match &self.target {
-            Target::Region(region, origin) => Home::Region(Arc::clone(region), *origin),
+            Target::Region(region, origin) => SlotMemory::Region(Arc::clone(region), *origin),
             Target::Scatter(scatter) => scatter.home(range, memory),
-            Target::Put => Home::Put(memory),
-            Target::Reader | Target::Unbegun | Target::Beginning | Target::Over => Home::Pages(memory),
+            Target::Put => SlotMemory::Put(memory),
+            Target::Reader | Target::Unbegun | Target::Beginning | Target::Over => SlotMemory::Pages(memory),
         }
     }
 
@@ -57,7 +57,7 @@ impl State {
     }
 
     /// Chunks that are complete in their destination have been consumed. Whether there were any.
-    pub(crate) fn take_placed(&mut self, cursor: &AtomicU64) -> bool {
+    pub(crate) fn consume_landed(&mut self, cursor: &AtomicU64) -> bool {
         let before = self.schedule.cursor();
         let placed = !matches!(self.target, Target::Reader | Target::Over);
         while placed && self.schedule.is_cursor_filled() {
@@ -94,7 +94,7 @@ impl AsMut<[u8]> for Boxed {
     }
 }
 
-impl Shared {
+impl Engine {
     /// The memory that a chunk of `bytes` takes; `None` if it lands in memory of its destination's.
     pub(crate) fn memory_for(&self, state: &State, bytes: u64) -> Option<u64> {
         match state.target {
@@ -151,15 +151,21 @@ impl Shared {
     }
 
     /// The target at `place`; its memory keeps the `pass` while it is in the hands of writers.
-    fn target_at(&self, place: Place, pass: Pass, start: u64, end: Option<u64>) -> Result<Target, Error> {
+    fn target_at(
+        &self,
+        place: Transfer,
+        pass: GatePass,
+        start: u64,
+        end: Option<u64>,
+    ) -> Result<Target, Error> {
         let memory = match place {
-            Place::Put => {
+            Transfer::Put => {
                 return Ok(match &self.scatter {
                     Some(scatter) => Target::Scatter(Arc::clone(scatter)),
                     None => Target::Put,
                 });
             }
-            Place::Memory(memory) => memory,
+            Transfer::Memory(memory) => memory,
         };
         let refused = |message: String| Err(Error::new(ErrorKind::Destination, self.object.clone(), message));
         let Some(end) = end else {
@@ -176,8 +182,8 @@ impl Shared {
     }
 }
 
-impl Host for Shared {
-    fn begin(&self, id: u64, reply: &Reply) -> Result<Accepted, SourceError> {
+impl WriterEvents for Engine {
+    fn accept_reply(&self, id: u64, reply: &Reply) -> Result<Accepted, SourceError> {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(flight) = state.requests.get_mut(&id).filter(|_| state.outcome.is_none()) else {
@@ -186,7 +192,7 @@ impl Host for Shared {
         let known = state.pinned.as_ref().or(state.pin.as_ref());
         let mut answer = accept(&flight.request, known.map(|known| &**known), reply)?;
         if answer.total.is_none() && !answer.whole {
-            answer.total = state.told.size;
+            answer.total = state.learned.size;
             if answer.total.is_none() && state.pinned.is_none() {
                 return Err(SourceError::fatal(ErrorKind::Protocol, NO_SIZE));
             }
@@ -233,7 +239,7 @@ impl Host for Shared {
             },
         };
         // Not before: what is read again as one stream begins anew.
-        learn(&mut state.told, reply, answer.total)?;
+        learn(&mut state.learned, reply, answer.total)?;
         if let Some(all) = state.schedule.plan().known_end() {
             flight.slot.shrink_to(all);
         }
@@ -270,8 +276,8 @@ impl Host for Shared {
             return Poll::Ready(Err(self.over_error()));
         }
         // Under the lock, and only for a live attempt: the consumer makes room under the lock and wakes behind it.
-        self.room.register(cx.waker());
-        state.take_placed(&self.cursor);
+        self.window_waker.register(cx.waker());
+        state.consume_landed(&self.cursor);
         // Memory first: a place once opened must have it.
         let memory = match self.memory_for(&state, state.schedule.plan().chunk_size()) {
             None => None,
@@ -298,15 +304,15 @@ impl Host for Shared {
         Poll::Ready(Ok(slot))
     }
 
-    fn let_go(&self) {
-        if self.held.load(Ordering::SeqCst) > 0 {
+    fn writer_dropped(&self) {
+        if self.fenced_writers.load(Ordering::SeqCst) > 0 {
             self.driver.notify_one();
         }
     }
 
     fn published(&self, slot: &Slot, range: Range<u64>) {
         if self.placed {
-            self.sum(range.clone(), |each| {
+            self.hash_landed(range.clone(), |each| {
                 for lease in slot.landed(range.clone()) {
                     each(&lease);
                 }
@@ -329,7 +335,7 @@ impl Host for Shared {
             return false;
         }
         let end = start + bytes.len() as u64;
-        self.sum(start..end, |each| each(bytes));
+        self.hash_landed(start..end, |each| each(bytes));
         slot.publish(end - slot.start());
         self.arrived(slot, start..end);
         true
@@ -354,7 +360,7 @@ impl Host for Shared {
     }
 }
 
-impl Shared {
+impl Engine {
     fn arrived(&self, slot: &Slot, range: Range<u64>) {
         let bytes = range.end - range.start;
         self.counters.received.fetch_add(bytes, Ordering::Relaxed);
@@ -372,7 +378,7 @@ impl Shared {
             let page = |at: u64| (at - slot.start()) / PAGE as u64;
             let full = page(range.start) != page(range.end) || range.end == slot.end();
             if full || !gather(self) {
-                self.consumer.wake();
+                self.reader_waker.wake();
             }
         }
     }

@@ -7,11 +7,11 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
     in_flight::{Fence, InFlight},
-    state::{Shared, State},
+    state::{Engine, State},
 };
 use crate::{ErrorKind, SourceError};
 
-impl Shared {
+impl Engine {
     /// The attempt that the driver is to end now, if there is one.
     pub(crate) fn look(&self, now: Duration) -> Option<u64> {
         let mut state = self.state();
@@ -72,13 +72,13 @@ impl Shared {
         };
         if flight.fence != Fence::Held {
             // Before the look at the writer: of it and this, one sees the other.
-            self.held.fetch_add(1, Ordering::SeqCst);
+            self.fenced_writers.fetch_add(1, Ordering::SeqCst);
             flight.fence = Fence::Held;
         }
         if flight.slot.is_claimed() {
             return false;
         }
-        self.held.fetch_sub(1, Ordering::SeqCst);
+        self.fenced_writers.fetch_sub(1, Ordering::SeqCst);
         schedule.fenced(id, now, flight.slot.position());
         if !flight.pulse.has_begun() && schedule.trial().is_some() {
             *last_failure = Some(SourceError::retryable(ErrorKind::Timeout, "no answer"));
@@ -88,13 +88,13 @@ impl Shared {
         }
         requests.remove(&id);
         self.counters.fences.fetch_add(1, Ordering::Relaxed);
-        let placed = state.take_placed(&self.cursor);
+        let placed = state.consume_landed(&self.cursor);
         drop(state);
         if placed {
             self.cursor_moved();
         }
         // All may be here by now.
-        self.consumer.wake();
+        self.reader_waker.wake();
         true
     }
 }

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::state::Shared;
+use super::state::Engine;
 use crate::sync::thread_local;
 
 /// A poll may take as long as it wants, if the source blocks in it.
@@ -40,12 +40,12 @@ thread_local! {
 /// A read whose wake-ups are gathered.
 pub(crate) struct Gathered<'a, F> {
     read: F,
-    shared: &'a Shared,
+    engine: &'a Engine,
 }
 
 impl<'a, F> Gathered<'a, F> {
-    pub(crate) const fn new(read: F, shared: &'a Shared) -> Self {
-        Self { read, shared }
+    pub(crate) const fn new(read: F, engine: &'a Engine) -> Self {
+        Self { read, engine }
     }
 }
 
@@ -53,7 +53,7 @@ impl<F: Future + Unpin> Future for Gathered<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let polling = Polling::new(self.shared);
+        let polling = Polling::new(self.engine);
         let polled = Pin::new(&mut self.read).poll(cx);
         drop(polling);
         polled
@@ -62,20 +62,20 @@ impl<F: Future + Unpin> Future for Gathered<'_, F> {
 
 /// While it lives, wake-ups of its download on this thread are gathered.
 struct Polling<'a> {
-    shared: &'a Shared,
+    engine: &'a Engine,
     /// A source may poll another download's read, below its own.
     outer: Option<Polled>,
 }
 
 impl<'a> Polling<'a> {
-    fn new(shared: &'a Shared) -> Self {
+    fn new(engine: &'a Engine) -> Self {
         let polled = Polled {
-            download: identity(shared),
+            download: identity(engine),
             since: Instant::now(),
             arrived: false,
         };
         let outer = POLLED.with(|cell| cell.replace(Some(polled)));
-        Self { shared, outer }
+        Self { engine, outer }
     }
 }
 
@@ -83,16 +83,16 @@ impl Drop for Polling<'_> {
     fn drop(&mut self) {
         let polled = POLLED.with(|cell| cell.replace(self.outer));
         if polled.is_some_and(|polled| polled.arrived) {
-            self.shared.wake_consumer();
+            self.engine.wake_consumer();
         }
     }
 }
 
 /// Whether the consumer of `shared` will be woken soon for what has just arrived, and need not be
 /// woken now.
-pub(crate) fn gather(shared: &Shared) -> bool {
+pub(crate) fn gather(engine: &Engine) -> bool {
     POLLED.with(|cell| {
-        let Some(mut polled) = cell.get().filter(|polled| polled.download == identity(shared)) else {
+        let Some(mut polled) = cell.get().filter(|polled| polled.download == identity(engine)) else {
             return false;
         };
         polled.arrived = !is_long(polled.since);
@@ -109,6 +109,6 @@ fn is_long(since: Instant) -> bool {
     !cfg!(all(test, feature = "model")) && since.elapsed() >= LONG
 }
 
-fn identity(shared: &Shared) -> usize {
-    std::ptr::from_ref(shared).addr()
+fn identity(engine: &Engine) -> usize {
+    std::ptr::from_ref(engine).addr()
 }

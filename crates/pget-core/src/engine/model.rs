@@ -1,6 +1,6 @@
 //! Models of a download: what writers, driver, consumer and budget share, run through many interleavings by shuttle (see [`sync`](crate::sync)).
 //!
-//! The code under test is the real one: `Schedule`, `Shared` with its fence, slots, writers, leases, `Reader`, the destination's gate, `Cancel`, `Budget`. Two things are models: the source, which
+//! The code under test is the real one: `Schedule`, `Engine` with its fence, slots, writers, leases, `Reader`, the destination's gate, `Cancel`, `Budget`. Two things are models: the source, which
 //! writes a few bytes at a time, breaks off, and may be one that cannot be stopped; and the driver's loop, in which time jumps to whatever is waited for, and any attempt may be fenced at any moment.
 //!
 //! Run by `cargo test -p pget-core --features model --lib model`; `PGET_SCHEDULES=n` runs another number of schedules.
@@ -24,11 +24,11 @@ use pget_schedule::{Action, Attempt, Schedule, Settings};
 
 use super::{
     gathered::Gathered,
-    state::{Shared, Sink},
+    state::{Engine, Sink},
 };
 use crate::{
-    Budget, Cancel, Destination, Error, ErrorKind, ObjectInfo, Place, RangeRequest, Reader, Reply, Revision,
-    SourceError, Verify, memory::ChunkWriter, sync::Mutex,
+    Budget, Cancel, Destination, Error, ErrorKind, ObjectInfo, RangeRequest, Reader, Reply, Revision,
+    SourceError, Transfer, Verify, memory::ChunkWriter, sync::Mutex,
 };
 
 const CHUNK: u64 = 3;
@@ -67,13 +67,13 @@ type Ends = Arc<Mutex<Vec<(u64, Result<(), SourceError>)>>>;
 /// The model of the driver; the rest is real.
 struct Driver {
     shape: Shape,
-    shared: Arc<Shared>,
+    engine: Arc<Engine>,
     budget: Arc<Budget>,
     ends: Ends,
     tasks: HashMap<u64, JoinHandle<()>>,
 }
 
-fn shared(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> Arc<Shared> {
+fn engine(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> Arc<Engine> {
     let window = if matches!(sink, Sink::Reader) {
         shape.window
     } else {
@@ -93,20 +93,20 @@ fn shared(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> Arc<Shared> {
         seed: 1,
     });
     let object = String::new();
-    Shared::new(schedule, object, Arc::clone(budget), None, sink, Verify::Auto)
+    Engine::new(schedule, object, Arc::clone(budget), None, sink, Verify::Auto)
 }
 
 /// A download with its driver running.
-fn start(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> (Arc<Shared>, JoinHandle<()>) {
-    let shared = shared(shape, budget, sink);
+fn start(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> (Arc<Engine>, JoinHandle<()>) {
+    let engine = engine(shape, budget, sink);
     let driver = Driver {
         shape,
-        shared: Arc::clone(&shared),
+        engine: Arc::clone(&engine),
         budget: Arc::clone(budget),
         ends: Arc::default(),
         tasks: HashMap::new(),
     };
-    (shared, spawn(driver.run()))
+    (engine, spawn(driver.run()))
 }
 
 impl Driver {
@@ -120,10 +120,10 @@ impl Driver {
         let mut fences = self.shape.fences;
         'over: loop {
             let waits_until = loop {
-                if self.shared.is_over() {
+                if self.engine.is_over() {
                     break 'over;
                 }
-                let mut state = self.shared.state();
+                let mut state = self.engine.state();
                 if state.waits_for_destination() {
                     break None;
                 }
@@ -131,7 +131,7 @@ impl Driver {
                     Action::Request(attempt) => {
                         let memory = if attempt.opens { memory.take() } else { None };
                         let (writer, request) = self
-                            .shared
+                            .engine
                             .launch(&mut state, &attempt, memory)
                             .expect("a slot is free when its chunk is asked for");
                         drop(state);
@@ -144,7 +144,7 @@ impl Driver {
                         at_cursor,
                         retry_at,
                     } => {
-                        let Some(bytes) = self.shared.memory_for(&state, bytes) else {
+                        let Some(bytes) = self.engine.memory_for(&state, bytes) else {
                             state.schedule.reserved();
                             continue;
                         };
@@ -163,7 +163,7 @@ impl Driver {
                     Action::GiveUp(limit) => {
                         let last = state.last_failure.take();
                         drop(state);
-                        self.shared.finish(Err(self.shared.gave_up(last, limit)));
+                        self.engine.finish(Err(self.engine.gave_up(last, limit)));
                         break 'over;
                     }
                     Action::Finished => break 'over,
@@ -175,13 +175,13 @@ impl Driver {
                     now = now.max(at);
                     yield_now().await;
                 }
-                (None, None) => self.shared.driver.notified().await,
+                (None, None) => self.engine.driver.notified().await,
                 (None, Some(memory_to_come)) => {
-                    let notified = std::pin::pin!(self.shared.driver.notified());
+                    let notified = std::pin::pin!(self.engine.driver.notified());
                     if let Either::Left((reserved, _)) = select(memory_to_come, notified).await {
                         reserving = None;
                         memory = Some(reserved);
-                        self.shared.state().schedule.reserved();
+                        self.engine.state().schedule.reserved();
                     }
                 }
             }
@@ -195,7 +195,7 @@ impl Driver {
                 let posted = |id| self.ends.lock().expect("no panic").iter().any(|end| end.0 == id);
                 // The task may have ended all the same, as when it is too late to stop it.
                 if let Some(id) = candidate
-                    && self.shared.fence_at_will(id)
+                    && self.engine.fence_at_will(id)
                     && !posted(id)
                 {
                     fences -= 1;
@@ -212,16 +212,16 @@ impl Driver {
                     continue;
                 }
                 if !given_up.contains(&id)
-                    && let Some(error) = self.shared.attempt_ended(id, now, result)
+                    && let Some(error) = self.engine.attempt_ended(id, now, result)
                 {
-                    self.shared.finish(Err(error));
+                    self.engine.finish(Err(error));
                     break 'over;
                 }
             }
-            held.retain(|&id| !self.shared.let_fenced_go(id, now));
+            held.retain(|&id| !self.engine.let_fenced_go(id, now));
         }
-        let outcome = self.shared.settle().await;
-        self.shared.finish(outcome);
+        let outcome = self.engine.settle().await;
+        self.engine.finish(outcome);
         drop((memory, reserving));
         // Those that cannot be stopped go on until they are done.
         for task in self.tasks.into_values() {
@@ -233,11 +233,11 @@ impl Driver {
     }
 
     fn spawn(&mut self, attempt: Attempt, request: RangeRequest, writer: ChunkWriter, breaks_off: bool) {
-        let (budget, shared) = (Arc::clone(&self.budget), Arc::clone(&self.shared));
+        let (budget, engine) = (Arc::clone(&self.budget), Arc::clone(&self.engine));
         let (ends, size) = (Arc::clone(&self.ends), self.shape.size);
         let task = spawn(async move {
             let connection = std::pin::pin!(budget.connection());
-            let at_cursor = std::pin::pin!(shared.cursor_reaches(attempt.chunk));
+            let at_cursor = std::pin::pin!(engine.cursor_reaches(attempt.chunk));
             let connection = match select(connection, at_cursor).await {
                 Either::Left((connection, _)) => connection,
                 Either::Right(((), _)) => None,
@@ -248,12 +248,12 @@ impl Driver {
             } else {
                 {
                     let read = Box::pin(read(size, &request, writer, breaks_off));
-                    Gathered::new(read, &shared).await
+                    Gathered::new(read, &engine).await
                 }
             };
             drop(connection);
             ends.lock().expect("no panic").push((attempt.id, result));
-            shared.driver.notify_one();
+            engine.driver.notify_one();
         });
         self.tasks.insert(attempt.id, task);
     }
@@ -330,8 +330,8 @@ fn reads(shape: Shape) {
     explore(move || {
         block_on(async move {
             let budget = Budget::tiny(2, 2);
-            let (shared, driver) = start(shape, &budget, Sink::Reader);
-            let mut reader = Reader::new(shared, None);
+            let (engine, driver) = start(shape, &budget, Sink::Reader);
+            let mut reader = Reader::new(engine, None);
             take(&mut reader, shape.size).await.expect("it ends well");
             drop(reader);
             driver.await.expect("it ends");
@@ -403,13 +403,13 @@ fn after_a_cancel_nothing_is_handed_out() {
     };
     explore_often(20, move || {
         block_on(async move {
-            let (shared, driver) = start(shape, &Budget::tiny(1, 1), Sink::Reader);
-            let mut reader = Reader::new(Arc::clone(&shared), None);
+            let (engine, driver) = start(shape, &Budget::tiny(1, 1), Sink::Reader);
+            let mut reader = Reader::new(Arc::clone(&engine), None);
             let canceller = spawn(async move {
                 for _ in 0..thread_rng().gen_range(0..12) {
                     yield_now().await;
                 }
-                shared.cancel();
+                engine.cancel();
             });
             canceller.await.expect("it ends");
             let error = reader.next().await.expect_err("cancelled");
@@ -427,10 +427,10 @@ fn a_cancel_is_heard_and_a_drop_gives_everything_back() {
         explore(move || {
             block_on(async move {
                 let budget = Budget::tiny(1, 1);
-                let (shared, driver) = start(shape, &budget, Sink::Reader);
+                let (engine, driver) = start(shape, &budget, Sink::Reader);
                 let cancel = Cancel::new();
-                cancel.watch(&shared);
-                let mut reader = Reader::new(shared, None);
+                cancel.watch(&engine);
+                let mut reader = Reader::new(engine, None);
                 let drops_early = thread_rng().gen_bool(0.3);
                 let canceller = spawn(async move { cancel.trigger() });
                 if drops_early {
@@ -455,8 +455,8 @@ struct Sheet {
 }
 
 impl Destination for Sheet {
-    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Place, Error> {
-        Ok(Place::Put)
+    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Transfer, Error> {
+        Ok(Transfer::Put)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
@@ -484,13 +484,13 @@ fn a_destination_gets_each_byte_once_and_none_after_its_call_has_returned() {
                 let budget = Budget::tiny(1, 1);
                 let sheet = Arc::new(Sheet::default());
                 let sink = Sink::Destination(Arc::clone(&sheet) as _, None);
-                let (shared, driver) = start(shape, &budget, sink);
+                let (engine, driver) = start(shape, &budget, sink);
                 let canceller = cancels.then(|| {
-                    let shared = Arc::clone(&shared);
-                    spawn(async move { shared.cancel() })
+                    let engine = Arc::clone(&engine);
+                    spawn(async move { engine.cancel() })
                 });
-                let ended = shared.ended().await;
-                shared.destination_deserted().await;
+                let ended = engine.ended().await;
+                engine.destination_deserted().await;
                 sheet
                     .given_back
                     .store(true, crate::sync::atomic::Ordering::SeqCst);
@@ -501,7 +501,7 @@ fn a_destination_gets_each_byte_once_and_none_after_its_call_has_returned() {
                 if let Some(canceller) = canceller {
                     canceller.await.expect("it ends");
                 }
-                drop(shared);
+                drop(engine);
                 driver.await.expect("it ends");
                 nothing_is_held(&budget);
             });

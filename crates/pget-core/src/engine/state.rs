@@ -20,7 +20,7 @@ use super::in_flight::InFlight;
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Verification, Verify, Waiting,
     delivery::{
-        destination::{Destination, Keeps, Outlet},
+        destination::{Destination, Gate, Keeps},
         range_buffers::Scatter,
     },
     fork::{Generation, forked},
@@ -33,7 +33,7 @@ use crate::{
     verify::{Digest, Placed},
 };
 
-pub(crate) struct Shared {
+pub(crate) struct Engine {
     /// The process that the download runs in.
     pub(crate) generation: Generation,
     /// The schedule's time is counted from here.
@@ -43,15 +43,15 @@ pub(crate) struct Shared {
     pub(crate) driver: Notify,
     /// The first reply was accepted, or the download is over.
     pub(crate) begun: Notify,
-    pub(crate) consumer: AtomicWaker,
+    pub(crate) reader_waker: AtomicWaker,
     /// The stream's writer, waiting for the window.
-    pub(crate) room: AtomicWaker,
+    pub(crate) window_waker: AtomicWaker,
     pub(crate) cursor: AtomicU64,
     /// The cursor moved, for attempts that wait for a connection.
-    pub(crate) moved: Notify,
-    pub(crate) over: AtomicBool,
+    pub(crate) cursor_moved: Notify,
+    pub(crate) finished: AtomicBool,
     /// Fenced attempts whose writer is still there.
-    pub(crate) held: AtomicU64,
+    pub(crate) fenced_writers: AtomicU64,
     /// There is a destination, and the first reply did not say whether the object fits.
     pub(crate) size_unknown: AtomicBool,
     pub(crate) counters: Counters,
@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     /// Bytes go to their destination, whichever: nobody reads them in order.
     pub(crate) placed: bool,
-    pub(crate) outlet: Option<Outlet>,
+    pub(crate) outlet: Option<Gate>,
     /// What the destination can give back.
     pub(crate) keeps: Keeps,
     pub(crate) scatter: Option<Arc<Scatter>>,
@@ -77,7 +77,7 @@ pub(crate) struct State {
     /// What the first reply said.
     pub(crate) pinned: Option<Arc<ObjectInfo>>,
     /// What all accepted replies together said.
-    pub(crate) told: ObjectInfo,
+    pub(crate) learned: ObjectInfo,
     /// What the caller wishes, what came of it, and what the bytes are held against.
     pub(crate) verify: Verify,
     pub(crate) verification: Verification,
@@ -129,7 +129,7 @@ pub(crate) enum AtCursor {
     End,
 }
 
-impl Shared {
+impl Engine {
     pub(crate) fn new(
         schedule: Schedule,
         object: String,
@@ -150,19 +150,19 @@ impl Shared {
         let (target, outlet) = match sink {
             Sink::Reader => (Target::Reader, None),
             Sink::Region(region) => (Target::Region(Arc::new(region), origin), None),
-            Sink::Destination(destination, _) => (Target::Unbegun, Some(Outlet::new(destination))),
+            Sink::Destination(destination, _) => (Target::Unbegun, Some(Gate::new(destination))),
             Sink::Scatter(buffers, _) => {
                 scatter = Some(Arc::clone(&buffers));
-                (Target::Unbegun, Some(Outlet::new(buffers)))
+                (Target::Unbegun, Some(Gate::new(buffers)))
             }
         };
         let placed = !matches!(target, Target::Reader);
         // Asked here, once: later questions would come under the lock.
-        let (keeps, refusal) = match outlet.as_ref().map_or(Ok(Keeps::Nothing), Outlet::ask_keeps) {
+        let (keeps, refusal) = match outlet.as_ref().map_or(Ok(Keeps::Nothing), Gate::ask_keeps) {
             Ok(keeps) => (keeps, None),
             Err(error) => (Keeps::Nothing, Some(error)),
         };
-        let shared = Arc::new(Self {
+        let engine = Arc::new(Self {
             generation: Generation::current(),
             began: Instant::now(),
             state: Mutex::new(State {
@@ -170,7 +170,7 @@ impl Shared {
                 slots: VecDeque::new(),
                 pin,
                 pinned: None,
-                told: ObjectInfo::default(),
+                learned: ObjectInfo::default(),
                 verify,
                 verification: Verification::Unknown,
                 expected: None,
@@ -182,12 +182,12 @@ impl Shared {
             }),
             driver: Notify::new(),
             begun: Notify::new(),
-            consumer: AtomicWaker::new(),
-            room: AtomicWaker::new(),
+            reader_waker: AtomicWaker::new(),
+            window_waker: AtomicWaker::new(),
             cursor: AtomicU64::new(0),
-            moved: Notify::new(),
-            over: AtomicBool::new(false),
-            held: AtomicU64::new(0),
+            cursor_moved: Notify::new(),
+            finished: AtomicBool::new(false),
+            fenced_writers: AtomicU64::new(0),
             size_unknown: AtomicBool::new(false),
             counters: Counters::default(),
             object,
@@ -200,9 +200,9 @@ impl Shared {
             sums: OnceLock::new(),
         });
         if let Some(error) = refusal {
-            shared.finish(Err(error));
+            engine.finish(Err(error));
         }
-        shared
+        engine
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -315,7 +315,7 @@ impl Shared {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire) || self.is_forked()
+        self.finished.load(Ordering::Acquire) || self.is_forked()
     }
 
     /// Ends the download; the first outcome stays.
@@ -337,7 +337,7 @@ impl Shared {
             }
             let failed = outcome.is_err();
             state.outcome = Some(outcome);
-            self.over.store(true, Ordering::Release);
+            self.finished.store(true, Ordering::Release);
             // After a failure nothing more is handed out, so the memory can go; a destination's goes back to its owner in any case. Outside the lock, as it goes to
             // another one.
             if failed || self.placed {
@@ -359,8 +359,8 @@ impl Shared {
         }
         self.driver.notify_one();
         self.begun.notify_waiters();
-        self.consumer.wake();
-        self.room.wake();
+        self.reader_waker.wake();
+        self.window_waker.wake();
     }
 
     pub(crate) fn cancel(&self) {
@@ -376,7 +376,7 @@ impl Shared {
     // For the reader.
 
     /// Bytes that were handed out got nowhere, or were found to be wrong, be they the last ones: also a download that has ended well ends with `error`.
-    pub(crate) fn lose(&self, error: Error) {
+    pub(crate) fn fail_after_delivery(&self, error: Error) {
         self.finish_unless(Err(error), |state| matches!(state.outcome, Some(Err(_))));
     }
 
@@ -392,11 +392,11 @@ impl Shared {
     }
 
     pub(crate) fn wake_consumer(&self) {
-        self.consumer.wake();
+        self.reader_waker.wake();
     }
 
     pub(crate) fn register_consumer(&self, cx: &Context<'_>) {
-        self.consumer.register(cx.waker());
+        self.reader_waker.register(cx.waker());
     }
 
     pub(crate) fn at_cursor(&self) -> Result<AtCursor, Error> {
@@ -424,12 +424,12 @@ impl Shared {
         drop(slot);
         self.cursor_moved();
         self.driver.notify_one();
-        self.room.wake();
+        self.window_waker.wake();
     }
 
     /// Wakes those who wait for the cursor, after it has moved.
     pub(crate) fn cursor_moved(&self) {
-        self.moved.notify_waiters();
+        self.cursor_moved.notify_waiters();
         let next = self.state().slots.front().map(Arc::clone);
         if let Some(slot) = next {
             slot.wake_writer();
@@ -442,7 +442,7 @@ impl Shared {
     pub(crate) async fn cursor_reaches(&self, chunk: u64) {
         loop {
             // Enabled before the look, so that no move falls between.
-            let mut moved = std::pin::pin!(self.moved.notified());
+            let mut moved = std::pin::pin!(self.cursor_moved.notified());
             moved.as_mut().enable();
             if self.cursor.load(Ordering::SeqCst) >= chunk {
                 return;

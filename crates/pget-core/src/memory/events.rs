@@ -19,9 +19,9 @@ pub(crate) struct Accepted {
 }
 
 /// The download behind a writer.
-pub(crate) trait Host: Send + Sync {
+pub(crate) trait WriterEvents: Send + Sync {
     /// Holds a reply against the request and the pinned revision.
-    fn begin(&self, attempt: u64, reply: &Reply) -> Result<Accepted, SourceError>;
+    fn accept_reply(&self, attempt: u64, reply: &Reply) -> Result<Accepted, SourceError>;
 
     /// The slot behind a full one, for a request that spans chunks; pending while the window is full.
     fn poll_next_slot(&self, attempt: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>>;
@@ -47,5 +47,5 @@ pub(crate) trait Host: Send + Sync {
     fn withholds(&self) {}
 
     /// A writer has let go of its slot. May be called under any lock: it must take none.
-    fn let_go(&self);
+    fn writer_dropped(&self);
 }

@@ -29,8 +29,8 @@ pub use block::PAGE;
 pub use lease::Lease;
 pub use writer::ChunkWriter;
 
-pub(crate) use events::{Accepted, Host};
+pub(crate) use events::{Accepted, WriterEvents};
 pub(crate) use page::{Gauge, Pool, PoolGuard};
 pub(crate) use pulse::Pulse;
 pub(crate) use region::Region;
-pub(crate) use slot::{Home, Slot};
+pub(crate) use slot::{Slot, SlotMemory};

@@ -127,12 +127,12 @@ impl Gauge {
 
 /// A piece of a slot's memory, shared by its slot, its writer and its leases.
 pub(crate) struct Page {
-    place: Place,
+    place: PageMemory,
     gauge: Arc<Gauge>,
 }
 
 /// Where a page's bytes are.
-enum Place {
+enum PageMemory {
     /// In memory of its own, counted by the gauge.
     Own(ManuallyDrop<Memory>),
     /// In the caller's, from this offset on.
@@ -161,7 +161,7 @@ impl Page {
         };
         gauge.add(length as u64);
         Self {
-            place: Place::Own(ManuallyDrop::new(memory)),
+            place: PageMemory::Own(ManuallyDrop::new(memory)),
             gauge,
         }
     }
@@ -175,7 +175,7 @@ impl Page {
             region.len()
         );
         Self {
-            place: Place::Lent {
+            place: PageMemory::Lent {
                 region,
                 offset,
                 length,
@@ -186,8 +186,8 @@ impl Page {
 
     pub(crate) fn len(&self) -> usize {
         match &self.place {
-            Place::Own(memory) => memory.len(),
-            Place::Lent { length, .. } => *length,
+            PageMemory::Own(memory) => memory.len(),
+            PageMemory::Lent { length, .. } => *length,
         }
     }
 
@@ -199,11 +199,11 @@ impl Page {
             self.len()
         );
         match &self.place {
-            Place::Own(memory) => {
+            PageMemory::Own(memory) => {
                 // SAFETY: `range.start` lies in the memory (checked above).
                 unsafe { memory.start().as_ptr().add(range.start) }
             }
-            Place::Lent { region, offset, .. } => {
+            PageMemory::Lent { region, offset, .. } => {
                 // SAFETY: `offset + length` lies in the region (checked in `lent`), and `range.start` in `length`.
                 unsafe { region.start().as_ptr().add(offset + range.start).cast() }
             }
@@ -235,7 +235,7 @@ impl Page {
     pub(crate) unsafe fn unfilled_initialised(&self, range: Range<usize>) -> &mut [u8] {
         // SAFETY: as the caller promises.
         let room = unsafe { self.unfilled(range.clone()) };
-        if let Place::Own(memory) = &self.place {
+        if let PageMemory::Own(memory) = &self.place {
             let known = memory.initialised().clamp(range.start, range.end);
             let fresh = &mut room[known - range.start..];
             // SAFETY: the slice is writable, and a zero is a byte.
@@ -269,7 +269,7 @@ impl fmt::Debug for Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        if let Place::Own(memory) = &mut self.place {
+        if let PageMemory::Own(memory) = &mut self.place {
             self.gauge.now.fetch_sub(memory.len() as u64, Ordering::Relaxed);
             // SAFETY: dropped only here, where the page ends.
             Pool::put(unsafe { ManuallyDrop::take(memory) });

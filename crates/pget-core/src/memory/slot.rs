@@ -43,12 +43,12 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 struct Pages {
     list: Vec<Option<Arc<Page>>>,
-    home: Home,
+    home: SlotMemory,
 }
 
 /// Where a slot's memory is.
 #[derive(Debug)]
-pub(crate) enum Home {
+pub(crate) enum SlotMemory {
     /// In pages, which count against this reservation.
     Pages(Option<Reservation>),
     /// Bytes are put to a destination from the writer's page, or from pages of the slot while they are withheld, which count against this reservation.
@@ -57,21 +57,21 @@ pub(crate) enum Home {
     Region(Arc<Region>, u64),
 }
 
-impl Default for Home {
+impl Default for SlotMemory {
     fn default() -> Self {
         Self::Pages(None)
     }
 }
 
 impl Slot {
-    pub(crate) fn new(chunk: u64, range: Range<u64>, gauge: Arc<Gauge>, home: Home) -> Arc<Self> {
+    pub(crate) fn new(chunk: u64, range: Range<u64>, gauge: Arc<Gauge>, home: SlotMemory) -> Arc<Self> {
         Arc::new(Self {
             chunk,
             start: range.start,
             end: AtomicU64::new(range.end),
             filled: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
-            puts: AtomicBool::new(matches!(home, Home::Put(_))),
+            puts: AtomicBool::new(matches!(home, SlotMemory::Put(_))),
             pages: Mutex::new(Pages {
                 list: Vec::new(),
                 home,
@@ -116,7 +116,9 @@ impl Slot {
     pub(crate) fn shrink_to(&self, end: u64) {
         if end < self.end() {
             self.end.store(end.max(self.start), Ordering::Release);
-            if let Home::Pages(Some(reservation)) | Home::Put(Some(reservation)) = &mut self.pages().home {
+            if let SlotMemory::Pages(Some(reservation)) | SlotMemory::Put(Some(reservation)) =
+                &mut self.pages().home
+            {
                 reservation.shrink_to(end.saturating_sub(self.start));
             }
         }
@@ -130,15 +132,15 @@ impl Slot {
     }
 
     /// The writer has let go. What lies elsewhere needs nothing here any more: what was withheld is forgotten or put, and a complete chunk is where it is to be.
-    pub(super) fn leave(&self) {
+    pub(super) fn release_writer(&self) {
         let mut pages = self.pages();
-        let left = if matches!(pages.home, Home::Pages(_)) {
+        let left = if matches!(pages.home, SlotMemory::Pages(_)) {
             None
         } else {
             let list = std::mem::take(&mut pages.list);
             let home = self
                 .is_full()
-                .then(|| std::mem::replace(&mut pages.home, Home::Put(None)));
+                .then(|| std::mem::replace(&mut pages.home, SlotMemory::Put(None)));
             Some((list, home))
         };
         drop(pages);
@@ -170,15 +172,15 @@ impl Slot {
     }
 
     /// Moves the slot, in which there is nothing yet, to where `home` says, which is given its reservation.
-    pub(crate) fn move_to(&self, home: impl FnOnce(Option<Reservation>) -> Home) {
+    pub(crate) fn move_to(&self, home: impl FnOnce(Option<Reservation>) -> SlotMemory) {
         let mut pages = self.pages();
         let memory = match std::mem::take(&mut pages.home) {
-            Home::Pages(memory) | Home::Put(memory) => memory,
-            Home::Region(..) => None,
+            SlotMemory::Pages(memory) | SlotMemory::Put(memory) => memory,
+            SlotMemory::Region(..) => None,
         };
         pages.home = home(memory);
         self.puts
-            .store(matches!(pages.home, Home::Put(_)), Ordering::Relaxed);
+            .store(matches!(pages.home, SlotMemory::Put(_)), Ordering::Relaxed);
     }
 
     /// Drops its pages: nothing in them will be read any more.
@@ -204,8 +206,8 @@ impl Slot {
         let page = list[index].get_or_insert_with(|| {
             let (length, gauge) = (in_page(length), Arc::clone(&self.gauge));
             Arc::new(match home {
-                Home::Pages(_) | Home::Put(_) => Page::new(length, gauge),
-                Home::Region(region, origin) => {
+                SlotMemory::Pages(_) | SlotMemory::Put(_) => Page::new(length, gauge),
+                SlotMemory::Region(region, origin) => {
                     let offset = usize::try_from(self.start - *origin + page_start).unwrap_or(usize::MAX);
                     Page::lent(Arc::clone(region), offset, length, gauge)
                 }

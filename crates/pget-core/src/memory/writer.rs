@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     block::PAGE,
-    events::{Accepted, Host},
+    events::{Accepted, WriterEvents},
     page::Page,
     pulse::{Pulse, Waiting},
     slot::{Slot, in_page},
@@ -34,7 +34,7 @@ use crate::{ErrorKind, Reply, SourceError};
 /// Bytes are put through [`BufMut`] (so that `read_buf` of tokio and others receive straight into their final memory) and published as they are put; of a download to a
 /// [`Destination`](crate::Destination) that takes pages, a page at a time, from the one page that this writer receives into again and again.
 pub struct ChunkWriter {
-    host: Arc<dyn Host>,
+    events: Arc<dyn WriterEvents>,
     attempt: u64,
     pulse: Arc<Pulse>,
     slot: Arc<Slot>,
@@ -55,12 +55,12 @@ pub struct ChunkWriter {
 
 impl ChunkWriter {
     /// A writer from the slot's watermark on, or `None` while the slot has another writer.
-    pub(crate) fn claim(host: Arc<dyn Host>, attempt: u64, slot: Arc<Slot>) -> Option<Self> {
+    pub(crate) fn claim(events: Arc<dyn WriterEvents>, attempt: u64, slot: Arc<Slot>) -> Option<Self> {
         slot.claim().then(|| {
             let at = slot.filled();
             let pulse = Arc::default();
             Self {
-                host,
+                events,
                 attempt,
                 pulse,
                 slot,
@@ -90,7 +90,7 @@ impl ChunkWriter {
                 "the source began the same chunk twice",
             ));
         }
-        let accepted = self.host.begin(self.attempt, &reply)?;
+        let accepted = self.events.accept_reply(self.attempt, &reply)?;
         self.begun = Some(accepted);
         // When nothing is wanted there is nothing to skip to.
         let wanted = accepted.end.is_none_or(|end| end > self.position());
@@ -137,7 +137,7 @@ impl ChunkWriter {
         let waiting = Waiting::new(&self.pulse);
         let mut since = None;
         let next = poll_fn(|cx| {
-            let next = self.host.poll_next_slot(self.attempt, cx);
+            let next = self.events.poll_next_slot(self.attempt, cx);
             if next.is_pending() {
                 since.get_or_insert_with(Instant::now);
             }
@@ -146,7 +146,7 @@ impl ChunkWriter {
         .await?;
         drop(waiting);
         if let Some(since) = since {
-            self.host.waited(since.elapsed());
+            self.events.waited(since.elapsed());
         }
         let Some(gap) = next.start().checked_sub(self.position()) else {
             return Err(SourceError::fatal(
@@ -165,7 +165,7 @@ impl ChunkWriter {
             .page
             .take()
             .filter(|(page, _)| self.slot.puts() && page.len() == PAGE);
-        self.slot.leave();
+        self.slot.release_writer();
         self.slot = next;
         self.at = self.slot.filled();
         if self.slot.puts() {
@@ -263,7 +263,7 @@ impl ChunkWriter {
     /// those that are there. Pending while other chunks come first: a transport may then let bytes
     /// gather for a while, up to about 100 ms. The task of `cx` is woken when that changes.
     pub fn poll_awaited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.host.poll_awaited(&self.slot, cx)
+        self.events.poll_awaited(&self.slot, cx)
     }
 
     /// Offset in the object of the next byte to be put.
@@ -298,7 +298,7 @@ impl ChunkWriter {
             // What is withheld is kept in the slot's pages.
             self.page = None;
             self.withheld_from = Some(self.at);
-            self.host.withholds();
+            self.events.withholds();
         }
         Ok(())
     }
@@ -323,13 +323,13 @@ impl ChunkWriter {
                 // SAFETY: as in `read_withheld`.
                 let bytes = unsafe { page.filled(range) };
                 let _waiting = Waiting::new(&self.pulse);
-                self.refused = self.refused || !self.host.put(&self.slot, bytes);
+                self.refused = self.refused || !self.events.put(&self.slot, bytes);
             }
             self.slot.clear();
         } else {
             self.slot.publish(self.at);
             let start = self.slot.start();
-            self.host.published(&self.slot, start + from..start + self.at);
+            self.events.published(&self.slot, start + from..start + self.at);
         }
     }
 
@@ -355,7 +355,7 @@ impl ChunkWriter {
             let bytes = unsafe { page.filled(0..in_page(self.at - *page_start)) };
             // It may block, which is no fault of the source's.
             let _waiting = Waiting::new(&self.pulse);
-            self.refused = !self.host.put(&self.slot, bytes);
+            self.refused = !self.events.put(&self.slot, bytes);
         }
         *page_start = self.at;
     }
@@ -414,7 +414,7 @@ unsafe impl BufMut for ChunkWriter {
         }
         self.slot.publish(self.at);
         let position = self.position();
-        self.host.published(&self.slot, position - count..position);
+        self.events.published(&self.slot, position - count..position);
     }
 }
 
@@ -425,8 +425,8 @@ impl Drop for ChunkWriter {
             self.put_page();
         }
         self.page = None;
-        self.slot.leave();
-        self.host.let_go();
+        self.slot.release_writer();
+        self.events.writer_dropped();
     }
 }
 

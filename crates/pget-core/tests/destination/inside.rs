@@ -85,7 +85,7 @@ struct Holding {
 }
 
 impl Destination for Holding {
-    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error> {
         self.ledger.begin(object, start, end)
     }
 
@@ -188,8 +188,8 @@ enum Odd {
 }
 
 impl Destination for Odd {
-    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Place, Error> {
-        Ok(Place::Put)
+    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Transfer, Error> {
+        Ok(Transfer::Put)
     }
 
     fn put(&self, _: u64, _: &[u8]) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Place};
+use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Transfer};
 use pget_testkit::content::Pattern;
 use tokio::sync::Notify;
 
@@ -166,7 +166,7 @@ impl Drop for Lent {
 }
 
 impl Destination for Ledger {
-    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error> {
         let _inside = Inside::new(&self.inside);
         self.entries().begun.push((object.size, start, end));
         let memory = |more: usize| {
@@ -178,7 +178,7 @@ impl Destination for Ledger {
                 ));
             };
             let length = usize::try_from(end - start).expect("small") + more;
-            Ok(Place::Memory(Box::new(Lent {
+            Ok(Transfer::Memory(Box::new(Lent {
                 bytes: vec![0xAA; length],
                 entries: Arc::clone(&self.entries),
                 _inside: Inside::new(&self.inside),
@@ -186,7 +186,7 @@ impl Destination for Ledger {
         };
         match self.mode {
             Mode::Memory | Mode::LandedPanics | Mode::LandedFails => memory(10),
-            Mode::ShortMemory => Ok(Place::Memory(Box::new(vec![
+            Mode::ShortMemory => Ok(Transfer::Memory(Box::new(vec![
                 0;
                 usize::try_from(
                     end.unwrap_or(0) - start
@@ -201,7 +201,7 @@ impl Destination for Ledger {
                 std::io::Error::other("quota"),
             )),
             Mode::BeginPanics => panic!("staged panic of a destination"),
-            Mode::Put | Mode::PutFails(_) | Mode::PutPanics(_) => Ok(Place::Put),
+            Mode::Put | Mode::PutFails(_) | Mode::PutPanics(_) => Ok(Transfer::Put),
         }
     }
 

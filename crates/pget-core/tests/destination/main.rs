@@ -15,8 +15,8 @@ use std::{
 use async_trait::async_trait;
 use ledger::{Ledger, Mode, covered};
 use pget_core::{
-    BufMut, Cancel, ChunkWriter, Destination, Download, Error, ErrorKind, ObjectInfo, Options, Place,
-    RangeRequest, RangeSource, Reply, Revision, SourceError, Stats, memory::PAGE,
+    BufMut, Cancel, ChunkWriter, Destination, Download, Error, ErrorKind, ObjectInfo, Options, RangeRequest,
+    RangeSource, Reply, Revision, SourceError, Stats, Transfer, memory::PAGE,
 };
 use pget_testkit::{
     content::Pattern,
@@ -112,10 +112,10 @@ async fn the_blocking_form_and_a_real_file() {
     #[derive(Debug)]
     struct Plain(File);
     impl Destination for Plain {
-        fn begin(&self, _: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+        fn begin(&self, _: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error> {
             let length = end.unwrap_or(start) - start;
             self.0.set_len(length).map_err(failed)?;
-            Ok(Place::Put)
+            Ok(Transfer::Put)
         }
 
         fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {

@@ -10,7 +10,9 @@ use std::{
 };
 
 use fastrand::Rng;
-use pget_core::{Budget, Cancel, Destination, Download, Error, ErrorKind, ObjectInfo, Place, Reader, Stats};
+use pget_core::{
+    Budget, Cancel, Destination, Download, Error, ErrorKind, ObjectInfo, Reader, Stats, Transfer,
+};
 use tokio::{
     io::AsyncReadExt as _,
     runtime::{Handle, Runtime},
@@ -46,8 +48,8 @@ struct Sheet {
 }
 
 impl Destination for Sheet {
-    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Place, Error> {
-        Ok(Place::Put)
+    fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Transfer, Error> {
+        Ok(Transfer::Put)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use nix::{
     sys::wait::{WaitStatus, waitpid},
     unistd::{ForkResult, fork},
 };
-use pget_core::{Destination as _, Error, ErrorKind, ObjectInfo, Place};
+use pget_core::{Destination as _, Error, ErrorKind, ObjectInfo, Transfer};
 use pget_shm::{IntoShared, Placement, SharedBuffer, State};
 
 use crate::{DIGEST, content, digest, fresh_name, other::Other};
@@ -169,7 +169,7 @@ fn what_is_not_complete_or_not_ones_own_cannot_be_reused() {
 }
 
 /// A download's way into a segment up to its first byte.
-fn begun(placement: Placement, length: usize) -> (IntoShared, SharedBuffer, Place) {
+fn begun(placement: Placement, length: usize) -> (IntoShared, SharedBuffer, Transfer) {
     let made = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&made);
     let into = IntoShared::new(placement, move |buffer| {
@@ -202,7 +202,7 @@ fn bytes_go_straight_into_pages_that_were_used_before_and_only_those() {
             let half = length / 2;
             for range in [half..length, 0..half] {
                 match &mut place {
-                    Place::Memory(memory) => {
+                    Transfer::Memory(memory) => {
                         let memory = (**memory).as_mut();
                         assert_eq!(memory.len(), length);
                         memory[range.clone()].copy_from_slice(&bytes[range.clone()]);
@@ -213,7 +213,7 @@ fn bytes_go_straight_into_pages_that_were_used_before_and_only_those() {
                 let there = if range.start == 0 { length } else { 0 };
                 assert_eq!(shared.as_slice(), &bytes[..there]);
             }
-            assert_eq!(matches!(place, Place::Memory(_)), is_straight, "{length}");
+            assert_eq!(matches!(place, Transfer::Memory(_)), is_straight, "{length}");
             drop(place);
             into.finish(Ok(())).expect("complete");
             assert_eq!(shared.wait_for(length).expect("complete"), bytes);
@@ -240,7 +240,7 @@ fn what_a_writer_still_has_is_no_other_objects() {
     for placement in [Placement::Anonymous, Placement::Named(fresh_name("lent"))] {
         let shared = filled(placement, &content(5000), "version 1");
         let (into, shared, place) = begun(Placement::Reuse(shared), 5000);
-        let Place::Memory(mut memory) = place else {
+        let Transfer::Memory(mut memory) = place else {
             panic!("all of it was used before")
         };
         let first = inode(shared.name());
@@ -259,7 +259,7 @@ fn what_a_writer_still_has_is_no_other_objects() {
 fn a_creator_that_closes_it_ends_what_goes_straight_into_it() {
     let shared = filled(Placement::Anonymous, &content(5000), "version 1");
     let (into, mut shared, place) = begun(Placement::Reuse(shared), 5000);
-    assert!(matches!(place, Place::Memory(_)));
+    assert!(matches!(place, Transfer::Memory(_)));
     into.landed(0..10).expect("wanted");
     shared.close();
     let error = into.landed(10..20).expect_err("closed");

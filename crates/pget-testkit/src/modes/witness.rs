@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Place};
+use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Transfer};
 
 use super::expected::{Expected, blank, memory_is_right};
 
@@ -112,10 +112,10 @@ impl Drop for Loan {
 }
 
 impl Destination for Witness {
-    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error> {
         assert_eq!(start, self.offset);
         if !self.lends {
-            return Ok(Place::Put);
+            return Ok(Transfer::Put);
         }
         let fits = end.is_some_and(|end| end - start <= self.size);
         if !fits {
@@ -123,7 +123,7 @@ impl Destination for Witness {
             return Err(Error::new(ErrorKind::Destination, "", message));
         }
         let memory = std::mem::take(&mut lock(&self.kept).memory);
-        Ok(Place::Memory(Box::new(Loan {
+        Ok(Transfer::Memory(Box::new(Loan {
             memory,
             kept: Arc::clone(&self.kept),
         })))

@@ -24,7 +24,7 @@ use nix::{
     fcntl::{FallocateFlags, fallocate},
     unistd::{close, syncfs},
 };
-use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Options, Place};
+use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Options, Transfer};
 
 use super::{
     claim::{Claim, is_named},
@@ -575,7 +575,7 @@ impl Part {
 }
 
 impl Destination for Part {
-    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Place, Error> {
+    fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error> {
         if self.earlier.is_none() {
             self.start_over()?;
         }
@@ -609,7 +609,7 @@ impl Destination for Part {
             // `begin` is called once.
             self.keeper.get_or_init(|| keeper);
         }
-        Ok(Place::Put)
+        Ok(Transfer::Put)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {

@@ -63,7 +63,7 @@ impl Scene {
     }
 }
 
-fn begin(part: &Part) -> Result<Place, Error> {
+fn begin(part: &Part) -> Result<Transfer, Error> {
     let object = ObjectInfo {
         size: Some(8),
         revision: Revision {
