@@ -81,13 +81,21 @@ fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
             })
         }
         #[allow(unreachable_patterns, reason = "reached when a transport is not built in")]
-        other => Err(Builder::unsupported(match other {
+        other => Err(unsupported(match other {
             Address::Aistore(_) => "aistore",
             Address::S3(_) | Address::Gcs(_) | Address::Azure(_) => "s3",
             Address::Http(_) => "http",
             Address::File(_) => "file",
         })),
     }
+}
+
+fn unsupported(feature: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "",
+        format!("this build has no {feature} (cargo feature {feature:?})"),
+    )
 }
 
 #[cfg(feature = "http")]

@@ -42,11 +42,6 @@ pub fn address(text: &str) {
     }
 }
 
-/// A journal as it may be found beside a part.
-pub fn journal(input: &[u8]) {
-    crate::file::hold_for_any_journal(input);
-}
-
 /// Properties and headers, whatever they are, are refused or taken, and their values shown nowhere.
 pub fn options(address: &str, properties: &[(&str, &str)]) {
     if holds_canary(address)
@@ -96,7 +91,6 @@ mod tests {
 
     #[test]
     fn corpora_hold() {
-        replay("journal", super::journal);
         replay("address", |input| super::address(&String::from_utf8_lossy(input)));
     }
 }

@@ -51,6 +51,7 @@
 //! [`Forked`](ErrorKind::Forked), and dropping it does nothing. The bytes of a [`Lease`] stay readable. Connections of the parent are closed in the child as it begins, without a word to the
 //! server. A runtime of the caller's own is not made again: after a fork, asynchronous calls need a new one.
 
+mod actions;
 mod address;
 pub mod blocking;
 mod builder;
@@ -58,6 +59,7 @@ mod builder;
 mod clients;
 mod connect;
 mod file;
+mod fingerprint;
 #[cfg(all(any(test, fuzzing), feature = "http"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -71,7 +73,6 @@ pub use pget_core::threads::can_start as threads_can_start;
 
 pub use address::Address;
 pub use builder::Builder;
-pub use file::Warnings;
 #[doc(hidden)]
 pub use pget_core::fork;
 pub use pget_core::{
@@ -80,6 +81,7 @@ pub use pget_core::{
     RangeSource, Ranges, Reader, Reply, Retry, Revision, SourceError, Stats, Transfer, Verification, Verify,
     Waiting, verify,
 };
+pub use pget_file::Warnings;
 #[cfg(feature = "shm")]
 pub use pget_shm as shm;
 #[cfg(feature = "shm")]

@@ -18,18 +18,14 @@ use std::{
 
 use nix::sys::signal::SigSet;
 
-use super::{
-    extents::Extents,
-    journal::{Journal, SLOT},
-    refusal::is_refusal,
-    warnings::Warnings,
-};
+use super::{Journal, SLOT, extents::Extents};
+use crate::{refusal::is_refusal, warnings::Warnings};
 
 /// However short an interval is asked for: a thread that finds nothing new must not spin.
 const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     part: Arc<File>,
     /// The journal's path, for messages.
     path: PathBuf,
@@ -60,7 +56,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Keeper {
     /// Goes on from `journal`, which `file` holds as `sequence`; 0: nothing is written yet.
-    pub(super) fn new(
+    pub(crate) fn new(
         part: Arc<File>,
         path: PathBuf,
         file: File,
@@ -88,7 +84,7 @@ impl Keeper {
     }
 
     /// Starts to write down what lands, at most once in `interval`, and so that at least half of the time is spent otherwise.
-    pub(super) fn start(self: &Arc<Self>, interval: Duration) -> io::Result<()> {
+    pub(crate) fn start(self: &Arc<Self>, interval: Duration) -> io::Result<()> {
         let keeper = Arc::clone(self);
         let interval = interval.max(LEAST_INTERVAL);
         let work = move || {
@@ -112,22 +108,22 @@ impl Keeper {
     }
 
     /// These bytes of the object are in the part's file.
-    pub(super) fn landed(&self, range: std::ops::Range<u64>) {
+    pub(crate) fn landed(&self, range: std::ops::Range<u64>) {
         lock(&self.landed).insert(range);
     }
 
     /// Whether any byte is in the part's file.
-    pub(super) fn has_landed(&self) -> bool {
+    pub(crate) fn has_landed(&self) -> bool {
         !lock(&self.landed).is_empty()
     }
 
     /// Whether the part could not be synced.
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
     }
 
     /// Why the part could not be synced; told once.
-    pub(super) fn failure(&self) -> Option<io::Error> {
+    pub(crate) fn failure(&self) -> Option<io::Error> {
         lock(&self.failure).take()
     }
 
@@ -135,7 +131,7 @@ impl Keeper {
     ///
     /// # Errors
     /// What this sync was told, or one before it.
-    pub(super) fn sync_all(&self) -> io::Result<()> {
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
         let alone = lock(&self.syncing);
         if !self.has_failed() {
             let synced = self.part.sync_all();
@@ -151,17 +147,17 @@ impl Keeper {
     }
 
     /// What was written since the last entry may be lost: no other entry will say that it is there.
-    pub(super) fn distrust(&self) {
+    pub(crate) fn distrust(&self) {
         self.has_failed.store(true, Ordering::Relaxed);
     }
 
     /// Whether there is something to go on from.
-    pub(super) fn has_journal(&self) -> bool {
+    pub(crate) fn has_journal(&self) -> bool {
         lock(&self.slots).sequence > 0
     }
 
     /// The bytes that the journal has, and the bytes that it will have.
-    pub(super) fn written_down(&self) -> (u64, u64) {
+    pub(crate) fn written_down(&self) -> (u64, u64) {
         let slots = lock(&self.slots);
         let whole = slots.journal.range();
         (slots.journal.landed.total(), whole.end - whole.start)
@@ -176,18 +172,18 @@ impl Keeper {
     }
 
     /// Ends the thread, without waiting for a sync that it is in.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         *lock(&self.stopped) = true;
         self.stop.notify_all();
     }
 
     /// After [`stop`](Self::stop): whether the thread is past its last entry.
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.slots.try_lock().is_ok()
     }
 
     /// After [`stop`](Self::stop): writes down all that has landed, on the calling thread.
-    pub(super) fn last(&self) {
+    pub(crate) fn last(&self) {
         if !self.has_failed() {
             self.write_down(true);
         }

@@ -25,16 +25,16 @@ use nix::{
 };
 use pget_core::{Cancel, Error, ErrorKind};
 
-use super::{
-    descriptor::{duplicate, not_standard, number},
-    destination,
-    names::{JOURNAL, Names, PART},
-    room::size_limit,
+use crate::{
+    descriptor::{above_stdio, duplicate, number},
+    failure::destination,
+    names::{JOURNAL, Names, PART, folder_of},
+    part::space::size_limit,
 };
-use crate::{Address, Builder};
 
+/// What a target's name stands for.
 #[derive(Debug)]
-pub(super) enum Target {
+pub enum Target {
     /// A device, a pipe, or what is open already: it has no name to appear under, and is written to in order.
     Stream,
     /// A file, which grows beside its name.
@@ -42,7 +42,12 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub(super) fn of(builder: &Builder, target: &Path) -> Result<Self, Error> {
+    /// Returns what `target` stands for. `source` is the file that is read, if it is one.
+    ///
+    /// # Errors
+    /// If `target` is a folder, has a name that is for incomplete files, or its part or journal is
+    /// the file that is read.
+    pub fn of(source: Option<&Path>, target: &Path) -> Result<Self, Error> {
         // Also where /dev is not mounted, as in a bare container.
         if number(target).is_some() {
             return Ok(Self::Stream);
@@ -69,7 +74,7 @@ impl Target {
         }
         let names = Names::of(target)?;
         for path in [&names.part, &names.journal] {
-            if is_read_by(builder, path) {
+            if source.is_some_and(|source| is_same_file(source, path)) {
                 let cause = io::ErrorKind::AlreadyExists.into();
                 return Err(destination(path, "is what is to be read", cause));
             }
@@ -78,16 +83,8 @@ impl Target {
     }
 }
 
-/// The folder that `target` is in.
-pub(super) fn folder_of(target: &Path) -> &Path {
-    match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 /// `target` as a name that a host which changes its folder meanwhile does not change; as it is where the two would differ: a folder above may be closed to this user.
-pub(super) fn wherever_the_process_goes(target: &Path) -> PathBuf {
+pub fn absolute_target(target: &Path) -> PathBuf {
     let folder = |target: &Path| {
         let meta = fs::metadata(folder_of(target));
         meta.ok().map(|meta| (meta.dev(), meta.ino()))
@@ -105,7 +102,7 @@ pub(super) fn wherever_the_process_goes(target: &Path) -> PathBuf {
 ///
 /// A pipe is waited for, until it has a reader and whenever it is full, only as long as somebody wants that: the system would wait for ever.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub struct Stream {
     file: File,
     left: u64,
     wanted: Wanted,
@@ -113,23 +110,30 @@ pub(super) struct Stream {
 
 /// Whether a stream is still wanted: its read is not cancelled, and its caller is there.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) cancel: Option<Cancel>,
+pub struct Wanted {
+    /// Ends the read.
+    pub cancel: Option<Cancel>,
     /// Gone with a future that was dropped.
-    pub(super) caller: Weak<()>,
+    pub caller: Weak<()>,
 }
 
 /// How long a wait takes no notice of a cancel, in milliseconds.
 const LOOK_EVERY: u8 = 20;
 
 impl Wanted {
-    pub(super) fn is_cancelled(&self) -> bool {
+    /// Returns whether nothing waits for the stream any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
         self.caller.strong_count() == 0 || self.cancel.as_ref().is_some_and(Cancel::is_triggered)
     }
 }
 
 impl Stream {
-    pub(super) fn open(target: &Path, wanted: Wanted) -> Result<Self, Error> {
+    /// Opens `target`, and waits for the reader of a pipe.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or is not wanted any more.
+    pub fn open(target: &Path, wanted: Wanted) -> Result<Self, Error> {
         let failed = |cause| destination(target, "cannot be opened", cause);
         let file = match number(target) {
             Some(number) => of_process(target, number),
@@ -155,7 +159,11 @@ impl Stream {
         }
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
+    /// Syncs what was written.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn sync(&self) -> io::Result<()> {
         match self.file.sync_all() {
             // A pipe or terminal has nothing to sync.
             Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => Ok(()),
@@ -164,7 +172,7 @@ impl Stream {
     }
 
     /// All is written. A file system over a network may tell only now that it could not.
-    pub(super) fn close(self) -> io::Result<()> {
+    pub fn close(self) -> io::Result<()> {
         Ok(close(self.file)?)
     }
 }
@@ -201,7 +209,7 @@ fn open(target: &Path, is_pipe: bool) -> io::Result<File> {
     if is_pipe {
         how.custom_flags(OFlag::O_NONBLOCK.bits());
     }
-    how.open(target).and_then(not_standard)
+    how.open(target).and_then(above_stdio)
 }
 
 fn has_no_reader(opened: &io::Result<File>) -> bool {
@@ -247,10 +255,7 @@ impl Write for Stream {
 }
 
 /// Whether `path` is the very file that is to be read, which emptying it as a part would destroy.
-fn is_read_by(builder: &Builder, path: &Path) -> bool {
-    let Ok(Address::File(source)) = Address::parse(&builder.address) else {
-        return false;
-    };
+fn is_same_file(source: &Path, path: &Path) -> bool {
     let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
     let source = fs::metadata(source).map(identity);
     source.is_ok_and(|source| fs::symlink_metadata(path).is_ok_and(|part| identity(part) == source))

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// The number in `/dev/fd/N` and its like, which name what this process has open already.
-pub(super) fn number(target: &Path) -> Option<RawFd> {
+pub(crate) fn number(target: &Path) -> Option<RawFd> {
     let mut names = target.components();
     if names.next() != Some(Component::RootDir) {
         return None;
@@ -38,7 +38,7 @@ fn of_text(number: &str) -> Option<RawFd> {
 }
 
 /// Another descriptor of what `number` is open on: the two have one position. It is no standard one, and closed on exec.
-pub(super) fn duplicate(number: RawFd) -> io::Result<File> {
+pub(crate) fn duplicate(number: RawFd) -> io::Result<File> {
     if number < 0 {
         return Err(nix::errno::Errno::EBADF.into());
     }
@@ -49,7 +49,7 @@ pub(super) fn duplicate(number: RawFd) -> io::Result<File> {
 }
 
 /// The same file, under a number that is no standard one.
-pub(super) fn not_standard(file: File) -> io::Result<File> {
+pub(crate) fn above_stdio(file: File) -> io::Result<File> {
     const STANDARD: std::ops::RangeInclusive<RawFd> = 0..=2;
     if STANDARD.contains(&file.as_raw_fd()) {
         // Rust never gives a copy such a number; the first is closed.

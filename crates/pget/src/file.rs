@@ -1,52 +1,23 @@
-//! An object into a file.
-//!
-//! Each range is written at its offset into `FILE.pget-part` beside the file, which is renamed when it is complete: no reader ever sees a part of an object under the final name. What has
-//! landed and was synced is written down in `FILE.pget-journal`, from which another download goes on. What the name stood for before is replaced, a symbolic link too (what
-//! it points to stays as it is); a device, a pipe or what is open already is written to in order. Called by the builder.
-//!
-//! Who is who: [`target`] tells a file from a device; [`descriptor`] minds the numbers of descriptors; [`claim`] opens and locks the part; [`part`] is the destination of the download and decides what becomes of the part;
-//! [`names`] names part and journal; [`replace`] looks at the file that is replaced, and puts the finished one in its place; [`refusal`] tells a call that may be done without from a loss; [`warnings`] collects what was done without;
-//! [`room`] reserves its space; [`keeper`] syncs it from time to time and then writes the [`journal`], which holds the [`extents`] that have landed; [`left`] finds an earlier one's;
-//! [`sameness`] tells whether what is asked for is what it speaks of.
+//! An object into a file: the builder's way to [`pget_file`].
 
-mod claim;
-mod descriptor;
-mod extents;
-mod journal;
-mod keeper;
-mod left;
-mod names;
-mod part;
-mod refusal;
-mod replace;
-mod room;
-mod sameness;
-mod target;
-mod warnings;
-
-use std::{io, ops::Range, path::Path, sync::Arc};
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use pget_core::{Download, Error, ErrorKind, RangeSource, Stats, Verify};
+use pget_file::{Asked, Names, Part, Plan, Stream, Target, Wanted, absolute_target, destination};
 
-#[cfg(any(test, fuzzing))]
-pub(crate) use self::journal::hold_for_any_input as hold_for_any_journal;
-pub(crate) use self::part::Settings;
-pub use self::warnings::Warnings;
-use self::{
-    journal::Asked,
-    names::Names,
-    part::{Part, Plan},
-    sameness::digest,
-    target::{Stream, Target, Wanted, wherever_the_process_goes},
-};
-use crate::{Address, Builder, blocking, connect::Placed, runtime};
+use crate::{Address, Builder, blocking, connect::Placed, fingerprint::fingerprint, runtime};
 
 /// Reads `builder`'s object into the file `target`, from a thread that may block.
 pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Error> {
-    let target = &wherever_the_process_goes(target);
+    let target = &absolute_target(target);
     let runtime = runtime::handle()?;
     let builder = blocking::on_process_runtime(builder);
-    match Target::of(&builder, target)? {
+    match Target::of(source_file(&builder).as_deref(), target)? {
         Target::Stream => {
             let caller = Arc::new(());
             let wanted = wanted(&builder, &caller);
@@ -98,12 +69,20 @@ async fn append(builder: &Builder, part: &Arc<Part>) -> Result<Stats, Error> {
     let object = reader.info().await?;
     let (start, end) = wanted_of(builder, object.size);
     let owned = Arc::clone(part);
-    on_a_thread_that_may_block(move || owned.begin(&object, start, end)).await?;
+    spawn_blocking(move || owned.begin(&object, start, end)).await?;
     while let Some(lease) = reader.next().await? {
         let owned = Arc::clone(part);
-        on_a_thread_that_may_block(move || owned.append(&lease)).await?;
+        spawn_blocking(move || owned.append(&lease)).await?;
     }
     Ok(reader.stats())
+}
+
+/// Returns the file that is read, if it is one.
+fn source_file(builder: &Builder) -> Option<PathBuf> {
+    match Address::parse(&builder.address) {
+        Ok(Address::File(path)) => Some(path),
+        _ => None,
+    }
 }
 
 /// The bytes that are wanted of an object.
@@ -132,10 +111,10 @@ fn give_up(part: Arc<Part>, error: Error) {
 /// The same on the caller's tokio runtime.
 pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error> {
     let owned = (builder.clone(), target.to_owned());
-    let found = on_a_thread_that_may_block(move || {
+    let found = spawn_blocking(move || {
         let (builder, target) = owned;
-        let target = wherever_the_process_goes(&target);
-        let prepared = match Target::of(&builder, &target)? {
+        let target = absolute_target(&target);
+        let prepared = match Target::of(source_file(&builder).as_deref(), &target)? {
             Target::Stream => None,
             Target::Part(names) => Some((prepare(&builder, &target, &names)?, names)),
         };
@@ -157,13 +136,13 @@ pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error
                 give_up(part, error);
                 Part::take(plan(&owned.0, &names, true)?.0, &owned.1)
             };
-            let part = Arc::new(on_a_thread_that_may_block(again).await?);
+            let part = Arc::new(spawn_blocking(again).await?);
             let result = append(builder, &part).await;
             (part, result)
         }
         result => (part, result),
     };
-    on_a_thread_that_may_block(move || settle(&part, &target, result)).await
+    spawn_blocking(move || settle(&part, &target, result)).await
 }
 
 /// To a device, a pipe or an open file, a lease at a time.
@@ -177,10 +156,10 @@ async fn stream(builder: &Builder, target: &Path) -> Result<Stats, Error> {
         let wanted = wanted.clone();
         move || Stream::open(&path, wanted)
     };
-    let mut stream = on_a_thread_that_may_block(open).await?;
+    let mut stream = spawn_blocking(open).await?;
     while let Some(lease) = reader.next().await? {
         let path = target.to_owned();
-        stream = on_a_thread_that_may_block(move || {
+        stream = spawn_blocking(move || {
             let written = stream.write_all(&lease);
             written.map_err(|cause| destination(&path, "cannot be written", cause))?;
             Ok(stream)
@@ -189,7 +168,7 @@ async fn stream(builder: &Builder, target: &Path) -> Result<Stats, Error> {
         .map_err(|error| ended(&wanted, error))?;
     }
     let owned = (builder.clone(), target.to_owned());
-    on_a_thread_that_may_block(move || complete(&owned.0, &owned.1, stream)).await?;
+    spawn_blocking(move || complete(&owned.0, &owned.1, stream)).await?;
     Ok(reader.stats())
 }
 
@@ -243,7 +222,7 @@ fn plan(builder: &Builder, names: &Names, in_order: bool) -> Result<(Plan, Arc<d
     };
     let asked = Asked {
         object: source.name(),
-        address: digest(&address, &place),
+        address: fingerprint(&address, &place),
         offset: builder.options.offset,
         length: builder.options.length,
     };
@@ -265,16 +244,11 @@ fn settle(part: &Part, target: &Path, result: Result<Stats, Error>) -> Result<St
     }
 }
 
-async fn on_a_thread_that_may_block<T: Send + 'static>(
+async fn spawn_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     pget_core::threads::may_block(work).await.unwrap_or_else(|cause| {
         let message = "the work on a file has ended without a result";
         Err(Error::with_cause(ErrorKind::Internal, "", message, cause))
     })
-}
-
-fn destination(path: &Path, what: &str, cause: io::Error) -> Error {
-    let message = format!("{} {what}", path.display());
-    Error::with_cause(ErrorKind::Destination, "", message, cause)
 }

@@ -18,7 +18,7 @@ use nix::{
 const INTERRUPTIONS: u32 = 100;
 
 /// The most bytes that a file of this process may have (`ulimit -f`). To write behind it raises SIGXFSZ, which is not to happen in a host's process.
-pub(super) fn size_limit() -> u64 {
+pub(crate) fn size_limit() -> u64 {
     getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
@@ -27,7 +27,7 @@ pub(super) fn size_limit() -> u64 {
 ///
 /// # Errors
 /// If there is not as much: nothing was taken then.
-pub(super) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<bool> {
+pub(crate) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<bool> {
     let system = look_for(file, length, limit)?;
     if length == 0 {
         return Ok(true);
@@ -57,7 +57,7 @@ pub(super) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<bool> 
 ///
 /// # Errors
 /// If there is not as much.
-pub(super) fn look_for(file: &File, length: u64, limit: u64) -> io::Result<Option<Statfs>> {
+pub(crate) fn look_for(file: &File, length: u64, limit: u64) -> io::Result<Option<Statfs>> {
     if length > limit {
         return Err(Errno::EFBIG.into());
     }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 /// Whether a call for convenience (a sync, a reservation, a lock) was refused as such: what was
 /// written before is as good as before.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
     let number = error.raw_os_error().map(Errno::from_raw);
     number.is_some_and(|number| {
         matches!(

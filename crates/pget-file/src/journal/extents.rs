@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 /// A set of bytes, as ranges of offsets in the object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
-pub(super) struct Extents(Vec<Range<u64>>);
+pub(crate) struct Extents(Vec<Range<u64>>);
 
 impl Extents {
     /// Adds `range`, whether or not some of it is in already.
-    pub(super) fn insert(&mut self, range: Range<u64>) {
+    pub(crate) fn insert(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
         }
@@ -26,26 +26,26 @@ impl Extents {
     }
 
     /// Bytes in the set.
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.0.iter().map(|range| range.end - range.start).sum()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The end of the last range; 0 of none.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.0.last().map_or(0, |range| range.end)
     }
 
     /// Whether there is nothing in it outside of `range`.
-    pub(super) fn is_within(&self, range: &Range<u64>) -> bool {
+    pub(crate) fn is_within(&self, range: &Range<u64>) -> bool {
         self.0.first().is_none_or(|first| first.start >= range.start) && self.end() <= range.end
     }
 
     /// What of `range` is not in the set, in order.
-    pub(super) fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
+    pub(crate) fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let mut gaps = Vec::new();
         let mut at = range.start;
         for known in &self.0 {
@@ -62,7 +62,7 @@ impl Extents {
     }
 
     /// The same but for its shortest ranges, so that `most` are left: what is forgotten is read again, and what is kept stays true.
-    pub(super) fn at_most(mut self, most: usize) -> Self {
+    pub(crate) fn at_most(mut self, most: usize) -> Self {
         if self.0.len() > most {
             self.0.sort_by_key(|range| range.start.wrapping_sub(range.end));
             self.0.truncate(most);

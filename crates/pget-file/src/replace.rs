@@ -26,8 +26,8 @@ use rustix::fs::{
     statx,
 };
 
-use super::{
-    descriptor::not_standard, destination, refusal::is_refusal, target::folder_of, warnings::Warnings,
+use crate::{
+    descriptor::above_stdio, failure::destination, names::folder_of, refusal::is_refusal, warnings::Warnings,
 };
 
 /// The name of a file's access list (acl(5)).
@@ -43,7 +43,7 @@ const OWNER: u32 = 0o600;
 
 /// What has the target's name.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// Of the file itself. Of a symbolic link, what it points to.
     meta: Metadata,
     is_link: bool,
@@ -53,7 +53,7 @@ pub(super) struct Standing {
 impl Standing {
     /// # Errors
     /// If it can neither be replaced nor be overwritten.
-    pub(super) fn of(target: &Path) -> Result<Option<Self>, Error> {
+    pub(crate) fn of(target: &Path) -> Result<Option<Self>, Error> {
         let failed = |cause| destination(target, "cannot be looked at", cause);
         let named = match fs::symlink_metadata(target) {
             Ok(meta) => meta,
@@ -79,7 +79,7 @@ impl Standing {
     }
 
     /// The mode that a new part is made with, of which the umask leaves some.
-    pub(super) fn mode_of_part(standing: Option<&Self>) -> u32 {
+    pub(crate) fn mode_of_part(standing: Option<&Self>) -> u32 {
         match standing {
             None => USUAL,
             // The mode that is there stays with what the link points to.
@@ -92,7 +92,7 @@ impl Standing {
 
     /// Gives the finished part in `file` the owner, access list and mode of this, as far as allowed.
     /// Where something is not allowed, the part gets less, not more.
-    pub(super) fn dress(&self, file: &File, target: &Path, warnings: &Warnings) -> io::Result<()> {
+    pub(crate) fn dress(&self, file: &File, target: &Path, warnings: &Warnings) -> io::Result<()> {
         if self.is_link {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl Standing {
     }
 
     /// Takes back what [`dress`](Self::dress) has given, so that the part is this user's again.
-    pub(super) fn undress(file: &File) {
+    pub(crate) fn undress(file: &File) {
         let user = geteuid().as_raw();
         if file.metadata().is_ok_and(|meta| meta.uid() != user)
             && let Err(error) = fchown(file, Some(user), None)
@@ -155,7 +155,7 @@ impl Standing {
     ///
     /// # Errors
     /// If others still may do what they may not do with this.
-    pub(super) fn narrow(&self, part: &File, path: &Path) -> Result<(), Error> {
+    pub(crate) fn narrow(&self, part: &File, path: &Path) -> Result<(), Error> {
         let failed = |cause| destination(path, "cannot be made as private as the file", cause);
         let allowed = if self.is_link {
             self.meta.mode() & USUAL | OWNER
@@ -226,7 +226,7 @@ fn overwritten(target: &Path) -> io::Result<File> {
         .write(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(target)
-        .and_then(not_standard)
+        .and_then(above_stdio)
 }
 
 fn access_list(target: &Path) -> Option<Vec<u8>> {
@@ -246,7 +246,7 @@ fn has_access_list(file: &File) -> bool {
 ///
 /// # Errors
 /// If neither can be done. The part is as it was.
-pub(super) fn publish(
+pub(crate) fn publish(
     path: &Path,
     part: &File,
     target: &Path,
@@ -288,7 +288,7 @@ fn copy(part: &File, target: &Path, sync: bool) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut new = OpenOptions::new();
             new.write(true).create_new(true).mode(meta.mode() & PERMISSIONS);
-            (new.open(target).and_then(not_standard)?, true)
+            (new.open(target).and_then(above_stdio)?, true)
         }
         opened => (opened?, false),
     };

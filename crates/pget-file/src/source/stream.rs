@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{
+use super::{
     blocking::{failed, spawn_blocking},
     plain::open_flags,
 };

@@ -12,11 +12,11 @@ use std::{
 use nix::fcntl::OFlag;
 use pget_core::{Error, ErrorKind};
 
-use super::{
-    claim::{Claim, check_is_ours},
-    descriptor::not_standard,
-    destination,
-    journal::{Journal, SLOT},
+use super::{Journal, SLOT};
+use crate::{
+    descriptor::above_stdio,
+    failure::destination,
+    part::lock::{Claim, check_is_ours},
 };
 
 /// The journal that speaks of the claimed file, if there is one to go on from.
@@ -27,7 +27,7 @@ use super::{
 /// # Errors
 /// If there is a journal, and bytes that it may speak of, and it does not fit them. To start over
 /// would destroy them.
-pub(super) fn earlier(
+pub(crate) fn earlier(
     claim: &Claim,
     path: &Path,
     adopt: bool,
@@ -92,7 +92,7 @@ pub(super) fn earlier(
 }
 
 /// For the user alone: it tells what they read.
-pub(super) fn open(path: &Path, new: bool) -> io::Result<File> {
+pub(crate) fn open(path: &Path, new: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -100,5 +100,5 @@ pub(super) fn open(path: &Path, new: bool) -> io::Result<File> {
         .mode(0o600)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)
-        .and_then(not_standard)
+        .and_then(above_stdio)
 }

@@ -17,12 +17,12 @@ use nix::errno::Errno;
 use pget_core::Error;
 use sha2::{Digest, Sha256};
 
-use super::{destination, sameness::hex, target::folder_of};
+use crate::failure::destination;
 
 /// The suffix of a part's name.
-pub(super) const PART: &str = ".pget-part";
+pub(crate) const PART: &str = ".pget-part";
 /// The suffix of a journal's name.
-pub(super) const JOURNAL: &str = ".pget-journal";
+pub(crate) const JOURNAL: &str = ".pget-journal";
 
 /// Bytes of a name that nearly every file system takes.
 const LONGEST: usize = 255;
@@ -34,15 +34,19 @@ const DIGITS: usize = 16;
 
 /// Where a file grows before it has its name, and where its progress is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Names {
-    pub(super) part: PathBuf,
-    pub(super) journal: PathBuf,
+pub struct Names {
+    /// The file that grows.
+    pub part: PathBuf,
+    /// The record of what has landed in it.
+    pub journal: PathBuf,
 }
 
 impl Names {
+    /// Returns the names for `target`.
+    ///
     /// # Errors
     /// If the target's own name is longer than its file system takes.
-    pub(super) fn of(target: &Path) -> Result<Self, Error> {
+    pub fn of(target: &Path) -> Result<Self, Error> {
         if let Err(cause) = fs::symlink_metadata(target)
             && is_too_long(&cause)
         {
@@ -92,9 +96,17 @@ fn short(name: &OsStr, suffix: &str) -> OsString {
     };
     let mut short = name[..kept].to_vec();
     short.push(b'~');
-    short.extend_from_slice(&hex(hasher).as_bytes()[..DIGITS]);
+    short.extend_from_slice(&hex::encode(hasher.finalize()).as_bytes()[..DIGITS]);
     short.extend_from_slice(suffix.as_bytes());
     OsString::from_vec(short)
+}
+
+/// The folder that `target` is in.
+pub(crate) fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 #[cfg(test)]

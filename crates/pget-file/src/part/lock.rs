@@ -17,30 +17,30 @@ use std::{
 use nix::{fcntl::OFlag, unistd::geteuid};
 use pget_core::Error;
 
-use super::{descriptor::not_standard, destination};
+use crate::{descriptor::above_stdio, failure::destination};
 
 /// Another pget may finish between two steps of ours; so often in a row, something else is at work.
 const TURNS: u32 = 100;
 
 /// An open and locked file.
 #[derive(Debug)]
-pub(super) struct Claim {
-    pub(super) file: Arc<File>,
-    pub(super) path: PathBuf,
+pub(crate) struct Claim {
+    pub(crate) file: Arc<File>,
+    pub(crate) path: PathBuf,
     device: u64,
-    pub(super) inode: u64,
+    pub(crate) inode: u64,
     /// When it was made, in nanoseconds since 1970, where the file system keeps that.
-    pub(super) born: Option<u64>,
+    pub(crate) born: Option<u64>,
     /// It was there before.
-    pub(super) existed: bool,
+    pub(crate) existed: bool,
     /// Whether the file system has locks.
-    pub(super) is_locked: bool,
+    pub(crate) is_locked: bool,
 }
 
 impl Claim {
     /// Opens what is at `path`, or makes it with what the process's umask leaves of `mode`. Its content
     /// is left as it is.
-    pub(super) fn take(path: &Path, mode: u32) -> Result<Self, Error> {
+    pub(crate) fn take(path: &Path, mode: u32) -> Result<Self, Error> {
         for _ in 0..TURNS {
             let (file, existed) = match open(path, None) {
                 Ok(file) => (file, true),
@@ -89,14 +89,14 @@ impl Claim {
     }
 
     /// Whether the path still is this file's.
-    pub(super) fn is_still_named(&self) -> bool {
+    pub(crate) fn is_still_named(&self) -> bool {
         is_named(&self.path, (self.device, self.inode))
     }
 }
 
 /// # Errors
 /// If the file at `path`, which is open and is `meta`, is not this user's alone.
-pub(super) fn check_is_ours(path: &Path, meta: &Metadata, existed: bool) -> Result<(), Error> {
+pub(crate) fn check_is_ours(path: &Path, meta: &Metadata, existed: bool) -> Result<(), Error> {
     let refused = |what: &str| Err(destination(path, what, io::ErrorKind::AlreadyExists.into()));
     if !meta.is_file() {
         return refused("is in the way and no plain file");
@@ -118,7 +118,7 @@ fn born(meta: &Metadata) -> Option<u64> {
 }
 
 /// Whether `path` is the name of the file with this device and inode number, which is open, so that no other one has them.
-pub(super) fn is_named(path: &Path, file: (u64, u64)) -> bool {
+pub(crate) fn is_named(path: &Path, file: (u64, u64)) -> bool {
     fs::symlink_metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == file)
 }
 
@@ -132,7 +132,7 @@ fn open(path: &Path, new: Option<u32>) -> io::Result<File> {
     if let Some(mode) = new {
         how.mode(mode);
     }
-    how.open(path).and_then(not_standard)
+    how.open(path).and_then(above_stdio)
 }
 
 #[cfg(test)]

@@ -6,16 +6,20 @@
 //!
 //! It holds no credential: the object by its name for messages, and its address as a digest, without user, password and signature.
 
+pub(crate) mod extents;
+pub(crate) mod reader;
+pub(crate) mod writer;
+
 use std::ops::Range;
 
 use pget_core::{Checksum, Match, ObjectInfo, Revision};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{extents::Extents, sameness::hex};
+use extents::Extents;
 
 /// Bytes of a slot: room for [`MOST_EXTENTS`] and long identities.
-pub(super) const SLOT: usize = 256 << 10;
+pub(crate) const SLOT: usize = 256 << 10;
 /// The most ranges that are written down, the longest. There are about as many as chunks are under way at once.
 const MOST_EXTENTS: usize = 4096;
 const MAGIC: &str = "pget-journal";
@@ -26,41 +30,41 @@ const LONGEST_HEAD: usize = 160;
 /// What a part holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     /// The part's inode number: a journal speaks of one file.
-    pub(super) inode: u64,
+    pub(crate) inode: u64,
     /// When the part was made, in nanoseconds since 1970, where the file system keeps that: another
     /// file may get the number of one that was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) born: Option<u64>,
+    pub(crate) born: Option<u64>,
     /// What was asked for.
-    pub(super) asked: Asked,
+    pub(crate) asked: Asked,
     /// The object's size.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// The identity of its content.
-    pub(super) revision: Identity,
+    pub(crate) revision: Identity,
     /// What has landed, in offsets of the object, and was synced.
-    pub(super) landed: Extents,
+    pub(crate) landed: Extents,
 }
 
 /// What a download was asked for; a part is continued only for the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub struct Asked {
     /// The object's name for messages, redacted.
-    pub(super) object: String,
-    /// [`digest`](super::sameness::digest) of its address.
-    pub(super) address: String,
+    pub object: String,
+    /// The fingerprint of its address.
+    pub address: String,
     /// The first byte wanted.
-    pub(super) offset: u64,
+    pub offset: u64,
     /// Bytes wanted; `None`: to the end.
-    pub(super) length: Option<u64>,
+    pub length: Option<u64>,
 }
 
 /// [`Revision`], as it is written down.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     etag: Option<String>,
     version: Option<String>,
     checksum: Option<(String, String)>,
@@ -69,7 +73,7 @@ pub(super) struct Identity {
 
 impl Journal {
     /// The range of the object that the whole part will hold.
-    pub(super) fn range(&self) -> Range<u64> {
+    pub(crate) fn range(&self) -> Range<u64> {
         let end = self.asked.length.map_or(self.size, |length| {
             self.asked.offset.saturating_add(length).min(self.size)
         });
@@ -80,7 +84,7 @@ impl Journal {
     ///
     /// # Errors
     /// How the two differ; or that they say nothing that can be compared.
-    pub(super) fn pinned_with(&self, pinned: Option<ObjectInfo>) -> Result<ObjectInfo, String> {
+    pub(crate) fn pinned_with(&self, pinned: Option<ObjectInfo>) -> Result<ObjectInfo, String> {
         let revision: Revision = self.revision.clone().into();
         let Some(pinned) = pinned else {
             return Ok(ObjectInfo {
@@ -111,7 +115,7 @@ impl Journal {
     }
 
     /// The bytes of slot `sequence % 2`; `None` if they do not fit in one.
-    pub(super) fn slot(&self, sequence: u64) -> Option<Vec<u8>> {
+    pub(crate) fn slot(&self, sequence: u64) -> Option<Vec<u8>> {
         let bounded = Self {
             landed: self.landed.clone().at_most(MOST_EXTENTS),
             ..self.clone()
@@ -124,7 +128,7 @@ impl Journal {
     }
 
     /// The journal and its sequence, from a file's bytes.
-    pub(super) fn read(bytes: &[u8]) -> Option<(Self, u64)> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<(Self, u64)> {
         let slots = bytes.chunks(SLOT).take(2);
         slots
             .filter_map(Self::read_slot)
@@ -133,7 +137,7 @@ impl Journal {
 
     /// Whether the file's bytes, from which [`read`](Self::read) got nothing, have held an entry: the
     /// second entry is written only after the first one was whole. A crash leaves one of them.
-    pub(super) fn is_garbled(bytes: &[u8]) -> bool {
+    pub(crate) fn is_garbled(bytes: &[u8]) -> bool {
         let second = &bytes[..bytes.len().min(SLOT)];
         second.iter().any(|byte| *byte != 0)
     }
@@ -190,7 +194,7 @@ fn checksum(head: &str, body: &[u8]) -> String {
     hasher.update(head);
     hasher.update("\n");
     hasher.update(body);
-    hex(hasher)
+    hex::encode(hasher.finalize())
 }
 
 /// For the fuzz targets: whatever stands in a journal's file, what is read makes sense and, written again, is read as the same. The digest, which no search would hit, is

@@ -6,6 +6,9 @@
 //! A call that is a convenience (a sync, a reservation, a lock, a journal) may be refused: then the
 //! download does without it and warns. A failure that may have lost bytes ends the download.
 
+pub(crate) mod lock;
+pub(crate) mod space;
+
 use std::{
     fs::{self, File},
     io,
@@ -26,19 +29,20 @@ use nix::{
 };
 use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Options, Transfer};
 
-use super::{
-    claim::{Claim, is_named},
-    destination,
-    journal::{Asked, Identity, Journal, SLOT},
-    keeper::Keeper,
-    left::{earlier, open},
-    names::Names,
+use crate::{
+    failure::destination,
+    journal::{
+        Asked, Identity, Journal, SLOT,
+        reader::{earlier, open},
+        writer::Keeper,
+    },
+    names::{Names, folder_of},
     refusal::is_refusal,
     replace::{Standing, publish},
-    room::{self, size_limit},
-    target::folder_of,
     warnings::Warnings,
 };
+use lock::{Claim, is_named};
+use space::size_limit;
 
 /// Bytes of each of a journal's slots that are reserved, so that a full disk still takes an entry.
 const RESERVED: i64 = 64 << 10;
@@ -47,26 +51,30 @@ const WORTH_RESERVING: u64 = 8 << 20;
 
 /// How a file is to be got.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// Go on with what an earlier download of the same left.
-    pub(crate) resume: bool,
+    pub resume: bool,
     /// Sync file and folder before success is told.
-    pub(crate) sync: bool,
+    pub sync: bool,
     /// How often what has landed is synced and written down.
-    pub(crate) journal_interval: Duration,
+    pub journal_interval: Duration,
 }
 
 /// What a part is made from.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) names: Names,
-    pub(super) asked: Asked,
-    pub(super) settings: Settings,
-    pub(super) warnings: Warnings,
+pub struct Plan {
+    /// Where it grows, and where its progress is recorded.
+    pub names: Names,
+    /// What the download was asked for.
+    pub asked: Asked,
+    /// How the file is to be got.
+    pub settings: Settings,
+    /// Receives what the file system refused.
+    pub warnings: Warnings,
     /// All bytes are verified before the file gets its name.
-    pub(super) is_verified: bool,
+    pub is_verified: bool,
     /// The bytes come in order, by [`Part::append`].
-    pub(super) in_order: bool,
+    pub in_order: bool,
 }
 
 /// What a failed download has left.
@@ -80,8 +88,9 @@ enum Left {
     Complete,
 }
 
+/// A file that grows beside its name: the destination of a download.
 #[derive(Debug)]
-pub(super) struct Part {
+pub struct Part {
     claim: Claim,
     /// Takes the place of one that could not be emptied.
     renewed: OnceLock<Claim>,
@@ -118,7 +127,7 @@ impl Part {
     /// # Errors
     /// If it cannot be made, another is at it, it is of another object or range, or `target` can
     /// neither be replaced nor be overwritten.
-    pub(super) fn take(plan: Plan, target: &Path) -> Result<Self, Error> {
+    pub fn take(plan: Plan, target: &Path) -> Result<Self, Error> {
         let Plan {
             names,
             asked,
@@ -184,7 +193,7 @@ impl Part {
 
     /// Whether the download has failed because the file system takes bytes in order only: then another
     /// one with `in_order` is the way.
-    pub(super) fn needs_order(&self) -> bool {
+    pub fn needs_order(&self) -> bool {
         self.needs_order.load(Ordering::Relaxed)
     }
 
@@ -193,7 +202,7 @@ impl Part {
     ///
     /// # Errors
     /// If what is there is not known to be of the revision that the caller has pinned.
-    pub(super) fn restrict(&self, options: &mut Options) -> Result<Option<Vec<Range<u64>>>, Error> {
+    pub fn restrict(&self, options: &mut Options) -> Result<Option<Vec<Range<u64>>>, Error> {
         let Some((journal, ..)) = self.earlier.as_ref() else {
             return Ok(None);
         };
@@ -216,7 +225,7 @@ impl Part {
     }
 
     /// All has landed: the part becomes the file at `target`.
-    pub(super) fn finish(&self, target: &Path) -> Result<(), Error> {
+    pub fn finish(&self, target: &Path) -> Result<(), Error> {
         let failed = |what: &str| {
             let path = self.claim().path.clone();
             let what = what.to_owned();
@@ -308,7 +317,7 @@ impl Part {
     }
 
     /// The download has failed: decides whether the part stays for another time, and says what the caller can do.
-    pub(super) fn fail(&self, error: Error) -> Error {
+    pub fn fail(&self, error: Error) -> Error {
         let left = self.leave(error.kind());
         let part = self.claim().path.display();
         match left {
@@ -560,7 +569,7 @@ impl Part {
     }
 
     /// Puts `bytes` after those that are there. For a part whose bytes come in order.
-    pub(super) fn append(&self, bytes: &[u8]) -> Result<(), Error> {
+    pub fn append(&self, bytes: &[u8]) -> Result<(), Error> {
         let at = self.appended.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.put(self.asked.offset + at, bytes)
     }
@@ -590,9 +599,9 @@ impl Destination for Part {
             let no_room = |cause| destination(&self.claim().path, "has no room", cause);
             if self.in_order {
                 // What is reserved may count as written.
-                room::look_for(file, length, self.limit).map_err(no_room)?;
+                space::look_for(file, length, self.limit).map_err(no_room)?;
             } else {
-                let is_reserved = room::reserve(file, length, self.limit).map_err(no_room)?;
+                let is_reserved = space::reserve(file, length, self.limit).map_err(no_room)?;
                 // A file system that cannot even set a length takes bytes in order.
                 let sets_length = || file.set_len(1).and_then(|()| file.set_len(0));
                 if !is_reserved

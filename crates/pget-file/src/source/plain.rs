@@ -13,7 +13,7 @@ use std::{
 use pget_core::{BufMut, ChunkWriter, ErrorKind, RangeRequest, Reply, SourceError};
 use rustix::{fs::OFlags, io::Errno};
 
-use crate::{
+use super::{
     blocking::{failed, spawn_blocking},
     identity::Identity,
 };

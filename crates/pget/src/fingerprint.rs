@@ -12,7 +12,7 @@ use crate::Address;
 
 /// A digest of an address, and of the `place` where what it names is looked for: what tells one object from another and is no secret. Of http and https, user and password, the fragment, and the
 /// parameters of a signature (S3's, Google's, CloudFront's and Azure's) do not count, so that a part can be continued with an address that was signed anew. Of the others, every byte is the name.
-pub(super) fn digest(address: &Address, place: &str) -> String {
+pub(crate) fn fingerprint(address: &Address, place: &str) -> String {
     let mut hasher = Sha256::new();
     match address {
         Address::File(path) => hasher.update(path.as_os_str().as_bytes()),
@@ -27,7 +27,7 @@ pub(super) fn digest(address: &Address, place: &str) -> String {
         hasher.update("\n");
         hasher.update(place);
     }
-    hex(hasher)
+    hex::encode(hasher.finalize())
 }
 
 /// An http or https address without what does not count. The host as it is looked up; path and query as written, since that is how they are sent: the parser would have
@@ -110,22 +110,12 @@ fn unsigned(query: &str) -> String {
     query.split('&').filter(counts).collect::<Vec<_>>().join("&")
 }
 
-pub(super) fn hex(hasher: Sha256) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        // Writing to a string does not fail.
-        write!(text, "{byte:02x}").ok();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn of(address: &str) -> String {
-        digest(&Address::parse(address).expect(address), "")
+        fingerprint(&Address::parse(address).expect(address), "")
     }
 
     #[test]
@@ -180,11 +170,12 @@ mod tests {
     #[test]
     fn the_same_name_elsewhere_is_another_object() {
         let address = Address::parse("ais://b/o").expect("an address");
-        let at = |place: &str| digest(&address, place);
+        let at = |place: &str| fingerprint(&address, place);
         assert_eq!(at("http://one"), at("http://one"));
         assert_ne!(at("http://one"), at("http://two"));
         assert_ne!(at("http://one"), at(""));
-        let place_of = |address: &str, place| digest(&Address::parse(address).expect("an address"), place);
+        let place_of =
+            |address: &str, place| fingerprint(&Address::parse(address).expect("an address"), place);
         assert_ne!(place_of("s3://b/o", "x"), place_of("s3://b/ox", ""));
     }
 }
