@@ -15,6 +15,7 @@ use std::{
 };
 
 use pget_core::ErrorKind;
+use pget_http::{Client, ClientOptions, ProxyChoice};
 use pget_s3::Settings;
 use pget_testkit::content::Pattern;
 use sha1_name::cache_name;
@@ -181,7 +182,9 @@ impl World {
                 return texts(&error);
             }
         };
-        let error = within(read(source, options(CHUNK, 4))).await.expect_err(address);
+        let Err(error) = within(read(source, options(CHUNK, 4))).await else {
+            panic!("{address} was read, and {kind} was due");
+        };
         assert_eq!(error.kind(), kind, "{}", error.to_line());
         self.check_log();
         texts(&error)
@@ -934,4 +937,103 @@ async fn a_directory_bucket_has_sessions() {
         1,
         "one session for all ranges"
     );
+}
+
+/// Settings that the official tools heed and that mean safety are heeded or refused by name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_129_a_setting_that_cannot_be_heeded_is_refused_by_name() {
+    let keyed = || {
+        World::new(|_| None)
+            .set("AWS_ACCESS_KEY_ID", "AK")
+            .set("AWS_SECRET_ACCESS_KEY", "canary")
+    };
+    for (settings, named) in [
+        (&[("AWS_USE_FIPS_ENDPOINT", "perhaps")][..], "fips"),
+        (&[("AWS_USE_DUALSTACK_ENDPOINT", "2")], "dualstack"),
+        (&[("AWS_PROFILE", "no-such")], "no-such"),
+    ] {
+        let mut world = keyed();
+        for (name, value) in settings {
+            world = world.set(name, value);
+        }
+        let text = world.fails("s3://bucket/k", ErrorKind::InvalidArgument).await;
+        assert!(text.to_ascii_lowercase().contains(named), "{settings:?}: {text}");
+        assert!(world.server.seen("/bucket").is_empty(), "{settings:?}");
+    }
+    // With an endpoint of its own there is nothing to choose, as for the official tools; it is reported.
+    for name in ["USE_FIPS_ENDPOINT", "USE_DUALSTACK_ENDPOINT"] {
+        let world = keyed().set(&format!("AWS_{name}"), "true");
+        world.reads("s3://bucket/k").await;
+        let report = format!("{} is without effect", name.to_ascii_lowercase());
+        assert!(log().contains(&report), "{report}");
+    }
+    // The same in a profile.
+    for (line, named) in [
+        ("use_fips_endpoint = perhaps", "fips"),
+        ("use_dualstack_endpoint = maybe", "dualstack"),
+        (
+            "mfa_serial = arn:x\nrole_arn = arn:r\nsource_profile = default",
+            "mfa_serial",
+        ),
+    ] {
+        let mut world = World::new(|_| None).file(
+            ".aws/config",
+            &format!("[default]\naws_access_key_id = AK\naws_secret_access_key = canary\n{line}\n"),
+        );
+        world.variables.retain(|(name, _)| name != "AWS_REGION");
+        let world = world.set("AWS_REGION", "eu-north-9");
+        let text = match pget_s3::S3Source::open("s3://bucket/k", &world.settings(), common::client()) {
+            Err(error) => texts(&error),
+            Ok(source) => {
+                let read = within(read(Arc::new(source), options(CHUNK, 4))).await;
+                texts(&read.map(|bytes| bytes.len()).expect_err(line))
+            }
+        };
+        assert!(text.to_ascii_lowercase().contains(named), "{line}: {text}");
+        assert!(world.server.seen("/bucket").is_empty(), "{line}");
+    }
+}
+
+/// Requests for credentials go the way of all others: here, through a proxy that alone knows the hosts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_130_requests_for_credentials_go_through_the_proxy() {
+    const HOST: &str = "http://clouds.invalid";
+    let object = PATTERN.bytes(0, usize::try_from(SIZE).expect("small"));
+    let beyond = move |got: &Got| {
+        let mut got = got.clone();
+        got.target = got.target.strip_prefix(HOST)?.to_owned();
+        Some(match got.path() {
+            "/bucket/k" | "/account/bucket/k" => Reply::object(&got, &object),
+            _ => google(&got)
+                .or_else(|| microsoft(&got))
+                .unwrap_or_else(|| sts_xml("AKPROXY")),
+        })
+    };
+    let user = USER.replace("HERE", HOST);
+    let world = World::new(beyond)
+        .file("adc.json", &user)
+        .file("token", "canary-web")
+        .set("GOOGLE_BASE_URL", HOST)
+        .set("AWS_ENDPOINT_URL_S3", HOST)
+        .set("AWS_ENDPOINT_URL_STS", HOST)
+        .set("AWS_ROLE_ARN", "arn:aws:iam::1:role/r");
+    let (document, token) = (world.path("adc.json"), world.path("token"));
+    let world = world
+        .set("GOOGLE_APPLICATION_CREDENTIALS", &document)
+        .set("AWS_WEB_IDENTITY_TOKEN_FILE", &token);
+    let mut through = ClientOptions::default();
+    through.proxy = ProxyChoice::Url(world.server.url("").parse().expect("an address"));
+    for (address, service) in [("gs://bucket/k", "/token"), ("s3://bucket/k", "/")] {
+        let client = Client::new(&through).expect("a client");
+        let source = pget_s3::S3Source::open(address, &world.settings(), client);
+        let source = source.unwrap_or_else(|error| panic!("{address}: {}", error.to_line()));
+        let bytes = within(read(Arc::new(source), options(CHUNK, 4))).await;
+        let bytes = bytes.unwrap_or_else(|error| panic!("{address}: {}", error.to_line()));
+        check(&bytes, PATTERN, SIZE);
+        let asked = world.server.seen(&format!("{HOST}{service}"));
+        assert!(!asked.is_empty(), "{address}");
+    }
+    // Nothing came past the proxy.
+    assert!(world.server.seen("/").is_empty());
+    world.check_log();
 }

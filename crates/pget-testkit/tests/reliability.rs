@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Each of these has a row. Later cases have rows as far as they are tested.
-const CASES: usize = 102;
+/// Each of these has a row.
+const CASES: usize = 143;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -74,7 +74,5 @@ fn every_case_is_listed_and_every_test_that_is_named_exists() {
         );
     }
     assert!(cases.is_sorted_by(|one, next| one < next), "{cases:?}");
-    let later = cases.split_off(CASES.min(cases.len()));
     assert_eq!(cases, (1..=CASES).collect::<Vec<_>>());
-    assert!(later.iter().all(|case| *case > CASES), "{later:?}");
 }
