@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{Begun, Ended, Limit, PROGRESS, Phase, Schedule, State, Track, Verdict};
+use super::{Begun, Ended, Limit, PROGRESS, Phase, Schedule, State, Verdict, straggler::Track};
 
 impl Schedule {
     /// The attempt's reply states the object's size (`total`), or that only its end tells (`None`); whether the body is the whole object although

@@ -15,13 +15,10 @@
 
 use std::time::Duration;
 
-use super::Backoff;
+use super::{Backoff, silence};
 
 /// Attempts in flight are waited for this long after a failure before a probe is sent beside them.
 pub(super) const UNSURE: Duration = Duration::from_secs(1);
-
-/// A probe without an answer is left alone for this long, or for a probe's pause if that is longer.
-const LEAST_SILENCE: Duration = Duration::from_secs(1);
 
 /// The failures since the last accepted byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +146,7 @@ impl Health {
         if let Some(trouble) = &mut self.trouble {
             trouble.probe = Some(id);
             let pause = backoff.probe(now.saturating_sub(trouble.since));
-            trouble.probe_at = now + pause.max(LEAST_SILENCE);
+            trouble.probe_at = now + pause.max(silence::LEAST);
         }
     }
 
@@ -172,6 +169,12 @@ impl Health {
             .gives_up_at()
             .map_or(self.retry_timeout, |end| end.saturating_sub(now));
         after.min(left - left / 20)
+    }
+
+    /// For how long failures have come in a row.
+    pub(super) fn lasted(&self, now: Duration) -> Duration {
+        self.run
+            .map_or(Duration::ZERO, |run| now.saturating_sub(run.since))
     }
 
     /// The failures in a row, for reports.

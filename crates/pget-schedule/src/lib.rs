@@ -1,17 +1,24 @@
-//! Which range next: a plain state machine. Events in, actions out; no clock, no task, no memory of chunks, no randomness but a seed.
+//! Decides which range of an object to request next: events in, actions out.
 //!
-//! The cast: a *chunk* has a number, its place in the delivery order; the *cursor* is the chunk the consumer is at; chunks from the cursor to
-//! `cursor + window` may be open (fetched or being fetched); at most `concurrency` *attempts* are in flight. The driver calls
-//! [`Schedule::poll`] after every event and does what it says until it says [`Action::Wait`].
+//! The schedule is a plain state machine. It has no clock, task or memory of chunks, and no randomness
+//! except a seed.
 //!
-//! A download goes through phases. *Probe*: one attempt only, whose reply fixes size and plan. *Parallel*: one attempt a chunk. *Stream*: one attempt that
-//! spans chunks, by choice (`concurrency == 1`) or because the source cannot serve ranges or has no identity to hold two replies together.
+//! The cast, in the order in which it acts: a *chunk* has a number, its place in the delivery order.
+//! The *cursor* is the chunk that the consumer is at. Chunks from the cursor to `cursor + window` may
+//! be open, that is, fetched or being fetched. At most `concurrency` *attempts* are in flight. The
+//! driver calls [`Schedule::look`] and [`Schedule::poll`] after every event, and does what `poll`
+//! returns until it returns [`Action::Wait`].
 //!
-//! Invariants, checked by [`Schedule::check`] in tests after every event:
-//! never more than `concurrency` attempts in flight, one a chunk; never a chunk open outside the window; chunks open in order, without a gap; and liveness:
-//! while the download is not over, an attempt is in flight, a retry has its time, memory is asked for, or the consumer has something to take.
+//! A download goes through phases. *Probe*: one attempt only, whose reply fixes size and plan.
+//! *Parallel*: one attempt per chunk. *Stream*: one attempt that spans chunks, by choice
+//! (`concurrency == 1`), or because the source cannot serve ranges, or because the object has no
+//! identity that ties two replies together.
 //!
-//! Called by the download's driver under its lock, and by seeded tests.
+//! Invariants, which [`Schedule::check`] checks in tests after every event:
+//! - At most `concurrency` attempts are in flight, at most one per chunk.
+//! - No chunk is open outside the window; chunks open in order, without a gap.
+//! - While the download is not over, an attempt is in flight, a retry has its time, memory is asked
+//!   for, or the consumer has something to take.
 
 mod backoff;
 mod check;
@@ -19,7 +26,10 @@ mod control;
 mod controller;
 mod events;
 mod health;
+mod patience;
+mod place;
 mod plan;
+mod silence;
 mod straggler;
 mod throttle;
 mod words;
@@ -27,12 +37,13 @@ mod words;
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 pub use backoff::Backoff;
-use control::{Control, Told};
+use control::Control;
 pub use controller::{Bounds, Controller, Found};
 use health::Health;
 pub use health::Trial;
+use place::{Place, State};
 pub use plan::Plan;
-use straggler::{Stragglers, Track};
+use straggler::Stragglers;
 pub use throttle::Learned;
 use throttle::Throttle;
 pub use words::{Action, Attempt, Begun, Ended, Flow, Limit, Settings, Verdict};
@@ -47,59 +58,6 @@ enum Phase {
     Stream { resumable: bool },
     /// Over: no new attempt.
     Over,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// To be requested at this time.
-    Waiting(Duration),
-    InFlight(u64),
-    Filled,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    state: State,
-    /// Offset of the first byte not received.
-    position: u64,
-    /// Attempts in a row that brought fewer than [`PROGRESS`] bytes.
-    fruitless: u32,
-    /// Of these, the ones that count against `retries`.
-    counted: u32,
-    /// When the first failure in a row was; later by the time for which it waited for a permit.
-    failing_since: Option<Duration>,
-    /// Attempts that have failed since then.
-    failures: u32,
-    /// Refusals in a row while other attempts were in flight.
-    refusals: u32,
-    /// Of the attempt in flight: its reply was accepted; it has brought as much as proves that the
-    /// source serves; nothing else has been in flight since it began.
-    begun: bool,
-    proved: bool,
-    alone: bool,
-    /// When its answer was seen.
-    answered_at: Option<Duration>,
-    fences: u32,
-    /// The attempt in flight is to be fenced, as it is silent.
-    silent: bool,
-    /// How often it was.
-    silences: u32,
-    /// How long the attempt before, which was fenced, would have taken: for its answer, or for the rest.
-    owed: Option<Duration>,
-    owed_for_silence: bool,
-    /// The attempt in flight is to be fenced.
-    fencing: bool,
-    /// The attempt before was fenced.
-    fresh: bool,
-    track: Track,
-    told: Told,
-}
-
-impl Place {
-    /// Its attempt in flight has been answered: bytes may arrive at any time.
-    const fn is_receiving(&self) -> bool {
-        self.begun && matches!(self.state, State::InFlight(_))
-    }
 }
 
 /// Progress below this many bytes in an attempt proves nothing, unless it completes the chunk: a
@@ -416,66 +374,6 @@ impl Schedule {
             .position(|place| place.refusals >= REFUSALS && matches!(place.state, State::Waiting(_)))
     }
 
-    /// Returns when the download gives up unless bytes arrive before, or the limit that ends it now.
-    ///
-    /// Bytes that came since the last look are not known yet. A look is therefore due at the end of
-    /// the patience (see [`look_at`](Self::look_at)), and nothing is given up before it.
-    fn patience(&mut self, now: Duration) -> Result<Option<Duration>, Limit> {
-        let looked = self.stragglers.looked;
-        let is_over = |at: Duration, receives: bool| at <= now && (at <= looked || !receives);
-        let receives = self.places.iter().any(Place::is_receiving);
-        let gives_up_at = self.health.gives_up_at();
-        if let Some(trial) = self.health.trial()
-            && gives_up_at.is_some_and(|at| is_over(at, receives))
-        {
-            return Err(Limit::RetryTimeout {
-                waited: now.saturating_sub(trial.since),
-                attempts: trial.attempts,
-                position: None,
-            });
-        }
-        if !self.some_range_fails {
-            return Ok(gives_up_at.filter(|&at| at > now));
-        }
-        let mut soonest = gives_up_at;
-        for place in &self.places {
-            let Some(at) = self.range_gives_up_at(place) else {
-                continue;
-            };
-            if is_over(at, place.is_receiving()) {
-                return Err(Limit::RetryTimeout {
-                    waited: place.failing_since.map_or(now, |since| now.saturating_sub(since)),
-                    attempts: place.failures,
-                    position: Some(place.position),
-                });
-            }
-            soonest = earlier(soonest, Some(at));
-        }
-        self.some_range_fails = self.places.iter().any(|place| place.failing_since.is_some());
-        Ok(soonest.filter(|&at| at > now))
-    }
-
-    /// When the range of `place` gives up. While it waits for a permit, its clock stands still.
-    fn range_gives_up_at(&self, place: &Place) -> Option<Duration> {
-        let at = place.failing_since?.checked_add(self.settings.retry_timeout)?;
-        match place.state {
-            State::InFlight(_) => Some(at),
-            State::Waiting(until) => (at <= until).then_some(at),
-            State::Filled => None,
-        }
-    }
-
-    /// When patience ends, of the download or of a range, where bytes may be on their way.
-    fn last_look_at(&self) -> Option<Duration> {
-        let ranges = self.places.iter().filter(|place| place.is_receiving());
-        let soonest = if self.some_range_fails {
-            ranges.filter_map(|place| self.range_gives_up_at(place)).min()
-        } else {
-            None
-        };
-        earlier(soonest, self.health.gives_up_at()).filter(|&at| at > self.stragglers.looked)
-    }
-
     /// Whether nothing succeeds, and one probe is sent at a time.
     #[must_use]
     pub const fn is_in_trouble(&self) -> bool {
@@ -548,80 +446,6 @@ impl Schedule {
             && self.in_flight < self.throttle.permits().min(self.level())
             && self.places.len() >= self.window(None)
             && self.plan.chunks().is_none_or(|chunks| next < chunks)
-    }
-
-    fn open_place(&mut self) -> usize {
-        self.memory = false;
-        let chunk = self.cursor + self.places.len() as u64;
-        let position = self.plan.range(chunk).map_or(u64::MAX, |range| range.start);
-        self.places.push_back(Place {
-            state: State::Waiting(Duration::ZERO),
-            position,
-            fruitless: 0,
-            counted: 0,
-            failing_since: None,
-            failures: 0,
-            refusals: 0,
-            begun: false,
-            proved: false,
-            alone: false,
-            answered_at: None,
-            fences: 0,
-            silent: false,
-            silences: 0,
-            owed: None,
-            owed_for_silence: false,
-            fencing: false,
-            fresh: false,
-            track: Track::default(),
-            told: Told::default(),
-        });
-        self.places.len() - 1
-    }
-
-    fn attempt(&mut self, index: usize, now: Duration, opens: bool) -> Attempt {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.in_flight += 1;
-        let chunk = self.cursor + index as u64;
-        let range = self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX);
-        let one_stream = self.is_stream() || (self.phase == Phase::Probe && self.streams_by_choice());
-        if self.in_flight > 1 {
-            self.places.iter_mut().for_each(|place| place.alone = false);
-        }
-        self.throttle.launched(now);
-        let in_flight = self.in_flight;
-        let told = self
-            .control
-            .as_mut()
-            .map_or_else(Told::default, |control| control.launched(now, in_flight));
-        let place = &mut self.places[index];
-        if let (State::Waiting(at), Some(since)) = (place.state, place.failing_since) {
-            place.failing_since = Some(since + now.saturating_sub(at));
-        }
-        (place.begun, place.proved, place.alone) = (false, false, self.in_flight == 1);
-        (place.answered_at, place.silent) = (None, false);
-        place.state = State::InFlight(id);
-        place.track = Track::new(now, place.position);
-        place.told = told;
-        // A connection that was far slower than the others is left alone.
-        let fresh = std::mem::take(&mut place.fresh) | self.stragglers.renews(id);
-        Attempt {
-            id,
-            chunk,
-            chunk_start: range.start,
-            chunk_end: range.end,
-            start: place.position,
-            end: if one_stream {
-                self.plan.end()
-            } else {
-                Some(range.end)
-            },
-            fruitless: place.fruitless,
-            at_cursor: index == 0,
-            opens,
-            fresh,
-        }
     }
 
     fn is_all_filled(&self) -> bool {

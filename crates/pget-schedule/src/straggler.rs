@@ -1,22 +1,24 @@
-//! Which attempt is so much slower than its siblings that it is to be fenced. Pure; called by `Schedule` and, through [`Schedule::look`], by the driver.
+//! Which attempt is so much slower than its siblings that it is to be fenced. Pure; a part of
+//! `Schedule`.
 //!
-//! *To fence* an attempt: its writer goes, and the rest of its chunk is asked for again at once, from the watermark, over a fresh connection and into the same slot. The
-//! driver does it; that no byte has two writers is the slot's own promise (see `ring` in `pget-core`). Here it is only decided when it pays.
+//! *To fence* an attempt: its writer goes, and the rest of its chunk is asked for again at once, from
+//! the watermark, over a fresh connection and into the same slot. The driver does it. The slot itself
+//! ensures that no byte has two writers (see `ring` in `pget-core`). This module only decides when a
+//! fence pays.
 //!
-//! The norm is the median of what the other attempts bring now, made up to the number of attempts in flight with what the latest complete chunks brought. Hence nothing is fenced when the whole
-//! source is slow; when there are no siblings; nor when the consumer is what is slow (the chunk at the cursor is complete then).
-//!
-//! An attempt that has no answer, while others launched later have theirs, is *silent* and is fenced sooner.
-//! It is then asked for over whichever connection is served, as the fresh one may be what was not.
+//! The norm is the median of what the other attempts bring now, made up to the number of attempts in
+//! flight with what the latest complete chunks brought. Hence nothing is fenced when the whole source
+//! is slow, when there are no siblings, or when the consumer is slow (the chunk at the cursor is
+//! complete then). An attempt whose connection is silent is fenced, too (see `silence`). It is then
+//! asked for over whichever connection is served, as a fresh one may be what was not.
 //!
 //! Bounds: a fence that paid (the attempt after it was at least twice as fast) makes up for one that
-//! did not. Of the others there are at most 5 % of the requests, rounded up, and one. A chunk is
-//! fenced twice for being slow; for being silent only after four times as long as the time before.
-//! A fence is no failed attempt: it pays no retry and waits for no backoff.
+//! did not. The others are at most 5 % of the requests, rounded up, and one. A chunk is fenced at most
+//! twice for being slow. A fence is no failed attempt: it pays no retry and waits for no backoff.
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Flow, PROGRESS, Phase, Place, Schedule, State};
+use super::{Flow, PROGRESS, Phase, Place, Schedule, State, silence};
 
 /// Fences of one chunk at the most. More would say that it is not the connection.
 const MOST_OF_A_CHUNK: u32 = 2;
@@ -38,21 +40,13 @@ const LOOKS: u32 = 4;
 const REMEMBERED: usize = 32;
 /// Fewer siblings are no norm.
 const LEAST_SIBLINGS: usize = 2;
-/// An attempt without an answer is not silent before this, nor before [`SILENT`] times as long as
-/// answers take.
-const LEAST_SILENCE: Duration = Duration::from_secs(1);
-const SILENT: u32 = 16;
-/// If no attempt at all has an answer, that is trouble, but not before this.
-const ALL_SILENT: Duration = Duration::from_secs(2);
-/// A first request, of whose source nothing is known, is left alone for this long in trouble.
-const FIRST_SILENCE: Duration = Duration::from_secs(2);
-
 /// What a schedule remembers of how fast its attempts were.
 #[derive(Clone, Debug)]
 pub(super) struct Stragglers {
     /// The latest complete chunks, newest last.
     complete: VecDeque<Pace>,
-    /// Between looks. An attempt is judged by [`LOOKS`] of them, which is as long as chunks take, within limits.
+    /// Between looks. An attempt is judged by [`LOOKS`] of them, which is as long as chunks take, within
+    /// limits.
     step: Duration,
     pub(super) looked: Duration,
     fences: u64,
@@ -63,7 +57,7 @@ pub(super) struct Stragglers {
     /// more.
     paid: u64,
     /// When an attempt last had its answer.
-    answered: Duration,
+    pub(super) answered: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -137,12 +131,18 @@ impl Track {
         self.count += 1;
     }
 
+    /// When its request went out, once that was seen.
+    pub(super) fn asked_at(&self) -> Option<Duration> {
+        (self.count > 0).then_some(self.launched)
+    }
+
     fn seen(&self) -> Option<((Duration, u64), (Duration, u64))> {
         let seen = &self.marks[..self.count];
         Some((*seen.first()?, *seen.last()?))
     }
 
-    /// Bytes a second that its body brings now, if it was seen for long enough; none, while no answer has come.
+    /// Bytes per second that its body brings now, if it was seen for long enough; 0 while no answer has
+    /// come.
     fn rate(&self, long_enough: Duration) -> Option<u64> {
         let ((from, before), (to, after)) = self.seen()?;
         (to - from >= long_enough).then(|| rate(after - before, to - from))
@@ -214,7 +214,8 @@ impl Stragglers {
         self.step = median(took).map_or(LONGEST, |took| took.clamp(SHORTEST, LONGEST)) / LOOKS;
     }
 
-    /// The attempt of `place` goes well: whether the fence before it has paid. `answered`: it has its answer now; else, its last byte.
+    /// The attempt of `place` goes well: notes whether the fence before it has paid. `answered`: the
+    /// attempt has its answer now; otherwise it has its last byte.
     pub(super) fn pays(&mut self, place: &mut Place, now: Duration, answered: bool) {
         let took = now.saturating_sub(place.track.launched);
         if let Some(owed) = place.owed
@@ -225,7 +226,8 @@ impl Stragglers {
         }
     }
 
-    /// Whether attempt `id` is to go over a fresh connection, as one of those in use is far slower than the others.
+    /// Whether attempt `id` is to go over a fresh connection, because one of those in use is far slower
+    /// than the others.
     pub(super) const fn renews(&mut self, id: u64) -> bool {
         // Where rates vary by themselves, this does not help, and is bounded.
         let renews = self.to_renew > 0 && self.renewed < id / SHARE + 2;
@@ -241,9 +243,9 @@ impl Stragglers {
         self.answered = now;
     }
 
-    /// How long answers take as a rule.
-    fn first(&self) -> Duration {
-        median(self.complete.iter().map(|pace| pace.first).collect()).unwrap_or_default()
+    /// How long answers take as a rule, once some are known.
+    pub(super) fn usual_answer(&self) -> Option<Duration> {
+        median(self.complete.iter().map(|pace| pace.first).collect())
     }
 
     fn long_enough(&self) -> Duration {
@@ -275,8 +277,12 @@ impl Schedule {
         })
     }
 
-    /// Looks at what the attempts in flight have brought by `now`, each as `flow` tells it; gives the attempt to be fenced, if there is one. The driver ends it and says so by
-    /// [`fenced`](Self::fenced), or by [`ended`](Self::ended) if it came to its end meanwhile. Before it is [time](Self::look_at), nothing is looked at.
+    /// Looks at what the attempts in flight have brought by `now`, each as `flow` reports it. Returns
+    /// the attempt to be fenced, if there is one.
+    ///
+    /// The driver ends that attempt and reports it by [`fenced`](Self::fenced), or by
+    /// [`ended`](Self::ended) if the attempt came to its end by itself. Before it is
+    /// [time](Self::look_at), nothing is looked at.
     pub fn look(&mut self, now: Duration, flow: impl Fn(u64) -> Option<Flow>) -> Option<u64> {
         self.control(now, &flow);
         if self.straggler_at().is_none_or(|at| at > now) {
@@ -285,8 +291,10 @@ impl Schedule {
         self.stragglers.looked = now;
         self.see(now, flow);
         let index = if self.health.is_in_trouble() {
-            self.silent_probe(now)?
-        } else if let Some(since) = self.all_silent(now) {
+            let index = self.silent_probe(now)?;
+            self.places[index].silent = true;
+            index
+        } else if let Some(since) = self.silent_since(now) {
             self.health.sink(now, since, &mut self.backoff);
             self.throttle.outage();
             return None;
@@ -337,70 +345,10 @@ impl Schedule {
         }
     }
 
-    /// In trouble, the probe that has had no answer for so long that the next one takes its place.
-    fn silent_probe(&mut self, now: Duration) -> Option<usize> {
-        let most = match self.phase {
-            Phase::Parallel => self.settings.concurrency,
-            Phase::Over | Phase::Probe | Phase::Stream { .. } => 1,
-        };
-        let waits = |place: &Place| matches!(place.state, State::Waiting(_));
-        if self.health.probe_at()?.max(self.paused_until) > now
-            || self.in_flight < most && self.places.iter().any(waits)
-            || self.places.iter().any(|place| place.fencing)
-        {
-            return None;
-        }
-        let lasted = self
-            .health
-            .trial()
-            .map_or(Duration::ZERO, |trial| now.saturating_sub(trial.since));
-        let least = match self.phase {
-            Phase::Probe => FIRST_SILENCE.max(lasted / 4),
-            _ => LEAST_SILENCE.max(self.stragglers.first() * 4),
-        };
-        let silent = |place: &Place| {
-            matches!(place.state, State::InFlight(_)) && !place.begun && place.track.count > 0
-        };
-        let mut silent: Vec<_> = (0..self.places.len())
-            .filter(|&index| silent(&self.places[index]))
-            .collect();
-        silent.sort_by_key(|&index| self.places[index].track.launched);
-        // Where several are silent, the oldest is left alone: the source may only be slow, and would
-        // never answer if each question were taken back. A lone one gets a quarter of the time.
-        let (oldest, least) = match silent[..] {
-            [] => return None,
-            [one] => (one, least.max(lasted / 4)),
-            [_, next, ..] => (next, least),
-        };
-        if now.saturating_sub(self.places[oldest].track.launched) < least {
-            return None;
-        }
-        self.places[oldest].silent = true;
-        Some(oldest)
-    }
-
-    /// Since when no attempt in flight has had an answer, if that is long for this source.
-    fn all_silent(&self, now: Duration) -> Option<Duration> {
-        if self.phase != Phase::Parallel || self.stragglers.complete.is_empty() {
-            return None;
-        }
-        let limit = ALL_SILENT.max(self.stragglers.first() * SILENT);
-        let since = self.stragglers.answered;
-        let mut oldest = now;
-        for place in &self.places {
-            if matches!(place.state, State::InFlight(_)) {
-                if place.begun || place.track.held_up {
-                    return None;
-                }
-                oldest = oldest.min(place.track.launched);
-            }
-        }
-        (now.saturating_sub(since.max(oldest)) >= limit).then_some(since.max(oldest))
-    }
-
     /// The attempt that is far slower than the others, or silent.
     fn straggler(&mut self, now: Duration) -> Option<usize> {
-        // While the server wants a pause or fewer requests, the rest could not be asked for at once; and a consumer that has something to take is not waiting.
+        // While the server wants a pause or fewer requests, the rest could not be asked for at once. A
+        // consumer that has something to take is not waiting.
         if !self.may_fence()
             || self.phase != Phase::Parallel
             || self.settings.concurrency == 1
@@ -429,7 +377,7 @@ impl Schedule {
             Some((index, rest))
         });
         let silent = || {
-            let index = (0..near).find(|&index| self.is_silent(index, now))?;
+            let index = (0..near).find(|&index| self.is_connection_silent(index, now))?;
             Some((index, now - self.places[index].track.launched))
         };
         let (index, owed) = slow.or_else(silent)?;
@@ -444,37 +392,13 @@ impl Schedule {
         {
             let young = |place: &&Place| {
                 matches!(place.state, State::InFlight(_))
-                    && (place.begun || now.saturating_sub(place.track.launched) < LEAST_SILENCE)
+                    && (place.begun || now.saturating_sub(place.track.launched) < silence::LEAST)
             };
             let served = self.places.iter().filter(young).count();
             let served = u32::try_from(served).unwrap_or(u32::MAX);
             self.throttle.unanswered(now, id, self.next_id, served);
         }
         Some(index)
-    }
-
-    /// Attempts that have no answer although others had theirs since: no permit waits for them.
-    pub(super) fn hung(&self, now: Duration) -> u32 {
-        if self.health.is_well()
-            && !self.some_range_fails
-            && self.throttle.permits() == self.settings.concurrency
-        {
-            return 0;
-        }
-        let hung = (0..self.places.len()).filter(|&index| self.is_silent(index, now));
-        u32::try_from(hung.count()).unwrap_or(u32::MAX)
-    }
-
-    /// Whether the attempt has no answer although others had theirs since it was launched.
-    fn is_silent(&self, index: usize, now: Duration) -> bool {
-        let place = &self.places[index];
-        let track = &place.track;
-        let candidate = matches!(place.state, State::InFlight(_)) && !place.fencing && !place.begun;
-        let patience = LEAST_SILENCE.max(self.stragglers.first() * SILENT) * 4_u32.pow(place.fences.min(3));
-        candidate
-            && track.count > 0
-            && self.stragglers.answered > track.launched
-            && now.saturating_sub(track.launched) >= patience
     }
 
     /// The attempt that was to be fenced has let go of its slot, whose watermark is at `position`.

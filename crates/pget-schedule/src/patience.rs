@@ -1,0 +1,72 @@
+//! When a download gives up, by its own clock or that of one of its ranges. Pure; a part of `Schedule`.
+//!
+//! The clock of the download starts with the first failure in a row (see `health`), and that of a
+//! range with the range's own. Accepted bytes stop both. Bytes are known by looks, which are up to
+//! 100 ms apart, so the rule is: nothing is given up while bytes may have come that no look has seen,
+//! and a look is due when patience ends.
+
+use std::time::Duration;
+
+use super::{Limit, Place, Schedule, State, earlier};
+
+impl Schedule {
+    /// Returns when the download gives up unless bytes arrive before, or the limit that ends it now.
+    ///
+    /// Bytes that came since the last look are not known yet. A look is therefore due at the end of
+    /// the patience (see [`look_at`](Self::look_at)), and nothing is given up before it.
+    pub(super) fn patience(&mut self, now: Duration) -> Result<Option<Duration>, Limit> {
+        let looked = self.stragglers.looked;
+        let is_over = |at: Duration, receives: bool| at <= now && (at <= looked || !receives);
+        let receives = self.places.iter().any(Place::is_receiving);
+        let gives_up_at = self.health.gives_up_at();
+        if let Some(trial) = self.health.trial()
+            && gives_up_at.is_some_and(|at| is_over(at, receives))
+        {
+            return Err(Limit::RetryTimeout {
+                waited: now.saturating_sub(trial.since),
+                attempts: trial.attempts,
+                position: None,
+            });
+        }
+        if !self.some_range_fails {
+            return Ok(gives_up_at.filter(|&at| at > now));
+        }
+        let mut soonest = gives_up_at;
+        for place in &self.places {
+            let Some(at) = self.range_gives_up_at(place) else {
+                continue;
+            };
+            if is_over(at, place.is_receiving()) {
+                return Err(Limit::RetryTimeout {
+                    waited: place.failing_since.map_or(now, |since| now.saturating_sub(since)),
+                    attempts: place.failures,
+                    position: Some(place.position),
+                });
+            }
+            soonest = earlier(soonest, Some(at));
+        }
+        self.some_range_fails = self.places.iter().any(|place| place.failing_since.is_some());
+        Ok(soonest.filter(|&at| at > now))
+    }
+
+    /// When the range of `place` gives up. While it waits for a permit, its clock stands still.
+    fn range_gives_up_at(&self, place: &Place) -> Option<Duration> {
+        let at = place.failing_since?.checked_add(self.settings.retry_timeout)?;
+        match place.state {
+            State::InFlight(_) => Some(at),
+            State::Waiting(until) => (at <= until).then_some(at),
+            State::Filled => None,
+        }
+    }
+
+    /// When patience ends, of the download or of a range, where bytes may be on their way.
+    pub(super) fn last_look_at(&self) -> Option<Duration> {
+        let ranges = self.places.iter().filter(|place| place.is_receiving());
+        let soonest = if self.some_range_fails {
+            ranges.filter_map(|place| self.range_gives_up_at(place)).min()
+        } else {
+            None
+        };
+        earlier(soonest, self.health.gives_up_at()).filter(|&at| at > self.stragglers.looked)
+    }
+}
