@@ -29,7 +29,7 @@ use super::{
     watchdog::watch,
 };
 use crate::{
-    Budget, Deadlines, Error, ErrorKind, Options, RangeRequest, RangeSource, SourceError,
+    Budget, Deadlines, Error, ErrorKind, Options, RangeRequest, RangeSource, Retry, SourceError,
     budget::Reservation,
     fork::Generation,
     memory::{ChunkWriter, Pool, PoolGuard},
@@ -126,8 +126,8 @@ struct Driver {
     tells_at: Duration,
     attempts: JoinSet<Result<(), SourceError>>,
     tasks: HashMap<Id, Task>,
-    /// Fenced attempts whose source has not let go of its writer, and since when.
-    held: Vec<(u64, Duration)>,
+    /// Attempts whose task has ended while their source still has the writer.
+    held: Vec<Held>,
     /// While bytes are received, freed pages are received into again.
     _pool: PoolGuard,
     /// Memory for the next chunk.
@@ -142,6 +142,14 @@ struct Task {
     /// The attempt.
     id: u64,
     abort: AbortHandle,
+}
+
+/// An attempt whose task has ended while its source still has the writer.
+struct Held {
+    id: u64,
+    since: Duration,
+    /// How the task ended, unless it was fenced.
+    result: Option<Result<(), SourceError>>,
 }
 
 /// If the driver is dropped before it is done (its runtime shuts down), the consumer must not wait for ever.
@@ -220,25 +228,51 @@ impl Driver {
                 let task = self.tasks.remove(&error.id())?;
                 if error.is_cancelled() && self.engine.is_fenced(task.id) {
                     if !self.engine.let_fenced_go(task.id, now) {
-                        self.held.push((task.id, now));
+                        self.hold(task.id, now, None);
                     }
                     return None;
                 }
                 (task, Err(ended_without_result(error)))
             }
         };
+        // No other attempt may begin while a read that could not be stopped has the writer.
+        let goes_on = matches!(&result, Err(error) if error.retry() != Retry::Never);
+        if goes_on && self.engine.lingers(task.id) {
+            self.hold(task.id, now, Some(result));
+            return None;
+        }
         self.engine.attempt_ended(task.id, now, result)
+    }
+
+    fn hold(&mut self, id: u64, since: Duration, result: Option<Result<(), SourceError>>) {
+        self.held.push(Held { id, since, result });
+    }
+
+    /// Goes on with the attempts whose writers are gone. Returns the download's error if that was its end.
+    fn let_go(&mut self, now: Duration) -> Option<Error> {
+        for held in std::mem::take(&mut self.held) {
+            let Held { id, since, result } = held;
+            match result {
+                None if self.engine.let_fenced_go(id, now) => {}
+                Some(result) if !self.engine.lingers(id) => {
+                    if let Some(error) = self.engine.attempt_ended(id, now, result) {
+                        return Some(error);
+                    }
+                }
+                // Where the destination takes its time, the source is not to blame.
+                result if self.engine.waits_for_consumer(id) => self.hold(id, now, result),
+                result => self.hold(id, since, result),
+            }
+        }
+        None
     }
 
     /// Ends the attempt that is far slower than the others, if there is one, and goes on with those that have let go.
     fn fence(&mut self) {
         let now = self.began.elapsed();
-        self.held.retain(|&(id, _)| !self.engine.let_fenced_go(id, now));
-        // Where the destination takes its time, the source is not to blame.
-        for (id, since) in &mut self.held {
-            if self.engine.waits_for_consumer(*id) {
-                *since = now;
-            }
+        if let Some(error) = self.let_go(now) {
+            self.engine.finish(Err(error));
+            return;
         }
         // With its task, its watchdog has ended.
         if self.patience().is_some_and(|until| until <= now) {
@@ -270,9 +304,9 @@ impl Driver {
         }
     }
 
-    /// When a fenced attempt that still has its writer is waited for no longer.
+    /// When an attempt that still has its writer is waited for no longer.
     fn patience(&self) -> Option<Duration> {
-        let since = self.held.iter().map(|&(_, since)| since).min()?;
+        let since = self.held.iter().map(|held| held.since).min()?;
         Some(since.saturating_add(self.deadlines.stall))
     }
 

@@ -19,7 +19,8 @@ impl Engine {
             schedule, requests, ..
         } = &mut *state;
         let id = schedule.look(now, |id| requests.get(&id).map(InFlight::flow))?;
-        let flight = requests.get_mut(&id)?;
+        // An attempt whose writer lingers is waited for already.
+        let flight = requests.get_mut(&id).filter(|flight| flight.fence == Fence::No)?;
         flight.fence = Fence::Asked;
         let position = flight.slot.position();
         tracing::debug!(
@@ -56,8 +57,35 @@ impl Engine {
         flight.is_some_and(|flight| flight.pulse.waits_for_consumer())
     }
 
-    /// The task of a fenced attempt has ended, or its writer may have let go. `false` while the writer is there; the driver is notified when it goes.
+    /// Returns whether the task of the attempt has ended while its writer is still there.
+    ///
+    /// A source that cannot be stopped keeps the writer, and the slot with it. The attempt stays in
+    /// flight until the writer is gone; the driver is notified of that.
+    pub(crate) fn lingers(&self, id: u64) -> bool {
+        let mut state = self.state();
+        let Some(flight) = state.requests.get_mut(&id) else {
+            // The download is over.
+            return false;
+        };
+        if flight.fence != Fence::Held {
+            // Before the look at the writer: one of this and its drop sees the other.
+            self.fenced_writers.fetch_add(1, Ordering::SeqCst);
+            flight.fence = Fence::Held;
+        }
+        if flight.slot.is_claimed() {
+            return true;
+        }
+        self.fenced_writers.fetch_sub(1, Ordering::SeqCst);
+        flight.fence = Fence::No;
+        false
+    }
+
+    /// The task of a fenced attempt has ended, or its writer may be gone. Returns `false` while the
+    /// writer is there.
     pub(crate) fn let_fenced_go(&self, id: u64, now: Duration) -> bool {
+        if self.lingers(id) {
+            return false;
+        }
         let mut state = self.state();
         let State {
             schedule,
@@ -66,19 +94,9 @@ impl Engine {
             last_failure,
             ..
         } = &mut *state;
-        let Some(flight) = requests.get_mut(&id) else {
-            // The download is over.
+        let Some(flight) = requests.get(&id) else {
             return true;
         };
-        if flight.fence != Fence::Held {
-            // Before the look at the writer: of it and this, one sees the other.
-            self.fenced_writers.fetch_add(1, Ordering::SeqCst);
-            flight.fence = Fence::Held;
-        }
-        if flight.slot.is_claimed() {
-            return false;
-        }
-        self.fenced_writers.fetch_sub(1, Ordering::SeqCst);
         schedule.fenced(id, now, flight.slot.position());
         if !flight.pulse.has_begun() && schedule.trial().is_some() {
             *last_failure = Some(SourceError::retryable(ErrorKind::Timeout, "no answer"));

@@ -42,7 +42,7 @@ pub(crate) struct Met {
     /// Ranges that have a writer.
     written: Vec<Range<u64>>,
     /// How often a range was asked for over a fresh connection, by its end.
-    pub(super) fresh: HashMap<u64, u32>,
+    pub(super) fresh: HashMap<u64, u64>,
 }
 
 /// A range that has a writer. To be dropped behind that one.
@@ -139,8 +139,6 @@ impl Network {
             }
             Fate::Lingers(_) => {
                 counts.lingering_writers += 1;
-                // The next attempt may come while it still has its memory, which ends the download.
-                met.outlives = true;
                 met.soft(ErrorKind::Timeout);
             }
             Fate::Shifted => {

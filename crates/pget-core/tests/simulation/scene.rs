@@ -426,8 +426,9 @@ impl Scene {
                 damaged: 1,
                 published: false,
                 require: false,
+                retries: None,
                 weather: Weather::Outage {
-                    from: Duration::from_millis(self.seed / 100 % 40),
+                    from: Duration::from_millis(self.seed / 100 % 12),
                     lasts: Duration::from_millis(20 + self.seed / 100 * 37 % 60_000),
                     away: if self.seed % 200 == kind {
                         Away::Refuses

@@ -59,10 +59,13 @@ pub(super) fn judge(
     if met.reads > limit {
         return Err(format!("{} reads, {limit} at the most: {met:?}", met.reads));
     }
-    // Fences that pay follow a fault or a slow connection; of the others there are few.
-    let paid = if scene.stragglers > 0 { met.reads / 2 } else { 0 };
-    if stats.fences > met.reads.div_ceil(20) + 1 + met.soft + paid {
-        return Err(format!("{} fences in {} reads", stats.fences, met.reads));
+    // Besides the few, each fence follows a fault or a read that was held up.
+    let most = met.reads.div_ceil(20) + 1 + met.soft + met.counts.blocking_writers;
+    if stats.fences > most {
+        return Err(format!(
+            "{} fences in {} reads, {most} at the most",
+            stats.fences, met.reads
+        ));
     }
     weather(scene, met, taken, took, counts)?;
     // Bytes to be skipped land in a page of their own.
