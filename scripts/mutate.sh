@@ -1,8 +1,11 @@
 #!/bin/sh
-# Tests the tests: removes one guard at a time from a copy of the tree, and requires that the seeded tests notice within 1,000 seeds. Prints a table, and fails if a guard's removal goes
-# unnoticed, or if the code that it names is no longer there. Arguments pick guards by a part of their name.
+# Tests the tests: removes one guard at a time from a copy of the tree, and requires that the seeded
+# tests notice within 1,000 seeds. Prints a table, and fails if a guard's removal goes unnoticed, or if
+# the code that it names is no longer there. Arguments pick guards by a part of their name.
 #
-# A mutant that runs out of real time is told as such: the tests run on a simulated clock and should notice a hang by their own bounds.
+# The tests of the schedule are tried first where the guard is in the schedule: they build in seconds.
+# A mutant that runs out of real time is reported as such: the tests run on a simulated clock and
+# should notice a hang by their own bounds.
 set -eu
 cd "$(dirname "$0")/.."
 copy=${MUTATE_COPY:-$PWD/target/mutants}
@@ -15,11 +18,35 @@ export CARGO_TARGET_DIR="$copy/target" RUST_BACKTRACE=0 PGET_SEEDS="${PGET_SEEDS
 # Little of the tree changes from one mutant to the next, and the seeds run many times faster for this much of an optimiser; the testkit is built again for each, and used little.
 export CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
 quickly='--config profile.dev.package.pget-testkit.opt-level=0'
-tests='simulation crowd seeded straggler throttle'
+schedule='patience seeded straggler throttle'
+core='simulation crowd lingers'
 unnoticed=0
 
+# build CRATE TESTS
 build() {
-    (cd "$copy/tree" && cargo test $quickly --locked -p pget-core -p pget-schedule $(printf -- '--test %s ' $tests) --no-run) > "$copy/log" 2>&1
+    (cd "$copy/tree" && cargo test $quickly --locked -p "$1" $(printf -- '--test %s ' $2) --no-run) > "$copy/log" 2>&1
+}
+
+# try CRATE TESTS: sets `result` if one of them notices the mutant.
+try() {
+    # Built apart, so that a mutant that does not compile counts as a mistake here.
+    if ! build "$1" "$2"; then
+        echo "$name: does not compile: see $copy/log" >&2
+        exit 1
+    fi
+    cp "$copy/log" "$copy/built"
+    for test in $2; do
+        status=0
+        program=$(sed -n "s|^ *Executable tests/$test[./].*(\(.*\))\$|\1|p" "$copy/built")
+        (cd "$copy/tree/crates/$1" && timeout 120 "$program") > "$copy/log" 2>&1 || status=$?
+        if [ "$status" = 124 ]; then
+            result="$test: OUT OF TIME"
+        elif [ "$status" != 0 ]; then
+            why=$(grep -m1 -oE '^(seed [0-9]+: |assertion |[a-z ]*panicked).{0,100}' "$copy/log" || grep -m1 -A1 'panicked at' "$copy/log" | tail -1)
+            result="$test: ${why:-it ends with status $status}"
+        fi
+        if [ "$status" != 0 ]; then return 0; fi
+    done
 }
 
 # guard NAME FILE OLD NEW: both texts are taken as they stand; OLD must be there exactly once.
@@ -35,25 +62,9 @@ guard() {
     fi
     cp "$copy/tree/$file" "$copy/right"
     cp "$copy/mutant" "$copy/tree/$file"
-    # Built apart, so that a mutant that does not compile counts as a mistake here.
-    if ! build; then
-        echo "$name: does not compile: see $copy/log" >&2
-        exit 1
-    fi
-    cp "$copy/log" "$copy/built"
     result=UNNOTICED
-    for test in $tests; do
-        status=0
-        program=$(sed -n "s|^ *Executable tests/$test[./].*(\(.*\))\$|\1|p" "$copy/built")
-        (cd "$copy/tree/crates/pget-core" && timeout 120 "$program") > "$copy/log" 2>&1 || status=$?
-        if [ "$status" = 124 ]; then
-            result="$test: OUT OF TIME"
-        elif [ "$status" != 0 ]; then
-            why=$(grep -m1 -oE '^(seed [0-9]+: |assertion |[a-z ]*panicked).{0,100}' "$copy/log" || grep -m1 -A1 'panicked at' "$copy/log" | tail -1)
-            result="$test: ${why:-it ends with status $status}"
-        fi
-        if [ "$status" != 0 ]; then break; fi
-    done
+    case "$file" in crates/pget-schedule/*) try pget-schedule "$schedule" ;; esac
+    if [ "$result" = UNNOTICED ]; then try pget-core "$core"; fi
     if [ "$result" = UNNOTICED ]; then unnoticed=$((unnoticed + 1)); fi
     printf '%-34s %s\n' "$name" "$result"
     cp "$copy/right" "$copy/tree/$file"

@@ -297,6 +297,10 @@ impl Error {
                 attempts,
                 format!("gave up after {attempts} attempts without progress (retries); last: {message}"),
             ),
+            Limit::Wrong { attempts } => (
+                attempts,
+                format!("{attempts} wrong answers in a row; last: {message}"),
+            ),
             Limit::RetryTimeout { waited, attempts, .. } => (
                 attempts,
                 format!(

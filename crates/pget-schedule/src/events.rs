@@ -4,6 +4,12 @@ use std::{ops::Range, time::Duration};
 
 use super::{Begun, Ended, Limit, PROGRESS, Phase, Schedule, State, Verdict, straggler::Track};
 
+/// So many wrong replies in a row of one range are believed to be all that there is.
+const WRONG: u32 = 3;
+/// But not before nothing was received for so long, by any range: one of several servers may be wrong,
+/// or a proxy for a moment. Wrong bytes need no such proof.
+const BELIEVED_AFTER: Duration = Duration::from_secs(10);
+
 impl Schedule {
     /// The attempt's reply states the object's size (`total`), or that only its end tells (`None`); whether the body is the whole object although
     /// a part was asked for (`whole`); whether the object has an identity that later replies can be held against; and where its body ends (`body_end`).
@@ -133,7 +139,7 @@ impl Schedule {
         self.tell_end(index, now, progress);
         let place = &mut self.places[index];
         if progress > 0 {
-            (place.failing_since, place.failures, place.refusals) = (None, 0, 0);
+            place.progressed();
             self.health.progressed();
         }
         if position >= end || progress >= PROGRESS {
@@ -179,7 +185,8 @@ impl Schedule {
     fn broke_off(&mut self, index: usize, id: u64, now: Duration, progress: u64, how: Ended) -> Verdict {
         let is_served = self.others_are_served(index);
         let place = &mut self.places[index];
-        let is_refusal = !place.begun && how != Ended::Complete;
+        let is_wrong = matches!(how, Ended::Wrong | Ended::Damaged);
+        let is_refusal = !place.begun && !is_wrong && how != Ended::Complete;
         if how == Ended::Refused && place.alone {
             return self.fail(Limit::Final);
         }
@@ -194,10 +201,16 @@ impl Schedule {
         place.failing_since.get_or_insert(now);
         place.failures += 1;
         place.refusals += u32::from(how == Ended::Refused);
+        place.wrong += u32::from(is_wrong);
         self.some_range_fails = true;
         let (fruitless, counted) = (place.fruitless, place.counted);
         if self.settings.retries.is_some_and(|retries| counted > retries) {
             return self.fail(Limit::Retries { attempts: fruitless });
+        }
+        let attempts = place.wrong;
+        let is_believed = how == Ended::Damaged || self.health.lasted(now) >= BELIEVED_AFTER;
+        if is_wrong && attempts >= WRONG && is_believed {
+            return self.fail(Limit::Wrong { attempts });
         }
         let clipped = how == Ended::Complete && progress > 0;
         if clipped && progress >= PROGRESS {
@@ -258,6 +271,12 @@ impl Schedule {
         if let Some(since) = trouble_since {
             let lasted = now.map_or(Duration::MAX, |now| now.saturating_sub(since));
             self.throttle.back(lasted);
+            // What the ranges waited for is over: only the permits hold them back now.
+            for place in &mut self.places {
+                if let (State::Waiting(at), Some(now)) = (&mut place.state, now) {
+                    *at = now.min(*at);
+                }
+            }
         }
     }
 
@@ -270,6 +289,8 @@ impl Schedule {
             .find(|place| place.state == State::InFlight(id))
         {
             place.state = State::Waiting(now);
+            // The source has answered.
+            self.health.probe_now(now);
         }
     }
 

@@ -150,7 +150,7 @@ impl Health {
         }
     }
 
-    /// A probe that had no answer made room for the next one.
+    /// The next probe is due: one that had no answer made room, or one was answered and must be repeated.
     pub(super) const fn probe_now(&mut self, now: Duration) {
         if let Some(trouble) = &mut self.trouble {
             trouble.probe_at = now;

@@ -24,6 +24,8 @@ pub(super) struct Place {
     pub(super) counted: u32,
     /// When the first failure in a row was; later by the time for which it waited for a permit.
     pub(super) failing_since: Option<Duration>,
+    /// Wrong replies in a row.
+    pub(super) wrong: u32,
     /// Attempts that have failed since then.
     pub(super) failures: u32,
     /// Refusals in a row while other attempts were in flight.
@@ -60,6 +62,7 @@ impl Place {
             fruitless: 0,
             counted: 0,
             failing_since: None,
+            wrong: 0,
             failures: 0,
             refusals: 0,
             begun: false,
@@ -76,6 +79,11 @@ impl Place {
             track: Track::default(),
             told: Told::default(),
         }
+    }
+
+    /// A byte was accepted: nothing has failed since.
+    pub(super) const fn progressed(&mut self) {
+        (self.failing_since, self.failures, self.refusals, self.wrong) = (None, 0, 0, 0);
     }
 
     /// Its attempt in flight has been answered: bytes may arrive at any time.

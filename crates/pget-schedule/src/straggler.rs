@@ -322,7 +322,7 @@ impl Schedule {
             flows |= moved;
             if more {
                 accepted = true;
-                (place.failing_since, place.failures, place.refusals) = (None, 0, 0);
+                place.progressed();
             }
             if !place.proved && flow.position.saturating_sub(place.position) >= PROGRESS {
                 place.proved = true;
@@ -416,7 +416,7 @@ impl Schedule {
         self.tell_end(index, now, progress);
         let place = &mut self.places[index];
         if position > place.position {
-            (place.failing_since, place.failures, place.refusals) = (None, 0, 0);
+            place.progressed();
             self.health.progressed();
         }
         place.position = position;

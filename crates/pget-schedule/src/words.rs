@@ -125,6 +125,11 @@ pub enum Ended {
     /// The server refused it by a status that is final, unless it was meant for one request too many:
     /// it is believed when nothing else was in flight.
     Refused,
+    /// The reply did not answer the request, and another server or moment may answer it rightly. If
+    /// nothing else comes for a while, it is believed.
+    Wrong,
+    /// The bytes were wrong by their checksum. A few times in a row are believed.
+    Damaged,
     /// It failed for good.
     Fatal,
 }
@@ -136,6 +141,11 @@ pub enum Limit {
     Final,
     /// A range had as many fruitless attempts in a row as `retries` allows.
     Retries {
+        /// The attempts.
+        attempts: u32,
+    },
+    /// A range had so many wrong replies in a row that they are taken for the answer.
+    Wrong {
         /// The attempts.
         attempts: u32,
     },

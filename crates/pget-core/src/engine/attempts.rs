@@ -117,7 +117,11 @@ impl Engine {
             Err(error) => match error.retry() {
                 Retry::Never => Ended::Fatal,
                 Retry::Refused => Ended::Refused,
-                Retry::Backoff => Ended::Retry,
+                Retry::Backoff => match error.kind() {
+                    ErrorKind::Protocol => Ended::Wrong,
+                    ErrorKind::Checksum => Ended::Damaged,
+                    _ => Ended::Retry,
+                },
                 Retry::Throttled(after) => Ended::Throttled(after),
             },
         };
@@ -164,7 +168,7 @@ impl Engine {
     pub(crate) fn gave_up(&self, last: Option<SourceError>, limit: Limit) -> Error {
         let range = match limit {
             Limit::RetryTimeout { position, .. } => position.map(|position| position..u64::MAX),
-            Limit::Final | Limit::Retries { .. } => None,
+            Limit::Final | Limit::Retries { .. } | Limit::Wrong { .. } => None,
         };
         let last = last.unwrap_or_else(|| SourceError::fatal(ErrorKind::Timeout, "no answer"));
         Error::from_attempt(self.object.clone(), range, limit, last)

@@ -1,11 +1,15 @@
 //! What the end of an attempt must mean, worked out once more, and what a download may cost.
 
+use std::time::Duration;
+
 use pget_schedule::{Ended, Limit, Verdict};
 
 use super::{Outcome, World, flight::Flight};
 
 /// The schedule's own constant, again: fewer bytes than these are no progress of an attempt.
 const PROGRESS: u64 = 4096;
+/// So long after the last byte, a wrong reply is believed the third time.
+const BELIEVED: Duration = Duration::from_secs(10);
 
 impl World<'_> {
     /// Bytes have come, and the schedule knows it.
@@ -96,7 +100,7 @@ impl World<'_> {
             slot.base = flight.at;
             if progress > 0 {
                 (self.failing_since, self.last_byte) = (None, self.now);
-                slot.last_byte = self.now;
+                (slot.last_byte, slot.wrong) = (self.now, 0);
             }
             let slot_filled = flight.at >= slot_end;
             if slot_filled {
@@ -131,7 +135,11 @@ impl World<'_> {
             .flights
             .values()
             .any(|other| other.began && open(other.chunk));
-        let refusal = !flight.began && how != Ended::Complete;
+        let wrong = matches!(how, Ended::Wrong | Ended::Damaged);
+        let refusal = !flight.began && !wrong && how != Ended::Complete;
+        let fruitless_for = self
+            .failing_since
+            .map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
         let retries = self.scene.settings.retries;
         let slot = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk);
         let slot = slot.expect("it was there before");
@@ -141,8 +149,12 @@ impl World<'_> {
             slot.fruitless += 1;
             slot.counted += u32::from(!(refusal && others && retries != Some(0)));
         }
-        let fails =
-            how == Ended::Refused && flight.alone || retries.is_some_and(|retries| slot.counted > retries);
+        slot.wrong += u32::from(wrong);
+        let believed = wrong && slot.wrong >= 3 && (how == Ended::Damaged || fruitless_for >= BELIEVED);
+        self.counts.believed_wrong += u64::from(believed);
+        let fails = how == Ended::Refused && flight.alone
+            || retries.is_some_and(|retries| slot.counted > retries)
+            || believed;
         if progress < PROGRESS && !fails {
             self.fails(how);
         }

@@ -18,6 +18,7 @@ impl World<'_> {
                 let more = slot.filled > slot.seen;
                 if more && self.flights.values().any(|flight| flight.chunk == slot.chunk) {
                     (slot.seen, slot.last_byte, seen) = (slot.filled, self.now, true);
+                    slot.wrong = 0;
                 }
             }
             if seen {
@@ -133,7 +134,7 @@ impl World<'_> {
             slot.fresh = slot.filled < slot.end;
             self.fenced_rests += u64::from(slot.fresh);
             if slot.filled > slot.base {
-                slot.last_byte = self.now;
+                (slot.last_byte, slot.wrong) = (self.now, 0);
                 (self.failing_since, self.last_byte) = (None, self.now);
             }
             slot.base = slot.filled;

@@ -77,17 +77,20 @@ impl World<'_> {
         let is_dead = self.scene.dead_from.is_some_and(|from| attempt.id >= from);
         let rng = &mut self.scene.rng;
         let fate = if is_cursed || is_dead {
-            Fate::Before(Ended::Retry)
+            Fate::Before(self.scene.fails_by)
         } else if rng.u32(0..1000) < self.scene.faults {
-            let kind = match rng.u32(0..9) {
+            let kind = match rng.u32(0..11) {
                 0..4 => Ended::Retry,
                 4 => Ended::Throttled(None),
                 5 => Ended::Throttled(Some(Duration::from_millis(rng.u64(0..100_000)))),
                 6 => Ended::Complete,
                 7 => Ended::Refused,
+                8 => Ended::Wrong,
+                9 => Ended::Damaged,
                 _ => Ended::Fatal,
             };
-            if kind == Ended::Refused || rng.bool() && kind != Ended::Complete {
+            let is_reply = matches!(kind, Ended::Refused | Ended::Wrong | Ended::Damaged);
+            if is_reply || rng.bool() && kind != Ended::Complete {
                 Fate::Before(kind)
             } else {
                 let most = if rng.bool() { 5_000 } else { 1 + self.scene.size };

@@ -16,6 +16,8 @@ impl World<'_> {
             match how {
                 Ended::Throttled(_) => self.counts.throttled_before_the_reply += 1,
                 Ended::Refused => self.counts.refused_before_the_reply += 1,
+                Ended::Wrong => self.counts.wrong_replies += 1,
+                Ended::Damaged => self.counts.damaged_bodies += 1,
                 Ended::Fatal => self.counts.fatal_before_the_reply += 1,
                 Ended::Retry | Ended::Complete => self.counts.retryable_before_the_reply += 1,
             }
@@ -187,7 +189,9 @@ impl World<'_> {
         match flight.ends {
             Ended::Retry => self.counts.retryable_in_the_body += 1,
             Ended::Throttled(_) => self.counts.throttled_in_the_body += 1,
-            Ended::Refused | Ended::Fatal => self.counts.fatal_in_the_body += 1,
+            Ended::Refused | Ended::Wrong | Ended::Damaged | Ended::Fatal => {
+                self.counts.fatal_in_the_body += 1;
+            }
             Ended::Complete => self.counts.short_bodies += 1,
         }
         flight.done = true;

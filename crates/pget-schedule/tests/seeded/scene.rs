@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
-use pget_schedule::Settings;
+use pget_schedule::{Ended, Settings};
 
 macro_rules! counts {
     ($($(#[$about:meta])* $name:ident,)*) => {
@@ -38,6 +38,9 @@ counts! {
     throttled_before_the_reply,
     throttled_in_the_body,
     refused_before_the_reply,
+    wrong_replies,
+    damaged_bodies,
+    believed_wrong,
     fatal_before_the_reply,
     fatal_in_the_body,
     clipped_bodies,
@@ -90,6 +93,8 @@ pub(crate) struct Scene {
     pub(crate) tight: u32,
     /// Each attempt at this chunk fails.
     pub(crate) cursed: Option<u64>,
+    /// How those fail.
+    pub(crate) fails_by: Ended,
     /// Each attempt from this number on fails.
     pub(crate) dead_from: Option<u64>,
     /// At this event the consumer goes away.
@@ -169,20 +174,26 @@ impl Scene {
             extents.clear();
         }
         // Few seeds would wear out patience by themselves.
-        let fails_for_good = rng.u32(0..36);
+        let fails_for_good = rng.u32(0..24);
         if fails_for_good < 2 {
             settings.retries = None;
-            settings.retry_timeout = Duration::from_millis(rng.u64(300..3_000));
+            let most = [3_000, 3_000, 30_000][rng.usize(0..3)];
+            settings.retry_timeout = Duration::from_millis(rng.u64(300..most));
         }
         let mut scene = Self {
             size,
             cursed: (fails_for_good == 0).then(|| rng.u64(1..9)),
+            fails_by: [Ended::Retry, Ended::Wrong, Ended::Damaged][rng.usize(0..3)],
             dead_from: (fails_for_good == 1).then(|| rng.u64(0..20)),
             extents,
             tells_size,
             ranges,
             identity: rng.u32(0..6) > 0,
-            hint: (rng.u32(0..4) == 0).then(|| rng.u64(0..300_000)),
+            // Not so small that the chunks become too many to play.
+            hint: (rng.u32(0..4) == 0).then(|| match rng.u64(0..300_000) {
+                hint if hint < size / 5000 => 0,
+                hint => hint,
+            }),
             clip: (rng.u32(0..8) == 0).then(|| rng.u64(chunk_size.div_ceil(50)..=chunk_size)),
             faults: [0, 0, 20, 100, 400, 950][rng.usize(0..6)],
             stragglers: [0, 10, 60, 300, 300][rng.usize(0..5)],

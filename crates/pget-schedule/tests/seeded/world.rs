@@ -44,6 +44,7 @@ struct Slot {
     last_byte: Duration,
     fruitless: u32,
     counted: u32,
+    wrong: u32,
     fences: u32,
     /// The attempt before was fenced.
     fresh: bool,
@@ -293,6 +294,7 @@ impl<'a> World<'a> {
             last_byte: self.now,
             fruitless: 0,
             counted: 0,
+            wrong: 0,
             fences: 0,
             fresh: false,
             after_fence: false,
