@@ -18,8 +18,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Read an object into a file, which appears under its name only when it is complete
-    Get(Get),
+    /// Read objects into files, each of which appears under its name only when it is complete
+    Get(Box<Get>),
     /// Write an object to standard output, in order
     Cat(Cat),
     /// Tell an object's size and revision
@@ -54,8 +54,21 @@ pub(crate) struct ShmGet {
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
+    /// ais://bucket/object, s3://bucket/key, gs://…, az://…, http(s)://…, file:///path or a path
+    #[arg(value_name = "URL", required_unless_present = "input_file")]
+    pub(crate) addresses: Vec<String>,
+    /// A list of objects, or - for standard input: one address a line, after it a tab or spaces and a
+    /// name if it is to have another one; empty lines and lines that begin with # are skipped
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input_file: Option<PathBuf>,
+    /// The folder for files that -o does not name; it is made if it is missing
+    #[arg(short, long, value_name = "DIR", conflicts_with = "output")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Objects that are fetched at once
+    #[arg(short, long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) jobs: u16,
     #[command(flatten)]
-    pub(crate) object: Object,
+    pub(crate) reach: Reach,
     /// The file, or - for standard output [default: the last part of the address, decoded, in the
     /// current folder]
     #[arg(short, long, value_name = "FILE")]
@@ -103,6 +116,13 @@ pub(crate) struct Object {
     /// ais://bucket/object, s3://bucket/key, gs://…, az://…, http(s)://…, file:///path or a path
     #[arg(value_name = "URL")]
     pub(crate) address: String,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// How to reach an object.
+#[derive(Debug, Args)]
+pub(crate) struct Reach {
     /// A transport's setting: ais.endpoint, aws.region, …
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) properties: Vec<(String, String)>,
@@ -183,7 +203,13 @@ pub(crate) enum When {
 
 impl Object {
     pub(crate) fn builder(&self) -> Builder {
-        let mut builder = pget::builder(&self.address);
+        self.reach.builder(&self.address)
+    }
+}
+
+impl Reach {
+    pub(crate) fn builder(&self, address: &str) -> Builder {
+        let mut builder = pget::builder(address);
         for (key, value) in &self.properties {
             builder = builder.property(key, value);
         }

@@ -1,4 +1,4 @@
-//! `pget get`: an object into a file.
+//! `pget get`: an object into a file; several of them by [`many`].
 //!
 //! A name that comes from an address is decoded, except for what would be harmful in a name.
 
@@ -7,26 +7,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pget::{Address, Error, ErrorKind};
+use pget::{Address, Builder, Error, ErrorKind};
 
-use crate::{args::Get, report::Report};
+use crate::{args::Get, many, report::Report};
 
 /// The names of standard output.
 const STANDARD_OUTPUT: [&str; 4] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"];
 
 pub(crate) fn run(get: &Get) -> Result<(), Error> {
+    let (None, [address]) = (&get.input_file, &*get.addresses) else {
+        return many::run(get);
+    };
     let target = match &get.output {
         // A file of that name is `./-`.
         Some(path) if path.as_os_str() == "-" => STANDARD_OUTPUT[0].into(),
         Some(path) => path.clone(),
-        None => name_of(&Address::parse(&get.object.address)?)?,
+        None => in_folder(get, &name_of(&Address::parse(address)?)?)?,
     };
-    let mut builder = get.read.apply(get.object.builder());
-    builder = builder.resume(get.resume).sync(get.sync);
-    if let Some(interval) = get.journal_interval {
-        builder = builder.journal_interval(interval);
-    }
-    let (report, builder) = Report::begin(&get.show, builder);
+    let (report, builder) = Report::begin(&get.show, builder(get, address));
     match builder.get_file_blocking(&target) {
         Ok(stats) => {
             report.end(&stats);
@@ -39,6 +37,31 @@ pub(crate) fn run(get: &Get) -> Result<(), Error> {
     }
 }
 
+/// Returns how to read the object, but for what reports on it.
+pub(crate) fn builder(get: &Get, address: &str) -> Builder {
+    let mut builder = get.read.apply(get.reach.builder(address));
+    builder = builder.resume(get.resume).sync(get.sync);
+    if let Some(interval) = get.journal_interval {
+        builder = builder.journal_interval(interval);
+    }
+    builder
+}
+
+/// Returns the path of a file in the folder that `--dir` names, and makes the folders that are missing.
+pub(crate) fn in_folder(get: &Get, name: &Path) -> Result<PathBuf, Error> {
+    let path = get.dir.as_deref().unwrap_or_else(|| Path::new("")).join(name);
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => {
+            std::fs::create_dir_all(folder).map_err(|cause| {
+                let object = folder.display().to_string();
+                Error::with_cause(ErrorKind::Destination, object, "cannot create the folder", cause)
+            })?;
+        }
+        _ => {}
+    }
+    Ok(path)
+}
+
 /// Whether the object goes to standard output.
 pub(crate) fn is_to_standard_output(get: &Get) -> bool {
     let path = get.output.as_deref().map(Path::as_os_str);
@@ -46,7 +69,7 @@ pub(crate) fn is_to_standard_output(get: &Get) -> bool {
 }
 
 /// The last part of the address.
-fn name_of(address: &Address) -> Result<PathBuf, Error> {
+pub(crate) fn name_of(address: &Address) -> Result<PathBuf, Error> {
     let name = match address {
         Address::File(path) => path.file_name().map(PathBuf::from),
         // Literal to its end.

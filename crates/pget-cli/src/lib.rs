@@ -1,4 +1,4 @@
-//! The `pget` program: `get`, `cat` and `stat` of one object, and `shm`, one object for all processes of a host.
+//! The `pget` program: `get` of objects, `cat` and `stat` of one object, and `shm`, one object for all processes of a host.
 //!
 //! Exit status: 0 done, 1 other failure, 2 usage, 3 not found, 4 permission denied, 5 object changed, 6 timed out or unavailable after retries,
 //! 7 the server's answer makes no sense, 8 destination failed, 9 verification is required and cannot be done.
@@ -8,6 +8,7 @@
 mod args;
 mod cat;
 mod get;
+mod many;
 mod output;
 mod report;
 mod shm;
@@ -41,6 +42,7 @@ pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -
     match result {
         Ok(()) => 0,
         // As `cat` and its like, which SIGPIPE ends: `pget cat … | head` is not a failure to report.
+        Err(error) if many::is_reported(&error) => status(&error),
         Err(error) if writes_to_standard_output(&arguments.command) && output::is_closed(&error) => CLOSED,
         Err(error) => {
             report::line(&format!("pget: {}", error.to_line()));
@@ -70,6 +72,7 @@ fn writes_fail_at_the_limit() {
     }
 }
 
+/// Returns the exit status of an error. Of several errors, the one with the highest status counts.
 fn status(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::InvalidArgument => 2,

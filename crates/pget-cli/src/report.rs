@@ -2,14 +2,21 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::Arc,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
-use pget::{Builder, Stats, Warnings};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use pget::{Builder, Error, Stats, Warnings};
 
-use crate::args::{Show, When};
+use crate::{
+    args::{Show, When},
+    many::Totals,
+};
 
 /// Writes a line to standard error; a closed one is nobody's loss.
 pub(crate) fn line(text: &str) {
@@ -44,20 +51,9 @@ pub(crate) struct Report {
 impl Report {
     /// Begins to report, and lets the read report to the bar.
     pub(crate) fn begin(show: &Show, builder: Builder) -> (Self, Builder) {
-        let terminal = io::stderr().is_terminal();
-        let wanted = match show.progress {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => terminal,
-        };
+        let (wanted, target) = drawn(show);
         let bar = Arc::new(ProgressBar::no_length());
-        // Ten times a second is enough for an eye.
-        bar.set_draw_target(match (wanted, terminal) {
-            (true, true) => ProgressDrawTarget::stderr_with_hz(10),
-            // Once a second is enough for a log.
-            (true, false) => ProgressDrawTarget::term_like_with_hz(Box::new(Plain), 1),
-            (false, _) => ProgressDrawTarget::hidden(),
-        });
+        bar.set_draw_target(target);
         if let Ok(style) = ProgressStyle::with_template(
             "{bar:40} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} {msg}",
         ) {
@@ -132,6 +128,161 @@ impl Report {
     /// Takes the bar away, for the error's line to stand alone.
     pub(crate) fn abandon(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Whether a progress bar is wanted, and where it is drawn.
+fn drawn(show: &Show) -> (bool, ProgressDrawTarget) {
+    let terminal = io::stderr().is_terminal();
+    let wanted = match show.progress {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => terminal,
+    };
+    // Ten times a second is enough for an eye.
+    let target = match (wanted, terminal) {
+        (true, true) => ProgressDrawTarget::stderr_with_hz(10),
+        // Once a second is enough for a log.
+        (true, false) => ProgressDrawTarget::term_like_with_hz(Box::new(Plain), 1),
+        (false, _) => ProgressDrawTarget::hidden(),
+    };
+    (wanted, target)
+}
+
+/// The progress bars and the summary of several reads: one line for each object that is being read, and one
+/// for all of them.
+pub(crate) struct Reports {
+    bars: MultiProgress,
+    total: ProgressBar,
+    /// Whether a terminal shows a line for each object.
+    lines: bool,
+    wanted: bool,
+    json: bool,
+    /// Bytes of objects that have begun.
+    delivered: Arc<AtomicU64>,
+}
+
+/// The line of one of several reads.
+pub(crate) struct Line<'a> {
+    reports: &'a Reports,
+    bar: ProgressBar,
+    name: String,
+    warnings: Warnings,
+}
+
+impl Reports {
+    /// Begins to report on so many objects.
+    pub(crate) fn begin(show: &Show, objects: usize) -> Self {
+        let (wanted, target) = drawn(show);
+        let bars = MultiProgress::with_draw_target(target);
+        let total = bars.add(ProgressBar::new(objects as u64));
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} objects {elapsed} {msg}") {
+            total.set_style(style);
+        }
+        if wanted && pget::threads_can_start() {
+            total.enable_steady_tick(Duration::from_millis(500));
+        }
+        Self {
+            bars,
+            total,
+            lines: wanted && io::stderr().is_terminal(),
+            wanted,
+            json: show.json,
+            delivered: Arc::default(),
+        }
+    }
+
+    /// Adds an object, whose read reports to its line.
+    pub(crate) fn add(&self, name: &Path, builder: Builder) -> (Line<'_>, Builder) {
+        let bar = if self.lines {
+            self.bars.insert_before(&self.total, ProgressBar::no_length())
+        } else {
+            ProgressBar::hidden()
+        };
+        let template = "{msg:30!} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(name.display().to_string());
+        let warnings = Warnings::new();
+        let mut builder = builder.warnings(warnings.clone());
+        if self.wanted {
+            let (bar, total, delivered) = (bar.clone(), self.total.clone(), Arc::clone(&self.delivered));
+            let seen = AtomicU64::new(0);
+            builder = builder.progress(move |progress| {
+                if let Some(size) = progress.total {
+                    bar.set_length(size);
+                }
+                let now = progress.stats.delivered;
+                bar.set_position(now);
+                let before = seen.swap(now, Ordering::Relaxed);
+                let new = now.saturating_sub(before);
+                let all = delivered.fetch_add(new, Ordering::Relaxed) + new;
+                total.set_message(HumanBytes(all).to_string());
+            });
+        }
+        let line = Line {
+            reports: self,
+            bar,
+            name: name.display().to_string(),
+            warnings,
+        };
+        (line, builder)
+    }
+
+    /// Writes a line above the bars.
+    pub(crate) fn line(&self, text: &str) {
+        self.bars.suspend(|| line(text));
+    }
+
+    /// Takes the bars away, and prints the summary.
+    pub(crate) fn end(self, totals: &Totals, elapsed: Duration) {
+        self.total.finish_and_clear();
+        let seconds = elapsed.as_secs_f64();
+        #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+        let rate = totals.bytes as f64 / seconds.max(1e-9);
+        if self.json {
+            let errors: Vec<_> = totals.failed.iter().map(Error::to_line).collect();
+            line(
+                &serde_json::json!({
+                    "objects": totals.complete,
+                    "failed": totals.failed.len(),
+                    "bytes": totals.bytes,
+                    "seconds": seconds,
+                    "bytes_per_second": rate.round(),
+                    "requests": totals.requests,
+                    "retries": totals.retries,
+                    "errors": errors,
+                })
+                .to_string(),
+            );
+            return;
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a figure for people"
+        )]
+        let rate = HumanBytes(rate as u64);
+        line(&format!(
+            "pget: {} objects complete, {} failed, {} in {seconds:.1} s ({rate}/s)",
+            totals.complete,
+            totals.failed.len(),
+            HumanBytes(totals.bytes),
+        ));
+    }
+}
+
+impl Line<'_> {
+    /// Takes the line away, and prints what was done without.
+    pub(crate) fn end(self) {
+        self.bar.finish_and_clear();
+        self.reports.bars.remove(&self.bar);
+        self.reports.total.inc(1);
+        for warning in self.warnings.take() {
+            self.reports
+                .line(&format!("pget: warning: {}: {warning}", self.name));
+        }
     }
 }
 

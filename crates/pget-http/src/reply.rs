@@ -119,7 +119,7 @@ fn partial(request: &RangeRequest, headers: &HeaderMap) -> Result<Reply, SourceE
 fn resized(request: &RangeRequest, content_range: &str) -> Option<SourceError> {
     let known = request.pinned.as_ref()?.size?;
     let total = ContentRange::total(content_range.as_bytes())?;
-    (total != known).then(|| {
+    (total < known).then(|| {
         SourceError::fatal(
             ErrorKind::ObjectChanged,
             format!("its size was {known} bytes and is now {total}"),

@@ -4,6 +4,7 @@ mod conveniences;
 mod finish;
 mod huge;
 mod interrupts;
+mod many;
 mod output;
 mod report;
 mod resume;
