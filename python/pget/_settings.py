@@ -18,21 +18,23 @@ class Options(TypedDict, total=False):
     """How to read; every call takes these by name, and a ``Client`` keeps them. ``None`` is the
     default.
 
-    chunk_size: Bytes in a range, 1 to 1 GiB; the source's hint, else 8 MiB.
-    concurrency: Requests in flight, 1 to 1024; 1 reads one plain stream.
-    window: Chunks held at most, 1 to 65536.
-    gap: With ranges that are read together, bytes between two up to which they are one request (1
-        MiB).
-    retries: Failed attempts without progress that a range may have in a row, 0 to 1000; time alone
-        decides.
-    retry_timeout: Seconds for which a read without progress goes on trying, up to a day (120).
+    chunk_size: Bytes in a range, 1 to 1 GiB; by default the source's hint, else found by measuring.
+    concurrency: Requests in flight, 1 to 1024; by default found by measuring. 1 reads one plain
+        stream.
+    window: Chunks held at most, 1 to 65536; by default half as many again as requests.
+    gap: Of ranges that are read together, those at most this many bytes apart are fetched in one
+        request (1 MiB).
+    retries: Failed attempts without progress that a range may have in a row, 0 to 1000; by default
+        time alone decides.
+    retry_timeout: Seconds without progress after which a read gives up, up to a day (120).
     memory_limit: Bytes that this read may buffer, instead of sharing the process's budget.
-    connect_timeout, first_byte_timeout, stall_timeout: Seconds, up to a day: to a connection (5),
-        to a reply's header (30), without progress in a body (20).
-    verify: Whether the bytes are checked against the published checksum.
+    connect_timeout: Seconds, up to a day, for a connection (5).
+    first_byte_timeout: Seconds, up to a day, for the header of a reply (30).
+    stall_timeout: Seconds, up to a day, without progress in a body (20).
+    verify: Whether the bytes are compared with the published checksum.
     pin: The revision that the object must have, as ``stat`` or a reader's ``info`` reported it.
-    properties: Settings of the transport, as ``{"aws.region": "eu-west-1"}``; before the
-        environment.
+    properties: Settings of the transport, as ``{"aws.region": "eu-west-1"}``; they take precedence
+        over the environment.
     headers: Sent with requests of http and https addresses, never to another origin.
     cancel: Ends the call when it is triggered.
     progress: Called on the caller's thread with a ``Progress``, about ten times a second; an

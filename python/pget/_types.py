@@ -29,7 +29,7 @@ class Stats:
     """What a read did.
 
     Attributes:
-        delivered: Bytes given to the caller.
+        delivered: Bytes that the caller received.
         received: Bytes that came from the server.
         requests: Requests started.
         retries: Of these, for a range that had been tried before.
@@ -38,7 +38,11 @@ class Stats:
         window_full: Seconds in which the caller was the bottleneck.
         consumer_wait: Seconds in which the caller waited for bytes, in order.
         peak_buffered: The most bytes that were buffered at any time.
+        concurrency: Requests that should be in flight: as set, or as measuring found.
+        chunk_size: Bytes in a range: as set, as the source asks, or as measuring found.
         one_stream: Whether the object was read as one plain stream.
+        waiting: Seconds for which nothing has succeeded, while the download waits for its server;
+            ``None`` if it does not wait.
         verification: ``"verified"``, ``"unpublished"``, ``"off"``, ``"part"``, ``"unknown"`` and
             others.
         checksum: The algorithm that ``verification`` is about.
@@ -53,7 +57,10 @@ class Stats:
     window_full: float
     consumer_wait: float
     peak_buffered: int
+    concurrency: int
+    chunk_size: int
     one_stream: bool
+    waiting: float | None
     verification: str
     checksum: str | None
 

@@ -1,7 +1,7 @@
 //! Leases: memory that the socket wrote, shown to Python without a copy.
 //!
-//! Invariant: the bytes of an exported lease stay where they are and never change: the buffer's exporter is the
-//! lease, which `release` refuses to give up while a view is exported.
+//! Invariant: the bytes of an exported lease neither move nor change. The buffer's exporter is the
+//! lease, which `release` refuses to drop while a view is exported.
 
 use std::{
     ffi::c_int,
@@ -146,7 +146,7 @@ impl Lease {
             return Err(PyBufferError::new_err("the lease was released"));
         };
         let bytes = view.bytes();
-        // SAFETY: the bytes stay as they are and where they are while the view is exported, see the module's head.
+        // SAFETY: the bytes neither change nor move while the view is exported (module's head).
         unsafe { export(slf.as_any(), place, bytes.as_ptr(), bytes.len(), flags)? };
         this.exported.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -175,7 +175,7 @@ pub(crate) unsafe fn export(
         return Err(PyBufferError::new_err("there is no place for a view"));
     }
     let length = isize::try_from(length).map_err(|_| PyBufferError::new_err("the memory is too long"))?;
-    // SAFETY: the place is not null, the owner is alive, and the bytes are what the caller promises.
+    // SAFETY: the place is not null, the owner is alive, and the caller promises the bytes.
     let status =
         unsafe { ffi::PyBuffer_FillInfo(place, owner.as_ptr(), start.cast_mut().cast(), length, 1, flags) };
     if status == 0 {

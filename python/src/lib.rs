@@ -1,8 +1,9 @@
 //! The extension module `pget._pget`: what the Python package `pget` is made of.
 //!
-//! [`settings`] makes a builder of Python's arguments; [`op`] runs one call on the library's threads, for a thread
-//! that waits or for an event loop; [`memory`] lends Python's buffers, and [`lease`] lends the library's memory to
-//! Python; [`reader`], [`ranges`], [`shared`] and [`ring`] are the objects; [`error`] makes exceptions.
+//! [`settings`] makes a builder of Python's arguments. [`op`] runs one call on the library's threads,
+//! for a thread that waits or for an event loop. [`memory`] lends Python's buffers, and [`lease`]
+//! lends the library's memory to Python. [`reader`], [`ranges`], [`shared`] and [`ring`] are the
+//! objects; [`error`] makes exceptions.
 //!
 //! Invariants:
 //! - importing the module starts nothing: no thread, no file, no socket;
@@ -25,7 +26,7 @@ mod verbs;
 
 use pyo3::{prelude::*, types::PyModule};
 
-/// Runs the program `pget` with `arguments`, the first of which is its name, and returns its exit status.
+/// Runs the program `pget` and returns its exit status; the first of `arguments` is its name.
 #[pyfunction]
 fn main(py: Python<'_>, arguments: Vec<std::ffi::OsString>) -> u8 {
     py.detach(|| pget_cli::main(arguments))

@@ -1,8 +1,11 @@
-//! One call, on the library's threads: waited for by a thread ([`Op::wait`]) or by an event loop ([`Op::start`]).
+//! One call, on the library's threads. A thread waits for it ([`Op::wait`]), or an event loop
+//! ([`Op::start`]).
 //!
-//! Invariants: the call's future owns no Python object that it drops, and touches none; what it lent has come back
-//! when it ends; whoever stops waiting cancels it and waits for that end. An [`Op`] that is dropped while it runs
-//! does the same.
+//! Invariants:
+//! - the call's future owns no Python object that it drops, and touches none;
+//! - the memory that was lent to a call is unused when the call ends;
+//! - a caller that stops waiting cancels the call and waits for its end, as does an [`Op`] that is
+//!   dropped while it runs.
 
 use std::{
     collections::VecDeque,
@@ -41,11 +44,11 @@ type Finish = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Py<PyAny>> + Send
 
 type Work = Pin<Box<dyn Future<Output = Finish> + Send>>;
 
-/// What a call has to say to whoever waits for it.
+/// What a call reports to its waiter.
 enum Event {
     /// Memory is wanted for an object whose length is known by now.
     Wanted(Wanted),
-    /// There may be progress to tell.
+    /// There may be progress to report.
     Progress,
     /// It is over, and nothing that was lent is used any more.
     Ended(Finish),
@@ -72,13 +75,15 @@ impl Desk {
     fn tell(&self, event: Event) {
         match &*lock(&self.0) {
             Waits::Nobody => {}
-            // Whoever waits may be gone; the call is cancelled then.
+            // The waiter may be gone; the call is cancelled then.
             Waits::Thread(sender) => drop(sender.send(event)),
             Waits::Loop(queue, token) => queue.push(*token, event),
         }
     }
 
-    /// Memory of `length` bytes from whoever waits, for the library's thread that has just heard of the length. `None` if the call is cancelled.
+    /// Returns memory of `length` bytes from the waiter; `None` if the call is cancelled.
+    ///
+    /// Runs on the thread of the library that has just learned the length.
     pub(crate) fn memory(&self, length: usize, lender: Lender, cancel: &Cancel) -> Option<Raw> {
         let (reply, answer) = channel();
         self.tell(Event::Wanted(Wanted {
@@ -166,7 +171,7 @@ impl Call {
         Self::of(builder, user, told, progress)
     }
 
-    /// A wait for a read that has begun: `told` is told by that.
+    /// Returns a wait for a read that has begun, and that reports its progress to `told`.
     pub(crate) fn of_read(told: Arc<Told>, progress: Option<Py<PyAny>>) -> Self {
         Self::of(front::builder(""), None, told, progress)
     }
@@ -188,7 +193,9 @@ impl Call {
         }
     }
 
-    /// The call, whose `work` gives what `finish` makes an object of. `lent` and what `loan` lends go back when it ends.
+    /// Returns the call: `finish` makes an object of the result of `work`.
+    ///
+    /// `lent`, and what `loan` lends, are released when the call ends.
     pub(crate) fn op<T: Send + 'static>(
         self,
         lent: Vec<Lent>,
@@ -295,10 +302,11 @@ impl Op {
             return Ok(());
         }
         let (bytes, start) = new_bytes(py, wanted.length)?;
-        // SAFETY: the object is nobody else's yet, and is kept until the call has ended, when all that was lent is back.
+        // SAFETY: the object has no other owner yet, and is kept until the call has ended, when the
+        // memory is unused.
         let memory = unsafe { wanted.lender.raw(start, wanted.length) };
         *lock(&self.memory) = Some(bytes.unbind());
-        // The call may have been cancelled meanwhile.
+        // The call may have been cancelled by now.
         wanted.reply.send(memory).ok();
         Ok(())
     }
@@ -444,7 +452,9 @@ impl Bridge {
         self.queue.ready.as_raw_fd()
     }
 
-    /// Hands the events to their calls, which `calls` has by token. Returns the tokens of those that are over, with a result or an exception.
+    /// Hands the events to their calls, which `calls` has by token.
+    ///
+    /// Returns the tokens of those that are over, with a result or an exception.
     fn drain(
         &self,
         py: Python<'_>,
@@ -470,5 +480,5 @@ impl Bridge {
 
 /// The error of a read whose object does not say how long it is, where that must be known.
 pub(crate) fn size_unknown() -> Error {
-    Error::new(ErrorKind::Unsupported, "", "the server does not tell the size")
+    Error::new(ErrorKind::Unsupported, "", "the server reports no size")
 }

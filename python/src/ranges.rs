@@ -1,7 +1,7 @@
 //! Many ranges of one object, each into its own buffer, handed on as it is complete.
 //!
-//! Invariant: the buffers are exported until no writer has any of them: [`RawRanges`] holds them, and waits for that
-//! when it is closed or dropped.
+//! Invariant: the buffers are exported until no writer has any of them. [`RawRanges`] holds them,
+//! and waits for that when it is closed or dropped.
 
 use std::{
     ops::Range,
@@ -137,7 +137,7 @@ pub(crate) fn read_ranges(
 
 #[pymethods]
 impl RawRanges {
-    /// Begins a wait for the next range that is complete: its place in the list, or `None` when all were given.
+    /// Begins a wait for the next complete range: its place in the list, `None` after the last one.
     fn next_op(&self, py: Python<'_>) -> PyResult<Op> {
         Own::generation(&self.running)
             .check("the read of many ranges")
@@ -160,7 +160,7 @@ impl RawRanges {
             tokio::select! {
                 biased;
                 next = ranges.next() => Ok(next?.map(|(index, _)| index)),
-                // Given up by who waited; the read ends with its `close`.
+                // The waiter gave up; the read ends with its `close`.
                 () = stop.triggered() => Err(Error::new(front::ErrorKind::Cancelled, "", "the wait was given up")),
             }
         };

@@ -1,8 +1,8 @@
-//! Readers: an object in order, by leases or by copies, for a thread or an event loop, with `seek` under the pinned
-//! revision.
+//! Readers: an object in order, by leases or by copies, for a thread or an event loop, with `seek`
+//! under the pinned revision.
 //!
-//! Invariants: one call at a time is in a reader; a second one is refused. A call takes the state out and puts it
-//! back, so a call that is given up loses no byte: what came stays in the state for the next one.
+//! Invariants: one call at a time is in a reader; a second one is refused. A call takes the state
+//! out and puts it back, so an abandoned call loses no byte: the next one finds the bytes there.
 
 use std::{
     sync::{
@@ -64,7 +64,7 @@ impl Shared {
     }
 
     fn put(&self, state: State) {
-        // A reader that was closed meanwhile ends here.
+        // A reader that was closed during the call ends here.
         if !self.closed.load(Ordering::SeqCst) {
             *lock(&self.state) = Some(state);
         }
@@ -309,14 +309,15 @@ impl RawReader {
             tokio::select! {
                 biased;
                 filled = shared.fill(state) => filled,
-                // Given up by who waited; the read goes on.
+                // The waiter gave up; the read goes on.
                 () = stop.triggered() => Err(Error::new(ErrorKind::Cancelled, "", "the wait was given up")),
             }
         };
         Ok(call.op(Vec::new(), Loan::new(), work, |py, ()| Ok(py.None())))
     }
 
-    /// What is there now, up to `most` bytes, where the socket wrote it; `None` if there is nothing.
+    /// Returns up to `most` bytes that are there, where the socket wrote them; `None` if there are
+    /// none.
     #[pyo3(signature = (most=None))]
     fn take(&self, py: Python<'_>, most: Option<usize>) -> PyResult<Option<Lease>> {
         let mut held = self.held(py)?;
@@ -342,7 +343,7 @@ impl RawReader {
         if length == 0 {
             return Ok(bytes.unbind());
         }
-        // SAFETY: `length` bytes of an object that nobody else has yet.
+        // SAFETY: `length` bytes of an object that has no other owner yet.
         let place = unsafe { std::slice::from_raw_parts_mut(start, length) };
         let filled = self.fill_place(py, state, place, true)?;
         if filled < place.len() {
@@ -364,12 +365,15 @@ impl RawReader {
         Ok(PyBytes::new(py, view.as_ref().map_or(&[], |view| view.bytes())).unbind())
     }
 
-    /// Fills `buffer`, or as much of it as there is to the end; with `once`, waits for the first bytes only.
+    /// Fills `buffer`, or as much of it as there is to the end.
+    ///
+    /// With `once`, waits for the first bytes only.
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, once: bool) -> PyResult<usize> {
         let lent = Lent::new(buffer)?;
         let mut held = self.held(py)?;
         let state = held.state()?;
-        // SAFETY: nobody writes to it but this call, which runs no Python code but signal handlers and the progress function, which owe the same as with any `readinto`.
+        // SAFETY: only this call writes to it. It runs no Python code except signal handlers and
+        // the progress function, which must not touch the buffer, as with any `readinto`.
         let place = unsafe { lent.bytes() };
         self.fill_place(py, state, place, !once)
     }
@@ -431,7 +435,7 @@ impl RawReader {
         }
     }
 
-    /// Ends the download, and gives back what it has. A call that waits raises `CancelledError`.
+    /// Ends the download, and releases its memory. A call that waits raises `CancelledError`.
     fn close(&self, py: Python<'_>) {
         if Own::is_forked(&self.shared) || self.shared.closed.swap(true, Ordering::SeqCst) {
             return;

@@ -1,7 +1,7 @@
 //! Rings: a stream of objects through shared memory of fixed size, to one other process.
 //!
-//! Invariant: bytes that a ring's reader has lent are given back by its next call, which is refused while a view of
-//! them is exported.
+//! Invariant: the next call of a ring's reader releases the bytes that it has lent; the call is
+//! refused while a view of them is exported.
 
 use std::{
     ffi::c_int,
@@ -202,7 +202,9 @@ impl RingReader {
         &self.name
     }
 
-    /// Waits for the next object: its revision and its size (`None` if that is not known); `None` if no more come.
+    /// Waits for the next object: its revision and its size (`None` if that is not known).
+    ///
+    /// Returns `None` if no more come.
     #[pyo3(signature = (timeout=None))]
     fn next_object<'py>(
         &self,
@@ -217,7 +219,8 @@ impl RingReader {
             .transpose()
     }
 
-    /// Waits for the next bytes of the object, and shows them until the next call; `None` at its end.
+    /// Waits for the next bytes of the object, and lends them until the next call; `None` at its
+    /// end.
     #[pyo3(signature = (timeout=None))]
     fn next_bytes(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<RingView>> {
         let lent = slf.get().wait(slf.py(), timeout, |taken, until| {
@@ -274,7 +277,8 @@ impl RingView {
         if held.as_ref().is_none_or(|taken| taken.calls != this.call) {
             return Err(PyBufferError::new_err("these bytes have gone back to the ring"));
         }
-        // SAFETY: lent by the ring until the next call of its reader, which is refused while a view is exported.
+        // SAFETY: the ring lends them until the next call of its reader, which is refused while a
+        // view is exported.
         unsafe { export(slf.as_any(), place, this.start as *const u8, this.length, flags)? };
         reader.exported.fetch_add(1, Ordering::SeqCst);
         Ok(())

@@ -9,7 +9,7 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 
-/// Ends every call that was given it, once it is triggered.
+/// Ends every call that has it, once it is triggered.
 #[pyclass(frozen, module = "pget")]
 pub(crate) struct Cancel(pub(crate) front::Cancel);
 
@@ -20,7 +20,7 @@ impl Cancel {
         Self(front::Cancel::new())
     }
 
-    /// Ends the calls that were given this, and those that will be: they raise `CancelledError`.
+    /// Ends the calls that have this, and later ones: they raise `CancelledError`.
     fn trigger(&self, py: Python<'_>) {
         py.detach(|| self.0.trigger());
     }
@@ -54,7 +54,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// # Errors
-    /// `TypeError` for an unknown name or a value of another type, `ValueError` for one out of its range.
+    /// `TypeError` for an unknown name or a value of another type, `ValueError` for one out of its
+    /// range.
     pub(crate) fn new(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Self> {
         let url = address(url)?;
         let mut settings = Self {
@@ -235,29 +236,34 @@ pub(crate) fn object_info<'py>(py: Python<'py>, info: &ObjectInfo) -> PyResult<B
 
 /// A `pget.Stats`.
 pub(crate) fn stats<'py>(py: Python<'py>, stats: &front::Stats) -> PyResult<Bound<'py, PyAny>> {
-    let fields = (
-        stats.delivered,
-        stats.received,
-        stats.requests,
-        stats.retries,
-        stats.fences,
-        stats.stalls,
-        stats.window_full.as_secs_f64(),
-        stats.consumer_wait.as_secs_f64(),
-        stats.peak_buffered,
-        stats.one_stream,
-        stats.verification.name(),
-        stats.verification.algorithm().map(|algorithm| algorithm.name()),
-    );
-    py.import("pget._types")?.getattr("Stats")?.call1(fields)
+    let fields = PyDict::new(py);
+    fields.set_item("delivered", stats.delivered)?;
+    fields.set_item("received", stats.received)?;
+    fields.set_item("requests", stats.requests)?;
+    fields.set_item("retries", stats.retries)?;
+    fields.set_item("fences", stats.fences)?;
+    fields.set_item("stalls", stats.stalls)?;
+    fields.set_item("window_full", stats.window_full.as_secs_f64())?;
+    fields.set_item("consumer_wait", stats.consumer_wait.as_secs_f64())?;
+    fields.set_item("peak_buffered", stats.peak_buffered)?;
+    fields.set_item("concurrency", stats.concurrency)?;
+    fields.set_item("chunk_size", stats.chunk_size)?;
+    fields.set_item("one_stream", stats.one_stream)?;
+    let waiting = stats.waiting.as_ref();
+    fields.set_item("waiting", waiting.map(|waiting| waiting.lasted().as_secs_f64()))?;
+    fields.set_item("verification", stats.verification.name())?;
+    let checksum = stats.verification.algorithm();
+    fields.set_item("checksum", checksum.map(|algorithm| algorithm.name()))?;
+    let made = py.import("pget._types")?.getattr("Stats")?;
+    made.call((), Some(&fields))
 }
 
-/// What the caller's function is told; the last of it.
+/// The latest progress, for the caller's function.
 #[derive(Default)]
 pub(crate) struct Told(std::sync::Mutex<Option<front::Progress>>);
 
 impl Told {
-    /// Has `builder` keep its progress here. Where it is polled does not matter, as no Python runs then.
+    /// Makes `builder` keep its progress here, on any thread: no Python runs then.
     pub(crate) fn by(builder: Builder) -> (Builder, Arc<Self>) {
         let told = Arc::new(Self::default());
         let keep = Arc::clone(&told);

@@ -106,7 +106,7 @@ pub(crate) fn get_shared(
     let settings = Settings::new(url, options)?;
     if settings.progress.is_some() {
         return Err(PyTypeError::new_err(
-            "get_shared reads in the background and tells no progress",
+            "get_shared reads in the background and reports no progress",
         ));
     }
     let placement = match (name, reuse) {
@@ -142,7 +142,7 @@ pub(crate) fn get_shared(
 
 #[pymethods]
 impl SharedBuffer {
-    /// Attaches to shared memory that this or another process of the same user has made, also while it is filled.
+    /// Attaches to shared memory that a process of the same user has made, also while it is filled.
     #[staticmethod]
     fn attach(py: Python<'_>, name: &str) -> PyResult<Self> {
         let buffer = py.detach(|| front::SharedBuffer::attach(name));
@@ -183,7 +183,9 @@ impl SharedBuffer {
         })
     }
 
-    /// Waits until the first `upto` bytes are there (all of them for `None`), and returns a view of what is there.
+    /// Waits until the first `upto` bytes are there (all of them for `None`).
+    ///
+    /// Returns a view of the bytes that are there.
     ///
     /// Raises what ended the download, if it has; `TimedOutError` after `timeout` seconds.
     #[pyo3(signature = (upto=None, timeout=None))]
@@ -267,7 +269,7 @@ impl SharedBuffer {
             return Err(PyBufferError::new_err("the shared memory is closed"));
         };
         let there = content.buffer().as_slice();
-        // SAFETY: what is there never changes, and the memory is not given up while a view is exported.
+        // SAFETY: these bytes never change, and the memory stays while a view is exported.
         unsafe { export(slf.as_any(), place, there.as_ptr(), there.len(), flags)? };
         this.exported.fetch_add(1, Ordering::Relaxed);
         Ok(())

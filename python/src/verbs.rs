@@ -22,7 +22,8 @@ use crate::{
     settings::{Settings, object_info, stats},
 };
 
-/// An object that is no longer is read into memory of the library's, and copied: to ask Python for memory would cost more.
+/// Objects up to this size are read into the library's memory and copied: asking Python for memory
+/// would cost more.
 const SMALL: usize = 256 << 10;
 
 /// Checks the arguments, as every call does first.
@@ -78,7 +79,7 @@ impl Destination for Whole {
             let memory = unsafe { self.lender.raw(small.as_mut_ptr(), length) };
             return Ok(Transfer::Memory(Box::new(memory)));
         }
-        // Another thread takes over what this one would do meanwhile.
+        // Another thread takes over the other tasks of this one.
         let memory =
             tokio::task::block_in_place(|| self.desk.memory(length, self.lender.clone(), &self.cancel));
         match memory {
@@ -131,7 +132,7 @@ enum Bytes {
     Copied(Vec<u8>),
 }
 
-/// An object whose end alone tells how long it is.
+/// Reads an object whose length is known at its end only.
 async fn in_order(builder: &Builder) -> Result<Vec<u8>, Error> {
     let mut reader = builder.open().await?;
     let mut bytes = Vec::new();
