@@ -35,6 +35,11 @@ _WORST = (
 )
 
 
+# Requests that several objects have in flight together, and how many objects are several.
+_REQUESTS = 64
+_SEVERAL = 4
+
+
 @dataclass(slots=True)
 class Table:
     """The state of each object."""
@@ -72,6 +77,17 @@ class Table:
 def _rank(failure: Failure) -> int:
     kind = failure.kind if isinstance(failure, PgetError) else ""
     return _WORST.index(kind) if kind in _WORST else len(_WORST)
+
+
+def share(options: dict[str, Any], objects: int) -> dict[str, Any]:
+    """Returns the options of each of many objects that are read at the same time.
+
+    Unless the caller sets it, each of several objects has its share of the requests: if each
+    measured for itself, all together would have far too many in flight.
+    """
+    if objects < _SEVERAL or options.get("concurrency") is not None:
+        return options
+    return {**options, "concurrency": max(2, _REQUESTS // objects)}
 
 
 def check(pairs: Iterable[tuple[Url, Url]], at_once: int) -> Table:
@@ -126,7 +142,8 @@ def get_files(
 
     Args:
         pairs: Addresses and paths.
-        at_once: Objects that are read at the same time, 1 to 1024.
+        at_once: Objects that are read at the same time, 1 to 1024. Four or more share 64 requests
+            in flight, unless ``concurrency`` is set.
         resume: Continue what an earlier call left, object by object.
         sync: Return only when the files are on the disk.
         return_exceptions: Return failures in their places instead of raising the worst of them.
@@ -140,6 +157,7 @@ def get_files(
         PgetError: The worst failure, when all objects have been tried.
     """
     table = check(pairs, at_once)
+    shared = share(self._with(options), min(at_once, len(table.pairs)))
     bridge = _pget.Bridge()
     calls: dict[int, _pget.Op[Stats]] = {}
     waiting = deque(range(len(table.pairs)))
@@ -151,7 +169,7 @@ def get_files(
                 index = waiting.popleft()
                 url, path = table.pairs[index]
                 try:
-                    how = with_state(table, index, self._with(options))
+                    how = with_state(table, index, shared)
                     call = self._get_file(url, path, resume=resume, sync=sync, **how)
                 except ValueError as error:
                     table.results[index] = error

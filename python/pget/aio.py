@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Self, Unpack
 
 from . import _pget
 from ._calls import Calls, P, S, T
-from ._files import Failure, check, with_state
+from ._files import Failure, check, share, with_state
 from ._pget import Lease
 from ._reader import ReaderState
 from ._settings import Options, Url
@@ -268,12 +268,13 @@ class Client(Calls):
     ) -> list[Stats | Failure]:
         """As ``pget.Client.get_files``."""
         table = check(pairs, at_once)
+        shared = share(self._with(options), min(at_once, len(table.pairs)))
         free = asyncio.Semaphore(at_once)
 
         async def one(index: int) -> None:
             url, path = table.pairs[index]
             async with free:
-                how = with_state(table, index, self._with(options))
+                how = with_state(table, index, shared)
                 try:
                     done = await _run(self._get_file(url, path, resume=resume, sync=sync, **how))
                     table.results[index] = done

@@ -85,6 +85,16 @@ def test_no_more_at_once_than_wanted(store, tmp_path):
         assert len(results) == 20 and most[0] <= 3
 
 
+def test_several_objects_share_requests(store, tmp_path):
+    pairs = [("ais://bucket/3000000", tmp_path / str(n)) for n in range(8)]
+    for results in ways(pairs):
+        assert {done.concurrency for done in results} == {8}
+    for results in ways(pairs, concurrency=5):
+        assert {done.concurrency for done in results} == {5}
+    for results in ways(pairs, at_once=1000):
+        assert len(results) == 8
+
+
 def test_the_sums_are_reported_on_the_callers_thread(store, tmp_path):
     pairs = [(f"ais://bucket/{size}", tmp_path / str(size)) for size in SIZES]
     states, threads = [], set()
