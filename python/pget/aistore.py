@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import warnings
 from collections.abc import Generator, Iterator, Mapping
 from importlib.metadata import version
@@ -52,7 +51,6 @@ __all__ = ["ParallelContentIterProvider", "install", "installed", "reader", "uni
 
 _LARGEST_CHUNK = 1 << 30
 _A_DAY = 86_400.0
-_lock = threading.Lock()
 _warned: set[str] = set()
 _client = Client()
 
@@ -84,10 +82,8 @@ class ParallelContentIterProvider(_SdkProvider):  # type: ignore[misc, unused-ig
         reason = _reason_against(client)
         if reason is None:
             return super().__new__(cls)
-        with _lock:
-            is_new = reason not in _warned
+        if reason not in _warned:
             _warned.add(reason)
-        if is_new:
             text = f"AIStore's SDK reads this object by itself, without pget: {reason}"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         return _SdkProvider(client, chunk_size, num_workers)
@@ -158,6 +154,8 @@ class ParallelContentIterProvider(_SdkProvider):  # type: ignore[misc, unused-ig
         options |= {
             "chunk_size": min(self._chunk_size, _LARGEST_CHUNK),
             "concurrency": self._num_workers,
+            # As the SDK's ring: a slot for each worker.
+            "window": self._num_workers,
             "pin": self._info.get("first"),
         }
         # The options that the user set for pget take precedence over the SDK's.
@@ -330,32 +328,27 @@ def install(**options: Unpack[Options]) -> None:
     major = version("aistore").partition(".")[0]
     if major != "2":
         raise RuntimeError(f"pget.aistore works with aistore>=2,<3; this is {version('aistore')}")
-    settings = Client(**options)
-    with _lock:
-        _client = settings
-        _seam.ParallelContentIterProvider = ParallelContentIterProvider
+    _client = Client(**options)
+    _seam.ParallelContentIterProvider = ParallelContentIterProvider
 
 
 def uninstall() -> None:
     """Makes readers use the SDK's own provider again; those made before stay as they are."""
     global _client
-    with _lock:
-        _client = Client()
-        _seam.ParallelContentIterProvider = _SdkProvider
+    _client = Client()
+    _seam.ParallelContentIterProvider = _SdkProvider
 
 
 @contextlib.contextmanager
 def installed(**options: Unpack[Options]) -> Iterator[None]:
     """Makes readers that are created in the block read through pget."""
     global _client
-    with _lock:
-        before = _client, _seam.ParallelContentIterProvider
+    before = _client, _seam.ParallelContentIterProvider
     install(**options)
     try:
         yield
     finally:
-        with _lock:
-            _client, _seam.ParallelContentIterProvider = before
+        _client, _seam.ParallelContentIterProvider = before
 
 
 def reader(

@@ -13,6 +13,7 @@ import requests
 from aistore.sdk import Client
 from aistore.sdk.archive_config import ArchiveConfig
 from aistore.sdk.errors import AISError, ErrBckNotFound, ErrObjNotFound
+from aistore.sdk.namespace import Namespace
 from aistore.sdk.obj import object_reader
 from aistore.sdk.obj.content_iterator import (
     BaseContentIterProvider,
@@ -119,6 +120,39 @@ def test_names_are_quoted_by_the_sdk_and_literal_for_pget(store, obj):
     for name in ("a b/ü%41?x=1#frag&+~", "%2e", "//slash//"):
         store.put("bucket", name, name.encode() * 1000)
         assert b"".join(bucket.object(name).get_reader(num_workers=2)) == name.encode() * 1000
+
+
+def test_the_bucket_and_the_clients_settings_go_with_the_read(tmp_path, monkeypatch):
+    bundle = tmp_path / "roots.pem"
+    bundle.write_text("")
+    client = Client("http://host:1/", token="t", timeout=(1.5, None), ca_cert=str(bundle))
+    bucket = client.bucket("b", "aws", Namespace(uuid="alias", name="name"))
+    url, options = pget.aistore._source(bucket.object("a/b").get_reader()._object_client)
+    assert url == "ais://@alias#name/b/a/b"
+    assert options["properties"] == {
+        "ais.provider": "aws",
+        "ais.endpoint": "http://host:1",
+        "ais.token": "t",
+        "ais.skip_verify_crt": "false",
+        "ais.client_ca": str(bundle),
+        "ais.crt": "",
+        "ais.crt_key": "",
+    }
+    assert options["connect_timeout"] == 1.5 and options["stall_timeout"] == 86_400
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with pytest.warns(UserWarning, match="insecure"):
+        client = Client("https://host", skip_verify=True, client_cert=("c", "k"), timeout=7)
+    reader = client.bucket("b").object("o").get_reader(latest=True)
+    _, options = pget.aistore._source(reader._object_client)
+    properties = options["properties"]
+    assert properties["ais.skip_verify_crt"] == "true" and properties["ais.latest"] == "true"
+    assert (properties["ais.crt"], properties["ais.crt_key"]) == ("c", "k")
+    assert properties["ais.client_ca"] == "" and options["connect_timeout"] == 7
+    client = Client("https://host", client_cert="both")
+    _, options = pget.aistore._source(client.bucket("b").object("o").get_reader()._object_client)
+    properties = options["properties"]
+    assert properties["ais.crt"] == properties["ais.crt_key"] == "both"
+    assert properties["ais.client_ca"] == str(bundle)
 
 
 def test_the_token_is_that_of_the_moment(store):

@@ -1,0 +1,100 @@
+"""CPU seconds for each GiB of the ways to read, beside the native program in the same run.
+
+`python cost.py PROGRAM URL [--rounds 5]`: PROGRAM is a release build of pget, URL an object of at
+least 256 MiB. Each way runs in a process of its own; its CPU time before the read is subtracted.
+Prints the smallest of the rounds, and the ratio to the program that does the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+WAYS = {
+    "iterate leases": ("cat", "for lease in pget.open(url): pass"),
+    "read_into a reused array": ("cat", "pget.read_into(url, array)"),
+    "read": ("cat", "pget.read(url)"),
+    "get_file": ("get", "pget.get_file(url, path)"),
+}
+CODE = """
+import os, pget, resource, sys, time
+url, path = sys.argv[1:]
+size = pget.stat(url).size
+array = bytearray(size) if "array" in {body!r} else None
+def used():
+    now = resource.getrusage(resource.RUSAGE_SELF)
+    return now.ru_utime + now.ru_stime
+before, begun = used(), time.monotonic()
+{body}
+print(used() - before, time.monotonic() - begun, size)
+"""
+
+
+def of_python(body: str, url: str, path: str) -> tuple[float, float, int]:
+    """Returns CPU seconds, seconds and bytes of one way."""
+    code = CODE.format(body=body)
+    done = subprocess.run(
+        [sys.executable, "-c", code, url, path],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    cpu, seconds, size = done.stdout.split()
+    return float(cpu), float(seconds), int(size)
+
+
+def of_program(program: str, action: str, url: str, path: str) -> tuple[float, float]:
+    """Returns CPU seconds and seconds of the program."""
+    begun = time.monotonic()
+    with open(os.devnull, "wb") as nothing:
+        arguments = [program, "cat", url] if action == "cat" else [program, "get", url, "-o", path]
+        child = subprocess.Popen(arguments, stdout=nothing)
+        _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    return used.ru_utime + used.ru_stime, time.monotonic() - begun
+
+
+def remove(path: str) -> None:
+    """Removes the file of the way before: its pages are not this one's cost."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+
+
+def main() -> None:
+    """Measures, the ways of a round after one another."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("program")
+    parser.add_argument("url")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    found: dict[str, list[tuple[float, float]]] = {}
+    size = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/file"
+        for _ in range(options.rounds):
+            for action in ("cat", "get"):
+                name = f"pget {action}"
+                remove(path)
+                got = of_program(options.program, action, options.url, path)
+                found.setdefault(name, []).append(got)
+            for name, (_, body) in WAYS.items():
+                remove(path)
+                cpu, seconds, size = of_python(body, options.url, path)
+                found.setdefault(name, []).append((cpu, seconds))
+    gib = size / 2**30
+    print("| way | CPU s for a GiB | seconds for a GiB | CPU, program = 1 |\n|---|---|---|---|")
+    for name, rounds in found.items():
+        cpu, seconds = (min(values) / gib for values in zip(*rounds, strict=True))
+        program = f"pget {WAYS[name][0]}" if name in WAYS else name
+        base = min(value for value, _ in found[program]) / gib
+        print(f"| {name} | {cpu:.2f} | {seconds:.2f} | {cpu / base:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
