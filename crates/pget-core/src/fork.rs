@@ -1,18 +1,21 @@
-//! Fork: everything that belongs to one process, and what its forked children do with their copy of it.
+//! Fork: everything that belongs to one process, and what its forked children do with their copy of
+//! it.
 //!
-//! A forked child has one thread. The other threads of its parent do not exist there, and the locks that they
-//! held stay locked. Therefore each process has a [`Generation`] of its own:
+//! A forked child has one thread. The other threads of its parent do not exist there, and the locks
+//! that they held stay locked. Therefore each process has a [`Generation`] of its own:
 //!
-//! - [`PerProcess`] holds what a process makes for itself (a runtime, a pool, a registry). The first use in a
-//!   child makes a new value. The parent's value is leaked, and none of its locks is touched.
+//! - [`PerProcess`] holds what a process makes for itself (a runtime, a pool, a registry). The
+//!   first use in a child makes a new value. The parent's value is leaked, and none of its locks is
+//!   touched.
 //! - [`Own`] holds a part of an object that only the process that made it may use or drop.
 //! - [`ClosedInChild`] names a descriptor that every child closes as soon as it begins.
 //!
-//! A child is recognised by a handler of `pthread_atfork`, which works also if the child has its parent's
-//! process number (a new PID namespace), and by its process number, which works also after a bare `clone`.
+//! A child is recognised by a handler of `pthread_atfork`, which works also if the child has its
+//! parent's process number (a new PID namespace), and by its process number, which works also after
+//! a bare `clone`.
 //!
-//! Except the gate, nothing in this module waits for another thread: a child may begin while any function here is
-//! half done.
+//! Except the gate, nothing in this module waits for another thread: a child may begin while any
+//! function here is half done.
 
 #![allow(
     unsafe_code,
@@ -31,11 +34,13 @@ use std::{
 
 use crate::{Error, ErrorKind};
 
+mod apart;
 mod gate;
 
-pub use gate::apart_from_forks;
+pub use apart::apart_from_forks;
 
-/// The process's generation: its depth in the tree of forks, then its process number; 0 before the first use.
+/// The process's generation: its depth in the tree of forks, then its process number; 0 before the
+/// first use.
 static STAMP: AtomicU64 = AtomicU64::new(0);
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
@@ -51,7 +56,8 @@ const LOW: u32 = 32;
 pub struct Generation(u64);
 
 impl Generation {
-    /// Returns the generation of this process. It waits for nothing, and costs about as much as `getpid`.
+    /// Returns the generation of this process. It waits for nothing, and costs about as much as
+    /// `getpid`.
     #[must_use]
     pub fn current() -> Self {
         let stamp = STAMP.load(Ordering::Acquire);
@@ -83,8 +89,9 @@ impl Generation {
     fn begin() -> Self {
         // Two threads may both register: the depth then grows by two in a child, which is as good.
         if !REGISTERED.load(Ordering::Acquire) {
-            // SAFETY: the handler for the child does only what a child may do. All three stay loaded: they are
-            // part of the program, or of a library that unregisters its handlers when it is unloaded.
+            // SAFETY: the handler for the child does only what a child may do. All three stay
+            // loaded: they are part of the program, or of a library that unregisters its handlers
+            // when it is unloaded.
             let result =
                 unsafe { libc::pthread_atfork(Some(gate::prepare), Some(gate::in_parent), Some(in_child)) };
             if result == 0 {
@@ -130,8 +137,8 @@ fn next(parent: u64) -> u64 {
     (depth(parent).wrapping_add(1) << LOW) | process_number()
 }
 
-/// Runs in each child of a process that has used the library, before `fork` returns there. It takes no lock and
-/// allocates nothing.
+/// Runs in each child of a process that has used the library, before `fork` returns there. It takes
+/// no lock and allocates nothing.
 extern "C" fn in_child() {
     gate::in_child();
     let parent = STAMP.load(Ordering::Acquire);
@@ -150,7 +157,8 @@ fn close_inherited(parent: u64) {
             .compare_exchange(held, FREE, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
         {
-            // SAFETY: this child's copy. Its owner is from before the fork and does not touch it any more.
+            // SAFETY: this child's copy. Its owner is from before the fork and does not touch it
+            // any more.
             unsafe { libc::close(descriptor(held)) };
         }
     }
@@ -182,8 +190,8 @@ impl<T> PerProcess<T> {
         }
     }
 
-    /// Returns the value of this process; if there is none yet, `make` makes it. Two threads that come at the
-    /// same time may both make one, of which one is kept.
+    /// Returns the value of this process; at the first use, `make` makes it. Two threads that
+    /// come at the same time may both make one, of which one is kept.
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         match self.get_or_try_init(|| Ok::<T, std::convert::Infallible>(make())) {
             Ok(value) => value,
@@ -200,7 +208,8 @@ impl<T> PerProcess<T> {
         self.keep_or_init(|entry| entry.generation == now, now, make)
     }
 
-    /// Returns the value; a child keeps its parent's. For values that hold no lock, thread or descriptor.
+    /// Returns the value; a child keeps its parent's. For values that hold no lock, thread or
+    /// descriptor.
     pub fn inherit_or_init(&self, make: impl FnOnce() -> T) -> &T {
         let make = || Ok::<T, std::convert::Infallible>(make());
         match self.keep_or_init(|_| true, Generation::current(), make) {
@@ -239,7 +248,7 @@ impl<T> PerProcess<T> {
                     if let Some(entry) = unsafe { now.as_ref() }
                         && is_usable(entry)
                     {
-                        // SAFETY: made above, and nobody else has seen it.
+                        // SAFETY: made above, and no other thread has seen it.
                         drop(unsafe { Box::from_raw(mine) });
                         return Ok(&entry.value);
                     }
@@ -259,7 +268,7 @@ impl<T> Default for PerProcess<T> {
 impl<T> Drop for PerProcess<T> {
     fn drop(&mut self) {
         let entry = *self.current.get_mut();
-        // SAFETY: null or an entry, to which nobody has a reference any more.
+        // SAFETY: null or an entry, to which no reference exists any more.
         if unsafe { entry.as_ref() }.is_some_and(|entry| !entry.generation.is_past()) {
             // SAFETY: made by `Box::into_raw`, and given up here only.
             drop(unsafe { Box::from_raw(entry) });
@@ -349,11 +358,13 @@ fn descriptor(held: u64) -> RawFd {
     low.cast_signed()
 }
 
-/// Names a descriptor that children close as soon as they begin: a socket, which would else stay open for as long
-/// as the child lives after the parent has closed it, or a file whose lock the child would keep.
+/// Names a descriptor that children close as soon as they begin: a socket, which would else stay
+/// open for as long as the child lives after the parent has closed it, or a file whose lock the
+/// child would keep.
 ///
-/// It does not own the descriptor. Drop it before the descriptor is closed: a fork in between leaves a copy open in
-/// the child; in the other order, the child could close a file that got the same number.
+/// It does not own the descriptor. Drop it before the descriptor is closed: a fork in between
+/// leaves a copy open in the child; in the other order, the child could close a file that got the
+/// same number.
 #[derive(Debug)]
 pub struct ClosedInChild {
     place: &'static AtomicU64,
@@ -381,7 +392,7 @@ impl ClosedInChild {
         }));
         let mut first = FIRST.load(Ordering::Acquire);
         loop {
-            // SAFETY: nobody else knows of the place yet.
+            // SAFETY: no other thread knows of the place yet.
             unsafe { (*place).next = first };
             match FIRST.compare_exchange(first, place, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
@@ -495,7 +506,8 @@ mod tests {
             // SAFETY: only asks.
             let is_open = |file: &File| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFD) } >= 0;
             assert_eq!([&kept, &given, &let_go].map(is_open), [true, false, true]);
-            // The number is given again. What is left of the parent's registration does not concern it.
+            // The number is given again. What is left of the parent's registration does not concern
+            // it.
             let own = open("stat");
             // SAFETY: both are descriptors of this process.
             let number = unsafe { libc::dup2(own.as_raw_fd(), given.as_raw_fd()) };
@@ -516,7 +528,7 @@ mod tests {
     #[test]
     fn a_child_that_no_handler_saw_is_told_by_its_number() {
         let generation = Generation::current();
-        // SAFETY: a process as by `fork`, but for the handlers; it only asks, and ends.
+        // SAFETY: a process as by `fork`, except for the handlers; it only asks, and ends.
         let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
         if child == 0 {
             let code = i32::from(!generation.is_past());
