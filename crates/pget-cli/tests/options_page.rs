@@ -1,0 +1,104 @@
+//! `docs/options.md` is compared with the code: every option of Rust, C, Go and the program is in
+//! its table, and the table names nothing else.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The names in column `column` of the table, without quotes. A dash stands for none.
+fn column(column: usize) -> BTreeSet<String> {
+    let page = read("docs/options.md");
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains("| `"));
+    rows.filter_map(|row| row.split('|').nth(column + 1))
+        .map(|cell| cell.trim().trim_matches('`').to_owned())
+        .filter(|cell| cell != "–")
+        .collect()
+}
+
+/// What stands between `before` and the next character that no name has, at each place of `text`.
+fn names_after(text: &str, before: &str) -> BTreeSet<String> {
+    text.split(before)
+        .skip(1)
+        .filter_map(|rest| {
+            let name = rest
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .next()?;
+            (!name.is_empty()).then(|| name.to_owned())
+        })
+        .collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn the_table_has_every_option_of_rust() {
+    let text = read("crates/pget/src/builder.rs");
+    let setters: BTreeSet<_> = text
+        .split("pub ")
+        .filter_map(|item| item.trim_start_matches("const ").strip_prefix("fn "))
+        .filter(|item| item.contains("(mut self"))
+        .filter(|item| item.find("(mut self") < item.find('{'))
+        .filter_map(|item| item.split(['(', '<']).next().map(str::to_owned))
+        .collect();
+    assert!(
+        setters.contains("chunk_size"),
+        "the search finds setters: {setters:?}"
+    );
+    // They hand over an object that several reads share.
+    let shared = set(&["budget", "client"]);
+    assert_eq!(&setters - &shared, column(1));
+}
+
+#[test]
+fn the_table_has_every_option_of_c() {
+    let setters = names_after(&read("include/pget.h"), "pget_options_set_");
+    assert!(setters.contains("range"), "the search finds setters: {setters:?}");
+    assert_eq!(setters, column(2));
+}
+
+#[test]
+fn the_table_has_every_option_of_go() {
+    let text = read("go/options.go");
+    let setters = names_after(&text, "\nfunc With");
+    assert!(
+        setters.contains("ChunkSize"),
+        "the search finds setters: {setters:?}"
+    );
+    let setters: BTreeSet<_> = setters.iter().map(|name| format!("With{name}")).collect();
+    assert_eq!(setters, column(3));
+}
+
+#[test]
+fn the_table_has_every_option_of_the_program() {
+    let mut flags = BTreeSet::new();
+    for command in ["get", "cat"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_pget"))
+            .args([command, "--help"])
+            .output()
+            .expect("the program runs");
+        let help = String::from_utf8(output.stdout).expect("help is text");
+        flags.extend(help.lines().filter_map(|line| {
+            let flag = line
+                .trim_start()
+                .trim_start_matches("-o, ")
+                .trim_start_matches("-v, ");
+            let flag = flag.trim_start_matches("-h, ").strip_prefix("--")?;
+            let end = flag.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            Some(format!("--{}", &flag[..end.unwrap_or(flag.len())]))
+        }));
+    }
+    assert!(
+        flags.contains("--chunk-size"),
+        "the search finds options: {flags:?}"
+    );
+    // They say what to show, and where bytes go.
+    let others = set(&["--help", "--verbose", "--json", "--output", "--shared-ring"]);
+    assert_eq!(&flags - &others, column(4));
+}
