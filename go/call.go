@@ -27,8 +27,8 @@ import (
 	"unsafe"
 )
 
-// call is what each call into the library needs: its address and options, and a way for a context to
-// stop it. All of it is C's, so it stays where it is and may be reached from a clean-up.
+// call is what each call into the library needs: its address and options, and a way for a context
+// to stop it. All of it is C's, so it stays where it is and may be reached from a clean-up.
 type call struct {
 	url     *C.char
 	options *C.pget_options
@@ -91,7 +91,7 @@ func (s *stopper) free() {
 	C.pget_cancel_free(s.cancel)
 }
 
-// failed makes the error of a call, and tells whether the context was why.
+// failed makes the error of a call, with the context's error if that was why.
 func (s *stopper) failed(status C.pget_status, e *C.pget_error, closed bool) *Error {
 	err := taken(status, e)
 	if err.Status != ErrCancelled {
@@ -114,7 +114,7 @@ type cause struct{ err, reason error }
 func (c cause) Error() string   { return c.err.Error() + ": " + c.reason.Error() }
 func (c cause) Unwrap() []error { return []error{c.err, c.reason} }
 
-// causeOf gives the error of a context that is done.
+// causeOf returns the error of a context that is done.
 func causeOf(ctx context.Context) error {
 	if reason := context.Cause(ctx); reason != ctx.Err() {
 		return cause{ctx.Err(), reason}
@@ -122,7 +122,7 @@ func causeOf(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// watcher tells a caller's function what the library tells of a call that waits in C.
+// watcher passes on to a caller's function what the library reports of a call that waits in C.
 type watcher struct {
 	// One of them.
 	progress func(delivered, total int64)
@@ -132,7 +132,7 @@ type watcher struct {
 	panicked *any
 }
 
-// watch has the library tell the function about this call; the result ends that.
+// watch has the library report this call to the function; the result ends that.
 func (c *call) watch(told func(delivered, total int64)) (end func()) {
 	if told == nil {
 		return func() {}
@@ -142,8 +142,8 @@ func (c *call) watch(told func(delivered, total int64)) (end func()) {
 	return end
 }
 
-// handle makes a handle by which the library tells w of this call; the result ends that, and panics
-// if w's function did.
+// handle makes a handle by which the library reports this call to w; the result ends that, and
+// panics if w's function did.
 func (c *call) handle(w *watcher) (handle cgo.Handle, end func()) {
 	w.cancel = c.cancel
 	handle = cgo.NewHandle(w)
@@ -158,13 +158,13 @@ func (c *call) handle(w *watcher) (handle cgo.Handle, end func()) {
 //export pgetProgress
 func pgetProgress(handle C.uintptr_t, delivered, total C.uint64_t) {
 	w := cgo.Handle(handle).Value().(*watcher)
-	w.tell(func() { w.progress(int64(delivered), known(total)) })
+	w.report(func() { w.progress(int64(delivered), known(total)) })
 }
 
-// tell runs what calls the function on a goroutine of its own, because C lies below this one: a panic
-// or a runtime.Goexit must not pass it, or the library would go on writing to memory whose owner has
-// left.
-func (w *watcher) tell(told func()) {
+// report calls the function on a goroutine of its own, because C lies below this one: a
+// panic or a runtime.Goexit must not pass it, or the library would go on writing to memory whose
+// owner has left.
+func (w *watcher) report(call func()) {
 	if w.panicked != nil {
 		return
 	}
@@ -177,7 +177,7 @@ func (w *watcher) tell(told func()) {
 				C.pget_cancel_trigger(w.cancel)
 			}
 		}()
-		told()
+		call()
 	}()
 	<-done
 }

@@ -180,7 +180,8 @@ func TestASecondGoroutineIsToldThatTheReaderIsBusy(t *testing.T) {
 	}
 }
 
-// Many goroutines use and close the same readers without any order: each call ends, with bytes that are right or an error.
+// Many goroutines use and close the same readers without any order: each call ends, with bytes that
+// are right or an error.
 func TestMisuseIsNoUndefinedBehaviour(t *testing.T) {
 	for range 20 {
 		r := open(t, "/good", WithChunkSize(chunk))

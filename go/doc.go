@@ -7,18 +7,18 @@
 //
 // An address is a text as in "ais://bucket/object", "s3://bucket/key", "gs://bucket/key",
 // "az://container/key", "https://host/path", "file:///path" or a path. Settings come from the
-// environment under each ecosystem's own names (AIS_ENDPOINT, AWS_REGION, ...), from [WithProperty],
-// and from the other options, in rising precedence.
+// environment under each ecosystem's own names (AIS_ENDPOINT, AWS_REGION, ...), from
+// [WithProperty], and from the other options, in rising precedence.
 //
 // # Which call
 //
-// [Open] gives a [Reader], an [io.Reader] and [io.WriterTo] that is read at the caller's pace.
+// [Open] returns a [Reader], an [io.Reader] and [io.WriterTo] that is read at the caller's pace.
 // [Get] writes all of it to an [io.Writer], in order. [GetInto] receives each range at its place in
 // a slice, [GetRanges] many ranges in their slices, [GetFile] in a file, [GetShared] in shared
 // memory that other processes read ([OpenShared]), without a copy; [BeginShared] returns while it
 // arrives. [Ring.Put] puts one object after another through a ring of fixed size to another process
 // ([OpenRing]).
-// [Stat] tells size and revision.
+// [Stat] returns size and revision.
 //
 // # Contexts
 //
@@ -29,7 +29,7 @@
 //
 // # Errors
 //
-// Every error is an [*Error]; [errors.Is] tells its kind by [ErrNotFound], [ErrObjectChanged] and
+// Every error is an [*Error]; [errors.Is] matches its kind: [ErrNotFound], [ErrObjectChanged] and
 // the others. What was written before an error is the right beginning of the object.
 //
 // # Threads
@@ -43,6 +43,7 @@
 // # Linking
 //
 // The package is cgo over libpget, which pkg-config finds as "pget" (make install). The build tag
-// pget_static links libpget.a (pkg-config's "pget-static"), so that the program needs no libpget.so.
-// The tag pget_workspace takes library and header from this repository as make lib leaves them.
+// pget_static links libpget.a (pkg-config's "pget-static"), so that the program needs no
+// libpget.so. The tag pget_workspace takes library and header from this repository as make lib
+// leaves them.
 package pget

@@ -21,11 +21,13 @@ const (
 	ErrUnsupported Status = C.PGET_ERR_UNSUPPORTED
 	// ErrNotFound: there is no such object. Is fs.ErrNotExist, too.
 	ErrNotFound Status = C.PGET_ERR_NOT_FOUND
-	// ErrPermissionDenied: the server refuses the credentials, or their lack. Is fs.ErrPermission, too.
+	// ErrPermissionDenied: the server refuses the credentials, or their lack. Is fs.ErrPermission,
+	// too.
 	ErrPermissionDenied Status = C.PGET_ERR_PERMISSION_DENIED
 	// ErrObjectChanged: the object was replaced, changed or deleted while it was being read.
 	ErrObjectChanged Status = C.PGET_ERR_OBJECT_CHANGED
-	// ErrRange: the wanted range starts behind the object's end, or, of several ranges, one goes beyond it.
+	// ErrRange: the wanted range starts beyond the object's end, or, of several ranges, one goes
+	// beyond it.
 	ErrRange Status = C.PGET_ERR_RANGE
 	// ErrTimeout: no connection, no first byte or no progress within its time, after retries. Not
 	// the context's deadline, which is ErrCancelled and context.DeadlineExceeded.
@@ -33,14 +35,14 @@ const (
 	// ErrUnavailable: the server cannot be reached or refuses work, after retries; or the process that
 	// fills shared memory died, or a ring has or had a reader.
 	ErrUnavailable Status = C.PGET_ERR_UNAVAILABLE
-	// ErrProtocol: the server's answer makes no sense or is cut short, after retries.
+	// ErrProtocol: the server's response is unusable or cut short, after retries.
 	ErrProtocol Status = C.PGET_ERR_PROTOCOL
 	// ErrChecksum: the bytes do not have the published checksum.
 	ErrChecksum Status = C.PGET_ERR_CHECKSUM
 	// ErrDestination: writing to the destination failed (a writer's own error is in the chain), a name
 	// is taken, or a ring's reader has gone.
 	ErrDestination Status = C.PGET_ERR_DESTINATION
-	// ErrBufferTooSmall: the slice is too small for what is to be read; Error.Needed tells the size.
+	// ErrBufferTooSmall: the slice is too small for what is to be read; Error.Needed is the size.
 	ErrBufferTooSmall Status = C.PGET_ERR_BUFFER_TOO_SMALL
 	// ErrCancelled: the context was done (ctx.Err() is in the chain), or the reader was closed by
 	// another goroutine (fs.ErrClosed is in the chain).
@@ -56,7 +58,7 @@ const (
 	ErrInternal Status = C.PGET_ERR_INTERNAL
 )
 
-// Error tells the kind in a few words.
+// Error returns the kind in a few words.
 func (s Status) Error() string {
 	// The texts are static.
 	name := C.GoString(C.pget_status_name(C.pget_status(s)))
@@ -88,14 +90,14 @@ type Error struct {
 	cause   error
 }
 
-// Error tells in one line what was being read, what failed, why, and how often it was tried. Never
+// Error says in one line what was being read, what failed, why, and how often it was tried. Never
 // a credential.
 func (e *Error) Error() string {
 	return e.message
 }
 
-// Unwrap gives the kind and, if there is one, the cause: the context's error, fs.ErrClosed, or what
-// the writer said.
+// Unwrap returns the kind and, if there is one, the cause: the context's error, fs.ErrClosed, or
+// what the writer said.
 func (e *Error) Unwrap() []error {
 	if e.cause == nil {
 		return []error{e.Status}

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// Each kind of failure, by each way to read. ErrForked and ErrInternal are not to be had from Go; ErrCancelled and ErrDestination have tests of their own.
+// Each kind of failure, by each way to read. ErrForked and ErrInternal are not to be had from Go;
+// ErrCancelled and ErrDestination have tests of their own.
 func TestEverySentinel(t *testing.T) {
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -187,7 +188,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// While GetInto waits in C the function runs elsewhere, and neither its panic nor its end may leave C behind.
+// While GetInto waits in C the function runs elsewhere, and neither its panic nor its end may leave
+// C behind.
 func TestAProgressFunctionThatPanics(t *testing.T) {
 	buffer := make([]byte, good)
 	var recovered any

@@ -13,8 +13,8 @@ import (
 	"unsafe"
 )
 
-// Get writes the object at url to w, in order, and tells how many bytes w took. Several ranges are
-// fetched at the same time; what is held is bounded by the window. What w must not do with the
+// Get writes the object at url to w, in order, and returns how many bytes w took. Several ranges
+// are fetched at the same time; what is held is bounded by the window. What w must not do with the
 // slices that it gets, and what its errors become, is as for [Reader.WriteTo].
 func Get(ctx context.Context, url string, w io.Writer, options ...Option) (int64, error) {
 	r, err := Open(ctx, url, options...)
@@ -26,7 +26,7 @@ func Get(ctx context.Context, url string, w io.Writer, options ...Option) (int64
 }
 
 // GetInto reads the object at url straight into buf: each range is received where it belongs,
-// without a copy. It tells how many bytes were read.
+// without a copy. It returns how many bytes were read.
 //
 // When it has returned, however it went, nothing writes to buf any more. If buf is too small that
 // is ErrBufferTooSmall, with the needed size in Error.Needed if that is known, and nothing has been
@@ -55,16 +55,17 @@ func GetInto(ctx context.Context, url string, buf []byte, options ...Option) (in
 }
 
 // GetFile reads the object at url into the file path, which appears under that name only when it is
-// complete (until then it is path.pget-part), in place of what was there before. It tells how many
-// bytes were read (less than the file has if it went on with an earlier one: [WithResume]). If it
-// fails, what was there before stays. A part is beside it only if it is complete or can be gone on
-// from, and the error says so. (With [WithSync], a folder or file that cannot be synced is an error
-// after the file is there, complete.) A file that is replaced gives its mode, owner, group and access
-// list to the new one where allowed. A file that cannot be replaced (a mount point, a sticky folder)
-// is overwritten when the part is complete. What is open already (/dev/stdout, /dev/fd/N and their like) is written to in order, from where it stands.
+// complete (until then it is path.pget-part), in place of what was there before. It returns how
+// many bytes were read (less than the file has if it went on with an earlier one: [WithResume]). If
+// it fails, what was there before stays. A part is beside it only if it is complete or can be gone
+// on from, and the error says so. (With [WithSync], a folder or file that cannot be synced is an
+// error after the file is there, complete.) A file that is replaced passes on its mode, owner,
+// group and access list to the new one where allowed. A file that cannot be replaced (a mount
+// point, a sticky folder) is overwritten when the part is complete. What is open already
+// (/dev/stdout, /dev/fd/N and their like) is written to in order, from where it stands.
 // [ErrDestination] is also a path that ends as a part's or a journal's does (.pget-part,
 // .pget-journal), and a part that is being written by another process (where a file system has no
-// locks: that is there), or was removed or replaced meanwhile.
+// locks: that is there), or was removed or replaced during the read.
 func GetFile(ctx context.Context, url, path string, options ...Option) (int64, error) {
 	settings := collect(options)
 	c, err := begin(ctx, url, settings)
@@ -86,8 +87,8 @@ func GetFile(ctx context.Context, url, path string, options ...Option) (int64, e
 	return int64(length), nil
 }
 
-// Stat tells size and revision of an object without reading it. Info.Length is what a read with
-// these options would give.
+// Stat returns size and revision of an object without reading it. Info.Length is what a read with
+// these options would return.
 func Stat(ctx context.Context, url string, options ...Option) (Info, error) {
 	c, err := begin(ctx, url, collect(options))
 	if err != nil {

@@ -30,7 +30,7 @@ type step struct {
 	set  func(*C.pget_options) C.pget_status
 }
 
-// toTheEnd is the length that is none.
+// toTheEnd stands for no length.
 const toTheEnd = -1
 
 func collect(options []Option) *settings {
@@ -81,8 +81,8 @@ func texts(what, name, value string, set func(o *C.pget_options, name, value *C.
 	}
 }
 
-// WithChunkSize sets the bytes per range, 1 to 1 GiB; 0, the default: what the source asks for, else
-// found by measuring.
+// WithChunkSize sets the bytes per range, 1 to 1 GiB; 0, the default: what the source asks for,
+// else found by measuring.
 func WithChunkSize(bytes int64) Option {
 	return number("chunk size", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_chunk_size(o, C.uint64_t(v))
@@ -106,30 +106,30 @@ func WithWindow(chunks int) Option {
 	})
 }
 
-// WithGap sets, for [GetRanges], up to how many bytes between two ranges they are fetched as one and
-// the bytes between thrown away; default 1 MiB. 0: only ranges that touch.
+// WithGap sets, for [GetRanges], up to how many bytes between two ranges they are fetched as one
+// and the bytes between thrown away; default 1 MiB. 0: only ranges that touch.
 func WithGap(bytes int64) Option {
 	return number("gap", bytes, math.MaxInt64, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_gap(o, C.uint64_t(v))
 	})
 }
 
-// Verify says whether bytes are held against the checksum of the whole object that the server
+// Verify says whether bytes are compared with the checksum of the whole object that the server
 // publishes.
 type Verify string
 
 const (
 	// VerifyAuto is the default: if all of the object is read and there is such a checksum.
 	VerifyAuto Verify = "auto"
-	// VerifyRequire fails with ErrUnverifiable, before the first byte, if there is none; a part of an
+	// VerifyRequire fails with ErrUnverifiable, before the first byte, without one; a part of an
 	// object is ErrInvalidArgument.
 	VerifyRequire Verify = "require"
 	// VerifyOff does not.
 	VerifyOff Verify = "off"
 )
 
-// WithVerify sets whether bytes are verified. Those that do not fit are ErrChecksum: in order before
-// the last of them is given, else at the end. Stats.Verification tells what came of it.
+// WithVerify sets whether bytes are verified. Those that do not fit are ErrChecksum: in order
+// before the last of them is delivered, else at the end. Stats.Verification is the outcome.
 func WithVerify(verify Verify) Option {
 	return texts("verify", string(verify), "", func(o *C.pget_options, v, _ *C.char) C.pget_status {
 		return C.pget_options_set_verify(o, v)
@@ -161,8 +161,8 @@ func flag(name string, set func(*C.pget_options) C.pget_status) Option {
 	return func(s *settings) { s.steps = append(s.steps, step{name + " cannot be set", set}) }
 }
 
-// WithOffset sets the first byte to read; default 0. One at the object's end gives nothing, one
-// behind it ErrRange.
+// WithOffset sets the first byte to read; default 0. One at the object's end reads nothing, one
+// beyond it is ErrRange.
 func WithOffset(bytes int64) Option {
 	return func(s *settings) { s.offset = bytes }
 }
@@ -248,18 +248,19 @@ func WithHeader(name, value string) Option {
 	})
 }
 
-// WithProgress has a function told how many bytes were delivered so far, and how many there will
-// be in all (-1 while that is not known).
+// WithProgress sets a function that is called with the bytes delivered so far, and how many there
+// will be in all (-1 while that is not known).
 //
 // It is called by one goroutine at a time. A [Reader] and [Get] call it on the reading goroutine,
 // after each piece that was received; [GetInto], [GetRanges], [GetFile], [GetShared] and [Ring.Put]
-// on one of its own, about ten times a second, and wait for it; [BeginShared] tells nothing. A panic
-// in it goes on in the goroutine that made the call, when nothing writes to its memory any more.
+// on one of its own, about ten times a second, and wait for it; [BeginShared] reports nothing. A
+// panic in it goes on in the goroutine that made the call, when nothing writes to its memory any
+// more.
 func WithProgress(told func(delivered, total int64)) Option {
 	return func(s *settings) { s.progress = told }
 }
 
-// put gives all options to the library.
+// put passes all options to the library.
 func (s *settings) put(o *C.pget_options) error {
 	if s.offset < 0 || s.length < toTheEnd {
 		return failure(ErrInvalidArgument, fmt.Sprintf("offset %d and length %d are no range", s.offset, s.length), nil)

@@ -175,7 +175,8 @@ func leaks() error {
 		return err
 	}
 	var after footprint
-	// What was cancelled ends soon, but not at once. Go keeps threads that it needed once, the library a connection or two for the next one, and memory comes in big pieces.
+	// What was cancelled ends soon, but not at once. Go keeps threads that it needed once, the library
+	// a connection or two for the next one, and memory comes in big pieces.
 	for range 100 {
 		if after, err = measure(); err != nil {
 			return err

@@ -10,9 +10,11 @@ void pgetRange(uintptr_t handle, size_t index);
 static void pget_go_range(void *context, size_t index) { pgetRange((uintptr_t)context, index); }
 
 // A handle is a number: made a pointer here, where no collector looks.
-static pget_status pget_go_get_ranges(const char *url, const pget_options *options, const pget_range *ranges,
-                                      size_t count, uintptr_t handle, pget_error **error) {
-  return parallel_get_ranges(url, options, ranges, count, handle ? pget_go_range : NULL, (void *)handle, error);
+static pget_status pget_go_get_ranges(const char *url, const pget_options *options,
+                                      const pget_range *ranges, size_t count, uintptr_t handle,
+                                      pget_error **error) {
+  return parallel_get_ranges(url, options, ranges, count, handle ? pget_go_range : NULL,
+                             (void *)handle, error);
 }
 */
 import "C"
@@ -34,14 +36,14 @@ type Range struct {
 }
 
 // GetRanges reads many ranges of one revision of the object at url, each straight into its own
-// Bytes. Near ranges are fetched together ([WithGap]). Ranges may touch, overlap and be the same, in
-// any order; their slices must not share memory (ErrInvalidArgument).
+// Bytes. Near ranges are fetched together ([WithGap]). Ranges may touch, overlap and be the same,
+// in any order; their slices must not share memory (ErrInvalidArgument).
 //
-// Each, unless it is nil, is told the index of every range as it is complete, one at a time, on a
-// goroutine of its own for which the read waits; from then on that range's slice may be used. When
-// GetRanges has returned, however it went, nothing writes to any of the slices any more; after an
-// error, those that each was not told of have unspecified content. A range that goes beyond the
-// object is ErrRange. [WithOffset] and [WithLength] do not go with it.
+// Each, unless it is nil, is called with the index of every range that is complete, one at a time,
+// on a goroutine of its own for which the read waits; from then on that range's slice may be used.
+// When GetRanges has returned, however it went, nothing writes to any of the slices any more; after
+// an error, those that each was not called for have unspecified content. A range that goes beyond
+// the object is ErrRange. [WithOffset] and [WithLength] do not go with it.
 func GetRanges(ctx context.Context, url string, ranges []Range, each func(index int), options ...Option) error {
 	settings := collect(options)
 	c, err := begin(ctx, url, settings)
@@ -65,7 +67,7 @@ func GetRanges(ctx context.Context, url string, ranges []Range, each func(index 
 			list[i].buffer = unsafe.Pointer(&r.Bytes[0])
 		}
 	}
-	handle, rethrow := c.tell(each)
+	handle, rethrow := c.report(each)
 	defer rethrow()
 	var e *C.pget_error
 	status := C.pget_go_get_ranges(c.url, c.options, &list[0], C.size_t(len(ranges)), C.uintptr_t(handle), &e)
@@ -75,8 +77,9 @@ func GetRanges(ctx context.Context, url string, ranges []Range, each func(index 
 	return nil
 }
 
-// tell makes a handle by which the library tells each of ranges (0 for nil); the result ends that.
-func (c *call) tell(each func(index int)) (handle cgo.Handle, end func()) {
+// report makes a handle by which the library reports ranges to each (0 for nil); the result ends
+// that.
+func (c *call) report(each func(index int)) (handle cgo.Handle, end func()) {
 	if each == nil {
 		return 0, func() {}
 	}
@@ -86,5 +89,5 @@ func (c *call) tell(each func(index int)) (handle cgo.Handle, end func()) {
 //export pgetRange
 func pgetRange(handle C.uintptr_t, index C.size_t) {
 	w := cgo.Handle(handle).Value().(*watcher)
-	w.tell(func() { w.each(int(index)) })
+	w.report(func() { w.each(int(index)) })
 }

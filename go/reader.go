@@ -32,19 +32,19 @@ import (
 // What a Reader's state is made of.
 const (
 	busy   = 1 << iota // a goroutine is in it
-	closed             // Close was called; whoever is the last to leave frees it
+	closed             // Close was called; the last to leave frees it
 )
 
 // Reader reads one object in order, as far as the caller asks: an [io.Reader], [io.WriterTo] and
 // [io.Closer], made by [Open].
 //
 // One goroutine at a time may read; a second one gets ErrInvalidArgument. Close, Size, Info,
-// Revision and Stats may be called meanwhile, from any goroutine. Close it: what the collector does
-// for one that was forgotten comes late.
+// Revision and Stats may be called at any time, from any goroutine. Close it: what the collector
+// does for one that was forgotten comes late.
 type Reader struct {
 	state atomic.Uint32
 	held  held
-	// cleanup frees what is held if nobody does.
+	// cleanup frees what is held if Close was not called.
 	cleanup runtime.Cleanup
 	info    Info
 	// progress may be nil.
@@ -100,15 +100,16 @@ type Stats struct {
 	// set, as the server asks, or as measuring found.
 	Concurrency uint32
 	ChunkSize   uint64
-	// OneStream tells that the object is read as one plain stream.
+	// OneStream says that the object is read as one plain stream.
 	OneStream bool
 	// Verification is what came of holding the bytes against the published checksum.
 	Verification Verification
-	// Checksum is the algorithm of that checksum, if Verification is about one: "crc32c", "xxh64", ...;
-	// else empty.
+	// Checksum is the algorithm of that checksum, if Verification is about one: "crc32c", "xxh64",
+	// ...; else empty.
 	Checksum string
 	// Fences is the requests that were far slower than the others and gave way to one over a fresh
-	// connection; Stalls those that were given up because nothing came for as long as a timeout allows.
+	// connection; Stalls those that were given up because nothing came for as long as a timeout
+	// allows.
 	Fences, Stalls uint64
 	// WindowFull is how long more could have been asked for, but what the reader had not taken filled
 	// the window; ConsumerWait how long the reader waited for bytes.
@@ -120,7 +121,7 @@ type Verification uint32
 
 // The values of Verification.
 const (
-	// NotYetVerified: no answer has told whether there is a checksum.
+	// NotYetVerified: no answer has said whether there is a checksum.
 	NotYetVerified Verification = C.PGET_VERIFICATION_UNKNOWN
 	// VerificationPending: under way.
 	VerificationPending Verification = C.PGET_VERIFICATION_PENDING
@@ -167,7 +168,7 @@ func Open(ctx context.Context, url string, options ...Option) (*Reader, error) {
 	return r, nil
 }
 
-// ask has the library tell what it knows.
+// ask asks the library what it knows.
 func (r *Reader) ask() (Info, error) {
 	info := C.pget_info{struct_size: C.sizeof_pget_info}
 	var e *C.pget_error
@@ -190,7 +191,7 @@ func infoOf(info *C.pget_info) Info {
 	}
 }
 
-// Info tells what the first reply said of the object.
+// Info returns what the first reply said of the object.
 func (r *Reader) Info() Info { return r.info }
 
 // Size is the size of the whole object in bytes, -1 if the server does not say.
@@ -200,7 +201,7 @@ func (r *Reader) Size() int64 { return r.info.Size }
 // "unknown".
 func (r *Reader) Revision() string { return r.info.Revision }
 
-// Stats tells the counters of the download; those of a closed reader are zero. Does not wait.
+// Stats returns the counters of the download; those of a closed reader are zero. Does not wait.
 func (r *Reader) Stats() Stats {
 	stats := C.pget_stats{struct_size: C.sizeof_pget_stats}
 	// What fails leaves zeroes, and fails for closed readers only.
@@ -236,7 +237,7 @@ func (r *Reader) enter() error {
 	return failure(ErrInvalidArgument, "the reader is busy: another goroutine uses it", nil)
 }
 
-// leave undoes enter, and frees what is held if Close was called meanwhile.
+// leave undoes enter, and frees what is held if Close was called since.
 func (r *Reader) leave() {
 	if r.state.And(^uint32(busy))&closed != 0 {
 		r.view = nil
@@ -247,7 +248,7 @@ func (r *Reader) leave() {
 // next gets the next view, if nothing is left of the last one.
 func (r *Reader) next() error {
 	if len(r.view) > 0 || r.err != nil {
-		// A view may be given without asking the library, which would tell.
+		// A view may be returned without asking the library, which would notice.
 		if r.err == nil && r.held.ctx.Err() != nil {
 			r.err = r.held.failed(C.PGET_ERR_CANCELLED, nil, false)
 		}
@@ -271,8 +272,8 @@ func (r *Reader) next() error {
 	return r.err
 }
 
-// Read reads up to len(p) bytes: as many as were received, at least one. At the end it gives io.EOF.
-// An error is final and comes again from every later call.
+// Read reads up to len(p) bytes: as many as were received, at least one. At the end it returns
+// io.EOF. An error is final and comes again from every later call.
 //
 // It calls into C only when all of the memory that the library lent is read, so that small reads
 // are cheap.
@@ -292,9 +293,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo writes the rest of the object to w, as io.Copy(w, r) does. Each Write gets the memory that
-// the bytes were received into, without a copy: it must not keep or change the slice, as io.Writer
-// says, for that memory is C's and is gone when it has returned.
+// WriteTo writes the rest of the object to w, as io.Copy(w, r) does. Each Write gets the memory
+// that the bytes were received into, without a copy: it must not keep or change the slice, as
+// io.Writer says, for that memory is C's and is gone when it has returned.
 //
 // An error of w is ErrDestination with that error in the chain; what w did not take can still be
 // read. Only between two writes does the context stop it.
@@ -312,7 +313,7 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 		}
 		n, err := w.Write(r.view)
 		if n < 0 || n > len(r.view) {
-			return written, failure(ErrDestination, "the writer told an impossible count", nil)
+			return written, failure(ErrDestination, "the writer returned an impossible count", nil)
 		}
 		written += int64(n)
 		if err == nil && n < len(r.view) {
@@ -325,9 +326,10 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// Close stops the download if it runs, and frees what it has. It does not wait: a Read or WriteTo of
-// another goroutine that waits for bytes fails at once with ErrCancelled, one that is in a caller's
-// Write ends with it, and the last one out frees the memory. Later calls do nothing. It never fails.
+// Close stops the download if it runs, and frees what it has. It does not wait: a Read or WriteTo
+// of another goroutine that waits for bytes fails at once with ErrCancelled, one that is in a
+// caller's Write ends with it, and the last one out frees the memory. Later calls do nothing. It
+// never fails.
 func (r *Reader) Close() error {
 	before := r.state.Or(closed)
 	if before&closed != 0 {
@@ -335,7 +337,8 @@ func (r *Reader) Close() error {
 	}
 	r.cleanup.Stop()
 	if before&busy != 0 {
-		// What waits does so in the library. Should it leave first, the handle is stale and nothing happens.
+		// What waits does so in the library. Should it leave first, the handle is stale and nothing
+		// happens.
 		C.pget_reader_cancel(r.held.reader)
 		runtime.KeepAlive(r)
 		return nil

@@ -25,8 +25,8 @@ import (
 	"unsafe"
 )
 
-// Ring is a ring in shared memory, through which one other process reads objects as they arrive, one
-// after another and at its pace, however long they are. Linux only.
+// Ring is a ring in shared memory, through which one other process reads objects as they arrive,
+// one after another and at its pace, however long they are. Linux only.
 type Ring struct {
 	ring *C.pget_ring
 	name string
@@ -36,8 +36,8 @@ type Ring struct {
 	closed bool
 }
 
-// NewRing makes a ring of at least capacity bytes. name is a POSIX name ("feed"), which must be free;
-// without one, [Ring.Name] tells what to attach by. It must be closed.
+// NewRing makes a ring of at least capacity bytes. name is a POSIX name ("feed"), which must be
+// free; without one, [Ring.Name] is what to attach by. It must be closed.
 func NewRing(name string, capacity int) (*Ring, error) {
 	text, err := nameOf(name)
 	if err != nil {
@@ -62,8 +62,8 @@ func (r *Ring) Name() string { return r.name }
 // Put puts the object at url into the ring, as its next one, and waits until the process that reads
 // the ring has taken all of it. That process hears of a failure, but not of one before the ring has
 // begun with the object (ErrNotFound, say). Another object may be put after either. If the process
-// that reads has gone or died it is ErrDestination. One goroutine at a time may put: a second one gets
-// ErrInvalidArgument.
+// that reads has gone or died it is ErrDestination. One goroutine at a time may put: a second one
+// gets ErrInvalidArgument.
 func (r *Ring) Put(ctx context.Context, url string, options ...Option) error {
 	settings := collect(options)
 	c, err := begin(ctx, url, settings)
@@ -115,8 +115,8 @@ type RingReader struct {
 }
 
 // OpenRing attaches to the ring of that name, which this or another process of the same user has
-// made: what [Ring.Name] tells there, or the name that was given. It does not wait: ErrNotFound if
-// there is no such name, or not yet; ErrUnavailable if the ring has a reader, or had one.
+// made: what [Ring.Name] returns there, or the name that was given. It does not wait: ErrNotFound
+// if there is no such name, or not yet; ErrUnavailable if the ring has a reader, or had one.
 func OpenRing(name string) (*RingReader, error) {
 	text, err := nameOf(name)
 	if err != nil {
@@ -132,11 +132,11 @@ func OpenRing(name string) (*RingReader, error) {
 }
 
 // NextObject waits for the next object, also for the first; io.EOF if no more come. What is left of
-// the one before is passed over: that begins with the call, however the call ends, unless the context
-// is done before it, and Next and Read give no more of that object (ErrInvalidArgument, or what it
-// failed with). size is the number of bytes that come, -1 if that is not known; revision is the
-// identity of the content, for people. If the process that puts died it is ErrUnavailable (told within
-// half a second). The context ends the wait and nothing else.
+// the one before is passed over: that begins with the call, however the call ends, unless the
+// context is done before it, and Next and Read give no more of that object (ErrInvalidArgument, or
+// what it failed with). size is the number of bytes that come, -1 if that is not known; revision is
+// the identity of the content, for people. If the process that puts died it is ErrUnavailable
+// (noticed within half a second). The context ends the wait and nothing else.
 func (r *RingReader) NextObject(ctx context.Context) (size int64, revision string, err error) {
 	if err := r.enter(); err != nil {
 		return 0, "", err
@@ -162,9 +162,9 @@ func (r *RingReader) NextObject(ctx context.Context) (size int64, revision strin
 }
 
 // Next waits for the next bytes of the object, and lends them without a copy until the next call or
-// Close, whichever comes first; io.EOF at its end, which is only told if it is complete. Nobody may
-// write to them. The object's failure is the error of every call until the next object. The context
-// ends the wait and nothing else.
+// Close, whichever comes first; io.EOF at its end, which is only reported if the object is
+// complete. The bytes must not be written to. The object's failure is the error of every call until
+// the next object. The context ends the wait and nothing else.
 func (r *RingReader) Next(ctx context.Context) ([]byte, error) {
 	if err := r.enter(); err != nil {
 		return nil, err
@@ -253,8 +253,9 @@ func (r *RingReader) isClosed() bool {
 	return r.closed
 }
 
-// Close lets go of the ring, which ends it: no bytes that were lent may be touched any more, and who
-// puts gets ErrDestination. Who waits gets ErrCancelled. Later calls do nothing. It never fails.
+// Close lets go of the ring, which ends it: no bytes that were lent may be touched any more, and
+// who puts gets ErrDestination. Who waits gets ErrCancelled. Later calls do nothing. It never
+// fails.
 func (r *RingReader) Close() error {
 	r.closing.Lock()
 	defer r.closing.Unlock()

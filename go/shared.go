@@ -50,25 +50,25 @@ type Shared struct {
 // GetShared reads the object at url straight into new shared memory, and waits until all of it is
 // there. The context governs the call, not the memory.
 //
-// name is a POSIX name ("dataset"), which must be free: meanwhile, and until Close, processes of the
-// same user attach to it by [OpenShared], and any program may map /dev/shm/dataset. Without a name,
-// [Shared.Name] tells what to attach by, and nothing is left of the memory when the last process has
-// let go of it.
+// name is a POSIX name ("dataset"), which must be free: until Close, processes of
+// the same user attach to it by [OpenShared], and any program may map /dev/shm/dataset. Without a
+// name, [Shared.Name] is what to attach by, and nothing is left of the memory when the last
+// process has let go of it.
 func GetShared(ctx context.Context, url, name string, options ...Option) (*Shared, error) {
 	return share(ctx, url, name, options, true)
 }
 
-// BeginShared is GetShared, but returns as soon as the first reply has told how long the object is.
+// BeginShared is GetShared, but returns as soon as the first reply has said how long the object is.
 // The download goes on on the library's threads; [Shared.Wait] waits for its bytes and its end. The
-// context governs the download; progress is not told.
+// context governs the download; progress is not reported.
 func BeginShared(ctx context.Context, url, name string, options ...Option) (*Shared, error) {
 	return share(ctx, url, name, options, false)
 }
 
 // WithReuse has [GetShared] or [BeginShared] put the object into the pages of old, whose object was
-// complete and in this process: pages that were used before cost about a third of new ones, the first
-// time two thirds. The name must be empty or that of old. old is closed by the call, however that
-// ends; with nil, the memory is new.
+// complete and in this process: pages that were used before cost about a third of new ones, the
+// first time two thirds. The name must be empty or that of old. old is closed by the call, however
+// that ends; with nil, the memory is new.
 //
 // If another process is attached to old (it keeps what it has), or old has no name and its first
 // object was shorter, the memory is new, of the same kind. Programs that map /dev/shm without this
@@ -112,7 +112,7 @@ func share(ctx context.Context, url, name string, options []Option, whole bool) 
 			status = C.parallel_get_shared(c.url, c.options, text, &shared, &e)
 		}
 		defer func() {
-			// If the function has panicked, nobody gets the memory.
+			// If the function has panicked, no caller gets the memory.
 			if reason := recover(); reason != nil {
 				C.pget_shared_close(shared)
 				panic(reason)
@@ -158,8 +158,8 @@ func attached(shared *C.pget_shared) *Shared {
 }
 
 // OpenShared attaches to shared memory that this or another process of the same user has made, also
-// while it is being filled. name is what [Shared.Name] tells there, or the name that was given. It
-// does not wait: ErrNotFound if there is no such name, or not yet.
+// while it is being filled. name is what [Shared.Name] returns there, or the name that was given.
+// It does not wait: ErrNotFound if there is no such name, or not yet.
 func OpenShared(name string) (*Shared, error) {
 	text, err := nameOf(name)
 	if err != nil {
@@ -183,7 +183,7 @@ func (s *Shared) Name() string { return s.name }
 // Revision is the identity of the object's content, for people.
 func (s *Shared) Revision() string { return s.revision }
 
-// Bytes gives the bytes that are there, from the first on, without waiting; nil after Close. They
+// Bytes returns the bytes that are there, from the first on, without waiting; nil after Close. They
 // never change, are not to be written to, and are gone with Close: what touches them then crashes.
 func (s *Shared) Bytes() []byte {
 	s.mu.RLock()
@@ -199,11 +199,11 @@ func (s *Shared) Bytes() []byte {
 	return unsafe.Slice((*byte)(C.pget_shared_data(s.shared)), there)
 }
 
-// Wait waits until the first so many bytes are there, and gives all that are, as Bytes does. For
+// Wait waits until the first so many bytes are there, and returns all that are, as Bytes does. For
 // Size or more, it waits until the whole object is known to be there.
 //
 // If the download has failed that is its error, and ErrUnavailable if the process that filled the
-// memory died (told within half a second); what was there before can still be read. The context
+// memory died (noticed within half a second); what was there before can still be read. The context
 // ends the wait and nothing else.
 func (s *Shared) Wait(ctx context.Context, bytes int64) ([]byte, error) {
 	if bytes < 0 {
@@ -274,7 +274,8 @@ func (s *Shared) Close() error {
 	return nil
 }
 
-// give ends this use of the memory, and gives the handle to who closes it; nil if it is closed.
+// give ends this use of the memory, and returns the handle to the caller that closes it; nil if it
+// is closed.
 func (s *Shared) give() *C.pget_shared {
 	s.mu.Lock()
 	defer s.mu.Unlock()

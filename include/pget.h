@@ -1,16 +1,16 @@
 /*
- * pget: one big object out of object storage, fast: in order, or straight into its destination.
+ * pget: reads one large object from object storage over several connections at once, in order or
+ * straight into its destination.
  *
  * Made from the crate pget-ffi by scripts/header.sh: do not edit.
  *
- * Ownership. What a function with "new" or "open" in its name gives, and what is put to a
- * pget_error **, belongs to the caller, who gives it back to the function that says so. Texts and
- * buffers that go in are lent for the call, no longer: also after an error, a cancel or a defect,
- * nothing touches them once the function has returned.
+ * Ownership. The result of a function with "new" or "open" in its name, and what is put to a
+ * pget_error **, belongs to the caller, who returns it to the function that the text names. Texts
+ * and buffers that go in are lent for the call, no longer: also after an error, a cancel or a
+ * defect, nothing touches them once the function has returned.
  *
- * Handles are opaque and must not be followed. One that is null, was freed or closed before, or is
- * of another kind is told: PGET_ERR_INVALID_ARGUMENT, or nothing happens in functions without a
- * status.
+ * Handles are opaque and must not be followed. A handle that is null, was freed or closed before,
+ * or is of another kind is PGET_ERR_INVALID_ARGUMENT; functions without a status ignore it.
  *
  * Errors. Functions that may fail return a pget_status and take a pget_error **, which may be null.
  * Nothing is kept for a thread, so a program whose tasks move between threads may use it. A defect
@@ -24,10 +24,11 @@
  *
  * Fork. A child made by fork may use the library, whatever its parent did with it: its first call
  * makes threads, connections and a memory budget of its own. Handles from before the fork are the
- * parent's. In the child they are PGET_ERR_FORKED, also options and cancel handles; functions without
- * a status do nothing with them, and freeing them is harmless. Bytes that a view, a reader or shared
- * memory had shown stay readable where they are (those that a ring lent do not). The parent goes on as
- * if there had been no fork. A progress function and the function of parallel_get_ranges must not fork.
+ * parent's. In the child they are PGET_ERR_FORKED, also options and cancel handles; functions
+ * without a status do nothing with them, and freeing them is harmless. Bytes that a view, a reader
+ * or shared memory had shown stay readable where they are (those that a ring lent do not). The
+ * parent continues as if there had been no fork. A progress function and the function of
+ * parallel_get_ranges must not fork.
  */
 
 
@@ -68,7 +69,7 @@
 #define PGET_ALGORITHM_SIZE 16
 
 /**
- * The values of pget_status. Numbers keep their meaning for ever; later versions may add some, so
+ * The values of pget_status. Numbers never change their meaning; later versions may add some, so
  * treat an unknown negative one as a failure.
  */
 typedef enum {
@@ -102,7 +103,7 @@ typedef enum {
    */
   PGET_ERR_OBJECT_CHANGED = -5,
   /**
-   * The wanted range starts behind the object's end, or, of several ranges, one goes beyond it.
+   * The wanted range starts beyond the object's end, or, of several ranges, one goes beyond it.
    */
   PGET_ERR_RANGE = -6,
   /**
@@ -111,12 +112,12 @@ typedef enum {
    */
   PGET_ERR_TIMEOUT = -7,
   /**
-   * The server cannot be reached or refuses work, after retries; or the process that fills shared
-   * memory died, or a ring has or had a reader.
+   * The server cannot be reached or refuses work, after retries; or the process that fills
+   * shared memory died, or a ring has or had a reader.
    */
   PGET_ERR_UNAVAILABLE = -8,
   /**
-   * The server's answer makes no sense or is cut short, after retries.
+   * The server's response is unusable or cut short, after retries.
    */
   PGET_ERR_PROTOCOL = -9,
   /**
@@ -124,8 +125,8 @@ typedef enum {
    */
   PGET_ERR_CHECKSUM = -10,
   /**
-   * Writing to the destination failed, the write callback returned something other than 0, a name
-   * is taken, or a ring's reader has gone.
+   * Writing to the destination failed, the write callback returned something other than 0, a
+   * name is taken, or a ring's reader has gone.
    */
   PGET_ERR_DESTINATION = -11,
   /**
@@ -149,14 +150,14 @@ typedef enum {
    */
   PGET_ERR_RESOURCES = -16,
   /**
-   * A defect in the library. The handle that was used is unusable from here on but for closing
-   * it.
+   * A defect in the library. The handle that was used is unusable from here on; it can only be
+   * closed.
    */
   PGET_ERR_INTERNAL = -99,
 } pget_status_code;
 
 /**
- * How shared memory stands, as pget_shared_state tells.
+ * How shared memory stands: what pget_shared_state returns.
  */
 typedef enum {
   /**
@@ -172,7 +173,8 @@ typedef enum {
    */
   PGET_SHARED_COMPLETE = 2,
   /**
-   * The rest will not come: the download failed, or the process that filled it died or closed it.
+   * The rest will not come: the download failed, or the process that filled it died or closed
+   * it.
    */
   PGET_SHARED_FAILED = 3,
 } pget_shared_state_code;
@@ -182,7 +184,7 @@ typedef enum {
  */
 typedef enum {
   /**
-   * No answer has told yet.
+   * No answer has arrived yet.
    */
   PGET_VERIFICATION_UNKNOWN = 0,
   /**
@@ -242,20 +244,20 @@ typedef struct pget_options pget_options;
 /**
  * Reads one object in order, as far as the caller asks. Used by one thread at a time: a second one
  * gets PGET_ERR_INVALID_ARGUMENT. Only pget_reader_cancel, pget_reader_close, pget_reader_info and
- * pget_reader_stats may be called meanwhile.
+ * pget_reader_stats may be called during that call.
  */
 typedef struct pget_reader pget_reader;
 
 /**
  * The end of a ring in shared memory that puts objects into it. Used by one thread at a time: a
  * second one gets PGET_ERR_INVALID_ARGUMENT. Only pget_ring_name and pget_ring_close may be called
- * meanwhile.
+ * during a call.
  */
 typedef struct pget_ring pget_ring;
 
 /**
  * The end of a ring in shared memory that reads. Used by one thread at a time: a second one gets
- * PGET_ERR_INVALID_ARGUMENT. Only pget_ring_reader_close may be called meanwhile.
+ * PGET_ERR_INVALID_ARGUMENT. Only pget_ring_reader_close may be called during a call.
  */
 typedef struct pget_ring_reader pget_ring_reader;
 
@@ -275,8 +277,8 @@ typedef int32_t pget_status;
  * in order and without a gap. Returns 0 to go on; anything else stops the download.
  *
  * It runs on the thread that called parallel_get, one at a time. The data is valid until it
- * returns. It must return (no longjmp, no exception). It may call anything of this library, and may
- * fork: if it returns in the child, the call fails there with PGET_ERR_FORKED.
+ * returns. It must return (no longjmp, no exception). It may call anything of this library, and
+ * may fork: if it returns in the child, the call fails there with PGET_ERR_FORKED.
  */
 typedef int (*pget_write_fn)(void *context, const uint8_t *data, size_t length, uint64_t offset);
 
@@ -299,12 +301,12 @@ typedef struct {
 } pget_range;
 
 /**
- * Tells that all bytes of the range with this place in the list are in its buffer, which from then
- * on may be read and written.
+ * Reports that all bytes of the range with this place in the list are in its buffer, which from
+ * then on may be read and written.
  *
- * It runs on the thread that called parallel_get_ranges, one at a time, once for each range, in the
- * order in which they are complete. It must return (no longjmp, no exception) and must not fork; to
- * stop the call, trigger its cancel handle.
+ * It runs on the thread that called parallel_get_ranges, one at a time, once for each range, in
+ * the order in which they are complete. It must return (no longjmp, no exception) and must not
+ * fork; to stop the call, trigger its cancel handle.
  */
 typedef void (*pget_range_fn)(void *context, size_t index);
 
@@ -393,8 +395,8 @@ typedef struct {
    */
   uint64_t stalls;
   /**
-   * Nanoseconds in which more could have been asked for, but what the caller had not taken filled
-   * the window.
+   * Nanoseconds in which more could have been asked for, but what the caller had not taken
+   * filled the window.
    */
   uint64_t window_full;
   /**
@@ -421,12 +423,12 @@ typedef struct {
 } pget_stats;
 
 /**
- * Tells how a call stands: bytes given so far, and bytes to be given in all (UINT64_MAX while that
- * is not known).
+ * Reports how a call stands: bytes delivered so far, and bytes to be delivered in all (UINT64_MAX
+ * while that is not known).
  *
  * It runs on the thread that called the library, one at a time for each call: as bytes are given
  * in pget_reader_next, pget_reader_read, parallel_get and parallel_get_ring, about ten times a
- * second in the other parallel_get functions; pget_shared_begin and pget_shared_begin_reuse tell
+ * second in the other parallel_get functions; pget_shared_begin and pget_shared_begin_reuse report
  * nothing. It must return (no longjmp, no exception), must not fork, and may call nothing of this
  * library but pget_cancel_trigger and pget_reader_cancel.
  */
@@ -447,15 +449,15 @@ uint32_t pget_abi_version(void);
 /**
  * The version of the loaded library, as in "0.1.0".
  *
- * The text is static: never freed, valid for ever. Any thread, also after fork. Cannot fail. Since
+ * The text is static: never freed, always valid. Any thread, also after fork. Cannot fail. Since
  * ABI 1.
  */
 const char *pget_version(void);
 
 /**
- * A few words for a status, as in "not found"; for a number that is none, "unknown status".
+ * A few words for a status, as in "not found"; for any other number, "unknown status".
  *
- * The text is static: never freed, valid for ever. Any thread, also after fork. Cannot fail. Since
+ * The text is static: never freed, always valid. Any thread, also after fork. Cannot fail. Since
  * ABI 1.
  */
 const char *pget_status_name(pget_status status);
@@ -493,7 +495,7 @@ uint64_t pget_error_needed(const pget_error *error);
 void pget_error_free(pget_error *error);
 
 /**
- * Reads the object at url and gives it to write, in order. Several ranges are fetched at the same
+ * Reads the object at url and passes it to write, in order. Several ranges are fetched at the same
  * time; what is held is bounded by the window.
  *
  * url is a text as in "ais://bucket/object", "s3://bucket/key", "gs://bucket/key",
@@ -522,8 +524,9 @@ pget_status parallel_get(const char *url,
  * buffer has capacity bytes and is lent for the call: when the function returns, however it went,
  * nothing writes to it any more. It need not be initialised; it may be null if capacity is 0.
  * length is set to the bytes read; with PGET_ERR_BUFFER_TOO_SMALL, to the bytes that are needed if
- * that is known (as pget_error_needed tells), and nothing has been written then; if it is not, and
- * with any other error, to 0, and the buffer's content is unspecified. url, options and error are as for parallel_get.
+ * that is known (pget_error_needed returns it), and nothing has been written then; if it is not,
+ * and with any other error, to 0, and the buffer's content is unspecified. url, options and error
+ * are as for parallel_get.
  *
  * Waits; any thread. Errors: those of parallel_get but _DESTINATION, _INVALID_ARGUMENT also for a
  * null length, and PGET_ERR_BUFFER_TOO_SMALL. Since ABI 1.
@@ -543,19 +546,19 @@ pget_status parallel_get_into(const char *url,
  * earlier one: pget_options_set_resume), or to 0 if it fails; then what was there before stays. A
  * part is beside it only if it is complete, or with path.pget-journal, to go on from; the error's
  * message says so. (With pget_options_set_sync, a folder or file that cannot be synced is an error
- * after the file is there, complete.) A file that is replaced gives its mode, owner, group and
- * access list to the new one where allowed. A file that cannot be replaced (a mount point, a sticky
- * folder) is overwritten when the part is complete. A path that is a device or
- * a pipe is written to in order, and so is what is open already (/dev/stdout, /dev/fd/N and their
- * like), from where it stands; nothing of it is cut. A pipe or socket whose reader goes away raises
+ * after the file is there, complete.) A file that is replaced passes on its mode, owner, group and
+ * access list to the new one where allowed. A file that cannot be replaced (a mount point, a
+ * sticky folder) is overwritten when the part is complete. A path that is a device or a pipe is
+ * written to in order, and so is what is open already (/dev/stdout, /dev/fd/N and their like),
+ * from where it stands; nothing of it is cut. A pipe or socket whose reader goes away raises
  * SIGPIPE as any write to it does, and a pipe whose reader opens it with O_NONBLOCK may be found
- * without a writer until the first bytes. A relative path is taken from the folder that the process
- * is in at the call. url, options and error are as for parallel_get; path is UTF-8.
+ * without a writer until the first bytes. A relative path is taken from the folder that the
+ * process is in at the call. url, options and error are as for parallel_get; path is UTF-8.
  *
  * Waits; any thread. Errors: those of parallel_get, PGET_ERR_DESTINATION when the file cannot be
  * written, its path ends as a part's or a journal's does (.pget-part, .pget-journal), its part is
  * being written by another process (where a file system has no locks: is there), or was removed or
- * replaced meanwhile, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
+ * replaced during the read, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
  */
 pget_status parallel_get_file(const char *url,
                               const pget_options *options,
@@ -565,14 +568,14 @@ pget_status parallel_get_file(const char *url,
 
 /**
  * Reads count ranges of one revision of the object at url, each straight into its own buffer. Near
- * ranges are fetched together (pget_options_set_gap). Ranges may touch, overlap and be the same, in
- * any order; their buffers must not overlap.
+ * ranges are fetched together (pget_options_set_gap). Ranges may touch, overlap and be the same,
+ * in any order; their buffers must not overlap.
  *
- * each may be null; else it is told of every range as it is complete, with context as it is. The
- * buffers are lent for the call: when it returns, however it went, nothing writes to them any more.
- * After an error, the buffers of ranges that each was told of are right, the others' content is
- * unspecified. url, options and error are as for parallel_get, but that options must not have a
- * range of their own.
+ * each may be null; else it is called for every range that is complete, with context as it is. The
+ * buffers are lent for the call: when it returns, however it went, nothing writes to them any
+ * more. After an error, the buffers of ranges that each was called for are right, the others'
+ * content is unspecified. url, options and error are as for parallel_get, but that options must
+ * not have a range of their own.
  *
  * Waits; any thread. Errors: those of parallel_get, PGET_ERR_RANGE if a range goes beyond the
  * object, _INVALID_ARGUMENT also for null ranges (unless count is 0), a null buffer, and buffers
@@ -602,7 +605,7 @@ pget_status pget_open(const char *url,
                       pget_error **error);
 
 /**
- * Tells what the first reply said of the object. Does not wait.
+ * Stores what the first reply said of the object. Does not wait.
  *
  * info is the caller's. error may be null, else it is set to null or to an error that the caller
  * frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
@@ -611,7 +614,7 @@ pget_status pget_open(const char *url,
 pget_status pget_reader_info(pget_reader *reader, pget_info *info, pget_error **error);
 
 /**
- * Tells the counters of the download. Does not wait.
+ * Stores the counters of the download. Does not wait.
  *
  * stats is the caller's. error may be null, else it is set to null or to an error that the caller
  * frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
@@ -625,13 +628,13 @@ pget_status pget_reader_stats(pget_reader *reader, pget_stats *stats, pget_error
  * PGET_OK: data and length (at least 1) describe a view that belongs to the reader and is valid
  * until the next pget_reader_next, pget_reader_read or pget_reader_close on it; it is not to be
  * written to. PGET_END: all has been given, data is null and length 0. Else an error, which every
- * later call gives again; data is null and length 0. error may be null, else it is set to null or
- * to an error that the caller frees.
+ * later call returns again; data is null and length 0. error may be null, else it is set to null
+ * or to an error that the caller frees.
  *
  * Any thread, one at a time. Errors: those of parallel_get but _DESTINATION;
  * PGET_ERR_INVALID_ARGUMENT for no reader, one that another call uses, or a null data or length;
- * PGET_ERR_CANCELLED after pget_reader_cancel, or if another thread closes the reader meanwhile.
- * Since ABI 1.
+ * PGET_ERR_CANCELLED after pget_reader_cancel, or if another thread closes the reader during the
+ * call. Since ABI 1.
  */
 pget_status pget_reader_next(pget_reader *reader,
                              const uint8_t **data,
@@ -675,8 +678,8 @@ void pget_reader_cancel(pget_reader *reader);
 void pget_reader_close(pget_reader *reader);
 
 /**
- * Tells size and revision of an object without reading it. info->length is what a read with these
- * options would give.
+ * Stores size and revision of an object in info, without reading it. info->length is what a read
+ * with these options would give.
  *
  * info is the caller's and filled only if the call succeeds; error may be null, else it is set to
  * null or to an error that the caller frees. Waits; any thread. Errors: those of pget_open. Since
@@ -720,14 +723,14 @@ pget_status pget_options_set_chunk_size(pget_options *options, uint64_t bytes);
 pget_status pget_options_set_concurrency(pget_options *options, uint32_t requests);
 
 /**
- * Ranges fetched or being fetched but not consumed at the most, up to 65536; 0, the default: half as
- * many again as requests in flight, within the memory limit. Reading straight into a buffer has no window.
+ * Sets how many ranges may be fetched or being fetched and not yet consumed, up to 65536; 0, the
+ * default: half as many again as requests in flight, within the memory limit. Reading straight
+ * into a buffer has no window.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or chunks is out of range. Any
  * thread. Since ABI 1.
  */
-pget_status pget_options_set_window(pget_options *options,
-                                    uint32_t chunks);
+pget_status pget_options_set_window(pget_options *options, uint32_t chunks);
 
 /**
  * Of parallel_get_ranges: bytes between two ranges up to which they are fetched as one, and thrown
@@ -739,15 +742,13 @@ pget_status pget_options_set_gap(pget_options *options, uint64_t bytes);
 
 /**
  * Which part of the object to read: length bytes from offset on, cut at the object's end; a length
- * of UINT64_MAX means to the end. Default: all of it. An offset at the object's end gives nothing,
- * one behind it PGET_ERR_RANGE when reading begins.
+ * of UINT64_MAX means to the end. Default: all of it. An offset at the object's end reads nothing,
+ * one beyond it is PGET_ERR_RANGE when reading begins.
  *
- * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle, offset is UINT64_MAX, or offset
- * and length together pass it. Any thread. Since ABI 1.
+ * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle, offset is UINT64_MAX, or
+ * offset and length together pass it. Any thread. Since ABI 1.
  */
-pget_status pget_options_set_range(pget_options *options,
-                                   uint64_t offset,
-                                   uint64_t length);
+pget_status pget_options_set_range(pget_options *options, uint64_t offset, uint64_t length);
 
 /**
  * Failed attempts without progress, in a row, that a range may have before the call fails, 0 to
@@ -768,19 +769,18 @@ pget_status pget_options_set_retries(pget_options *options, uint32_t retries);
 pget_status pget_options_set_retry_timeout(pget_options *options, uint64_t milliseconds);
 
 /**
- * Of parallel_get_file: if resume is not 0, it goes on with what an earlier call with the same url,
- * path and range has left in path.pget-part and path.pget-journal, and reads only what is missing;
- * with nothing to go on from, it starts from nothing. Default 0: starts over.
+ * Of parallel_get_file: if resume is not 0, it goes on with what an earlier call with the same
+ * url, path and range has left in path.pget-part and path.pget-journal, and reads only what is
+ * missing; with nothing to go on from, it starts from nothing. Default 0: starts over.
  *
- * The call then fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now, and with
- * PGET_ERR_DESTINATION if what is there is of another url or range; what is there stays. A url that
- * was signed anew is the same. After a failure all that has landed is kept for another call (after a
- * cancel, what was written down last; after a wrong checksum, nothing).
+ * The call then fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now, and
+ * with PGET_ERR_DESTINATION if what is there is of another url or range; what is there stays. A
+ * url that was signed again is the same. After a failure all that has landed is kept for another
+ * call (after a cancel, what was written down last; after a wrong checksum, nothing).
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
  */
-pget_status pget_options_set_resume(pget_options *options,
-                                    int32_t resume);
+pget_status pget_options_set_resume(pget_options *options, int32_t resume);
 
 /**
  * Of parallel_get_file: if sync is not 0, the file's bytes and its name are on the disk when the
@@ -793,8 +793,8 @@ pget_status pget_options_set_sync(pget_options *options, int32_t sync);
 
 /**
  * Of parallel_get_file: milliseconds between two times that what has landed is synced (fdatasync)
- * and written down for pget_options_set_resume, 1 to 86400000; default 2000, never below 10. A call
- * that takes less never syncs.
+ * and written down for pget_options_set_resume, 1 to 86400000; default 2000, never below 10. A
+ * call that takes less never syncs.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
  * range. Any thread. Since ABI 1.
@@ -802,17 +802,17 @@ pget_status pget_options_set_sync(pget_options *options, int32_t sync);
 pget_status pget_options_set_journal_interval(pget_options *options, uint64_t milliseconds);
 
 /**
- * Whether the bytes are held against the checksum of the whole object that the server publishes:
- * "auto" (the default: if all of the object is read and there is one), "require" (or the call fails
- * with PGET_ERR_UNVERIFIABLE before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or "off". Bytes
- * that do not fit are PGET_ERR_CHECKSUM: in order before the last of them is given, else at the end.
- * pget_reader_stats tells what came of it.
+ * Sets whether the bytes are compared with the checksum of the whole object that the server
+ * publishes:
+ * "auto" (the default: if all of the object is read and there is one), "require" (or the call
+ * fails with PGET_ERR_UNVERIFIABLE before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or
+ * "off". Bytes that do not fit are PGET_ERR_CHECKSUM: in order before the last of them is given,
+ * else at the end. pget_reader_stats reports the outcome.
  *
  * verify is copied. Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or verify is
  * null or none of these words. Any thread. Since ABI 1.
  */
-pget_status pget_options_set_verify(pget_options *options,
-                                    const char *verify);
+pget_status pget_options_set_verify(pget_options *options, const char *verify);
 
 /**
  * Milliseconds to a connection, name look-up and TLS included, 1 to 86400000; default 5000.
@@ -878,9 +878,9 @@ pget_status pget_options_set_property(pget_options *options, const char *key, co
 pget_status pget_options_set_header(pget_options *options, const char *name, const char *value);
 
 /**
- * Has progress told to a function; null, the default, tells nobody. The context is handed to it as
- * it is, and must be valid until every call and every reader with these options has ended;
- * background downloads (pget_shared_begin) do not use it.
+ * Sets the function that progress is reported to; null, the default, reports none. The context is
+ * handed to it as it is, and must be valid until every call and every reader with these options
+ * has ended; background downloads (pget_shared_begin) do not use it.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
  */
@@ -909,8 +909,8 @@ pget_cancel *pget_cancel_new(void);
  * Stops every call and every reader that was given the handle: they return PGET_ERR_CANCELLED,
  * also those that wait now, and those that begin later. A download that goes on in the background,
  * as its pget_shared_begin has returned, stops, too: who waits for its bytes gets
- * PGET_ERR_CANCELLED. It does not wait for them. Does nothing the second time, or if cancel is null
- * or freed.
+ * PGET_ERR_CANCELLED. It does not wait for them. Does nothing the second time, or if cancel is
+ * null or freed.
  *
  * Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
  */
@@ -930,16 +930,16 @@ void pget_cancel_free(pget_cancel *cancel);
  * name is a POSIX name ("/dataset" or "dataset"), which must be free: while the download runs, and
  * as long as shared is open, other processes of this user attach to it by pget_shared_open, and
  * any program may map /dev/shm/dataset, which is as long as what is read. If name is null, the
- * memory has no such name: pget_shared_name tells what to attach by, and nothing is left of it
- * when the last process has let go, also after kill -9. What a killed process has left under a
+ * memory has no such name: pget_shared_name returns what to attach by, and nothing is left of it
+ * when the last process has detached, also after kill -9. What a killed process has left under a
  * name goes with the next shared memory that gets a name, and by "pget shm clean".
  *
  * shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails;
- * then nothing is left. url, options and error are as for parallel_get; progress is told on the
- * calling thread, about ten times a second.
+ * then nothing is left. url, options and error are as for parallel_get; progress is reported on
+ * the calling thread, about ten times a second.
  *
- * Any thread. Linux only. Errors: those of parallel_get, _DESTINATION also if there is no room (not
- * a signal) or the name is taken, _UNSUPPORTED also if the server does not tell the size,
+ * Any thread. Linux only. Errors: those of parallel_get, _DESTINATION also if there is no room
+ * (not a signal) or the name is taken, _UNSUPPORTED also if the server does not state the size,
  * _INVALID_ARGUMENT also for a name that cannot be one or a null shared. Since ABI 1.
  */
 pget_status parallel_get_shared(const char *url,
@@ -949,9 +949,9 @@ pget_status parallel_get_shared(const char *url,
                                 pget_error **error);
 
 /**
- * As parallel_get_shared, but returns as soon as the first reply has told how long the object is;
+ * As parallel_get_shared, but returns as soon as the first reply has said how long the object is;
  * the download goes on, on the library's threads, and pget_shared_wait waits for its bytes and its
- * end. Closing shared ends it. Progress is not told.
+ * end. Closing shared ends it. Progress is not reported.
  *
  * Any thread. Errors: those of parallel_get_shared. Since ABI 1.
  */
@@ -962,20 +962,21 @@ pget_status pget_shared_begin(const char *url,
                               pget_error **error);
 
 /**
- * As parallel_get_shared, into the memory of an object before: pages that were used before cost about a
- * third of new ones (the first time two thirds), and a download receives straight into them.
+ * As parallel_get_shared, into the memory of an object before: pages that were used before cost
+ * about a third of new ones (the first time two thirds), and a download receives straight into
+ * them.
  *
- * old is shared memory of this process whose object is complete. It is closed by this call, however
- * that ends, and its bytes and texts are no longer valid. The next object gets its pages and its
- * name if nobody is attached to it, if this process has not called fork since it was made (a child may
- * still read it; posix_spawn and vfork do not count) and, for memory without a name, if the object is
- * no longer than the first one; else new memory of the same kind, and who is attached keeps the old object.
- * Programs that have mapped the memory by its name without this library are not seen: reuse it when
- * they are done.
+ * old is shared memory of this process whose object is complete. It is closed by this call,
+ * however that ends, and its bytes and texts are no longer valid. The next object gets its pages
+ * and its name if no process is attached to it, if this process has not called fork since it was
+ * made (a child may still read it; posix_spawn and vfork do not count) and, for memory without a
+ * name, if the object is no longer than the first one; else new memory of the same kind, and who
+ * is attached keeps the old object. Programs that have mapped the memory by its name without this
+ * library are not seen: reuse it when they are done.
  *
  * Any thread, while no other call uses old. Errors: those of parallel_get_shared,
- * _INVALID_ARGUMENT also if old is in use, not complete, opened by pget_shared_open, closed or null.
- * Since ABI 1.
+ * _INVALID_ARGUMENT also if old is in use, not complete, opened by pget_shared_open, closed or
+ * null. Since ABI 1.
  */
 pget_status parallel_get_shared_reuse(const char *url,
                                       const pget_options *options,
@@ -986,7 +987,8 @@ pget_status parallel_get_shared_reuse(const char *url,
 /**
  * As parallel_get_shared_reuse, but returns and goes on as pget_shared_begin does.
  *
- * Any thread, while no other call uses old. Errors: those of parallel_get_shared_reuse. Since ABI 1.
+ * Any thread, while no other call uses old. Errors: those of parallel_get_shared_reuse. Since ABI
+ * 1.
  */
 pget_status pget_shared_begin_reuse(const char *url,
                                     const pget_options *options,
@@ -996,22 +998,19 @@ pget_status pget_shared_begin_reuse(const char *url,
 
 /**
  * Attaches to shared memory that this or another process of the same user has made, also while it
- * is being filled; for reading only. name is what pget_shared_name tells there, or the POSIX name
- * that was given.
+ * is being filled; for reading only. name is what pget_shared_name returns there, or the POSIX
+ * name that was given.
  *
  * shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails.
  * error may be null, else it is set to null or to an error that the caller frees.
  *
- * Waits for at most five seconds, and only while its creator makes another object of it; any thread.
- * Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet), _TIMEOUT (the creator has it
- * locked, and may be stopped),
- * _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (who filled it died
- * before it was complete), _INVALID_ARGUMENT (not made by this library, null name or shared),
- * _FORKED, _INTERNAL. Since ABI 1.
+ * Waits for at most five seconds, and only while its creator makes another object of it; any
+ * thread. Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet), _TIMEOUT (the creator
+ * has it locked, and may be stopped), _PERMISSION_DENIED (another user's, open to others, or a
+ * link), _UNAVAILABLE (who filled it died before it was complete), _INVALID_ARGUMENT (not made by
+ * this library, null name or shared), _FORKED, _INTERNAL. Since ABI 1.
  */
-pget_status pget_shared_open(const char *name,
-                             pget_shared **shared,
-                             pget_error **error);
+pget_status pget_shared_open(const char *name, pget_shared **shared, pget_error **error);
 
 /**
  * Waits until the first offset bytes are there; for an offset of pget_shared_length or more, until
@@ -1024,10 +1023,10 @@ pget_status pget_shared_open(const char *name,
  *
  * error may be null, else it is set to null or to an error that the caller frees. Any thread, also
  * several at once. Errors: what the download failed with, once it has (bytes that are there can
- * still be read); PGET_ERR_UNAVAILABLE if the process that filled it died (told within half a
- * second), _TIMEOUT, _CANCELLED (also if shared is closed meanwhile; at once where it was made,
- * within a quarter of a second where it was opened), _INVALID_ARGUMENT, _FORKED, _INTERNAL. Since
- * ABI 1.
+ * still be read); PGET_ERR_UNAVAILABLE if the process that filled it died (noticed within half a
+ * second), _TIMEOUT, _CANCELLED (also if shared is closed during the call; at once where it was
+ * made, within a quarter of a second where it was opened), _INVALID_ARGUMENT, _FORKED, _INTERNAL.
+ * Since ABI 1.
  */
 pget_status pget_shared_wait(const pget_shared *shared,
                              uint64_t offset,
@@ -1038,14 +1037,14 @@ pget_status pget_shared_wait(const pget_shared *shared,
 
 /**
  * The object's bytes; null if shared is null or closed, but not if the object has none. Only those
- * may be read that are there, as pget_shared_wait and pget_shared_available tell. They belong to
- * shared and are valid until it is closed; nobody may write to them. Any thread. Since ABI 1.
+ * may be read that are there, as pget_shared_wait and pget_shared_available report. They belong
+ * to shared and are valid until it is closed; no code may write to them. Any thread. Since ABI 1.
  */
 const uint8_t *pget_shared_data(const pget_shared *shared);
 
 /**
- * The number of bytes that are read, there or not; 0 if shared is null or closed. Any thread. Since
- * ABI 1.
+ * The number of bytes that are read, there or not; 0 if shared is null or closed. Any thread.
+ * Since ABI 1.
  */
 size_t pget_shared_length(const pget_shared *shared);
 
@@ -1076,11 +1075,11 @@ const char *pget_shared_revision(const pget_shared *shared);
 
 /**
  * Lets go of it. If this process made it, its name goes, and a download that still fills it ends:
- * who waits for its bytes gets PGET_ERR_CANCELLED. Processes that are attached keep what they have.
- * Does nothing if shared is null or closed.
+ * who waits for its bytes gets PGET_ERR_CANCELLED. Processes that are attached keep what they
+ * have. Does nothing if shared is null or closed.
  *
- * Any thread, also while others wait on it: their calls return PGET_ERR_CANCELLED, and none may use
- * its bytes any more. Since ABI 1.
+ * Any thread, also while others wait on it: their calls return PGET_ERR_CANCELLED, and none may
+ * use its bytes any more. Since ABI 1.
  */
 void pget_shared_close(pget_shared *shared);
 
@@ -1088,13 +1087,14 @@ void pget_shared_close(pget_shared *shared);
  * Makes a ring in shared memory, through which one other process reads objects as they arrive: of
  * at least capacity bytes, however long the objects are. The one that reads sets the pace.
  *
- * name is a POSIX name ("/feed" or "feed"), which must be free, or null: pget_ring_name tells what
- * to attach by in either case. ring is set to a handle that the caller closes with pget_ring_close,
- * or to null if it fails; then nothing is left. error may be null, else it is set to null or to an
- * error that the caller frees.
+ * name is a POSIX name ("/feed" or "feed"), which must be free, or null: in either case,
+ * pget_ring_name returns the name to attach by. ring is set to a handle that the caller closes
+ * with pget_ring_close, or to null if it fails; then nothing is left. error may be null, else it
+ * is set to null or to an error that the caller frees.
  *
  * Does not wait; any thread. Linux only. Errors: PGET_ERR_DESTINATION (no room, or the name is
- * taken), _INVALID_ARGUMENT (a name that cannot be one, null ring), _FORKED, _INTERNAL. Since ABI 1.
+ * taken), _INVALID_ARGUMENT (a name that cannot be one, null ring), _FORKED, _INTERNAL. Since ABI
+ * 1.
  */
 pget_status pget_ring_create(const char *name,
                              size_t capacity,
@@ -1106,12 +1106,13 @@ pget_status pget_ring_create(const char *name,
  * reads the ring has taken all of it.
  *
  * url, options and error are as for parallel_get; the cancel handle of options ends waits for the
- * reader, too. What fails before the ring has begun with the object (PGET_ERR_NOT_FOUND, say) is no
- * object of the ring, and the reader hears nothing of it; of later failures it hears. After either,
- * another object may be put.
+ * reader, too. What fails before the ring has begun with the object (PGET_ERR_NOT_FOUND, say) is
+ * no object of the ring, and the reader hears nothing of it; of later failures it hears. After
+ * either, another object may be put.
  *
- * Waits, also for a reader to come; any thread. Errors: those of parallel_get, _DESTINATION also if
- * the reader has gone or died, _INVALID_ARGUMENT also if ring is null, closed or in use. Since ABI 1.
+ * Waits, also for a reader to come; any thread. Errors: those of parallel_get, _DESTINATION also
+ * if the reader has gone or died, _INVALID_ARGUMENT also if ring is null, closed or in use. Since
+ * ABI 1.
  */
 pget_status parallel_get_ring(const char *url,
                               const pget_options *options,
@@ -1134,33 +1135,33 @@ void pget_ring_close(pget_ring *ring);
 
 /**
  * Attaches to the ring of that name, which this or another process of the same user has made, as
- * its one reader. name is what pget_ring_name tells there, or the POSIX name that was given.
+ * its one reader. name is what pget_ring_name returns there, or the POSIX name.
  *
  * reader is set to a handle that the caller closes with pget_ring_reader_close, or to null if it
  * fails. error may be null, else it is set to null or to an error that the caller frees.
  *
  * Does not wait; any thread. Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet),
- * _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (it has a reader, or
- * had one), _INVALID_ARGUMENT (no ring, null name or reader), _FORKED, _INTERNAL. Since ABI 1.
+ * _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (it has a reader,
+ * or had one), _INVALID_ARGUMENT (no ring, null name or reader), _FORKED, _INTERNAL. Since ABI 1.
  */
 pget_status pget_ring_open(const char *name, pget_ring_reader **reader, pget_error **error);
 
 /**
  * Waits for the next object, also for the first; PGET_END if no more come. What is left of the one
  * before is passed over as it comes: that begins with the call, however the call ends, and
- * pget_ring_next gives no more of that object.
+ * pget_ring_next returns no more of that object.
  *
  * timeout is in milliseconds; 0 passes over what is there and does not wait, UINT64_MAX waits as
  * long as it takes. cancel may be null; else triggering it ends the wait, and nothing else. After
- * either, the call may be made again. size and revision may be null; else size is set to the number
- * of bytes that come, UINT64_MAX if that is not known, and revision to the identity of the content,
- * for people, valid until the next call of this function or the close; or to 0 and null.
+ * either, the call may be made again. size and revision may be null; else size is set to the
+ * number of bytes that come, UINT64_MAX if that is not known, and revision to the identity of the
+ * content, for people, valid until the next call of this function or the close; or to 0 and null.
  *
- * error may be null, else it is set to null or to an error that the caller frees. Any thread, one at
- * a time. Errors: PGET_ERR_UNAVAILABLE if the process that puts died (told within half a second),
- * _DESTINATION if the ring could not be made (while this attached), _TIMEOUT, _CANCELLED (within a
- * quarter of a second; also if reader is closed meanwhile), _INVALID_ARGUMENT, _FORKED, _INTERNAL.
- * Since ABI 1.
+ * error may be null, else it is set to null or to an error that the caller frees. Any thread, one
+ * at a time. Errors: PGET_ERR_UNAVAILABLE if the process that puts died (noticed within half a
+ * second), _DESTINATION if the ring could not be made (while this attached), _TIMEOUT, _CANCELLED
+ * (within a quarter of a second; also if reader is closed during the call), _INVALID_ARGUMENT,
+ * _FORKED, _INTERNAL. Since ABI 1.
  */
 pget_status pget_ring_next_object(pget_ring_reader *reader,
                                   uint64_t timeout,
@@ -1170,13 +1171,13 @@ pget_status pget_ring_next_object(pget_ring_reader *reader,
                                   pget_error **error);
 
 /**
- * Waits for the next bytes of the object, and lends them without a copy; PGET_END at its end, which
- * is only told if it is complete.
+ * Waits for the next bytes of the object, and lends them without a copy; PGET_END at its end,
+ * which is only reported if the object is complete.
  *
- * data and length are set to the bytes (at least 1), or to null and 0. They are valid until the next
- * call on reader, which gives their room back to the process that puts, or its close; nobody may
- * write to them. timeout (0 only looks), cancel and error are as for pget_ring_next_object; after
- * PGET_ERR_TIMEOUT or _CANCELLED the call may be made again.
+ * data and length are set to the bytes (at least 1), or to null and 0. They are valid until the
+ * next call on reader, which returns their room to the process that puts, or its close; no code
+ * may write to them. timeout (0 only looks), cancel and error are as for pget_ring_next_object;
+ * after PGET_ERR_TIMEOUT or _CANCELLED the call may be made again.
  *
  * Any thread, one at a time. Errors: what the download failed with, on every call until the next
  * object; those of pget_ring_next_object, _INVALID_ARGUMENT also for null data or length, before
@@ -1190,9 +1191,9 @@ pget_status pget_ring_next(pget_ring_reader *reader,
                            pget_error **error);
 
 /**
- * Lets go of the ring, which ends it: the process that puts gets PGET_ERR_DESTINATION. Does nothing
- * if reader is null or closed. Any thread, also while another one waits on it: that call returns
- * PGET_ERR_CANCELLED, and nobody may use its bytes any more. Since ABI 1.
+ * Lets go of the ring, which ends it: the process that puts gets PGET_ERR_DESTINATION. Does
+ * nothing if reader is null or closed. Any thread, also while another one waits on it: that call
+ * returns PGET_ERR_CANCELLED, and its bytes may not be used any more. Since ABI 1.
  */
 void pget_ring_reader_close(pget_ring_reader *reader);
 

@@ -1,7 +1,9 @@
-// pget for C++17: the C library with handles that close themselves, exceptions, views of the bytes, and std::istream.
+// pget for C++17: the C library with handles that close themselves, exceptions, views of the bytes,
+// and std::istream.
 //
-// Header only; link with libpget (pkg-config pget, or CMake's pget::pget). Threads and callbacks: as pget.h says. A callback of this
-// header may throw: the exception stops the download and comes out of the call.
+// Header only; link with libpget (pkg-config pget, or CMake's pget::pget). Threads and callbacks:
+// as pget.h says. A callback of this header may throw: the exception stops the download and comes
+// out of the call.
 #ifndef PGET_HPP
 #define PGET_HPP
 
@@ -78,7 +80,8 @@ class cancel {
   detail::handle<pget_cancel, pget_cancel_free> handle_;
 };
 
-// How to read. Setters may be chained; each throws error for a value out of range. Times are milliseconds.
+// How to read. Setters may be chained; each throws error for a value out of range. Times are
+// milliseconds.
 class options {
  public:
   options() : handle_(pget_options_new()) { detail::allocated(handle_.get()); }
@@ -124,8 +127,8 @@ class options {
   detail::handle<pget_options, pget_options_free> handle_;
 };
 
-// Bytes of the object, where they were received. Valid until the next call on the reader that gave it, or the close of the shared
-// memory that did.
+// Bytes of the object, where they were received. Valid until the next call on the reader that gave
+// it, or the close of the shared memory that did.
 class view {
  public:
   view() = default;
@@ -174,7 +177,8 @@ inline info stat(const std::string &url, const options &how = options()) {
 
 // Reads one object in order. Used by one thread at a time, but cancel may come from any.
 //
-//   for (pget::view bytes : pget::reader("ais://bucket/object")) consume(bytes.data(), bytes.size());
+//   for (pget::view bytes : pget::reader("ais://bucket/object"))
+//     consume(bytes.data(), bytes.size());
 class reader {
  public:
   explicit reader(const std::string &url, const options &how = options()) {
@@ -271,7 +275,8 @@ class streambuf : public std::streambuf {
     if (gptr() == egptr()) {
       view bytes = from_.next();
       if (bytes.empty()) return traits_type::eof();
-      // A get area of std::streambuf is of char *; nothing writes through it, as there is no pbackfail.
+      // A get area of std::streambuf is of char *; nothing writes through it, as there is no
+      // pbackfail.
       char *start = const_cast<char *>(reinterpret_cast<const char *>(bytes.data()));
       setg(start, start, start + bytes.size());
     }
@@ -282,7 +287,8 @@ class streambuf : public std::streambuf {
   reader from_;
 };
 
-// std::istream over an object. As streams do, it turns exceptions into badbit; call exceptions(std::ios::badbit) to get them.
+// std::istream over an object. As streams do, it turns exceptions into badbit; call
+// exceptions(std::ios::badbit) to get them.
 class istream : public std::istream {
  public:
   explicit istream(const std::string &url, const options &how = options())
@@ -296,10 +302,12 @@ class istream : public std::istream {
   streambuf buffer_;
 };
 
-// An object in shared memory, whole or arriving, in the process that fetches it or in one that has attached (Linux). Its end closes it.
-// Any number of threads may use it at once; close and move by one, while nobody else does.
+// An object in shared memory, whole or arriving, in the process that fetches it or in one that has
+// attached (Linux). Its end closes it. Any number of threads may use it at once; close and move by
+// one, while no other process does.
 //
-//   pget::shared object = pget::shared::begin("ais://bucket/object", "dataset");   // elsewhere: pget::shared::open("dataset")
+//   // Elsewhere: pget::shared::open("dataset").
+//   pget::shared object = pget::shared::begin("ais://bucket/object", "dataset");
 //   for (std::size_t done = 0; done < object.size();) {
 //     pget::view there = object.wait(done + 1);
 //     consume(there.data() + done, there.size() - done);
@@ -307,8 +315,8 @@ class istream : public std::istream {
 //   }
 class shared {
  public:
-  // Reads into new shared memory, and waits until all is there. A name is a POSIX name, which must be free; without one, name() tells
-  // what to attach by.
+  // Reads into new shared memory, and waits until all is there. A name is a POSIX name, which must
+  // be free; without one, name() returns what to attach by.
   static shared get(const std::string &url, const std::string &name = {}, const options &how = options()) {
     return made(&parallel_get_shared, url, how, name.empty() ? nullptr : name.c_str());
   }
@@ -316,7 +324,8 @@ class shared {
   static shared get(const std::string &url, shared &&old, const options &how = options()) {
     return made(&parallel_get_shared_reuse, url, how, old.handle_.release());
   }
-  // Returns as soon as it is known how long the object is; the download goes on, and ends with the close.
+  // Returns as soon as it is known how long the object is; the download goes on, and ends with the
+  // close.
   static shared begin(const std::string &url, const std::string &name = {}, const options &how = options()) {
     return made(&pget_shared_begin, url, how, name.empty() ? nullptr : name.c_str());
   }
@@ -332,8 +341,9 @@ class shared {
     return shared(raw);
   }
 
-  // Waits until the first so many bytes are there, and gives all that are; for size() or more, until the object is known to be
-  // complete. After a number of milliseconds it is PGET_ERR_TIMEOUT, when by is triggered PGET_ERR_CANCELLED.
+  // Waits until the first so many bytes are there, and returns all that are; for size() or more,
+  // until the object is known to be complete. After a number of milliseconds it is
+  // PGET_ERR_TIMEOUT, when by is triggered PGET_ERR_CANCELLED.
   view wait(std::uint64_t bytes = UINT64_MAX, std::uint64_t timeout = UINT64_MAX, const cancel *by = nullptr) const {
     pget_error *failure = nullptr;
     std::size_t there = 0;
@@ -373,8 +383,8 @@ class shared {
   detail::handle<pget_shared, pget_shared_close> handle_;
 };
 
-// Gives the object to write(view, offset), in order. A write that returns bool stops by false, which is PGET_ERR_DESTINATION; one that
-// throws stops too, and the exception comes out of here.
+// Passes the object to write(view, offset), in order. A write that returns bool stops by false,
+// which is PGET_ERR_DESTINATION; one that throws stops too, and the exception comes out of here.
 template <typename Write>
 void get(const std::string &url, Write &&write, const options &how = options()) {
   struct context {
@@ -405,7 +415,7 @@ void get(const std::string &url, Write &&write, const options &how = options()) 
   detail::check(status, failure);
 }
 
-// Reads straight into memory; gives the number of bytes.
+// Reads straight into memory; returns the number of bytes.
 inline std::size_t get_into(const std::string &url, void *buffer, std::size_t capacity,
                             const options &how = options()) {
   std::size_t length = 0;
@@ -415,7 +425,7 @@ inline std::size_t get_into(const std::string &url, void *buffer, std::size_t ca
   return length;
 }
 
-// Reads into a file, which appears under its name when it is complete; gives the number of bytes.
+// Reads into a file, which appears under its name when it is complete; returns the number of bytes.
 inline std::uint64_t get_file(const std::string &url, const std::string &path,
                               const options &how = options()) {
   std::uint64_t length = 0;

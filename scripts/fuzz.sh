@@ -1,8 +1,11 @@
 #!/bin/sh
-# Fuzzes: scripts/fuzz.sh [-s SECONDS] [-r SEED] [TARGET...]; by default every target for 60 s, as many at a time as there are processors. What is found is in
-# fuzz/artifacts/TARGET; give it to target/fuzz/HOST/fuzz/TARGET to see it again. New inputs that reach something new gather in target/fuzz/corpus/TARGET.
-# With a SEED, the inputs of a fresh clone come in the same order again, so a run that failed elsewhere can be had here.
-# Longer: `scripts/fuzz.sh -s 36000 head`. After a long run, the smallest set of inputs that reaches as much: `scripts/fuzz.sh -m head`, to be committed.
+# Fuzzes: scripts/fuzz.sh [-s SECONDS] [-r SEED] [TARGET...]; by default every target for 60 s, as
+# many at a time as there are processors. What is found is in fuzz/artifacts/TARGET; give it to
+# target/fuzz/HOST/fuzz/TARGET to see it again. New inputs that reach something new gather in
+# target/fuzz/corpus/TARGET. With a SEED, the inputs of a fresh clone come in the same order again,
+# so a run that failed elsewhere can be had here. Longer: `scripts/fuzz.sh -s 36000 head`. After a
+# long run, the smallest set of inputs that reaches as much: `scripts/fuzz.sh -m head`, to be
+# committed.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=60 seed=0 minimise=
@@ -18,7 +21,8 @@ shift $((OPTIND - 1))
 all=$(sed -n 's|^path = "fuzz_targets/\(.*\)\.rs"|\1|p' fuzz/Cargo.toml)
 [ $# -gt 0 ] || set -- $all
 
-# libFuzzer's view of the code, by options of the stable compiler. `--cfg fuzzing` lets the crates show their parsers.
+# libFuzzer's view of the code, by options of the stable compiler. `--cfg fuzzing` lets the crates
+# show their parsers.
 flags='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters'
 flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -33,7 +37,8 @@ fuzz() {
     mkdir -p "target/fuzz/corpus/$1" "fuzz/artifacts/$1"
     dictionary=fuzz/dictionaries/$1
     [ -f "$dictionary" ] && dictionary=-dict=$dictionary || dictionary=
-    # A limit on time (of the clock, and others may have the processors) and memory for each input, and one for the whole in case libFuzzer itself hangs.
+    # A limit on time (of the clock, and others may have the processors) and memory for each input,
+    # and one for the whole in case libFuzzer itself hangs.
     timeout $((seconds + 120)) "$programs/$1" -seed="$seed" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=1024 -max_len=70000 $dictionary \
         -artifact_prefix="fuzz/artifacts/$1/" "target/fuzz/corpus/$1" "fuzz/corpus/$1" >"target/fuzz/$1.log" 2>&1 || {
         tail -n 60 "target/fuzz/$1.log" >&2

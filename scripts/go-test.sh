@@ -1,11 +1,13 @@
 #!/bin/sh
-# Tests the Go package and its example: formatted, vetted, with the race detector, with every check of what is handed to C, and linked in each way that README names.
+# Tests the Go package and its example: formatted, vetted, with the race detector, with every check
+# of what is handed to C, and linked in each way that go/README.md names.
 set -eu
 cd "$(dirname "$0")/.."
 make -s lib
 # The servers of its tests, which each test program starts.
 cargo build -q --locked -p pget-testkit --example serve
-# What Go has built or tested before it takes from its cache, and what is not Go's own it does not look at: the library, the header, where pkg-config says that they are. So tests run anew
+# What Go has built or tested before it takes from its cache, and what is not Go's own it does not
+# look at: the library, the header, where pkg-config says that they are. So tests run again
 # (-count=1), and what counts is named where Go does look.
 CGO_CPPFLAGS=-DPGET_HEADER=$(cksum <include/pget.h | cut -d ' ' -f 1)
 export CGO_CPPFLAGS

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Tests the tests: removes one guard at a time from a copy of the tree, and requires that the seeded
-# tests notice within 1,000 seeds. Prints a table, and fails if a guard's removal goes unnoticed, or if
-# the code that it names is no longer there. Arguments pick guards by a part of their name.
+# tests notice within 1,000 seeds. Prints a table, and fails if a guard's removal goes unnoticed, or
+# if the code that it names is no longer there. Arguments pick guards by a part of their name.
 #
-# The tests of the schedule are tried first where the guard is in the schedule: they build in seconds.
-# A mutant that runs out of real time is reported as such: the tests run on a simulated clock and
-# should notice a hang by their own bounds.
+# The tests of the schedule are tried first where the guard is in the schedule: they build in
+# seconds. A mutant that runs out of real time is reported as such: the tests run on a simulated
+# clock and should notice a hang by their own bounds.
 set -eu
 cd "$(dirname "$0")/.."
 copy=${MUTATE_COPY:-$PWD/target/mutants}
@@ -15,7 +15,8 @@ git ls-files | while read -r path; do
     cmp -s "$path" "$copy/tree/$path" || cp --parents "$path" "$copy/tree"
 done
 export CARGO_TARGET_DIR="$copy/target" RUST_BACKTRACE=0 PGET_SEEDS="${PGET_SEEDS:-1000}"
-# Little of the tree changes from one mutant to the next, and the seeds run many times faster for this much of an optimiser; the testkit is built again for each, and used little.
+# Little of the tree changes from one mutant to the next, and the seeds run many times faster for
+# this much of an optimiser; the testkit is built again for each, and used little.
 export CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
 quickly='--config profile.dev.package.pget-testkit.opt-level=0'
 schedule='patience seeded straggler throttle'

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes the Python environment of the tests and prints the path of its interpreter. Quick when it is there already.
-# It lives in $PGET_TOOLS/python, by default .tools/python in the repository; what is in it: requirements.txt beside this.
+# Makes the Python environment of the tests and prints the path of its interpreter. Quick when it is
+# there already. It lives in $PGET_TOOLS/python, by default .tools/python in the repository; what is
+# in it: requirements.txt beside this.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 tools=${PGET_TOOLS:-$here/../.tools}

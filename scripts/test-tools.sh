@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what pget's tests need beside Rust and Python: nginx, C compilers and their tools from the system's packages, and two S3 servers and toxiproxy built by Go
-# into .tools/bin (or $PGET_TOOLS/bin). Run it as often as you like: what is there stays.
+# Installs what pget's tests need beside Rust and Python: nginx, C compilers and their tools from
+# the system's packages, and two S3 servers and toxiproxy built by Go into .tools/bin (or
+# $PGET_TOOLS/bin). Run it as often as you like: what is there stays.
 set -eu
 
 versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
@@ -14,7 +15,8 @@ need() {
     command -v "$1" >/dev/null 2>&1 || { echo "test-tools: $1 is needed: $2" >&2; exit 1; }
 }
 
-# Packages of Debian that are missing: nginx-light; for the tests of C and Go compilers, valgrind, CMake and pkg-config; zstd for archives; openssl for a key.
+# Packages of Debian that are missing: nginx-light; for the tests of C and Go compilers, valgrind,
+# CMake and pkg-config; zstd for archives; openssl for a key.
 packages=
 for pair in nginx=nginx-light gcc=gcc g++=g++ clang=clang valgrind=valgrind cmake=cmake make=make pkg-config=pkgconf zstd=zstd openssl=openssl; do
     command -v "${pair%%=*}" >/dev/null 2>&1 || packages="$packages ${pair#*=}"
@@ -25,7 +27,8 @@ if [ -n "$packages" ]; then
     need apt-get "install$packages with this system's package manager and run this again"
     root=
     [ "$(id -u)" = 0 ] || { need sudo "or run this as root"; root=sudo; }
-    # nginx-light starts a service on port 80 where a service manager runs; the tests start their own instead.
+    # nginx-light starts a service on port 80 where a service manager runs; the tests start their
+    # own instead.
     $root apt-get update -q
     $root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
 fi

@@ -1,5 +1,7 @@
 #!/bin/sh
-# Passes all tests: installs what they need (servers built by Go and Python packages into .tools; nginx, compilers and their tools by apt), builds, runs. From a fresh machine with Rust, Go, Python 3 and a C compiler.
+# Passes all tests: installs what they need (servers built by Go and Python packages into .tools;
+# nginx, compilers and their tools by apt), builds, runs. From a fresh machine with Rust, Go, Python
+# 3 and a C compiler.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/test-tools.sh
@@ -19,11 +21,12 @@ cargo test -q --locked -p pget-core --features model --lib model
 scripts/go-test.sh
 # Wheel and sdist, each in a clean environment.
 scripts/python-test.sh
-# Whole programs at real sizes: gigabytes through a debug build would only test patience. Of the two servers that are slow with 64 GiB (two minutes), the windows at its end are read here; all of
-# it is read without the skips, and every place is filled over every transport with PGET_BIG=all.
+# Whole programs at real sizes: gigabytes through a debug build would only test patience. Of the two
+# servers that are slow with 64 GiB (two minutes), the windows at its end are read here; all of it
+# is read without the skips, and every place is filled over every transport with PGET_BIG=all.
 cargo test --release --locked -p pget-cli --test big -- --ignored --test-threads=1 --skip sixty_four_gibibytes_from_nginx --skip sixty_four_gibibytes_from_s3
-# The driver over a simulated network, in a release build: 200,000 downloads, and a thousand, in every
-# way of reading, that are left at each poll. A million (`a_million`) is not passed yet: its seed
-# 251379 has a chunk that is fenced more often than the test allows.
+# The driver over a simulated network, in a release build: 200,000 downloads, and a thousand, in
+# every way of reading, that are left at each poll. A million (`a_million`) is not passed yet: its
+# seed 251379 has a chunk that is fenced more often than the test allows.
 PGET_SEEDS=200000 cargo test --release --locked -p pget-core --test simulation random -- --nocapture
 cargo test --release --locked -p pget-core --test simulation in_every_way -- --ignored

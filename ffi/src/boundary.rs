@@ -84,7 +84,7 @@ impl<T> Out<'_, T> {
     }
 
     pub(crate) fn put(&self, value: T) {
-        // SAFETY: `new` was told that it may be written while this lives.
+        // SAFETY: the caller of `new` says that it may be written while this lives.
         unsafe { self.place.write(value) };
     }
 }

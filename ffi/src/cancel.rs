@@ -15,7 +15,7 @@ pub struct pget_cancel {
 
 static CANCELS: Registry<Cancel> = Registry::new(2, "cancel handle");
 
-/// What a caller gives where null is none.
+/// The handle of a caller; null stands for no handle.
 pub(crate) fn given(cancel: *const pget_cancel) -> Result<Option<Arc<Cancel>>, Error> {
     if cancel.is_null() {
         return Ok(None);
@@ -34,8 +34,8 @@ pub extern "C" fn pget_cancel_new() -> *mut pget_cancel {
 /// Stops every call and every reader that was given the handle: they return PGET_ERR_CANCELLED,
 /// also those that wait now, and those that begin later. A download that goes on in the background,
 /// as its pget_shared_begin has returned, stops, too: who waits for its bytes gets
-/// PGET_ERR_CANCELLED. It does not wait for them. Does nothing the second time, or if cancel is null
-/// or freed.
+/// PGET_ERR_CANCELLED. It does not wait for them. Does nothing the second time, or if cancel is
+/// null or freed.
 ///
 /// Any thread, also from within callbacks; not from a signal handler. Since ABI 1.
 #[unsafe(no_mangle)]

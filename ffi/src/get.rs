@@ -20,12 +20,12 @@ use crate::{
 /// in order and without a gap. Returns 0 to go on; anything else stops the download.
 ///
 /// It runs on the thread that called parallel_get, one at a time. The data is valid until it
-/// returns. It must return (no longjmp, no exception). It may call anything of this library, and may
-/// fork: if it returns in the child, the call fails there with PGET_ERR_FORKED.
+/// returns. It must return (no longjmp, no exception). It may call anything of this library, and
+/// may fork: if it returns in the child, the call fails there with PGET_ERR_FORKED.
 pub type pget_write_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, data: *const u8, length: usize, offset: u64) -> c_int>;
 
-/// Reads the object at url and gives it to write, in order. Several ranges are fetched at the same
+/// Reads the object at url and passes it to write, in order. Several ranges are fetched at the same
 /// time; what is held is bounded by the window.
 ///
 /// url is a text as in "ais://bucket/object", "s3://bucket/key", "gs://bucket/key",
@@ -55,7 +55,8 @@ pub unsafe extern "C" fn parallel_get(
         let builder = Settings::of(options)?.builder(url)?;
         let mut reader = builder.open_blocking()?;
         while let Some(lease) = reader.next_lease()? {
-            // SAFETY: the caller gave a function that may be called so, with its context; the lease holds the data until it has returned.
+            // SAFETY: the caller gave a function that may be called so, with its context; the lease
+            // holds the data until it has returned.
             let answer = unsafe { write(context, lease.as_ptr(), lease.len(), lease.offset()) };
             if answer != 0 {
                 let message = format!("the write function stopped it with {answer}");
@@ -74,8 +75,9 @@ pub unsafe extern "C" fn parallel_get(
 /// buffer has capacity bytes and is lent for the call: when the function returns, however it went,
 /// nothing writes to it any more. It need not be initialised; it may be null if capacity is 0.
 /// length is set to the bytes read; with PGET_ERR_BUFFER_TOO_SMALL, to the bytes that are needed if
-/// that is known (as pget_error_needed tells), and nothing has been written then; if it is not, and
-/// with any other error, to 0, and the buffer's content is unspecified. url, options and error are as for parallel_get.
+/// that is known (pget_error_needed returns it), and nothing has been written then; if it is not,
+/// and with any other error, to 0, and the buffer's content is unspecified. url, options and error
+/// are as for parallel_get.
 ///
 /// Waits; any thread. Errors: those of parallel_get but _DESTINATION, _INVALID_ARGUMENT also for a
 /// null length, and PGET_ERR_BUFFER_TOO_SMALL. Since ABI 1.
@@ -120,19 +122,19 @@ pub unsafe extern "C" fn parallel_get_into(
 /// earlier one: pget_options_set_resume), or to 0 if it fails; then what was there before stays. A
 /// part is beside it only if it is complete, or with path.pget-journal, to go on from; the error's
 /// message says so. (With pget_options_set_sync, a folder or file that cannot be synced is an error
-/// after the file is there, complete.) A file that is replaced gives its mode, owner, group and
-/// access list to the new one where allowed. A file that cannot be replaced (a mount point, a sticky
-/// folder) is overwritten when the part is complete. A path that is a device or
-/// a pipe is written to in order, and so is what is open already (/dev/stdout, /dev/fd/N and their
-/// like), from where it stands; nothing of it is cut. A pipe or socket whose reader goes away raises
+/// after the file is there, complete.) A file that is replaced passes on its mode, owner, group and
+/// access list to the new one where allowed. A file that cannot be replaced (a mount point, a
+/// sticky folder) is overwritten when the part is complete. A path that is a device or a pipe is
+/// written to in order, and so is what is open already (/dev/stdout, /dev/fd/N and their like),
+/// from where it stands; nothing of it is cut. A pipe or socket whose reader goes away raises
 /// SIGPIPE as any write to it does, and a pipe whose reader opens it with O_NONBLOCK may be found
-/// without a writer until the first bytes. A relative path is taken from the folder that the process
-/// is in at the call. url, options and error are as for parallel_get; path is UTF-8.
+/// without a writer until the first bytes. A relative path is taken from the folder that the
+/// process is in at the call. url, options and error are as for parallel_get; path is UTF-8.
 ///
 /// Waits; any thread. Errors: those of parallel_get, PGET_ERR_DESTINATION when the file cannot be
 /// written, its path ends as a part's or a journal's does (.pget-part, .pget-journal), its part is
 /// being written by another process (where a file system has no locks: is there), or was removed or
-/// replaced meanwhile, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
+/// replaced during the read, _INVALID_ARGUMENT also for a null path or length. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn parallel_get_file(
     url: *const c_char,
@@ -161,7 +163,7 @@ pub unsafe extern "C" fn parallel_get_file(
 /// Foreign memory to be written.
 ///
 /// # Safety
-/// `pointer` is null or has `capacity` bytes that nobody else uses while the result lives.
+/// `pointer` is null or has `capacity` bytes that no other code uses while the result lives.
 pub(crate) unsafe fn bytes_mut<'a>(pointer: *mut c_void, capacity: usize) -> Result<&'a mut [u8], Error> {
     if capacity == 0 {
         return Ok(&mut []);
@@ -172,6 +174,7 @@ pub(crate) unsafe fn bytes_mut<'a>(pointer: *mut c_void, capacity: usize) -> Res
     if isize::try_from(capacity).is_err() {
         return Err(invalid("the capacity is more than memory can have"));
     }
-    // SAFETY: not null, not too long, and the caller's word for the rest. The bytes may not be initialised; they are only written.
+    // SAFETY: not null, not too long, and the caller's word for the rest. The bytes may not be
+    // initialised; they are only written.
     Ok(unsafe { slice::from_raw_parts_mut(pointer.cast(), capacity) })
 }

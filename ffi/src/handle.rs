@@ -1,8 +1,12 @@
-//! Handles: what foreign code holds is a number in a pointer's clothes, which is looked up and never followed.
+//! Handles: what foreign code holds is a number in a pointer's clothes, which is looked up and
+//! never followed.
 //!
-//! Invariants: a number is given once in a process, so that a handle which was freed is told from every later one; it names its kind and is no address that could be
-//! read, so that foreign code which follows it stops at once. What a handle stands for lives until it is removed *and* the last call that uses it has returned.
-//! A forked child has registries of its own. Numbers go on there, so that a handle from before the fork is recognised by its number alone, without a look at what the parent had.
+//! Invariants: a number is given once in a process, so that a handle which was freed is
+//! distinguished from every later one; it names its kind and is no address that could be read, so
+//! that foreign code which follows it stops at once. What a handle stands for lives until it is
+//! removed *and* the last call that uses it has returned. A forked child has registries of its own.
+//! Numbers go on there, so that a handle from before the fork is recognised by its number alone,
+//! without a look at what the parent had.
 
 use std::{
     collections::BTreeMap,
@@ -72,7 +76,8 @@ impl<T> Registry<T> {
     /// What the handle stands for.
     ///
     /// # Errors
-    /// `Forked` for a handle from before a fork; `InvalidArgument` for null, a removed handle, or anything else.
+    /// `Forked` for a handle from before a fork; `InvalidArgument` for null, a removed handle, or
+    /// anything else.
     pub(crate) fn get<H>(&self, handle: *const H) -> Result<Arc<T>, Error> {
         self.live()
             .read()
@@ -82,7 +87,7 @@ impl<T> Registry<T> {
             .ok_or_else(|| self.unknown(handle.addr()))
     }
 
-    /// Ends the handle; nothing if it is none.
+    /// Ends the handle; does nothing if it is not one.
     pub(crate) fn remove<H>(&self, handle: *mut H) -> Option<Arc<T>> {
         self.live()
             .write()

@@ -1,4 +1,5 @@
-//! What is told of an object and of a download. Both structures grow at their end, by their size field.
+//! What is known of an object and of a download. Both structures grow at their end, by their size
+//! field.
 
 use std::{ffi::c_char, time::Duration};
 
@@ -65,8 +66,8 @@ pub struct pget_stats {
     pub fences: u64,
     /// Requests that were given up because nothing came for as long as a deadline allows.
     pub stalls: u64,
-    /// Nanoseconds in which more could have been asked for, but what the caller had not taken filled
-    /// the window.
+    /// Nanoseconds in which more could have been asked for, but what the caller had not taken
+    /// filled the window.
     pub window_full: u64,
     /// Nanoseconds that the caller waited for bytes, in order.
     pub consumer_wait: u64,
@@ -88,7 +89,7 @@ pub const PGET_ALGORITHM_SIZE: usize = 16;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum pget_verification_code {
-    /// No answer has told yet.
+    /// No answer has arrived yet.
     PGET_VERIFICATION_UNKNOWN = 0,
     /// Under way.
     PGET_VERIFICATION_PENDING = 1,
@@ -153,12 +154,13 @@ pub(crate) struct Structure<T> {
     size: usize,
 }
 
-/// No structure will ever have more bytes. A size that was never set is more likely to be told by this than to be believed, and as many bytes zeroed.
+/// No structure will ever have more bytes. A size that was never set is more likely to be noticed
+/// by this than to be believed, and as many bytes zeroed.
 const MOST: usize = 64 << 10;
 
 impl<T: Growing> Structure<T> {
     /// # Safety
-    /// `place` is null or points to a structure whose first field tells its size, and that may be
+    /// `place` is null or points to a structure whose first field states its size, and that may be
     /// written until the result is gone.
     pub(crate) unsafe fn new(place: *mut T, name: &str) -> Result<Self, pget_rs::Error> {
         if place.is_null() {
@@ -184,7 +186,8 @@ impl<T: Growing> Structure<T> {
     pub(crate) fn put(&self, value: T) {
         let filled = self.size.min(size_of::<T>());
         let to = self.place.cast::<u8>();
-        // SAFETY: the structure has `size` bytes, says its first field; `filled` is no more than that, nor than `value` has.
+        // SAFETY: the structure has `size` bytes, says its first field; `filled` is no more than
+        // that, nor than `value` has.
         unsafe { std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), to, filled) };
         // SAFETY: `filled` is no more than the structure has.
         let rest = unsafe { to.add(filled) };
@@ -255,8 +258,8 @@ fn text<const SIZE: usize>(text: &str) -> [c_char; SIZE] {
     place
 }
 
-/// Tells size and revision of an object without reading it. info->length is what a read with these
-/// options would give.
+/// Stores size and revision of an object in info, without reading it. info->length is what a read
+/// with these options would give.
 ///
 /// info is the caller's and filled only if the call succeeds; error may be null, else it is set to
 /// null or to an error that the caller frees. Waits; any thread. Errors: those of pget_open. Since

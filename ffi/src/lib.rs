@@ -1,10 +1,15 @@
-//! The C ABI: `include/pget.h` is made from this crate, and its documentation is that of the functions here.
+//! The C ABI: `include/pget.h` is made from this crate, and its documentation is that of the
+//! functions here.
 //!
-//! Purpose: let C, C++ and Go call the library. Who may call: foreign code, through the header. Invariants:
+//! Purpose: let C, C++ and Go call the library. Who may call: foreign code, through the header.
+//! Invariants:
 //!
-//! - every function goes through [`boundary`]: a panic becomes `PGET_ERR_INTERNAL`, a failure becomes a status and, where asked for, an error object; nothing is kept for a thread;
-//! - a forked child has handles and threads of its own; a handle from before the fork is `PGET_ERR_FORKED` there;
-//! - a handle is a number that [`handle`] looks up, never an address that is followed, so that a stale, foreign or null one is told and not a crash;
+//! - every function goes through [`boundary`]: a panic becomes `PGET_ERR_INTERNAL`, a failure
+//!   becomes a status and, where asked for, an error object; nothing is kept for a thread;
+//! - a forked child has handles and threads of its own; a handle from before the fork is
+//!   `PGET_ERR_FORKED` there;
+//! - a handle is a number that [`handle`] looks up, never an address that is followed, so that a
+//!   stale, foreign or null one is an error and not a crash;
 //! - foreign memory is touched only between a function's entry and its return.
 
 #![deny(unsafe_op_in_unsafe_fn)]

@@ -24,12 +24,12 @@ pub struct pget_options {
     _opaque: (),
 }
 
-/// Tells how a call stands: bytes given so far, and bytes to be given in all (UINT64_MAX while that
-/// is not known).
+/// Reports how a call stands: bytes delivered so far, and bytes to be delivered in all (UINT64_MAX
+/// while that is not known).
 ///
 /// It runs on the thread that called the library, one at a time for each call: as bytes are given
 /// in pget_reader_next, pget_reader_read, parallel_get and parallel_get_ring, about ten times a
-/// second in the other parallel_get functions; pget_shared_begin and pget_shared_begin_reuse tell
+/// second in the other parallel_get functions; pget_shared_begin and pget_shared_begin_reuse report
 /// nothing. It must return (no longjmp, no exception), must not fork, and may call nothing of this
 /// library but pget_cancel_trigger and pget_reader_cancel.
 pub type pget_progress_fn = Option<unsafe extern "C" fn(context: *mut c_void, delivered: u64, total: u64)>;
@@ -41,7 +41,8 @@ struct ProgressCall {
     context: *mut c_void,
 }
 
-// SAFETY: the pointer is only handed to the function, and that on the thread of the caller who said to, as the header promises.
+// SAFETY: the pointer is only handed to the function, and that on the thread of the caller who said
+// to, as the header promises.
 unsafe impl Send for ProgressCall {}
 // SAFETY: as above; nothing here changes.
 unsafe impl Sync for ProgressCall {}
@@ -104,7 +105,8 @@ impl Settings {
         }
     }
 
-    /// The same, for a download that outlasts the call, and so has no thread to tell its progress on.
+    /// Returns the builder of a download that outlasts the call, and so has no thread to report its
+    /// progress on.
     pub(crate) fn without_progress(mut self) -> Self {
         self.progress = None;
         self
@@ -248,8 +250,9 @@ pub extern "C" fn pget_options_set_concurrency(options: *mut pget_options, reque
     })
 }
 
-/// Ranges fetched or being fetched but not consumed at the most, up to 65536; 0, the default: half as
-/// many again as requests in flight, within the memory limit. Reading straight into a buffer has no window.
+/// Sets how many ranges may be fetched or being fetched and not yet consumed, up to 65536; 0, the
+/// default: half as many again as requests in flight, within the memory limit. Reading straight
+/// into a buffer has no window.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or chunks is out of range. Any
 /// thread. Since ABI 1.
@@ -275,11 +278,11 @@ pub extern "C" fn pget_options_set_gap(options: *mut pget_options, bytes: u64) -
 }
 
 /// Which part of the object to read: length bytes from offset on, cut at the object's end; a length
-/// of UINT64_MAX means to the end. Default: all of it. An offset at the object's end gives nothing,
-/// one behind it PGET_ERR_RANGE when reading begins.
+/// of UINT64_MAX means to the end. Default: all of it. An offset at the object's end reads nothing,
+/// one beyond it is PGET_ERR_RANGE when reading begins.
 ///
-/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle, offset is UINT64_MAX, or offset
-/// and length together pass it. Any thread. Since ABI 1.
+/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle, offset is UINT64_MAX, or
+/// offset and length together pass it. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_range(
     options: *mut pget_options,
@@ -327,14 +330,14 @@ pub extern "C" fn pget_options_set_retry_timeout(
     })
 }
 
-/// Of parallel_get_file: if resume is not 0, it goes on with what an earlier call with the same url,
-/// path and range has left in path.pget-part and path.pget-journal, and reads only what is missing;
-/// with nothing to go on from, it starts from nothing. Default 0: starts over.
+/// Of parallel_get_file: if resume is not 0, it goes on with what an earlier call with the same
+/// url, path and range has left in path.pget-part and path.pget-journal, and reads only what is
+/// missing; with nothing to go on from, it starts from nothing. Default 0: starts over.
 ///
-/// The call then fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now, and with
-/// PGET_ERR_DESTINATION if what is there is of another url or range; what is there stays. A url that
-/// was signed anew is the same. After a failure all that has landed is kept for another call (after a
-/// cancel, what was written down last; after a wrong checksum, nothing).
+/// The call then fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now, and
+/// with PGET_ERR_DESTINATION if what is there is of another url or range; what is there stays. A
+/// url that was signed again is the same. After a failure all that has landed is kept for another
+/// call (after a cancel, what was written down last; after a wrong checksum, nothing).
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
@@ -359,8 +362,8 @@ pub extern "C" fn pget_options_set_sync(options: *mut pget_options, sync: i32) -
 }
 
 /// Of parallel_get_file: milliseconds between two times that what has landed is synced (fdatasync)
-/// and written down for pget_options_set_resume, 1 to 86400000; default 2000, never below 10. A call
-/// that takes less never syncs.
+/// and written down for pget_options_set_resume, 1 to 86400000; default 2000, never below 10. A
+/// call that takes less never syncs.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
 /// range. Any thread. Since ABI 1.
@@ -375,11 +378,12 @@ pub extern "C" fn pget_options_set_journal_interval(
     })
 }
 
-/// Whether the bytes are held against the checksum of the whole object that the server publishes:
-/// "auto" (the default: if all of the object is read and there is one), "require" (or the call fails
-/// with PGET_ERR_UNVERIFIABLE before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or "off". Bytes
-/// that do not fit are PGET_ERR_CHECKSUM: in order before the last of them is given, else at the end.
-/// pget_reader_stats tells what came of it.
+/// Sets whether the bytes are compared with the checksum of the whole object that the server
+/// publishes:
+/// "auto" (the default: if all of the object is read and there is one), "require" (or the call
+/// fails with PGET_ERR_UNVERIFIABLE before the first byte; a range is PGET_ERR_INVALID_ARGUMENT) or
+/// "off". Bytes that do not fit are PGET_ERR_CHECKSUM: in order before the last of them is given,
+/// else at the end. pget_reader_stats reports the outcome.
 ///
 /// verify is copied. Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or verify is
 /// null or none of these words. Any thread. Since ABI 1.
@@ -515,9 +519,9 @@ pub unsafe extern "C" fn pget_options_set_header(
     })
 }
 
-/// Has progress told to a function; null, the default, tells nobody. The context is handed to it as
-/// it is, and must be valid until every call and every reader with these options has ended;
-/// background downloads (pget_shared_begin) do not use it.
+/// Sets the function that progress is reported to; null, the default, reports none. The context is
+/// handed to it as it is, and must be valid until every call and every reader with these options
+/// has ended; background downloads (pget_shared_begin) do not use it.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]

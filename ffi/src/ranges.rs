@@ -25,23 +25,23 @@ pub struct pget_range {
     pub buffer: *mut c_void,
 }
 
-/// Tells that all bytes of the range with this place in the list are in its buffer, which from then
-/// on may be read and written.
+/// Reports that all bytes of the range with this place in the list are in its buffer, which from
+/// then on may be read and written.
 ///
-/// It runs on the thread that called parallel_get_ranges, one at a time, once for each range, in the
-/// order in which they are complete. It must return (no longjmp, no exception) and must not fork; to
-/// stop the call, trigger its cancel handle.
+/// It runs on the thread that called parallel_get_ranges, one at a time, once for each range, in
+/// the order in which they are complete. It must return (no longjmp, no exception) and must not
+/// fork; to stop the call, trigger its cancel handle.
 pub type pget_range_fn = Option<unsafe extern "C" fn(context: *mut c_void, index: usize)>;
 
 /// Reads count ranges of one revision of the object at url, each straight into its own buffer. Near
-/// ranges are fetched together (pget_options_set_gap). Ranges may touch, overlap and be the same, in
-/// any order; their buffers must not overlap.
+/// ranges are fetched together (pget_options_set_gap). Ranges may touch, overlap and be the same,
+/// in any order; their buffers must not overlap.
 ///
-/// each may be null; else it is told of every range as it is complete, with context as it is. The
-/// buffers are lent for the call: when it returns, however it went, nothing writes to them any more.
-/// After an error, the buffers of ranges that each was told of are right, the others' content is
-/// unspecified. url, options and error are as for parallel_get, but that options must not have a
-/// range of their own.
+/// each may be null; else it is called for every range that is complete, with context as it is. The
+/// buffers are lent for the call: when it returns, however it went, nothing writes to them any
+/// more. After an error, the buffers of ranges that each was called for are right, the others'
+/// content is unspecified. url, options and error are as for parallel_get, but that options must
+/// not have a range of their own.
 ///
 /// Waits; any thread. Errors: those of parallel_get, PGET_ERR_RANGE if a range goes beyond the
 /// object, _INVALID_ARGUMENT also for null ranges (unless count is 0), a null buffer, and buffers
@@ -79,7 +79,8 @@ type Lent<'a> = Vec<(std::ops::Range<u64>, &'a mut [u8])>;
 /// The caller's ranges and buffers.
 ///
 /// # Safety
-/// `ranges` is null or points to `count` ranges, each with a buffer of its length that nobody else uses while the result lives.
+/// `ranges` is null or points to `count` ranges, each with a buffer of its length that no other
+/// code uses while the result lives.
 unsafe fn lent<'a>(ranges: *const pget_range, count: usize) -> Result<Lent<'a>, Error> {
     if count == 0 {
         return Ok(Vec::new());

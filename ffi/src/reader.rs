@@ -1,6 +1,8 @@
 //! Readers: pull, in order, without a copy.
 //!
-//! Invariants: a view given by `next` is held in the state until the next call or until the reader is closed and no call uses it; one thread at a time is in the state; cancel and close never wait for it.
+//! Invariants: a view given by `next` is held in the state until the next call or until the reader
+//! is closed and no call uses it; one thread at a time is in the state; cancel and close never wait
+//! for it.
 
 use std::{
     ffi::{c_char, c_void},
@@ -26,7 +28,7 @@ use crate::{
 
 /// Reads one object in order, as far as the caller asks. Used by one thread at a time: a second one
 /// gets PGET_ERR_INVALID_ARGUMENT. Only pget_reader_cancel, pget_reader_close, pget_reader_info and
-/// pget_reader_stats may be called meanwhile.
+/// pget_reader_stats may be called during that call.
 #[derive(Debug)]
 pub struct pget_reader {
     _opaque: (),
@@ -124,7 +126,7 @@ pub unsafe extern "C" fn pget_open(
     unsafe { boundary::call(error, body) }
 }
 
-/// Tells what the first reply said of the object. Does not wait.
+/// Stores what the first reply said of the object. Does not wait.
 ///
 /// info is the caller's. error may be null, else it is set to null or to an error that the caller
 /// frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
@@ -150,7 +152,7 @@ pub unsafe extern "C" fn pget_reader_info(
     unsafe { boundary::call(error, body) }
 }
 
-/// Tells the counters of the download. Does not wait.
+/// Stores the counters of the download. Does not wait.
 ///
 /// stats is the caller's. error may be null, else it is set to null or to an error that the caller
 /// frees. Any thread, also while another one uses the reader. Errors: PGET_ERR_INVALID_ARGUMENT (no
@@ -176,13 +178,13 @@ pub unsafe extern "C" fn pget_reader_stats(
 /// PGET_OK: data and length (at least 1) describe a view that belongs to the reader and is valid
 /// until the next pget_reader_next, pget_reader_read or pget_reader_close on it; it is not to be
 /// written to. PGET_END: all has been given, data is null and length 0. Else an error, which every
-/// later call gives again; data is null and length 0. error may be null, else it is set to null or
-/// to an error that the caller frees.
+/// later call returns again; data is null and length 0. error may be null, else it is set to null
+/// or to an error that the caller frees.
 ///
 /// Any thread, one at a time. Errors: those of parallel_get but _DESTINATION;
 /// PGET_ERR_INVALID_ARGUMENT for no reader, one that another call uses, or a null data or length;
-/// PGET_ERR_CANCELLED after pget_reader_cancel, or if another thread closes the reader meanwhile.
-/// Since ABI 1.
+/// PGET_ERR_CANCELLED after pget_reader_cancel, or if another thread closes the reader during the
+/// call. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_reader_next(
     reader: *mut pget_reader,

@@ -1,6 +1,8 @@
-//! Rings in shared memory: one process puts objects, one other process reads them, in order and one after another.
+//! Rings in shared memory: one process puts objects, one other process reads them, in order and one
+//! after another.
 //!
-//! Invariants: one thread at a time is in an end of a ring; a close never waits for it, and wakes it if it waits. What a reader's handle points to (data, revision) lives until the next call or
+//! Invariants: one thread at a time is in an end of a ring; a close never waits for it, and wakes
+//! it if it waits. What a reader's handle points to (data, revision) lives until the next call or
 //! the close, whichever comes first.
 
 use std::{
@@ -31,14 +33,14 @@ use crate::{
 
 /// The end of a ring in shared memory that puts objects into it. Used by one thread at a time: a
 /// second one gets PGET_ERR_INVALID_ARGUMENT. Only pget_ring_name and pget_ring_close may be called
-/// meanwhile.
+/// during a call.
 #[derive(Debug)]
 pub struct pget_ring {
     _opaque: (),
 }
 
 /// The end of a ring in shared memory that reads. Used by one thread at a time: a second one gets
-/// PGET_ERR_INVALID_ARGUMENT. Only pget_ring_reader_close may be called meanwhile.
+/// PGET_ERR_INVALID_ARGUMENT. Only pget_ring_reader_close may be called during a call.
 #[derive(Debug)]
 pub struct pget_ring_reader {
     _opaque: (),
@@ -77,13 +79,14 @@ fn enter<T>(state: &Mutex<T>) -> Result<MutexGuard<'_, T>, Error> {
 /// Makes a ring in shared memory, through which one other process reads objects as they arrive: of
 /// at least capacity bytes, however long the objects are. The one that reads sets the pace.
 ///
-/// name is a POSIX name ("/feed" or "feed"), which must be free, or null: pget_ring_name tells what
-/// to attach by in either case. ring is set to a handle that the caller closes with pget_ring_close,
-/// or to null if it fails; then nothing is left. error may be null, else it is set to null or to an
-/// error that the caller frees.
+/// name is a POSIX name ("/feed" or "feed"), which must be free, or null: in either case,
+/// pget_ring_name returns the name to attach by. ring is set to a handle that the caller closes
+/// with pget_ring_close, or to null if it fails; then nothing is left. error may be null, else it
+/// is set to null or to an error that the caller frees.
 ///
 /// Does not wait; any thread. Linux only. Errors: PGET_ERR_DESTINATION (no room, or the name is
-/// taken), _INVALID_ARGUMENT (a name that cannot be one, null ring), _FORKED, _INTERNAL. Since ABI 1.
+/// taken), _INVALID_ARGUMENT (a name that cannot be one, null ring), _FORKED, _INTERNAL. Since ABI
+/// 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_ring_create(
     name: *const c_char,
@@ -111,12 +114,13 @@ pub unsafe extern "C" fn pget_ring_create(
 /// reads the ring has taken all of it.
 ///
 /// url, options and error are as for parallel_get; the cancel handle of options ends waits for the
-/// reader, too. What fails before the ring has begun with the object (PGET_ERR_NOT_FOUND, say) is no
-/// object of the ring, and the reader hears nothing of it; of later failures it hears. After either,
-/// another object may be put.
+/// reader, too. What fails before the ring has begun with the object (PGET_ERR_NOT_FOUND, say) is
+/// no object of the ring, and the reader hears nothing of it; of later failures it hears. After
+/// either, another object may be put.
 ///
-/// Waits, also for a reader to come; any thread. Errors: those of parallel_get, _DESTINATION also if
-/// the reader has gone or died, _INVALID_ARGUMENT also if ring is null, closed or in use. Since ABI 1.
+/// Waits, also for a reader to come; any thread. Errors: those of parallel_get, _DESTINATION also
+/// if the reader has gone or died, _INVALID_ARGUMENT also if ring is null, closed or in use. Since
+/// ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn parallel_get_ring(
     url: *const c_char,
@@ -158,14 +162,14 @@ pub extern "C" fn pget_ring_close(ring: *mut pget_ring) {
 }
 
 /// Attaches to the ring of that name, which this or another process of the same user has made, as
-/// its one reader. name is what pget_ring_name tells there, or the POSIX name that was given.
+/// its one reader. name is what pget_ring_name returns there, or the POSIX name.
 ///
 /// reader is set to a handle that the caller closes with pget_ring_reader_close, or to null if it
 /// fails. error may be null, else it is set to null or to an error that the caller frees.
 ///
 /// Does not wait; any thread. Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet),
-/// _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (it has a reader, or
-/// had one), _INVALID_ARGUMENT (no ring, null name or reader), _FORKED, _INTERNAL. Since ABI 1.
+/// _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (it has a reader,
+/// or had one), _INVALID_ARGUMENT (no ring, null name or reader), _FORKED, _INTERNAL. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_ring_open(
     name: *const c_char,
@@ -194,19 +198,19 @@ pub unsafe extern "C" fn pget_ring_open(
 
 /// Waits for the next object, also for the first; PGET_END if no more come. What is left of the one
 /// before is passed over as it comes: that begins with the call, however the call ends, and
-/// pget_ring_next gives no more of that object.
+/// pget_ring_next returns no more of that object.
 ///
 /// timeout is in milliseconds; 0 passes over what is there and does not wait, UINT64_MAX waits as
 /// long as it takes. cancel may be null; else triggering it ends the wait, and nothing else. After
-/// either, the call may be made again. size and revision may be null; else size is set to the number
-/// of bytes that come, UINT64_MAX if that is not known, and revision to the identity of the content,
-/// for people, valid until the next call of this function or the close; or to 0 and null.
+/// either, the call may be made again. size and revision may be null; else size is set to the
+/// number of bytes that come, UINT64_MAX if that is not known, and revision to the identity of the
+/// content, for people, valid until the next call of this function or the close; or to 0 and null.
 ///
-/// error may be null, else it is set to null or to an error that the caller frees. Any thread, one at
-/// a time. Errors: PGET_ERR_UNAVAILABLE if the process that puts died (told within half a second),
-/// _DESTINATION if the ring could not be made (while this attached), _TIMEOUT, _CANCELLED (within a
-/// quarter of a second; also if reader is closed meanwhile), _INVALID_ARGUMENT, _FORKED, _INTERNAL.
-/// Since ABI 1.
+/// error may be null, else it is set to null or to an error that the caller frees. Any thread, one
+/// at a time. Errors: PGET_ERR_UNAVAILABLE if the process that puts died (noticed within half a
+/// second), _DESTINATION if the ring could not be made (while this attached), _TIMEOUT, _CANCELLED
+/// (within a quarter of a second; also if reader is closed during the call), _INVALID_ARGUMENT,
+/// _FORKED, _INTERNAL. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_ring_next_object(
     reader: *mut pget_ring_reader,
@@ -240,13 +244,13 @@ pub unsafe extern "C" fn pget_ring_next_object(
     unsafe { boundary::call(error, body) }
 }
 
-/// Waits for the next bytes of the object, and lends them without a copy; PGET_END at its end, which
-/// is only told if it is complete.
+/// Waits for the next bytes of the object, and lends them without a copy; PGET_END at its end,
+/// which is only reported if the object is complete.
 ///
-/// data and length are set to the bytes (at least 1), or to null and 0. They are valid until the next
-/// call on reader, which gives their room back to the process that puts, or its close; nobody may
-/// write to them. timeout (0 only looks), cancel and error are as for pget_ring_next_object; after
-/// PGET_ERR_TIMEOUT or _CANCELLED the call may be made again.
+/// data and length are set to the bytes (at least 1), or to null and 0. They are valid until the
+/// next call on reader, which returns their room to the process that puts, or its close; no code
+/// may write to them. timeout (0 only looks), cancel and error are as for pget_ring_next_object;
+/// after PGET_ERR_TIMEOUT or _CANCELLED the call may be made again.
 ///
 /// Any thread, one at a time. Errors: what the download failed with, on every call until the next
 /// object; those of pget_ring_next_object, _INVALID_ARGUMENT also for null data or length, before
@@ -282,9 +286,9 @@ pub unsafe extern "C" fn pget_ring_next(
     unsafe { boundary::call(error, body) }
 }
 
-/// Lets go of the ring, which ends it: the process that puts gets PGET_ERR_DESTINATION. Does nothing
-/// if reader is null or closed. Any thread, also while another one waits on it: that call returns
-/// PGET_ERR_CANCELLED, and nobody may use its bytes any more. Since ABI 1.
+/// Lets go of the ring, which ends it: the process that puts gets PGET_ERR_DESTINATION. Does
+/// nothing if reader is null or closed. Any thread, also while another one waits on it: that call
+/// returns PGET_ERR_CANCELLED, and its bytes may not be used any more. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_ring_reader_close(reader: *mut pget_ring_reader) {
     guard::quietly((), || {

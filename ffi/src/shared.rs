@@ -1,6 +1,7 @@
 //! Shared memory: made by a download, attached to by name, read while it is filled.
 //!
-//! Invariant: what a handle points to (data, name, revision) lives until it is removed and the last call that uses it has returned; a close wakes the calls that wait.
+//! Invariant: what a handle points to (data, name, revision) lives until it is removed and the last
+//! call that uses it has returned; a close wakes the calls that wait.
 
 use std::{
     ffi::{CString, c_char},
@@ -31,7 +32,7 @@ pub struct pget_shared {
     _opaque: (),
 }
 
-/// How shared memory stands, as pget_shared_state tells.
+/// How shared memory stands: what pget_shared_state returns.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum pget_shared_state_code {
@@ -41,7 +42,8 @@ pub enum pget_shared_state_code {
     PGET_SHARED_FILLING = 1,
     /// All of the object is there.
     PGET_SHARED_COMPLETE = 2,
-    /// The rest will not come: the download failed, or the process that filled it died or closed it.
+    /// The rest will not come: the download failed, or the process that filled it died or closed
+    /// it.
     PGET_SHARED_FAILED = 3,
 }
 
@@ -98,7 +100,8 @@ unsafe fn placement(name: *const c_char) -> Result<Placement, Error> {
     Ok(name.map_or(Placement::Anonymous, |name| Placement::Named(name.to_owned())))
 }
 
-/// Reads the object at `url` into shared memory by `fill`, and gives a handle of it. `placement` is called first: what is to be used again is closed however this ends.
+/// Reads the object at `url` into shared memory by `fill`, and returns a handle of it. `placement`
+/// is called first: what is to be used again is closed however this ends.
 ///
 /// # Safety
 /// `url` is null or as [`text::required`] says; `shared` and `error` are null or may be written.
@@ -141,16 +144,16 @@ fn arriving(settings: Settings, url: &str, placement: Result<Placement, Error>) 
 /// name is a POSIX name ("/dataset" or "dataset"), which must be free: while the download runs, and
 /// as long as shared is open, other processes of this user attach to it by pget_shared_open, and
 /// any program may map /dev/shm/dataset, which is as long as what is read. If name is null, the
-/// memory has no such name: pget_shared_name tells what to attach by, and nothing is left of it
-/// when the last process has let go, also after kill -9. What a killed process has left under a
+/// memory has no such name: pget_shared_name returns what to attach by, and nothing is left of it
+/// when the last process has detached, also after kill -9. What a killed process has left under a
 /// name goes with the next shared memory that gets a name, and by "pget shm clean".
 ///
 /// shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails;
-/// then nothing is left. url, options and error are as for parallel_get; progress is told on the
-/// calling thread, about ten times a second.
+/// then nothing is left. url, options and error are as for parallel_get; progress is reported on
+/// the calling thread, about ten times a second.
 ///
-/// Any thread. Linux only. Errors: those of parallel_get, _DESTINATION also if there is no room (not
-/// a signal) or the name is taken, _UNSUPPORTED also if the server does not tell the size,
+/// Any thread. Linux only. Errors: those of parallel_get, _DESTINATION also if there is no room
+/// (not a signal) or the name is taken, _UNSUPPORTED also if the server does not state the size,
 /// _INVALID_ARGUMENT also for a name that cannot be one or a null shared. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn parallel_get_shared(
@@ -166,9 +169,9 @@ pub unsafe extern "C" fn parallel_get_shared(
     unsafe { read(url, options, shared, error, placement, whole) }
 }
 
-/// As parallel_get_shared, but returns as soon as the first reply has told how long the object is;
+/// As parallel_get_shared, but returns as soon as the first reply has said how long the object is;
 /// the download goes on, on the library's threads, and pget_shared_wait waits for its bytes and its
-/// end. Closing shared ends it. Progress is not told.
+/// end. Closing shared ends it. Progress is not reported.
 ///
 /// Any thread. Errors: those of parallel_get_shared. Since ABI 1.
 #[unsafe(no_mangle)]
@@ -185,20 +188,21 @@ pub unsafe extern "C" fn pget_shared_begin(
     unsafe { read(url, options, shared, error, placement, arriving) }
 }
 
-/// As parallel_get_shared, into the memory of an object before: pages that were used before cost about a
-/// third of new ones (the first time two thirds), and a download receives straight into them.
+/// As parallel_get_shared, into the memory of an object before: pages that were used before cost
+/// about a third of new ones (the first time two thirds), and a download receives straight into
+/// them.
 ///
-/// old is shared memory of this process whose object is complete. It is closed by this call, however
-/// that ends, and its bytes and texts are no longer valid. The next object gets its pages and its
-/// name if nobody is attached to it, if this process has not called fork since it was made (a child may
-/// still read it; posix_spawn and vfork do not count) and, for memory without a name, if the object is
-/// no longer than the first one; else new memory of the same kind, and who is attached keeps the old object.
-/// Programs that have mapped the memory by its name without this library are not seen: reuse it when
-/// they are done.
+/// old is shared memory of this process whose object is complete. It is closed by this call,
+/// however that ends, and its bytes and texts are no longer valid. The next object gets its pages
+/// and its name if no process is attached to it, if this process has not called fork since it was
+/// made (a child may still read it; posix_spawn and vfork do not count) and, for memory without a
+/// name, if the object is no longer than the first one; else new memory of the same kind, and who
+/// is attached keeps the old object. Programs that have mapped the memory by its name without this
+/// library are not seen: reuse it when they are done.
 ///
 /// Any thread, while no other call uses old. Errors: those of parallel_get_shared,
-/// _INVALID_ARGUMENT also if old is in use, not complete, opened by pget_shared_open, closed or null.
-/// Since ABI 1.
+/// _INVALID_ARGUMENT also if old is in use, not complete, opened by pget_shared_open, closed or
+/// null. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn parallel_get_shared_reuse(
     url: *const c_char,
@@ -214,7 +218,8 @@ pub unsafe extern "C" fn parallel_get_shared_reuse(
 
 /// As parallel_get_shared_reuse, but returns and goes on as pget_shared_begin does.
 ///
-/// Any thread, while no other call uses old. Errors: those of parallel_get_shared_reuse. Since ABI 1.
+/// Any thread, while no other call uses old. Errors: those of parallel_get_shared_reuse. Since ABI
+/// 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_shared_begin_reuse(
     url: *const c_char,
@@ -228,7 +233,7 @@ pub unsafe extern "C" fn pget_shared_begin_reuse(
     unsafe { read(url, options, shared, error, placement, arriving) }
 }
 
-/// Closes the handle, and gives what it stood for if no other call uses it.
+/// Closes the handle, and returns what it stood for if no other call uses it.
 fn take(shared: *mut pget_shared) -> Result<SharedBuffer, Error> {
     let Some(handle) = SHARED.remove(shared) else {
         // Says what is wrong with it.
@@ -244,18 +249,17 @@ fn take(shared: *mut pget_shared) -> Result<SharedBuffer, Error> {
 }
 
 /// Attaches to shared memory that this or another process of the same user has made, also while it
-/// is being filled; for reading only. name is what pget_shared_name tells there, or the POSIX name
-/// that was given.
+/// is being filled; for reading only. name is what pget_shared_name returns there, or the POSIX
+/// name that was given.
 ///
 /// shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails.
 /// error may be null, else it is set to null or to an error that the caller frees.
 ///
-/// Waits for at most five seconds, and only while its creator makes another object of it; any thread.
-/// Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet), _TIMEOUT (the creator has it
-/// locked, and may be stopped),
-/// _PERMISSION_DENIED (another user's, open to others, or a link), _UNAVAILABLE (who filled it died
-/// before it was complete), _INVALID_ARGUMENT (not made by this library, null name or shared),
-/// _FORKED, _INTERNAL. Since ABI 1.
+/// Waits for at most five seconds, and only while its creator makes another object of it; any
+/// thread. Linux only. Errors: PGET_ERR_NOT_FOUND (no such name, or not yet), _TIMEOUT (the creator
+/// has it locked, and may be stopped), _PERMISSION_DENIED (another user's, open to others, or a
+/// link), _UNAVAILABLE (who filled it died before it was complete), _INVALID_ARGUMENT (not made by
+/// this library, null name or shared), _FORKED, _INTERNAL. Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_shared_open(
     name: *const c_char,
@@ -285,10 +289,10 @@ pub unsafe extern "C" fn pget_shared_open(
 ///
 /// error may be null, else it is set to null or to an error that the caller frees. Any thread, also
 /// several at once. Errors: what the download failed with, once it has (bytes that are there can
-/// still be read); PGET_ERR_UNAVAILABLE if the process that filled it died (told within half a
-/// second), _TIMEOUT, _CANCELLED (also if shared is closed meanwhile; at once where it was made,
-/// within a quarter of a second where it was opened), _INVALID_ARGUMENT, _FORKED, _INTERNAL. Since
-/// ABI 1.
+/// still be read); PGET_ERR_UNAVAILABLE if the process that filled it died (noticed within half a
+/// second), _TIMEOUT, _CANCELLED (also if shared is closed during the call; at once where it was
+/// made, within a quarter of a second where it was opened), _INVALID_ARGUMENT, _FORKED, _INTERNAL.
+/// Since ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_shared_wait(
     shared: *const pget_shared,
@@ -322,8 +326,8 @@ pub unsafe extern "C" fn pget_shared_wait(
 }
 
 /// The object's bytes; null if shared is null or closed, but not if the object has none. Only those
-/// may be read that are there, as pget_shared_wait and pget_shared_available tell. They belong to
-/// shared and are valid until it is closed; nobody may write to them. Any thread. Since ABI 1.
+/// may be read that are there, as pget_shared_wait and pget_shared_available report. They belong
+/// to shared and are valid until it is closed; no code may write to them. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_shared_data(shared: *const pget_shared) -> *const u8 {
     look(shared, std::ptr::null(), |handle| {
@@ -331,8 +335,8 @@ pub extern "C" fn pget_shared_data(shared: *const pget_shared) -> *const u8 {
     })
 }
 
-/// The number of bytes that are read, there or not; 0 if shared is null or closed. Any thread. Since
-/// ABI 1.
+/// The number of bytes that are read, there or not; 0 if shared is null or closed. Any thread.
+/// Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_shared_length(shared: *const pget_shared) -> usize {
     look(shared, 0, |handle| handle.content.buffer().len())
@@ -376,11 +380,11 @@ pub extern "C" fn pget_shared_revision(shared: *const pget_shared) -> *const c_c
 }
 
 /// Lets go of it. If this process made it, its name goes, and a download that still fills it ends:
-/// who waits for its bytes gets PGET_ERR_CANCELLED. Processes that are attached keep what they have.
-/// Does nothing if shared is null or closed.
+/// who waits for its bytes gets PGET_ERR_CANCELLED. Processes that are attached keep what they
+/// have. Does nothing if shared is null or closed.
 ///
-/// Any thread, also while others wait on it: their calls return PGET_ERR_CANCELLED, and none may use
-/// its bytes any more. Since ABI 1.
+/// Any thread, also while others wait on it: their calls return PGET_ERR_CANCELLED, and none may
+/// use its bytes any more. Since ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_shared_close(shared: *mut pget_shared) {
     guard::quietly((), || {

@@ -9,7 +9,7 @@ use crate::text;
 /// What a function returns: one of the values of pget_status_code. Errors are negative.
 pub type pget_status = i32;
 
-/// The values of pget_status. Numbers keep their meaning for ever; later versions may add some, so
+/// The values of pget_status. Numbers never change their meaning; later versions may add some, so
 /// treat an unknown negative one as a failure.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,20 +29,20 @@ pub enum pget_status_code {
     PGET_ERR_PERMISSION_DENIED = -4,
     /// The object was replaced, changed or deleted while it was being read.
     PGET_ERR_OBJECT_CHANGED = -5,
-    /// The wanted range starts behind the object's end, or, of several ranges, one goes beyond it.
+    /// The wanted range starts beyond the object's end, or, of several ranges, one goes beyond it.
     PGET_ERR_RANGE = -6,
     /// No connection, no first byte or no progress within its time, after retries; or the time of a
     /// wait is over.
     PGET_ERR_TIMEOUT = -7,
-    /// The server cannot be reached or refuses work, after retries; or the process that fills shared
-    /// memory died, or a ring has or had a reader.
+    /// The server cannot be reached or refuses work, after retries; or the process that fills
+    /// shared memory died, or a ring has or had a reader.
     PGET_ERR_UNAVAILABLE = -8,
-    /// The server's answer makes no sense or is cut short, after retries.
+    /// The server's response is unusable or cut short, after retries.
     PGET_ERR_PROTOCOL = -9,
     /// The bytes do not have the published checksum.
     PGET_ERR_CHECKSUM = -10,
-    /// Writing to the destination failed, the write callback returned something other than 0, a name
-    /// is taken, or a ring's reader has gone.
+    /// Writing to the destination failed, the write callback returned something other than 0, a
+    /// name is taken, or a ring's reader has gone.
     PGET_ERR_DESTINATION = -11,
     /// The caller's buffer is too small for what is to be read.
     PGET_ERR_BUFFER_TOO_SMALL = -12,
@@ -54,8 +54,8 @@ pub enum pget_status_code {
     PGET_ERR_UNVERIFIABLE = -15,
     /// The process can have no more threads or file descriptors.
     PGET_ERR_RESOURCES = -16,
-    /// A defect in the library. The handle that was used is unusable from here on but for closing
-    /// it.
+    /// A defect in the library. The handle that was used is unusable from here on; it can only be
+    /// closed.
     PGET_ERR_INTERNAL = -99,
 }
 
@@ -88,9 +88,9 @@ impl pget_status_code {
     }
 }
 
-/// A few words for a status, as in "not found"; for a number that is none, "unknown status".
+/// A few words for a status, as in "not found"; for any other number, "unknown status".
 ///
-/// The text is static: never freed, valid for ever. Any thread, also after fork. Cannot fail. Since
+/// The text is static: never freed, always valid. Any thread, also after fork. Cannot fail. Since
 /// ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_status_name(status: pget_status) -> *const c_char {
@@ -105,7 +105,7 @@ pub extern "C" fn pget_status_name(status: pget_status) -> *const c_char {
         -6 => "range not satisfiable\0",
         -7 => "timed out\0",
         -8 => "unavailable\0",
-        -9 => "unusable answer\0",
+        -9 => "unusable response\0",
         -10 => "checksum mismatch\0",
         -11 => "cannot write\0",
         -12 => "buffer too small\0",

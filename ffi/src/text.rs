@@ -17,7 +17,7 @@ pub(crate) fn static_text(text: &'static str) -> *const c_char {
 /// A foreign text.
 ///
 /// # Safety
-/// `pointer` is null or points to a text that ends with a zero, and that nobody changes while the
+/// `pointer` is null or points to a text that ends with a zero, and that no code changes while the
 /// result is used.
 pub(crate) unsafe fn required<'a>(pointer: *const c_char, name: &str) -> Result<&'a str, Error> {
     if pointer.is_null() {

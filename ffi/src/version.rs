@@ -26,7 +26,7 @@ pub extern "C" fn pget_abi_version() -> u32 {
 
 /// The version of the loaded library, as in "0.1.0".
 ///
-/// The text is static: never freed, valid for ever. Any thread, also after fork. Cannot fail. Since
+/// The text is static: never freed, always valid. Any thread, also after fork. Cannot fail. Since
 /// ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_version() -> *const c_char {

@@ -9,8 +9,8 @@ import (
 )
 
 // overHTTP is what a Go program does without this package: goroutines that fetch ranges, and a
-// reorder buffer of as many chunks as this package's window. Each range is read by io.ReadAll; tuned,
-// straight into a buffer that is used again.
+// reorder buffer of as many chunks as this package's window. Each range is read by io.ReadAll;
+// tuned, straight into a buffer that is used again.
 func overHTTP(url string, w io.Writer, tuned bool) error {
 	head, err := http.Head(url)
 	if err != nil {

@@ -1,8 +1,8 @@
 // Bench compares what an in-order copy of one object costs: through this package, by the Rust
 // program, and by net/http with ranged goroutines and a reorder buffer. benches/go.sh runs it.
 //
-// The server is nginx on loopback, in a process of its own. Each run is a process, too, so that only
-// the client's CPU time counts; the ways run in turn, round after round.
+// The server is nginx on loopback, in a process of its own. Each run is a process, too, so that
+// only the client's CPU time counts; the ways run in turn, round after round.
 package main
 
 import (
@@ -115,7 +115,7 @@ func median(of []float64) float64 {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// run runs a way and tells its CPU seconds per GiB. What it writes goes to /dev/null.
+// run runs a way and returns its CPU seconds per GiB. What it writes goes to /dev/null.
 func run(command []string, size int64) (float64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -153,7 +153,7 @@ http { access_log off; sendfile on; keepalive_requests 1000000; client_body_temp
 fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
 server { listen 127.0.0.1:%[2]d; root %[1]s; } }
 `, folder, port)
-	// As root it would serve as somebody who may not look into the folder.
+	// As root it would serve as a user who may not look into the folder.
 	if os.Getuid() == 0 {
 		configuration = "user root;\n" + configuration
 	}

@@ -5,24 +5,24 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pget::Builder;
 
-/// One big object out of object storage, fast.
+/// Reads one large object from object storage over several connections at once.
 #[derive(Debug, Parser)]
 #[command(name = "pget", version, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Tell retries and degraded reads on standard error; twice: every request
+    /// Report retries and degraded reads on standard error; twice: every request
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Read objects into files, each of which appears under its name only when it is complete
+    /// Read objects into files, each of which appears under its name when it is complete
     Get(Box<Get>),
     /// Write an object to standard output, in order
     Cat(Cat),
-    /// Tell an object's size and revision
+    /// Print an object's size and revision
     Stat(Stat),
     /// Objects in shared memory, for other processes of this host
     #[command(subcommand)]
@@ -31,11 +31,13 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Shm {
-    /// Read an object into shared memory, print its name when others may attach, and keep it until SIGINT, SIGTERM or SIGHUP
+    /// Read an object into shared memory, print its name when other processes can attach, and keep
+    /// it until SIGINT, SIGTERM or SIGHUP
     Get(Box<ShmGet>),
-    /// List this user's named ones: name, bytes there/bytes in all, state, whether the creator lives, revision
+    /// List this user's named objects: name, bytes received/bytes in all, state, whether the
+    /// creator lives, revision
     Ls,
-    /// Remove what dead processes left, and print its names
+    /// Remove what dead processes left, and print the names
     Clean,
 }
 
@@ -43,7 +45,8 @@ pub(crate) enum Shm {
 pub(crate) struct ShmGet {
     #[command(flatten)]
     pub(crate) object: Object,
-    /// Its name in /dev/shm, which must be free [default: none; /proc/PID/fd/N is printed, and nothing is ever left]
+    /// Name in /dev/shm, which must be free [default: none: /proc/PID/fd/N is printed, and the
+    /// memory is freed when its last process ends]
     #[arg(short, long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     #[command(flatten)]
@@ -57,11 +60,11 @@ pub(crate) struct Get {
     /// ais://bucket/object, s3://bucket/key, gs://…, az://…, http(s)://…, file:///path or a path
     #[arg(value_name = "URL", required_unless_present = "input_file")]
     pub(crate) addresses: Vec<String>,
-    /// A list of objects, or - for standard input: one address a line, after it a tab or spaces and a
+    /// List of objects, or - for standard input: one address a line, after it a tab or spaces and a
     /// name if it is to have another one; empty lines and lines that begin with # are skipped
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input_file: Option<PathBuf>,
-    /// The folder for files that -o does not name; it is made if it is missing
+    /// Folder for files that -o does not name; it is made if it is missing
     #[arg(short, long, value_name = "DIR", conflicts_with = "output")]
     pub(crate) dir: Option<PathBuf>,
     /// Objects that are fetched at once
@@ -69,17 +72,18 @@ pub(crate) struct Get {
     pub(crate) jobs: u16,
     #[command(flatten)]
     pub(crate) reach: Reach,
-    /// The file, or - for standard output [default: the last part of the address, decoded, in the
-    /// current folder]
+    /// File to write, or - for standard output [default: the last part of the address, decoded, in
+    /// the current folder]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Go on with what an earlier get of the same has left (FILE.pget-part, FILE.pget-journal), if the object is still the same
+    /// Continue what an earlier get left (FILE.pget-part, FILE.pget-journal), if the object is
+    /// still the same
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Have the file and its name on the disk before success is told
+    /// End only when the file and its name are on the disk
     #[arg(long)]
     pub(crate) sync: bool,
-    /// How often what has landed is synced and written down, for --resume [default: 2s]
+    /// Sync and record received bytes this often, for --resume [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) journal_interval: Option<Duration>,
     #[command(flatten)]
@@ -92,7 +96,8 @@ pub(crate) struct Get {
 pub(crate) struct Cat {
     #[command(flatten)]
     pub(crate) object: Object,
-    /// Into a ring of that name in shared memory, for one process that reads it there, and not to standard output
+    /// Write into a ring of this name in shared memory, which one other process reads, instead of
+    /// standard output
     #[arg(long, value_name = "NAME")]
     pub(crate) shared_ring: Option<String>,
     #[command(flatten)]
@@ -123,25 +128,26 @@ pub(crate) struct Object {
 /// How to reach an object.
 #[derive(Debug, Args)]
 pub(crate) struct Reach {
-    /// A transport's setting: ais.endpoint, aws.region, …
+    /// Setting of a transport: ais.endpoint, aws.region, …
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) properties: Vec<(String, String)>,
-    /// A header for http and https
+    /// Header for http and https
     #[arg(long = "header", value_name = "K: V", value_parser = header)]
     pub(crate) headers: Vec<(String, String)>,
-    /// Failed attempts without progress that a range may have; 0: none [default: no limit]
+    /// Give up after this many failed attempts of one range in a row without progress; 0: after the
+    /// first [default: no limit]
     #[arg(long, value_name = "N")]
     pub(crate) retries: Option<u32>,
     /// Give up after this long without progress [default: 120s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) retry_timeout: Option<Duration>,
-    /// To a connection [default: 5s]
+    /// Give up connecting after this long [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) connect_timeout: Option<Duration>,
-    /// To the first byte of an answer [default: 30s]
+    /// Abort a request that got no response header after this long [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) first_byte_timeout: Option<Duration>,
-    /// Without progress [default: 20s]
+    /// Abort a request that makes no progress for this long [default: 20s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) stall_timeout: Option<Duration>,
 }
@@ -152,22 +158,23 @@ pub(crate) struct Read {
     /// Bytes per range [default: the server's hint, else found by measuring]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) chunk_size: Option<u64>,
-    /// The most requests in flight; 1: one stream [default: found by measuring]
+    /// Requests in flight at once; 1: one plain stream [default: found by measuring]
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<u32>,
-    /// Chunks held at the most [default: half as many again as requests in flight]
+    /// Chunks held at once, received or being received [default: half as many again as requests in
+    /// flight]
     #[arg(long, value_name = "N")]
     pub(crate) window: Option<u32>,
-    /// First byte wanted
+    /// First byte to read [default: 0]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) offset: Option<u64>,
-    /// Bytes wanted [default: to the end]
+    /// Bytes to read [default: to the end]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) length: Option<u64>,
-    /// Whether the bytes are held against the checksum that the server publishes
+    /// Compare the bytes with the checksum that the server publishes
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     pub(crate) verify: Verify,
-    /// Memory for chunks [default: a quarter of the memory there is, at most 1GiB]
+    /// Memory for received bytes [default: a quarter of the machine's memory, at most 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = size_above_0)]
     pub(crate) memory_limit: Option<u64>,
 }
@@ -175,17 +182,18 @@ pub(crate) struct Read {
 /// The words of the library's [`pget::Verify`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Verify {
-    /// If all of it is read and a checksum is published
+    /// Verify if the whole object is read and a checksum is published
     Auto,
-    /// Fail if it cannot be verified
+    /// Fail if the object cannot be verified
     Require,
+    /// Never verify
     Off,
 }
 
-/// What to tell meanwhile and at the end.
+/// What to show during the read and at its end.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// A progress bar on standard error
+    /// Show a progress bar on standard error
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(crate) progress: When,
     /// Print one JSON object with the figures on standard error at the end
@@ -197,7 +205,9 @@ pub(crate) struct Show {
 pub(crate) enum When {
     /// If standard error is a terminal
     Auto,
+    /// Also in a file or a pipe
     Always,
+    /// Not at all
     Never,
 }
 

@@ -4,7 +4,8 @@ use pget::{Builder, Cancel, Error, Stats, shm::RingWriter};
 
 use crate::{args::Cat, output::Output, report::Report, signals::Signals};
 
-/// A ring of this many bytes stays in the processor's cache, and holds eight of the pieces that a fast sender fills at once.
+/// A ring of this many bytes stays in the processor's cache, and holds eight of the pieces that a
+/// fast sender fills at once.
 const RING: usize = 8 << 20;
 
 pub(crate) fn run(cat: &Cat) -> Result<(), Error> {
@@ -50,7 +51,8 @@ fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
     Ok(reader.stats())
 }
 
-/// Puts the object into a ring in shared memory, and waits until it was taken or `cancel` is triggered.
+/// Puts the object into a ring in shared memory, and waits until it was taken or `cancel` is
+/// triggered.
 fn to_ring(builder: &Builder, name: &str, cancel: Cancel) -> Result<Stats, Error> {
     let mut reader = builder.open_blocking()?;
     let mut ring = RingWriter::create(Some(name), RING)?;

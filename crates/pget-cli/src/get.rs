@@ -47,7 +47,8 @@ pub(crate) fn builder(get: &Get, address: &str) -> Builder {
     builder
 }
 
-/// Returns the path of a file in the folder that `--dir` names, and makes the folders that are missing.
+/// Returns the path of a file in the folder that `--dir` names, and makes the folders that are
+/// missing.
 pub(crate) fn in_folder(get: &Get, name: &Path) -> Result<PathBuf, Error> {
     let path = get.dir.as_deref().unwrap_or_else(|| Path::new("")).join(name);
     match path.parent() {

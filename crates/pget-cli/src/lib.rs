@@ -1,9 +1,10 @@
-//! The `pget` program: `get` of objects, `cat` and `stat` of one object, and `shm`, one object for all processes of a host.
+//! The `pget` program: `get` of objects, `cat` and `stat` of one object, and `shm`, one object for
+//! all processes of a host.
 //!
-//! Exit status: 0 done, 1 other failure, 2 usage, 3 not found, 4 permission denied, 5 object changed, 6 timed out or unavailable after retries,
-//! 7 the server's answer makes no sense, 8 destination failed, 9 verification is required and cannot be done.
-//! An error is one line on standard error.
-//! 141: the reader of standard output has closed it, which is not reported.
+//! Exit status: 0 done, 1 other failure, 2 usage, 3 not found, 4 permission denied, 5 object
+//! changed, 6 timed out or unavailable after retries, 7 unusable response, 8
+//! destination failed, 9 verification is required and cannot be done. An error is one line on
+//! standard error. 141: the reader of standard output has closed it, which is not reported.
 
 mod args;
 mod cat;
@@ -25,7 +26,8 @@ use pget::{Error, ErrorKind};
 
 /// Runs the program with `arguments`, the first of which is its name, and returns its exit status.
 ///
-/// It is a whole program: it sets up logging and signals of the process, and expects to be all that runs there.
+/// It is a whole program: it sets up logging and signals of the process, and expects to be all that
+/// runs there.
 pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> u8 {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -41,7 +43,7 @@ pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -
     };
     match result {
         Ok(()) => 0,
-        // As `cat` and its like, which SIGPIPE ends: `pget cat … | head` is not a failure to report.
+        // As `cat`, which SIGPIPE ends: `pget cat … | head` is not a failure to report.
         Err(error) if many::is_reported(&error) => status(&error),
         Err(error) if writes_to_standard_output(&arguments.command) && output::is_closed(&error) => CLOSED,
         Err(error) => {
@@ -63,7 +65,8 @@ fn writes_to_standard_output(command: &Command) -> bool {
     }
 }
 
-/// A file that reaches the limit on its size (`ulimit -f`) is an error of the write, as a full disk is; at its default, the signal would end the program.
+/// A file that reaches the limit on its size (`ulimit -f`) is an error of the write, as a full disk
+/// is; at its default, the signal would end the program.
 fn writes_fail_at_the_limit() {
     let mut set = SigSet::empty();
     set.add(Signal::SIGXFSZ);

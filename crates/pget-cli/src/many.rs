@@ -1,8 +1,9 @@
 //! `pget get` of several objects: from the command line, from a list, or both.
 //!
-//! All names are known and different before anything is fetched. Each object is fetched as if it were the only
-//! one: it appears under its name when it is complete, and a failure is reported on a line of its own and ends
-//! no other. They share the process's connections, its budget of memory, and what it has learned of a host.
+//! All names are known and different before anything is fetched. Each object is fetched as if it
+//! were the only one: it appears under its name when it is complete, and a failure is reported on a
+//! line of its own and ends no other. They share the process's connections, its budget of memory,
+//! and what it has learned of a host.
 
 use std::{
     collections::HashMap,
@@ -167,8 +168,8 @@ fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, "", message)
 }
 
-/// Returns address and name of a line. A tab separates them, or spaces where there is no tab: an address that
-/// contains spaces ends with a tab.
+/// Returns address and name of a line. A tab separates them, or spaces where there is no tab: an
+/// address that contains spaces ends with a tab.
 fn parsed(line: &str) -> Option<(&str, Option<&str>)> {
     let line = line.trim_matches([' ', '\r']);
     if line.trim().is_empty() || line.starts_with('#') {

@@ -1,4 +1,5 @@
-//! What the program tells on standard error: log lines, the progress bar, the summary, the one line of an error.
+//! What the program reports on standard error: log lines, the progress bar, the summary, the one
+//! line of an error.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -18,7 +19,7 @@ use crate::{
     many::Totals,
 };
 
-/// Writes a line to standard error; a closed one is nobody's loss.
+/// Writes a line to standard error. A closed standard error is no failure.
 pub(crate) fn line(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
@@ -35,7 +36,8 @@ pub(crate) fn log(verbose: u8) {
         .with_writer(io::stderr)
         .without_time()
         .with_ansi(false)
-        // Where standard error cannot be written to, to say so there would end the attempt by a panic.
+        // Where standard error cannot be written to, to say so there would end the attempt by a
+        // panic.
         .log_internal_errors(false)
         .init();
 }
@@ -149,8 +151,8 @@ fn drawn(show: &Show) -> (bool, ProgressDrawTarget) {
     (wanted, target)
 }
 
-/// The progress bars and the summary of several reads: one line for each object that is being read, and one
-/// for all of them.
+/// The progress bars and the summary of several reads: one line for each object that is being read,
+/// and one for all of them.
 pub(crate) struct Reports {
     bars: MultiProgress,
     total: ProgressBar,

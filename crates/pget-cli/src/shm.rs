@@ -45,7 +45,8 @@ pub(crate) fn run(shm: &Shm) -> Result<(), Error> {
     }
 }
 
-/// Reads into shared memory, tells its name as soon as others may attach, and keeps it until it is told to end.
+/// Reads into shared memory, prints its name as soon as others may attach, and keeps it until a
+/// signal ends the program.
 fn get(get: &ShmGet) -> Result<(), Error> {
     let placement = match &get.name {
         Some(name) => Placement::Named(name.clone()),
@@ -77,11 +78,12 @@ fn get(get: &ShmGet) -> Result<(), Error> {
     }
 }
 
-/// Waits until a line can be written at once, or fails when `cancel` is triggered: a signal that is waited for would not end a write to a pipe that nobody reads.
+/// Waits until a line can be written at once, or fails when `cancel` is triggered: a signal that is
+/// waited for would not end a write to a pipe without a reader.
 fn until_writable(output: BorrowedFd<'_>, cancel: &Cancel) -> Result<(), Error> {
     let failed = |cause| Error::with_cause(ErrorKind::Internal, "", "cannot wait for standard output", cause);
     let (cancelled, end) = std::io::pipe().map_err(failed)?;
-    // Its other end is told of the close.
+    // The other end notices the close.
     let _watch = pget::blocking::when_triggered(cancel, move || drop(end))?;
     loop {
         let mut waited = [
@@ -93,7 +95,7 @@ fn until_writable(output: BorrowedFd<'_>, cancel: &Cancel) -> Result<(), Error> 
                 let message = "cancelled while standard output took nothing";
                 return Err(Error::new(ErrorKind::Cancelled, "", message));
             }
-            // An error, too, is for the write to tell.
+            // The write reports an error, too.
             Ok(_) if waited[1].any().unwrap_or(true) => return Ok(()),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(cause) => return Err(failed(cause.into())),

@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP while something is in shared memory, whose name must go with the program.
+//! SIGINT, SIGTERM and SIGHUP while something is in shared memory, whose name must go with the
+//! program.
 
 use std::sync::mpsc::{Receiver, channel};
 
@@ -9,12 +10,14 @@ use pget::{Cancel, Error, ErrorKind};
 pub(crate) struct Signals(Receiver<Signal>);
 
 impl Signals {
-    /// From now on SIGINT, SIGTERM and SIGHUP trigger `cancel` instead of ending the program; not those that are ignored, as `nohup` and a shell's `&` have it. To be called before there are other threads, which they would else interrupt.
+    /// From now on SIGINT, SIGTERM and SIGHUP trigger `cancel` instead of ending the program; not
+    /// those that are ignored, as `nohup` and a shell's `&` have it. To be called before there are
+    /// other threads, which they would else interrupt.
     pub(crate) fn cancel(cancel: &Cancel) -> Result<Self, Error> {
         let failed = |cause| Error::with_cause(ErrorKind::Internal, "", "cannot wait for signals", cause);
         let mut set = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            // Blocked, an ignored one would come all the same.
+            // A signal that is ignored and then blocked would still arrive.
             if !is_ignored(signal) {
                 set.add(signal);
             }
@@ -42,7 +45,8 @@ impl Signals {
         self.0.recv().ok();
     }
 
-    /// Ends the program by the signal that cancelled it, if one did: whoever waits for the program is to see what ended it. To be called when nothing is left to be tidied up.
+    /// Ends the program by the signal that cancelled it, if one did: the process that waits for the
+    /// program is to see what ended it. To be called when nothing is left to be tidied up.
     pub(crate) fn end(&self, error: &Error) {
         let (ErrorKind::Cancelled, Ok(signal)) = (error.kind(), self.0.try_recv()) else {
             return;
@@ -55,7 +59,8 @@ impl Signals {
     }
 }
 
-/// Whether it is ignored, as the kernel tells; if that cannot be read, it is not.
+/// Returns whether the signal is ignored, as the kernel reports it; if that cannot be read, it is
+/// not.
 ///
 /// Source: proc_pid_status(5): `SigIgn`, a mask in hexadecimal digits.
 fn is_ignored(signal: Signal) -> bool {

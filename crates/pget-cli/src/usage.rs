@@ -1,4 +1,4 @@
-//! A command line that cannot be used, told on one line and without what may be a credential.
+//! A command line that cannot be used, reported on one line without what may be a credential.
 
 use std::error::Error as _;
 
@@ -6,11 +6,12 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::report;
 
-/// Tells what is wrong with the command line, or the help that it asks for; the exit status of that.
+/// Prints what is wrong with the command line, or the help that it asks for. Returns the exit
+/// status.
 pub(crate) fn tell(error: &clap::Error) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Nobody who has closed standard output misses the text.
+            // A closed standard output does not want the text.
             error.print().ok();
             0
         }

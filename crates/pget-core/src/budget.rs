@@ -1,7 +1,9 @@
 //! What all downloads of a process may hold together: bytes of slots, and requests in flight.
 //!
-//! First come, first served: a waiting download is not overtaken by a smaller one. A download's chunk at the cursor never waits, so that no two downloads can wait
-//! for each other, whatever order their consumers are read in; the hard bound is therefore the limit plus one chunk and one request for each download.
+//! First come, first served: a waiting download is not overtaken by a smaller one. A download's
+//! chunk at the cursor never waits, so that no two downloads can wait for each other, whatever
+//! order their consumers are read in; the hard bound is therefore the limit plus one chunk and one
+//! request for each download.
 
 use std::sync::Arc;
 
@@ -29,7 +31,8 @@ const CONNECTIONS: usize = 512;
 pub struct Budget {
     limit: u64,
     most_in_flight: usize,
-    /// Of this process: a forked child begins with all of them free, as none of its parent's downloads is its own.
+    /// Of this process: a forked child begins with all of them free, as none of its parent's
+    /// downloads is its own.
     permits: PerProcess<Permits>,
 }
 
@@ -40,10 +43,12 @@ struct Permits {
 }
 
 impl Budget {
-    /// A budget of `bytes` (at least one MiB is taken) and `connections` requests in flight (at least 1).
+    /// A budget of `bytes` (at least one MiB is taken) and `connections` requests in flight (at
+    /// least 1).
     #[must_use]
     pub fn new(bytes: u64, connections: usize) -> Arc<Self> {
-        // Whole units: a limit that no number of permits makes up could never be taken by a chunk as large as it.
+        // Whole units: a limit that no number of permits makes up could never be taken by a chunk
+        // as large as it.
         let limit = bytes.clamp(1 << 20, UNIT * u64::from(u32::MAX)) / UNIT * UNIT;
         Arc::new(Self {
             limit,
@@ -74,11 +79,13 @@ impl Budget {
         })
     }
 
-    /// The process's budget: a quarter of the memory that the control group or the machine has, at most 1 GiB, and 512 requests.
+    /// The process's budget: a quarter of the memory that the control group or the machine has, at
+    /// most 1 GiB, and 512 requests.
     #[must_use]
     pub fn process() -> &'static Arc<Self> {
         static PROCESS: PerProcess<Arc<Budget>> = PerProcess::new();
-        // A child keeps the limits, so that settings from before the fork and new ones share one budget there.
+        // A child keeps the limits, so that settings from before the fork and new ones share one
+        // budget there.
         PROCESS.inherit_or_init(|| {
             Self::new(
                 (system_memory::total().unwrap_or(UNTOLD) / 4).min(MOST),
@@ -114,7 +121,8 @@ impl Budget {
         Reservation { permit }
     }
 
-    /// `bytes` of memory if they are free now and nobody waits for them; else beyond the limit if `must`.
+    /// `bytes` of memory if they are free now and no other waits for them; else beyond the limit if
+    /// `must`.
     pub(crate) fn try_reserve(&self, bytes: u64, must: bool) -> Option<Reservation> {
         let memory = Arc::clone(&self.permits().memory);
         match memory.try_acquire_many_owned(units(bytes.min(self.limit))) {
@@ -141,7 +149,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Gives back all but `bytes`.
+    /// Returns all but `bytes`.
     pub(crate) fn shrink_to(&mut self, bytes: u64) {
         if let Some(permit) = &mut self.permit
             && !Own::is_forked(permit)

@@ -1,4 +1,5 @@
-//! Cancelling from outside: one handle may end many downloads, from any thread, before, during and after them.
+//! Cancelling from outside: one handle may end many downloads, from any thread, before, during and
+//! after them.
 
 use std::{
     fmt,
@@ -16,7 +17,8 @@ use crate::{
     },
 };
 
-/// Ends every download that was given it, and those begun later, once it is [triggered](Self::trigger). Clones are the same handle.
+/// Ends every download that was given it, and those begun later, once it is
+/// [triggered](Self::trigger). Clones are the same handle.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<Inner>);
 
@@ -44,7 +46,8 @@ impl Cancel {
         self.0.hearers.get_or_init(Hearers::default)
     }
 
-    /// Ends the downloads with [`Cancelled`](crate::ErrorKind::Cancelled), also calls that wait now. Again it does nothing.
+    /// Ends the downloads with [`Cancelled`](crate::ErrorKind::Cancelled), also calls that wait
+    /// now. Again it does nothing.
     pub fn trigger(&self) {
         self.0.triggered.store(true, Ordering::SeqCst);
         let hearers = self.hearers();
@@ -78,7 +81,8 @@ impl Cancel {
             .downloads
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: a trigger that has taken the list is seen, a later one will find this download in it.
+        // Under the lock: a trigger that has taken the list is seen, a later one will find this
+        // download in it.
         if self.is_triggered() {
             drop(downloads);
             download.cancel();
@@ -127,7 +131,8 @@ mod tests {
         }
     }
 
-    /// The locks of a handle and of a download are held as the child begins, by threads that it does not have.
+    /// The locks of a handle and of a download are held as the child begins, by threads that it
+    /// does not have.
     #[test]
     fn a_child_of_a_process_whose_downloads_are_locked_does_not_wait() {
         let runtime = tokio::runtime::Builder::new_multi_thread()

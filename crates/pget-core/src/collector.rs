@@ -12,8 +12,9 @@ use crate::{
     revision::accept,
 };
 
-/// Collects what a source writes for one request of one chunk. It checks a reply against the request and against the pinned revision, as a download does,
-/// but neither retries nor goes on to a second chunk.
+/// Collects what a source writes for one request of one chunk. It checks a reply against the
+/// request and against the pinned revision, as a download does, but neither retries nor goes on to
+/// a second chunk.
 #[derive(Debug)]
 pub struct Collector {
     state: Arc<CollectorState>,
@@ -69,7 +70,8 @@ impl Collector {
         self.state.rest()
     }
 
-    /// A writer from the watermark on, for a read of [`rest`](Self::rest); `None` while there is another.
+    /// A writer from the watermark on, for a read of [`rest`](Self::rest); `None` while there is
+    /// another.
     #[must_use]
     pub fn writer(&self) -> Option<ChunkWriter> {
         let host = Arc::clone(&self.state);

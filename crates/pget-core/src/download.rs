@@ -40,7 +40,7 @@ impl Download {
         })
     }
 
-    /// Begins the download on the tokio runtime of the caller and gives its in-order reader.
+    /// Begins the download on the tokio runtime of the caller and returns its in-order reader.
     ///
     /// # Panics
     /// Outside a tokio runtime with time enabled.
@@ -49,13 +49,15 @@ impl Download {
         self.reader_on(&Handle::current())
     }
 
-    /// Begins the download on `runtime` (with time enabled) and gives its in-order reader, which may be polled from anywhere.
+    /// Begins the download on `runtime` (with time enabled) and returns its in-order reader, which
+    /// may be polled from anywhere.
     #[must_use]
     pub fn reader_on(&self, runtime: &Handle) -> Reader {
         Reader::new(self.start(runtime, Sink::Reader), self.options.progress.clone())
     }
 
-    /// Begins the download on `runtime` and gives a reader for a thread that may block, which must not be a thread of an asynchronous runtime.
+    /// Begins the download on `runtime` and returns a reader for a thread that may block, which
+    /// must not be a thread of an asynchronous runtime.
     #[must_use]
     pub fn blocking_reader_on(&self, runtime: &Handle) -> BlockingReader {
         BlockingReader::new(self.reader_on(runtime), runtime.clone())

@@ -1,7 +1,8 @@
 //! Errors: one kind per outcome that a caller can act on, with what was being read and the cause.
 //!
-//! [`SourceError`] is what a transport says of one attempt, with whether another attempt may help; [`Error`] is what the caller of a
-//! download gets. Neither ever holds a credential: transports redact addresses before they name them.
+//! [`SourceError`] is what a transport says of one attempt, with whether another attempt may help;
+//! [`Error`] is what the caller of a download gets. Neither ever holds a credential: transports
+//! redact addresses before they name them.
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
@@ -26,15 +27,18 @@ pub enum ErrorKind {
     ObjectChanged,
     /// The wanted range starts beyond the object's end, or, of several ranges, one goes beyond it.
     Range,
-    /// No connection, no first byte or no progress within its deadline, after retries; or the deadline of a wait is over.
+    /// No connection, no first byte or no progress within its deadline, after retries; or the
+    /// deadline of a wait is over.
     Timeout,
-    /// The server cannot be reached or refuses work (5xx, 429), after retries; or the process that fills shared memory died, or a ring has or had a reader.
+    /// The server cannot be reached or refuses work (5xx, 429), after retries; or the process that
+    /// fills shared memory died, or a ring has or had a reader.
     Unavailable,
-    /// The server's answer makes no sense, or is cut short, after retries.
+    /// The server's response is unusable or cut short, after retries.
     Protocol,
     /// The bytes do not have the published checksum.
     Checksum,
-    /// Writing to the destination failed (disk full, closed pipe), a name is taken, or a ring's reader has gone.
+    /// Writing to the destination failed (disk full, closed pipe), a name is taken, or a ring's
+    /// reader has gone.
     Destination,
     /// The caller's buffer is too small for the object.
     BufferTooSmall,
@@ -63,7 +67,7 @@ impl ErrorKind {
             Self::Range => "range not satisfiable",
             Self::Timeout => "timed out",
             Self::Unavailable => "unavailable",
-            Self::Protocol => "unusable answer",
+            Self::Protocol => "unusable response",
             Self::Checksum => "checksum mismatch",
             Self::Destination => "cannot write",
             Self::BufferTooSmall => "buffer too small",
@@ -87,13 +91,14 @@ impl fmt::Display for ErrorKind {
 pub enum Retry {
     /// No: the answer will be the same.
     Never,
-    /// The server refused this request by its status (403, 404, 400, …). The refusal is final if it is
-    /// repeated while no other request of the download is in flight; until then it may have been
+    /// The server refused this request by its status (403, 404, 400, …). The refusal is final if it
+    /// is repeated while no other request of the download is in flight; until then it may have been
     /// meant for one request too many.
     Refused,
     /// Yes, after a backoff.
     Backoff,
-    /// Yes, and the server asks to be left alone for this long first (`Retry-After`); fewer requests are kept in flight from here.
+    /// Yes, and the server asks to be left alone for this long first (`Retry-After`); fewer
+    /// requests are kept in flight from here.
     Throttled(Option<Duration>),
 }
 
@@ -109,7 +114,8 @@ pub struct SourceError {
 }
 
 impl SourceError {
-    /// A failure that another attempt would not mend. The message says what failed, without naming credentials.
+    /// Makes a failure that another attempt would not repair. The message says what failed, without
+    /// naming credentials.
     pub fn fatal(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -134,7 +140,7 @@ impl SourceError {
         }
     }
 
-    /// A failure that another attempt may mend.
+    /// Makes a failure that another attempt may repair.
     pub fn retryable(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -218,7 +224,8 @@ impl std::error::Error for SourceError {
     }
 }
 
-/// Why a download failed: its [`kind`](Self::kind), the object, the range where it happened, the cause, and how often it was tried.
+/// Why a download failed: its [`kind`](Self::kind), the object, the range where it happened, the
+/// cause, and how often it was tried.
 ///
 /// Cloning is cheap; every call after the first failure returns the same error.
 #[derive(Clone)]
@@ -237,7 +244,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error about `object` (its redacted address; empty when there is none yet).
+    /// An error about `object` (its redacted address; empty while there is no address).
     pub fn new(kind: ErrorKind, object: impl Into<String>, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             kind,
@@ -359,7 +366,8 @@ impl Error {
         &self.0.object
     }
 
-    /// The range of the failed request, where there was one; an end of `u64::MAX` means "to the object's end".
+    /// The range of the failed request, where there was one; an end of `u64::MAX` means "to the
+    /// object's end".
     #[must_use]
     pub fn range(&self) -> Option<Range<u64>> {
         self.0.range.clone()
@@ -371,13 +379,15 @@ impl Error {
         self.0.attempts
     }
 
-    /// With [`BufferTooSmall`](ErrorKind::BufferTooSmall): how many bytes the buffer must have, if that is known.
+    /// With [`BufferTooSmall`](ErrorKind::BufferTooSmall): how many bytes the buffer must have, if
+    /// that is known.
     #[must_use]
     pub fn needed(&self) -> Option<u64> {
         self.0.needed
     }
 
-    /// The message with every cause behind it, on one line and without control characters, for a terminal or a log.
+    /// Returns the message with every cause after it, on one line and without control characters,
+    /// for a terminal or a log.
     #[must_use]
     pub fn to_line(&self) -> String {
         let mut line = self.head();

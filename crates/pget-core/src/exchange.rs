@@ -10,19 +10,23 @@ use crate::{ObjectInfo, Published, Revision, Verify};
 pub struct RangeRequest {
     /// Offset of the first byte wanted.
     pub start: u64,
-    /// Offset behind the last byte wanted; `None`: to the object's end, in one stream. Never equal to `start`.
+    /// Offset after the last byte wanted; `None`: to the object's end, in one stream. Never equal
+    /// to `start`.
     pub end: Option<u64>,
-    /// What earlier replies of this download fixed; `None` on the first request. Send it as a condition where conditions
-    /// work (`If-Match`): the reply is compared in any case.
+    /// What earlier replies of this download fixed; `None` on the first request. Send it as a
+    /// condition where conditions work (`If-Match`): the reply is compared in any case.
     pub pinned: Option<Arc<ObjectInfo>>,
     /// How many attempts at this range came before, since one last brought a byte.
     pub attempt: u32,
-    /// Whether the checksum of the whole object is wanted with the reply: a source whose ranged answers do not tell it may ask for it then, unless this is
-    /// [`Off`](Verify::Off), as it is once a first reply has come.
+    /// Whether the checksum of the whole object is wanted with the reply: a source whose ranged
+    /// answers do not contain it may ask for it then, unless this is [`Off`](Verify::Off), as it is
+    /// once a first reply has come.
     pub verify: Verify,
-    /// The attempt before was fenced, as its connection was far slower than the others: send this one over a fresh connection, if the transport has connections.
+    /// The attempt before was fenced, as its connection was far slower than the others: send this
+    /// one over a fresh connection, if the transport has connections.
     pub fresh: bool,
-    /// And not to this address if there is another: it is what the fenced attempt [told](crate::ChunkWriter::comes_from).
+    /// And not to this address if there is another: it is what the fenced attempt
+    /// [reported](crate::ChunkWriter::comes_from).
     pub avoid: Option<SocketAddr>,
 }
 
@@ -53,11 +57,12 @@ impl RangeRequest {
 pub struct Reply {
     /// Offset of the body's first byte. 0 for a reply that ignored the range.
     pub start: u64,
-    /// Bytes in the body; `None` when only its end tells.
+    /// Bytes in the body; `None` when only its end shows it.
     pub length: Option<u64>,
-    /// Size of the object; `None` when not told.
+    /// Size of the object; `None` when not stated.
     pub total: Option<u64>,
-    /// The body is the whole object although a part was asked for, or by the source's own choice (cold object).
+    /// The body is the whole object although a part was asked for, or by the source's own choice
+    /// (cold object).
     pub whole: bool,
     /// The identity of the content.
     pub revision: Revision,

@@ -6,11 +6,12 @@ use pget_schedule::{Bounds, Controller, Settings};
 
 use crate::{Budget, Cancel, ObjectInfo, Stats, Verify};
 
-/// What level times chunk size may be. Bodies fill their chunks evenly spread over time, so about half of
-/// this holds bytes.
+/// What level times chunk size may be. Bodies fill their chunks evenly spread over time, so about
+/// half of this holds bytes.
 const MEMORY: u64 = 192 << 20;
 
-/// How long to wait for what; each more than 0 and at most a day. All are no-progress deadlines: a slow but steady transfer of any size meets them.
+/// How long to wait for what; each more than 0 and at most a day. All are no-progress deadlines: a
+/// slow but steady transfer of any size meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deadlines {
@@ -18,7 +19,8 @@ pub struct Deadlines {
     pub connect: Duration,
     /// From the start of a request to its reply's header, connecting included.
     pub first_byte: Duration,
-    /// Without progress in a body: fewer than 4 KiB received in this time. It stops while the consumer is what we wait for.
+    /// Without progress in a body: fewer than 4 KiB received in this time. It stops while the
+    /// consumer is what we wait for.
     pub stall: Duration,
 }
 
@@ -43,51 +45,59 @@ pub struct Progress {
     pub stats: Stats,
 }
 
-/// What tells the caller of its progress.
+/// The function that reports progress to the caller.
 pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// How to read. Start from [`Options::default`] and set what differs.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// Bytes per range, 1 to 1 GiB; `None`: the source's hint, else what measuring finds, 256 KiB to
-    /// 16 MiB.
+    /// Bytes per range, 1 to 1 GiB; `None`: the source's hint, else what measuring finds, 256 KiB
+    /// to 16 MiB.
     pub chunk_size: Option<u64>,
     /// The most requests in flight, 1 to 1,024; `None`: what measuring finds, at most
     /// [`RangeSource::most_requests`]. With 1, the object is read as one stream.
     pub concurrency: Option<u32>,
-    /// Chunks fetched or being fetched but not consumed at the most, 1 to 65,536; `None`: half as many again as
-    /// requests in flight, and up to three times as many while one of them lags, within the budget.
+    /// How many chunks may be fetched or being fetched and not yet consumed, 1 to 65,536; `None`:
+    /// half as many again as requests in flight, and up to three times as many while one of them
+    /// lags, within the budget.
     pub window: Option<u32>,
-    /// Offset of the first byte wanted. At the object's end there is nothing to read; behind it is an error.
+    /// Offset of the first byte wanted. At the object's end there is nothing to read; beyond it is
+    /// an error.
     pub offset: u64,
     /// Bytes wanted; `None`: to the end. Cut at the object's end.
     pub length: Option<u64>,
-    /// With ranges that are read together: bytes between two of them up to which they are fetched as one, and what is between them is thrown away. A request costs about as
-    /// much as this many bytes. 0: only those that touch.
+    /// With ranges that are read together: bytes between two of them up to which they are fetched
+    /// as one, and what is between them is thrown away. A request costs about as much as this many
+    /// bytes. 0: only those that touch.
     pub gap: u64,
-    /// The revision that the object must have; another is [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the first reply. For reads that go on with what an earlier one
-    /// began. It must have an [identity](crate::Revision::is_identity).
+    /// The revision that the object must have; another is
+    /// [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the first reply. For reads that go
+    /// on with what an earlier one began. It must have an [identity](crate::Revision::is_identity).
     pub pin: Option<ObjectInfo>,
-    /// Failed attempts without progress, in a row, that a range may have before the download fails, 0
-    /// to 1,000; `None`: time alone decides (`retry_timeout`). With 0, the first failure is the end.
+    /// Failed attempts without progress, in a row, that a range may have before the download fails,
+    /// 0 to 1,000; `None`: time alone decides (`retry_timeout`). With 0, the first failure is the
+    /// end.
     pub retries: Option<u32>,
-    /// How long a download goes on trying without an accepted byte, since its first failure in a row;
-    /// more than 0 and at most a day. The clock of each range runs while the range is tried.
+    /// How long a download goes on trying without an accepted byte, since its first failure in a
+    /// row; more than 0 and at most a day. The clock of each range runs while the range is tried.
     pub retry_timeout: Duration,
     /// How long to wait for what.
     pub deadlines: Deadlines,
-    /// Whether the bytes are held against the checksum that the source publishes. With [`Require`](Verify::Require), `offset` and `length` must not be set, and
-    /// many ranges into buffers are refused, even if there is no byte in them.
+    /// Whether the bytes are compared with the checksum that the source publishes. With
+    /// [`Require`](Verify::Require), `offset` and `length` must not be set, and many ranges into
+    /// buffers are refused, even if there is no byte in them.
     pub verify: Verify,
     /// What this and other downloads may hold together.
     pub budget: Arc<Budget>,
-    /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to their destination, ten times a second on the thread that waits for
-    /// that (of the asynchronous form: wherever it is polled). If it panics, the download is cancelled.
+    /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to
+    /// their destination, ten times a second on the thread that waits for that (of the asynchronous
+    /// form: wherever it is polled). If it panics, the download is cancelled.
     pub progress: Option<ProgressFn>,
     /// Ends the download when it is triggered, from any thread.
     pub cancel: Option<Cancel>,
-    /// For the jitter of backoffs, so that a test's download goes the same way again; `None`: a random one.
+    /// For the jitter of backoffs, so that a test's download goes the same way again; `None`: a
+    /// random one.
     #[doc(hidden)]
     pub seed: Option<u64>,
 }
@@ -172,7 +182,10 @@ impl Options {
             }
         }
         if self.pin.as_ref().is_some_and(|pin| !pin.revision.is_identity()) {
-            return Err("there is nothing in the pinned revision to tell it from another".into());
+            return Err(
+                "the pinned revision has no identity: pin one with an entity tag, a version or a checksum"
+                    .into(),
+            );
         }
         if self.verify == Verify::Require && (self.offset > 0 || self.length.is_some()) {
             return Err(

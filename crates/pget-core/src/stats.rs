@@ -15,11 +15,13 @@ use crate::{ErrorKind, Verification, error::in_words, memory::Gauge};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Bytes given to the consumer; of many ranges at once, those between two of them, which came with them, too.
+    /// Bytes given to the consumer; of many ranges at once, those between two of them, which came
+    /// with them, too.
     pub delivered: u64,
     /// Bytes that landed in slots.
     pub received: u64,
-    /// Attempts started: requests as the download sees them, without the redirects and look-ups of a source.
+    /// Attempts started: requests as the download sees them, without the redirects and look-ups of
+    /// a source.
     pub requests: u64,
     /// Of these, attempts at a range that had been tried before.
     pub retries: u64,
@@ -27,9 +29,11 @@ pub struct Stats {
     pub fences: u64,
     /// Attempts that were given up because nothing came for as long as a deadline allows.
     pub stalls: u64,
-    /// How long more could have been asked for, but chunks that the consumer has not taken filled the window.
+    /// How long more could have been asked for, but chunks that the consumer has not taken filled
+    /// the window.
     pub window_full: Duration,
-    /// How long the consumer waited for bytes, in order: from a call that had to wait to the next bytes.
+    /// How long the consumer waited for bytes, in order: from a call that had to wait to the next
+    /// bytes.
     pub consumer_wait: Duration,
     /// Bytes of slot memory in use.
     pub buffered: u64,
@@ -39,7 +43,8 @@ pub struct Stats {
     pub concurrency: u32,
     /// Bytes per range now: as set, as the source asks, or as measuring found.
     pub chunk_size: u64,
-    /// The object is read as one plain stream: by choice (`concurrency` 1), or because the source ignores ranges or does not identify its content.
+    /// The object is read as one plain stream: by choice (`concurrency` 1), or because the source
+    /// ignores ranges or does not identify its content.
     pub one_stream: bool,
     /// The download waits for its server now: nothing succeeds.
     pub waiting: Option<Waiting>,
@@ -94,14 +99,14 @@ impl Waiting {
 }
 
 impl fmt::Display for Waiting {
-    /// "503, 12 s, gives up in 108 s".
+    /// "503, 12 s, fails in 108 s".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
             Some(status) => write!(f, "{status}")?,
             None => write!(f, "{}", self.kind)?,
         }
         let left = in_words(self.gives_up_in());
-        write!(f, ", {}, gives up in {left}", in_words(self.lasted()))
+        write!(f, ", {}, fails in {left}", in_words(self.lasted()))
     }
 }
 

@@ -1,22 +1,26 @@
-//! Memory that this process may have: of the machine, and of the control groups that it is in, which end a process that takes more.
+//! Memory that this process may have: of the machine, and of the control groups that it is in,
+//! which end a process that takes more.
 //!
-//! For the budget, and for `pget-shm`, which reserves. What cannot be read limits nothing, so all of it may be called on any system.
+//! For the budget, and for `pget-shm`, which reserves. What cannot be read limits nothing, so all
+//! of it may be called on any system.
 
 use std::path::Path;
 
-/// Gives what a file of the system says, if there is such a file.
+/// Returns what a file of the system says, if there is such a file.
 type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 fn of_the_system(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
 
-/// Bytes that the machine has, or the least that a control group may have; `None` if neither can be read.
+/// Bytes that the machine has, or the least that a control group may have; `None` if neither can be
+/// read.
 pub(crate) fn total() -> Option<u64> {
     total_by(&of_the_system)
 }
 
-/// Bytes that can still be had without that a process is ended for them: what is free, page cache and swap included, of the machine (proc_meminfo(5)) and of each control group. `None` if it
+/// Bytes that can still be had without that a process is ended for them: what is free, page cache
+/// and swap included, of the machine (proc_meminfo(5)) and of each control group. `None` if it
 /// cannot be read.
 #[must_use]
 pub fn free() -> Option<u64> {
@@ -59,7 +63,8 @@ struct Files {
     /// Of swap alone in version 2, of memory and swap in version 1.
     swap_limit: &'static str,
     swap_used: &'static str,
-    /// What can be dropped for others, by its names in `memory.stat`; not shared memory, which counts as cache too.
+    /// What can be dropped for others, by its names in `memory.stat`; not shared memory, which
+    /// counts as cache too.
     reclaimable: &'static [&'static str],
 }
 
@@ -79,7 +84,8 @@ static ONE: Files = Files {
     reclaimable: &["total_inactive_file ", "total_active_file "],
 };
 
-/// The groups of this process that have a limit: its own and those around it, as far as they can be seen.
+/// The groups of this process that have a limit: its own and those around it, as far as they can be
+/// seen.
 fn groups(read: Read<'_>) -> Vec<Group> {
     let mut found = Vec::new();
     let table = read("/proc/self/cgroup").unwrap_or_else(|| "0::/\n1:memory:/".to_owned());
@@ -97,7 +103,7 @@ fn groups(read: Read<'_>) -> Vec<Group> {
         };
         for path in Path::new(path).ancestors() {
             let folder = format!("{root}{}", path.display());
-            // "max" is none.
+            // "max" is no limit.
             if let Some(limit) = number(read, &folder, files.limit) {
                 found.push(Group { folder, files, limit });
             }

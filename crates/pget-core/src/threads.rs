@@ -1,9 +1,9 @@
 //! Whether this process can start threads, and what is done where it cannot.
 //!
-//! A limit on threads (`RLIMIT_NPROC`, a control group, address space) is no defect, but tokio panics
-//! when it meets one, and queues blocking work for threads that never come. So [`startable`] and
-//! [`can_start`] ask the system first, [`may_block`] falls back to the thread at hand, and [`block_on`]
-//! drives a runtime that has no thread of its own.
+//! A limit on threads (`RLIMIT_NPROC`, a control group, address space) is no defect, but tokio
+//! panics when it meets one, and queues blocking work for threads that never come. So [`startable`]
+//! and [`can_start`] ask the system first, [`may_block`] falls back to the thread at hand, and
+//! [`block_on`] drives a runtime that has no thread of its own.
 
 use std::{
     future::Future,
@@ -24,7 +24,8 @@ use tokio::{
 
 use crate::fork::PerProcess;
 
-/// How long it counts that there were threads to spare, in milliseconds: to start one costs some 20 µs.
+/// How long it counts that there were threads to spare, in milliseconds: to start one costs some 20
+/// µs.
 const COUNTS_FOR: u64 = 1000;
 
 /// So many beside each other are threads to spare: others may be started before the next look.
@@ -42,7 +43,7 @@ fn now() -> u64 {
 /// Returns how many threads can be started beside each other, up to `most`.
 ///
 /// # Errors
-/// The system's error, if it is none.
+/// The system's error, if no thread can be started.
 pub fn startable(most: usize) -> io::Result<usize> {
     let wanted = most.saturating_add(SPARE);
     let count = start_together(wanted)?;
@@ -113,8 +114,8 @@ fn without_threads() -> MutexGuard<'static, Option<WithoutThreads>> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets [`block_on`] drive `runtime`, which has no threads, on the thread that waits; `first` is called
-/// on that thread before.
+/// Lets [`block_on`] drive `runtime`, which has no threads, on the thread that waits; `first` is
+/// called on that thread before.
 pub fn drive_by_waiting(runtime: &'static Runtime, first: fn()) {
     *without_threads() = Some((runtime, first));
 }

@@ -1,6 +1,8 @@
-//! Numbers of descriptors: the open file that a name stands for, and numbers that the host takes for its own. Called by what opens files here.
+//! Numbers of descriptors: the open file that a name stands for, and numbers that the host takes
+//! for its own. Called by what opens files here.
 //!
-//! Invariant: no file that is written to is descriptor 0, 1 or 2: where a host has closed one of those, what it prints all the same would land in the file.
+//! Invariant: no file that is written to is descriptor 0, 1 or 2: where a host has closed one of
+//! those, what it prints all the same would land in the file.
 
 #![allow(
     unsafe_code,
@@ -37,12 +39,14 @@ fn of_text(number: &str) -> Option<RawFd> {
     RawFd::try_from(number.parse::<u32>().ok()?).ok()
 }
 
-/// Another descriptor of what `number` is open on: the two have one position. It is no standard one, and closed on exec.
+/// Another descriptor of what `number` is open on: the two have one position. It is no standard
+/// one, and closed on exec.
 pub(crate) fn duplicate(number: RawFd) -> io::Result<File> {
     if number < 0 {
         return Err(nix::errno::Errno::EBADF.into());
     }
-    // SAFETY: not negative, and used for the one system call that duplicates it, which says so if nothing is open there. It is the caller who named it; what another thread closes and opens
+    // SAFETY: not negative, and used for the one system call that duplicates it, which says so if
+    // nothing is open there. It is the caller who named it; what another thread closes and opens
     // meanwhile is, as with the opening of a path, one or the other.
     let named = unsafe { BorrowedFd::borrow_raw(number) };
     named.try_clone_to_owned().map(File::from)

@@ -2,13 +2,15 @@
 //!
 //! - [`FileSource`] reads a file by positional reads;
 //! - [`Target`] distinguishes a file from a device, a pipe or what is open already;
-//! - [`Part`] is the destination: it writes each range at its offset into `FILE.pget-part`, which is
-//!   renamed when it is complete;
-//! - `journal` holds what has landed and was synced (`FILE.pget-journal`), from which another download
-//!   resumes: its writer syncs the part from time to time, its reader checks what an earlier one left.
+//! - [`Part`] is the destination: it writes each range at its offset into `FILE.pget-part`, which
+//!   is renamed when it is complete;
+//! - `journal` holds what has landed and was synced (`FILE.pget-journal`), from which another
+//!   download resumes: its writer syncs the part from time to time, its reader checks what an
+//!   earlier one left.
 //!
-//! What the name stood for before is replaced, also a symbolic link (the file that it points to stays as
-//! it is). A device, a pipe or what is open already is written to in order, through [`Stream`].
+//! What the name stood for before is replaced, also a symbolic link (the file that it points to
+//! stays as it is). A device, a pipe or what is open already is written to in order, through
+//! [`Stream`].
 
 mod descriptor;
 mod failure;

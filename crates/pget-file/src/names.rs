@@ -124,7 +124,8 @@ mod tests {
             assert_eq!(both, [length + PART.len(), length + JOURNAL.len()], "as ever");
         }
         let mut seen = Vec::new();
-        // Of the same length, and the same but for their ends; in characters of two to four bytes; no text.
+        // Of the same length, and the same but for their ends; in characters of two to four bytes;
+        // no text.
         let wide = ["é", "字", "😀"].map(|letter| {
             let mut text = letter.repeat(255 / letter.len());
             text.push_str(&"x".repeat(255 - text.len()));

@@ -5,7 +5,8 @@
 //! into place where a name cannot be replaced.
 //!
 //! Invariants:
-//! - A part, and the file that it becomes, can be read by nobody who could not read the file before.
+//! - A part, and the file that it becomes, can be read by nobody who could not read the file
+//!   before.
 //! - A file is overwritten in place only after the part is complete.
 
 use std::{
@@ -90,8 +91,8 @@ impl Standing {
         }
     }
 
-    /// Gives the finished part in `file` the owner, access list and mode of this, as far as allowed.
-    /// Where something is not allowed, the part gets less, not more.
+    /// Gives the finished part in `file` the owner, access list and mode of this, as far as
+    /// allowed. Where something is not allowed, the part gets less, not more.
     pub(crate) fn dress(&self, file: &File, target: &Path, warnings: &Warnings) -> io::Result<()> {
         if self.is_link {
             return Ok(());
@@ -241,8 +242,8 @@ fn has_access_list(file: &File) -> bool {
     fgetxattr(file, ACCESS_LIST, &mut list[..]).is_ok()
 }
 
-/// Gives the complete part at `path`, which is open as `part`, the name `target`. Where the system refuses to rename it, the
-/// part is copied into place and then removed; `secure` is called before.
+/// Gives the complete part at `path`, which is open as `part`, the name `target`. Where the system
+/// refuses to rename it, the part is copied into place and then removed; `secure` is called before.
 ///
 /// # Errors
 /// If neither can be done. The part is as it was.

@@ -1,6 +1,8 @@
-//! What a target's name stands for: a file to appear under it, or a device, a pipe or an open file to write to.
+//! What a target's name stands for: a file to appear under it, or a device, a pipe or an open file
+//! to write to.
 //!
-//! What the name stood for before is replaced when the file is complete, a symbolic link too (what it points to stays as it is). Called by the front of this folder.
+//! What the name stood for before is replaced when the file is complete, a symbolic link too (what
+//! it points to stays as it is). Called by the front of this folder.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -35,7 +37,8 @@ use crate::{
 /// What a target's name stands for.
 #[derive(Debug)]
 pub enum Target {
-    /// A device, a pipe, or what is open already: it has no name to appear under, and is written to in order.
+    /// A device, a pipe, or what is open already: it has no name to appear under, and is written to
+    /// in order.
     Stream,
     /// A file, which grows beside its name.
     Part(Names),
@@ -67,7 +70,8 @@ impl Target {
             .iter()
             .any(|suffix| name.ends_with(suffix.as_bytes()))
         {
-            // The read of another file could be at it, and would empty or remove what it takes for its own.
+            // The read of another file could be at it, and would empty or remove what it takes for
+            // its own.
             let cause = io::ErrorKind::InvalidInput.into();
             let what = "has a name that is for files that are not complete";
             return Err(destination(target, what, cause));
@@ -83,7 +87,8 @@ impl Target {
     }
 }
 
-/// `target` as a name that a host which changes its folder meanwhile does not change; as it is where the two would differ: a folder above may be closed to this user.
+/// `target` as a name that a host which changes its folder meanwhile does not change; as it is
+/// where the two would differ: a folder above may be closed to this user.
 pub fn absolute_target(target: &Path) -> PathBuf {
     let folder = |target: &Path| {
         let meta = fs::metadata(folder_of(target));
@@ -95,12 +100,15 @@ pub fn absolute_target(target: &Path) -> PathBuf {
     }
 }
 
-/// What a device, a pipe or an open file is written through. Fails before the limit on a file's size (`ulimit -f`) is reached, which raises a signal that ends the process: standard output may
+/// What a device, a pipe or an open file is written through. Fails before the limit on a file's
+/// size (`ulimit -f`) is reached, which raises a signal that ends the process: standard output may
 /// be a file.
 ///
-/// What is open already is written to where it stands, and stands behind the last byte then: before and behind may be what others write.
+/// What is open already is written to where it stands, and stands behind the last byte then: before
+/// and behind may be what others write.
 ///
-/// A pipe is waited for, until it has a reader and whenever it is full, only as long as somebody wants that: the system would wait for ever.
+/// A pipe is waited for, until it has a reader and whenever it is full, only as long as somebody
+/// wants that: the system would wait for ever.
 #[derive(Debug)]
 pub struct Stream {
     file: File,
@@ -199,7 +207,8 @@ fn of_process(target: &Path, number: RawFd) -> io::Result<File> {
     if !copy.metadata()?.file_type().is_fifo() {
         return Ok(copy);
     }
-    // A copy shares with its owner whether a write waits. Where it cannot be opened anew (it has no reader any more, as the first write tells; it is another user's), the copy has to do.
+    // A copy shares with its owner whether a write waits. Where it cannot be opened anew (it has no
+    // reader any more, as the first write tells; it is another user's), the copy has to do.
     Ok(open(target, true).unwrap_or(copy))
 }
 
@@ -261,7 +270,8 @@ fn is_same_file(source: &Path, path: &Path) -> bool {
     source.is_ok_and(|source| fs::symlink_metadata(path).is_ok_and(|part| identity(part) == source))
 }
 
-/// `/dev/stdout` and its like name a file that is open already, of whatever kind; to put another in their place would be to lose the name.
+/// `/dev/stdout` and its like name a file that is open already, of whatever kind; to put another in
+/// their place would be to lose the name.
 fn is_of_process(target: &Path) -> bool {
     number(target).is_some() || target.starts_with("/dev/fd") || target.starts_with("/proc")
 }

@@ -232,7 +232,7 @@ impl Body {
                 ErrorKind::ObjectChanged,
                 "the object is longer than an earlier reply reported",
             )),
-            Ok(_) if must_end => Err(protocol("the body goes on behind the range asked for")),
+            Ok(_) if must_end => Err(protocol("the body continues after the requested range")),
             Err(error) if must_end => Err(error),
             Ok(_) | Err(_) => Ok(false),
         }
@@ -285,9 +285,9 @@ impl Direct {
                     {
                         return Err(ended_early("before its last chunk"));
                     }
-                    let used = decoder
-                        .framing(connection.buffered())
-                        .map_err(|cause| protocol("the body makes no sense").with_cause(cause))?;
+                    let used = decoder.framing(connection.buffered()).map_err(|cause| {
+                        protocol("invalid framing of the response body").with_cause(cause)
+                    })?;
                     connection.use_buffered(used);
                 }
                 let left = decoder.data_left();

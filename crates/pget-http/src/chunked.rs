@@ -141,7 +141,7 @@ impl Chunked {
             ) => {
                 return Err(BadChunk("a line that does not end"));
             }
-            (State::Data | State::Done, _) => return Err(BadChunk("framing where there is none")),
+            (State::Data | State::Done, _) => return Err(BadChunk("framing where none belongs")),
         };
         Ok(())
     }

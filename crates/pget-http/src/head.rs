@@ -98,7 +98,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, SourceError> {
     match response.parse(bytes) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(cause) => return Err(protocol("the answer's head makes no sense").with_cause(cause)),
+        Err(cause) => return Err(protocol("invalid response header").with_cause(cause)),
     }
     let status = response
         .code
@@ -109,7 +109,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, SourceError> {
         let name = HeaderName::from_bytes(header.name.as_bytes());
         let value = HeaderValue::from_bytes(header.value);
         let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(protocol("a header of the answer makes no sense"));
+            return Err(protocol("invalid header line in the response"));
         };
         headers.append(name, value);
     }

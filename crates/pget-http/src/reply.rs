@@ -84,7 +84,7 @@ fn partial(request: &RangeRequest, headers: &HeaderMap) -> Result<Reply, SourceE
         .ok_or_else(|| protocol("an answer 206 without Content-Range"))?;
     let parsed = ContentRange::parse(value.as_bytes()).map_err(|cause| {
         resized(request, value)
-            .unwrap_or_else(|| protocol("the answer's Content-Range makes no sense").with_cause(cause))
+            .unwrap_or_else(|| protocol("invalid Content-Range header in the response").with_cause(cause))
     })?;
     let ContentRange::Part { start, last, total } = parsed else {
         return Err(protocol("an answer whose Content-Range covers nothing"));
@@ -132,7 +132,7 @@ fn unsatisfied(request: &RangeRequest, headers: &HeaderMap) -> Result<Reply, Sou
         None => None,
         Some(value) => match ContentRange::parse(value.as_bytes()) {
             Ok(ContentRange::Unsatisfied { total }) => Some(total),
-            _ => return Err(protocol("an answer 416 whose Content-Range makes no sense")),
+            _ => return Err(protocol("invalid Content-Range header in a response 416")),
         },
     };
     match total {

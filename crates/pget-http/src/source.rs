@@ -49,9 +49,8 @@ impl HttpSource {
         if url.chars().any(char::is_control) {
             return Err(refused("the address has control characters"));
         }
-        let parsed = Url::parse(url).map_err(|cause| {
-            Error::with_cause(ErrorKind::InvalidArgument, "", "this is no address", cause)
-        })?;
+        let parsed = Url::parse(url)
+            .map_err(|cause| Error::with_cause(ErrorKind::InvalidArgument, "", "invalid URL", cause))?;
         crate::pool::Origin::of(&parsed).map_err(|error| Error::from_source(redacted(&parsed), error))?;
         let rest =
             behind_scheme(url, &parsed).ok_or_else(|| refused("the address is not SCHEME://HOST/PATH"))?;

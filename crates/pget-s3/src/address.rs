@@ -54,7 +54,7 @@ impl Address {
             None => (rest, None),
         };
         let Some((bucket, key)) = split(cloud, place) else {
-            return Err(refuse("there is no key behind the bucket".into()));
+            return Err(refuse("the address has no key after the bucket".into()));
         };
         check_bucket(cloud, bucket).map_err(refuse)?;
         let key = decode(key).map_err(refuse)?;
@@ -104,7 +104,7 @@ fn check_bucket(cloud: Cloud, bucket: &str) -> Result<(), String> {
 
 fn check_key(key: &str) -> Result<(), String> {
     if key.is_empty() {
-        return Err("there is no key behind the bucket".into());
+        return Err("the address has no key after the bucket".into());
     }
     // The limit of S3 and of the others.
     if key.len() > 1024 {
@@ -125,9 +125,7 @@ fn version_of(cloud: Cloud, query: &str) -> Result<String, String> {
         Cloud::Aws => "versionId",
         Cloud::Google => "generation",
         Cloud::Azure => {
-            return Err(
-                "behind the key of an Azure blob nothing may stand; a ? in a key is written %3F".into(),
-            );
+            return Err("nothing may follow the key of an Azure blob; a ? in a key is written %3F".into());
         }
     };
     match query.split_once('=') {
@@ -139,7 +137,7 @@ fn version_of(cloud: Cloud, query: &str) -> Result<String, String> {
             Ok(version)
         }
         _ => Err(format!(
-            "behind the key only ?{name}=… may stand; a ? in a key is written %3F"
+            "only ?{name}=… may follow the key; a ? in a key is written %3F"
         )),
     }
 }

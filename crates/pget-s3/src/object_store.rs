@@ -165,7 +165,7 @@ pub(crate) async fn put(chunk: &mut ChunkWriter, mut piece: &[u8]) -> Result<(),
         if !chunk.ready().await? {
             return Err(SourceError::fatal(
                 ErrorKind::Protocol,
-                "the store goes on behind the end of the range",
+                "the store continues after the end of the range",
             ));
         }
         let (now, rest) = piece.split_at(piece.len().min(chunk.remaining_mut()));

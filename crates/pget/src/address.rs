@@ -45,11 +45,11 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Tells the transport by the scheme; an address without one is a path.
+    /// Finds the transport by the scheme; an address without one is a path.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown scheme, a missing bucket or key, or control characters. The error does not repeat
-    /// what may hold a credential.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown scheme, a missing bucket or
+    /// key, or control characters. The error does not repeat what may hold a credential.
     pub fn parse(address: &str) -> Result<Self, Error> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidArgument, "", message);
         if address.is_empty() {
@@ -59,12 +59,13 @@ impl Address {
             return Err(invalid("the address contains control characters".into()));
         }
         let Some((scheme, rest)) = address.split_once("://") else {
-            // Taken for a path, a slip of the pen would have its password in messages, as paths are named in full.
+            // Taken for a path, a slip of the pen would have its password in messages, as paths are
+            // named in full.
             if let Some((scheme, _)) = address.split_once(':')
                 && SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
             {
                 return Err(invalid(format!(
-                    "{scheme}: needs two slashes behind it (a file of that name is ./{scheme}:…)"
+                    "{scheme}: needs two slashes after it (a file of that name is ./{scheme}:…)"
                 )));
             }
             if lacks_its_scheme(address) {
@@ -92,7 +93,7 @@ impl Address {
             match rest.split_once('/') {
                 Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(()),
                 Some((bucket, _)) if !bucket.is_empty() => Err(invalid(format!(
-                    "the {scheme} address names no object behind its bucket"
+                    "the {scheme} address names no object after its bucket"
                 ))),
                 _ => Err(invalid(format!(
                     "{scheme}:// needs a bucket and an object: {scheme}://bucket/object"

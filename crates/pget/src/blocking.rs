@@ -45,7 +45,8 @@ pub(crate) fn with_download<T>(
 pub(crate) fn stat_with(builder: &Builder) -> Result<ObjectInfo, Error> {
     let runtime = runtime::handle()?;
     let builder = on_process_runtime(builder);
-    // On a worker: a write to a closed socket raises SIGPIPE, which is the caller's to have on its own thread.
+    // On a worker: a write to a closed socket raises SIGPIPE, which is the caller's to have on its
+    // own thread.
     let asked = runtime.spawn(async move { builder.stat().await });
     block_on(runtime, asked).unwrap_or_else(|cause| {
         Err(Error::with_cause(
@@ -57,7 +58,8 @@ pub(crate) fn stat_with(builder: &Builder) -> Result<ObjectInfo, Error> {
     })
 }
 
-/// Has the process's runtime run on that many threads, 1 to 1,024, whatever `PGET_THREADS` says. The first blocking call starts it; from then on this has no effect.
+/// Has the process's runtime run on that many threads, 1 to 1,024, whatever `PGET_THREADS` says.
+/// The first blocking call starts it; from then on this has no effect.
 ///
 /// # Errors
 /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another number.
@@ -65,7 +67,8 @@ pub fn use_threads(count: usize) -> Result<(), Error> {
     runtime::use_threads(count)
 }
 
-/// Calls `then` on a thread of the process's runtime when `cancel` is triggered, or soon if it was; not after the result is dropped. For waits that are no download's.
+/// Calls `then` on a thread of the process's runtime when `cancel` is triggered, or soon if it was;
+/// not after the result is dropped. For waits that are no download's.
 ///
 /// # Errors
 /// [`Resources`](ErrorKind::Resources) if the runtime cannot have a thread.
@@ -100,7 +103,8 @@ pub fn runtime() -> Result<&'static Handle, Error> {
     runtime::handle_with_threads()
 }
 
-/// The same read on the process's [`runtime`], by the asynchronous calls: with the connections of the blocking ones.
+/// The same read on the process's [`runtime`], by the asynchronous calls: with the connections of
+/// the blocking ones.
 #[doc(hidden)]
 pub fn on_process_runtime(builder: &Builder) -> Builder {
     Builder {

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use pget_core::{Budget, Cancel, ObjectInfo, Options, Progress, Verify};
 
-/// How to read one object. Made by [`builder`](crate::builder); nothing is sent before one of the opening calls.
+/// How to read one object. Made by [`builder`](crate::builder); nothing is sent before one of the
+/// opening calls.
 #[derive(Clone)]
 #[must_use]
 pub struct Builder {
@@ -55,16 +56,17 @@ impl Builder {
         self
     }
 
-    /// Chunks fetched or being fetched but not consumed at the most, 1 to 65,536.
+    /// Sets how many chunks may be fetched or being fetched and not yet consumed, 1 to 65,536.
     ///
-    /// Default: half as many again as requests in flight, and up to three times as many while one of
-    /// them lags, within the budget.
+    /// Default: half as many again as requests in flight, and up to three times as many while one
+    /// of them lags, within the budget.
     pub const fn window(mut self, chunks: u32) -> Self {
         self.options.window = Some(chunks);
         self
     }
 
-    /// Offset of the first byte wanted. At the object's end there is nothing to read; behind it is an error.
+    /// Sets the offset of the first byte. At the object's end there is nothing to read; beyond it
+    /// is an error.
     pub const fn offset(mut self, bytes: u64) -> Self {
         self.options.offset = bytes;
         self
@@ -76,19 +78,23 @@ impl Builder {
         self
     }
 
-    /// Whether the bytes are held against the checksum that the source publishes; default [`Auto`](Verify::Auto). [`Stats::verification`] tells what came of it.
+    /// Sets whether the bytes are compared with the checksum that the source publishes; default
+    /// [`Auto`](Verify::Auto). [`Stats::verification`] is the outcome.
     pub const fn verify(mut self, verify: Verify) -> Self {
         self.options.verify = verify;
         self
     }
 
-    /// Of ranges that are read together: bytes between two up to which they are fetched as one, and thrown away; default 1 MiB. 0: only those that touch.
+    /// Of ranges that are read together: bytes between two up to which they are fetched as one, and
+    /// thrown away; default 1 MiB. 0: only those that touch.
     pub const fn gap(mut self, bytes: u64) -> Self {
         self.options.gap = bytes;
         self
     }
 
-    /// The revision that the object must have, as an earlier [`stat`](Self::stat) or read told it; another is [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the first reply.
+    /// Sets the revision that the object must have, as an earlier [`stat`](Self::stat) or read
+    /// reported it; another is [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the first
+    /// reply.
     pub fn pin(mut self, info: ObjectInfo) -> Self {
         self.options.pin = Some(info);
         self
@@ -126,7 +132,8 @@ impl Builder {
         self
     }
 
-    /// Reads within a budget of its own of that many bytes (less than 1 MiB, also 0, is 1 MiB), in place of the process's. A chunk at the cursor is read even if it is larger.
+    /// Reads within a budget of its own of that many bytes (less than 1 MiB, also 0, is 1 MiB), in
+    /// place of the process's. A chunk at the cursor is read even if it is larger.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.options.budget = Budget::new(bytes, Options::MAX_CONCURRENCY as usize);
         self
@@ -138,8 +145,9 @@ impl Builder {
         self
     }
 
-    /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to their destination, ten times a second on the thread that waits for that (of the
-    /// asynchronous form: wherever it is polled). If it panics, the read is cancelled.
+    /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to
+    /// their destination, ten times a second on the thread that waits for that (of the asynchronous
+    /// form: wherever it is polled). If it panics, the read is cancelled.
     pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.options.progress = Some(Arc::new(progress));
         self
@@ -151,55 +159,67 @@ impl Builder {
         self
     }
 
-    /// A setting of the transport by its name (`ais.endpoint`, `aws.region`, …); goes before the environment.
+    /// A setting of the transport by its name (`ais.endpoint`, `aws.region`, …); goes before the
+    /// environment.
     pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.insert(key.into(), value.into());
         self
     }
 
-    /// A header sent with each request to the address's origin, for `http` and `https`. Never sent to another origin. Those that the client writes itself (`Host`, `Range`, …) are
-    /// refused.
+    /// A header sent with each request to the address's origin, for `http` and `https`. Never sent
+    /// to another origin. Those that the client writes itself (`Host`, `Range`, …) are refused.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// Uses the connections of `client`. Default: asynchronous calls have a client of their own, blocking ones share one.
+    /// Uses the connections of `client`. Default: asynchronous calls have a client of their own,
+    /// blocking ones share one.
     #[cfg(feature = "http")]
     pub fn client(mut self, client: pget_http::Client) -> Self {
         self.client = Some(client);
         self
     }
 
-    /// Of a read into a file: goes on with what an earlier one of the same address and range has left, if the object still has the same revision, and reads only what is missing.
-    /// With nothing to go on from, it starts from nothing.
+    /// Of a read into a file: goes on with what an earlier one of the same address and range has
+    /// left, if the object still has the same revision, and reads only what is missing. With
+    /// nothing to go on from, it starts from nothing.
     ///
-    /// The read then fails with [`ObjectChanged`](crate::ErrorKind::ObjectChanged) if the object has changed since, or is not what is [pinned](Self::pin), and with
-    /// [`Destination`](crate::ErrorKind::Destination) if what is there is of another address, endpoint or range, another user's, a copy (except if verification is [required](Verify::Require)), cut or garbled; either way what is there stays, and a read without this starts over. An
-    /// address that was signed anew is the same address. After a failure all that has landed is kept (after a cancel, what was written down last; after a wrong checksum, nothing).
+    /// The read then fails with [`ObjectChanged`](crate::ErrorKind::ObjectChanged) if the object
+    /// has changed since, or is not what is [pinned](Self::pin), and with
+    /// [`Destination`](crate::ErrorKind::Destination) if what is there is of another address,
+    /// endpoint or range, another user's, a copy (except if verification is
+    /// [required](Verify::Require)), cut or garbled; either way what is there stays, and a read
+    /// without this starts over. An address that was signed again is the same address. After a
+    /// failure all that has landed is kept (after a cancel, what was written down last; after a
+    /// wrong checksum, nothing).
     pub const fn resume(mut self, resume: bool) -> Self {
         self.file.resume = resume;
         self
     }
 
-    /// Of a read into a file: the file's bytes and its name are on the disk (`fsync` of the file before it is renamed, and of its folder after) when the read succeeds, so that
-    /// they outlive a crash of the machine. Default: the system writes them in its own time, and after a crash within that time (about half a minute) the file may be missing, or
-    /// have its length and zeros in the place of bytes. No crash of the process alone can do that. If only the folder cannot be synced, the read fails with
-    /// [`Destination`](crate::ErrorKind::Destination) and the file is there, complete.
+    /// Of a read into a file: the file's bytes and its name are on the disk (`fsync` of the file
+    /// before it is renamed, and of its folder after) when the read succeeds, so that they outlive
+    /// a crash of the machine. Default: the system writes them in its own time, and after a crash
+    /// within that time (about half a minute) the file may be missing, or have its length and zeros
+    /// in the place of bytes. No crash of the process alone can do that. If only the folder cannot
+    /// be synced, the read fails with [`Destination`](crate::ErrorKind::Destination) and the file
+    /// is there, complete.
     pub const fn sync(mut self, sync: bool) -> Self {
         self.file.sync = sync;
         self
     }
 
-    /// Of a read into a file: how often what has landed is synced (`fdatasync`) and written down in the journal; default 2 s, at least 10 ms. A read that is killed loses what has landed
-    /// since; one that takes less time never syncs.
+    /// Of a read into a file: how often what has landed is synced (`fdatasync`) and written down in
+    /// the journal; default 2 s, at least 10 ms. A read that is killed loses what has landed since;
+    /// one that takes less time never syncs.
     pub const fn journal_interval(mut self, interval: Duration) -> Self {
         self.file.journal_interval = interval;
         self
     }
 
-    /// Collects in `warnings` what a read into a file could not do and did without. Default: they are
-    /// events of `tracing` alone.
+    /// Collects in `warnings` what a read into a file could not do and did without. Default: they
+    /// are events of `tracing` alone.
     pub fn warnings(mut self, warnings: crate::Warnings) -> Self {
         self.warnings = warnings;
         self
@@ -207,7 +227,8 @@ impl Builder {
 }
 
 impl fmt::Debug for Builder {
-    /// Without header and property values, which may be credentials, and without the address, which may hold one.
+    /// Without header and property values, which may be credentials, and without the address, which
+    /// may hold one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("options", &self.options)

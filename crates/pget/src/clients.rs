@@ -1,6 +1,7 @@
 //! The HTTP clients: which one a download gets. Called by `connect`.
 //!
-//! Invariants: downloads that ask for the same get the same client, and so find connections open; the process keeps few of them, however many settings were asked for; a TLS file that was
+//! Invariants: downloads that ask for the same get the same client, and so find connections open;
+//! the process keeps few of them, however many settings were asked for; a TLS file that was
 //! replaced is read again.
 
 use std::{
@@ -16,7 +17,8 @@ use pget_http::{Client, ClientIdentity, ClientOptions, TlsOptions};
 
 use crate::Builder;
 
-/// Clients kept. One costs some 140 KiB, and a program may work out its time-out anew for each download.
+/// Clients kept. One costs some 140 KiB, and a program may compute another time-out for each
+/// download.
 const KEPT: usize = 16;
 
 /// Files that a TLS connection takes, all in PEM.
@@ -54,14 +56,15 @@ impl TlsFiles {
         Ok(options)
     }
 
-    /// What stands behind the paths now.
+    /// What the paths name now.
     fn stamps(&self) -> [Option<Stamp>; 4] {
         [&self.authorities, &self.certificate, &self.key, &self.roots]
             .map(|path| path.as_deref().and_then(Stamp::of))
     }
 }
 
-/// Tells a file from what had its name before, and from what it held before: certificates are rotated by a rename, by another target of a link, or written in place.
+/// Distinguishes a file from what had its name before, and from what it held before: certificates
+/// are rotated by a rename, by another target of a link, or written in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -71,7 +74,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// `None` if it cannot be told: reading the file will say why.
+    /// `None` if it cannot be looked at: reading the file will say why.
     fn of(path: &Path) -> Option<Self> {
         let of = |metadata: Metadata| Self {
             device: metadata.dev(),
@@ -92,7 +95,8 @@ struct Key {
     stamps: [Option<Stamp>; 4],
 }
 
-/// The last used clients, the latest at the end. One that is dropped here lives on in the downloads that use it.
+/// The last used clients, the latest at the end. One that is dropped here lives on in the downloads
+/// that use it.
 struct Clients(Vec<(Key, Client)>);
 
 impl Clients {
@@ -123,7 +127,8 @@ fn of_process() -> MutexGuard<'static, Clients> {
     clients.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The builder's client; else one of the process's, for reads on its runtime; else a new one, whose connections end with the caller's runtime.
+/// The builder's client; else one of the process's, for reads on its runtime; else a new one, whose
+/// connections end with the caller's runtime.
 pub(crate) fn client(builder: &Builder, tls: TlsFiles) -> Result<Client, Error> {
     if let Some(client) = &builder.client {
         return Ok(client.clone());

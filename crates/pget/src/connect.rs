@@ -8,7 +8,8 @@ use pget_core::{Error, ErrorKind, RangeSource};
 use crate::clients::{TlsFiles, client};
 use crate::{Address, Builder, properties};
 
-/// A source, and what its address does not tell of where the object is: the endpoint. Empty where the address is all there is. No credential.
+/// A source, and what its address does not say of where the object is: the endpoint. Empty where
+/// the address is all there is. No credential.
 pub(crate) struct Placed {
     pub(crate) source: Arc<dyn RangeSource>,
     pub(crate) place: String,
@@ -23,7 +24,7 @@ impl<S: RangeSource + 'static> From<S> for Placed {
     }
 }
 
-/// The source behind `address`.
+/// Returns the source that `address` names.
 pub(crate) fn source(address: Address, builder: &Builder) -> Result<Placed, Error> {
     properties::check(&address, &builder.properties)?;
     let made = of_transport(address.clone(), builder);

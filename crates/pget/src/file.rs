@@ -48,8 +48,8 @@ pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Er
     }
 }
 
-/// Reads into a part whose file system takes bytes in order only. Ranges are fetched in parallel all
-/// the same, within the window.
+/// Reads into a part whose file system takes bytes in order only. Ranges are still fetched in
+/// parallel, within the window.
 fn append_blocking(builder: &Builder, part: &Part) -> Result<Stats, Error> {
     use pget_core::Destination as _;
     let mut reader = builder.open_blocking()?;
@@ -203,7 +203,8 @@ type Prepared = (Arc<Part>, Download, Option<Vec<Range<u64>>>);
 
 fn prepare(builder: &Builder, target: &Path, names: &Names) -> Result<Prepared, Error> {
     let (plan, source) = plan(builder, names, false)?;
-    // Also what a journal will stand in for: options that cannot be used make no part, and touch none.
+    // Also what a journal will stand in for: options that cannot be used make no part, and touch
+    // none.
     let download = Download::new(Arc::clone(&source), builder.options.clone())?;
     let part = Part::take(plan, target)?;
     let mut options = builder.options.clone();

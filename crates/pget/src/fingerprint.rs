@@ -1,7 +1,9 @@
-//! Whether what is asked for is the object that a part was begun with, told from addresses as a digest that gives away none of them. Pure.
+//! Whether what is asked for is the object that a part was begun with, known from a digest of
+//! addresses that reveals none of them. Pure.
 //!
-//! Invariants: nothing that changes from run to run counts (a signature, its time), nor any credential; whatever else stands in an address does, and so does the endpoint that it
-//! leaves to the settings. Called by the front of this folder.
+//! Invariants: nothing that changes from run to run counts (a signature, its time), nor any
+//! credential; whatever else stands in an address does, and so does the endpoint that it leaves to
+//! the settings. Called by the front of this folder.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -10,8 +12,11 @@ use url::Url;
 
 use crate::Address;
 
-/// A digest of an address, and of the `place` where what it names is looked for: what tells one object from another and is no secret. Of http and https, user and password, the fragment, and the
-/// parameters of a signature (S3's, Google's, CloudFront's and Azure's) do not count, so that a part can be continued with an address that was signed anew. Of the others, every byte is the name.
+/// A digest of an address, and of the `place` where what it names is looked for: what distinguishes
+/// one object from another and is no secret. Of http and https, user and password, the fragment,
+/// and the parameters of a signature (S3's, Google's, CloudFront's and Azure's) do not count, so
+/// that a part can be continued with an address that was signed again. Of the others, every byte is
+/// the name.
 pub(crate) fn fingerprint(address: &Address, place: &str) -> String {
     let mut hasher = Sha256::new();
     match address {
@@ -30,8 +35,9 @@ pub(crate) fn fingerprint(address: &Address, place: &str) -> String {
     hex::encode(hasher.finalize())
 }
 
-/// An http or https address without what does not count. The host as it is looked up; path and query as written, since that is how they are sent: the parser would have
-/// `/a/../o` and `/o` be one.
+/// An http or https address without what does not count. The host as it is looked up; path and
+/// query as written, since that is how they are sent: the parser would have `/a/../o` and `/o` be
+/// one.
 fn web(address: &str) -> String {
     let Ok(url) = Url::parse(address) else {
         // Nothing that can be read.
@@ -48,7 +54,7 @@ fn web(address: &str) -> String {
     };
     let path = if path.is_empty() { "/" } else { path };
     let query = query
-        // One that was nothing but a signature is none.
+        // A query that was nothing but a signature does not count.
         .map(|query| (unsigned(query), query.is_empty()))
         .filter(|(counts, was_empty)| *was_empty || !counts.is_empty())
         .map(|(counts, _)| format!("?{counts}"))

@@ -1,10 +1,13 @@
-//! What must hold of an address and of options as text, for any input; called by the fuzz targets of `fuzz/`. Not in an ordinary build.
+//! What must hold of an address and of options as text, for any input; called by the fuzz targets
+//! of `fuzz/`. Not in an ordinary build.
 
 use crate::{Address, Builder};
 
 const CANARY: &str = "canary7f3a91";
 
-/// A fuzzer sees what is compared, and puts it into its inputs, also with its first letter in a code (`%2canary…`); hosts are decoded, in lower case, and what is not ASCII in them goes behind what is.
+/// A fuzzer sees what is compared, and puts it into its inputs, also with its first letter in a
+/// code (`%2canary…`); hosts are decoded, in lower case, and what is not ASCII in them goes after
+/// what is.
 fn holds_canary(text: &str) -> bool {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
     let host = url::Url::parse(&format!("http://{text}/"));
@@ -15,7 +18,8 @@ fn holds_canary(text: &str) -> bool {
             .any(|text| text.to_ascii_lowercase().contains(CANARY))
 }
 
-/// An address is of one transport or refused, and neither the error nor `Debug` repeats what may be a secret.
+/// An address is of one transport or refused, and neither the error nor `Debug` repeats what may be
+/// a secret.
 pub fn address(text: &str) {
     match Address::parse(text) {
         Ok(address) => {

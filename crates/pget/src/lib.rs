@@ -1,7 +1,8 @@
 //! One big object out of object storage, fast.
 //!
-//! An object is split into byte ranges, fetched over several connections, and delivered **in order** through a bounded window. The bytes are exactly
-//! one revision of the object, complete, or the read fails.
+//! An object is split into byte ranges, fetched over several connections, and delivered **in
+//! order** through a bounded window. The bytes are exactly one revision of the object, complete, or
+//! the read fails.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), pget::Error> {
@@ -14,8 +15,8 @@
 //! # }
 //! ```
 //!
-//! A [`Reader`] is a `Stream` of leases, `AsyncRead` and `AsyncBufRead`; threads that may block use [`blocking::open`], whose reader is
-//! `std::io::Read` and `BufRead`:
+//! A [`Reader`] is a `Stream` of leases, `AsyncRead` and `AsyncBufRead`; threads that may block use
+//! [`blocking::open`], whose reader is `std::io::Read` and `BufRead`:
 //!
 //! ```no_run
 //! let mut reader = pget::blocking::open("ais://shards/train-000.tar")?;
@@ -36,20 +37,25 @@
 //!
 //! # Settings
 //!
-//! In rising precedence: the environment under each ecosystem's own names, [properties](Builder::property) (`ais.endpoint`, `aws.region`, …), and the typed
-//! options of [`Builder`].
+//! In rising precedence: the environment under each ecosystem's own names,
+//! [properties](Builder::property) (`ais.endpoint`, `aws.region`, …), and the typed options of
+//! [`Builder`].
 //!
 //! # Threads and cancellation
 //!
-//! Asynchronous calls run on the caller's tokio runtime. The blocking ones run on one runtime of the process, made at first use, with as many threads as there
-//! are processors, at most 8 (`PGET_THREADS` overrides); its threads block SIGPIPE. Dropping a reader cancels its download.
+//! Asynchronous calls run on the caller's tokio runtime. The blocking ones run on one runtime of
+//! the process, made at first use, with as many threads as there are processors, at most 8
+//! (`PGET_THREADS` overrides); its threads block SIGPIPE. Dropping a reader cancels its download.
 //!
 //! # Fork
 //!
-//! A forked child may read, whatever its parent did: its first blocking call makes a runtime, connections and a memory budget of its own. A [`Builder`], a [`Cancel`] handle and a
-//! [`Budget`] work in both. A [`Reader`], [`Download`], [`Ranges`], [`SharedDownload`] or ring from before the fork is the parent's: in the child every call of it returns
-//! [`Forked`](ErrorKind::Forked), and dropping it does nothing. The bytes of a [`Lease`] stay readable. Connections of the parent are closed in the child as it begins, without a word to the
-//! server. A runtime of the caller's own is not made again: after a fork, asynchronous calls need a new one.
+//! A forked child may read, whatever its parent did: its first blocking call makes a runtime,
+//! connections and a memory budget of its own. A [`Builder`], a [`Cancel`] handle and a [`Budget`]
+//! work in both. A [`Reader`], [`Download`], [`Ranges`], [`SharedDownload`] or ring from before the
+//! fork is the parent's: in the child every call of it returns [`Forked`](ErrorKind::Forked), and
+//! dropping it does nothing. The bytes of a [`Lease`] stay readable. Connections of the parent are
+//! closed in the child as it begins, without a word to the server. A runtime of the caller's own is
+//! not made again: after a fork, asynchronous calls need a new one.
 
 mod actions;
 mod address;
@@ -91,10 +97,12 @@ pub use shared::SharedDownload;
 
 /// Opens the object at `address` with default settings, on the caller's tokio runtime.
 ///
-/// Waits for the first reply, so that an error of the address, the credentials or the object is found here.
+/// Waits for the first reply, so that an error of the address, the credentials or the object is
+/// found here.
 ///
 /// # Errors
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable address, else what the transport says.
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable address, else what the transport
+/// says.
 pub async fn open(address: &str) -> Result<Reader, Error> {
     Builder::new(address).open().await
 }

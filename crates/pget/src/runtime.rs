@@ -1,4 +1,5 @@
-//! The process's one runtime, for callers that have none. Made at first use, also in a forked child; never joined: nothing blocks at exit.
+//! The process's one runtime, for callers that have none. Made at first use, also in a forked
+//! child; never joined: nothing blocks at exit.
 
 use std::{
     io,
@@ -13,7 +14,8 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
 static RUNTIME: PerProcess<Process> = PerProcess::new();
 
-/// The runtime of this process. Of two threads that make one at once, one wins; the other's has no task, and goes without waiting for its threads.
+/// The runtime of this process. Of two threads that make one at once, one wins; the other's has no
+/// task, and goes without waiting for its threads.
 struct Process(Option<Runtime>);
 
 impl Process {
@@ -40,7 +42,7 @@ const MOST_THREADS: usize = 8;
 /// The environment variable that sets the number of threads.
 const THREADS: &str = "PGET_THREADS";
 
-/// What [`use_threads`] was told; 0 for nothing.
+/// The number that [`use_threads`] was called with; 0 before.
 static WANTED: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn use_threads(count: usize) -> Result<(), Error> {
@@ -117,7 +119,8 @@ fn start(wanted: usize) -> Result<Runtime, Error> {
     }
 }
 
-/// tokio panics where it cannot have the descriptors that it needs for itself: six, and one more for a connection.
+/// tokio panics where it cannot have the descriptors that it needs for itself: six, and one more
+/// for a connection.
 fn has_descriptors_left() -> io::Result<()> {
     let mut pairs = Vec::new();
     for _ in 0..4 {
@@ -142,7 +145,8 @@ fn setting(setting: Option<&str>) -> Result<usize, Error> {
     }
 }
 
-/// A peer's close must not kill a host that leaves SIGPIPE at its default: vectored socket writes raise it.
+/// A peer's close must not kill a host that leaves SIGPIPE at its default: vectored socket writes
+/// raise it.
 fn block_sigpipe() {
     let mut set = SigSet::empty();
     set.add(Signal::SIGPIPE);

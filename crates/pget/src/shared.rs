@@ -1,4 +1,5 @@
-//! An object into shared memory, in the background: who asked for it, and every process that attaches, reads while it arrives; or into a ring, for one process that reads. Called by the
+//! An object into shared memory, in the background: who asked for it, and every process that
+//! attaches, reads while it arrives; or into a ring, for one process that reads. Called by the
 //! builder.
 
 use std::sync::Arc;
@@ -19,26 +20,29 @@ use crate::{Builder, blocking, runtime};
 
 /// A download into shared memory that goes on in the background.
 ///
-/// Dropping it ends the download, and closes the buffer: its names go, and who waits for bytes gets [`Cancelled`](ErrorKind::Cancelled).
+/// Dropping it ends the download, and closes the buffer: its names go, and who waits for bytes gets
+/// [`Cancelled`](ErrorKind::Cancelled).
 #[derive(Debug)]
 pub struct SharedDownload {
-    /// Goes before the task, so that readers are told of the close and not of what it does to the download.
+    /// Goes before the task, so that readers see the close and not what it does to the
+    /// download.
     buffer: SharedBuffer,
     task: Task,
     runtime: Handle,
 }
 
 impl SharedDownload {
-    /// The object, arriving: wait for bytes by [`SharedBuffer::wait_for`], here or in a process that [attaches](SharedBuffer::attach) by its name.
+    /// The object, arriving: wait for bytes by [`SharedBuffer::wait_for`], here or in a process
+    /// that [attaches](SharedBuffer::attach) by its name.
     #[must_use]
     pub const fn buffer(&self) -> &SharedBuffer {
         &self.buffer
     }
 
-    /// Waits until all of it is there; gives what was done.
+    /// Waits until all of it is there; returns what was done.
     ///
     /// # Errors
-    /// What ended the download. Every call gives the same.
+    /// What ended the download. Every call returns the same.
     pub async fn ended(&mut self) -> Result<Stats, Error> {
         if let Some(result) = &self.task.result {
             return result.clone();
@@ -63,7 +67,8 @@ impl SharedDownload {
         block_on(&runtime, self.ended())
     }
 
-    /// The buffer alone. A download that has not ended goes on until it has, or until the buffer is closed.
+    /// The buffer alone. A download that has not ended goes on until it has, or until the buffer is
+    /// closed.
     #[must_use]
     pub fn into_buffer(self) -> SharedBuffer {
         let Self { buffer, mut task, .. } = self;
@@ -108,12 +113,13 @@ fn lost(cause: JoinError) -> Result<Stats, Error> {
     Err(Error::with_cause(kind, "", message, cause))
 }
 
-/// Begins the download on `runtime`, and waits until its first reply has told how long the object is.
+/// Begins the download on `runtime`, and waits until its first reply has said how long the object
+/// is.
 async fn begin(builder: Builder, placement: Placement, runtime: &Handle) -> Result<SharedDownload, Error> {
     placement.check()?;
     let (made, is_made) = oneshot::channel();
     let into = Arc::new(IntoShared::new(placement, |buffer| {
-        // If nobody waits any more, the buffer closes, and ends the download.
+        // If the caller waits no more, the buffer closes, and ends the download.
         drop(made.send(buffer));
     }));
     let handle = runtime.spawn(async move {
@@ -150,7 +156,7 @@ pub(crate) fn get_blocking(builder: &Builder, placement: Placement) -> Result<Sh
     block_on(runtime, begin(builder, placement, runtime))
 }
 
-/// All of it, with the progress told on this thread.
+/// Reads all of it, and reports the progress on this thread.
 pub(crate) fn fill_blocking(builder: &Builder, placement: Placement) -> Result<SharedBuffer, Error> {
     placement.check()?;
     let (made, is_made) = std::sync::mpsc::channel();
@@ -165,7 +171,8 @@ pub(crate) fn fill_blocking(builder: &Builder, placement: Placement) -> Result<S
         .map_err(|cause| Error::with_cause(ErrorKind::Internal, "", "no segment was made", cause))
 }
 
-/// The ring while an object is put into it. What stopped that does not stop what is put next, also if the progress function panicked.
+/// The ring while an object is put into it. What stopped that does not stop what is put next, also
+/// if the progress function panicked.
 struct Stopping<'a>(&'a mut RingWriter);
 
 impl Drop for Stopping<'_> {

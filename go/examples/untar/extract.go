@@ -20,7 +20,7 @@ import (
 // mostWindow is what an archive may make the zstd decoder hold; zstd itself goes so far unasked.
 const mostWindow = 128 << 20
 
-// uncompressed tells the compression by its first bytes, and undoes it.
+// uncompressed recognises the compression by its first bytes, and undoes it.
 func uncompressed(r *bufio.Reader) (io.ReadCloser, error) {
 	magic, err := r.Peek(4)
 	if err != nil && err != io.EOF {
@@ -69,7 +69,8 @@ func extract(r io.Reader, root *os.Root) error {
 			return fmt.Errorf("%q: %w", header.Name, err)
 		}
 	}
-	// Padding may follow; and behind it the compression's checksum and the end of the object are found.
+	// Padding may follow, and after it the compression's checksum and the end of the object are
+	// found.
 	if _, err := io.Copy(io.Discard, plain); err != nil {
 		return fmt.Errorf("the archive's end: %w", err)
 	}
@@ -105,7 +106,7 @@ func entry(content io.Reader, header *tar.Header, root *os.Root) error {
 }
 
 func file(content io.Reader, header *tar.Header, root *os.Root, name string) error {
-	// Anew, so that nothing is written through a link that an earlier entry made.
+	// A new file, so that nothing is written through a link that an earlier entry made.
 	if err := away(root, name); err != nil {
 		return err
 	}
@@ -128,7 +129,8 @@ func away(root *os.Root, name string) error {
 	return nil
 }
 
-// dress gives mode and time; owners, and the bits that lend their rights, stay those of who unpacks.
+// dress sets mode and time; owners, and the bits that lend their rights, stay those of who
+// unpacks.
 func dress(root *os.Root, name string, header *tar.Header) error {
 	if err := root.Chmod(name, header.FileInfo().Mode().Perm()); err != nil {
 		return err

@@ -25,7 +25,8 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("PGET_TEST_UNTAR") != "" {
 		main()
-		// Its own peak: the one that a parent is told counts what the parent held when it started the program.
+		// Its own peak: the one that a parent is told counts what the parent held when it started the
+		// program.
 		status, _ := os.ReadFile("/proc/self/status")
 		_, peak, _ := strings.Cut(string(status), "VmHWM:")
 		fmt.Println(strings.Fields(peak)[0])
@@ -254,7 +255,8 @@ func (g gate) Read(p []byte) (int, error) {
 	return g.Reader.Read(p)
 }
 
-// Extraction goes on while the download does: the server gives the second half only when the first file is there.
+// Extraction goes on while the download does: the server gives the second half only when the first
+// file is there.
 func TestDownloadAndExtractionOverlap(t *testing.T) {
 	object := archive(t, tar.Header{Name: "first", Size: 1 << 20}, tar.Header{Name: "second", Size: 40 << 20})
 	out, opened := t.TempDir(), make(chan struct{})

@@ -7,7 +7,8 @@ use tokio::runtime::Handle;
 use super::reader::{Monitor, Reader};
 use crate::{Error, Lease, ObjectInfo, Stats, threads::block_on};
 
-/// [`Reader`] for a thread that may block; not for a thread of an asynchronous runtime (it would panic there, as tokio's `block_on` does).
+/// [`Reader`] for a thread that may block; not for a thread of an asynchronous runtime (it would
+/// panic there, as tokio's `block_on` does).
 #[derive(Debug)]
 pub struct BlockingReader {
     reader: Reader,
@@ -40,7 +41,7 @@ impl BlockingReader {
         self.reader.stats()
     }
 
-    /// A handle that tells the counters and cancels, for other threads.
+    /// Returns a handle that reports the counters and cancels, for other threads.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
         self.reader.monitor()
@@ -61,10 +62,11 @@ impl BlockingReader {
         block_on(&self.runtime, self.reader.next())
     }
 
-    /// Writes all of it to `writer`, and flushes; gives the number of bytes.
+    /// Writes all of it to `writer`, and flushes; returns the number of bytes.
     ///
     /// # Errors
-    /// What ended the download, or [`Destination`](crate::ErrorKind::Destination) if the writer failed.
+    /// What ended the download, or [`Destination`](crate::ErrorKind::Destination) if the writer
+    /// failed.
     pub fn write_to<W: Write + ?Sized>(&mut self, writer: &mut W) -> Result<u64, Error> {
         let mut written = 0;
         while let Some(lease) = self.next_lease()? {

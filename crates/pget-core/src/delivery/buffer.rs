@@ -1,7 +1,10 @@
-//! Straight to where the bytes are to be: the caller's memory, where each chunk is received at its own offset with no ring and no copy, or a [`Destination`].
+//! Straight to where the bytes are to be: the caller's memory, where each chunk is received at its
+//! own offset with no ring and no copy, or a [`Destination`].
 //!
-//! Invariant: when a call returns, or its future gives the buffer back, nothing can write to the buffer any more, however the download ended. A borrowed buffer is therefore only
-//! taken by the blocking form, which waits; the asynchronous form owns its buffer, and a future that is dropped leaves it to the last writer.
+//! Invariant: when a call returns, or its future returns the buffer, nothing can write to the
+//! buffer any more, however the download ended. A borrowed buffer is therefore only taken by the
+//! blocking form, which waits; the asynchronous form owns its buffer, and a future that is dropped
+//! leaves it to the last writer.
 
 #![allow(
     unsafe_code,
@@ -39,7 +42,8 @@ impl Drop for LetGo {
             return;
         }
         if let Some(engine) = self.engine.take() {
-            // Does nothing if the download has ended; else (a panic of the progress callback) it must not go on.
+            // Does nothing if the download has ended; else (a panic of the progress callback) it
+            // must not go on.
             engine.cancel();
         }
         if let Some(free) = self.free.take() {
@@ -50,21 +54,26 @@ impl Drop for LetGo {
 }
 
 impl Download {
-    /// Reads into `buffer` from a thread that may block, on `runtime` (with time enabled); gives the number of bytes.
+    /// Reads into `buffer` from a thread that may block, on `runtime` (with time enabled);
+    /// returns the number of bytes.
     ///
-    /// When it returns, nothing writes to `buffer` any more. After an error the buffer's content is unspecified, but for
-    /// [`BufferTooSmall`](ErrorKind::BufferTooSmall) from an object of known size: then nothing was written.
+    /// When it returns, nothing writes to `buffer` any more. After an error the buffer's content is
+    /// unspecified. Except after [`BufferTooSmall`](ErrorKind::BufferTooSmall) from an object of
+    /// known size: then nothing was written.
     ///
     /// # Errors
-    /// What ended the download; [`BufferTooSmall`](ErrorKind::BufferTooSmall) with the [needed size](Error::needed), if it is known.
+    /// What ended the download; [`BufferTooSmall`](ErrorKind::BufferTooSmall) with the [needed
+    /// size](Error::needed), if it is known.
     ///
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does; nothing was sent then.
     pub fn read_into_on(&self, runtime: &Handle, buffer: &mut [u8]) -> Result<usize, Error> {
         self.check_process()?;
-        // Panics where waiting is not possible before anything is lent: `LetGo` could not wait either, and to panic again would abort.
+        // Panics where waiting is not possible before anything is lent: `LetGo` could not wait
+        // either, and to panic again would abort.
         block_on(runtime, async {});
-        // SAFETY: `LetGo` waits, on every way out of this block, until the region is gone; `buffer` is not touched before.
+        // SAFETY: `LetGo` waits, on every way out of this block, until the region is gone; `buffer`
+        // is not touched before.
         let (region, free) = unsafe { Region::borrowing(buffer) };
         let mut lent = LetGo {
             free: Some(free),
@@ -81,10 +90,11 @@ impl Download {
         }
     }
 
-    /// Reads into `buffer` on the caller's tokio runtime; gives the number of bytes, and the buffer back.
+    /// Reads into `buffer` on the caller's tokio runtime; returns the number of bytes, and the
+    /// buffer.
     ///
-    /// Dropping the future cancels; the buffer is then freed when the last writer has let go of it. Errors as
-    /// [`read_into_on`](Self::read_into_on).
+    /// Dropping the future cancels; the buffer is then freed when the last writer has let go of it.
+    /// Errors as [`read_into_on`](Self::read_into_on).
     pub async fn read_into<B: AsMut<[u8]> + Send + 'static>(
         &self,
         buffer: B,
@@ -110,10 +120,13 @@ impl Download {
         }
     }
 
-    /// Reads to `destination` on the caller's tokio runtime; gives what was done, `delivered` being the number of bytes placed.
+    /// Reads to `destination` on the caller's tokio runtime; returns what was done, `delivered`
+    /// being the number of bytes placed.
     ///
-    /// When it has returned, well or not, nothing gets to the destination any more, and all that got there was told to [`landed`](Destination::landed). Dropping the future cancels, and
-    /// waits for nobody: calls of the destination that have begun then go on to their end, and memory of a [`Transfer::Memory`](super::Transfer::Memory) is dropped when the last writer
+    /// When it has returned, well or not, nothing gets to the destination any more, and all that
+    /// got there was reported to [`landed`](Destination::landed). Dropping the future cancels, and
+    /// does not wait: calls of the destination that have begun then go on to their end, and
+    /// memory of a [`Transfer::Memory`](super::Transfer::Memory) is dropped when the last writer
     /// has let go of it.
     ///
     /// # Errors
@@ -138,13 +151,16 @@ impl Download {
         )
     }
 
-    /// Reads only `extents` of the object to `destination`, as [`read_to`](Self::read_to) does: what is missing of it. In any order; what lies behind the object's end is left out. The
-    /// [`Transfer::Memory`](super::Transfer::Memory) of a destination reaches from the first byte of the first to the last of the last. If nothing is wanted, nothing is sent, and the
+    /// Reads only `extents` of the object to `destination`, as [`read_to`](Self::read_to) does:
+    /// what is missing of it. In any order; what lies beyond the object's end is left out. The
+    /// [`Transfer::Memory`](super::Transfer::Memory) of a destination reaches from the first byte
+    /// of the first to the last of the last. If nothing is wanted, nothing is sent, and the
     /// destination is not called.
     ///
     /// # Errors
-    /// As [`read_to`](Self::read_to); [`InvalidArgument`](ErrorKind::InvalidArgument) if an extent ends before it begins, or an offset or a length is set; what the destination says of
-    /// [the extents](Destination::check_extents).
+    /// As [`read_to`](Self::read_to); [`InvalidArgument`](ErrorKind::InvalidArgument) if an extent
+    /// ends before it begins, or an offset or a length is set; what the destination says of [the
+    /// extents](Destination::check_extents).
     pub async fn read_extents_to(
         &self,
         extents: &[Range<u64>],
@@ -207,7 +223,7 @@ impl Download {
         result.map(|_| engine.stats())
     }
 
-    /// Waits for the end, and tells the progress meanwhile.
+    /// Waits for the end, and reports the progress until then.
     async fn placed(&self, engine: &Engine) -> Result<u64, Error> {
         let Some(progress) = &self.options.progress else {
             engine.ended().await?;
@@ -228,7 +244,7 @@ impl Download {
         }
     }
 
-    /// In order and with a copy, for an object whose size only its end tells.
+    /// In order and with a copy, for an object whose size only its end shows.
     async fn copy_into(&self, buffer: &mut [u8]) -> Result<usize, Error> {
         let mut reader = self.reader();
         let mut filled = 0;

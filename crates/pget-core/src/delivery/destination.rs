@@ -1,7 +1,9 @@
-//! Where bytes go that are neither read in order nor put in a buffer of the caller's, and the gate before it.
+//! Where bytes go that are neither read in order nor put in a buffer of the caller's, and the gate
+//! before it.
 //!
-//! Invariant: a destination is called only between the start of `read_to` and its return. Each call holds a [`GatePass`]; the end of the download closes the gate, and `read_to`
-//! waits until the last pass is back. A source that cannot be stopped finds the gate closed.
+//! Invariant: a destination is called only between the start of `read_to` and its return. Each call
+//! holds a [`GatePass`]; the end of the download closes the gate, and `read_to` waits until the
+//! last pass is back. A source that cannot be stopped finds the gate closed.
 
 use std::{
     fmt,
@@ -17,12 +19,17 @@ use crate::{
     sync::{Mutex, MutexGuard},
 };
 
-/// Where a download's bytes go when they are neither read in order nor put in a buffer of the caller's: a file, shared memory.
+/// Where a download's bytes go when they are neither read in order nor put in a buffer of the
+/// caller's: a file, shared memory.
 ///
-/// Called on the threads of the runtime that the download runs on, several at once, under no lock. An error of a destination ends the download at once, and is its error: it should be a
-/// [`Destination`](ErrorKind::Destination) one, with its cause. When `read_to` has returned, well or not, the destination is called no more.
+/// Called on the threads of the runtime that the download runs on, several at once, under no lock.
+/// An error of a destination ends the download at once, and is its error: it should be a
+/// [`Destination`](ErrorKind::Destination) one, with its cause. When `read_to` has returned, well
+/// or not, the destination is called no more.
 pub trait Destination: Send + Sync + fmt::Debug {
-    /// Only these extents of the object will be put here, says [`read_extents_to`](crate::Download::read_extents_to), before anything is asked for. In any order; they may touch.
+    /// Only these extents of the object will be put here, says
+    /// [`read_extents_to`](crate::Download::read_extents_to), before anything is asked for. In any
+    /// order; they may touch.
     ///
     /// # Errors
     /// If they cannot be put here.
@@ -31,17 +38,20 @@ pub trait Destination: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// The first reply told what there is: bytes `start..end` of `object` (all of it, or what was asked for) will be put here; `end` is `None` when only the body's
-    /// end tells the size. Gives where the bytes go.
+    /// Begins with the first reply: bytes `start..end` of `object` (all of it, or what was
+    /// asked for) will be put here; `end` is `None` when only the body's end shows the size.
+    /// Returns where the bytes go.
     ///
-    /// Called once, before any byte, also for an object without bytes; not if no bytes were asked for (`length` 0), as then nothing is learnt of the object.
-    /// The download waits meanwhile: it should be quick (size a file, not fill it).
+    /// Called once, before any byte, also for an object without bytes; not if no bytes were asked
+    /// for (`length` 0), as then nothing is learnt of the object. The download waits for this call:
+    /// it should be quick (size a file, not fill it).
     ///
     /// # Errors
     /// If the object cannot be put here: no space, or the size must be known and is not.
     fn begin(&self, object: &ObjectInfo, start: u64, end: Option<u64>) -> Result<Transfer, Error>;
 
-    /// Puts `bytes` at `offset` of the object. They have passed every check of their reply. No byte is put twice; several threads call at once, with other ranges. May block as a write to a
+    /// Puts `bytes` at `offset` of the object. They have passed every check of their reply. No byte
+    /// is put twice; several threads call at once, with other ranges. May block as a write to a
     /// file does.
     ///
     /// Not called for [`Transfer::Memory`].
@@ -50,7 +60,8 @@ pub trait Destination: Send + Sync + fmt::Debug {
     /// If they cannot be put.
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error>;
 
-    /// `range` of the object has arrived for good, at either kind of place. The ranges of a chunk grow from its start. Should cost little: it is called as bytes land.
+    /// `range` of the object has arrived for good, at either kind of place. The ranges of a chunk
+    /// grow from its start. Should cost little: it is called as bytes land.
     ///
     /// # Errors
     /// If no more is wanted. For a [`Transfer::Memory`] this is the only way to say so.
@@ -73,31 +84,35 @@ pub trait Destination: Send + Sync + fmt::Debug {
         Err(Error::new(
             ErrorKind::Unsupported,
             "",
-            "the destination gives nothing back",
+            "the destination does not return what was put to it",
         ))
     }
 }
 
-/// What a [`Destination`] can give back, for a checksum that must be computed over bytes that came in another order, or before this download.
+/// What a [`Destination`] can give back, for a checksum that must be computed over bytes that came
+/// in another order, or before this download.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Keeps {
-    /// Nothing. Memory of a [`Transfer::Memory`] is read where it is, all the same.
+    /// Nothing. Memory of a [`Transfer::Memory`] is still read where it is.
     #[default]
     Nothing,
     /// What has landed.
     Landed,
-    /// What has landed, and all of the object that this download does not bring: it is there since an earlier one.
+    /// What has landed, and all of the object that this download does not bring: it is there since
+    /// an earlier one.
     Object,
 }
 
 /// How bytes get to a [`Destination`].
 #[non_exhaustive]
 pub enum Transfer {
-    /// By [`put`](Destination::put), from a page of at most 1 MiB that is received into again and again: it stays in the processor's cache, and memory is one page for each request in
-    /// flight (a whole chunk where a source has a checksum to verify first).
+    /// By [`put`](Destination::put), from a page of at most 1 MiB that is received into again and
+    /// again: it stays in the processor's cache, and memory is one page for each request in flight
+    /// (a whole chunk where a source has a checksum to verify first).
     Put,
-    /// Straight into this memory, whose first byte is the first wanted byte of the object; dropped when the last writer has let go of it. As long as what is wanted, or longer.
+    /// Straight into this memory, whose first byte is the first wanted byte of the object; dropped
+    /// when the last writer has let go of it. As long as what is wanted, or longer.
     Memory(Box<dyn AsMut<[u8]> + Send>),
 }
 
@@ -110,7 +125,7 @@ impl fmt::Debug for Transfer {
     }
 }
 
-/// A destination behind its gate.
+/// A destination and the gate that calls pass.
 pub(crate) struct Gate {
     destination: Arc<dyn Destination>,
     gate: Arc<GateInner>,
@@ -163,13 +178,13 @@ impl Gate {
         caught(|| self.destination.landed(range))
     }
 
-    /// From here on nobody enters.
+    /// Closes the gate: no call enters any more.
     pub(crate) fn close(&self) {
         self.gate.state().closed = true;
         self.gate.moved.notify_waiters();
     }
 
-    /// Waits until the gate is closed and nobody is inside.
+    /// Waits until the gate is closed and no call is inside.
     pub(crate) async fn deserted(&self) {
         loop {
             // Enabled before the look, so that no notice falls between.

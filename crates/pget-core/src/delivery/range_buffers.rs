@@ -1,9 +1,11 @@
 //! Many ranges of one object, each into a buffer of its own: what goes where, and what is complete.
 //!
-//! A chunk that lies in one range only is received in that range's buffer. What belongs to several (ranges may overlap), or lies at the edge of one, comes by the page and is copied to each; what
+//! A chunk that lies in one range only is received in that range's buffer. What belongs to several
+//! (ranges may overlap), or lies at the edge of one, comes by the page and is copied to each; what
 //! lies in none is dropped.
 //!
-//! Invariant: a buffer's region is let go when its last byte has landed, or the download is over; its owner gets it back when the last writer has let go, too.
+//! Invariant: a buffer's region is let go when its last byte has landed, or the download is over;
+//! its owner gets it back when the last writer has let go, too.
 
 #![allow(
     unsafe_code,
@@ -50,12 +52,14 @@ impl Part {
 pub(crate) struct Scatter {
     /// In the order of their beginnings.
     parts: Vec<Part>,
-    /// At the middle of each span of `parts` (halved again and again): the furthest end in the span. An interval tree without nodes.
+    /// At the middle of each span of `parts` (halved again and again): the furthest end in the
+    /// span. An interval tree without nodes.
     reach: Vec<u64>,
     object: String,
 }
 
-/// A range to be read, its bytes still to come (shared with who wants to know), and its buffer, which is long enough.
+/// A range to be read, its bytes still to come (shared with who wants to know), and its buffer,
+/// which is long enough.
 pub(crate) type Wanted = (Range<u64>, Arc<AtomicU64>, Region);
 
 impl Scatter {
@@ -140,7 +144,7 @@ impl Scatter {
     }
 }
 
-/// Fills in the furthest end of each span, and gives that of all.
+/// Fills in the furthest end of each span, and returns that of all.
 fn measure(parts: &[Part], reach: &mut [u64]) -> u64 {
     let middle = parts.len() / 2;
     let Some(part) = parts.get(middle) else { return 0 };
@@ -202,8 +206,10 @@ impl Destination for Scatter {
             let common = common(&part.range, &range);
             let from = &bytes[in_buffer(common.start - offset)..in_buffer(common.end - offset)];
             if let Some(region) = part.region() {
-                // SAFETY: each byte of the object arrives once, with one writer, which is in this call with it; so nobody else writes it to this region, and
-                // nobody reads the region before it is let go, which needs these bytes to have landed, or this call to have dropped it.
+                // SAFETY: each byte of the object arrives once, with one writer, which is in this
+                // call with it; so no other call writes it to this region, and no code reads the
+                // region before it is let go, which needs these bytes to have landed, or this call
+                // to have dropped it.
                 unsafe { region.copy_in(in_buffer(common.start - part.range.start), from) };
             }
         });

@@ -1,6 +1,8 @@
 //! Many ranges of one object at once, each into its own buffer, handed on as it is complete.
 //!
-//! Invariant: as in `place`: a borrowed buffer is only taken by a call that waits until no writer is left; whoever does not wait gives the buffer away, and gets it back when no writer is left.
+//! Invariant: as in `place`: a borrowed buffer is only taken by a call that waits until no writer
+//! is left. A caller that does not wait hands the buffer over, and gets it back when no writer is
+//! left.
 
 #![allow(
     unsafe_code,
@@ -38,7 +40,8 @@ use crate::{
     threads::block_on,
 };
 
-/// Ranges that are being read into buffers, each of which comes back as it is complete. Dropping it cancels; what has not come back is freed when the last writer has let go of it.
+/// Ranges that are being read into buffers, each of which comes back as it is complete. Dropping it
+/// cancels; what has not come back is freed when the last writer has let go of it.
 #[must_use]
 pub struct Ranges<B> {
     running: Running<(usize, B)>,
@@ -51,7 +54,7 @@ struct Running<T> {
     complete: Own<UnboundedReceiver<T>>,
     progress: Option<ProgressFn>,
     told: Instant,
-    /// What was told of the end; a range that completes later is not given any more.
+    /// How it failed, as reported; a range that completes later is not given any more.
     failed: Option<Error>,
     _guard: CancelOnDrop,
 }
@@ -77,7 +80,8 @@ impl<T> Running<T> {
         }
     }
 
-    /// The next range that is complete; `None` when all are. An error does not wait for those that are not.
+    /// The next range that is complete; `None` when all are. An error does not wait for those that
+    /// are not.
     async fn next(&mut self) -> Result<Option<T>, Error> {
         self.engine.check_process()?;
         if let Some(error) = &self.failed {
@@ -151,7 +155,8 @@ async fn failed(engine: &Engine) -> Error {
 }
 
 impl<B> Ranges<B> {
-    /// The place in the list, and the buffer, of the next range that is complete; `None` when all have been given. Its first bytes are those of the range.
+    /// The place in the list, and the buffer, of the next range that is complete; `None` when all
+    /// have been given. Its first bytes are those of the range.
     ///
     /// # Errors
     /// What ended the download, again and again. What was given before is right in any case.
@@ -165,7 +170,7 @@ impl<B> Ranges<B> {
         self.running.engine.stats()
     }
 
-    /// A handle that tells the counters and cancels, for other threads.
+    /// Returns a handle that reports the counters and cancels, for other threads.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
         Monitor::new(Arc::clone(&self.running.engine))
@@ -178,7 +183,8 @@ impl<B> fmt::Debug for Ranges<B> {
     }
 }
 
-/// Borrowed buffers that are lent; waits on drop, after the download was cancelled, until the last writer has let go of them.
+/// Borrowed buffers that are lent; waits on drop, after the download was cancelled, until the last
+/// writer has let go of them.
 struct LentMany {
     running: Option<Running<usize>>,
     runtime: Handle,
@@ -205,15 +211,21 @@ impl Drop for LentMany {
 }
 
 impl Download {
-    /// Reads many ranges of one revision of the object, each into its own buffer, from a thread that may block, on `runtime` (with time enabled).
+    /// Reads many ranges of one revision of the object, each into its own buffer, from a thread
+    /// that may block, on `runtime` (with time enabled).
     ///
-    /// Ranges may touch, overlap and be the same, in any order. Those that are closer to each other than [`gap`](super::Options::gap) are fetched together. A buffer must be as long as
-    /// its range, or longer. `each` is called on this thread as a range is complete, with its place in the list and its buffer. A range without bytes is complete at once.
-    /// When the call returns, nothing writes to the buffers any more; after an error, those that `each` was not called for have unspecified content.
+    /// Ranges may touch, overlap and be the same, in any order. Those that are closer to each other
+    /// than [`gap`](super::Options::gap) are fetched together. A buffer must be as long as its
+    /// range, or longer. `each` is called on this thread as a range is complete, with its place in
+    /// the list and its buffer. A range without bytes is complete at once. When the call returns,
+    /// nothing writes to the buffers any more; after an error, those that `each` was not called for
+    /// have unspecified content.
     ///
     /// # Errors
-    /// What ended the download; [`Range`](ErrorKind::Range) if a range goes beyond the object, telling which; [`BufferTooSmall`](ErrorKind::BufferTooSmall) and
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) (a range that ends before it begins, an offset, a length or [`Require`](Verify::Require) in the options) before anything is sent.
+    /// What ended the download; [`Range`](ErrorKind::Range) if a range goes beyond the object,
+    /// telling which; [`BufferTooSmall`](ErrorKind::BufferTooSmall) and
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) (a range that ends before it begins, an
+    /// offset, a length or [`Require`](Verify::Require) in the options) before anything is sent.
     ///
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does; nothing was sent then.
@@ -227,7 +239,8 @@ impl Download {
         for (index, (range, buffer)) in ranges.iter().enumerate() {
             self.check_range(index, range, buffer.len())?;
         }
-        // Panics where waiting is not possible before anything is lent: `LentMany` could not wait either, and to panic again would abort.
+        // Panics where waiting is not possible before anything is lent: `LentMany` could not wait
+        // either, and to panic again would abort.
         block_on(runtime, async {});
         let (sender, complete) = unbounded_channel();
         let mut lent = LentMany {
@@ -243,7 +256,8 @@ impl Download {
                     sender.send(index).ok();
                 }
             };
-            // SAFETY: `lent` waits, on every way out of this function, until every sender, and so every `end`, is gone. A buffer is touched before only when `end` was called.
+            // SAFETY: `lent` waits, on every way out of this function, until every sender, and so
+            // every `end`, is gone. A buffer is touched before only when `end` was called.
             let region = unsafe { Region::borrowing_until(buffer, end) };
             (range.clone(), left, region)
         };
@@ -265,11 +279,13 @@ impl Download {
         Ok(running.engine.stats())
     }
 
-    /// Reads many ranges of one revision of the object, each into a buffer that is given and comes back as it is complete, on the caller's tokio runtime. As
+    /// Reads many ranges of one revision of the object, each into a buffer that is given and comes
+    /// back as it is complete, on the caller's tokio runtime. As
     /// [`read_ranges_on`](Self::read_ranges_on).
     ///
     /// # Errors
-    /// Before anything is sent: [`BufferTooSmall`](ErrorKind::BufferTooSmall), [`InvalidArgument`](ErrorKind::InvalidArgument).
+    /// Before anything is sent: [`BufferTooSmall`](ErrorKind::BufferTooSmall),
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument).
     ///
     /// # Panics
     /// Outside a tokio runtime with time enabled.
@@ -286,7 +302,7 @@ impl Download {
             let (sender, missing) = (sender.clone(), Arc::clone(&left));
             let region = Region::keeping(buffer, move |buffer| {
                 if missing.load(Ordering::Acquire) == 0 {
-                    // If nobody waits for it, it is freed.
+                    // If no caller waits for it, it is freed.
                     drop(sender.send((index, buffer)));
                 }
             });

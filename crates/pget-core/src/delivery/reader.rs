@@ -1,7 +1,9 @@
-//! The in-order reader: leases at the cursor, as a stream, as `AsyncRead` and `AsyncBufRead`, and copied to a writer.
+//! The in-order reader: leases at the cursor, as a stream, as `AsyncRead` and `AsyncBufRead`, and
+//! copied to a writer.
 //!
-//! Invariants: bytes come in order, each once, all of one revision; the end is told only after every attempt has ended well, so that a body that turns out wrong
-//! behind its last byte is still an error.
+//! Invariants: bytes come in order, each once, all of one revision; the end is reported only after
+//! every attempt has ended well, so that a body that turns out wrong after its last byte is still
+//! an error.
 
 use std::{
     fmt, io,
@@ -27,8 +29,8 @@ use crate::{
 
 /// Reads an object in order while it is being fetched in parallel.
 ///
-/// The bytes at the cursor are handed out as they arrive. Dropping the reader cancels the download and closes its connections. Errors are final: after one, every call
-/// gives the same one.
+/// The bytes at the cursor are handed out as they arrive. Dropping the reader cancels the download
+/// and closes its connections. Errors are final: after one, every call returns the same one.
 pub struct Reader {
     engine: Own<Arc<Engine>>,
     progress: Option<ProgressFn>,
@@ -38,7 +40,7 @@ pub struct Reader {
     position: u64,
     /// What `poll_fill_buf` lends.
     lent: Option<Lease>,
-    /// The `Stream` has told its error.
+    /// The `Stream` has returned its error.
     failed: bool,
     verifying: Verifying,
     /// What may be the last of the object, kept back until that is known and all of it is verified.
@@ -93,7 +95,8 @@ impl Reader {
         }
     }
 
-    /// Bytes that this reader will give in all, once that is known: the object's size less what offset and length cut off.
+    /// Bytes that this reader will give in all, once that is known: the object's size less what
+    /// offset and length cut off.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
         self.engine.total()
@@ -105,7 +108,7 @@ impl Reader {
         self.engine.stats()
     }
 
-    /// A handle that tells the counters and cancels, for other threads.
+    /// Returns a handle that reports the counters and cancels, for other threads.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
         Monitor(Own::clone(&self.engine))
@@ -119,7 +122,7 @@ impl Reader {
         std::future::poll_fn(|cx| self.poll_lease(cx)).await
     }
 
-    /// Writes all of it to `writer`, and flushes; gives the number of bytes.
+    /// Writes all of it to `writer`, and flushes; returns the number of bytes.
     ///
     /// # Errors
     /// What ended the download, or [`Destination`](ErrorKind::Destination) if the writer failed.
@@ -156,7 +159,7 @@ impl Reader {
             return Poll::Ready(result);
         }
         self.engine.register_consumer(cx);
-        // What arrived before the waker was there has woken nobody.
+        // Check again: bytes that arrived before the waker was registered did not wake it.
         match self.try_lease() {
             Some(result) => {
                 self.waited();
@@ -209,7 +212,8 @@ impl Reader {
 
 /// Verification on the way to the consumer, where the bytes are in cache.
 impl Reader {
-    /// The lease to hand out next. The object's last one comes only when all of it is verified; of an object whose end is not known, any may be the last.
+    /// The lease to hand out next. The object's last one comes only when all of it is verified; of
+    /// an object whose end is not known, any may be the last.
     fn verify(&mut self, lease: Lease) -> Result<Option<Lease>, Error> {
         if matches!(self.verifying, Verifying::Undecided) {
             self.decide();
@@ -270,7 +274,8 @@ impl Reader {
     }
 }
 
-/// Dropped when the caller's function panics, and the lease with it: who goes on reading must not get what is behind it.
+/// Dropped when the caller's function panics, and the lease with it: a caller that goes on reading
+/// must not get what follows it.
 struct Lost<'a>(&'a Engine);
 
 impl Drop for Lost<'_> {
@@ -296,7 +301,7 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// Tells how a download stands, and cancels it, from any thread; does not keep it alive.
+/// Reports how a download stands, and cancels it, from any thread; does not keep it alive.
 #[derive(Clone)]
 pub struct Monitor(Own<Arc<Engine>>);
 
@@ -317,7 +322,8 @@ impl Monitor {
         self.0.total()
     }
 
-    /// Ends the download: the reader gives [`Cancelled`](ErrorKind::Cancelled) from here on, also to a call that waits now.
+    /// Ends the download: the reader returns [`Cancelled`](ErrorKind::Cancelled) from here on, also
+    /// to a call that waits now.
     pub fn cancel(&self) {
         self.0.cancel();
     }

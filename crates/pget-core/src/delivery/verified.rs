@@ -1,6 +1,7 @@
-//! The published checksum and a download: what its bytes are held against, and what came of it.
+//! The published checksum and a download: what its bytes are compared with, and the outcome.
 //!
-//! Invariant: a download that is placed ends well only when all of it is verified, or cannot be and need not; in order, the reader sees to that.
+//! Invariant: a download that is placed ends well only when all of it is verified, or cannot be and
+//! need not; in order, the reader sees to that.
 
 #![allow(
     unsafe_code,
@@ -30,13 +31,14 @@ impl Engine {
         }
     }
 
-    /// Decides, by the first reply, what the bytes are held against.
+    /// Decides, by the first reply, what the bytes are compared with.
     pub(crate) fn plan_verification(&self, state: &mut State, info: &ObjectInfo) -> Result<(), SourceError> {
         let plan = state.schedule.plan();
         let all = plan.end().is_none() && !plan.has_gaps()
             || plan.bytes().is_some_and(|bytes| info.size == Some(bytes));
         let whole = plan.start() == 0 && all || self.keeps == Keeps::Object;
-        // Many buffers at once give nothing back, and are rarely all of an object; who requires verification was refused before.
+        // Many buffers at once give nothing back, and are rarely all of an object; who requires
+        // verification was refused before.
         let whole = whole && self.scatter.is_none();
         match verify::plan(state.verify, whole, info.checksum.as_ref()) {
             Ok(digest) => {
@@ -56,12 +58,12 @@ impl Engine {
         Ok(())
     }
 
-    /// What the bytes are to be held against, once the first reply was accepted.
+    /// Returns what the bytes are to be compared with, once the first reply was accepted.
     pub(crate) fn expected(&self) -> Option<Digest> {
         self.state().expected
     }
 
-    /// All bytes were held against the published checksum: they fit, or how they do not.
+    /// All bytes were compared with the published checksum: they fit, or how they do not.
     ///
     /// # Errors
     /// The download's, if they do not.
@@ -110,7 +112,7 @@ impl Engine {
         }
     }
 
-    /// `range` has landed; `each` gives its bytes.
+    /// `range` has landed; `each` passes on its bytes.
     pub(crate) fn hash_landed(&self, range: Range<u64>, each: impl FnOnce(&mut dyn FnMut(&[u8]))) {
         let Some(sums) = self.sums.get() else { return };
         sums.landed(range, each);
@@ -119,7 +121,8 @@ impl Engine {
         }
     }
 
-    /// All bytes of a placed download have landed: holds them against the published checksum, a piece at a time.
+    /// All bytes of a placed download have landed: holds them against the published checksum, a
+    /// piece at a time.
     ///
     /// # Errors
     /// The download's.
@@ -160,7 +163,8 @@ impl Engine {
         Ok(())
     }
 
-    /// How bytes that have landed are read again: from the destination if it can give them, else where they lie.
+    /// How bytes that have landed are read again: from the destination if it can give them, else
+    /// where they lie.
     fn give_back(&self) -> Box<GiveBack<'_, Error>> {
         Box::new(move |range, buffer, each| {
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
@@ -186,8 +190,9 @@ impl Engine {
             else {
                 return Ok(false);
             };
-            // SAFETY: these bytes were told of behind their writing, under a lock that the caller has taken since (or, when it settles, all attempts have ended, which the driver has been
-            // told by their tasks); what has landed is not written again.
+            // SAFETY: these bytes were reported after they were written, under a lock that the
+            // caller has taken since (or, when it settles, all attempts have ended, as the
+            // tasks have reported to the driver); what has landed is not written again.
             each(unsafe { region.landed(start..start + length) });
             Ok(true)
         })

@@ -1,6 +1,8 @@
-//! The attempts in flight: how one gets its writer and its request, and what its end means for the download.
+//! The attempts in flight: how one gets its writer and its request, and what its end means for the
+//! download.
 //!
-//! Invariant: an attempt is in `requests` from its launch until it has ended, or was fenced and has let go. Called by the driver.
+//! Invariant: an attempt is in `requests` from its launch until it has ended, or was fenced and has
+//! let go. Called by the driver.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -20,8 +22,9 @@ use crate::{
 };
 
 impl Engine {
-    /// Whether the object may end before `start`, where a request began: no byte was received and no reply has told a size, however many attempts have failed. A body that told one and
-    /// ended before `start` was cut short.
+    /// Whether the object may end before `start`, where a request began: no byte was received and
+    /// no reply has told a size, however many attempts have failed. A body that told one and ended
+    /// before `start` was cut short.
     pub(crate) fn may_end_before(&self, start: u64) -> bool {
         let state = self.state();
         let plan = state.schedule.plan();
@@ -32,8 +35,9 @@ impl Engine {
 
     /// Registers an attempt; gives its writer and its request.
     ///
-    /// The request begins where the writer does. That may be behind where the earlier attempt was seen to end: a read that was given up but could not be stopped may have put
-    /// more before it let go of its writer. From the claim on, nobody else puts anything.
+    /// The request begins where the writer does. That may be behind where the earlier attempt was
+    /// seen to end: a read that was given up but could not be stopped may have put more before it
+    /// let go of its writer. From the claim on, nobody else puts anything.
     ///
     /// # Errors
     /// If the earlier read still has its writer, or nothing ties its late bytes to this one's.
@@ -62,7 +66,7 @@ impl Engine {
         let start = writer.position();
         // Also behind a chunk that late bytes have filled and the consumer has taken since.
         if start > state.schedule.plan().start() && !state.schedule.may_resume() {
-            return Err(self.timed_out("an earlier read of this range went on behind its deadline"));
+            return Err(self.timed_out("an earlier read of this range continued after its deadline"));
         }
         let request = RangeRequest {
             start,
@@ -177,7 +181,8 @@ impl Engine {
     /// The object is known to end where the read begins.
     ///
     /// # Errors
-    /// If it is not the one that it must be, cannot be verified as it must be, or its destination refuses it.
+    /// If it is not the one that it must be, cannot be verified as it must be, or its destination
+    /// refuses it.
     pub(crate) fn nothing_to_read(&self, info: ObjectInfo) -> Result<(), SourceError> {
         let mut state = self.state();
         state.hold_against_pin(&info)?;

@@ -1,6 +1,8 @@
-//! An attempt's end in the light of what is known of the object: what its source calls "not found" or "no such range" means that the object changed if bytes of it were there before.
+//! An attempt's end in the light of what is known of the object: what its source calls "not found"
+//! or "no such range" means that the object changed if bytes of it were there before.
 //!
-//! Called by the driver with each attempt; asks the source for the size when a refused range leaves it open.
+//! Called by the driver with each attempt; asks the source for the size when a refused range leaves
+//! it open.
 
 use std::time::Duration;
 

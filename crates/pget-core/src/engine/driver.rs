@@ -1,6 +1,8 @@
-//! The thin driver: a task that does what the schedule says, and one task for each attempt under a watchdog.
+//! The thin driver: a task that does what the schedule says, and one task for each attempt under a
+//! watchdog.
 //!
-//! Invariant: when the driver task ends, however it ends, no attempt of its download is left (its `JoinSet` goes with it).
+//! Invariant: when the driver task ends, however it ends, no attempt of its download is left (its
+//! `JoinSet` goes with it).
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -37,7 +39,8 @@ use crate::{
 
 /// Begins a download on `runtime`; one that is `refused` ends at once with that error.
 ///
-/// If nobody reads the chunks in order, the window does not bound memory, so it is as wide as can be.
+/// If nobody reads the chunks in order, the window does not bound memory, so it is as wide as can
+/// be.
 pub(crate) fn start(
     source: Arc<dyn RangeSource>,
     options: &Options,
@@ -91,8 +94,8 @@ pub(crate) fn start(
     engine
 }
 
-/// Looks once more at an object that changed, and adds to `error` what that shows. Nothing is opened in that
-/// time, and a cancelled download does not wait for it.
+/// Looks once more at an object that changed, and adds to `error` what that shows. Nothing is
+/// opened in that time, and a cancelled download does not wait for it.
 async fn looked_at(source: &dyn RangeSource, engine: &Engine, deadlines: Deadlines, error: Error) -> Error {
     let mut looking = pin!(explained(source, engine, deadlines, error.clone()));
     loop {
@@ -152,7 +155,8 @@ struct Held {
     result: Option<Result<(), SourceError>>,
 }
 
-/// If the driver is dropped before it is done (its runtime shuts down), the consumer must not wait for ever.
+/// If the driver is dropped before it is done (its runtime shuts down), the consumer must not wait
+/// for ever.
 struct Abandoned(Arc<Engine>);
 
 impl Drop for Abandoned {
@@ -186,7 +190,8 @@ impl Driver {
                 }
             };
             tokio::select! {
-                // In this order, so that a seeded test goes the same way again; after each, all is looked at anew.
+                // In this order, so that a seeded test goes the same way again; after each, all is
+                // looked at anew.
                 biased;
                 Some(ended) = self.attempts.join_next_with_id() => {
                     if let Some(error) = self.ended(ended) {
@@ -248,7 +253,8 @@ impl Driver {
         self.held.push(Held { id, since, result });
     }
 
-    /// Goes on with the attempts whose writers are gone. Returns the download's error if that was its end.
+    /// Goes on with the attempts whose writers are gone. Returns the download's error if that was
+    /// its end.
     fn let_go(&mut self, now: Duration) -> Option<Error> {
         for held in std::mem::take(&mut self.held) {
             let Held { id, since, result } = held;
@@ -267,7 +273,8 @@ impl Driver {
         None
     }
 
-    /// Ends the attempt that is far slower than the others, if there is one, and goes on with those that have let go.
+    /// Ends the attempt that is far slower than the others, if there is one, and goes on with those
+    /// that have let go.
     fn fence(&mut self) {
         let now = self.began.elapsed();
         if let Some(error) = self.let_go(now) {
@@ -310,7 +317,8 @@ impl Driver {
         Some(since.saturating_add(self.deadlines.stall))
     }
 
-    /// Does what the schedule says until it says to wait, then gives the time to wait for, if any. `None`: the download is over.
+    /// Does what the schedule says until it says to wait, then gives the time to wait for, if any.
+    /// `None`: the download is over.
     #[allow(
         clippy::option_option,
         reason = "the outer one ends the loop, the inner one is the time"
@@ -392,7 +400,8 @@ impl Driver {
             let _connection = tokio::select! {
                 biased;
                 connection = budget.connection() => connection,
-                // Streams hold their connections while they wait for their consumers, so the chunk at the cursor, or that gets there meanwhile, goes without one.
+                // Streams hold their connections while they wait for their consumers, so the chunk
+                // at the cursor, or that gets there meanwhile, goes without one.
                 () = engine.cursor_reaches(attempt.chunk) => None,
             };
             let pulse = writer.pulse();

@@ -1,4 +1,5 @@
-//! What its writers ask of a download ([`WriterEvents`]): replies held against the pin, the destination told of them, slots of a stream, and what has arrived.
+//! What its writers ask of a download ([`WriterEvents`]): replies held against the pin, the
+//! destination told of them, slots of a stream, and what has arrived.
 
 use std::{
     ops::Range,
@@ -27,10 +28,10 @@ use crate::{
 /// Why a reply cannot go straight to its destination.
 const SIZE_UNKNOWN: &str = "the object's size is not known before its end";
 
-const NO_SIZE: &str = "the first answer does not tell the object's size";
+const NO_SIZE: &str = "the first response does not state the object's size";
 
 /// A part without a total may end before the object does, and nothing else would tell.
-const NO_END: &str = "nothing tells whether the object ends where this part does";
+const NO_END: &str = "nothing shows whether the object ends where this part does";
 
 impl State {
     /// Where the next slot's memory is.
@@ -108,7 +109,8 @@ impl Engine {
         }
     }
 
-    /// Tells the destination, if it does not know yet, what there is, and has `slot`, in which there is nothing yet, lie where it says.
+    /// Tells the destination, if it does not know yet, what there is, and has `slot`, in which
+    /// there is nothing yet, lie where it says.
     pub(crate) fn begin_destination(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -200,7 +202,8 @@ impl WriterEvents for Engine {
                 return Err(SourceError::retryable(ErrorKind::Protocol, NO_END));
             }
         }
-        // Of a stream whose first reply had none, no later one has one that those before it had, too.
+        // Of a stream whose first reply had none, no later one has one that those before it had,
+        // too.
         let had_none = |pinned: &Arc<ObjectInfo>| !pinned.revision.is_identity();
         let identity = reply.revision.is_identity() && !state.pinned.as_ref().is_some_and(had_none);
         let begun = state.schedule.begun(
@@ -271,18 +274,21 @@ impl WriterEvents for Engine {
 
     fn poll_next_slot(&self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>> {
         let mut state = self.state();
-        // A source that was given up, but cannot be stopped, gets no more memory: its place may have gone to another attempt.
+        // A source that was given up, but cannot be stopped, gets no more memory: its place may
+        // have gone to another attempt.
         if state.outcome.is_some() || !state.requests.contains_key(&id) {
             return Poll::Ready(Err(self.over_error()));
         }
-        // Under the lock, and only for a live attempt: the consumer makes room under the lock and wakes behind it.
+        // Under the lock, and only for a live attempt: the consumer makes room under the lock and
+        // wakes behind it.
         self.window_waker.register(cx.waker());
         state.consume_landed(&self.cursor);
         // Memory first: a place once opened must have it.
         let memory = match self.memory_for(&state, state.schedule.plan().chunk_size()) {
             None => None,
             Some(bytes) => {
-                // A full slot that waits for its consumer is the one at the cursor, and has its memory; one that is placed has nobody to wait for.
+                // A full slot that waits for its consumer is the one at the cursor, and has its
+                // memory; one that is placed has nobody to wait for.
                 let at_cursor = state.slots.is_empty()
                     || self.placed && state.slots.len() <= 1 && state.slots.iter().all(|slot| slot.is_full());
                 match self.budget.try_reserve(bytes, at_cursor) {

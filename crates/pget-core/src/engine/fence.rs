@@ -1,7 +1,9 @@
-//! Fencing: what the schedule is told of the attempts in flight, and what becomes of the one it picks.
+//! Fencing: what the schedule is told of the attempts in flight, and what becomes of the one it
+//! picks.
 //!
-//! Invariant: a fenced attempt stays in flight for the schedule until its writer is gone. The driver ends its task; a source that cannot be stopped (a blocking read) keeps its
-//! writer, and with it the slot, so the rest of the chunk is asked for only when it has let go.
+//! Invariant: a fenced attempt stays in flight for the schedule until its writer is gone. The
+//! driver ends its task; a source that cannot be stopped (a blocking read) keeps its writer, and
+//! with it the slot, so the rest of the chunk is asked for only when it has let go.
 
 use std::{sync::atomic::Ordering, time::Duration};
 

@@ -5,8 +5,8 @@
 //! wake-up was [`LONG`] ago. A wake-up of another thread costs more than receiving 16 KiB, and a
 //! consumer that is woken for little hands on little.
 //!
-//! Invariant: bytes that are published outside of a poll of their own read (by a thread that blocks,
-//! by another task) wake the consumer at once, as no end of a poll follows them.
+//! Invariant: bytes that are published outside of a poll of their own read (by a thread that
+//! blocks, by another task) wake the consumer at once, as no end of a poll follows them.
 
 use std::{
     cell::Cell,

@@ -1,8 +1,8 @@
 //! What the downloads of this process have found out about servers: how many requests one serves at
 //! once, or at which pace. The next download from the same endpoint starts from there.
 //!
-//! Invariants: at most [`MOST`] endpoints are remembered, each for [`AGE`]; nothing waits for the lock,
-//! which a forked child may never get.
+//! Invariants: at most [`MOST`] endpoints are remembered, each for [`AGE`]; nothing waits for the
+//! lock, which a forked child may never get.
 
 use std::{
     sync::{Mutex, PoisonError, TryLockError},

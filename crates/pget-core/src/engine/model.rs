@@ -1,11 +1,17 @@
-//! Models of a download: what writers, driver, consumer and budget share, run through many interleavings by shuttle (see [`sync`](crate::sync)).
+//! Models of a download: what writers, driver, consumer and budget share, run through many
+//! interleavings by shuttle (see [`sync`](crate::sync)).
 //!
-//! The code under test is the real one: `Schedule`, `Engine` with its fence, slots, writers, leases, `Reader`, the destination's gate, `Cancel`, `Budget`. Two things are models: the source, which
-//! writes a few bytes at a time, breaks off, and may be one that cannot be stopped; and the driver's loop, in which time jumps to whatever is waited for, and any attempt may be fenced at any moment.
+//! The code under test is the real one: `Schedule`, `Engine` with its fence, slots, writers,
+//! leases, `Reader`, the destination's gate, `Cancel`, `Budget`. Two things are models: the source,
+//! which writes a few bytes at a time, breaks off, and may be one that cannot be stopped; and the
+//! driver's loop, in which time jumps to whatever is waited for, and any attempt may be fenced at
+//! any moment.
 //!
-//! Run by `cargo test -p pget-core --features model --lib model`; `PGET_SCHEDULES=n` runs another number of schedules.
+//! Run by `cargo test -p pget-core --features model --lib model`; `PGET_SCHEDULES=n` runs another
+//! number of schedules.
 //!
-//! A lost wake-up or a deadlock leaves nothing to run, which shuttle reports, with the schedule that leads there.
+//! A lost wake-up or a deadlock leaves nothing to run, which shuttle reports, with the schedule
+//! that leads there.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -304,7 +310,8 @@ async fn take(reader: &mut Reader, size: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Explores `world`, by random schedules and by some that delay few tasks for long (PCT, Burckhardt and others, 2010).
+/// Explores `world`, by random schedules and by some that delay few tasks for long (PCT, Burckhardt
+/// and others, 2010).
 fn explore(world: impl Fn() + Send + Sync + Clone + 'static) {
     explore_often(1, world);
 }
@@ -364,7 +371,8 @@ fn a_stream_goes_from_slot_to_slot() {
     });
 }
 
-/// Memory and connections for one request in all; the consumer reads the one to its end before it looks at the other.
+/// Memory and connections for one request in all; the consumer reads the one to its end before it
+/// looks at the other.
 #[test]
 fn downloads_that_share_a_budget_never_wait_for_each_other() {
     for concurrency in [1, 2] {

@@ -16,7 +16,8 @@ use crate::{Error, ErrorKind, ObjectInfo, Options, RangeSource, Retry, SourceErr
 /// (`options.retry_timeout`, `options.retries`, `options.deadlines.first_byte`).
 ///
 /// # Errors
-/// What the source reports when patience has run out, or at once if that is final; [`InvalidArgument`](ErrorKind::InvalidArgument) if an option is out of its range.
+/// What the source reports when patience has run out, or at once if that is final;
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) if an option is out of its range.
 pub async fn head(source: &dyn RangeSource, options: &Options) -> Result<ObjectInfo, Error> {
     options
         .check()

@@ -1,7 +1,8 @@
-//! What the driver, the writers and the reader of one download share, under one lock that is held for a few instructions.
+//! What the driver, the writers and the reader of one download share, under one lock that is held
+//! for a few instructions.
 //!
-//! Invariants: `slots` are the schedule's open places, in order; `over` is set, once, before the consumer is woken for the last time; what is behind
-//! the first failure is never handed out.
+//! Invariants: `slots` are the schedule's open places, in order; `over` is set, once, before the
+//! consumer is woken for the last time; what is behind the first failure is never handed out.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -138,7 +139,8 @@ impl Engine {
         sink: Sink,
         verify: Verify,
     ) -> Arc<Self> {
-        // Nothing is known of how this server takes ranges; in a pin, that it does not is no promise.
+        // Nothing is known of how this server takes ranges; in a pin, that it does not is no
+        // promise.
         let pin = pin.map(|info| {
             Arc::new(ObjectInfo {
                 ranges: Some(false),
@@ -213,7 +215,8 @@ impl Engine {
         &self.object
     }
 
-    /// Whether this is a child that was forked since: it has no part in the download, and touches none of its locks.
+    /// Whether this is a child that was forked since: it has no part in the download, and touches
+    /// none of its locks.
     pub(crate) fn is_forked(&self) -> bool {
         self.generation.is_past()
     }
@@ -262,7 +265,8 @@ impl Engine {
         ))
     }
 
-    /// What is known of the object, once the first reply was accepted; the error if the download failed.
+    /// What is known of the object, once the first reply was accepted; the error if the download
+    /// failed.
     pub(crate) fn pinned(&self) -> Result<Option<Arc<ObjectInfo>>, Error> {
         self.check_process()?;
         let state = self.state();
@@ -281,7 +285,8 @@ impl Engine {
         state.schedule.plan().bytes()
     }
 
-    /// Whether the download failed because the first reply did not say whether the object fits its destination.
+    /// Whether the download failed because the first reply did not say whether the object fits its
+    /// destination.
     pub(crate) fn is_size_unknown(&self) -> bool {
         self.size_unknown.load(Ordering::Relaxed)
     }
@@ -323,7 +328,8 @@ impl Engine {
         self.finish_unless(outcome, |state| state.outcome.is_some());
     }
 
-    /// Ends the download, unless `stays` says that what it ended with is to stay; asked under the lock, so that no other end comes between.
+    /// Ends the download, unless `stays` says that what it ended with is to stay; asked under the
+    /// lock, so that no other end comes between.
     pub(crate) fn finish_unless(&self, outcome: Result<(), Error>, stays: impl FnOnce(&State) -> bool) {
         if self.is_forked() {
             return;
@@ -338,8 +344,8 @@ impl Engine {
             let failed = outcome.is_err();
             state.outcome = Some(outcome);
             self.finished.store(true, Ordering::Release);
-            // After a failure nothing more is handed out, so the memory can go; a destination's goes back to its owner in any case. Outside the lock, as it goes to
-            // another one.
+            // After a failure nothing more is handed out, so the memory can go; a destination's
+            // goes back to its owner in any case. Outside the lock, as it goes to another one.
             if failed || self.placed {
                 (
                     std::mem::take(&mut state.slots),
@@ -367,7 +373,8 @@ impl Engine {
         let error = Error::new(ErrorKind::Cancelled, self.object.clone(), "");
         self.finish_unless(Err(error), |state| match state.outcome {
             None => false,
-            // When all is received but not all is taken, the consumer is to hear of the cancel, as it would a moment earlier.
+            // When all is received but not all is taken, the consumer is to hear of the cancel, as
+            // it would a moment earlier.
             Some(Ok(())) => state.schedule.is_consumed(),
             Some(Err(_)) => true,
         });
@@ -375,7 +382,8 @@ impl Engine {
 
     // For the reader.
 
-    /// Bytes that were handed out got nowhere, or were found to be wrong, be they the last ones: also a download that has ended well ends with `error`.
+    /// Bytes that were handed out got nowhere, or were found to be wrong, be they the last ones:
+    /// also a download that has ended well ends with `error`.
     pub(crate) fn fail_after_delivery(&self, error: Error) {
         self.finish_unless(Err(error), |state| matches!(state.outcome, Some(Err(_))));
     }

@@ -1,4 +1,5 @@
-//! The watchdog over one attempt: its deadlines for the first byte and for progress. They stop while the consumer is what is waited for.
+//! The watchdog over one attempt: its deadlines for the first byte and for progress. They stop
+//! while the consumer is what is waited for.
 //!
 //! Called by the driver with each attempt.
 

@@ -1,6 +1,8 @@
-//! Where pages are cut from: blocks of two, each block a huge page of the machine where the kernel gives one. Called by `Pool` and `Page` only.
+//! Where pages are cut from: blocks of two, each block a huge page of the machine where the kernel
+//! gives one. Called by `Pool` and `Page` only.
 //!
-//! First touch of fresh memory costs one fault for each 4 KiB, about twice what receiving into it costs; with a huge page it is one fault for 2 MiB.
+//! First touch of fresh memory costs one fault for each 4 KiB, about twice what receiving into it
+//! costs; with a huge page it is one fault for 2 MiB.
 //!
 //! Invariant: a [`Memory`] is the only way to its bytes; a block lives as long as a piece of it.
 
@@ -19,7 +21,8 @@ use std::{
     },
 };
 
-/// Bytes in a page. Receives cost least from about 1 MiB up; smaller pieces cost more system calls, larger ones more cache.
+/// Bytes in a page. Receives cost least from about 1 MiB up; smaller pieces cost more system calls,
+/// larger ones more cache.
 pub const PAGE: usize = 1 << 20;
 
 /// A huge page on x86-64 and on aarch64 with 4 KiB pages.
@@ -32,7 +35,8 @@ const LAYOUT: Layout = match Layout::from_size_align(BLOCK, BLOCK) {
 
 struct Block(NonNull<u8>);
 
-// SAFETY: a block is an address that it owns; what is behind it is reached through one `Memory` a byte.
+// SAFETY: a block is an address that it owns; what is behind it is reached through one `Memory` a
+// byte.
 unsafe impl Send for Block {}
 // SAFETY: as above.
 unsafe impl Sync for Block {}
@@ -44,7 +48,8 @@ impl Block {
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(LAYOUT)
         };
-        // SAFETY: the memory is this block's own and nobody has touched it; advice changes no content.
+        // SAFETY: the memory is this block's own and nobody has touched it; advice changes no
+        // content.
         let advised =
             unsafe { rustix::mm::madvise(start.as_ptr().cast(), BLOCK, rustix::mm::Advice::LinuxHugepage) };
         if let Err(error) = advised {

@@ -1,4 +1,5 @@
-//! What a writer may ask of the download that it writes for: one trait. Implemented by the download's shared state and by [`Collector`](crate::Collector).
+//! What a writer may ask of the download that it writes for: one trait. Implemented by the
+//! download's shared state and by [`Collector`](crate::Collector).
 
 use std::{
     ops::Range,
@@ -23,13 +24,15 @@ pub(crate) trait WriterEvents: Send + Sync {
     /// Holds a reply against the request and the pinned revision.
     fn accept_reply(&self, attempt: u64, reply: &Reply) -> Result<Accepted, SourceError>;
 
-    /// The slot behind a full one, for a request that spans chunks; pending while the window is full.
+    /// The slot behind a full one, for a request that spans chunks; pending while the window is
+    /// full.
     fn poll_next_slot(&self, attempt: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>>;
 
     /// `range` of the object is filled in `slot` and published.
     fn published(&self, slot: &Slot, range: Range<u64>);
 
-    /// Hands `bytes`, which belong at the watermark of `slot`, to the destination and publishes them. `false`: it takes nothing any more, the download is over.
+    /// Hands `bytes`, which belong at the watermark of `slot`, to the destination and publishes
+    /// them. `false`: it takes nothing any more, the download is over.
     fn put(&self, slot: &Slot, bytes: &[u8]) -> bool;
 
     /// Ready while the consumer is at `slot`; else `cx` is woken when it gets there.

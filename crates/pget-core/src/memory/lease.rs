@@ -13,8 +13,9 @@ use super::page::Page;
 
 /// Bytes of the object, in the memory that they were received into.
 ///
-/// A lease may outlive the reader that gave it; its memory goes back for reuse when it is dropped. What a consumer keeps is the consumer's: it
-/// does not count against the window, so that a collected stream of leases cannot stop the download that feeds it.
+/// A lease may outlive the reader that gave it; its memory goes back for reuse when it is dropped.
+/// What a consumer keeps is the consumer's: it does not count against the window, so that a
+/// collected stream of leases cannot stop the download that feeds it.
 pub struct Lease {
     page: Arc<Page>,
     range: Range<usize>,
@@ -52,7 +53,8 @@ impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `Slot::lease` made `range` from a watermark loaded with `Acquire`, and the view only ever shrinks.
+        // SAFETY: `Slot::lease` made `range` from a watermark loaded with `Acquire`, and the view
+        // only ever shrinks.
         unsafe { self.page.filled(self.range.clone()) }
     }
 }

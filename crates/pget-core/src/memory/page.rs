@@ -23,13 +23,16 @@ use super::{
 };
 use crate::fork::{Generation, PerProcess};
 
-/// Free pages kept when no download is active, so that a download every now and then does not pay for fresh memory each time.
+/// Free pages kept when no download is active, so that a download every now and then does not pay
+/// for fresh memory each time.
 const KEPT_IDLE: usize = 16;
 
-/// Free pages kept while one is: more than any one of them takes by default, and no more, however much a consumer has collected and lets go at once.
+/// Free pages kept while one is: more than any one of them takes by default, and no more, however
+/// much a consumer has collected and lets go at once.
 const KEPT: usize = 256;
 
-/// The process-wide free list. Last in, first out: the page freed last is the one most likely in cache.
+/// The process-wide free list. Last in, first out: the page freed last is the one most likely in
+/// cache.
 #[derive(Default)]
 pub(crate) struct Pool {
     free: Mutex<Vec<Memory>>,
@@ -39,7 +42,8 @@ pub(crate) struct Pool {
 static POOL: PerProcess<Pool> = PerProcess::new();
 
 impl Pool {
-    /// Tells the pool that a download begins; freed pages are kept for reuse until the returned guard is dropped.
+    /// Tells the pool that a download begins; freed pages are kept for reuse until the returned
+    /// guard is dropped.
     pub(crate) fn enter() -> PoolGuard {
         let generation = Generation::current();
         Self::of_process().active.fetch_add(1, Ordering::Relaxed);
@@ -143,12 +147,14 @@ enum PageMemory {
     },
 }
 
-// SAFETY: bytes are written only through `unfilled` by the slot's one writer and read only through `filled` below the published watermark;
-// the two sets are disjoint (see the head of `ring`), so sharing a page between threads shares no byte that is being written.
+// SAFETY: bytes are written only through `unfilled` by the slot's one writer and read only through
+// `filled` below the published watermark; the two sets are disjoint (see the head of `ring`), so
+// sharing a page between threads shares no byte that is being written.
 unsafe impl Sync for Page {}
 
 impl Page {
-    /// A page of `length` bytes (at most [`PAGE`]): pooled if it is a full one, of exactly that size if not, so that small objects take little.
+    /// A page of `length` bytes (at most [`PAGE`]): pooled if it is a full one, of exactly that
+    /// size if not, so that small objects take little.
     pub(crate) fn new(length: usize, gauge: Arc<Gauge>) -> Self {
         debug_assert!(
             length > 0 && length <= PAGE,
@@ -204,7 +210,8 @@ impl Page {
                 unsafe { memory.start().as_ptr().add(range.start) }
             }
             PageMemory::Lent { region, offset, .. } => {
-                // SAFETY: `offset + length` lies in the region (checked in `lent`), and `range.start` in `length`.
+                // SAFETY: `offset + length` lies in the region (checked in `lent`), and
+                // `range.start` in `length`.
                 unsafe { region.start().as_ptr().add(offset + range.start).cast() }
             }
         }
@@ -213,13 +220,15 @@ impl Page {
     /// The bytes `range` for writing.
     ///
     /// # Safety
-    /// The caller is the slot's only writer, `range` lies at or behind the published watermark, and no other `&mut` to it is alive.
+    /// The caller is the slot's only writer, `range` lies at or behind the published watermark, and
+    /// no other `&mut` to it is alive.
     #[allow(
         clippy::mut_from_ref,
         reason = "interior mutability; exclusiveness is the caller's promise"
     )]
     pub(crate) unsafe fn unfilled(&self, range: Range<usize>) -> &mut [MaybeUninit<u8>] {
-        // SAFETY: in bounds (`at` checks), in memory that this page keeps; the caller promises that nobody else reads or writes these bytes.
+        // SAFETY: in bounds (`at` checks), in memory that this page keeps; the caller promises that
+        // nobody else reads or writes these bytes.
         unsafe { std::slice::from_raw_parts_mut(self.at(&range), range.len()) }
     }
 
@@ -256,7 +265,8 @@ impl Page {
     /// # Safety
     /// All of `range` was written before a watermark that the caller has loaded with `Acquire`.
     pub(crate) unsafe fn filled(&self, range: Range<usize>) -> &[u8] {
-        // SAFETY: in bounds (`at` checks), in memory that this page keeps; initialised and never written again, as the caller promises.
+        // SAFETY: in bounds (`at` checks), in memory that this page keeps; initialised and never
+        // written again, as the caller promises.
         unsafe { std::slice::from_raw_parts(self.at(&range).cast_const().cast::<u8>(), range.len()) }
     }
 }

@@ -1,4 +1,5 @@
-//! What one attempt shows of itself while its writer lives: set by the writer, looked at by the watchdog and the schedule.
+//! What one attempt shows of itself while its writer lives: set by the writer, looked at by the
+//! watchdog and the schedule.
 
 use std::{net::SocketAddr, sync::OnceLock};
 
@@ -51,7 +52,8 @@ impl Pulse {
     }
 }
 
-/// While it lives, the writer waits for the consumer. A guard, as a source may drop the wait and turn to the server.
+/// While it lives, the writer waits for the consumer. A guard, as a source may drop the wait and
+/// turn to the server.
 pub(super) struct Waiting<'a>(&'a Pulse);
 
 impl<'a> Waiting<'a> {

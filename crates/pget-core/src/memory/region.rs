@@ -1,7 +1,9 @@
-//! Memory of the caller's or of a destination's that chunks land in directly. Made by the download, written through `Page`.
+//! Memory of the caller's or of a destination's that chunks land in directly. Made by the download,
+//! written through `Page`.
 //!
-//! Invariant: a region's memory is not touched after its last `Arc` is gone, and only then does its owner get it back. Slots, pages and writers hold one, so that an attempt which
-//! cannot be stopped (a blocking `pread`) keeps the memory until it is done: a lend ends with the call.
+//! Invariant: a region's memory is not touched after its last `Arc` is gone, and only then does its
+//! owner get it back. Slots, pages and writers hold one, so that an attempt which cannot be stopped
+//! (a blocking `pread`) keeps the memory until it is done: a lend ends with the call.
 
 #![allow(
     unsafe_code,
@@ -22,7 +24,8 @@ pub(crate) struct Region {
     end: Option<Return>,
 }
 
-// SAFETY: the region is an address; what is behind it is written through `Page`, under the rules at the head of `ring`.
+// SAFETY: the region is an address; what is behind it is written through `Page`, under the rules at
+// the head of `ring`.
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
@@ -41,7 +44,8 @@ impl Region {
         buffer: B,
         end: impl FnOnce(B) + Send + 'static,
     ) -> Self {
-        // From here on the buffer is only reached through this pointer: moving a `Box` would claim its content for the new place.
+        // From here on the buffer is only reached through this pointer: moving a `Box` would claim
+        // its content for the new place.
         let owned = Owned(Box::into_raw(Box::new(buffer)));
         // SAFETY: just made from a box, and not shared yet.
         let bytes = unsafe { &mut *owned.0 }.as_mut();
@@ -56,7 +60,8 @@ impl Region {
     /// A region in borrowed memory; the receiver hears when it is free.
     ///
     /// # Safety
-    /// The caller neither touches `buffer` nor lets its borrow end before the receiver has been told, or found the sender gone.
+    /// The caller neither touches `buffer` nor lets its borrow end before the receiver has been
+    /// told, or found the sender gone.
     pub(crate) unsafe fn borrowing(buffer: &mut [u8]) -> (Self, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
         let end = move || {
@@ -71,7 +76,8 @@ impl Region {
     /// A region in borrowed memory; `end` is called when it is free.
     ///
     /// # Safety
-    /// The caller neither touches `buffer` nor lets its borrow end before `end` is gone, by its call or by a panic.
+    /// The caller neither touches `buffer` nor lets its borrow end before `end` is gone, by its
+    /// call or by a panic.
     pub(crate) unsafe fn borrowing_until(buffer: &mut [u8], end: impl FnOnce() + Send + 'static) -> Self {
         Self {
             start: NonNull::from(&mut *buffer).cast(),
@@ -98,7 +104,8 @@ impl Region {
         );
         // SAFETY: it lies in the region (checked above).
         let place = unsafe { self.start.as_ptr().add(offset) };
-        // SAFETY: there is room for them (checked above), and nobody else has that room, as the caller promises: so `bytes` lie elsewhere.
+        // SAFETY: there is room for them (checked above), and nobody else has that room, as the
+        // caller promises: so `bytes` lie elsewhere.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
     }
 
@@ -108,7 +115,8 @@ impl Region {
     /// If they lie outside of it.
     ///
     /// # Safety
-    /// All of `range` was written, nobody writes there while the slice lives, and both is known across threads (by a lock, or an `Acquire` of what was released behind the bytes).
+    /// All of `range` was written, nobody writes there while the slice lives, and both is known
+    /// across threads (by a lock, or an `Acquire` of what was released behind the bytes).
     pub(crate) unsafe fn landed(&self, range: std::ops::Range<usize>) -> &[u8] {
         assert!(
             range.start <= range.end && range.end <= self.length,
@@ -117,7 +125,8 @@ impl Region {
         );
         // SAFETY: it lies in the region (checked above).
         let start = unsafe { self.start.as_ptr().add(range.start) };
-        // SAFETY: in bounds, in memory that this region keeps; initialised and not being written, as the caller promises.
+        // SAFETY: in bounds, in memory that this region keeps; initialised and not being written,
+        // as the caller promises.
         unsafe { std::slice::from_raw_parts(start, range.len()) }
     }
 

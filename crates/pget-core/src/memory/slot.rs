@@ -1,5 +1,6 @@
-//! A slot: the memory of one chunk and its watermark. Made by the download when a chunk's memory is reserved; filled by one [`ChunkWriter`](super::ChunkWriter)
-//! at a time, read by the download's one reader.
+//! A slot: the memory of one chunk and its watermark. Made by the download when a chunk's memory is
+//! reserved; filled by one [`ChunkWriter`](super::ChunkWriter) at a time, read by the download's
+//! one reader.
 
 use std::{
     ops::Range,
@@ -27,7 +28,8 @@ use crate::{
 pub(crate) struct Slot {
     chunk: u64,
     start: u64,
-    /// Behind the chunk's last byte. Shrinks when the first reply tells the object's end, never otherwise.
+    /// Behind the chunk's last byte. Shrinks when the first reply tells the object's end, never
+    /// otherwise.
     end: AtomicU64,
     /// The watermark: bytes filled, counted from `start`.
     filled: AtomicU64,
@@ -51,7 +53,8 @@ struct Pages {
 pub(crate) enum SlotMemory {
     /// In pages, which count against this reservation.
     Pages(Option<Reservation>),
-    /// Bytes are put to a destination from the writer's page, or from pages of the slot while they are withheld, which count against this reservation.
+    /// Bytes are put to a destination from the writer's page, or from pages of the slot while they
+    /// are withheld, which count against this reservation.
     Put(Option<Reservation>),
     /// In the caller's or a destination's memory, which begins with this offset of the object.
     Region(Arc<Region>, u64),
@@ -131,7 +134,8 @@ impl Slot {
             .is_ok()
     }
 
-    /// The writer has let go. What lies elsewhere needs nothing here any more: what was withheld is forgotten or put, and a complete chunk is where it is to be.
+    /// The writer has let go. What lies elsewhere needs nothing here any more: what was withheld is
+    /// forgotten or put, and a complete chunk is where it is to be.
     pub(super) fn release_writer(&self) {
         let mut pages = self.pages();
         let left = if matches!(pages.home, SlotMemory::Pages(_)) {
@@ -146,7 +150,8 @@ impl Slot {
         drop(pages);
         // Outside the lock: the last of a region calls its owner.
         drop(left);
-        // `SeqCst`, as the writer then asks whether anybody waits for this, and who waits says so before looking at `is_claimed`.
+        // `SeqCst`, as the writer then asks whether anybody waits for this, and who waits says so
+        // before looking at `is_claimed`.
         self.claimed.store(false, Ordering::SeqCst);
     }
 
@@ -160,8 +165,9 @@ impl Slot {
         self.puts.load(Ordering::Relaxed)
     }
 
-    /// Publishes the watermark. `SeqCst`, as the writer then looks at the cursor, which the reader moves before it looks at the watermark:
-    /// of the two, one must see the other's store, or a wake-up is lost.
+    /// Publishes the watermark. `SeqCst`, as the writer then looks at the cursor, which the reader
+    /// moves before it looks at the watermark: of the two, one must see the other's store, or a
+    /// wake-up is lost.
     pub(crate) fn publish(&self, filled: u64) {
         debug_assert!(filled >= self.filled.load(Ordering::Relaxed) && self.start + filled <= self.end());
         self.filled.store(filled, Ordering::SeqCst);
@@ -171,7 +177,8 @@ impl Slot {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Moves the slot, in which there is nothing yet, to where `home` says, which is given its reservation.
+    /// Moves the slot, in which there is nothing yet, to where `home` says, which is given its
+    /// reservation.
     pub(crate) fn move_to(&self, home: impl FnOnce(Option<Reservation>) -> SlotMemory) {
         let mut pages = self.pages();
         let memory = match std::mem::take(&mut pages.home) {
@@ -194,7 +201,8 @@ impl Slot {
         Arc::new(Page::new(length, Arc::clone(&self.gauge)))
     }
 
-    /// The page that holds byte `at` (counted from the slot's start) and that page's place in the slot; made if it is not there.
+    /// The page that holds byte `at` (counted from the slot's start) and that page's place in the
+    /// slot; made if it is not there.
     pub(super) fn page_for_write(&self, at: u64) -> (Arc<Page>, u64) {
         let (index, page_start) = page_of(at);
         let length = (self.end() - self.start - page_start).min(PAGE as u64);
@@ -216,7 +224,8 @@ impl Slot {
         (Arc::clone(page), page_start)
     }
 
-    /// A view from byte `from` (an offset in the object) to the watermark or the end of its page, whichever comes first.
+    /// A view from byte `from` (an offset in the object) to the watermark or the end of its page,
+    /// whichever comes first.
     pub(crate) fn lease(&self, from: u64) -> Option<Lease> {
         let at = from - self.start;
         // SeqCst for the same reason as in `publish`; it is an acquire, too.
@@ -226,7 +235,8 @@ impl Slot {
         }
         let (index, page_start) = page_of(at);
         let mut pages = self.pages();
-        // Pages before this one are consumed. The writer and leases may still hold them; the slot need not.
+        // Pages before this one are consumed. The writer and leases may still hold them; the slot
+        // need not.
         for consumed in &mut pages.list[..index] {
             *consumed = None;
         }
@@ -237,7 +247,8 @@ impl Slot {
         Some(Lease::new(page, range, from))
     }
 
-    /// Views of `range` (offsets from the slot's start), page by page, for the slot's writer to read back what it wrote.
+    /// Views of `range` (offsets from the slot's start), page by page, for the slot's writer to
+    /// read back what it wrote.
     pub(super) fn pages_of(&self, range: Range<u64>) -> Vec<(Arc<Page>, Range<usize>)> {
         let pages = self.pages();
         let mut at = range.start;
@@ -256,7 +267,8 @@ impl Slot {
         views
     }
 
-    /// Views of `range` of the object, of which all is published and no page was given back: for who computes over bytes as they land.
+    /// Views of `range` of the object, of which all is published and no page was given back: for
+    /// who computes over bytes as they land.
     pub(crate) fn landed(&self, range: Range<u64>) -> Vec<Lease> {
         let filled = self.filled();
         let mut offset = range.start;

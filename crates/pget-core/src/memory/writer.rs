@@ -1,6 +1,7 @@
 //! The writer of a slot, as a source sees it.
 //!
-//! Invariants: one writer a slot; bytes go to increasing offsets; nothing is accepted before [`ChunkWriter::begin`] has; nothing lands behind the request's end.
+//! Invariants: one writer a slot; bytes go to increasing offsets; nothing is accepted before
+//! [`ChunkWriter::begin`] has; nothing lands behind the request's end.
 
 #![allow(
     unsafe_code,
@@ -30,15 +31,18 @@ use crate::{ErrorKind, Reply, SourceError};
 
 /// The only writer of a request's bytes, handed to [`RangeSource::read`](crate::RangeSource::read).
 ///
-/// Owned and `Send`, so that a blocking read or a cancelled task can never write into memory that has been handed on: until it is dropped, the slot is taken.
-/// Bytes are put through [`BufMut`] (so that `read_buf` of tokio and others receive straight into their final memory) and published as they are put; of a download to a
-/// [`Destination`](crate::Destination) that takes pages, a page at a time, from the one page that this writer receives into again and again.
+/// Owned and `Send`, so that a blocking read or a cancelled task can never write into memory that
+/// has been handed on: until it is dropped, the slot is taken. Bytes are put through [`BufMut`] (so
+/// that `read_buf` of tokio and others receive straight into their final memory) and published as
+/// they are put; of a download to a [`Destination`](crate::Destination) that takes pages, a page at
+/// a time, from the one page that this writer receives into again and again.
 pub struct ChunkWriter {
     events: Arc<dyn WriterEvents>,
     attempt: u64,
     pulse: Arc<Pulse>,
     slot: Arc<Slot>,
-    /// The page being written and where in the slot it starts. If pages are put, nobody else has it: what is in it up to `at` is not published.
+    /// The page being written and where in the slot it starts. If pages are put, nobody else has
+    /// it: what is in it up to `at` is not published.
     page: Option<(Arc<Page>, u64)>,
     /// Bytes written, counted from the slot's start.
     at: u64,
@@ -49,7 +53,8 @@ pub struct ChunkWriter {
     scratch: Option<Arc<Page>>,
     /// While withheld: where the unpublished bytes begin, counted from the slot's start.
     withheld_from: Option<u64>,
-    /// The destination takes nothing any more. Bytes are still accepted, as `BufMut` cannot refuse them, and forgotten.
+    /// The destination takes nothing any more. Bytes are still accepted, as `BufMut` cannot refuse
+    /// them, and forgotten.
     refused: bool,
 }
 
@@ -82,7 +87,8 @@ impl ChunkWriter {
     /// Tells what the server said, before any byte. Must be called once.
     ///
     /// # Errors
-    /// If the reply does not answer the request, or is of another revision than the pinned one: return the error from `read`.
+    /// If the reply does not answer the request, or is of another revision than the pinned one:
+    /// return the error from `read`.
     pub fn begin(&mut self, reply: Reply) -> Result<(), SourceError> {
         if self.begun.is_some() {
             return Err(SourceError::fatal(
@@ -99,16 +105,18 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// Tells the address that the bytes come from, as soon as it is known. If this attempt turns out far slower than the others, the next one is asked to
-    /// [avoid](crate::RangeRequest::avoid) it. Only the first call counts.
+    /// Tells the address that the bytes come from, as soon as it is known. If this attempt turns
+    /// out far slower than the others, the next one is asked to [avoid](crate::RangeRequest::avoid)
+    /// it. Only the first call counts.
     pub fn comes_from(&self, address: SocketAddr) {
         self.pulse.from.get_or_init(|| address);
     }
 
     /// Waits until there is room for at least one byte; `false` when the request has all its bytes.
     ///
-    /// Returns at once for a request of one chunk, whose slot is reserved beforehand. In a request that spans chunks it waits for the consumer to make
-    /// room in the window; no deadline of the transport should run meanwhile.
+    /// Returns at once for a request of one chunk, whose slot is reserved beforehand. In a request
+    /// that spans chunks it waits for the consumer to make room in the window; no deadline of the
+    /// transport should run meanwhile.
     ///
     /// # Errors
     /// If nothing was [begun](Self::begin), or the download is over.
@@ -160,7 +168,8 @@ impl ChunkWriter {
                 "the next slot of the stream has another writer",
             ));
         }
-        // A whole page of its own can go on to the next slot; the other kinds are the slot's, or made to its measure.
+        // A whole page of its own can go on to the next slot; the other kinds are the slot's, or
+        // made to its measure.
         let page = self
             .page
             .take()
@@ -176,8 +185,9 @@ impl ChunkWriter {
         Ok(true)
     }
 
-    /// Lets `fill` write into the memory that the next bytes belong in (at most `most` bytes, at most
-    /// a page), publishes the first bytes of it, and returns their count. Works with any reader.
+    /// Lets `fill` write into the memory that the next bytes belong in (at most `most` bytes, at
+    /// most a page), publishes the first bytes of it, and returns their count. Works with any
+    /// reader.
     ///
     /// `fill` returns how many bytes it wrote, from the beginning of the slice that it gets. The
     /// slice holds arbitrary bytes: zeros, or bytes of an earlier read.
@@ -272,7 +282,8 @@ impl ChunkWriter {
         self.slot.start() + self.at
     }
 
-    /// Bytes of the body still wanted, those to be skipped included; `None` when only the body's end tells.
+    /// Bytes of the body still wanted, those to be skipped included; `None` when only the body's
+    /// end tells.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
         self.begun?
@@ -280,8 +291,9 @@ impl ChunkWriter {
             .map(|end| end.saturating_sub(self.position()) + self.skip)
     }
 
-    /// From here on, keeps bytes from the consumer until [`release`](Self::release): for a range whose checksum is only known at its end.
-    /// If the writer is dropped before, the bytes are forgotten.
+    /// From here on, keeps bytes from the consumer until [`release`](Self::release): for a range
+    /// whose checksum is only known at its end. If the writer is dropped before, the bytes are
+    /// forgotten.
     ///
     /// # Errors
     /// In a request that spans chunks: those are handed out as they fill.
@@ -307,7 +319,8 @@ impl ChunkWriter {
     pub fn read_withheld(&self, mut each: impl FnMut(&[u8])) {
         let Some(from) = self.withheld_from else { return };
         for (page, range) in self.slot.pages_of(from..self.at) {
-            // SAFETY: this writer put all bytes of `from..self.at` (`advance_mut`'s contract) and is `&self` here, so none is being written.
+            // SAFETY: this writer put all bytes of `from..self.at` (`advance_mut`'s contract) and
+            // is `&self` here, so none is being written.
             each(unsafe { page.filled(range) });
         }
     }
@@ -351,7 +364,8 @@ impl ChunkWriter {
             return;
         };
         if !self.refused {
-            // SAFETY: this writer put all bytes from the page's beginning to `self.at` (`advance_mut`'s contract), and nobody else has the page.
+            // SAFETY: this writer put all bytes from the page's beginning to `self.at`
+            // (`advance_mut`'s contract), and nobody else has the page.
             let bytes = unsafe { page.filled(0..in_page(self.at - *page_start)) };
             // It may block, which is no fault of the source's.
             let _waiting = Waiting::new(&self.pulse);
@@ -370,9 +384,11 @@ impl ChunkWriter {
     }
 }
 
-// SAFETY: `chunk_mut` is never empty while `remaining_mut` is not zero, and `advance_mut` moves only over bytes that `chunk_mut` gave out.
+// SAFETY: `chunk_mut` is never empty while `remaining_mut` is not zero, and `advance_mut` moves
+// only over bytes that `chunk_mut` gave out.
 unsafe impl BufMut for ChunkWriter {
-    /// Room in the chunk at hand, or bytes to be skipped; 0 before `begin`, and at a chunk's end until [`ready`](Self::ready) has been asked.
+    /// Room in the chunk at hand, or bytes to be skipped; 0 before `begin`, and at a chunk's end
+    /// until [`ready`](Self::ready) has been asked.
     fn remaining_mut(&self) -> usize {
         let room = if self.skip > 0 { self.skip } else { self.room() };
         usize::try_from(room).unwrap_or(usize::MAX)
@@ -383,8 +399,8 @@ unsafe impl BufMut for ChunkWriter {
             return UninitSlice::new(&mut []);
         };
         // SAFETY: this is the slot's only writer (claimed), its position is never below the
-        // watermark, and nothing else has a page of the writer's own. The borrow of `self` keeps the
-        // slice unique.
+        // watermark, and nothing else has a page of the writer's own. The borrow of `self` keeps
+        // the slice unique.
         let unfilled = unsafe { page.unfilled(range) };
         UninitSlice::uninit(unfilled)
     }
@@ -420,7 +436,8 @@ unsafe impl BufMut for ChunkWriter {
 
 impl Drop for ChunkWriter {
     fn drop(&mut self) {
-        // Their reply passed the checks: the next attempt need not bring them again. A panic ends the download.
+        // Their reply passed the checks: the next attempt need not bring them again. A panic ends
+        // the download.
         if !std::thread::panicking() {
             self.put_page();
         }

@@ -1,9 +1,12 @@
-//! Whether a reply answers its request: the header checks of every reply, before a byte of its body counts.
+//! Whether a reply answers its request: the header checks of every reply, before a byte of its body
+//! counts.
 //!
-//! Pure. Called with each reply by the download and by [`Collector`](crate::Collector); the one place where a splice of two revisions is stopped.
+//! Pure. Called with each reply by the download and by [`Collector`](crate::Collector); the one
+//! place where a splice of two revisions is stopped.
 //!
-//! A reply is held against the first one, which is the pin, and against whatever any other has told ([`learn`]): a cache may drop an ETag on the first reply and show two on later ones. What only a later reply
-//! told need not be told again, as the pin's identity must.
+//! A reply is compared with the first one, which is the pin, and with what any other has stated
+//! ([`learn`]): a cache may drop an ETag on the first reply and show two on later ones. What only a
+//! later reply stated need not be repeated, as the pin's identity must.
 
 use super::{Match, ObjectInfo, Revision};
 use crate::{ErrorKind, RangeRequest, Reply, SourceError};
@@ -49,7 +52,8 @@ pub(crate) fn accept(
     if let Some(pinned) = pinned {
         hold_against(pinned, &reply.revision, None)?;
         same_checksum(pinned, reply)?;
-        // Before the size is looked at: a body as long as the range is no proof of another object. A stream of a source that never served a range goes on as it began.
+        // Before the size is looked at: a body as long as the range is no proof of another object.
+        // A stream of a source that never served a range goes on as it began.
         let is_all = request.start == 0 && request.end == body_end;
         if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {
             return Err(SourceError::retryable(
@@ -59,7 +63,8 @@ pub(crate) fn accept(
         }
         hold_against(pinned, &reply.revision, total)?;
     }
-    // A size that is known stays known, whether this reply tells it or not: a body that only ends with its connection must not end before it.
+    // A size that is known stays known, whether this reply states it or not: a body that only ends
+    // with its connection must not end before it.
     let known = pinned.and_then(|pinned| pinned.size);
     if let (None, Some(end), Some(was)) = (total, body_end, known)
         && end > was
@@ -99,10 +104,11 @@ pub(crate) fn accept(
     }
     if pinned.is_none() && reply.total.is_none() {
         return Err(protocol(
-            "the first answer does not tell the object's size".into(),
+            "the first response does not state the object's size".into(),
         ));
     }
-    // An answer without any byte would be asked for again and again; the only one is at the object's end.
+    // An answer without any byte would be asked for again and again; the only one is at the
+    // object's end.
     if reply.length == Some(0) && reply.total.is_none_or(|total| request.start < total) {
         return Err(protocol(format!(
             "asked for bytes from {}, the answer has none",
@@ -117,7 +123,7 @@ pub(crate) fn accept(
     })
 }
 
-/// Whether `revision`, and `size` if it is told, are those of `pinned`.
+/// Whether `revision`, and `size` if it is stated, are those of `pinned`.
 pub(crate) fn hold_against(
     pinned: &ObjectInfo,
     revision: &Revision,
@@ -132,7 +138,7 @@ pub(crate) fn hold_against(
     same_size(pinned, size)
 }
 
-/// Holds an accepted reply against all that was `told` before it, and adds what it tells.
+/// Compares an accepted reply with all that was `told` before it, and adds what it states.
 pub(crate) fn learn(told: &mut ObjectInfo, reply: &Reply, total: Option<u64>) -> Result<(), SourceError> {
     same_revision(told, &reply.revision)?;
     same_checksum(told, reply)?;
@@ -143,7 +149,7 @@ pub(crate) fn learn(told: &mut ObjectInfo, reply: &Reply, total: Option<u64>) ->
     Ok(())
 }
 
-/// Whether `revision` says that it is the one that was told; `false` if it does not say.
+/// Whether `revision` says that it is the known one; `false` if it does not say.
 fn same_revision(told: &ObjectInfo, revision: &Revision) -> Result<bool, SourceError> {
     match told.revision.compare(revision) {
         Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),
@@ -171,8 +177,9 @@ fn same_size(told: &ObjectInfo, size: Option<u64>) -> Result<(), SourceError> {
     }
 }
 
-/// A reply that ignored the range serves as the stream of everything when it is the first, or when one stream was asked for; later, among other
-/// ranges, only if the range was the whole object anyway.
+/// A reply that ignored the range serves as the stream of everything when it is the first, or when
+/// one stream was asked for; later, among other ranges, only if the range was the whole object
+/// anyway.
 fn accept_whole(
     request: &RangeRequest,
     reply: &Reply,

@@ -1,11 +1,15 @@
-//! The identity of an object's content, and the rule by which a later reply is held against the first.
+//! The identity of an object's content, and the rule by which a later reply is compared with the
+//! first.
 //!
-//! Pure: no I/O. Called by the download when a reply begins, and by sources that compare on their own.
+//! Pure: no I/O. Called by the download when a reply begins, and by sources that compare on their
+//! own.
 //!
-//! The rule (RFC 9110 section 8.8 for validators): two replies are of one revision if every identity that both state is equal, and at
-//! least one *strong* identity is stated by both: a strong ETag, a version together with a checksum, a version alone where the source
-//! vouches for it, a checksum, or a generation. Failing those, Last-Modified together with the size (which the caller compares) will do; a weak
-//! ETag never does by itself, as it stays equal over changed bytes.
+//! The rule (RFC 9110 section 8.8 for validators): two replies are of one revision if every
+//! identity that both state is equal, and at least one *strong* identity is stated by both: a
+//! strong ETag, a version together with a checksum, a version alone where the source vouches for
+//! it, a checksum, or a generation. Failing those, Last-Modified together with the size (which the
+//! caller compares) will do; a weak ETag never does by itself, as it stays equal over changed
+//! bytes.
 
 use std::fmt;
 
@@ -20,12 +24,13 @@ pub struct Checksum {
     pub value: String,
 }
 
-/// What tells one content of an object from another; every part is optional.
+/// What distinguishes one content of an object from another; every part is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Revision {
     /// The ETag with its quotes, and with `W/` if it is weak.
     pub etag: Option<String>,
-    /// A version: AIStore's `Ais-Version`, S3's `x-amz-version-id`, GCS's generation, a file's device, inode and change time.
+    /// A version: AIStore's `Ais-Version`, S3's `x-amz-version-id`, GCS's generation, a file's
+    /// device, inode and change time.
     pub version: Option<String>,
     /// The published checksum of the whole object.
     pub checksum: Option<Checksum>,
@@ -62,7 +67,7 @@ impl Revision {
             .filter(|etag| !etag.starts_with("W/") && !etag.starts_with("w/"))
     }
 
-    /// Adds what `later` tells and this does not.
+    /// Adds what `later` states and this does not.
     pub(crate) fn learn(&mut self, later: &Self) {
         fn fill<T: Clone>(known: &mut Option<T>, told: &Option<T>) {
             if known.is_none() {
@@ -110,7 +115,8 @@ impl Revision {
             }
             weak = true;
         }
-        // Last-Modified only serves when the pin has nothing stronger: a reply that drops the pinned ETag is not to be trusted.
+        // Last-Modified only serves when the pin has nothing stronger: a reply that drops the
+        // pinned ETag is not to be trusted.
         let pin_is_strong = self.strong_etag().is_some() || self.version.is_some() || self.checksum.is_some();
         if strong || (weak && !pin_is_strong) {
             Match::Same
@@ -136,7 +142,8 @@ fn normal_etag(etag: &str) -> (bool, &str) {
 }
 
 impl fmt::Display for Revision {
-    /// The strongest identity, for people: `etag "…"`, `version 3`, …; `unknown` when there is none.
+    /// The strongest identity, for people: `etag "…"`, `version 3`, …; `unknown` when there is
+    /// none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(etag) = self.strong_etag() {
             write!(f, "etag {etag}")
@@ -162,7 +169,8 @@ pub struct ObjectInfo {
     pub size: Option<u64>,
     /// The identity of the content.
     pub revision: Revision,
-    /// The range length that suits the source (its own chunks), in bytes, already capped by the source.
+    /// The range length that suits the source (its own chunks), in bytes, already capped by the
+    /// source.
     pub chunk_hint: Option<u64>,
     /// Whether the source serves ranges; `None` when that is not known without trying.
     pub ranges: Option<bool>,

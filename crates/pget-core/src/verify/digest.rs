@@ -78,16 +78,17 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A checksum: an algorithm and its value, numbers with their most significant byte first, as every server writes them.
+/// A checksum: an algorithm and its value, numbers with their most significant byte first, as every
+/// server writes them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest {
     algorithm: Algorithm,
-    /// The value; behind its size, zero.
+    /// The value; after its size, zero.
     bytes: [u8; 64],
 }
 
 impl Digest {
-    /// From the value's bytes; `None` if there are not as many as the algorithm gives.
+    /// From the value's bytes; `None` if there are not as many as the algorithm has.
     #[must_use]
     pub fn from_bytes(algorithm: Algorithm, value: &[u8]) -> Option<Self> {
         let mut bytes = [0; 64];

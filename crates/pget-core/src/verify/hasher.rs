@@ -1,4 +1,5 @@
-//! Checksums as computations, all by maintained crates: CRCs with the machine's instructions, the others as their authors wrote them.
+//! Checksums as computations, all by maintained crates: CRCs with the machine's instructions, the
+//! others as their authors wrote them.
 
 use std::fmt;
 
@@ -46,7 +47,8 @@ impl Hasher {
         }
     }
 
-    /// Goes on with the bytes that `next` has seen, if the algorithm is [combinable](Algorithm::is_combinable) and the same; else `false`, and nothing is done.
+    /// Goes on with the bytes that `next` has seen, if the algorithm is
+    /// [combinable](Algorithm::is_combinable) and the same; else `false`, and nothing is done.
     pub fn append(&mut self, next: &Self) -> bool {
         match (&mut self.state, &next.state) {
             (State::Crc(state), State::Crc(next_state)) if self.algorithm == next.algorithm => {
@@ -69,7 +71,7 @@ impl Hasher {
             }
             State::Other(state) => Digest::from_bytes(algorithm, &state.finalize()),
         };
-        digest.expect("an algorithm gives as many bytes as its values have")
+        digest.expect("an algorithm makes as many bytes as its values have")
     }
 }
 
@@ -89,7 +91,8 @@ mod tests {
         hasher.finish().to_hex()
     }
 
-    /// Of nothing, and of `123456789`: check values of the CRC catalogue (reveng.sourceforge.io/crc-catalogue), of the algorithms' standards, and of `xxhsum -H64`.
+    /// Of nothing, and of `123456789`: check values of the CRC catalogue
+    /// (reveng.sourceforge.io/crc-catalogue), of the algorithms' standards, and of `xxhsum -H64`.
     const KNOWN: [(Algorithm, &str, &str); 8] = [
         (Algorithm::Xxh64, "ef46db3751d8e999", "8cb841db40e6ae83"),
         (Algorithm::Crc32, "00000000", "cbf43926"),

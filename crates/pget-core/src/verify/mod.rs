@@ -1,9 +1,12 @@
-//! Integrity: the checksum that a source publishes for the whole object, held against the bytes that came.
+//! Integrity: the checksum that a source publishes for the whole object, compared with the bytes
+//! that came.
 //!
-//! Pure: no I/O, clock or task. [`Published`] is what a source says, [`Verify`] what the caller wants, [`Verification`] what came of it; a [`Hasher`] computes.
+//! Pure: no I/O, clock or task. [`Published`] is what a source says, [`Verify`] what the caller
+//! wants, [`Verification`] what came of it; a [`Hasher`] computes.
 //!
-//! Invariants: only the *whole object's* checksum is ever compared, and only with the whole object's bytes; what cannot be compared is said (in [`Stats`](crate::Stats)),
-//! never taken for compared.
+//! Invariants: only the *whole object's* checksum is ever compared, and only with the whole
+//! object's bytes; what cannot be compared is said (in [`Stats`](crate::Stats)), never taken for
+//! compared.
 
 mod digest;
 mod hasher;
@@ -18,14 +21,15 @@ pub use hasher::Hasher;
 pub(crate) use in_order::InOrder;
 pub(crate) use placed::{GiveBack, Placed};
 
-/// Whether the bytes are held against the checksum that the source publishes.
+/// Whether the bytes are compared with the checksum that the source publishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verify {
     /// If the whole object is read and its source publishes a checksum that can be computed.
     #[default]
     Auto,
-    /// The same, and a download for which there is none fails before its first byte.
+    /// As [`Auto`](Self::Auto), and a download without a published checksum fails before its first
+    /// byte.
     Require,
     /// Never; saves the computing, and the request where a source must be asked for the checksum.
     Off,
@@ -59,7 +63,8 @@ impl Verify {
 pub enum Published {
     /// The checksum of the object's bytes.
     Whole(Digest),
-    /// A checksum of the checksums of the parts that the object was put in (S3's `COMPOSITE`); which parts those were is not told.
+    /// A checksum of the checksums of the parts that the object was put in (S3's `COMPOSITE`);
+    /// which parts those were is not reported.
     Composite(Algorithm),
 }
 
@@ -78,7 +83,7 @@ impl Published {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verification {
-    /// No reply has told yet.
+    /// No reply has arrived yet.
     #[default]
     Unknown,
     /// Under way.
@@ -87,7 +92,8 @@ pub enum Verification {
     Verified(Algorithm),
     /// All bytes came and do not have it.
     Mismatch(Algorithm),
-    /// All bytes came, not in their order, and the destination cannot give them back for a checksum that goes from beginning to end.
+    /// All bytes came, not in their order, and the destination cannot give them back for a checksum
+    /// that goes from beginning to end.
     Unreadable(Algorithm),
     /// Not wanted.
     Off,
@@ -109,7 +115,8 @@ impl Verification {
         }
     }
 
-    /// One word: `unknown`, `pending`, `verified`, `mismatch`, `unreadable`, `off`, `part`, `unpublished`, `composite`.
+    /// One word: `unknown`, `pending`, `verified`, `mismatch`, `unreadable`, `off`, `part`,
+    /// `unpublished`, `composite`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -150,7 +157,8 @@ impl fmt::Display for Verification {
     }
 }
 
-/// What is to be done for a download whose first reply publishes `published`: the checksum to hold the bytes against, or why there is none.
+/// What is to be done for a download whose first reply publishes `published`: the checksum to
+/// compare the bytes with, or why that cannot be.
 pub(crate) fn plan(wish: Verify, whole: bool, published: Option<&Published>) -> Result<Digest, Verification> {
     if wish == Verify::Off {
         return Err(Verification::Off);

@@ -1,10 +1,12 @@
 //! Verification of bytes that land in any order, several at once: in memory, in a file.
 //!
-//! Of a checksum that can be combined, each run of bytes without a gap has its own, taken up by whoever brings the next bytes (they are in cache then) and combined where runs meet. Any
-//! other is computed from the object's beginning on: what lands just there is taken as it lands, the rest is read back, a bounded piece with each that lands, and what is left at
-//! the end.
+//! Of a checksum that can be combined, each run of bytes without a gap has its own, taken up by the
+//! call that brings the next bytes (they are in cache then) and combined where runs meet. Any other
+//! is computed from the object's beginning on: what lands just there is taken as it lands, the rest
+//! is read back, a bounded piece with each that lands, and what is left at the end.
 //!
-//! Invariant: each byte of the object counts once. Its callers tell each byte that lands once, and read back what is there for good.
+//! Invariant: each byte of the object counts once. Its callers report each byte that lands once,
+//! and read back what is there for good.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +19,8 @@ use super::{Digest, Hasher, in_order::mismatch};
 /// The most that is read back at a time.
 const STEP: u64 = 1 << 20;
 
-/// Gives back bytes of the object that are there for good, through the buffer if it must; `false`: it cannot.
+/// Returns bytes of the object that are there for good, through the buffer if it must; `false`:
+/// it cannot.
 pub(crate) type GiveBack<'a, E> =
     dyn Fn(Range<u64>, &mut Vec<u8>, &mut dyn FnMut(&[u8])) -> Result<bool, E> + 'a;
 
@@ -33,7 +36,7 @@ enum Sums {
     Runs(Mutex<BTreeMap<u64, Run>>),
     Front {
         front: Mutex<Front>,
-        /// What has landed behind the front, by its start, with its end.
+        /// What has landed beyond the front, by its start, with its end.
         landed: Mutex<BTreeMap<u64, u64>>,
     },
 }
@@ -70,11 +73,12 @@ impl Placed {
         Self { expected, sums }
     }
 
-    /// `range` has landed; `each` gives its bytes, in order.
+    /// `range` has landed; `each` passes on its bytes, in order.
     pub(crate) fn landed(&self, range: Range<u64>, each: impl FnOnce(&mut dyn FnMut(&[u8]))) {
         match &self.sums {
             Sums::Runs(runs) => {
-                // Out of the list while it is computed: what lands beside it meanwhile is a run of its own, and they meet when it is back.
+                // Out of the list while it is computed: what lands beside it in that time is a run
+                // of its own, and they meet when it is back.
                 let before = take_before(&mut lock(runs), range.start);
                 let (start, mut hasher) = before.map_or_else(
                     || (range.start, Hasher::new(self.expected.algorithm())),
@@ -109,7 +113,7 @@ impl Placed {
         }
     }
 
-    /// Takes in some of what has landed behind the front, unless somebody else does.
+    /// Takes in some of what has landed beyond the front, unless another call does.
     pub(crate) fn catch_up<E>(&self, give_back: &GiveBack<'_, E>) -> Result<(), E> {
         let Sums::Front { front, landed } = &self.sums else {
             return Ok(());
@@ -136,7 +140,8 @@ impl Placed {
         Ok(())
     }
 
-    /// All of the object, which ends at `end`, is there: takes in the next piece of what is missing. `Some(false)`: nothing is; `None`: it cannot be read back.
+    /// All of the object, which ends at `end`, is there: takes in the next piece of what is
+    /// missing. `Some(false)`: nothing is; `None`: it cannot be read back.
     pub(crate) fn settle<E>(&self, end: u64, give_back: &GiveBack<'_, E>) -> Result<Option<bool>, E> {
         match &self.sums {
             Sums::Runs(runs) => {
@@ -250,7 +255,8 @@ mod tests {
         hasher.finish()
     }
 
-    /// Lands `bytes` in pieces in any order, but for `kept`, which is there already; gives what comes of it.
+    /// Lands `bytes` in pieces in any order, except `kept`, which is there already; returns the
+    /// outcome.
     fn land(seed: u64, expected: Digest, bytes: &[u8], kept: Range<usize>) -> Result<(), String> {
         let mut random = fastrand::Rng::with_seed(seed);
         let placed = Placed::new(expected);

@@ -1,6 +1,7 @@
 //! Which bytes of an object have landed: a set of ranges. Pure; used by the journal and its keeper.
 //!
-//! Invariant: the ranges are in order, not empty, and neither overlap nor touch, so that there are as few as can be.
+//! Invariant: the ranges are in order, not empty, and neither overlap nor touch, so that there are
+//! as few as can be.
 
 use std::ops::Range;
 
@@ -61,7 +62,8 @@ impl Extents {
         gaps
     }
 
-    /// The same but for its shortest ranges, so that `most` are left: what is forgotten is read again, and what is kept stays true.
+    /// The same but for its shortest ranges, so that `most` are left: what is forgotten is read
+    /// again, and what is kept stays true.
     pub(crate) fn at_most(mut self, most: usize) -> Self {
         if self.0.len() > most {
             self.0.sort_by_key(|range| range.start.wrapping_sub(range.end));

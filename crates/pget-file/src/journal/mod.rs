@@ -1,10 +1,13 @@
 //! The journal of a part: whose bytes it holds, and which of them. Pure: bytes in, bytes out.
 //!
-//! It is a file of two slots of [`SLOT`] bytes, written in turn, so that the one before stays whole while the other is written. A slot is a line
-//! `pget-journal VERSION SEQUENCE LENGTH SHA256` and LENGTH bytes of JSON; the digest covers the rest of the line, too. Of the whole slots, the one with the highest sequence
-//! counts; either is true, as bytes that have landed stay. Anything else (garbled, cut short, of another version) counts as no journal.
+//! It is a file of two slots of [`SLOT`] bytes, written in turn, so that the one before stays whole
+//! while the other is written. A slot is a line `pget-journal VERSION SEQUENCE LENGTH SHA256` and
+//! LENGTH bytes of JSON; the digest covers the rest of the line, too. Of the whole slots, the one
+//! with the highest sequence counts; either is true, as bytes that have landed stay. Anything else
+//! (garbled, cut short, of another version) counts as no journal.
 //!
-//! It holds no credential: the object by its name for messages, and its address as a digest, without user, password and signature.
+//! It holds no credential: the object by its name for messages, and its address as a digest,
+//! without user, password and signature.
 
 pub(crate) mod extents;
 pub(crate) mod reader;
@@ -20,7 +23,8 @@ use extents::Extents;
 
 /// Bytes of a slot: room for [`MOST_EXTENTS`] and long identities.
 pub(crate) const SLOT: usize = 256 << 10;
-/// The most ranges that are written down, the longest. There are about as many as chunks are under way at once.
+/// The most ranges that are written down, the longest. There are about as many as chunks are under
+/// way at once.
 const MOST_EXTENTS: usize = 4096;
 const MAGIC: &str = "pget-journal";
 const VERSION: u32 = 2;
@@ -135,8 +139,8 @@ impl Journal {
             .max_by_key(|(_, sequence)| *sequence)
     }
 
-    /// Whether the file's bytes, from which [`read`](Self::read) got nothing, have held an entry: the
-    /// second entry is written only after the first one was whole. A crash leaves one of them.
+    /// Whether the file's bytes, from which [`read`](Self::read) got nothing, have held an entry:
+    /// the second entry is written only after the first one was whole. A crash leaves one of them.
     pub(crate) fn is_garbled(bytes: &[u8]) -> bool {
         let second = &bytes[..bytes.len().min(SLOT)];
         second.iter().any(|byte| *byte != 0)
@@ -197,8 +201,9 @@ fn checksum(head: &str, body: &[u8]) -> String {
     hex::encode(hasher.finalize())
 }
 
-/// For the fuzz targets: whatever stands in a journal's file, what is read makes sense and, written again, is read as the same. The digest, which no search would hit, is
-/// put before what `input` has behind its first byte, the sequence.
+/// For the fuzz targets: whatever stands in a journal's file, what is read makes sense and, written
+/// again, is read as the same. The digest, which no search would hit, is put before what `input`
+/// has behind its first byte, the sequence.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn hold_for_any_input(input: &[u8]) {
     let Some((&sequence, body)) = input.split_first() else {

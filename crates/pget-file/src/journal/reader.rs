@@ -1,6 +1,8 @@
-//! What an earlier download has left beside a part: its journal's file, read and held against the part. Called by the part.
+//! What an earlier download has left beside a part: its journal's file, read and held against the
+//! part. Called by the part.
 //!
-//! Invariant: nothing counts that does not speak of the very file that is claimed, or that another user has written: who makes others believe that all has landed has them take holes for bytes.
+//! Invariant: nothing counts that does not speak of the very file that is claimed, or that another
+//! user has written: who makes others believe that all has landed has them take holes for bytes.
 
 use std::{
     fs::{File, OpenOptions},
@@ -62,7 +64,7 @@ pub(crate) fn earlier(
     let Some((journal, sequence)) = Journal::read(&bytes[..filled]) else {
         if Journal::is_garbled(&bytes[..filled]) {
             return refused(format!(
-                "{} is garbled, so nothing tells what the {length} bytes of {part} are",
+                "{} is garbled, so nothing shows what the {length} bytes of {part} are",
                 path.display()
             ));
         }

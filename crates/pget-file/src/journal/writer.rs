@@ -1,8 +1,11 @@
-//! Keeps a part's journal true: from time to time, on a thread of its own, it syncs the part and then writes down what had landed before.
+//! Keeps a part's journal true: from time to time, on a thread of its own, it syncs the part and
+//! then writes down what had landed before.
 //!
-//! Invariants: a range is written down only after an `fdatasync` of the part that began after the range had landed; and the journal is synced before anything is done that
-//! relies on it. A sync that fails ends the download (the system may have dropped the bytes, and tells so once only). A sync that the file system does not know, or a journal that cannot be written,
-//! ends the journal. Called by the part.
+//! Invariants: a range is written down only after an `fdatasync` of the part that began after the
+//! range had landed; and the journal is synced before anything is done that relies on it. A sync
+//! that fails ends the download (the system may have dropped the bytes, and tells so once only). A
+//! sync that the file system does not know, or a journal that cannot be written, ends the journal.
+//! Called by the part.
 
 use std::{
     fs::File,
@@ -83,7 +86,8 @@ impl Keeper {
         })
     }
 
-    /// Starts to write down what lands, at most once in `interval`, and so that at least half of the time is spent otherwise.
+    /// Starts to write down what lands, at most once in `interval`, and so that at least half of
+    /// the time is spent otherwise.
     pub(crate) fn start(self: &Arc<Self>, interval: Duration) -> io::Result<()> {
         let keeper = Arc::clone(self);
         let interval = interval.max(LEAST_INTERVAL);

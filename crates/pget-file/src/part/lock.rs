@@ -1,9 +1,12 @@
 //! A part that is this process's alone: opened or made, and locked.
 //!
-//! Invariant: while a [`Claim`] lives, no other pget writes to its file. The lock is `flock`'s, of the open file: it goes with the last descriptor, however the process ends. Where a file system
-//! has no locks, or does not permit them, what was there before is refused. Its path is the
-//! file's when it is taken, and as long as nobody but pget touches either; since anybody may remove or replace it, who renames or removes by the path looks first
-//! whether it [is still that](Claim::is_still_named). What is left is the moment between the look and the deed. Called by the part.
+//! Invariant: while a [`Claim`] lives, no other pget writes to its file. The lock is `flock`'s, of
+//! the open file: it goes with the last descriptor, however the process ends. Where a file system
+//! has no locks, or does not permit them, what was there before is refused. Its path is the file's
+//! when it is taken, and as long as nobody but pget touches either; since anybody may remove or
+//! replace it, who renames or removes by the path looks first whether it [is still
+//! that](Claim::is_still_named). What is left is the moment between the look and the deed. Called
+//! by the part.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, TryLockError},
@@ -38,8 +41,8 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Opens what is at `path`, or makes it with what the process's umask leaves of `mode`. Its content
-    /// is left as it is.
+    /// Opens what is at `path`, or makes it with what the process's umask leaves of `mode`. Its
+    /// content is left as it is.
     pub(crate) fn take(path: &Path, mode: u32) -> Result<Self, Error> {
         for _ in 0..TURNS {
             let (file, existed) = match open(path, None) {
@@ -69,7 +72,8 @@ impl Claim {
                     return Err(destination(path, what, cause));
                 }
             };
-            // Between the open and the lock, the other one may have finished: then this is no part any more, but its result.
+            // Between the open and the lock, the other one may have finished: then this is no part
+            // any more, but its result.
             if !is_named(path, (meta.dev(), meta.ino())) {
                 continue;
             }
@@ -101,7 +105,8 @@ pub(crate) fn check_is_ours(path: &Path, meta: &Metadata, existed: bool) -> Resu
     if !meta.is_file() {
         return refused("is in the way and no plain file");
     }
-    // What another user made stays theirs to change after we took it; what has a second name is more than ours.
+    // What another user made stays theirs to change after we took it; what has a second name is
+    // more than ours.
     if existed && meta.uid() != geteuid().as_raw() {
         return refused("belongs to another user; remove it first");
     }
@@ -117,7 +122,8 @@ fn born(meta: &Metadata) -> Option<u64> {
     i64::try_from(since.as_nanos()).ok()?.try_into().ok()
 }
 
-/// Whether `path` is the name of the file with this device and inode number, which is open, so that no other one has them.
+/// Whether `path` is the name of the file with this device and inode number, which is open, so that
+/// no other one has them.
 pub(crate) fn is_named(path: &Path, file: (u64, u64)) -> bool {
     fs::symlink_metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == file)
 }

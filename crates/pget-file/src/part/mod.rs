@@ -1,7 +1,9 @@
 //! The part that a file grows in: the destination of its download, and what becomes of it.
 //!
-//! Invariants: the final name only ever gets a part that is complete, and is this download's own; a part is left behind only with a journal that speaks of it, or complete, and a journal that is of no
-//! use goes before the part is written to; what others have put under the names of part and journal meanwhile is theirs. Made, and told the outcome, by the front of this folder.
+//! Invariants: the final name only ever gets a part that is complete, and is this download's own; a
+//! part is left behind only with a journal that speaks of it, or complete, and a journal that is of
+//! no use goes before the part is written to; what others have put under the names of part and
+//! journal meanwhile is theirs. Made, and told the outcome, by the front of this folder.
 //!
 //! A call that is a convenience (a sync, a reservation, a lock, a journal) may be refused: then the
 //! download does without it and warns. A failure that may have lost bytes ends the download.
@@ -122,7 +124,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// The part, locked. With `resume`, its journal says what is there; without, or if there is none, all is read anew, and the first reply has what is there removed.
+    /// The part, locked. With `resume`, its journal says what is there; without, or if there is
+    /// none, all is read anew, and the first reply has what is there removed.
     ///
     /// # Errors
     /// If it cannot be made, another is at it, it is of another object or range, or `target` can
@@ -191,14 +194,15 @@ impl Part {
         self.renewed.get().unwrap_or(&self.claim)
     }
 
-    /// Whether the download has failed because the file system takes bytes in order only: then another
-    /// one with `in_order` is the way.
+    /// Whether the download has failed because the file system takes bytes in order only: then
+    /// another one with `in_order` is the way.
     pub fn needs_order(&self) -> bool {
         self.needs_order.load(Ordering::Relaxed)
     }
 
-    /// Has the download read only what is missing, and only of the same revision: gives what is missing, if there is something to go on from. Where nothing is, it is the last byte:
-    /// its reply tells whether the object is still that.
+    /// Has the download read only what is missing, and only of the same revision: gives what is
+    /// missing, if there is something to go on from. Where nothing is, it is the last byte: its
+    /// reply tells whether the object is still that.
     ///
     /// # Errors
     /// If what is there is not known to be of the revision that the caller has pinned.
@@ -294,7 +298,8 @@ impl Part {
         }
     }
 
-    /// File systems over a network may write at a close, and tell only then that they could not; the part itself is closed when it has its name, and nobody would hear.
+    /// File systems over a network may write at a close, and tell only then that they could not;
+    /// the part itself is closed when it has its name, and nobody would hear.
     fn flush(&self) -> io::Result<()> {
         let file = &self.claim().file;
         let copy = match file.try_clone() {
@@ -316,7 +321,8 @@ impl Part {
         }
     }
 
-    /// The download has failed: decides whether the part stays for another time, and says what the caller can do.
+    /// The download has failed: decides whether the part stays for another time, and says what the
+    /// caller can do.
     pub fn fail(&self, error: Error) -> Error {
         let left = self.leave(error.kind());
         let part = self.claim().path.display();
@@ -345,7 +351,8 @@ impl Part {
             || self.keeper.get().is_some_and(|keeper| keeper.has_landed())
     }
 
-    /// Nothing is written any more, and the part is not complete: removes it, or leaves it with its journal, and in either case to others. Does nothing the second time.
+    /// Nothing is written any more, and the part is not complete: removes it, or leaves it with its
+    /// journal, and in either case to others. Does nothing the second time.
     fn leave(&self, why: ErrorKind) -> Left {
         if self.is_settled.swap(true, Ordering::Relaxed) {
             return Left::Untouched;
@@ -390,7 +397,8 @@ impl Part {
 
     /// What stays of a part that has a keeper, which is stopped.
     fn left_with(&self, keeper: &Keeper, why: ErrorKind, is_complete: bool) -> Left {
-        // What is there is known to be wrong: nothing may go on from it. (That it cannot be verified is told before anything begins.)
+        // What is there is known to be wrong: nothing may go on from it. (That it cannot be
+        // verified is told before anything begins.)
         let is_wrong = why == ErrorKind::Checksum;
         let is_of_use = self.settings.resume || why != ErrorKind::ObjectChanged;
         // Who cancels does not want to wait for a disk.
@@ -441,13 +449,14 @@ impl Part {
             return Ok(());
         }
         let message = format!(
-            "{} was removed or replaced meanwhile",
+            "{} was removed or replaced during the read",
             self.claim().path.display()
         );
         Err(Error::new(ErrorKind::Destination, "", message))
     }
 
-    /// Empties the part. The journal goes first, for good: it must not speak of what is written from here on.
+    /// Empties the part. The journal goes first, for good: it must not speak of what is written
+    /// from here on.
     fn start_over(&self) -> Result<(), Error> {
         self.check_named()?;
         self.garble_journal()?;
@@ -472,8 +481,8 @@ impl Part {
         Ok(())
     }
 
-    /// Makes an earlier journal unreadable before it is removed, as the removal may not be on the disk
-    /// when the machine crashes: not every folder can be synced.
+    /// Makes an earlier journal unreadable before it is removed, as the removal may not be on the
+    /// disk when the machine crashes: not every folder can be synced.
     fn garble_journal(&self) -> Result<(), Error> {
         let Ok(journal) = open(&self.journal, false) else {
             return Ok(());

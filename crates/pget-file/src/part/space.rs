@@ -1,4 +1,5 @@
-//! Room for a file, looked for before the first byte: a full disk is found early, and a file is laid out in one piece.
+//! Room for a file, looked for before the first byte: a full disk is found early, and a file is
+//! laid out in one piece.
 //!
 //! Called by the part, and by streams for the limit.
 
@@ -17,7 +18,8 @@ use nix::{
 /// How often a reservation that signals interrupt begins again before the file does without.
 const INTERRUPTIONS: u32 = 100;
 
-/// The most bytes that a file of this process may have (`ulimit -f`). To write behind it raises SIGXFSZ, which is not to happen in a host's process.
+/// The most bytes that a file of this process may have (`ulimit -f`). To write behind it raises
+/// SIGXFSZ, which is not to happen in a host's process.
 pub(crate) fn size_limit() -> u64 {
     getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft)
 }
@@ -32,7 +34,8 @@ pub(crate) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<bool> 
     if length == 0 {
         return Ok(true);
     }
-    // There, to reserve is to fill: as long as writing takes, and all before the first byte is received.
+    // There, to reserve is to fill: as long as writing takes, and all before the first byte is
+    // received.
     if system.is_some_and(|system| system.filesystem_type() == TMPFS_MAGIC) {
         return Ok(file.set_len(length).is_ok());
     }

@@ -1,17 +1,24 @@
 //! Reads a file by positional reads on tokio's blocking threads, straight into the slot.
 //!
-//! Invariants: the blocking closure owns the [`ChunkWriter`], so that a dropped read keeps its memory until the closure has noticed; no byte is published
-//! before the file was seen unchanged behind the read that brought it; one source holds one open file, so that what takes over its
-//! name (rename) is never read by it; the file that lost its name is told as changed, for its inode's time changes with that.
+//! Invariants: the blocking closure owns the [`ChunkWriter`], so that a dropped read keeps its
+//! memory until the closure has noticed; no byte is published before the file was seen unchanged
+//! behind the read that brought it; one source holds one open file, so that what takes over its
+//! name (rename) is never read by it; the file that lost its name is told as changed, for its
+//! inode's time changes with that.
 //!
-//! A file's identity is its device, inode, size, and the times of its last change of content and of attributes. Their resolution is the file system's: a write of the same size within
-//! one tick of the kernel's clock (up to 10 ms, before Linux 6.13) of another may go unseen.
-//! And a writer through a memory map: on tmpfs its writes change no time at all, elsewhere only the first one to a page since that was last written back does, so what it writes meanwhile
-//! nobody can tell. A file that is mapped for writing is to be read when its writer is done.
+//! A file's identity is its device, inode, size, and the times of its last change of content and of
+//! attributes. Their resolution is the file system's: a write of the same size within one tick of
+//! the kernel's clock (up to 10 ms, before Linux 6.13) of another may go unseen. And a writer
+//! through a memory map: on tmpfs its writes change no time at all, elsewhere only the first one to
+//! a page since that was last written back does, so what it writes meanwhile nobody can tell. A
+//! file that is mapped for writing is to be read when its writer is done.
 //!
-//! What is not a plain file with a size (a FIFO, a terminal, a device, most files below `/proc`) is read as one stream from its beginning; what comes before the
-//! offset is read and dropped. A FIFO is waited for until a writer opens it: there the download's first-byte deadline does not help, as the stream has begun, but the stall deadline does, and dropping
-//! the reader ends the wait at once. Devices that block although they were opened with `O_NONBLOCK` keep a thread until they give something.
+//! What is not a plain file with a size (a FIFO, a terminal, a device, most files below `/proc`) is
+//! read as one stream from its beginning; what comes before the offset is read and dropped. A FIFO
+//! is waited for until a writer opens it: there the download's first-byte deadline does not help,
+//! as the stream has begun, but the stall deadline does, and dropping the reader ends the wait at
+//! once. Devices that block although they were opened with `O_NONBLOCK` keep a thread until they
+//! give something.
 
 mod blocking;
 mod identity;

@@ -1,4 +1,5 @@
-//! Files with a size: positional reads of any range, checked against the file's identity piece by piece. Called by `FileSource`.
+//! Files with a size: positional reads of any range, checked against the file's identity piece by
+//! piece. Called by `FileSource`.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,10 +19,12 @@ use super::{
     identity::Identity,
 };
 
-/// Bytes read at a time: from here on larger reads cost no less, and a dropped read is noticed within one of them.
+/// Bytes read at a time: from here on larger reads cost no less, and a dropped read is noticed
+/// within one of them.
 const PIECE: usize = 1 << 20;
 
-/// How a path is opened: without waiting for the other side of a FIFO or a device, and never making a terminal this process's.
+/// How a path is opened: without waiting for the other side of a FIFO or a device, and never making
+/// a terminal this process's.
 pub(crate) const fn open_flags() -> i32 {
     // The flags are bits of an `int`.
     OFlags::NONBLOCK
@@ -36,7 +39,8 @@ pub(crate) const fn open_flags() -> i32 {
 pub(crate) struct Plain(File);
 
 impl Plain {
-    /// Opens `path`; `None` if it is not a file with a size, and then leaves it alone: opening a FIFO only to close it would break its writer.
+    /// Opens `path`; `None` if it is not a file with a size, and then leaves it alone: opening a
+    /// FIFO only to close it would break its writer.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, SourceError> {
         let kind = std::fs::metadata(path).map_err(|error| failed("find the file", error))?;
         if kind.is_dir() {

@@ -1,7 +1,8 @@
 //! What has no size: one stream from its beginning. Called by `FileSource`.
 //!
-//! The thread that reads waits in `poll` for data or for the reader's end, which an event descriptor tells, so that dropping a read ends it at once even if nobody ever
-//! writes to the FIFO.
+//! The thread that reads waits in `poll` for data or for the reader's end, which an event
+//! descriptor tells, so that dropping a read ends it at once even if nobody ever writes to the
+//! FIFO.
 
 use std::{
     fs::{File, OpenOptions},

@@ -44,7 +44,7 @@ pub(super) async fn assume(
 ) -> Result<Credential, SourceError> {
     if section.has("mfa_serial") {
         return Err(unusable(format!(
-            "the profile {name:?} has mfa_serial, which is not supported: nobody can be asked for a code"
+            "the profile {name:?} has mfa_serial, which is not supported: pget cannot ask for a code"
         )));
     }
     let role = section.get("role_arn").unwrap_or_default();
