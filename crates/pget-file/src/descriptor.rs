@@ -2,11 +2,11 @@
 //! for its own. Called by what opens files here.
 //!
 //! Invariant: no file that is written to is descriptor 0, 1 or 2: where a host has closed one of
-//! those, what it prints all the same would land in the file.
+//! those and still prints to it, the text would land in the file.
 
 #![allow(
     unsafe_code,
-    reason = "a name gives a descriptor as a number, which no safe call can duplicate"
+    reason = "a name contains a descriptor as a number, which no safe call can duplicate"
 )]
 
 use std::{
@@ -17,7 +17,8 @@ use std::{
     path::{Component, Path},
 };
 
-/// The number in `/dev/fd/N` and its like, which name what this process has open already.
+/// Returns the number in `/dev/fd/N` and similar names, which name what this process has open
+/// already.
 pub(crate) fn number(target: &Path) -> Option<RawFd> {
     let mut names = target.components();
     if names.next() != Some(Component::RootDir) {
@@ -34,7 +35,7 @@ pub(crate) fn number(target: &Path) -> Option<RawFd> {
     }
 }
 
-/// Digits only: a number that is negative is none.
+/// Digits only: a negative number does not count.
 fn of_text(number: &str) -> Option<RawFd> {
     RawFd::try_from(number.parse::<u32>().ok()?).ok()
 }
@@ -47,7 +48,7 @@ pub(crate) fn duplicate(number: RawFd) -> io::Result<File> {
     }
     // SAFETY: not negative, and used for the one system call that duplicates it, which says so if
     // nothing is open there. It is the caller who named it; what another thread closes and opens
-    // meanwhile is, as with the opening of a path, one or the other.
+    // at that moment is, as with the opening of a path, one or the other.
     let named = unsafe { BorrowedFd::borrow_raw(number) };
     named.try_clone_to_owned().map(File::from)
 }
@@ -56,7 +57,7 @@ pub(crate) fn duplicate(number: RawFd) -> io::Result<File> {
 pub(crate) fn above_stdio(file: File) -> io::Result<File> {
     const STANDARD: std::ops::RangeInclusive<RawFd> = 0..=2;
     if STANDARD.contains(&file.as_raw_fd()) {
-        // Rust never gives a copy such a number; the first is closed.
+        // A copy made by Rust never has such a number; the first is closed.
         return file.try_clone();
     }
     Ok(file)

@@ -124,7 +124,7 @@ mod tests {
             assert_eq!(both, [length + PART.len(), length + JOURNAL.len()], "as ever");
         }
         let mut seen = Vec::new();
-        // Of the same length, and the same but for their ends; in characters of two to four bytes;
+        // Of the same length, and equal except for their ends; in characters of two to four bytes;
         // no text.
         let wide = ["é", "字", "😀"].map(|letter| {
             let mut text = letter.repeat(255 / letter.len());

@@ -1,8 +1,8 @@
-//! Tells a system call that a file system does not know, or does not permit, from one that lost
-//! bytes.
+//! Distinguishes a system call that a file system does not know, or does not permit, from one that
+//! lost bytes.
 //!
 //! Invariant: an error that may stand for lost bytes (EIO, ENOSPC, EDQUOT, ESTALE, …) is never
-//! taken for a refusal. The list names the refusals, because nobody can list all losses.
+//! taken for a refusal. The list names the refusals, because no list of losses would be complete.
 
 use std::io;
 

@@ -1,11 +1,11 @@
 //! The file that a finished one replaces: whether it can be replaced, and what of it is kept.
 //!
-//! [`Standing::of`] looks at it before anything is fetched. [`Standing::dress`] gives the finished
-//! part its owner, access list and mode; then [`publish`] gives the part its name, or copies it
-//! into place where a name cannot be replaced.
+//! [`Standing::of`] looks at it before anything is fetched. [`Standing::dress`] sets owner, access
+//! list and mode of the finished part; then [`publish`] renames the part, or copies it into place
+//! where a name cannot be replaced.
 //!
 //! Invariants:
-//! - A part, and the file that it becomes, can be read by nobody who could not read the file
+//! - A part, and the file that it becomes, can be read only by users who could read the file
 //!   before.
 //! - A file is overwritten in place only after the part is complete.
 
@@ -91,17 +91,17 @@ impl Standing {
         }
     }
 
-    /// Gives the finished part in `file` the owner, access list and mode of this, as far as
-    /// allowed. Where something is not allowed, the part gets less, not more.
+    /// Sets the owner, access list and mode of the finished part in `file` to those of this, as far
+    /// as allowed. Where something is not allowed, the part gets less, not more.
     pub(crate) fn dress(&self, file: &File, target: &Path, warnings: &Warnings) -> io::Result<()> {
         if self.is_link {
             return Ok(());
         }
         let mut mode = self.meta.mode() & PERMISSIONS;
-        // The group's part of the mode goes to nobody who did not have it as one of the others.
+        // The group's part of the mode goes only to users who had it as one of the others.
         let without_group = |mode: u32| mode & !(GROUP & !((mode & 0o007) << 3));
         let is = file.metadata()?;
-        // First the group: who gives a file away may not be allowed to do more with it.
+        // First the group: the former owner of a file may not be allowed to change it any more.
         if is.gid() != self.meta.gid() && fchown(file, None, Some(self.meta.gid())).is_err() {
             let narrower = without_group(mode);
             if narrower != mode {
@@ -242,7 +242,7 @@ fn has_access_list(file: &File) -> bool {
     fgetxattr(file, ACCESS_LIST, &mut list[..]).is_ok()
 }
 
-/// Gives the complete part at `path`, which is open as `part`, the name `target`. Where the system
+/// Renames the complete part at `path`, which is open as `part`, to `target`. Where the system
 /// refuses to rename it, the part is copied into place and then removed; `secure` is called before.
 ///
 /// # Errors
@@ -263,7 +263,7 @@ pub(crate) fn publish(
         || [Errno::EBUSY, Errno::ETXTBSY]
             .iter()
             .any(|errno| renamed.raw_os_error() == Some(*errno as i32));
-    // A folder has taken the name meanwhile, say.
+    // A folder may have taken the name since.
     if !may_be_copied || fs::symlink_metadata(target).is_ok_and(|meta| !meta.is_file()) {
         return Err(destination(target, "cannot be renamed into", renamed));
     }

@@ -87,7 +87,7 @@ impl Target {
     }
 }
 
-/// `target` as a name that a host which changes its folder meanwhile does not change; as it is
+/// Returns `target` as a name that stays the same when the host changes its folder; as it is
 /// where the two would differ: a folder above may be closed to this user.
 pub fn absolute_target(target: &Path) -> PathBuf {
     let folder = |target: &Path| {
@@ -104,11 +104,11 @@ pub fn absolute_target(target: &Path) -> PathBuf {
 /// size (`ulimit -f`) is reached, which raises a signal that ends the process: standard output may
 /// be a file.
 ///
-/// What is open already is written to where it stands, and stands behind the last byte then: before
-/// and behind may be what others write.
+/// What is open already is written to where it stands, and stands after the last byte then: what
+/// others write may be before and after it.
 ///
-/// A pipe is waited for, until it has a reader and whenever it is full, only as long as somebody
-/// wants that: the system would wait for ever.
+/// A pipe is waited for, until it has a reader and whenever it is full, only as long as the
+/// caller wants that: the system would wait without end.
 #[derive(Debug)]
 pub struct Stream {
     file: File,
@@ -152,7 +152,7 @@ impl Stream {
         Ok(Self { file, left, wanted })
     }
 
-    /// Waits until a full pipe has room, or no reader any more, as the next write will tell.
+    /// Waits until a full pipe has room, or no reader any more, as the next write will report.
     fn wait(&self) -> io::Result<()> {
         loop {
             if self.wanted.is_cancelled() {
@@ -179,7 +179,11 @@ impl Stream {
         }
     }
 
-    /// All is written. A file system over a network may tell only now that it could not.
+    /// Closes it after the last write. A file system over a network may report only now that it
+    /// could not write.
+    ///
+    /// # Errors
+    /// What the system reports.
     pub fn close(self) -> io::Result<()> {
         Ok(close(self.file)?)
     }
@@ -190,7 +194,7 @@ fn of_name(target: &Path, wanted: &Wanted) -> Result<io::Result<File>, Error> {
     let is_pipe = || fs::metadata(target).is_ok_and(|meta| meta.file_type().is_fifo());
     loop {
         let opened = open(target, is_pipe());
-        // Nobody reads it yet, and nothing tells when somebody does.
+        // It has no reader yet, and nothing signals when it gets one.
         if !(has_no_reader(&opened) && is_pipe()) {
             return Ok(opened);
         }
@@ -207,8 +211,8 @@ fn of_process(target: &Path, number: RawFd) -> io::Result<File> {
     if !copy.metadata()?.file_type().is_fifo() {
         return Ok(copy);
     }
-    // A copy shares with its owner whether a write waits. Where it cannot be opened anew (it has no
-    // reader any more, as the first write tells; it is another user's), the copy has to do.
+    // A copy shares with its owner whether a write waits. Where it cannot be opened again (it has
+    // no reader any more, as the first write reports; it is another user's), the copy has to do.
     Ok(open(target, true).unwrap_or(copy))
 }
 
@@ -270,7 +274,7 @@ fn is_same_file(source: &Path, path: &Path) -> bool {
     source.is_ok_and(|source| fs::symlink_metadata(path).is_ok_and(|part| identity(part) == source))
 }
 
-/// `/dev/stdout` and its like name a file that is open already, of whatever kind; to put another in
+/// `/dev/stdout` and similar names stand for a file that is open already; to put another in
 /// their place would be to lose the name.
 fn is_of_process(target: &Path) -> bool {
     number(target).is_some() || target.starts_with("/dev/fd") || target.starts_with("/proc")

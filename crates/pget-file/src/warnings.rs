@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Collects what a read into a file could not do and did without: a journal that cannot be kept, a
 /// file that had to be overwritten in place.
 ///
-/// A read with warnings is complete all the same. The clones of one are one list.
+/// A read with warnings is still complete. The clones of one are one list.
 #[derive(Clone, Debug, Default)]
 pub struct Warnings(Arc<Mutex<Vec<String>>>);
 

@@ -21,20 +21,26 @@ use crate::{
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub enum Placement {
-    /// New, without a name in `/dev/shm`: nothing is left of it when the last process lets go, however it ends. Others attach by [`SharedBuffer::name`].
+    /// New, without a name in `/dev/shm`: nothing is left of it when the last process lets go,
+    /// however it ends. Others attach by [`SharedBuffer::name`].
     #[default]
     Anonymous,
-    /// New, under this POSIX name (a leading slash is left away), which must be free. The creator's close takes the name away.
+    /// New, under this POSIX name (a leading slash is left away), which must be free. The creator's
+    /// close takes the name away.
     Named(String),
-    /// The pages of a segment that this process made and filled, under its name, where that can be: nobody is attached to it, this process has not forked since it was made (a
-    /// child may still read it; `posix_spawn` and `vfork` do not count, by which most programs are started), and, if it is anonymous, the object is no longer than its first one. Else a new
-    /// segment of the same kind; those who are attached keep the old one. Pages that were used before cost about a third of new ones, the first time two thirds: a
-    /// download receives straight into them, through a mapping that is kept from object to object.
+    /// The pages of a segment that this process made and filled, under its name, where that can be:
+    /// nobody is attached to it, this process has not forked since it was made (a child may still
+    /// read it; `posix_spawn` and `vfork` do not count, by which most programs are started), and,
+    /// if it is anonymous, the object is no longer than its first one. Else a new segment of the
+    /// same kind; those who are attached keep the old one. Pages that were used before cost about a
+    /// third of new ones, the first time two thirds: a download receives straight into them,
+    /// through a mapping that is kept from object to object.
     Reuse(SharedBuffer),
 }
 
 impl Placement {
-    /// Looks, before a download has asked for anything, whether this can be a place: the name could be one, or the segment to be used again is this process's own and complete.
+    /// Looks, before a download has asked for anything, whether this can be a place: the name could
+    /// be one, or the segment to be used again is this process's own and complete.
     ///
     /// # Errors
     /// [`InvalidArgument`](pget_core::ErrorKind::InvalidArgument) if not.
@@ -97,13 +103,15 @@ impl Open {
 }
 
 impl SharedBuffer {
-    /// Makes a segment for `length` bytes of the content `revision` (a text for people), and what fills it.
+    /// Makes a segment for `length` bytes of the content `revision` (a text for people), and what
+    /// fills it.
     ///
     /// The first 16 MiB are reserved when it returns, the rest by a thread.
     ///
     /// # Errors
-    /// [`Destination`](ErrorKind::Destination) if there is no room or the name is taken, [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable name, or a segment
-    /// that cannot be reused as it is still being filled or not this process's.
+    /// [`Destination`](ErrorKind::Destination) if there is no room or the name is taken,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable name, or a segment that
+    /// cannot be reused as it is still being filled or not this process's.
     pub fn create(placement: Placement, length: u64, revision: &str) -> Result<(Self, Filler), Error> {
         let bytes = usize::try_from(length)
             .ok()
@@ -176,12 +184,16 @@ impl SharedBuffer {
         Ok((buffer, filler))
     }
 
-    /// Attaches for reading, also while it is filled: `name` is what [`name`](Self::name) tells in the creating process, or the POSIX name.
+    /// Attaches for reading, also while it is filled: `name` is what [`name`](Self::name) tells in
+    /// the creating process, or the POSIX name.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is none of that name (yet), [`PermissionDenied`](ErrorKind::PermissionDenied) if it is another user's, open to others, or a link,
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no segment of pget's, [`Unavailable`](ErrorKind::Unavailable) if its creator died before it was filled,
-    /// [`Timeout`](ErrorKind::Timeout) if its creator keeps it locked for five seconds: the creator was stopped while it made another object of the segment.
+    /// [`NotFound`](ErrorKind::NotFound) if there is none of that name (yet),
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) if it is another user's, open to others,
+    /// or a link, [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no segment of pget's,
+    /// [`Unavailable`](ErrorKind::Unavailable) if its creator died before it was filled,
+    /// [`Timeout`](ErrorKind::Timeout) if its creator keeps it locked for five seconds: the creator
+    /// was stopped while it made another object of the segment.
     pub fn attach(name: &str) -> Result<Self, Error> {
         let (companion, data) = open_segment(name, Access::Read)?;
         let open = Self::open_files(companion, &data).map_err(|cause| cannot_attach(name, cause))?;
@@ -240,14 +252,16 @@ impl SharedBuffer {
         self.len() == 0
     }
 
-    /// What is there: the object's bytes from its start up to the first that has not arrived. Never waits.
+    /// What is there: the object's bytes from its start up to the first that has not arrived. Never
+    /// waits.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         let Some(open) = &self.open else { return &[] };
         slice(open)
     }
 
-    /// Where the object's bytes are or will be, for programs in other languages: `len()` bytes, of which only those of [`as_slice`](Self::as_slice) may be read. Good until
+    /// Where the object's bytes are or will be, for programs in other languages: `len()` bytes, of
+    /// which only those of [`as_slice`](Self::as_slice) may be read. Good until
     /// [`close`](Self::close).
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
@@ -272,11 +286,14 @@ impl SharedBuffer {
         self.open.as_ref().map_or("", |open| &open.revision)
     }
 
-    /// Waits until the first `offset` bytes are there, and gives what is there, which may be more. For `offset` = [`len`](Self::len): until the object is known to be complete.
+    /// Waits until the first `offset` bytes are there, and gives what is there, which may be more.
+    /// For `offset` = [`len`](Self::len): until the object is known to be complete.
     ///
     /// # Errors
-    /// What the download failed with, as soon as it has and the bytes are not there; [`Unavailable`](ErrorKind::Unavailable) if the creator died (noticed within half a second);
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an offset behind the end, or a closed buffer.
+    /// What the download failed with, as soon as it has and the bytes are not there;
+    /// [`Unavailable`](ErrorKind::Unavailable) if the creator died (noticed within half a second);
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an offset behind the end, or a closed
+    /// buffer.
     pub fn wait_for(&self, offset: usize) -> Result<&[u8], Error> {
         self.wait_unless(offset, None, &|| false)
     }
@@ -289,8 +306,10 @@ impl SharedBuffer {
         self.wait_unless(offset, Some(deadline), &|| false)
     }
 
-    /// As [`wait_for`](Self::wait_for), until `deadline` at the latest if there is one, and until `stop` says so: it is asked before each sleep, and four times a
-    /// second; whoever changes what it says calls [`wake`](Self::wake) for it to be heard: at once in the process that made it, within a quarter of a second in one that attached.
+    /// As [`wait_for`](Self::wait_for), until `deadline` at the latest if there is one, and until
+    /// `stop` says so: it is asked before each sleep, and four times a second; whoever changes what
+    /// it says calls [`wake`](Self::wake) for it to be heard: at once in the process that made it,
+    /// within a quarter of a second in one that attached.
     ///
     /// # Errors
     /// As [`wait_until`](Self::wait_until); [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
@@ -312,7 +331,8 @@ impl SharedBuffer {
         }) {
             Ok(()) => {
                 let there = slice(open);
-                // Whoever may write to the companion may have it say that it is complete with less than all.
+                // Whoever may write to the companion may have it say that it is complete with less
+                // than all.
                 if there.len() < offset {
                     let message = format!("the shared memory {} contradicts itself", self.name);
                     return Err(Error::new(ErrorKind::Internal, "", message));
@@ -340,8 +360,9 @@ impl SharedBuffer {
         }
     }
 
-    /// Has all who wait, here and in other processes, look again whether they are to go on. From where it was attached to, one that is just about to sleep misses it, and looks again a quarter
-    /// of a second later.
+    /// Has all who wait, here and in other processes, look again whether they are to go on. From
+    /// where it was attached to, one that is just about to sleep misses it, and looks again a
+    /// quarter of a second later.
     pub fn wake(&self) {
         if let Some(waker) = self.waker() {
             waker.wake();
@@ -359,7 +380,8 @@ impl SharedBuffer {
         })
     }
 
-    /// Lets go of it; in the creating process, its name goes, and a filling that goes on fails for all. Processes that are attached keep what they have. A second call does nothing.
+    /// Lets go of it; in the creating process, its name goes, and a filling that goes on fails for
+    /// all. Processes that are attached keep what they have. A second call does nothing.
     pub fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
         if let Role::Creator(segment) = &open.role
@@ -413,8 +435,10 @@ pub(crate) fn cannot_reuse(why: &str) -> Error {
 fn slice(open: &Open) -> &[u8] {
     let available = open.available();
     #[allow(unsafe_code, reason = "lends mapped bytes that stay as they are")]
-    // SAFETY: the length was held against the file's when it was mapped; what is below the watermark is never written again while the locks of the companion are held, and `open` holds its,
-    // or is the creator's; then this is the creator, or was forked from it, after which the creator makes no other object of the segment.
+    // SAFETY: the length was held against the file's when it was mapped; what is below the
+    // watermark is never written again while the locks of the companion are held, and `open` holds
+    // its, or is the creator's; then this is the creator, or was forked from it, after which the
+    // creator makes no other object of the segment.
     unsafe {
         open.view.bytes(0..available)
     }

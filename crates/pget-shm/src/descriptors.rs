@@ -1,8 +1,10 @@
 //! Descriptors: those that a forked child must not keep, and numbers that none may have.
 //!
-//! A forked child must not keep a creator's or a ring's reader's: a child's copy would hold the lock of its dead parent, and all would wait for the dead.
-//! The child closes it as it begins ([`ClosedInChild`]); a child made by a bare `clone` closes it at its first use of the library, and one that calls exec or is made by `posix_spawn` loses it
-//! in any case. Until then it holds a copy: so what must be free at once is unlocked before it is closed ([`Since`]).
+//! A forked child must not keep a creator's or a ring's reader's: a child's copy would hold the
+//! lock of its dead parent, and all would wait for the dead. The child closes it as it begins
+//! ([`ClosedInChild`]); a child made by a bare `clone` closes it at its first use of the library,
+//! and one that calls exec or is made by `posix_spawn` loses it in any case. Until then it holds a
+//! copy: so what must be free at once is unlocked before it is closed ([`Since`]).
 
 #![allow(unsafe_code, reason = "registers a handler for fork")]
 
@@ -27,8 +29,10 @@ fn register() -> io::Result<()> {
     if REGISTERED.load(Ordering::Acquire) {
         return Ok(());
     }
-    // Two threads may both register: each fork then counts twice, which is as good. No lock, as a child may begin while it is held.
-    // SAFETY: a handler that does what is allowed around a fork, and stays loaded: it is part of the program, or of a library that unregisters its handlers when it is unloaded.
+    // Two threads may both register: each fork then counts twice, which is as good. No lock, as a
+    // child may begin while it is held. SAFETY: a handler that does what is allowed around a fork,
+    // and stays loaded: it is part of the program, or of a library that unregisters its handlers
+    // when it is unloaded.
     match unsafe { libc::pthread_atfork(Some(before), None, None) } {
         0 => {
             REGISTERED.store(true, Ordering::Release);
@@ -42,7 +46,8 @@ extern "C" fn before() {
     FORKS.fetch_add(1, Ordering::SeqCst);
 }
 
-/// The file of `descriptor`, whose number is none of a standard stream. In a host that has closed one of those, the file would get its number, and what the host prints.
+/// The file of `descriptor`, whose number is none of a standard stream. In a host that has closed
+/// one of those, the file would get its number, and what the host prints.
 ///
 /// # Errors
 /// If there is no other number.
@@ -54,7 +59,8 @@ pub(crate) fn no_standard_stream(descriptor: OwnedFd) -> io::Result<File> {
     Ok(fcntl_dupfd_cloexec(&descriptor, FIRST)?.into())
 }
 
-/// A moment, to ask later whether the process has forked since. A child that lives on shares the locks of its parent's open files: to unlock one would take it from the other.
+/// A moment, to ask later whether the process has forked since. A child that lives on shares the
+/// locks of its parent's open files: to unlock one would take it from the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Since(u64);
 

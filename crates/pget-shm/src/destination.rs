@@ -1,4 +1,5 @@
-//! A download's way into a segment, which is made when the first reply tells how long the object is.
+//! A download's way into a segment, which is made when the first reply tells how long the object
+//! is.
 
 use std::{
     fmt,
@@ -31,7 +32,8 @@ struct Filling {
 }
 
 impl IntoShared {
-    /// `made` is called once the segment is there, before any byte is; not if it never comes to be. It should be quick.
+    /// `made` is called once the segment is there, before any byte is; not if it never comes to be.
+    /// It should be quick.
     pub fn new(placement: Placement, made: impl FnOnce(SharedBuffer) + Send + 'static) -> Self {
         Self {
             wanted: Mutex::new(Some((placement, Box::new(made)))),
@@ -40,7 +42,8 @@ impl IntoShared {
         }
     }
 
-    /// Tells everyone who reads the segment how the download ended. To be called with what `read_to` gave; without, dropping this fails the segment.
+    /// Tells everyone who reads the segment how the download ended. To be called with what
+    /// `read_to` gave; without, dropping this fails the segment.
     ///
     /// # Errors
     /// The download's, or what went wrong with the segment.
@@ -52,7 +55,8 @@ impl IntoShared {
         match self.filling.get() {
             Some(filling) => filling.filler.finish(outcome),
             None => {
-                // A segment to be used again goes now, and not with the last of the download's tasks.
+                // A segment to be used again goes now, and not with the last of the download's
+                // tasks.
                 drop(self.taken());
                 outcome.map_err(Error::clone)
             }

@@ -14,7 +14,8 @@ use pget_core::{Error, ErrorKind};
 
 use crate::{landed::Landed, layout::FILLING, lend::Memory, reserve::Reserve, segment::Segment};
 
-/// Fills a segment. Several threads may put bytes at once; dropping it without [`finish`](Self::finish) fails the segment for all who read it.
+/// Fills a segment. Several threads may put bytes at once; dropping it without
+/// [`finish`](Self::finish) fails the segment for all who read it.
 pub struct Filler {
     segment: Arc<Segment>,
     reserve: Arc<Reserve>,
@@ -35,13 +36,16 @@ impl Filler {
         })
     }
 
-    /// Copies `bytes` to `offset` of the segment. Nobody sees them before [`landed`](Self::landed) tells of them.
+    /// Copies `bytes` to `offset` of the segment. Nobody sees them before [`landed`](Self::landed)
+    /// tells of them.
     ///
-    /// Into pages that were never used, this is the cheapest way: received into a small place that stays in cache, and written from there, they cost 0.9 CPU seconds a GiB; received
-    /// into a new mapping, 1.5.
+    /// Into pages that were never used, this is the cheapest way: received into a small place that
+    /// stays in cache, and written from there, they cost 0.9 CPU seconds a GiB; received into a new
+    /// mapping, 1.5.
     ///
     /// # Errors
-    /// [`Destination`](ErrorKind::Destination) if there is no space, for these bytes or any later ones; [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer;
+    /// [`Destination`](ErrorKind::Destination) if there is no space, for these bytes or any later
+    /// ones; [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer;
     /// [`Forked`](ErrorKind::Forked) in a forked child.
     pub fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let end = offset.checked_add(bytes.len() as u64);
@@ -69,7 +73,8 @@ impl Filler {
     }
 
     /// # Errors
-    /// [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer, [`Forked`](ErrorKind::Forked) in a child.
+    /// [`Cancelled`](ErrorKind::Cancelled) if the creator closed its buffer,
+    /// [`Forked`](ErrorKind::Forked) in a child.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         if !self.segment.is_own() {
             let message = format!("the shared memory {} is the parent's", self.segment.name());
@@ -82,7 +87,8 @@ impl Filler {
         Ok(())
     }
 
-    /// The segment's memory to receive into, where that is cheaper than [`put`](Self::put): all of its pages were used before.
+    /// The segment's memory to receive into, where that is cheaper than [`put`](Self::put): all of
+    /// its pages were used before.
     pub(crate) fn lend(&self) -> Option<Memory> {
         match Memory::lend(&self.segment, self.length) {
             Ok(memory) => memory,
@@ -99,7 +105,8 @@ impl Filler {
         Error::with_cause(ErrorKind::Destination, "", message, cause)
     }
 
-    /// The bytes of `range` are there for good. Shows what is there without a gap, and wakes those who wait for it.
+    /// The bytes of `range` are there for good. Shows what is there without a gap, and wakes those
+    /// who wait for it.
     pub fn landed(&self, range: Range<u64>) {
         let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watermark) = landed.add(range.start..range.end.min(self.length))
@@ -114,7 +121,8 @@ impl Filler {
     /// Tells everyone how it ended: all has landed, or why not. Only the first call counts.
     ///
     /// # Errors
-    /// [`Internal`](ErrorKind::Internal) if it is said to be complete, and is not; that is then what all are told.
+    /// [`Internal`](ErrorKind::Internal) if it is said to be complete, and is not; that is then
+    /// what all are told.
     pub fn finish(&self, outcome: Result<(), &Error>) -> Result<(), Error> {
         let landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
         if self.finished.swap(true, Ordering::AcqRel) {

@@ -1,7 +1,7 @@
 //! The files of the folder of shared memory, by their names.
 //!
-//! Invariant: what is opened is a plain file of this user's that nobody else may read, reached by no
-//! link; a name is removed only if it stands for the file that is meant.
+//! Invariant: what is opened is a plain file of this user's that nobody else may read, reached by
+//! no link; a name is removed only if it stands for the file that is meant.
 
 use std::{
     fs::File,
@@ -32,7 +32,8 @@ pub(crate) fn open_companion(folder: &OwnedFd, posix: &Posix, access: OFlags) ->
         return Ok(None);
     };
     let stat = fstat(&file)?;
-    // A page that is not there would be made by the look at it, and that is SIGBUS on a full device.
+    // A page that is not there would be made by the look at it, and that is SIGBUS on a full
+    // device.
     if stat.st_size != COMPANION as i64 || stat.st_blocks == 0 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,

@@ -1,7 +1,8 @@
 //! The companion's page, as the table at the head of the crate has it.
 //!
-//! Invariants: texts are written before the word that publishes them (the state, or the name under which the segment appears); what another process may have put there is
-//! checked before it is believed: lengths are cut, texts need not be UTF-8, unknown numbers are errors.
+//! Invariants: texts are written before the word that publishes them (the state, or the name under
+//! which the segment appears); what another process may have put there is checked before it is
+//! believed: lengths are cut, texts need not be UTF-8, unknown numbers are errors.
 
 #![allow(unsafe_code, reason = "marks the page as made of atomics")]
 
@@ -106,7 +107,8 @@ impl Companion {
     }
 
     /// # Errors
-    /// `InvalidData` if it is no companion of a segment of that kind (of any, if `None`), or one of another version.
+    /// `InvalidData` if it is no companion of a segment of that kind (of any, if `None`), or one of
+    /// another version.
     pub(crate) fn check(&self, kind: Option<Kind>) -> io::Result<()> {
         let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidData, message));
         if self.magic.load(Ordering::Acquire) != MAGIC {
@@ -198,7 +200,8 @@ fn put_text(from: &str, to: &[AtomicU8], length: &AtomicU32) {
     length.store(u32::try_from(end).unwrap_or_default(), Ordering::Relaxed);
 }
 
-/// A text that whoever made the segment wrote: without control characters, as it goes to terminals and into lists of lines.
+/// A text that whoever made the segment wrote: without control characters, as it goes to terminals
+/// and into lists of lines.
 fn text(from: &[AtomicU8], length: &AtomicU32) -> String {
     let length = usize::try_from(length.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
     let bytes: Vec<u8> = from

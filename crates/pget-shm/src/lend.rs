@@ -1,8 +1,11 @@
 //! A segment's memory in the hands of a download, which receives straight into it.
 //!
-//! Invariants: a segment lends its memory once at a time, and is no other object's while it is lent (`begin_anew` asks); it lends only bytes that have their pages, so that no write meets a full
-//! device; who has it writes only above the watermark. It is another mapping than the one that is read from, so no address is both written to and lent as a slice.
-//! The mapping is kept for the next object: to map pages that exist as they are touched costs as much as the receive (docs/benchmarks.md).
+//! Invariants: a segment lends its memory once at a time, and is no other object's while it is lent
+//! (`begin_anew` asks); it lends only bytes that have their pages, so that no write meets a full
+//! device; who has it writes only above the watermark. It is another mapping than the one that is
+//! read from, so no address is both written to and lent as a slice. The mapping is kept for the
+//! next object: to map pages that exist as they are touched costs as much as the receive
+//! (docs/benchmarks.md).
 
 #![allow(
     unsafe_code,
@@ -23,7 +26,8 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// The first `length` bytes of `segment` to write to; `None` if they have not all their pages, or somebody has them.
+    /// The first `length` bytes of `segment` to write to; `None` if they have not all their pages,
+    /// or somebody has them.
     ///
     /// # Errors
     /// What `mmap` says.
@@ -55,7 +59,8 @@ impl AsMut<[u8]> for Memory {
         let Some(mapping) = &self.mapping else {
             return &mut [];
         };
-        // SAFETY: mapped for writing, and at least that long, says `lend`; nobody else has this mapping, and what is mapped elsewhere is only read below the watermark, where nobody
+        // SAFETY: mapped for writing, and at least that long, says `lend`; nobody else has this
+        // mapping, and what is mapped elsewhere is only read below the watermark, where nobody
         // writes any more.
         unsafe { std::slice::from_raw_parts_mut(mapping.start().as_ptr(), self.length) }
     }

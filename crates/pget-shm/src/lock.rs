@@ -1,8 +1,11 @@
-//! Who lives and who looks: open-file-description locks on bytes of the companion (fcntl_locking(2)).
+//! Who lives and who looks: open-file-description locks on bytes of the companion
+//! (fcntl_locking(2)).
 //!
-//! They belong to the open file and not to a process or thread, so any thread may take and drop one, and no other descriptor of the process that is closed takes it along, as it
-//! would a lock by `F_SETLK`. The kernel drops them with the last descriptor, however the process ended; a child that is being started (between `vfork` and `exec`) has copies of all descriptors for a
-//! moment, so who is done unlocks. `F_OFD_GETLK` asks without disturbing anyone.
+//! They belong to the open file and not to a process or thread, so any thread may take and drop
+//! one, and no other descriptor of the process that is closed takes it along, as it would a lock by
+//! `F_SETLK`. The kernel drops them with the last descriptor, however the process ended; a child
+//! that is being started (between `vfork` and `exec`) has copies of all descriptors for a moment,
+//! so who is done unlocks. `F_OFD_GETLK` asks without disturbing anyone.
 
 use std::{
     fs::File,
@@ -56,7 +59,8 @@ pub(crate) fn alone(file: impl AsFd, byte: Byte) -> io::Result<bool> {
     set(file, byte, libc::F_WRLCK)
 }
 
-/// How long a reader waits for the creator, which holds the lock for as long as it takes to cut a file.
+/// How long a reader waits for the creator, which holds the lock for as long as it takes to cut a
+/// file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Takes it together with others; waits while another open file has it alone, at most for `within`.
@@ -114,7 +118,8 @@ impl Looked {
 
 impl Drop for Looked {
     fn drop(&mut self) {
-        // A forked child may go on reading; then the lock goes with the last copy of the descriptor.
+        // A forked child may go on reading; then the lock goes with the last copy of the
+        // descriptor.
         if self.since.is_unforked() {
             // If that fails, it goes so in any case.
             release(&self.file, Byte::Looked).ok();

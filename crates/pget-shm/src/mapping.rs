@@ -1,8 +1,10 @@
 //! Mappings of segments, and the memory behind them.
 //!
-//! Invariants: a mapping lies within its file when it is made; memfds are sealed so that it stays so. What is below an object's watermark is never written again while
-//! a mapping that shows it lives (the locks of the companion see to that, and for the creator's children, which have none,
-//! [`Since`](crate::descriptors::Since)), so it may be lent as a slice; all else of a segment is touched through atomics or `pwrite`.
+//! Invariants: a mapping lies within its file when it is made; memfds are sealed so that it stays
+//! so. What is below an object's watermark is never written again while a mapping that shows it
+//! lives (the locks of the companion see to that, and for the creator's children, which have none,
+//! [`Since`](crate::descriptors::Since)), so it may be lent as a slice; all else of a segment is
+//! touched through atomics or `pwrite`.
 
 #![allow(
     unsafe_code,
@@ -110,7 +112,8 @@ impl fmt::Debug for Mapping {
 /// Marks types that may be laid over memory of other processes.
 ///
 /// # Safety
-/// Made of atomics only, without padding, so that any bytes are a value, and that others change them is no data race.
+/// Made of atomics only, without padding, so that any bytes are a value, and that others change
+/// them is no data race.
 pub(crate) unsafe trait OfAtomics {}
 
 /// A mapping whose first bytes are a `T`.
@@ -140,7 +143,8 @@ impl<T: OfAtomics> Deref for Mapped<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the mapping is long enough and aligned, says `new`; any bytes are a `T`, says `OfAtomics`.
+        // SAFETY: the mapping is long enough and aligned, says `new`; any bytes are a `T`, says
+        // `OfAtomics`.
         unsafe { self.mapping.start().cast().as_ref() }
     }
 }

@@ -1,6 +1,8 @@
-//! Opening what another process has made: by its POSIX name, or by the path of its descriptor. Called by who attaches.
+//! Opening what another process has made: by its POSIX name, or by the path of its descriptor.
+//! Called by who attaches.
 //!
-//! Invariant: what is opened is this user's, and a file that was reached by no link but the kernel's own.
+//! Invariant: what is opened is this user's, and a file that was reached by no link but the
+//! kernel's own.
 
 use std::{fs::File, io, path::Path};
 

@@ -1,7 +1,9 @@
-//! Space is reserved before it is needed, so that a full device is an error while there is still someone to tell it to, and never SIGBUS to who reads.
+//! Space is reserved before it is needed, so that a full device is an error while there is still
+//! someone to tell it to, and never SIGBUS to who reads.
 //!
-//! The first piece is reserved at once, the rest by a thread, as gigabytes take seconds and who begins a download must not wait for them. A `pwrite` that overtakes the thread
-//! takes its own space, or fails.
+//! The first piece is reserved at once, the rest by a thread, as gigabytes take seconds and who
+//! begins a download must not wait for them. A `pwrite` that overtakes the thread takes its own
+//! space, or fails.
 
 use std::{
     fs::File,
@@ -30,10 +32,12 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    /// Reserves the first piece behind the first `backed` bytes, which have their space, and has a thread do the rest.
+    /// Reserves the first piece behind the first `backed` bytes, which have their space, and has a
+    /// thread do the rest.
     ///
     /// # Errors
-    /// What `fallocate` says, `StorageFull` if there is less space than that in all, `OutOfMemory` if there is less memory, of the machine or of a control group.
+    /// What `fallocate` says, `StorageFull` if there is less space than that in all, `OutOfMemory`
+    /// if there is less memory, of the machine or of a control group.
     pub(crate) fn begin(file: &Arc<File>, backed: u64, length: u64) -> io::Result<Arc<Self>> {
         let reserve = Arc::new(Self {
             file: Arc::clone(file),
@@ -79,7 +83,8 @@ impl Reserve {
             return Ok(());
         }
         loop {
-            // The next object of the file may be shorter, and the thread of the one before not have heard yet that it is to stop.
+            // The next object of the file may be shorter, and the thread of the one before not have
+            // heard yet that it is to stop.
             match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, start, length) {
                 Err(Errno::INTR) => {}
                 other => return Ok(other?),
@@ -97,7 +102,8 @@ impl Reserve {
     }
 }
 
-/// Whether `length` bytes are to be had, of which the file has `taken`: from its device, which has that many free if it has a limit, and from memory, if it is known how much that has.
+/// Whether `length` bytes are to be had, of which the file has `taken`: from its device, which has
+/// that many free if it has a limit, and from memory, if it is known how much that has.
 fn check(length: u64, taken: u64, device: Option<u64>, memory: Option<u64>) -> Result<(), Errno> {
     let lacks = |free: u64| free.saturating_add(taken) < length;
     if device.is_some_and(lacks) {
@@ -130,7 +136,8 @@ mod tests {
             stop: AtomicBool::new(false),
             failed: OnceLock::new(),
         };
-        // Its next object is shorter, and the thread of the one before is between its look at `stop` and its call.
+        // Its next object is shorter, and the thread of the one before is between its look at
+        // `stop` and its call.
         file.set_len(4096).expect("cut");
         reserve.piece(0).expect("room");
         assert_eq!(file.metadata().expect("a file").len(), 4096);

@@ -1,7 +1,9 @@
-//! What the creator has of a segment: both files, the lock that says that it lives, and the names to take away.
+//! What the creator has of a segment: both files, the lock that says that it lives, and the names
+//! to take away.
 //!
-//! Invariants: a companion is complete and locked before it has a name; the data gets its name last and loses it first, so who finds a name finds both; a name is only
-//! removed if it stands for this segment's own file.
+//! Invariants: a companion is complete and locked before it has a name; the data gets its name last
+//! and loses it first, so who finds a name finds both; a name is only removed if it stands for this
+//! segment's own file.
 
 use std::{
     fs::File,
@@ -63,7 +65,8 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// A new segment, whose data is a hole yet (but for a ring's marks): anonymous, or with a name that must be free.
+    /// A new segment, whose data is a hole yet (but for a ring's marks): anonymous, or with a name
+    /// that must be free.
     ///
     /// # Errors
     /// [`Destination`](ErrorKind::Destination), with what the system says.
@@ -128,7 +131,8 @@ impl Segment {
         made().map_err(failed)
     }
 
-    /// What `make` makes, once nobody has forked meanwhile: a child that came before the companion's descriptor was registered has a copy of it, which would hold the lock of a dead
+    /// What `make` makes, once nobody has forked meanwhile: a child that came before the
+    /// companion's descriptor was registered has a copy of it, which would hold the lock of a dead
     /// parent.
     fn between_forks(make: impl Fn(Since) -> io::Result<Self>) -> io::Result<Self> {
         loop {
@@ -192,7 +196,8 @@ impl Segment {
     /// Writes to the data at `offset`.
     ///
     /// # Errors
-    /// What the system says; `FileTooLarge` behind the limit on files, which may have been lowered since the data got its length.
+    /// What the system says; `FileTooLarge` behind the limit on files, which may have been lowered
+    /// since the data got its length.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         check_limit(offset + bytes.len() as u64)?;
         self.data.write_all_at(bytes, offset)
@@ -233,7 +238,8 @@ impl Segment {
         &self.lender
     }
 
-    /// Makes it the segment of another object, if nobody looks at it or may still write to it (no reader, no child that was forked since it was made), and there is room.
+    /// Makes it the segment of another object, if nobody looks at it or may still write to it (no
+    /// reader, no child that was forked since it was made), and there is room.
     ///
     /// # Errors
     /// What the system says. It is then as it was, or has failed as a whole.
@@ -315,7 +321,8 @@ pub(crate) fn cannot_make(what: &str, cause: io::Error) -> Error {
 }
 
 /// # Errors
-/// `FileTooLarge` if files of this process may not have as many bytes (`ulimit -f`): to make or write one so raises SIGXFSZ, which is not to happen in a host's process.
+/// `FileTooLarge` if files of this process may not have as many bytes (`ulimit -f`): to make or
+/// write one so raises SIGXFSZ, which is not to happen in a host's process.
 fn check_limit(length: u64) -> io::Result<()> {
     match getrlimit(Resource::Fsize).current {
         Some(limit) if length > limit => Err(Errno::FBIG.into()),

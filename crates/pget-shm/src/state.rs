@@ -10,7 +10,8 @@ pub enum State {
     Filling,
     /// All of the object is there.
     Complete,
-    /// The rest will not come: the download failed, or the process that filled it died or closed it.
+    /// The rest will not come: the download failed, or the process that filled it died or closed
+    /// it.
     Failed,
 }
 

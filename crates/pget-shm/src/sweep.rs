@@ -1,7 +1,9 @@
 //! What dead creators left in `/dev/shm`.
 //!
-//! Invariant: a segment is removed only when its creator's lock is free (nobody ever takes that again), by who holds the sweepers' lock, after a look that the companion's name still stands
-//! for the file that is locked: of two sweepers one removes, the other waits for it, and neither removes what was made under the same name since.
+//! Invariant: a segment is removed only when its creator's lock is free (nobody ever takes that
+//! again), by who holds the sweepers' lock, after a look that the companion's name still stands for
+//! the file that is locked: of two sweepers one removes, the other waits for it, and neither
+//! removes what was made under the same name since.
 
 use std::{fs::File, io, os::fd::OwnedFd, time::Duration};
 
@@ -23,7 +25,8 @@ use crate::{
 pub struct Listed {
     /// Its name, without a slash.
     pub name: String,
-    /// Bytes of the object; the highest number for a ring, whose stream has no length before its end.
+    /// Bytes of the object; the highest number for a ring, whose stream has no length before its
+    /// end.
     pub length: u64,
     /// So many from its start on are there.
     pub available: u64,
@@ -35,7 +38,8 @@ pub struct Listed {
     pub revision: String,
 }
 
-/// Removes the named segments of this user whose creators are dead; gives their names. Each creation of a named segment does the same first. Any thread.
+/// Removes the named segments of this user whose creators are dead; gives their names. Each
+/// creation of a named segment does the same first. Any thread.
 ///
 /// # Errors
 /// [`Destination`](ErrorKind::Destination) if `/dev/shm` cannot be read.
@@ -103,7 +107,8 @@ fn companion_of(file: &File) -> io::Result<Mapped<Companion>> {
     Ok(companion)
 }
 
-/// Takes the sweepers' lock. Another one has it for a moment, or was stopped with it: then its work is left to it.
+/// Takes the sweepers' lock. Another one has it for a moment, or was stopped with it: then its work
+/// is left to it.
 fn waited_for_others(file: &File) -> io::Result<bool> {
     for _ in 0..100 {
         if lock::alone(file, Byte::Swept)? {
@@ -125,7 +130,8 @@ fn remove(folder: &OwnedFd, posix: &Posix, file: &File) -> io::Result<bool> {
         Ok(named) if (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino) => {}
         _ => return Ok(false),
     }
-    // Another program may have made a segment of this name when the creator was killed before it got to it.
+    // Another program may have made a segment of this name when the creator was killed before it
+    // got to it.
     match statat(folder, posix.data(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(data) if data.st_dev == own.st_dev && data.st_ino == companion.inode() => {
             unlinkat(folder, posix.data(), AtFlags::empty())?;

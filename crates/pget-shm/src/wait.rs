@@ -30,7 +30,8 @@ pub(crate) enum Ended {
     System(Errno),
 }
 
-/// Waits until the bytes up to `offset` are there; for `offset` at the object's end, until it is known to be complete.
+/// Waits until the bytes up to `offset` are there; for `offset` at the object's end, until it is
+/// known to be complete.
 pub(crate) fn wait(
     companion: &Companion,
     offset: u64,
@@ -50,7 +51,8 @@ pub(crate) fn wait(
     until(companion.notices(), deadline, stop, is_alive, look)
 }
 
-/// Waits until `look` has something to say, which changes only with the futex word `notices`, or with the death of who changes it.
+/// Waits until `look` has something to say, which changes only with the futex word `notices`, or
+/// with the death of who changes it.
 pub(crate) fn until<T>(
     notices: &AtomicU32,
     deadline: Option<Instant>,

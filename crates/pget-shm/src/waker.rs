@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc};
 
 use crate::{layout::Companion, mapping::Mapped, ring::Marks, segment::Segment};
 
-/// Has who waits on a segment or at one end of a ring look again whether to go on. Any thread may use it, at any time; it keeps nothing from being closed.
+/// Has who waits on a segment or at one end of a ring look again whether to go on. Any thread may
+/// use it, at any time; it keeps nothing from being closed.
 #[derive(Clone)]
 pub struct Waker(pub(crate) Wakes);
 
@@ -16,7 +17,8 @@ pub(crate) enum Wakes {
 }
 
 impl Waker {
-    /// Wakes it, if it waits. One that is between its last look and its sleep misses that if it only reads (attached to a segment, or a ring's reader): it looks again a quarter of a second
+    /// Wakes it, if it waits. One that is between its last look and its sleep misses that if it
+    /// only reads (attached to a segment, or a ring's reader): it looks again a quarter of a second
     /// later.
     pub fn wake(&self) {
         match &self.0 {
@@ -47,7 +49,8 @@ mod tests {
     use super::*;
     use crate::{Placement, RingReader, RingWriter, SharedBuffer, wait::LIVENESS};
 
-    /// Whether some wait of twenty that was told to stop after it had looked, and before it slept, ended before it would have looked again by itself.
+    /// Whether some wait of twenty that was told to stop after it had looked, and before it slept,
+    /// ended before it would have looked again by itself.
     fn is_heard(waker: Waker, mut wait: impl FnMut(Box<dyn Fn() -> bool + Send>)) -> bool {
         (0..20).any(|_| {
             let (waker, told) = (waker.clone(), AtomicBool::new(false));

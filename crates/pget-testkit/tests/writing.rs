@@ -31,6 +31,7 @@ const CHECKED: &[&str] = &[
     "crates/pget-core/src/source.rs",
     "crates/pget-core/src/stats.rs",
     "crates/pget-core/src/verify",
+    "crates/pget-file/src",
     "crates/pget-schedule/README.md",
     "crates/pget/src",
     "docs/architecture.md",

@@ -62,8 +62,8 @@ impl Extents {
         gaps
     }
 
-    /// The same but for its shortest ranges, so that `most` are left: what is forgotten is read
-    /// again, and what is kept stays true.
+    /// Returns these extents without the shortest ranges, so that `most` are left: what is
+    /// forgotten is read again, and what is kept stays true.
     pub(crate) fn at_most(mut self, most: usize) -> Self {
         if self.0.len() > most {
             self.0.sort_by_key(|range| range.start.wrapping_sub(range.end));

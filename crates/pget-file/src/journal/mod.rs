@@ -203,7 +203,7 @@ fn checksum(head: &str, body: &[u8]) -> String {
 
 /// For the fuzz targets: whatever stands in a journal's file, what is read makes sense and, written
 /// again, is read as the same. The digest, which no search would hit, is put before what `input`
-/// has behind its first byte, the sequence.
+/// has after its first byte, the sequence.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn hold_for_any_input(input: &[u8]) {
     let Some((&sequence, body)) = input.split_first() else {

@@ -1,5 +1,4 @@
-//! What an earlier download has left beside a part: its journal's file, read and held against the
-//! part. Called by the part.
+//! The journal that an earlier download left beside a part: it is read, and compared with the part.
 //!
 //! Invariant: nothing counts that does not speak of the very file that is claimed, or that another
 //! user has written: who makes others believe that all has landed has them take holes for bytes.
@@ -93,7 +92,7 @@ pub(crate) fn earlier(
     Ok(Some((journal, file, sequence)))
 }
 
-/// For the user alone: it tells what they read.
+/// Opens a journal for the user alone: it says what they read.
 pub(crate) fn open(path: &Path, new: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)

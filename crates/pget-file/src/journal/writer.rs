@@ -3,9 +3,9 @@
 //!
 //! Invariants: a range is written down only after an `fdatasync` of the part that began after the
 //! range had landed; and the journal is synced before anything is done that relies on it. A sync
-//! that fails ends the download (the system may have dropped the bytes, and tells so once only). A
-//! sync that the file system does not know, or a journal that cannot be written, ends the journal.
-//! Called by the part.
+//! that fails ends the download (the system may have dropped the bytes, and reports that only
+//! once). A sync that the file system does not know, or a journal that cannot be written, ends the
+//! journal. Called by the part.
 
 use std::{
     fs::File,
@@ -36,7 +36,7 @@ pub(crate) struct Keeper {
     slots: Mutex<Slots>,
     stopped: Mutex<bool>,
     stop: Condvar,
-    /// Held during a sync: the system tells an error to one sync alone, and the other must know.
+    /// Held during a sync: the system reports an error to one sync alone, and the other must know.
     syncing: Mutex<()>,
     has_failed: AtomicBool,
     failure: Mutex<Option<io::Error>>,
@@ -126,7 +126,7 @@ impl Keeper {
         self.has_failed.load(Ordering::Relaxed)
     }
 
-    /// Why the part could not be synced; told once.
+    /// Returns why the part could not be synced, once.
     pub(crate) fn failure(&self) -> Option<io::Error> {
         lock(&self.failure).take()
     }
@@ -134,7 +134,7 @@ impl Keeper {
     /// After [`stop`](Self::stop): syncs all of the part.
     ///
     /// # Errors
-    /// What this sync was told, or one before it.
+    /// What this sync returned, or one before it.
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         let alone = lock(&self.syncing);
         if !self.has_failed() {

@@ -3,8 +3,8 @@
 //! Invariant: while a [`Claim`] lives, no other pget writes to its file. The lock is `flock`'s, of
 //! the open file: it goes with the last descriptor, however the process ends. Where a file system
 //! has no locks, or does not permit them, what was there before is refused. Its path is the file's
-//! when it is taken, and as long as nobody but pget touches either; since anybody may remove or
-//! replace it, who renames or removes by the path looks first whether it [is still
+//! when it is taken, and as long as only pget touches either. Since any process may remove or
+//! replace it, a rename or removal by the path is preceded by a look whether it [is still
 //! that](Claim::is_still_named). What is left is the moment between the look and the deed. Called
 //! by the part.
 
@@ -49,7 +49,7 @@ impl Claim {
                 Ok(file) => (file, true),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => match open(path, Some(mode)) {
                     Ok(file) => (file, false),
-                    // Another one made it meanwhile.
+                    // Another process has made it since.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                     Err(cause) => return Err(destination(path, "cannot be created", cause)),
                 },
@@ -65,7 +65,7 @@ impl Claim {
                     let cause = io::ErrorKind::WouldBlock.into();
                     return Err(destination(path, "is being written by another pget", cause));
                 }
-                // Who has made it is alone with it: nobody else takes what is there.
+                // The process that made it is alone with it: no other takes what is there.
                 Err(TryLockError::Error(_)) if !existed => false,
                 Err(TryLockError::Error(cause)) => {
                     let what = "cannot be locked on this file system, and another pget may be writing it; remove it first";

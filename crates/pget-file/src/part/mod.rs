@@ -1,9 +1,9 @@
 //! The part that a file grows in: the destination of its download, and what becomes of it.
 //!
 //! Invariants: the final name only ever gets a part that is complete, and is this download's own; a
-//! part is left behind only with a journal that speaks of it, or complete, and a journal that is of
+//! part stays only with a journal that speaks of it, or complete, and a journal that is of
 //! no use goes before the part is written to; what others have put under the names of part and
-//! journal meanwhile is theirs. Made, and told the outcome, by the front of this folder.
+//! journal since is theirs.
 //!
 //! A call that is a convenience (a sync, a reservation, a lock, a journal) may be refused: then the
 //! download does without it and warns. A failure that may have lost bytes ends the download.
@@ -56,7 +56,7 @@ const WORTH_RESERVING: u64 = 8 << 20;
 pub struct Settings {
     /// Go on with what an earlier download of the same left.
     pub resume: bool,
-    /// Sync file and folder before success is told.
+    /// Sync file and folder before success is reported.
     pub sync: bool,
     /// How often what has landed is synced and written down.
     pub journal_interval: Duration,
@@ -124,8 +124,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// The part, locked. With `resume`, its journal says what is there; without, or if there is
-    /// none, all is read anew, and the first reply has what is there removed.
+    /// The part, locked. With `resume`, its journal says what is there; without, or without
+    /// a journal, all is read again, and the first reply has what is there removed.
     ///
     /// # Errors
     /// If it cannot be made, another is at it, it is of another object or range, or `target` can
@@ -200,9 +200,9 @@ impl Part {
         self.needs_order.load(Ordering::Relaxed)
     }
 
-    /// Has the download read only what is missing, and only of the same revision: gives what is
-    /// missing, if there is something to go on from. Where nothing is, it is the last byte: its
-    /// reply tells whether the object is still that.
+    /// Has the download read only what is missing, and only of the same revision: returns what is
+    /// missing, if there is something to continue. Where nothing is, it is the last byte: its
+    /// reply shows whether the object is still that.
     ///
     /// # Errors
     /// If what is there is not known to be of the revision that the caller has pinned.
@@ -280,7 +280,7 @@ impl Part {
         })
     }
 
-    /// Syncs the part. Gives the refusal of a file system that does not know how.
+    /// Syncs the part. Returns the refusal of a file system that does not know how.
     fn sync_all(&self) -> io::Result<Option<io::Error>> {
         let file = &self.claim().file;
         let synced = match self.keeper.get() {
@@ -298,8 +298,8 @@ impl Part {
         }
     }
 
-    /// File systems over a network may write at a close, and tell only then that they could not;
-    /// the part itself is closed when it has its name, and nobody would hear.
+    /// File systems over a network may write at a close, and report only then that they could not;
+    /// the part itself is closed when it has its name, which is too late.
     fn flush(&self) -> io::Result<()> {
         let file = &self.claim().file;
         let copy = match file.try_clone() {
@@ -327,7 +327,7 @@ impl Part {
         let left = self.leave(error.kind());
         let part = self.claim().path.display();
         match left {
-            // Whoever cancels knows.
+            // The caller that cancels knows.
             _ if error.kind() == ErrorKind::Cancelled => error,
             Left::Some(bytes, of) if error.kind() != ErrorKind::ObjectChanged => error.with_advice(format!(
                 "{bytes} of {of} bytes stay in {part}: read with resume to go on (pget get --resume)"
@@ -398,7 +398,7 @@ impl Part {
     /// What stays of a part that has a keeper, which is stopped.
     fn left_with(&self, keeper: &Keeper, why: ErrorKind, is_complete: bool) -> Left {
         // What is there is known to be wrong: nothing may go on from it. (That it cannot be
-        // verified is told before anything begins.)
+        // verified is reported before anything begins.)
         let is_wrong = why == ErrorKind::Checksum;
         let is_of_use = self.settings.resume || why != ErrorKind::ObjectChanged;
         // Who cancels does not want to wait for a disk.
@@ -674,7 +674,7 @@ impl Destination for Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // A future that was dropped tells no outcome: its download was cancelled.
+        // A future that was dropped reports no outcome: its download was cancelled.
         self.leave(ErrorKind::Cancelled);
     }
 }

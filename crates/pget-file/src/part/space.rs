@@ -18,7 +18,7 @@ use nix::{
 /// How often a reservation that signals interrupt begins again before the file does without.
 const INTERRUPTIONS: u32 = 100;
 
-/// The most bytes that a file of this process may have (`ulimit -f`). To write behind it raises
+/// The most bytes that a file of this process may have (`ulimit -f`). To write beyond it raises
 /// SIGXFSZ, which is not to happen in a host's process.
 pub(crate) fn size_limit() -> u64 {
     getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft)
@@ -75,7 +75,7 @@ pub(crate) fn look_for(file: &File, length: u64, limit: u64) -> io::Result<Optio
 /// # Errors
 /// If `system` has not as many bytes left as `file` still needs for `length`.
 fn check(file: &File, length: u64, system: &Statfs) -> io::Result<()> {
-    // Looked at first: to reserve until nothing is left would take it from all others meanwhile.
+    // Looked at first: to reserve until nothing is left would take it from all others in that time.
     let free = if geteuid().is_root() {
         system.blocks_free()
     } else {

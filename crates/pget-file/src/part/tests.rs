@@ -1,4 +1,4 @@
-//! What becomes of a part that somebody removed or replaced while it grew.
+//! What becomes of a part that another process removed or replaced while it grew.
 
 use pget_core::Revision;
 use tempfile::TempDir;
@@ -169,7 +169,7 @@ fn only_what_was_written_to_is_known_to_be_wrong() {
     put(&part, 0, b"firs");
     part.fail(Error::new(ErrorKind::Unavailable, "", ""));
     assert_eq!(scene.names(), BOTH);
-    // It cannot be verified, as is told before anything begins.
+    // It cannot be verified, which is reported before anything begins.
     scene
         .take(true)
         .fail(Error::new(ErrorKind::Checksum, "", "not published"));

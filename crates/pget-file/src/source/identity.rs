@@ -1,4 +1,4 @@
-//! What tells one content of a file from another. Pure but for the `fstat`; called by `plain`.
+//! The identity of a file's content. Pure, except for the `fstat`.
 
 use std::{fs::File, io, os::unix::fs::MetadataExt};
 

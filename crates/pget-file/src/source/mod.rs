@@ -2,15 +2,15 @@
 //!
 //! Invariants: the blocking closure owns the [`ChunkWriter`], so that a dropped read keeps its
 //! memory until the closure has noticed; no byte is published before the file was seen unchanged
-//! behind the read that brought it; one source holds one open file, so that what takes over its
-//! name (rename) is never read by it; the file that lost its name is told as changed, for its
+//! after the read that brought it; one source holds one open file, so that what takes over its name
+//! (rename) is never read by it; the file that lost its name is reported as changed, because its
 //! inode's time changes with that.
 //!
 //! A file's identity is its device, inode, size, and the times of its last change of content and of
 //! attributes. Their resolution is the file system's: a write of the same size within one tick of
 //! the kernel's clock (up to 10 ms, before Linux 6.13) of another may go unseen. And a writer
 //! through a memory map: on tmpfs its writes change no time at all, elsewhere only the first one to
-//! a page since that was last written back does, so what it writes meanwhile nobody can tell. A
+//! a page since that was last written back does, so what it writes in between cannot be noticed. A
 //! file that is mapped for writing is to be read when its writer is done.
 //!
 //! What is not a plain file with a size (a FIFO, a terminal, a device, most files below `/proc`) is
@@ -45,7 +45,8 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// The file at `path`. Does not touch it yet: what is wrong with it, the first read tells.
+    /// Makes a source of the file at `path`. Does not touch it yet: the first read reports what is
+    /// wrong with it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: Arc::new(path.into()),

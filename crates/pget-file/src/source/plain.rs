@@ -110,7 +110,7 @@ fn changed(was: &Identity, is: &Identity) -> SourceError {
     SourceError::fatal(ErrorKind::ObjectChanged, message)
 }
 
-/// Tells the blocking thread that nobody waits for it any more.
+/// Stops the blocking thread when its caller waits no more.
 struct Cancel(Arc<AtomicBool>);
 
 impl Drop for Cancel {

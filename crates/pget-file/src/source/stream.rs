@@ -1,8 +1,8 @@
 //! What has no size: one stream from its beginning. Called by `FileSource`.
 //!
 //! The thread that reads waits in `poll` for data or for the reader's end, which an event
-//! descriptor tells, so that dropping a read ends it at once even if nobody ever writes to the
-//! FIFO.
+//! descriptor signals, so that dropping a read ends it at once even if the FIFO never gets a
+//! writer.
 
 use std::{
     fs::{File, OpenOptions},
@@ -25,7 +25,7 @@ use super::{
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
 
-/// Wakes the blocking thread when nobody waits for it any more.
+/// Wakes the blocking thread when its caller waits no more.
 struct Cancel(Arc<OwnedFd>);
 
 impl Drop for Cancel {
@@ -88,7 +88,7 @@ fn open(path: &Path) -> Result<File, SourceError> {
         })
 }
 
-/// Waits until the file can be read (`true`) or nobody waits for it (`false`).
+/// Waits until the file can be read (`true`) or the caller waits no more (`false`).
 fn is_ready(file: &File, event: &OwnedFd) -> Result<bool, SourceError> {
     loop {
         let mut waited = [

@@ -1,6 +1,8 @@
-//! Streams in shared memory: what one process downloads in order, one other process reads, through a ring of bounded size; one object after another through the same ring.
+//! Streams in shared memory: what one process downloads in order, one other process reads, through
+//! a ring of bounded size; one object after another through the same ring.
 //!
-//! A ring is a segment like an object's, with the same companion (its length is the highest number, its watermark counts all bytes ever put). The data begin with a page of marks:
+//! A ring is a segment like an object's, with the same companion (its length is the highest number,
+//! its watermark counts all bytes ever put). The data begin with a page of marks:
 //!
 //! | offset | bytes | whose | what |
 //! |---|---|---|---|
@@ -17,15 +19,20 @@
 //!
 //! # Two counters are the ready marks
 //!
-//! What is put comes in order and without a gap. So what is ready is one run, and slots with a mark each would say no more than its two ends: bytes between taken and the watermark are the
-//! reader's, all others the writer's. It puts none where `watermark - taken` would be more than the capacity: that is the backpressure. Neither counter ever goes back.
+//! What is put comes in order and without a gap. So what is ready is one run, and slots with a mark
+//! each would say no more than its two ends: bytes between taken and the watermark are the
+//! reader's, all others the writer's. It puts none where `watermark - taken` would be more than the
+//! capacity: that is the backpressure. Neither counter ever goes back.
 //!
 //! # From object to object
 //!
-//! An object ends with the companion's state. When the reader has seen that, and says so, the companion is the writer's to fill in anew: revision, size, state, and last the object's number,
-//! which the reader waits for. Until then it does not look at the companion's state. As all that was put is taken then, the counters need no change.
+//! An object ends with the companion's state. When the reader has seen that, and says so, the
+//! companion is the writer's to fill in anew: revision, size, state, and last the object's number,
+//! which the reader waits for. Until then it does not look at the companion's state. As all that
+//! was put is taken then, the counters need no change.
 //!
-//! Each end holds a lock of the companion while it lives (the writer byte 0, the reader byte 3) and looks at the other's four times a second while it waits.
+//! Each end holds a lock of the companion while it lives (the writer byte 0, the reader byte 3) and
+//! looks at the other's four times a second while it waits.
 
 mod reader;
 mod writer;

@@ -33,8 +33,9 @@ pub struct RingObject {
     pub size: Option<u64>,
 }
 
-/// Reads the objects that another process puts into a ring: [`next_object`](Self::next_object), then [`next_bytes`](Self::next_bytes) until there are none, and so on. Dropping it tells
-/// the writer.
+/// Reads the objects that another process puts into a ring: [`next_object`](Self::next_object),
+/// then [`next_bytes`](Self::next_bytes) until there are none, and so on. Dropping it tells the
+/// writer.
 pub struct RingReader {
     name: String,
     /// The companion's descriptor, with the reader's lock; a forked child has none.
@@ -66,7 +67,8 @@ impl RingReader {
     /// Attaches to the ring of that name as its one reader.
     ///
     /// # Errors
-    /// As [`SharedBuffer::attach`](crate::SharedBuffer::attach); [`Unavailable`](ErrorKind::Unavailable) if it has a reader, or had one.
+    /// As [`SharedBuffer::attach`](crate::SharedBuffer::attach);
+    /// [`Unavailable`](ErrorKind::Unavailable) if it has a reader, or had one.
     pub fn attach(name: &str) -> Result<Self, Error> {
         let failed = |cause: io::Error| cannot_attach(name, cause);
         loop {
@@ -78,13 +80,15 @@ impl RingReader {
         }
     }
 
-    /// `None` if a child was forked meanwhile: it may have a copy of the descriptor that is to hold the lock, and would hold it for a dead parent.
+    /// `None` if a child was forked meanwhile: it may have a copy of the descriptor that is to hold
+    /// the lock, and would hold it for a dead parent.
     fn of_files(since: Since, name: &str, file: File, data: &File) -> io::Result<Option<Self>> {
         let companion = Mapped::<Companion>::new(Mapping::readable(&file, PAGE)?)?;
         companion.check(Some(Kind::Ring))?;
         let meta = data.metadata()?;
         let length = usize::try_from(meta.len()).unwrap_or(usize::MAX);
-        // Between the two opens, the name may have gone to another ring, whose one reader this must not be taken for.
+        // Between the two opens, the name may have gone to another ring, whose one reader this must
+        // not be taken for.
         if length <= PAGE || companion.inode() != meta.ino() {
             return Err(not_ours("its two parts do not fit each other"));
         }
@@ -127,8 +131,9 @@ impl RingReader {
         Waker(Wakes::Companion(Arc::clone(&self.companion)))
     }
 
-    /// The next object, once there is one; `None` if no more come. What is left of the one before is passed over as it comes, whether it ends well or not. That begins with the
-    /// call, however the call ends: [`next_bytes`](Self::next_bytes) gives no more of that object.
+    /// The next object, once there is one; `None` if no more come. What is left of the one before
+    /// is passed over as it comes, whether it ends well or not. That begins with the call, however
+    /// the call ends: [`next_bytes`](Self::next_bytes) gives no more of that object.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if the writer died (noticed within half a second).
@@ -136,11 +141,14 @@ impl RingReader {
         self.next_object_unless(None, &|| false)
     }
 
-    /// As [`next_object`](Self::next_object), until `deadline` at the latest if there is one, and until `stop` says so: it is asked before each sleep, and four times a second; whoever
-    /// changes what it says calls [`Waker::wake`] for it to be heard earlier. It may be called again after either, and goes on to pass over what is left.
+    /// As [`next_object`](Self::next_object), until `deadline` at the latest if there is one, and
+    /// until `stop` says so: it is asked before each sleep, and four times a second; whoever
+    /// changes what it says calls [`Waker::wake`] for it to be heard earlier. It may be called
+    /// again after either, and goes on to pass over what is left.
     ///
     /// # Errors
-    /// As [`next_object`](Self::next_object); [`Timeout`](ErrorKind::Timeout) after the deadline, [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
+    /// As [`next_object`](Self::next_object); [`Timeout`](ErrorKind::Timeout) after the deadline,
+    /// [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
     pub fn next_object_unless(
         &mut self,
         deadline: Option<Instant>,
@@ -165,7 +173,8 @@ impl RingReader {
             self.marks.notify();
         }
         let look = || {
-            // In this order: an object is begun before it fails, and the last one before the ring is closed.
+            // In this order: an object is begun before it fails, and the last one before the ring
+            // is closed.
             let has_failed = self.companion.state() == FAILED;
             let is_closed = self.marks.closed.load(Ordering::Acquire) == 1;
             let number = self.marks.number.load(Ordering::Acquire);
@@ -191,19 +200,24 @@ impl RingReader {
         }))
     }
 
-    /// The next bytes of the object, without a copy, once there are any; `None` at its end. What the call before gave goes back to the writer.
+    /// The next bytes of the object, without a copy, once there are any; `None` at its end. What
+    /// the call before gave goes back to the writer.
     ///
     /// # Errors
-    /// What the download failed with, on every call until the next object; [`Unavailable`](ErrorKind::Unavailable) if the writer died (noticed within half a second);
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) before the first [object](Self::next_object), or if the next one was asked for and has not come.
+    /// What the download failed with, on every call until the next object;
+    /// [`Unavailable`](ErrorKind::Unavailable) if the writer died (noticed within half a second);
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) before the first
+    /// [object](Self::next_object), or if the next one was asked for and has not come.
     pub fn next_bytes(&mut self) -> Result<Option<&[u8]>, Error> {
         self.next_bytes_unless(None, &|| false)
     }
 
-    /// As [`next_bytes`](Self::next_bytes), until `deadline` and unless `stop` says so, as [`next_object_unless`](Self::next_object_unless).
+    /// As [`next_bytes`](Self::next_bytes), until `deadline` and unless `stop` says so, as
+    /// [`next_object_unless`](Self::next_object_unless).
     ///
     /// # Errors
-    /// As [`next_bytes`](Self::next_bytes); [`Timeout`](ErrorKind::Timeout) after the deadline, [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
+    /// As [`next_bytes`](Self::next_bytes); [`Timeout`](ErrorKind::Timeout) after the deadline,
+    /// [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
     pub fn next_bytes_unless(
         &mut self,
         deadline: Option<Instant>,
@@ -236,12 +250,14 @@ impl RingReader {
         // Both lie within the mapping.
         let place = |offset: u64| PAGE + usize::try_from(offset).unwrap_or_default();
         #[allow(unsafe_code, reason = "lends mapped bytes that stay as they are")]
-        // SAFETY: below the watermark and not given back, so the writer leaves them alone until the next call, which needs this borrow to have ended.
+        // SAFETY: below the watermark and not given back, so the writer leaves them alone until the
+        // next call, which needs this borrow to have ended.
         let bytes = unsafe { self.view.bytes(place(at)..place(at + self.lent)) };
         Ok(Some(bytes))
     }
 
-    /// Gives back what was lent, and takes the next bytes of the object once there are any: `lent`, from `done` on. False at its end.
+    /// Gives back what was lent, and takes the next bytes of the object once there are any: `lent`,
+    /// from `done` on. False at its end.
     fn advance(&mut self, deadline: Option<Instant>, stop: &dyn Fn() -> bool) -> Result<bool, Ended> {
         self.give_back();
         let is_alive = || self.is_alive();
@@ -265,7 +281,8 @@ impl RingReader {
     }
 
     /// # Errors
-    /// [`Forked`](ErrorKind::Forked) in a forked child: what it gave back would be taken from the parent, who still reads it.
+    /// [`Forked`](ErrorKind::Forked) in a forked child: what it gave back would be taken from the
+    /// parent, who still reads it.
     fn check_own(&self) -> Result<(), Error> {
         match self.reads.number() {
             Some(_) => Ok(()),
@@ -283,7 +300,8 @@ impl RingReader {
     }
 
     fn is_alive(&self) -> bool {
-        // One that cannot be asked is not known to be dead. A forked child has nothing to ask by, and is no reader.
+        // One that cannot be asked is not known to be dead. A forked child has nothing to ask by,
+        // and is no reader.
         self.reads
             .get()
             .is_some_and(|companion| lock::is_held(companion, Byte::Alive).unwrap_or(true))

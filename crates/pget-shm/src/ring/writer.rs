@@ -22,9 +22,11 @@ use crate::{
     waker::{Waker, Wakes},
 };
 
-/// Puts objects into shared memory, one after another, at the pace of the one process that reads them.
+/// Puts objects into shared memory, one after another, at the pace of the one process that reads
+/// them.
 ///
-/// Dropping it closes the ring: the reader hears that no more objects come, and an object that has not [ended](Self::end) fails for it. A ring with a name loses it.
+/// Dropping it closes the ring: the reader hears that no more objects come, and an object that has
+/// not [ended](Self::end) fails for it. A ring with a name loses it.
 pub struct RingWriter {
     segment: Segment,
     marks: Arc<Mapped<Marks>>,
@@ -38,11 +40,13 @@ pub struct RingWriter {
 }
 
 impl RingWriter {
-    /// A ring of at least `capacity` bytes (rounded up to pages, at least one), under a POSIX name that is free, or without one. Its memory is reserved ahead of what is put: the first part of it when this
-    /// returns, all of it before a byte gets there.
+    /// A ring of at least `capacity` bytes (rounded up to pages, at least one), under a POSIX name
+    /// that is free, or without one. Its memory is reserved ahead of what is put: the first part of
+    /// it when this returns, all of it before a byte gets there.
     ///
     /// # Errors
-    /// [`Destination`](ErrorKind::Destination) if there is no room or the name is taken, [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable name.
+    /// [`Destination`](ErrorKind::Destination) if there is no room or the name is taken,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable name.
     pub fn create(name: Option<&str>, capacity: usize) -> Result<Self, Error> {
         let posix = name.map(Posix::new).transpose()?;
         let what = format!("shared ring {}", name.unwrap_or("without a name"));
@@ -84,8 +88,9 @@ impl RingWriter {
         self.segment.name()
     }
 
-    /// Has waits for the reader end with [`Cancelled`](ErrorKind::Cancelled) once `stop` says so, from now on: it is asked before each sleep and four times a second; who changes what it
-    /// says calls [`Waker::wake`] for it to be heard at once.
+    /// Has waits for the reader end with [`Cancelled`](ErrorKind::Cancelled) once `stop` says so,
+    /// from now on: it is asked before each sleep and four times a second; who changes what it says
+    /// calls [`Waker::wake`] for it to be heard at once.
     pub fn stop_when(&mut self, stop: impl Fn() -> bool + Send + 'static) {
         self.stop = Box::new(stop);
     }
@@ -96,10 +101,12 @@ impl RingWriter {
         Waker(Wakes::Marks(Arc::clone(&self.marks)))
     }
 
-    /// Begins an object of the content `revision` (a text for people) and `size` bytes, if that is known. Waits until the reader has seen the end of the one before.
+    /// Begins an object of the content `revision` (a text for people) and `size` bytes, if that is
+    /// known. Waits until the reader has seen the end of the one before.
     ///
     /// # Errors
-    /// [`Destination`](ErrorKind::Destination) if the reader has gone or died, [`InvalidArgument`](ErrorKind::InvalidArgument) if the object before has not ended.
+    /// [`Destination`](ErrorKind::Destination) if the reader has gone or died,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the object before has not ended.
     pub fn begin(&mut self, revision: &str, size: Option<u64>) -> Result<(), Error> {
         self.check_own()?;
         if self.begun.is_some() {
@@ -123,10 +130,13 @@ impl RingWriter {
         Ok(())
     }
 
-    /// Puts `bytes` of the object behind what was put; waits for the reader to make room, also for the reader to come.
+    /// Puts `bytes` of the object behind what was put; waits for the reader to make room, also for
+    /// the reader to come.
     ///
     /// # Errors
-    /// [`Destination`](ErrorKind::Destination) if the reader has gone or died, [`InvalidArgument`](ErrorKind::InvalidArgument) if no object was begun, or for more bytes than it has.
+    /// [`Destination`](ErrorKind::Destination) if the reader has gone or died,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if no object was begun, or for more bytes
+    /// than it has.
     pub fn put(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         let there = self.there()?;
         if self
@@ -159,11 +169,14 @@ impl RingWriter {
         Ok(())
     }
 
-    /// Tells the reader how the object ended. If it ended well, waits until all of it was taken. Either way, another may be [begun](Self::begin).
+    /// Tells the reader how the object ended. If it ended well, waits until all of it was taken.
+    /// Either way, another may be [begun](Self::begin).
     ///
     /// # Errors
-    /// The object's error; [`Internal`](ErrorKind::Internal), which is then the object's, if it is said to be complete and has not its size;
-    /// [`Destination`](ErrorKind::Destination) if the reader has gone or died before it took all; [`InvalidArgument`](ErrorKind::InvalidArgument) if no object was begun.
+    /// The object's error; [`Internal`](ErrorKind::Internal), which is then the object's, if it is
+    /// said to be complete and has not its size; [`Destination`](ErrorKind::Destination) if the
+    /// reader has gone or died before it took all; [`InvalidArgument`](ErrorKind::InvalidArgument)
+    /// if no object was begun.
     pub fn end(&mut self, outcome: Result<(), &Error>) -> Result<(), Error> {
         let there = self.there()?;
         self.begun = None;
@@ -188,13 +201,16 @@ impl RingWriter {
         }
     }
 
-    /// Puts all that `reader` reads, as one object: from [`begin`](Self::begin) to [`end`](Self::end).
+    /// Puts all that `reader` reads, as one object: from [`begin`](Self::begin) to
+    /// [`end`](Self::end).
     ///
     /// # Errors
-    /// What the download failed with, of which the reader hears if it has not failed before the object was begun; or what those two say.
+    /// What the download failed with, of which the reader hears if it has not failed before the
+    /// object was begun; or what those two say.
     ///
     /// # Panics
-    /// If a function that `reader` calls does. The object has then failed for the ring's reader, and another may be begun.
+    /// If a function that `reader` calls does. The object has then failed for the ring's reader,
+    /// and another may be begun.
     pub fn put_object(&mut self, reader: &mut BlockingReader) -> Result<(), Error> {
         let revision = reader.info()?.revision.to_string();
         self.begin(&revision, reader.total())?;
@@ -229,7 +245,8 @@ impl RingWriter {
     }
 
     /// # Errors
-    /// [`Forked`](ErrorKind::Forked) in a forked child, which has copies of everything but is not the one that writes.
+    /// [`Forked`](ErrorKind::Forked) in a forked child, which has copies of everything but is not
+    /// the one that writes.
     fn check_own(&self) -> Result<(), Error> {
         if self.segment.is_own() {
             return Ok(());
@@ -287,7 +304,8 @@ impl RingWriter {
     }
 }
 
-/// Has the object end also when whoever gives its bytes panics: the reader would wait for them as long as the ring lives.
+/// Has the object end also when whoever gives its bytes panics: the reader would wait for them as
+/// long as the ring lives.
 struct Putting<'a>(&'a mut RingWriter);
 
 impl Drop for Putting<'_> {
