@@ -8,19 +8,22 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The names in column `column` of the table, without quotes. A dash stands for none.
+/// The names in column `column` of the table of options, without quotes. A dash means that the language
+/// does not have the option.
 fn column(column: usize) -> BTreeSet<String> {
     let page = read("docs/options.md");
     let rows = page
         .lines()
-        .filter(|line| line.starts_with("| ") && line.contains("| `"));
-    rows.filter_map(|row| row.split('|').nth(column + 1))
+        .skip_while(|line| !line.starts_with("| option |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.split('|').nth(column + 1).expect("a cell"))
         .map(|cell| cell.trim().trim_matches('`').to_owned())
         .filter(|cell| cell != "–")
         .collect()
 }
 
-/// What stands between `before` and the next character that no name has, at each place of `text`.
+/// The names that follow `before` in `text`.
 fn names_after(text: &str, before: &str) -> BTreeSet<String> {
     text.split(before)
         .skip(1)
@@ -51,7 +54,7 @@ fn the_table_has_every_option_of_rust() {
         setters.contains("chunk_size"),
         "the search finds setters: {setters:?}"
     );
-    // They hand over an object that several reads share.
+    // These share an object among several reads.
     let shared = set(&["budget", "client"]);
     assert_eq!(&setters - &shared, column(1));
 }
@@ -98,7 +101,7 @@ fn the_table_has_every_option_of_the_program() {
         flags.contains("--chunk-size"),
         "the search finds options: {flags:?}"
     );
-    // They say what to show, and where bytes go.
+    // These say what to show, and where bytes go.
     let others = set(&["--help", "--verbose", "--json", "--output", "--shared-ring"]);
     assert_eq!(&flags - &others, column(4));
 }

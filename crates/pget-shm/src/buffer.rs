@@ -29,12 +29,12 @@ pub enum Placement {
     /// close takes the name away.
     Named(String),
     /// The pages of a segment that this process made and filled, under its name, where that can be:
-    /// nobody is attached to it, this process has not forked since it was made (a child may still
-    /// read it; `posix_spawn` and `vfork` do not count, by which most programs are started), and,
-    /// if it is anonymous, the object is no longer than its first one. Else a new segment of the
-    /// same kind; those who are attached keep the old one. Pages that were used before cost about a
-    /// third of new ones, the first time two thirds: a download receives straight into them,
-    /// through a mapping that is kept from object to object.
+    /// no process is attached to it, this process has not forked since it was made (a child may
+    /// still read it; `posix_spawn` and `vfork` do not count, by which most programs are started),
+    /// and, if it is anonymous, the object is no longer than its first one. Else a new segment of
+    /// the same kind; those who are attached keep the old one. Pages that were used before cost
+    /// about a third of new ones, the first time two thirds: a download receives straight into
+    /// them, through a mapping that is kept from object to object.
     Reuse(SharedBuffer),
 }
 
@@ -184,11 +184,11 @@ impl SharedBuffer {
         Ok((buffer, filler))
     }
 
-    /// Attaches for reading, also while it is filled: `name` is what [`name`](Self::name) tells in
-    /// the creating process, or the POSIX name.
+    /// Attaches for reading, also while it is filled: `name` is what [`name`](Self::name) returns
+    /// in the creating process, or the POSIX name.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is none of that name (yet),
+    /// [`NotFound`](ErrorKind::NotFound) if the name does not exist (yet),
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) if it is another user's, open to others,
     /// or a link, [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no segment of pget's,
     /// [`Unavailable`](ErrorKind::Unavailable) if its creator died before it was filled,
@@ -286,13 +286,13 @@ impl SharedBuffer {
         self.open.as_ref().map_or("", |open| &open.revision)
     }
 
-    /// Waits until the first `offset` bytes are there, and gives what is there, which may be more.
-    /// For `offset` = [`len`](Self::len): until the object is known to be complete.
+    /// Waits until the first `offset` bytes are there, and returns what is there, which may be
+    /// more. For `offset` = [`len`](Self::len): until the object is known to be complete.
     ///
     /// # Errors
     /// What the download failed with, as soon as it has and the bytes are not there;
     /// [`Unavailable`](ErrorKind::Unavailable) if the creator died (noticed within half a second);
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an offset behind the end, or a closed
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an offset beyond the end, or a closed
     /// buffer.
     pub fn wait_for(&self, offset: usize) -> Result<&[u8], Error> {
         self.wait_unless(offset, None, &|| false)
@@ -307,9 +307,9 @@ impl SharedBuffer {
     }
 
     /// As [`wait_for`](Self::wait_for), until `deadline` at the latest if there is one, and until
-    /// `stop` says so: it is asked before each sleep, and four times a second; whoever changes what
-    /// it says calls [`wake`](Self::wake) for it to be heard: at once in the process that made it,
-    /// within a quarter of a second in one that attached.
+    /// `stop` says so: it is asked before each sleep, and four times a second; the code that
+    /// changes what it says calls [`wake`](Self::wake) for it to be noticed: at once in the process
+    /// that made it, within a quarter of a second in one that attached.
     ///
     /// # Errors
     /// As [`wait_until`](Self::wait_until); [`Cancelled`](ErrorKind::Cancelled) if it was stopped.
@@ -331,8 +331,8 @@ impl SharedBuffer {
         }) {
             Ok(()) => {
                 let there = slice(open);
-                // Whoever may write to the companion may have it say that it is complete with less
-                // than all.
+                // A process that may write to the companion may have it say that it is complete
+                // with less than all.
                 if there.len() < offset {
                     let message = format!("the shared memory {} contradicts itself", self.name);
                     return Err(Error::new(ErrorKind::Internal, "", message));
@@ -435,7 +435,7 @@ pub(crate) fn cannot_reuse(why: &str) -> Error {
 fn slice(open: &Open) -> &[u8] {
     let available = open.available();
     #[allow(unsafe_code, reason = "lends mapped bytes that stay as they are")]
-    // SAFETY: the length was held against the file's when it was mapped; what is below the
+    // SAFETY: the length was compared with the file's when it was mapped; what is below the
     // watermark is never written again while the locks of the companion are held, and `open` holds
     // its, or is the creator's; then this is the creator, or was forked from it, after which the
     // creator makes no other object of the segment.

@@ -46,8 +46,8 @@ extern "C" fn before() {
     FORKS.fetch_add(1, Ordering::SeqCst);
 }
 
-/// The file of `descriptor`, whose number is none of a standard stream. In a host that has closed
-/// one of those, the file would get its number, and what the host prints.
+/// The file of `descriptor`, whose number is not one of a standard stream. In a host that has
+/// closed one of those, the file would get its number, and what the host prints.
 ///
 /// # Errors
 /// If there is no other number.
@@ -73,7 +73,7 @@ impl Since {
     }
 
     pub(crate) fn is_unforked(self) -> bool {
-        // Behind what the caller did before: a fork that did not see that is counted.
+        // After what the caller did before: a fork that did not see that is counted.
         fence(Ordering::SeqCst);
         FORKS.load(Ordering::Relaxed) == self.0
     }

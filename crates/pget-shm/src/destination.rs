@@ -1,4 +1,4 @@
-//! A download's way into a segment, which is made when the first reply tells how long the object
+//! A download's way into a segment, which is made when the first reply says how long the object
 //! is.
 
 use std::{
@@ -42,8 +42,8 @@ impl IntoShared {
         }
     }
 
-    /// Tells everyone who reads the segment how the download ended. To be called with what
-    /// `read_to` gave; without, dropping this fails the segment.
+    /// Reports to all readers of the segment how the download ended. To be called with the result
+    /// of `read_to`; without, dropping this fails the segment.
     ///
     /// # Errors
     /// The download's, or what went wrong with the segment.

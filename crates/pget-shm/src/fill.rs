@@ -36,8 +36,8 @@ impl Filler {
         })
     }
 
-    /// Copies `bytes` to `offset` of the segment. Nobody sees them before [`landed`](Self::landed)
-    /// tells of them.
+    /// Copies `bytes` to `offset` of the segment. Readers do not see them before
+    /// [`landed`](Self::landed) publishes them.
     ///
     /// Into pages that were never used, this is the cheapest way: received into a small place that
     /// stays in cache, and written from there, they cost 0.9 CPU seconds a GiB; received into a new
@@ -118,11 +118,11 @@ impl Filler {
         }
     }
 
-    /// Tells everyone how it ended: all has landed, or why not. Only the first call counts.
+    /// Reports to all readers how it ended: all has landed, or why not. Only the first call counts.
     ///
     /// # Errors
     /// [`Internal`](ErrorKind::Internal) if it is said to be complete, and is not; that is then
-    /// what all are told.
+    /// what all readers get.
     pub fn finish(&self, outcome: Result<(), &Error>) -> Result<(), Error> {
         let landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
         if self.finished.swap(true, Ordering::AcqRel) {
@@ -156,7 +156,7 @@ impl Drop for Filler {
             return;
         }
         let given_up = Error::new(ErrorKind::Cancelled, "", "given up");
-        // It is what it was told.
+        // The error is the one that was reported.
         self.finish(Err(&given_up)).ok();
     }
 }

@@ -1,6 +1,6 @@
 //! The files of the folder of shared memory, by their names.
 //!
-//! Invariant: what is opened is a plain file of this user's that nobody else may read, reached by
+//! Invariant: what is opened is a plain file of this user's that no other user may read, reached by
 //! no link; a name is removed only if it stands for the file that is meant.
 
 use std::{
@@ -26,7 +26,7 @@ pub(crate) fn open_folder() -> io::Result<OwnedFd> {
     Ok(open(FOLDER, flags, Mode::empty())?)
 }
 
-/// The companion of `posix`, if it is one of this user's and nobody else may read it.
+/// The companion of `posix`, if it is one of this user's and no other user may read it.
 pub(crate) fn open_companion(folder: &OwnedFd, posix: &Posix, access: OFlags) -> io::Result<Option<File>> {
     let Some(file) = open_own(folder, &posix.companion(), access)? else {
         return Ok(None);
@@ -75,7 +75,7 @@ fn refused(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())
 }
 
-/// Gives `file`, which has no name yet, this one.
+/// Names `file`, which has no name yet.
 pub(crate) fn give_name(file: impl AsFd, folder: &OwnedFd, name: &str) -> io::Result<()> {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     Ok(linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW)?)

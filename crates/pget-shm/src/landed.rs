@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-/// Ranges that have landed. Those behind a gap are as many as chunks are open at the most.
+/// Ranges that have landed. At most as many of them follow a gap as chunks are open.
 #[derive(Debug, Default)]
 pub(crate) struct Landed {
     watermark: u64,
-    /// Start and end of what lies behind gaps; disjoint, and no two touch.
+    /// Start and end of what lies after gaps; disjoint, and no two touch.
     behind: BTreeMap<u64, u64>,
 }
 
 impl Landed {
-    /// Adds a range; gives the watermark if that raised it.
+    /// Adds a range; returns the watermark if that raised it.
     pub(crate) fn add(&mut self, range: Range<u64>) -> Option<u64> {
         let Range { mut start, mut end } = range;
         if start >= end {

@@ -84,7 +84,7 @@ const _: () = assert!(COMPANION == 4096, "a page, and so without padding");
 unsafe impl OfAtomics for Companion {}
 
 impl Companion {
-    /// Fills in a page before anyone knows of it, or while nobody else may look.
+    /// Fills in a page before it is known, or while no other process may look.
     pub(crate) fn begin(&self, kind: Kind, length: u64, inode: u64, revision: &str) {
         self.version.store(VERSION, Ordering::Relaxed);
         self.length.store(length, Ordering::Relaxed);
@@ -98,7 +98,7 @@ impl Companion {
         self.magic.store(MAGIC, Ordering::Release);
     }
 
-    /// Fills in the next stream of a ring, whose reader does not look before it is told.
+    /// Fills in the next stream of a ring, whose reader does not look before it is notified.
     pub(crate) fn begin_next(&self, revision: &str) {
         self.failure.store(0, Ordering::Relaxed);
         self.reason_length.store(0, Ordering::Relaxed);
@@ -176,15 +176,15 @@ impl Companion {
         &self.notices
     }
 
-    /// Has all who wait look at what was changed: here, or in what tells them to stop.
+    /// Has all who wait look at what was changed: here, or in what asks them to stop.
     pub(crate) fn notify(&self) {
         self.notices.fetch_add(1, Ordering::Release);
         self.wake();
     }
 
-    /// Has all who wait look again, but for one that is just about to: for those who may only read.
+    /// Has all who wait look again, except one that is just about to: for those who may only read.
     pub(crate) fn wake(&self) {
-        // It can only fail for an address that is none.
+        // It can only fail for an invalid address.
         futex::wake(&self.notices, futex::Flags::empty(), u32::MAX >> 1).ok();
     }
 }
@@ -200,7 +200,7 @@ fn put_text(from: &str, to: &[AtomicU8], length: &AtomicU32) {
     length.store(u32::try_from(end).unwrap_or_default(), Ordering::Relaxed);
 }
 
-/// A text that whoever made the segment wrote: without control characters, as it goes to terminals
+/// A text that the maker of the segment wrote: without control characters, as it goes to terminals
 /// and into lists of lines.
 fn text(from: &[AtomicU8], length: &AtomicU32) -> String {
     let length = usize::try_from(length.load(Ordering::Relaxed)).unwrap_or(usize::MAX);

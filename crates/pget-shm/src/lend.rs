@@ -27,7 +27,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// The first `length` bytes of `segment` to write to; `None` if they have not all their pages,
-    /// or somebody has them.
+    /// or are lent.
     ///
     /// # Errors
     /// What `mmap` says.
@@ -59,9 +59,9 @@ impl AsMut<[u8]> for Memory {
         let Some(mapping) = &self.mapping else {
             return &mut [];
         };
-        // SAFETY: mapped for writing, and at least that long, says `lend`; nobody else has this
-        // mapping, and what is mapped elsewhere is only read below the watermark, where nobody
-        // writes any more.
+        // SAFETY: mapped for writing, and at least that long, says `lend`; no other code has this
+        // mapping, and what is mapped elsewhere is only read below the watermark, where nothing
+        // is written any more.
         unsafe { std::slice::from_raw_parts_mut(mapping.start().as_ptr(), self.length) }
     }
 }

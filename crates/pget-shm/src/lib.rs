@@ -2,7 +2,7 @@
 //! read it while it arrives. Linux only.
 //!
 //! A [`SharedBuffer`] shows one *segment*, which is two files: the *data*, as long as the object
-//! exactly, so that any program can map it by its name, and the *companion*, one page that tells
+//! exactly, so that any program can map it by its name, and the *companion*, one page that says
 //! what has arrived. The creator fills the data through a [`Filler`]; everyone waits by
 //! [`SharedBuffer::wait_for`] and reads by [`SharedBuffer::as_slice`].
 //!
@@ -32,7 +32,7 @@
 //! | 1,088 | 3,008 | the failure, UTF-8 |
 //!
 //! The bytes below the watermark are written before it is, which is a store with `Release` that
-//! readers load with `Acquire`; so are the texts before the state. Nobody but the creator writes to
+//! readers load with `Acquire`; so are the texts before the state. Only the creator writes to
 //! either file: readers open and map them for reading only; but the reader of a [ring](RingWriter)
 //! writes its marks, at the start of the data.
 //!
@@ -40,9 +40,9 @@
 //!
 //! The creator holds an open-file-description lock on byte 0 of the companion as long as it lives:
 //! the kernel drops it, however the process ends, and no other process can be taken for it, as it
-//! could by a number. Whoever waits looks at that lock four times a second. A forked child closes
-//! its copy of that descriptor at once, as it would else keep the lock of a dead parent. Readers
-//! hold byte 1 together; a creator that wants to use the pages for another object
+//! could by a number. A waiting process looks at that lock four times a second. A forked child
+//! closes its copy of that descriptor at once, as it would else keep the lock of a dead parent.
+//! Readers hold byte 1 together; a creator that wants to use the pages for another object
 //! ([`Placement::Reuse`]) must get byte 1 alone, so that no reader ever sees bytes of two objects.
 //! A forked child may go on reading what its parent has made or attached to. It shares its parent's
 //! lock where it was attached; the creator's child has none, so pages are used for another object

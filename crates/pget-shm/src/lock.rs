@@ -54,7 +54,7 @@ fn set(file: impl AsFd, byte: Byte, kind: libc::c_int) -> io::Result<bool> {
     }
 }
 
-/// Takes it alone, if nobody has it.
+/// Takes it alone, if it is free.
 pub(crate) fn alone(file: impl AsFd, byte: Byte) -> io::Result<bool> {
     set(file, byte, libc::F_WRLCK)
 }

@@ -1,4 +1,4 @@
-//! Mappings of segments, and the memory behind them.
+//! Mappings of segments, and their memory.
 //!
 //! Invariants: a mapping lies within its file when it is made; memfds are sealed so that it stays
 //! so. What is below an object's watermark is never written again while a mapping that shows it
@@ -75,7 +75,7 @@ impl Mapping {
     /// The bytes of `range`.
     ///
     /// # Safety
-    /// They are in the file, and nobody writes to them while the result lives.
+    /// They are in the file, and nothing writes to them while the result lives.
     ///
     /// # Panics
     /// If the mapping has not that many.

@@ -5,7 +5,7 @@ use pget_core::{Error, ErrorKind};
 /// Where the C library's `shm_open` keeps what it makes, on Linux.
 pub(crate) const FOLDER: &str = "/dev/shm";
 
-/// What a companion's name has behind that of its data.
+/// What a companion's name has after that of its data.
 pub(crate) const SUFFIX: &str = ".pget";
 
 /// The longest file name that Linux takes.

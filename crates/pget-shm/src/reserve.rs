@@ -1,5 +1,5 @@
-//! Space is reserved before it is needed, so that a full device is an error while there is still
-//! someone to tell it to, and never SIGBUS to who reads.
+//! Space is reserved before it is needed, so that a full device is an error while a call can
+//! still report it, and never SIGBUS in a reader.
 //!
 //! The first piece is reserved at once, the rest by a thread, as gigabytes take seconds and who
 //! begins a download must not wait for them. A `pwrite` that overtakes the thread takes its own
@@ -32,7 +32,7 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    /// Reserves the first piece behind the first `backed` bytes, which have their space, and has a
+    /// Reserves the first piece after the first `backed` bytes, which have their space, and has a
     /// thread do the rest.
     ///
     /// # Errors

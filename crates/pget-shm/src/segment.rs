@@ -56,7 +56,7 @@ pub(crate) struct Segment {
     alive: OwnOnly,
     /// Before it was made: children that were forked since may read what it shows.
     since: Since,
-    /// Held by who ends the filling, so that one end is told.
+    /// Held while the filling is ended, so that one end is reported.
     ending: Mutex<()>,
     unlinked: AtomicBool,
     /// So many bytes from the start on have their pages: an object filled them.
@@ -65,8 +65,8 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// A new segment, whose data is a hole yet (but for a ring's marks): anonymous, or with a name
-    /// that must be free.
+    /// A new segment, whose data is still a hole (except for a ring's marks): anonymous, or with a
+    /// name that must be free.
     ///
     /// # Errors
     /// [`Destination`](ErrorKind::Destination), with what the system says.
@@ -131,7 +131,7 @@ impl Segment {
         made().map_err(failed)
     }
 
-    /// What `make` makes, once nobody has forked meanwhile: a child that came before the
+    /// Returns what `make` makes without a fork in between: a child that came before the
     /// companion's descriptor was registered has a copy of it, which would hold the lock of a dead
     /// parent.
     fn between_forks(make: impl Fn(Since) -> io::Result<Self>) -> io::Result<Self> {
@@ -196,7 +196,7 @@ impl Segment {
     /// Writes to the data at `offset`.
     ///
     /// # Errors
-    /// What the system says; `FileTooLarge` behind the limit on files, which may have been lowered
+    /// What the system says; `FileTooLarge` beyond the limit on files, which may have been lowered
     /// since the data got its length.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         check_limit(offset + bytes.len() as u64)?;
@@ -238,8 +238,8 @@ impl Segment {
         &self.lender
     }
 
-    /// Makes it the segment of another object, if nobody looks at it or may still write to it (no
-    /// reader, no child that was forked since it was made), and there is room.
+    /// Makes it the segment of another object, if no process looks at it or may still write to it
+    /// (no reader, no child that was forked since it was made), and there is room.
     ///
     /// # Errors
     /// What the system says. It is then as it was, or has failed as a whole.
@@ -247,7 +247,7 @@ impl Segment {
         let Some(companion) = self.alive.get() else {
             return Ok(false);
         };
-        // Where the length stays, bytes are put behind the limit.
+        // Where the length stays, bytes are put beyond the limit.
         check_limit(length)?;
         // A forked child may go on reading what it has of the object before, and has no lock.
         if !self.since.is_unforked() || self.lender.is_lent() || !lock::alone(companion, Byte::Looked)? {
@@ -270,7 +270,7 @@ impl Segment {
         fits
     }
 
-    /// Tells who has attached already that it cannot be filled, and of what; gives that.
+    /// Reports to attached processes that it cannot be filled, and why; returns the error.
     pub(crate) fn fail(&self, error: Error) -> Error {
         self.end(|companion| companion.fail(error.kind(), &error.to_line()));
         error
@@ -406,7 +406,7 @@ mod tests {
     fn a_ring_has_its_marks_before_it_has_a_name() {
         let folder = open_folder().expect("a folder");
         let made = Segment::create(None, Kind::Ring, 1 << 20, "").expect("a segment");
-        // What names it comes behind that for both sorts.
+        // What names it comes after that for both sorts.
         assert_eq!(made.data.metadata().expect("a file").blocks() * 512, MARKS);
         let data = memfd("pget-test", 1 << 20).expect("a file");
         let companion = memfd("pget-test", COMPANION as u64).expect("a file");

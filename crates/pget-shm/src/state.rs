@@ -18,7 +18,7 @@ pub enum State {
 /// How the filling stands, in the light of whether the creator lives.
 pub(crate) fn state(companion: &Companion, is_alive: impl Fn() -> bool) -> State {
     let dead = companion.state() == FILLING && !is_alive();
-    // Looked at again: it may have ended well and closed meanwhile.
+    // Check again: it may have ended well and closed since.
     match companion.state() {
         COMPLETE => State::Complete,
         FILLING if !dead => State::Filling,

@@ -1,6 +1,6 @@
 //! What dead creators left in `/dev/shm`.
 //!
-//! Invariant: a segment is removed only when its creator's lock is free (nobody ever takes that
+//! Invariant: a segment is removed only when its creator's lock is free (no process ever takes that
 //! again), by who holds the sweepers' lock, after a look that the companion's name still stands for
 //! the file that is locked: of two sweepers one removes, the other waits for it, and neither
 //! removes what was made under the same name since.
@@ -30,7 +30,7 @@ pub struct Listed {
     pub length: u64,
     /// So many from its start on are there.
     pub available: u64,
-    /// How the filling stands; failed, too, if the creator died meanwhile.
+    /// How the filling stands; failed, too, if the creator has died.
     pub state: State,
     /// Whether the creator lives. If not, the next named creation or [`sweep`] removes it.
     pub alive: bool,
@@ -38,7 +38,7 @@ pub struct Listed {
     pub revision: String,
 }
 
-/// Removes the named segments of this user whose creators are dead; gives their names. Each
+/// Removes the named segments of this user whose creators are dead; returns their names. Each
 /// creation of a named segment does the same first. Any thread.
 ///
 /// # Errors

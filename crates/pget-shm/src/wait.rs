@@ -12,7 +12,7 @@ use rustix::{
 
 use crate::layout::{COMPLETE, Companion, FAILED, FILLING};
 
-/// How often those who wait look whether the creator lives: its death wakes nobody.
+/// How often those who wait look whether the creator lives: its death wakes no process.
 pub(crate) const LIVENESS: Duration = Duration::from_millis(250);
 
 /// Why a wait ended without the bytes.
@@ -24,7 +24,7 @@ pub(crate) enum Ended {
     Died,
     /// The time is over.
     Late,
-    /// Who waits was told to stop.
+    /// The wait was asked to stop.
     Stopped,
     /// The futex does not work.
     System(Errno),

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::{Placement, RingReader, RingWriter, SharedBuffer, wait::LIVENESS};
 
-    /// Whether some wait of twenty that was told to stop after it had looked, and before it slept,
+    /// Whether some wait of twenty that was asked to stop after it had looked, and before it slept,
     /// ended before it would have looked again by itself.
     fn is_heard(waker: Waker, mut wait: impl FnMut(Box<dyn Fn() -> bool + Send>)) -> bool {
         (0..20).any(|_| {

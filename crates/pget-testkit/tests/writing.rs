@@ -33,6 +33,7 @@ const CHECKED: &[&str] = &[
     "crates/pget-core/src/verify",
     "crates/pget-file/src",
     "crates/pget-schedule/README.md",
+    "crates/pget-shm/src",
     "crates/pget/src",
     "docs/architecture.md",
     "docs/benchmarks.md",

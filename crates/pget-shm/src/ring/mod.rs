@@ -27,7 +27,7 @@
 //! # From object to object
 //!
 //! An object ends with the companion's state. When the reader has seen that, and says so, the
-//! companion is the writer's to fill in anew: revision, size, state, and last the object's number,
+//! companion is the writer's to fill in again: revision, size, state, and last the object's number,
 //! which the reader waits for. Until then it does not look at the companion's state. As all that
 //! was put is taken then, the counters need no change.
 //!
@@ -83,7 +83,7 @@ impl Marks {
     /// Has the writer look at what was changed: the marks, or whether it is to go on.
     pub(crate) fn notify(&self) {
         self.notices.fetch_add(1, Ordering::Release);
-        // It can only fail for an address that is none.
+        // It can only fail for an invalid address.
         futex::wake(&self.notices, futex::Flags::empty(), u32::MAX >> 1).ok();
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     waker::{Waker, Wakes},
 };
 
-/// An object of a ring, as its writer tells it.
+/// An object of a ring, as its writer describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingObject {
@@ -34,8 +34,8 @@ pub struct RingObject {
 }
 
 /// Reads the objects that another process puts into a ring: [`next_object`](Self::next_object),
-/// then [`next_bytes`](Self::next_bytes) until there are none, and so on. Dropping it tells the
-/// writer.
+/// then [`next_bytes`](Self::next_bytes) until no more come, and so on. The writer notices its
+/// drop.
 pub struct RingReader {
     name: String,
     /// The companion's descriptor, with the reader's lock; a forked child has none.
@@ -59,7 +59,8 @@ enum At {
     Within,
     /// Within one whose rest is wanted no more: some of it may be gone, so none of it is given.
     Passing,
-    /// It ended so, for who asks for its bytes. The companion may tell of the next one already.
+    /// It ended so, for a call that asks for its bytes. The companion may describe the next one
+    /// already.
     End(Result<(), Error>),
 }
 
@@ -80,8 +81,8 @@ impl RingReader {
         }
     }
 
-    /// `None` if a child was forked meanwhile: it may have a copy of the descriptor that is to hold
-    /// the lock, and would hold it for a dead parent.
+    /// `None` if a child was forked in between: it may have a copy of the descriptor that is to
+    /// hold the lock, and would hold it for a dead parent.
     fn of_files(since: Since, name: &str, file: File, data: &File) -> io::Result<Option<Self>> {
         let companion = Mapped::<Companion>::new(Mapping::readable(&file, PAGE)?)?;
         companion.check(Some(Kind::Ring))?;
@@ -133,7 +134,7 @@ impl RingReader {
 
     /// The next object, once there is one; `None` if no more come. What is left of the one before
     /// is passed over as it comes, whether it ends well or not. That begins with the call, however
-    /// the call ends: [`next_bytes`](Self::next_bytes) gives no more of that object.
+    /// the call ends: [`next_bytes`](Self::next_bytes) returns no more of that object.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if the writer died (noticed within half a second).
@@ -142,8 +143,8 @@ impl RingReader {
     }
 
     /// As [`next_object`](Self::next_object), until `deadline` at the latest if there is one, and
-    /// until `stop` says so: it is asked before each sleep, and four times a second; whoever
-    /// changes what it says calls [`Waker::wake`] for it to be heard earlier. It may be called
+    /// until `stop` says so: it is asked before each sleep, and four times a second; the code that
+    /// changes what it says calls [`Waker::wake`] for it to be noticed earlier. It may be called
     /// again after either, and goes on to pass over what is left.
     ///
     /// # Errors
@@ -164,7 +165,7 @@ impl RingReader {
                 // Who has not had all of it must not take it for complete.
                 Ok(false) => self.at = At::End(Err(self.passed_over())),
                 Err(why @ (Ended::Late | Ended::Stopped)) => return Err(self.ended(why)),
-                // Its failure is told to who asks for its bytes.
+                // A call that asks for its bytes gets its failure.
                 Err(why) => self.at = At::End(Err(self.ended(why))),
             }
         }
@@ -256,7 +257,7 @@ impl RingReader {
         Ok(Some(bytes))
     }
 
-    /// Gives back what was lent, and takes the next bytes of the object once there are any: `lent`,
+    /// Returns what was lent, and takes the next bytes of the object once there are any: `lent`,
     /// from `done` on. False at its end.
     fn advance(&mut self, deadline: Option<Instant>, stop: &dyn Fn() -> bool) -> Result<bool, Ended> {
         self.give_back();

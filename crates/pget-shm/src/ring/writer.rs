@@ -64,7 +64,7 @@ impl RingWriter {
         let made = || {
             let file: &Arc<File> = segment.data();
             let marks = Mapping::writable(&**file, PAGE)?;
-            // Behind what may fail, as its thread goes on until it is told to stop.
+            // After what may fail, because its thread goes on until it is stopped.
             let reserve = Reserve::begin(file, 0, MARKS + capacity)?;
             io::Result::Ok((Mapped::<Marks>::new(marks)?, reserve))
         };
@@ -130,7 +130,7 @@ impl RingWriter {
         Ok(())
     }
 
-    /// Puts `bytes` of the object behind what was put; waits for the reader to make room, also for
+    /// Puts `bytes` of the object after what was put; waits for the reader to make room, also for
     /// the reader to come.
     ///
     /// # Errors
@@ -169,8 +169,8 @@ impl RingWriter {
         Ok(())
     }
 
-    /// Tells the reader how the object ended. If it ended well, waits until all of it was taken.
-    /// Either way, another may be [begun](Self::begin).
+    /// Reports to the reader how the object ended. If it ended well, waits until all of it was
+    /// taken. Either way, another may be [begun](Self::begin).
     ///
     /// # Errors
     /// The object's error; [`Internal`](ErrorKind::Internal), which is then the object's, if it is
@@ -265,7 +265,7 @@ impl RingWriter {
         Ok(self.put - begun?)
     }
 
-    /// Waits until there is room for a byte; gives for how many.
+    /// Waits until there is room for a byte; returns for how many.
     fn room(&self) -> Result<u64, Error> {
         let used = |marks: &Marks| self.put.saturating_sub(marks.taken.load(Ordering::Acquire));
         self.until(|marks| used(marks) < self.capacity)?;
@@ -304,7 +304,7 @@ impl RingWriter {
     }
 }
 
-/// Has the object end also when whoever gives its bytes panics: the reader would wait for them as
+/// Ends the object also when the code that puts its bytes panics: the reader would wait for them as
 /// long as the ring lives.
 struct Putting<'a>(&'a mut RingWriter);
 
