@@ -37,7 +37,7 @@ pub(crate) fn run(get: &Get) -> Result<(), Error> {
     }
 }
 
-/// Returns how to read the object, but for what reports on it.
+/// Returns how to read the object, without what reports on it.
 pub(crate) fn builder(get: &Get, address: &str) -> Builder {
     let mut builder = get.read.apply(get.reach.builder(address));
     builder = builder.resume(get.resume).sync(get.sync);
