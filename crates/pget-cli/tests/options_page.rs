@@ -88,11 +88,10 @@ fn the_table_has_every_option_of_the_program() {
             .expect("the program runs");
         let help = String::from_utf8(output.stdout).expect("help is text");
         flags.extend(help.lines().filter_map(|line| {
-            let flag = line
-                .trim_start()
-                .trim_start_matches("-o, ")
-                .trim_start_matches("-v, ");
-            let flag = flag.trim_start_matches("-h, ").strip_prefix("--")?;
+            let flag = line.trim_start();
+            // A short name may come first.
+            let flag = flag.split_once(", ").map_or(flag, |(_, long)| long);
+            let flag = flag.strip_prefix("--")?;
             let end = flag.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
             Some(format!("--{}", &flag[..end.unwrap_or(flag.len())]))
         }));
@@ -101,7 +100,16 @@ fn the_table_has_every_option_of_the_program() {
         flags.contains("--chunk-size"),
         "the search finds options: {flags:?}"
     );
-    // These say what to show, and where bytes go.
-    let others = set(&["--help", "--verbose", "--json", "--output", "--shared-ring"]);
+    // These say which objects, what to show, and where bytes go.
+    let others = set(&[
+        "--dir",
+        "--help",
+        "--input-file",
+        "--jobs",
+        "--json",
+        "--output",
+        "--shared-ring",
+        "--verbose",
+    ]);
     assert_eq!(&flags - &others, column(4));
 }
