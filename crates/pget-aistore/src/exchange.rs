@@ -11,7 +11,8 @@ use std::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{ErrorKind, SourceError};
 use pget_http::{
-    ByteRange, Client, Follow, Method, Over, RequestHead, Response, error_for_status, redacted, retry_after,
+    ByteRange, Client, ConnectionPolicy, Method, RedirectPolicy, RequestHead, Response, error_for_status,
+    redacted, retry_after,
 };
 use url::Url;
 
@@ -41,7 +42,7 @@ pub(crate) struct Ask {
     pub(crate) headers: HeaderMap,
     /// The same Location may serve other ranges.
     pub(crate) remember: bool,
-    pub(crate) over: Over,
+    pub(crate) over: ConnectionPolicy,
 }
 
 /// What answered.
@@ -218,7 +219,7 @@ impl Cluster {
         head.method = ask.method;
         head.range = ask.range;
         head.from_server = url.host() != ask.url.host();
-        head.follow = Follow::No;
+        head.follow = RedirectPolicy::No;
         head.over = ask.over;
         head.headers = ask.headers.clone();
         if let Some(token) = token {

@@ -7,7 +7,8 @@ use pget_core::{
     Revision, SourceError, verify::Hasher,
 };
 use pget_http::{
-    Body, Client, Codings, Method, Over, Ranges, Response, head_or_byte, range_of, reply_from_parts,
+    Body, Client, Codings, ConnectionPolicy, Method, Ranges, Response, head_or_byte, range_of,
+    reply_from_parts,
 };
 use url::Url;
 
@@ -101,7 +102,7 @@ impl AistoreSource {
             range: None,
             headers: HeaderMap::new(),
             remember: false,
-            over: Over::Any,
+            over: ConnectionPolicy::Any,
         };
         let url = self.url(&[("props", PROPS)])?;
         let mut response = self.cluster.fetch(&ask(url)).await?.response;
@@ -154,7 +155,7 @@ impl AistoreSource {
             range: None,
             headers,
             remember: false,
-            over: Over::Any,
+            over: ConnectionPolicy::Any,
         };
         let mut response = self.cluster.fetch(&ask).await?.response;
         if response.status == StatusCode::BAD_REQUEST {

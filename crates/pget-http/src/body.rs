@@ -14,7 +14,7 @@ use crate::{
     connection::{Connection, Sink},
     head::{Framing, protocol},
     pool::{Origin, Pool},
-    proxy::Detour,
+    proxy::ProxyBody,
 };
 
 /// Bytes drained at a time.
@@ -27,17 +27,17 @@ const END_WITHIN: Duration = Duration::from_millis(250);
 /// The body of a [`Response`](crate::Response). Dropping it closes its connection.
 #[must_use = "dropping a body closes its connection; drain a small one"]
 pub struct Body {
-    way: Way,
+    way: BodySource,
     /// The answer was 206: it must end where its range ends.
     partial: bool,
     /// The body is the whole object, whose size is known: it must end there.
     ends_object: bool,
 }
 
-enum Way {
+enum BodySource {
     Direct(Box<Direct>),
-    Detour {
-        detour: Detour,
+    ProxyBody {
+        detour: ProxyBody,
         /// It ends with its connection.
         until_close: bool,
     },
@@ -45,7 +45,7 @@ enum Way {
 
 pub(crate) struct Direct {
     pub(crate) connection: Connection,
-    pub(crate) left: Left,
+    pub(crate) left: Remaining,
     pub(crate) keeps_alive: bool,
     pub(crate) origin: Origin,
     pub(crate) pool: Arc<Pool>,
@@ -53,7 +53,7 @@ pub(crate) struct Direct {
 
 /// What is left of a body.
 #[derive(Debug)]
-pub(crate) enum Left {
+pub(crate) enum Remaining {
     Length(u64),
     Chunked(Chunked),
     Close,
@@ -61,7 +61,7 @@ pub(crate) enum Left {
     Over,
 }
 
-impl From<Framing> for Left {
+impl From<Framing> for Remaining {
     fn from(framing: Framing) -> Self {
         match framing {
             Framing::Length(length) => Self::Length(length),
@@ -74,15 +74,15 @@ impl From<Framing> for Left {
 impl Body {
     pub(crate) fn direct(direct: Direct, partial: bool) -> Self {
         Self {
-            way: Way::Direct(Box::new(direct)),
+            way: BodySource::Direct(Box::new(direct)),
             partial,
             ends_object: false,
         }
     }
 
-    pub(crate) fn detour(detour: Detour, framing: &Framing, partial: bool) -> Self {
+    pub(crate) fn detour(detour: ProxyBody, framing: &Framing, partial: bool) -> Self {
         Self {
-            way: Way::Detour {
+            way: BodySource::ProxyBody {
                 detour,
                 until_close: matches!(framing, Framing::Close),
             },
@@ -105,7 +105,7 @@ impl Body {
     /// A body that ends early or breaks off may be tried again; one that goes on behind its range, or is framed badly, is
     /// [`Protocol`](ErrorKind::Protocol); and what the writer says.
     pub async fn read_into(mut self, writer: &mut ChunkWriter) -> Result<(), SourceError> {
-        if let Way::Direct(direct) = &self.way
+        if let BodySource::Direct(direct) = &self.way
             && let Some(peer) = direct.connection.peer()
         {
             writer.comes_from(peer);
@@ -180,20 +180,20 @@ impl Body {
     #[must_use]
     pub fn length(&self) -> Option<u64> {
         match &self.way {
-            Way::Direct(direct) => match direct.left {
-                Left::Length(length) => Some(length),
-                Left::Over => Some(0),
-                Left::Chunked(_) | Left::Close => None,
+            BodySource::Direct(direct) => match direct.left {
+                Remaining::Length(length) => Some(length),
+                Remaining::Over => Some(0),
+                Remaining::Chunked(_) | Remaining::Close => None,
             },
-            Way::Detour { detour, .. } => detour.length(),
+            BodySource::ProxyBody { detour, .. } => detour.length(),
         }
     }
 
     /// Moves a piece of the body into `into`, which has room and wants `wanted` bytes (`None`: cannot tell); 0 when the body has ended well.
     async fn receive(&mut self, into: &mut impl Sink, wanted: Option<u64>) -> Result<usize, SourceError> {
         match &mut self.way {
-            Way::Direct(direct) => direct.receive(into, wanted).await,
-            Way::Detour { detour, .. } => detour.receive(into).await,
+            BodySource::Direct(direct) => direct.receive(into, wanted).await,
+            BodySource::ProxyBody { detour, .. } => detour.receive(into).await,
         }
     }
 
@@ -201,20 +201,20 @@ impl Body {
     async fn ends_here(&mut self) -> Result<bool, SourceError> {
         let ends = self.partial || self.ends_object;
         let (patience, must_end) = match &self.way {
-            Way::Direct(direct) => match &direct.left {
-                Left::Length(0) | Left::Over => return Ok(true),
+            BodySource::Direct(direct) => match &direct.left {
+                Remaining::Length(0) | Remaining::Over => return Ok(true),
                 // A whole body is cut on purpose; a range's length was compared with its framing before.
-                Left::Length(_) => return Ok(false),
+                Remaining::Length(_) => return Ok(false),
                 // Its last chunk belongs to it; a stall before that is for the download's deadline to see.
-                Left::Chunked(_) if ends => (None, true),
+                Remaining::Chunked(_) if ends => (None, true),
                 // Mostly the last chunk is here already; a body that was cut on purpose is not worth waiting for.
-                Left::Chunked(_) => (Some(END_WITHIN), false),
+                Remaining::Chunked(_) => (Some(END_WITHIN), false),
                 // All of it is here; whether the peer closes is its own affair.
-                Left::Close if ends => (Some(END_WITHIN), true),
-                Left::Close => return Ok(false),
+                Remaining::Close if ends => (Some(END_WITHIN), true),
+                Remaining::Close => return Ok(false),
             },
-            Way::Detour { until_close, .. } if ends => (until_close.then_some(END_WITHIN), true),
-            Way::Detour { .. } => return Ok(false),
+            BodySource::ProxyBody { until_close, .. } if ends => (until_close.then_some(END_WITHIN), true),
+            BodySource::ProxyBody { .. } => return Ok(false),
         };
         let mut probe = [0_u8; 1];
         let mut room = probe.as_mut_slice();
@@ -240,11 +240,13 @@ impl Body {
 
     /// Gives the connection of an ended body back.
     fn finish(self) {
-        let Way::Direct(direct) = self.way else { return };
+        let BodySource::Direct(direct) = self.way else {
+            return;
+        };
         let ended = match &direct.left {
-            Left::Length(left) => *left == 0,
-            Left::Chunked(decoder) => decoder.is_done(),
-            Left::Close | Left::Over => false,
+            Remaining::Length(left) => *left == 0,
+            Remaining::Chunked(decoder) => decoder.is_done(),
+            Remaining::Close | Remaining::Over => false,
         };
         if ended && direct.keeps_alive {
             direct.pool.put(direct.origin, direct.connection);
@@ -256,8 +258,8 @@ impl Direct {
     async fn receive(&mut self, into: &mut impl Sink, wanted: Option<u64>) -> Result<usize, SourceError> {
         let connection = &mut self.connection;
         match &mut self.left {
-            Left::Over | Left::Length(0) => Ok(0),
-            Left::Length(left) => {
+            Remaining::Over | Remaining::Length(0) => Ok(0),
+            Remaining::Length(left) => {
                 let count = connection.body(into, *left, *left).await.map_err(broken_off)?;
                 if count == 0 {
                     return Err(ended_early(&format!("{left} bytes before its end")));
@@ -265,17 +267,17 @@ impl Direct {
                 *left = left.saturating_sub(count as u64);
                 Ok(count)
             }
-            Left::Close => {
+            Remaining::Close => {
                 let count = connection
                     .body(into, u64::MAX, wanted.unwrap_or(1))
                     .await
                     .map_err(broken_off)?;
                 if count == 0 {
-                    self.left = Left::Over;
+                    self.left = Remaining::Over;
                 }
                 Ok(count)
             }
-            Left::Chunked(decoder) => {
+            Remaining::Chunked(decoder) => {
                 while decoder.data_left() == 0 {
                     if decoder.is_done() {
                         return Ok(0);

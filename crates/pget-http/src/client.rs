@@ -10,7 +10,7 @@ use pget_core::{Error, ErrorKind, SourceError, fork::PerProcess};
 use url::Url;
 
 use crate::{
-    body::{Body, Direct, Left},
+    body::{Body, Direct, Remaining},
     connection::Connection,
     dial::Dialer,
     head::{Head, HeadScanner, protocol},
@@ -18,7 +18,7 @@ use crate::{
     pool::{Origin, Pool},
     proxy::Proxies,
     redirect::{self, MOST_REDIRECTS},
-    request::{Follow, Method, Over, RequestHead, redacted},
+    request::{ConnectionPolicy, Method, RedirectPolicy, RequestHead, redacted},
     resolve::Resolver,
     tls::{self, Tls},
 };
@@ -155,7 +155,7 @@ impl Client {
         request.move_userinfo()?;
         for _ in 0..=MOST_REDIRECTS {
             let response = self.exchange(&request).await?;
-            if request.follow == Follow::No || !response.is_redirect() {
+            if request.follow == RedirectPolicy::No || !response.is_redirect() {
                 return Ok(response);
             }
             let to = response.location()?;
@@ -201,8 +201,8 @@ impl Client {
             });
         }
         let (kept, avoid) = match request.over {
-            Over::Any => (inner.pool.take(&origin), None),
-            Over::Fresh { avoid } => (None, avoid),
+            ConnectionPolicy::Any => (inner.pool.take(&origin), None),
+            ConnectionPolicy::Fresh { avoid } => (None, avoid),
         };
         if let Some(mut connection) = kept {
             match round_trip(&mut connection, &bytes).await {
@@ -243,7 +243,7 @@ impl Client {
         head: Head,
     ) -> Result<Response, SourceError> {
         tracing::trace!(%origin, status = head.status.as_u16(), "answered");
-        let left = Left::from(head.framing(request.method)?);
+        let left = Remaining::from(head.framing(request.method)?);
         let direct = Direct {
             connection,
             left,

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    gather::{Demand, Gather},
+    low_water_mark::{Demand, LowWaterMark},
     secure::{PIECE, Secure},
     socket::Socket,
 };
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     stream: Own<Stream>,
     /// Received and not yet used.
     buffer: BytesMut,
-    gather: Gather,
+    low_water_mark: LowWaterMark,
     /// Ends a wait with a raised mark.
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -63,7 +63,7 @@ impl Connection {
         Self {
             stream: Own::new(stream),
             buffer,
-            gather: Gather::new(),
+            low_water_mark: LowWaterMark::new(),
             patience: None,
         }
     }
@@ -87,7 +87,7 @@ impl Connection {
     /// Sends a request.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.check_process()?;
-        self.gather.pause();
+        self.low_water_mark.pause();
         match &mut *self.stream {
             Stream::Plain(stream) => stream.write_all(bytes).await,
             Stream::Tls(stream) => stream.send(bytes).await,
@@ -151,7 +151,7 @@ impl Connection {
             };
             match received {
                 Poll::Ready(Ok(count)) => {
-                    self.gather.received(count);
+                    self.low_water_mark.received(count);
                     return Poll::Ready(Ok(count));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -168,15 +168,15 @@ impl Connection {
                     // Encrypted, it is no less than in plain.
                     let expected = expected.saturating_sub(ahead as u64);
                     let socket = self.stream.socket();
-                    self.gather.aim(socket, demand, expected, piece)?;
+                    self.low_water_mark.aim(socket, demand, expected, piece)?;
                     wait.insert((demand, Instant::now())).1
                 }
             };
-            if self.gather.is_raised() {
+            if self.low_water_mark.is_raised() {
                 let until = since + demand.patience();
                 ready!(poll_patience(&mut self.patience, until, cx));
-                self.gather.slow();
-                self.gather.lower(self.stream.socket())?;
+                self.low_water_mark.slow();
+                self.low_water_mark.lower(self.stream.socket())?;
             }
             Poll::Pending
         })
@@ -200,7 +200,7 @@ impl Connection {
         if let Stream::Tls(stream) = &mut *self.stream {
             stream.rest();
         }
-        let lowered = self.gather.lower(self.stream.socket()).is_ok();
+        let lowered = self.low_water_mark.lower(self.stream.socket()).is_ok();
         // Bytes behind a body answer nothing that was asked.
         let clean = self.buffer.is_empty();
         if self.buffer.capacity() > IDLE_BUFFER {
@@ -258,7 +258,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("tls", &matches!(*self.stream, Stream::Tls(_)))
-            .field("gather", &self.gather)
+            .field("low_water_mark", &self.low_water_mark)
             .finish_non_exhaustive()
     }
 }

@@ -29,9 +29,9 @@ mod exempt;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod gather;
 mod head;
 mod learned;
+mod low_water_mark;
 mod options;
 mod pool;
 mod proxy;
@@ -55,7 +55,9 @@ pub use learned::Codings;
 pub use options::{ClientIdentity, ClientOptions, ProxyChoice, TlsOptions};
 pub use ranges::{Ranges, head_or_byte};
 pub use reply::{reply_from_parts, reply_from_response, revision_from_headers};
-pub use request::{ByteRange, Follow, Method, Over, RequestHead, is_the_clients, range_of, redacted};
+pub use request::{
+    ByteRange, ConnectionPolicy, Method, RedirectPolicy, RequestHead, is_reserved_header, range_of, redacted,
+};
 pub use source::HttpSource;
 pub use status::{LONGEST_RETRY_AFTER, error_for_status, retry_after};
 pub use tls::TlsError;

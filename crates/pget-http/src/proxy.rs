@@ -17,7 +17,7 @@ use crate::{
     head::{Head, MOST_HEADERS},
     options::{ClientOptions, ProxyChoice},
     pool::Origin,
-    request::{Method, RequestHead, invalid, is_the_clients},
+    request::{Method, RequestHead, invalid, is_reserved_header},
     resolve::Resolver,
     tls::{self, Tls},
 };
@@ -33,12 +33,12 @@ pub(crate) trait Pieces: Send {
 }
 
 /// A body in pieces, with the rest of the piece at hand.
-pub(crate) struct Detour {
+pub(crate) struct ProxyBody {
     pieces: Box<dyn Pieces>,
     rest: Bytes,
 }
 
-impl Detour {
+impl ProxyBody {
     pub(crate) fn length(&self) -> Option<u64> {
         Some(self.pieces.left()? + self.rest.len() as u64)
     }
@@ -226,7 +226,7 @@ impl Proxies {
         self.choice.proxy(url).map(Option::<&Url>::cloned)
     }
 
-    pub(crate) async fn exchange(&self, request: &RequestHead) -> Result<(Head, Detour), SourceError> {
+    pub(crate) async fn exchange(&self, request: &RequestHead) -> Result<(Head, ProxyBody), SourceError> {
         sendable(request)?;
         let client = self.client.get_or_try_init(|| self.build()).await?;
         let method = match request.method {
@@ -239,7 +239,7 @@ impl Proxies {
             .request(method, request.url.clone())
             .header(http::header::ACCEPT_ENCODING, "identity");
         for (name, value) in &request.headers {
-            if !is_the_clients(name) {
+            if !is_reserved_header(name) {
                 sent = sent.header(name, value);
             }
         }
@@ -262,7 +262,7 @@ impl Proxies {
         let modern = response.version() == http::Version::HTTP_11;
         let head = Head::received(response.status(), response.headers().clone(), modern)?;
         let left = response.content_length();
-        let detour = Detour {
+        let detour = ProxyBody {
             pieces: Box::new(Proxied { response, left }),
             rest: Bytes::new(),
         };

@@ -90,7 +90,7 @@ impl fmt::Display for ByteRange {
 /// What to do about a redirect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "there is no third way")]
-pub enum Follow {
+pub enum RedirectPolicy {
     /// Follow 301, 302, 303, 307 and 308, at most ten in a row, never from https to http; headers that are not plainly harmless stay with the first origin.
     #[default]
     Yes,
@@ -101,7 +101,7 @@ pub enum Follow {
 /// Over which connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a kept one or a fresh one")]
-pub enum Over {
+pub enum ConnectionPolicy {
     /// One that was kept, else a fresh one.
     #[default]
     Any,
@@ -112,7 +112,7 @@ pub enum Over {
     },
 }
 
-impl From<&RangeRequest> for Over {
+impl From<&RangeRequest> for ConnectionPolicy {
     /// What a download wants for an attempt.
     fn from(request: &RangeRequest) -> Self {
         if request.fresh {
@@ -133,14 +133,14 @@ pub struct RequestHead {
     pub url: Url,
     /// Path and query to be sent in place of those of `url`, byte for byte: for keys with dot segments, which a URL would resolve.
     pub exact_path: Option<String>,
-    /// Sent as they are, but for those that [are the client's own](is_the_clients), which are ignored here.
+    /// Sent as they are, but for those that [are the client's own](is_reserved_header), which are ignored here.
     pub headers: HeaderMap,
     /// The part wanted; `None`: everything.
     pub range: Option<ByteRange>,
     /// What to do about a redirect.
-    pub follow: Follow,
+    pub follow: RedirectPolicy,
     /// Over which connection.
-    pub over: Over,
+    pub over: ConnectionPolicy,
     /// The host was named by a server, not by the caller: it is not looked for at link-local addresses, where the metadata services of clouds live. Set it for an
     /// address from [`Response::location`](crate::Response::location) whose host is another.
     pub from_server: bool,
@@ -161,8 +161,8 @@ impl RequestHead {
             exact_path: None,
             headers: HeaderMap::new(),
             range: None,
-            follow: Follow::Yes,
-            over: Over::Any,
+            follow: RedirectPolicy::Yes,
+            over: ConnectionPolicy::Any,
             from_server: false,
             content: Vec::new(),
             direct: false,
@@ -237,7 +237,7 @@ impl RequestHead {
             put("Content-Length", self.content.len().to_string().as_bytes());
         }
         for (name, value) in &self.headers {
-            if !is_the_clients(name) {
+            if !is_reserved_header(name) {
                 put(name.as_str(), value.as_bytes());
             }
         }
@@ -265,7 +265,7 @@ impl fmt::Debug for RequestHead {
 /// Headers that the client writes itself, or whose presence would change how the request is read: it ignores them in a
 /// [`RequestHead`], so a caller's own should be refused before.
 #[must_use]
-pub fn is_the_clients(name: &HeaderName) -> bool {
+pub fn is_reserved_header(name: &HeaderName) -> bool {
     matches!(
         *name,
         header::HOST

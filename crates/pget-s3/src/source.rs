@@ -21,8 +21,8 @@ use pget_core::{
     Revision, SourceError, Verify,
 };
 use pget_http::{
-    ByteRange, Client, Codings, Follow, Method, Over, Ranges, RequestHead, Response, amazon_checksum,
-    amazon_etag, google_checksum, range_of, reply_from_parts, revision_from_headers,
+    ByteRange, Client, Codings, ConnectionPolicy, Method, Ranges, RedirectPolicy, RequestHead, Response,
+    amazon_checksum, amazon_etag, google_checksum, range_of, reply_from_parts, revision_from_headers,
 };
 use tokio::time::timeout;
 use url::Url;
@@ -117,7 +117,7 @@ impl S3Source {
         method: Method,
         range: Option<ByteRange>,
         pin: Option<&str>,
-        over: Over,
+        over: ConnectionPolicy,
     ) -> Result<Response, SourceError> {
         let (mut again, since) = (Again::default(), Instant::now());
         let text = range.map(|range| range.to_string());
@@ -261,7 +261,7 @@ impl S3Source {
     /// # Errors
     /// If HEAD is refused and verification is required.
     async fn known(&self, verify: Verify) -> Result<Option<Known>, SourceError> {
-        let response = match self.ask(Method::Head, None, None, Over::Any).await {
+        let response = match self.ask(Method::Head, None, None, ConnectionPolicy::Any).await {
             Ok(response) => response,
             Err(cause) if verify == Verify::Require && cause.kind() == ErrorKind::PermissionDenied => {
                 let message = "HEAD, which reports its checksum, is refused";
@@ -320,7 +320,12 @@ impl S3Source {
 #[async_trait]
 impl RangeSource for S3Source {
     async fn head(&self) -> Result<ObjectInfo, SourceError> {
-        let response = match timeout(PATIENCE, self.ask(Method::Head, None, None, Over::Any)).await {
+        let response = match timeout(
+            PATIENCE,
+            self.ask(Method::Head, None, None, ConnectionPolicy::Any),
+        )
+        .await
+        {
             Ok(Ok(response)) if response.status == StatusCode::OK => response,
             // An answer to HEAD has no document that says why; one to GET has, and may be allowed
             // where HEAD is not, or never answered.
@@ -461,7 +466,7 @@ fn request(
     head.range = range;
     head.headers = ticket.signed.headers.clone();
     // A signature is for one host: a redirect takes another one.
-    head.follow = Follow::No;
+    head.follow = RedirectPolicy::No;
     if let Some(etag) = pin {
         let etag = HeaderValue::from_str(etag)
             .map_err(|_| SourceError::fatal(ErrorKind::Protocol, "the server's ETag cannot be sent back"))?;

@@ -107,7 +107,7 @@ fn headers(pairs: &[(String, String)]) -> Result<http::HeaderMap, Error> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidArgument, "", message);
         let key = http::HeaderName::try_from(name.as_str())
             .map_err(|_| invalid("a header has an unusable name".into()))?;
-        if pget_http::is_the_clients(&key) {
+        if pget_http::is_reserved_header(&key) {
             let message = format!("the header {name:?} is the client's own");
             return Err(Error::new(ErrorKind::InvalidArgument, "", message));
         }

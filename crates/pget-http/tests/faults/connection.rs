@@ -7,7 +7,9 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pget_core::{Error, ErrorKind, RangeSource as _, Retry, SourceError};
-use pget_http::{ByteRange, Client, ClientOptions, Follow, HttpSource, ProxyChoice, RequestHead, TlsError};
+use pget_http::{
+    ByteRange, Client, ClientOptions, HttpSource, ProxyChoice, RedirectPolicy, RequestHead, TlsError,
+};
 use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Route, When},
@@ -316,7 +318,7 @@ async fn case_64_redirects_keep_range_and_method_and_the_connection() {
             "one connection for both"
         );
         let mut head = RequestHead::head(Url::parse(&url).expect("an address"));
-        head.follow = Follow::Yes;
+        head.follow = RedirectPolicy::Yes;
         within(client().get(head)).await.expect("it is served");
         let seen = server.requests("/o");
         let methods: Vec<_> = seen[before..]
@@ -327,7 +329,7 @@ async fn case_64_redirects_keep_range_and_method_and_the_connection() {
         assert_eq!(seen[before].header("range"), Some("bytes=5-8"));
     }
     let mut head = RequestHead::get(Url::parse(&server.url("/307")).expect("an address"));
-    head.follow = Follow::No;
+    head.follow = RedirectPolicy::No;
     let response = within(client().get(head)).await.expect("it is served");
     assert!(response.is_redirect());
     assert_eq!(response.location().expect("it says where").path(), "/o");

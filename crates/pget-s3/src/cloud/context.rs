@@ -15,7 +15,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pget_core::SourceError;
-use pget_http::{Client, Follow, Method, RequestHead};
+use pget_http::{Client, Method, RedirectPolicy, RequestHead};
 use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
@@ -249,7 +249,7 @@ impl Context {
         let mut head = RequestHead::get(call.url.clone());
         head.method = call.method;
         head.headers = call.headers.clone();
-        head.follow = Follow::No;
+        head.follow = RedirectPolicy::No;
         head.direct = call.direct;
         head.content = call.content.to_vec();
         let sent = self.client.get(head).await;

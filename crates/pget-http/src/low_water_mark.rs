@@ -1,7 +1,7 @@
 //! When to let the kernel gather data before it wakes us (`SO_RCVLOWAT`), so that one wake-up and
 //! one receive move a large piece.
 //!
-//! [`Gather`] keeps the mark of one socket and the rate of its bytes. How long bytes may be held back
+//! [`LowWaterMark`] keeps the mark of one socket and the rate of its bytes. How long bytes may be held back
 //! depends on whether the consumer is at them ([`Demand`]).
 //!
 //! Invariants:
@@ -48,7 +48,7 @@ impl Demand {
 }
 
 #[derive(Debug)]
-pub(crate) struct Gather {
+pub(crate) struct LowWaterMark {
     /// What the socket is set to.
     mark: u32,
     /// Bytes in [`NEAR`]; 0 if that is not known.
@@ -58,7 +58,7 @@ pub(crate) struct Gather {
     bytes: u64,
 }
 
-impl Gather {
+impl LowWaterMark {
     pub(crate) fn new() -> Self {
         Self {
             mark: 1,
