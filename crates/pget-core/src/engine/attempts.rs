@@ -22,9 +22,9 @@ use crate::{
 };
 
 impl Engine {
-    /// Whether the object may end before `start`, where a request began: no byte was received and
-    /// no reply has told a size, however many attempts have failed. A body that told one and ended
-    /// before `start` was cut short.
+    /// Returns whether the object may end before `start`, where a request began: no byte was
+    /// received and no reply has stated a size, however many attempts have failed. A body that
+    /// stated one and ended before `start` was cut short.
     pub(crate) fn may_end_before(&self, start: u64) -> bool {
         let state = self.state();
         let plan = state.schedule.plan();
@@ -33,11 +33,11 @@ impl Engine {
         start == plan.start() && plan.known_end().is_none() && !told
     }
 
-    /// Registers an attempt; gives its writer and its request.
+    /// Registers an attempt; returns its writer and its request.
     ///
-    /// The request begins where the writer does. That may be behind where the earlier attempt was
+    /// The request begins where the writer does. That may be after where the earlier attempt was
     /// seen to end: a read that was given up but could not be stopped may have put more before it
-    /// let go of its writer. From the claim on, nobody else puts anything.
+    /// let go of its writer. From the claim on, no other writer puts anything.
     ///
     /// # Errors
     /// If the earlier read still has its writer, or nothing ties its late bytes to this one's.
@@ -64,7 +64,7 @@ impl Engine {
         let writer =
             ChunkWriter::claim(events, attempt.id, Arc::clone(&slot)).ok_or_else(|| self.not_let_go())?;
         let start = writer.position();
-        // Also behind a chunk that late bytes have filled and the consumer has taken since.
+        // Also after a chunk that late bytes have filled and the consumer has taken since.
         if start > state.schedule.plan().start() && !state.schedule.may_resume() {
             return Err(self.timed_out("an earlier read of this range continued after its deadline"));
         }
@@ -103,7 +103,7 @@ impl Engine {
         self.timed_out("an earlier read of this range did not let go of its memory")
     }
 
-    /// An attempt ended. Gives the download's error if that was its end.
+    /// Ends an attempt. Returns the download's error if that was its end.
     pub(crate) fn attempt_ended(
         &self,
         id: u64,

@@ -46,7 +46,8 @@ pub(crate) async fn classify(
             Retry::Never,
             "it became shorter while being read: ",
         )),
-        // A server that refuses the first range need not tell the size (416 without Content-Range).
+        // A server that refuses the first range need not state the size (416 without
+        // Content-Range).
         (ErrorKind::Range, _) => match timeout(deadlines.first_byte, source.head()).await {
             Ok(Ok(info)) if info.size == Some(request.start) => engine.nothing_to_read(info),
             Ok(Ok(info)) if !engine.is_pin_kept(&info) => Err(error.reclassified(

@@ -39,8 +39,8 @@ use crate::{
 
 /// Begins a download on `runtime`; one that is `refused` ends at once with that error.
 ///
-/// If nobody reads the chunks in order, the window does not bound memory, so it is as wide as can
-/// be.
+/// If no reader takes the chunks in order, the window does not bound memory, so it is as wide as
+/// can be.
 pub(crate) fn start(
     source: Arc<dyn RangeSource>,
     options: &Options,
@@ -156,7 +156,7 @@ struct Held {
 }
 
 /// If the driver is dropped before it is done (its runtime shuts down), the consumer must not wait
-/// for ever.
+/// without end.
 struct Abandoned(Arc<Engine>);
 
 impl Drop for Abandoned {
@@ -191,7 +191,7 @@ impl Driver {
             };
             tokio::select! {
                 // In this order, so that a seeded test goes the same way again; after each, all is
-                // looked at anew.
+                // looked at again.
                 biased;
                 Some(ended) = self.attempts.join_next_with_id() => {
                     if let Some(error) = self.ended(ended) {
@@ -224,7 +224,7 @@ impl Driver {
         self.engine.tell_end(self.began.elapsed());
     }
 
-    /// An attempt's task has ended. Gives the download's error if that was its end.
+    /// Notes that an attempt's task has ended. Returns the download's error if that was its end.
     fn ended(&mut self, ended: Result<(Id, Result<(), SourceError>), JoinError>) -> Option<Error> {
         let now = self.began.elapsed();
         let (task, result) = match ended {
@@ -317,8 +317,8 @@ impl Driver {
         Some(since.saturating_add(self.deadlines.stall))
     }
 
-    /// Does what the schedule says until it says to wait, then gives the time to wait for, if any.
-    /// `None`: the download is over.
+    /// Does what the schedule says until it says to wait, then returns the time to wait for, if
+    /// any. `None`: the download is over.
     #[allow(
         clippy::option_option,
         reason = "the outer one ends the loop, the inner one is the time"
@@ -401,7 +401,7 @@ impl Driver {
                 biased;
                 connection = budget.connection() => connection,
                 // Streams hold their connections while they wait for their consumers, so the chunk
-                // at the cursor, or that gets there meanwhile, goes without one.
+                // at the cursor, or that gets there in that time, goes without one.
                 () = engine.cursor_reaches(attempt.chunk) => None,
             };
             let pulse = writer.pulse();

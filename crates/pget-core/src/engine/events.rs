@@ -1,5 +1,5 @@
-//! What its writers ask of a download ([`WriterEvents`]): replies held against the pin, the
-//! destination told of them, slots of a stream, and what has arrived.
+//! What its writers ask of a download ([`WriterEvents`]): replies are compared with the
+//! pin, the destination learns of them, a stream gets its slots, and what has arrived is counted.
 
 use std::{
     ops::Range,
@@ -30,7 +30,7 @@ const SIZE_UNKNOWN: &str = "the object's size is not known before its end";
 
 const NO_SIZE: &str = "the first response does not state the object's size";
 
-/// A part without a total may end before the object does, and nothing else would tell.
+/// A part without a total may end before the object does, and nothing else would show it.
 const NO_END: &str = "nothing shows whether the object ends where this part does";
 
 impl State {
@@ -109,7 +109,7 @@ impl Engine {
         }
     }
 
-    /// Tells the destination, if it does not know yet, what there is, and has `slot`, in which
+    /// Begins the destination, if that has not begun, and has `slot`, in which
     /// there is nothing yet, lie where it says.
     pub(crate) fn begin_destination(
         &self,
@@ -241,7 +241,7 @@ impl WriterEvents for Engine {
                 (end, body_end) => end.or(body_end),
             },
         };
-        // Not before: what is read again as one stream begins anew.
+        // Not before: what is read again as one stream starts over.
         learn(&mut state.learned, reply, answer.total)?;
         if let Some(all) = state.schedule.plan().known_end() {
             flight.slot.shrink_to(all);
@@ -280,7 +280,7 @@ impl WriterEvents for Engine {
             return Poll::Ready(Err(self.over_error()));
         }
         // Under the lock, and only for a live attempt: the consumer makes room under the lock and
-        // wakes behind it.
+        // wakes after it.
         self.window_waker.register(cx.waker());
         state.consume_landed(&self.cursor);
         // Memory first: a place once opened must have it.
@@ -288,7 +288,7 @@ impl WriterEvents for Engine {
             None => None,
             Some(bytes) => {
                 // A full slot that waits for its consumer is the one at the cursor, and has its
-                // memory; one that is placed has nobody to wait for.
+                // memory; one that is placed has no consumer to wait for.
                 let at_cursor = state.slots.is_empty()
                     || self.placed && state.slots.len() <= 1 && state.slots.iter().all(|slot| slot.is_full());
                 match self.budget.try_reserve(bytes, at_cursor) {
@@ -331,7 +331,8 @@ impl WriterEvents for Engine {
         let Some(outlet) = &self.outlet else {
             return false;
         };
-        // Held until it is published and told: when `read_to` returns, all that was put was told.
+        // Held until it is published and reported: when `read_to` returns, all that was put was
+        // reported.
         let Some(pass) = outlet.enter() else {
             return false;
         };

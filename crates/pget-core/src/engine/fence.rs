@@ -1,4 +1,4 @@
-//! Fencing: what the schedule is told of the attempts in flight, and what becomes of the one it
+//! Fencing: what the schedule learns of the attempts in flight, and what becomes of the one it
 //! picks.
 //!
 //! Invariant: a fenced attempt stays in flight for the schedule until its writer is gone. The
@@ -52,7 +52,7 @@ impl Engine {
             .is_some_and(|flight| flight.fence != Fence::No)
     }
 
-    /// Whether the attempt's writer waits for whoever takes its bytes.
+    /// Whether the attempt's writer waits for the consumer of its bytes.
     pub(crate) fn waits_for_consumer(&self, id: u64) -> bool {
         let state = self.state();
         let flight = state.requests.get(&id);

@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_millis(1);
 /// The read that this thread polls.
 #[derive(Clone, Copy)]
 struct Polled {
-    /// Tells downloads apart.
+    /// Distinguishes downloads.
     download: usize,
     /// When the consumer was woken last, or else the poll began.
     since: Instant,

@@ -55,7 +55,7 @@ struct Shape {
     breaks: u32,
     /// Attempts that may be fenced.
     fences: u32,
-    /// No attempt can be stopped: the task of a fenced one leaves its writer behind.
+    /// No attempt can be stopped: the task of a fenced one leaves its writer.
     stuck: bool,
 }
 
@@ -199,7 +199,7 @@ impl Driver {
                     .filter(|id| !given_up.contains(id))
                     .min();
                 let posted = |id| self.ends.lock().expect("no panic").iter().any(|end| end.0 == id);
-                // The task may have ended all the same, as when it is too late to stop it.
+                // The task may still have ended, as when it is too late to stop it.
                 if let Some(id) = candidate
                     && self.engine.fence_at_will(id)
                     && !posted(id)

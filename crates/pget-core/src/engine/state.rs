@@ -2,7 +2,7 @@
 //! for a few instructions.
 //!
 //! Invariants: `slots` are the schedule's open places, in order; `over` is set, once, before the
-//! consumer is woken for the last time; what is behind the first failure is never handed out.
+//! consumer is woken for the last time; what follows the first failure is never handed out.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -58,7 +58,7 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     pub(crate) object: String,
     pub(crate) budget: Arc<Budget>,
-    /// Bytes go to their destination, whichever: nobody reads them in order.
+    /// Bytes go to their destination, whichever: no reader takes them in order.
     pub(crate) placed: bool,
     pub(crate) outlet: Option<Gate>,
     /// What the destination can give back.
@@ -66,7 +66,7 @@ pub(crate) struct Engine {
     pub(crate) scatter: Option<Arc<Scatter>>,
     /// Replies are withheld until they are verified: a slot may need memory for all of its chunk.
     pub(crate) withholds: AtomicBool,
-    /// What lands is held against this.
+    /// What lands is compared with this.
     pub(crate) sums: OnceLock<Placed>,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct State {
     pub(crate) pinned: Option<Arc<ObjectInfo>>,
     /// What all accepted replies together said.
     pub(crate) learned: ObjectInfo,
-    /// What the caller wishes, what came of it, and what the bytes are held against.
+    /// What the caller wishes, what came of it, and what the bytes are compared with.
     pub(crate) verify: Verify,
     pub(crate) verification: Verification,
     pub(crate) expected: Option<Digest>,
@@ -113,7 +113,7 @@ pub(crate) enum Target {
     Region(Arc<Region>, u64),
     /// The destination knows of nothing yet.
     Unbegun,
-    /// It is told what there is; no attempt is started meanwhile.
+    /// It learns what there is; until that has returned, no attempt is started.
     Beginning,
     /// To the destination, by the page.
     Put,
@@ -305,7 +305,7 @@ impl Engine {
         }
     }
 
-    /// Waits until the download is over, and tells how it ended.
+    /// Waits until the download is over, and returns how it ended.
     pub(crate) async fn ended(&self) -> Result<(), Error> {
         loop {
             self.check_process()?;
@@ -388,7 +388,8 @@ impl Engine {
         self.finish_unless(Err(error), |state| matches!(state.outcome, Some(Err(_))));
     }
 
-    /// Nobody will take anything any more: the download ends if it has not, and what it holds goes.
+    /// Notes that no byte will be taken any more: the download ends if it has not, and what it
+    /// holds goes.
     pub(crate) fn abandon(&self) {
         if self.is_forked() {
             return;

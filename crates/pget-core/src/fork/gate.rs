@@ -5,7 +5,7 @@
 //! its own first call (glibc 2.36, the lock of `resolv_conf.c`). Therefore the process's own calls
 //! pass this gate:
 //!
-//! 1. `fork` closes the gate, and waits until the calls under way have ended, but for each at most
+//! 1. `fork` closes the gate, and waits until the calls under way have ended, for each at most
 //!    [`PATIENCE`]: the lock is held at the beginning of a call, and not while it waits for the
 //!    network.
 //! 2. A call that arrives at a closed gate waits until parent and child go their ways.

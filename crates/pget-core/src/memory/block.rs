@@ -1,5 +1,5 @@
 //! Where pages are cut from: blocks of two, each block a huge page of the machine where the kernel
-//! gives one. Called by `Pool` and `Page` only.
+//! provides one.
 //!
 //! First touch of fresh memory costs one fault for each 4 KiB, about twice what receiving into it
 //! costs; with a huge page it is one fault for 2 MiB.
@@ -35,7 +35,7 @@ const LAYOUT: Layout = match Layout::from_size_align(BLOCK, BLOCK) {
 
 struct Block(NonNull<u8>);
 
-// SAFETY: a block is an address that it owns; what is behind it is reached through one `Memory` a
+// SAFETY: a block is an address that it owns; its memory is reached through one `Memory` a
 // byte.
 unsafe impl Send for Block {}
 // SAFETY: as above.
@@ -48,7 +48,7 @@ impl Block {
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(LAYOUT)
         };
-        // SAFETY: the memory is this block's own and nobody has touched it; advice changes no
+        // SAFETY: the memory is this block's own and no code has touched it; advice changes no
         // content.
         let advised =
             unsafe { rustix::mm::madvise(start.as_ptr().cast(), BLOCK, rustix::mm::Advice::LinuxHugepage) };
@@ -75,7 +75,7 @@ pub(super) struct Memory {
     origin: Origin,
 }
 
-/// What is behind a piece; kept for its drop.
+/// What a piece was cut from; kept for its drop.
 enum Origin {
     Block(#[allow(dead_code, reason = "kept for its drop")] Arc<Block>),
     /// Of exactly this length, from `Box`.

@@ -15,17 +15,17 @@ use crate::{Reply, SourceError};
 pub(crate) struct Accepted {
     /// Bytes at the body's beginning that are not wanted (a reply that ignored the range).
     pub(crate) skip: u64,
-    /// Behind the last byte wanted of this body; `None`: as far as it goes.
+    /// After the last byte wanted of this body; `None`: as far as it goes.
     pub(crate) end: Option<u64>,
 }
 
-/// The download behind a writer.
+/// The download that a writer writes for.
 pub(crate) trait WriterEvents: Send + Sync {
     /// Holds a reply against the request and the pinned revision.
     fn accept_reply(&self, attempt: u64, reply: &Reply) -> Result<Accepted, SourceError>;
 
-    /// The slot behind a full one, for a request that spans chunks; pending while the window is
-    /// full.
+    /// Returns the slot after a full one, for a request that spans chunks; pending while the window
+    /// is full.
     fn poll_next_slot(&self, attempt: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>>;
 
     /// `range` of the object is filled in `slot` and published.

@@ -13,13 +13,13 @@
 //! Writer and consumer share a page. They never share a byte:
 //!
 //! 1. A slot has at most one writer: `Slot::claim` sets `claimed` by compare-and-swap, and only the
-//!    writer's drop clears it. A cancelled or blocked source still owns its writer, so nobody else
-//!    can write before it is gone.
-//! 2. The writer starts at the watermark and hands out `&mut` only to bytes at or behind its
+//!    writer's drop clears it. A cancelled or blocked source still owns its writer, so no other
+//!    code can write before it is gone.
+//! 2. The writer starts at the watermark and hands out `&mut` only to bytes at or after its
 //!    position, which never is below the watermark.
 //! 3. The writer stores the watermark with `Release` after the bytes before it were written; a
 //!    lease covers bytes below a watermark loaded with `Acquire`, so it sees them initialised, and
-//!    nobody writes below the watermark again. A page of the writer's own is never leased: the
+//!    nothing writes below the watermark again. A page of the writer's own is never leased: the
 //!    writer alone reads it, between two writes.
 //! 4. A page goes back to the pool when the last `Arc` to it is dropped: the slot's, the writer's
 //!    and every lease's.

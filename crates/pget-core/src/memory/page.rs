@@ -42,7 +42,7 @@ pub(crate) struct Pool {
 static POOL: PerProcess<Pool> = PerProcess::new();
 
 impl Pool {
-    /// Tells the pool that a download begins; freed pages are kept for reuse until the returned
+    /// Notes that a download begins; freed pages are kept for reuse until the returned
     /// guard is dropped.
     pub(crate) fn enter() -> PoolGuard {
         let generation = Generation::current();
@@ -220,7 +220,7 @@ impl Page {
     /// The bytes `range` for writing.
     ///
     /// # Safety
-    /// The caller is the slot's only writer, `range` lies at or behind the published watermark, and
+    /// The caller is the slot's only writer, `range` lies at or after the published watermark, and
     /// no other `&mut` to it is alive.
     #[allow(
         clippy::mut_from_ref,
@@ -228,7 +228,7 @@ impl Page {
     )]
     pub(crate) unsafe fn unfilled(&self, range: Range<usize>) -> &mut [MaybeUninit<u8>] {
         // SAFETY: in bounds (`at` checks), in memory that this page keeps; the caller promises that
-        // nobody else reads or writes these bytes.
+        // no other code reads or writes these bytes.
         unsafe { std::slice::from_raw_parts_mut(self.at(&range), range.len()) }
     }
 
@@ -319,6 +319,6 @@ mod tests {
             .free
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        assert!(free.len() <= KEPT, "{} MiB for nobody", free.len());
+        assert!(free.len() <= KEPT, "{} MiB without a use", free.len());
     }
 }

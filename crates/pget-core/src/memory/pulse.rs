@@ -27,7 +27,7 @@ impl Pulse {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// The address that the body comes from, if the source told.
+    /// The address that the body comes from, if the source reported it.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.from.get().copied()
     }

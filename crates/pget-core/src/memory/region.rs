@@ -14,7 +14,7 @@ use std::{fmt, ptr::NonNull};
 
 use tokio::sync::oneshot;
 
-/// Gives the buffer back, or tells that a borrowed one is free.
+/// Returns the buffer, or signals that a borrowed one is free.
 type Return = Box<dyn FnOnce() + Send>;
 
 pub(crate) struct Region {
@@ -24,7 +24,7 @@ pub(crate) struct Region {
     end: Option<Return>,
 }
 
-// SAFETY: the region is an address; what is behind it is written through `Page`, under the rules at
+// SAFETY: the region is an address; its memory is written through `Page`, under the rules at
 // the head of `ring`.
 unsafe impl Send for Region {}
 // SAFETY: as above.
@@ -34,7 +34,7 @@ impl Region {
     /// A region in a buffer that it owns until it is dropped; then the receiver gets the buffer.
     pub(crate) fn owning<B: AsMut<[u8]> + Send + 'static>(buffer: B) -> (Self, oneshot::Receiver<B>) {
         let (sender, receiver) = oneshot::channel();
-        // If nobody waits for it, it is freed.
+        // If no caller waits for it, it is freed.
         let region = Self::keeping(buffer, move |buffer| drop(sender.send(buffer)));
         (region, receiver)
     }
@@ -61,11 +61,11 @@ impl Region {
     ///
     /// # Safety
     /// The caller neither touches `buffer` nor lets its borrow end before the receiver has been
-    /// told, or found the sender gone.
+    /// notified, or found the sender gone.
     pub(crate) unsafe fn borrowing(buffer: &mut [u8]) -> (Self, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
         let end = move || {
-            // Whoever waits may have stopped to.
+            // The caller may have stopped waiting.
             sender.send(()).ok();
         };
         // SAFETY: as the caller promises; `end`, and the sender with it, goes with the region.
@@ -92,7 +92,7 @@ impl Region {
     /// If they do not fit.
     ///
     /// # Safety
-    /// Nobody else reads or writes these bytes of the region meanwhile.
+    /// No other code reads or writes these bytes of the region during the call.
     pub(crate) unsafe fn copy_in(&self, offset: usize, bytes: &[u8]) {
         assert!(
             offset
@@ -104,7 +104,7 @@ impl Region {
         );
         // SAFETY: it lies in the region (checked above).
         let place = unsafe { self.start.as_ptr().add(offset) };
-        // SAFETY: there is room for them (checked above), and nobody else has that room, as the
+        // SAFETY: there is room for them (checked above), and no other code has that room, as the
         // caller promises: so `bytes` lie elsewhere.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
     }
@@ -115,8 +115,8 @@ impl Region {
     /// If they lie outside of it.
     ///
     /// # Safety
-    /// All of `range` was written, nobody writes there while the slice lives, and both is known
-    /// across threads (by a lock, or an `Acquire` of what was released behind the bytes).
+    /// All of `range` was written, nothing writes there while the slice lives, and both is known
+    /// across threads (by a lock, or an `Acquire` of what was released after the bytes).
     pub(crate) unsafe fn landed(&self, range: std::ops::Range<usize>) -> &[u8] {
         assert!(
             range.start <= range.end && range.end <= self.length,

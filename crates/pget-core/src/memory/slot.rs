@@ -28,7 +28,7 @@ use crate::{
 pub(crate) struct Slot {
     chunk: u64,
     start: u64,
-    /// Behind the chunk's last byte. Shrinks when the first reply tells the object's end, never
+    /// After the chunk's last byte. Shrinks when the first reply states the object's end, never
     /// otherwise.
     end: AtomicU64,
     /// The watermark: bytes filled, counted from `start`.
@@ -115,7 +115,7 @@ impl Slot {
         self.position() == self.end()
     }
 
-    /// Cuts the chunk to the object's end, and gives back the memory reserved for what lies behind.
+    /// Cuts the chunk to the object's end, and returns the memory reserved for what lies beyond.
     pub(crate) fn shrink_to(&self, end: u64) {
         if end < self.end() {
             self.end.store(end.max(self.start), Ordering::Release);

@@ -1,7 +1,7 @@
 //! The writer of a slot, as a source sees it.
 //!
 //! Invariants: one writer a slot; bytes go to increasing offsets; nothing is accepted before
-//! [`ChunkWriter::begin`] has; nothing lands behind the request's end.
+//! [`ChunkWriter::begin`] has; nothing lands after the request's end.
 
 #![allow(
     unsafe_code,
@@ -41,7 +41,7 @@ pub struct ChunkWriter {
     attempt: u64,
     pulse: Arc<Pulse>,
     slot: Arc<Slot>,
-    /// The page being written and where in the slot it starts. If pages are put, nobody else has
+    /// The page being written and where in the slot it starts. If pages are put, no other code has
     /// it: what is in it up to `at` is not published.
     page: Option<(Arc<Page>, u64)>,
     /// Bytes written, counted from the slot's start.
@@ -84,7 +84,7 @@ impl ChunkWriter {
         Arc::clone(&self.pulse)
     }
 
-    /// Tells what the server said, before any byte. Must be called once.
+    /// Reports what the server said, before any byte. Must be called once.
     ///
     /// # Errors
     /// If the reply does not answer the request, or is of another revision than the pinned one:
@@ -105,7 +105,7 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// Tells the address that the bytes come from, as soon as it is known. If this attempt turns
+    /// Reports the address that the bytes come from, as soon as it is known. If this attempt turns
     /// out far slower than the others, the next one is asked to [avoid](crate::RangeRequest::avoid)
     /// it. Only the first call counts.
     pub fn comes_from(&self, address: SocketAddr) {
@@ -116,7 +116,7 @@ impl ChunkWriter {
     ///
     /// Returns at once for a request of one chunk, whose slot is reserved beforehand. In a request
     /// that spans chunks it waits for the consumer to make room in the window; no deadline of the
-    /// transport should run meanwhile.
+    /// transport should run during that wait.
     ///
     /// # Errors
     /// If nothing was [begun](Self::begin), or the download is over.
@@ -180,7 +180,7 @@ impl ChunkWriter {
         if self.slot.puts() {
             self.page = page.map(|(page, _)| (page, self.at));
         }
-        // Of the bytes between two extents nobody wants any.
+        // The bytes between two extents are not wanted.
         self.skip_next(gap);
         Ok(true)
     }
@@ -211,7 +211,8 @@ impl ChunkWriter {
     /// A read of a file, or of anything that implements [`Read`](std::io::Read):
     /// ```
     /// # use std::io::Read;
-    /// # fn f(writer: &mut pget_core::ChunkWriter, mut from: std::fs::File) -> std::io::Result<()> {
+    /// # use pget_core::ChunkWriter;
+    /// # fn f(writer: &mut ChunkWriter, mut from: std::fs::File) -> std::io::Result<()> {
     /// writer.put_with(1 << 20, |room| from.read(room))?;
     /// # Ok(())
     /// # }
@@ -283,7 +284,7 @@ impl ChunkWriter {
     }
 
     /// Bytes of the body still wanted, those to be skipped included; `None` when only the body's
-    /// end tells.
+    /// end shows it.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
         self.begun?
@@ -365,7 +366,7 @@ impl ChunkWriter {
         };
         if !self.refused {
             // SAFETY: this writer put all bytes from the page's beginning to `self.at`
-            // (`advance_mut`'s contract), and nobody else has the page.
+            // (`advance_mut`'s contract), and no other code has the page.
             let bytes = unsafe { page.filled(0..in_page(self.at - *page_start)) };
             // It may block, which is no fault of the source's.
             let _waiting = Waiting::new(&self.pulse);
