@@ -28,7 +28,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Whether its objects may live only in a backend until somebody reads them.
+    /// Whether its objects may live only in a backend until they are read.
     #[must_use]
     pub fn can_be_cold(&self) -> bool {
         self.provider != "ais"
@@ -49,10 +49,12 @@ pub struct ObjectAddress {
 }
 
 impl ObjectAddress {
-    /// Reads `ais://bucket/object` or `ais://@alias#namespace/bucket/object`. The provider is `ais` unless `provider` says otherwise.
+    /// Reads `ais://bucket/object` or `ais://@alias#namespace/bucket/object`. The provider is `ais`
+    /// unless `provider` says otherwise.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the bucket or the object is missing, or the provider is not known.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the bucket or the object is missing, or
+    /// the provider is not known.
     pub fn parse(address: &str, provider: Option<&str>) -> Result<Self, Error> {
         let invalid = |message: &str| Error::new(ErrorKind::InvalidArgument, "", message);
         let rest = match address.get(..6) {
@@ -100,10 +102,11 @@ impl ObjectAddress {
         })
     }
 
-    /// The object's URL at `endpoint`, with `query` behind provider and namespace.
+    /// The object's URL at `endpoint`, with `query` after provider and namespace.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the endpoint cannot have a path, or has more than that.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the endpoint cannot have a path, or has
+    /// more than that.
     pub(crate) fn url(&self, endpoint: &Url, query: &[(&str, &str)]) -> Result<Url, Error> {
         if endpoint.query().is_some() || endpoint.fragment().is_some() {
             let message =
@@ -135,7 +138,8 @@ impl ObjectAddress {
         })
     }
 
-    /// Whether `url`, of any host and behind any path prefix, names this object. Servers encode names in their own way.
+    /// Returns whether `url`, of any host and after any path prefix, names this object. Servers
+    /// encode names in their own way.
     pub(crate) fn is_at(&self, url: &Url) -> bool {
         let path: Vec<u8> = percent_decode_str(url.path()).collect();
         let marker = b"/v1/objects/";
@@ -146,7 +150,8 @@ impl ObjectAddress {
         })
     }
 
-    /// Whether a URL can mean this object: the URL standard resolves dot segments also where they are percent-encoded.
+    /// Whether a URL can mean this object: the URL standard resolves dot segments also where they
+    /// are percent-encoded.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.object.split('/').any(|part| part == "." || part == "..") {
             let message = "an object name with a '.' or '..' part cannot be asked for: servers and clients resolve it away";

@@ -1,4 +1,5 @@
-//! How to reach a cluster: from the environment under AIStore's own names, and from properties, which go before it.
+//! How to reach a cluster: from the environment under AIStore's own names, and from properties,
+//! which go before it.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -13,8 +14,9 @@ pub struct Config {
     pub endpoint: Url,
     /// The bare token. It goes before the file.
     pub token: Option<String>,
-    /// A file with `{"token": "…"}`; read when a request needs it, and again when the server answers 401. Without one, that of AIStore's own program if it is there:
-    /// `ais/cli/auth.token` in `XDG_CONFIG_HOME` or, where that is empty or no absolute path, in `.config` of `HOME`.
+    /// A file with `{"token": "…"}`; read when a request needs it, and again when the server
+    /// answers 401. Without one, that of AIStore's own program if it is there: `ais/cli/auth.token`
+    /// in `XDG_CONFIG_HOME` or, where that is empty or no absolute path, in `.config` of `HOME`.
     pub token_file: Option<PathBuf>,
     /// A file with certificates of authorities to be trusted besides the system's.
     pub client_ca: Option<PathBuf>,
@@ -30,17 +32,21 @@ pub struct Config {
     pub latest: bool,
     /// A file inside the object, which must be an archive: read as one plain stream.
     pub archpath: Option<String>,
-    /// The transformation to read the object through: read as one plain stream, which has no identity and so cannot be gone on with.
+    /// The transformation to read the object through: read as one plain stream, which has no
+    /// identity and so cannot be gone on with.
     pub etl: Option<String>,
 }
 
 impl Config {
-    /// Reads `environment` (`AIS_ENDPOINT`, `AIS_AUTHN_TOKEN`, `AIS_AUTHN_TOKEN_FILE`, `AIS_CLIENT_CA`, `AIS_CRT`, `AIS_CRT_KEY`, `AIS_SKIP_VERIFY_CRT`) and
-    /// `properties` (`ais.endpoint`, `ais.token`, `ais.token_file`, `ais.client_ca`, `ais.crt`, `ais.crt_key`, `ais.skip_verify_crt`, `ais.provider`,
-    /// `ais.latest`, `ais.archpath`, `ais.etl`), which go before it. Other properties are passed over.
+    /// Reads `environment` (`AIS_ENDPOINT`, `AIS_AUTHN_TOKEN`, `AIS_AUTHN_TOKEN_FILE`,
+    /// `AIS_CLIENT_CA`, `AIS_CRT`, `AIS_CRT_KEY`, `AIS_SKIP_VERIFY_CRT`) and `properties`
+    /// (`ais.endpoint`, `ais.token`, `ais.token_file`, `ais.client_ca`, `ais.crt`, `ais.crt_key`,
+    /// `ais.skip_verify_crt`, `ais.provider`, `ais.latest`, `ais.archpath`, `ais.etl`), which go
+    /// before it. Other properties are passed over.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown `ais.` property, a bad endpoint, or none.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown `ais.` property, a bad
+    /// endpoint, or none.
     pub fn new(
         environment: impl Fn(&str) -> Option<String>,
         properties: &BTreeMap<String, String>,
@@ -107,7 +113,8 @@ impl Config {
             ));
         }
         let default_file = || {
-            // An empty or relative one is none (XDG Base Directory Specification): whoever can write to the working directory would choose the token.
+            // An empty or relative one does not count (XDG Base Directory Specification): anyone
+            // who can write to the working directory would choose the token.
             let folder = |name: &str| {
                 let path = environment(name).map(PathBuf::from);
                 path.filter(|path| path.is_absolute())

@@ -1,7 +1,9 @@
-//! Requests of one object: sent to a remembered target, or to the proxy and where that redirects. Called by the source.
+//! Requests of one object: sent to a remembered target, or to the proxy and where that redirects.
+//! Called by the source.
 //!
-//! Invariants: the token goes to the endpoint only, never along a redirect, and into no error; one redirect is followed, never a second, so nothing can lead in a
-//! circle; a redirect to another object's path is refused.
+//! Invariants: the token goes to the endpoint only, never along a redirect, and into no error; one
+//! redirect is followed, never a second, so nothing can lead in a circle; a redirect to another
+//! object's path is refused.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -26,8 +28,9 @@ use crate::{
 /// A redirect's body and a refused one, read so that the connection can be used again.
 pub(crate) const SMALL_BODY: u64 = 16 << 10;
 
-/// How long a target that never served the object is not believed that there is none. A target that
-/// leaves the cluster for a restart has its objects looked for at others until it is back.
+/// How long a target that never served the object is not believed that the object does not exist. A
+/// target that leaves the cluster for a restart has its objects looked for at others until it is
+/// back.
 const REJOINS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Error bodies are short; more than this of one is not worth reading.
@@ -107,8 +110,8 @@ impl Cluster {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a 404 from `location` says little: another target has served the object, and was there
-    /// a moment ago.
+    /// Whether a 404 from `location` says little: another target has served the object, and was
+    /// there a moment ago.
     fn may_be_elsewhere(&self, location: &Url) -> bool {
         let mut served = self.served();
         if served.by.is_empty() || served.by.iter().any(|by| same_origin(by, location)) {
@@ -191,7 +194,8 @@ impl Cluster {
         }
     }
 
-    /// Asks the proxy, with the token; after a 401 once more if the token file has another one by now.
+    /// Asks the proxy, with the token; after a 401 once more if the token file has another one by
+    /// now.
     async fn ask_proxy(&self, ask: &Ask) -> Result<Proxied, SourceError> {
         let token = self.token.get().await?;
         let mut response = self.ask_at(&ask.url, ask, token.as_deref()).await?;
@@ -235,7 +239,8 @@ impl Cluster {
         self.client.get(head).await
     }
 
-    /// The error behind a status: its text is JSON in the body, or in a header for HEAD.
+    /// Returns the error that a status stands for: its text is JSON in the body, or in a header for
+    /// HEAD.
     pub(crate) async fn failed(&self, response: Response) -> SourceError {
         let (status, pause) = (response.status, retry_after(&response.headers));
         let text = match response

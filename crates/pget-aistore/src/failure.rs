@@ -1,4 +1,5 @@
-//! AIStore's errors: JSON `{"status", "message", "tcode", …}` in the body of a GET, in the header `Hdr-Error` of a HEAD. Pure; called by the source.
+//! AIStore's errors: JSON `{"status", "message", "tcode", …}` in the body of a GET, in the header
+//! `Hdr-Error` of a HEAD. Pure; called by the source.
 
 use serde::Deserialize;
 
@@ -7,13 +8,13 @@ use serde::Deserialize;
 pub(crate) struct Failure {
     #[serde(default)]
     pub(crate) message: String,
-    /// `ErrBckNotFound` (told by the proxy), `ErrNotFound` (told by the target), …
+    /// `ErrBckNotFound` (of the proxy), `ErrNotFound` (of the target), …
     #[serde(default)]
     pub(crate) tcode: String,
 }
 
 impl Failure {
-    /// Reads the JSON; what is none is told as far as it is text.
+    /// Reads the JSON; anything else is reported as far as it is text.
     pub(crate) fn parse(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_else(|_| Self {
             message: printable(text),

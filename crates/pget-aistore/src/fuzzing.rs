@@ -1,4 +1,5 @@
-//! What must hold of addresses, properties and errors for any input; called by the fuzz targets of `fuzz/`. Not in an ordinary build.
+//! What must hold of addresses, properties and errors for any input; called by the fuzz targets of
+//! `fuzz/`. Not in an ordinary build.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,8 @@ use url::Url;
 
 use crate::{Config, ObjectAddress, failure::Failure, hint, properties::Properties};
 
-/// An address that is taken and can be asked for leads to the endpoint's host, and to exactly that object.
+/// An address that is taken and can be asked for leads to the endpoint's host, and to exactly that
+/// object.
 pub fn address(text: &str) {
     let Ok(address) = ObjectAddress::parse(text, None) else {
         return;
@@ -40,7 +42,8 @@ pub fn address(text: &str) {
     assert!(address.is_at(&url), "{url}");
 }
 
-/// Properties as a caller sets them: refused, or a token that can be sent and an endpoint that can be asked.
+/// Properties as a caller sets them: refused, or a token that can be sent and an endpoint that can
+/// be asked.
 pub fn settings(properties: &[(&str, &str)]) {
     let set: BTreeMap<String, String> = properties
         .iter()
@@ -59,7 +62,8 @@ pub fn settings(properties: &[(&str, &str)]) {
     }
 }
 
-/// An error's text, and numbers in headers: told short and on one line, and no number makes an absurd hint.
+/// An error's text, and numbers in headers: reported short and on one line, and no number makes an
+/// absurd hint.
 pub fn answer(body: &[u8]) {
     let text = String::from_utf8_lossy(body);
     let told = Failure::parse(&text).to_string();

@@ -1,16 +1,20 @@
 //! Which range length suits a chunked object. Pure; called by the source.
 //!
-//! HEAD tells the number of an object's chunks and the size of the largest (`Ais-Chunks-Count`, `Ais-Chunks-Max-Chunk-Size`). Chunks may be uneven; only if
-//! count == ⌈size / largest⌉ do ranges of that length align with them.
+//! HEAD reports the number of an object's chunks and the size of the largest (`Ais-Chunks-Count`,
+//! `Ais-Chunks-Max-Chunk-Size`). Chunks may be uneven; only if count == ⌈size / largest⌉ do ranges
+//! of that length align with them.
 
-/// Chunks can be 1 GiB and more. A range longer than this would hold too much memory, fall out of the processor's cache, and leave the other connections idle while the last ones, or a
-/// straggler's, are waited for (docs/benchmarks.md, "The end of a download"); the parts of a chunk still lie within it.
+/// Chunks can be 1 GiB and more. A range longer than this would hold too much memory, fall out of
+/// the processor's cache, and leave the other connections idle while the last ones, or a
+/// straggler's, are waited for (docs/benchmarks.md, "The end of a download"); the parts of a chunk
+/// still lie within it.
 pub(crate) const LARGEST: u64 = 16 << 20;
 
 /// Ranges shorter than this cost more requests than alignment saves.
 const SMALLEST: u64 = 4 << 20;
 
-/// The range length for an object of `size` bytes in `count` chunks, the largest of `largest` bytes; `None` if none aligns.
+/// The range length for an object of `size` bytes in `count` chunks, the largest of `largest`
+/// bytes; `None` if none aligns.
 pub(crate) fn range_length(size: u64, count: u64, largest: u64) -> Option<u64> {
     if largest == 0 || count != size.div_ceil(largest) {
         return None;
@@ -18,7 +22,8 @@ pub(crate) fn range_length(size: u64, count: u64, largest: u64) -> Option<u64> {
     if largest < SMALLEST {
         return Some(largest * SMALLEST.div_ceil(largest));
     }
-    // The smallest number of equal parts that are short enough, if the chunk divides so; not looked for any further than that is likely.
+    // The smallest number of equal parts that are short enough, if the chunk divides so; not looked
+    // for any further than that is likely.
     let parts = largest.div_ceil(LARGEST);
     let part = (parts..=parts * 4)
         .take(1024)

@@ -1,10 +1,14 @@
 //! What identifies an object's content, and checksums of ranges.
 //!
-//! A native 206 has no ETag and no Last-Modified, but `Ais-Version` and the whole object's checksum. A version alone is not enough: delete and put
-//! restart it at 1. In a bucket with `checksum.enable_read_range` the checksum of a 206 is that *range's*, under the same header: it vouches for the range's bytes but
-//! not for whose they are (after delete and put, version, size and the checksums of ranges are all in order), so HEAD is asked whether the object is still the same.
+//! A native 206 has no ETag and no Last-Modified, but `Ais-Version` and the whole object's
+//! checksum. A version alone is not enough: delete and put restart it at 1. In a bucket with
+//! `checksum.enable_read_range` the checksum of a 206 is that *range's*, under the same header: it
+//! vouches for the range's bytes but not for whose they are (after delete and put, version, size
+//! and the checksums of ranges are all in order), so HEAD is asked whether the object is still the
+//! same.
 //!
-//! Where a bucket keeps no checksums (`checksum.type=none`), version and size are all there is: a delete and put of the same size passes unnoticed.
+//! Where a bucket keeps no checksums (`checksum.type=none`), version and size are all there is: a
+//! delete and put of the same size passes unnoticed.
 
 use http::HeaderMap;
 use pget_core::{
@@ -37,7 +41,8 @@ pub(crate) fn revision(headers: &HeaderMap) -> Revision {
     }
 }
 
-/// The checksum that a revision states, if it is one that can be computed: `xxhash` and `xxhash2` are both XXH64 with seed 0; all are written in hexadecimal digits.
+/// The checksum that a revision states, if it is one that can be computed: `xxhash` and `xxhash2`
+/// are both XXH64 with seed 0; all are written in hexadecimal digits.
 pub(crate) fn digest(stated: &Checksum) -> Option<Digest> {
     let algorithm = match stated.algorithm.as_str() {
         "xxhash" | "xxhash2" => Algorithm::Xxh64,
@@ -65,7 +70,8 @@ pub(crate) fn differing(known: &Revision, reply: &Revision) -> Option<Checksum> 
         .cloned()
 }
 
-/// What a reply with the checksum of its range stands for, once HEAD has said that the object is `known`. Its version stays, to be compared.
+/// What a reply with the checksum of its range stands for, once HEAD has said that the object is
+/// `known`. Its version stays, to be compared.
 pub(crate) fn vouched(known: &Revision, reply: Revision) -> Revision {
     Revision {
         version: reply.version.or_else(|| known.version.clone()),

@@ -1,14 +1,15 @@
-//! What HEAD tells of an object. Pure; called by the source.
+//! The properties of an object that HEAD reports. Pure.
 
 use http::HeaderMap;
 use pget_core::{ErrorKind, Revision, SourceError};
 
 use crate::{hint, identity};
 
-/// The properties that tell everything that matters; a server that does not know one of them refuses all with 400.
+/// The properties that are asked for; a server that does not know one of them
+/// refuses all with 400.
 pub(crate) const PROPS: &str = "size,version,checksum,chunked,etag";
 
-/// What HEAD tells.
+/// What HEAD reports.
 pub(crate) struct Properties {
     pub(crate) size: u64,
     /// False: it lives only in the bucket's backend.

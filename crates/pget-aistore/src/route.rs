@@ -1,6 +1,7 @@
-//! Remembered redirects. A Location of the proxy serves many requests with other ranges; it is kept, verbatim, for one request at a time, so that there is about one
-//! for each connection: not one for each range (half the cost of a 64 KiB range, and a token of the frontend's rate limit), and not one for all, as the
-//! proxy hands out a target's network interfaces in turn.
+//! Remembered redirects. A Location of the proxy serves many requests with other ranges; it is
+//! kept, verbatim, for one request at a time, so that there is about one for each connection: not
+//! one for each range (half the cost of a 64 KiB range, and a token of the frontend's rate limit),
+//! and not one for all, as the proxy hands out a target's network interfaces in turn.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use url::Url;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Route(pub(crate) Url);
 
-/// Routes not in use. Last in, first out, as the connections behind them are.
+/// Routes not in use. Last in, first out, as their connections are.
 #[derive(Default)]
 pub(crate) struct Routes(Mutex<Vec<Route>>);
 
@@ -42,8 +43,8 @@ impl Routes {
     }
 }
 
-/// A request along a remembered route. Unless it [passes](Self::passed), what leads to the same place is forgotten: also when it is given up
-/// because no answer comes.
+/// A request along a remembered route. Unless it [passes](Self::passed), what leads to the same
+/// place is forgotten: also when it is given up because no answer comes.
 pub(crate) struct Trial<'a> {
     routes: &'a Routes,
     route: Route,

@@ -35,7 +35,8 @@ impl AistoreSource {
     /// The object at `address`, through `client`. Sends nothing.
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) or [`InvalidArgument`](ErrorKind::InvalidArgument) if its name or the endpoint cannot be asked for.
+    /// [`Unsupported`](ErrorKind::Unsupported) or [`InvalidArgument`](ErrorKind::InvalidArgument)
+    /// if its name or the endpoint cannot be asked for.
     pub fn new(client: Client, config: Config, address: ObjectAddress) -> Result<Self, Error> {
         address.check()?;
         address.url(&config.endpoint, &[])?;
@@ -48,13 +49,15 @@ impl AistoreSource {
         })
     }
 
-    /// Whether the object is read through an archive or a transformation: ranges do not apply to what comes out.
+    /// Whether the object is read through an archive or a transformation: ranges do not apply to
+    /// what comes out.
     const fn is_derived(&self) -> bool {
         self.config.archpath.is_some() || self.config.etl.is_some()
     }
 
-    /// Whose bytes an answer's are, by its headers. They describe the object: a transformation may give others from the same one each time, so what comes out of it has
-    /// no identity, and nothing that was begun goes on in it.
+    /// Whose bytes an answer's are, by its headers. They describe the object: a transformation may
+    /// give others from the same one each time, so what comes out of it has no identity, and
+    /// nothing that was begun goes on in it.
     fn revision(&self, headers: &HeaderMap) -> Revision {
         if self.config.etl.is_some() {
             Revision::default()
@@ -63,7 +66,8 @@ impl AistoreSource {
         }
     }
 
-    /// Where the object is asked for, by what tells it from another cluster's of the same name: the endpoint, the backend, the archive's member, the transformation. Without user and
+    /// Where the object is asked for, by what distinguishes it from another cluster's of the same
+    /// name: the endpoint, the backend, the archive's member, the transformation. Without user and
     /// password.
     #[must_use]
     pub fn place(&self) -> String {
@@ -107,7 +111,8 @@ impl AistoreSource {
         let url = self.url(&[("props", PROPS)])?;
         let mut response = self.cluster.fetch(&ask(url)).await?.response;
         if response.status == StatusCode::BAD_REQUEST {
-            // A server that does not know one of the properties; without any, it tells what it always did.
+            // A server that does not know one of the properties; without any, it reports what it
+            // always did.
             response.body.drain_small(SMALL_BODY).await;
             response = self.cluster.fetch(&ask(self.url(&[])?)).await?.response;
         }
@@ -115,7 +120,8 @@ impl AistoreSource {
             return Err(self.cluster.failed(response).await);
         }
         let headers = response.headers;
-        // Otherwise its connection would be closed: one more for each range that HEAD is asked about.
+        // Otherwise its connection would be closed: one more for each range that HEAD is asked
+        // about.
         response.body.drain_small(0).await;
         let mut properties = Properties::read(&headers)?;
         properties.revision = self.revision(&headers);
@@ -133,7 +139,8 @@ impl AistoreSource {
 
     /// Asks by HEAD whether the object is still what it was.
     ///
-    /// A reply whose headers came between two of these is of that revision: targets hold the object's lock while they answer.
+    /// A reply whose headers came between two of these is of that revision: targets hold the
+    /// object's lock while they answer.
     async fn vouch(&self, was: &Revision) -> Result<(), SourceError> {
         match was.compare(&self.properties().await?.revision) {
             Match::Same => Ok(()),
@@ -145,7 +152,8 @@ impl AistoreSource {
         }
     }
 
-    /// One plain stream of the whole of a cold object: a ranged read would wait for all of it to be pulled first.
+    /// One plain stream of the whole of a cold object: a ranged read would wait for all of it to be
+    /// pulled first.
     async fn read_cold(&self, size: u64, mut chunk: ChunkWriter) -> Result<(), SourceError> {
         let mut headers = HeaderMap::new();
         headers.insert(BLOB_DOWNLOAD, HeaderValue::from_static("true"));
@@ -174,8 +182,8 @@ impl AistoreSource {
         response.body.read_into(&mut chunk).await
     }
 
-    /// A GET and what its headers say: of the range, or of everything where ranges are refused and a
-    /// plain GET is not.
+    /// A GET and what its headers say: of the range, or of everything where ranges are refused and
+    /// a plain GET is not.
     async fn get(&self, request: &RangeRequest, latest: bool) -> Result<(Reply, Answer), SourceError> {
         let range = if self.is_derived() || self.ranges.are_refused(request) {
             None
@@ -221,7 +229,8 @@ impl AistoreSource {
         let Response { status, headers, .. } = &answer.response;
         let ranged = headers.contains_key(header::CONTENT_RANGE);
         let mut reply = match *status {
-            // Servers before 4.1 answer a range with 200 and Content-Range, which is no whole object either.
+            // Servers before 4.1 answer a range with 200 and Content-Range, which is no whole
+            // object either.
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => reply_from_parts(request, *status, headers)?,
             StatusCode::RANGE_NOT_SATISFIABLE if ranged => reply_from_parts(request, *status, headers)?,
             _ => return Err(self.cluster.failed(answer.response).await),
@@ -262,21 +271,24 @@ impl AistoreSource {
     }
 }
 
-/// A 200 as the whole object, or what an archive or a transformation gives.
+/// A 200 as the whole object, or what an archive or a transformation returns.
 fn whole(response: &Response) -> Result<Reply, SourceError> {
     let mut reply = reply_from_parts(&RangeRequest::new(0, None), response.status, &response.headers)?;
     reply.revision = identity::revision(&response.headers);
     Ok(reply)
 }
 
-/// Whether the object has, or may have, bytes in front of this reply's or behind them: then the checksum that it states may be that of the range alone.
+/// Whether the object has, or may have, bytes before this reply's or after them: then the
+/// checksum that it states may be that of the range alone.
 fn is_part(reply: &Reply) -> bool {
     !reply.whole && (reply.start > 0 || reply.length != reply.total)
 }
 
-/// Receives a body that must have the `stated` checksum; nothing of it is handed out before it does.
+/// Receives a body that must have the `stated` checksum; nothing of it is handed out before it
+/// does.
 async fn read_verified(body: Body, chunk: &mut ChunkWriter, stated: &Checksum) -> Result<(), SourceError> {
-    // A stream that spans chunks is handed out as it comes; whose bytes they are is known without the checksum.
+    // A stream that spans chunks is handed out as it comes; whose bytes they are is known without
+    // the checksum.
     let expected = identity::digest(stated).filter(|_| chunk.withhold().is_ok());
     body.read_into(chunk).await?;
     let Some(expected) = expected else { return Ok(()) };
@@ -307,11 +319,12 @@ impl RangeSource for AistoreSource {
         }
         let latest = pinned.is_none() && self.config.latest;
         let (mut reply, mut answer) = self.get(request, latest).await?;
-        // Whether the checksum of a reply is that of the object or of the range, only HEAD tells.
+        // Whether the checksum of a reply is that of the object or of the range, only HEAD shows.
         let mut doubtful = None;
         if let Some(pinned) = pinned {
             if pinned.checksum.is_none() && is_part(&reply) {
-                // Perhaps of this range alone: the next range's would be taken for that of another object.
+                // Perhaps of this range alone: the next range's would be taken for that of another
+                // object.
                 reply.revision.checksum = None;
             }
             doubtful = identity::differing(pinned, &reply.revision);

@@ -1,6 +1,8 @@
-//! The bearer token: given, or in a file that is read when needed and again when the server answers 401.
+//! The bearer token: given, or in a file that is read when needed and again when the server answers
+//! 401.
 //!
-//! Invariant: the token goes to the proxy only (targets do not check it), and into no error or debug text.
+//! Invariant: the token goes to the proxy only (targets do not check it), and into no error or
+//! debug text.
 
 use std::{
     cmp::Reverse,
@@ -11,13 +13,15 @@ use std::{
 
 use pget_core::{ErrorKind, SourceError};
 
-/// Tokens that are remembered: each lives for minutes at the least, and no answer is later than some of those.
+/// Tokens that are remembered: each lives for minutes at the least, and no answer is later than
+/// some of those.
 const KEPT: usize = 4;
 
 pub(crate) struct Token {
     fixed: Option<String>,
     file: Option<PathBuf>,
-    /// What the file said, at most [`KEPT`], the last one last: answers to requests with an earlier one may still come, and quote it.
+    /// What the file said, at most [`KEPT`], the last one last: answers to requests with an earlier
+    /// one may still come, and quote it.
     read: Mutex<Vec<String>>,
 }
 
