@@ -301,8 +301,11 @@ impl Schedule {
         };
         self.cursor += 1;
         if place.state != State::Filled {
-            // Its last bytes have come since the last look.
+            // Its last bytes have come since the last look, and complete it.
             self.health.progressed();
+            if !place.proved {
+                self.succeeded(None, true);
+            }
         }
     }
 
