@@ -20,7 +20,7 @@ export CARGO_TARGET_DIR="$copy/target" RUST_BACKTRACE=0 PGET_SEEDS="${PGET_SEEDS
 # this much of an optimiser; the testkit is built again for each, and used little.
 export CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
 quickly='--config profile.dev.package.pget-testkit.opt-level=0'
-schedule='patience seeded straggler throttle'
+schedule='patience silence seeded straggler throttle'
 core='simulation crowd lingers download'
 unnoticed=0 moved=0 check=no
 
@@ -104,9 +104,8 @@ all() {
     guard "later after each fence" pget-schedule/src/silence.rs '* 4_u32.pow(place.fences.min(MOST_FENCES))' ''
     guard "oldest probe is left alone" pget-schedule/src/silence.rs '[_, next, ..] => (next, self.silence()),' '[oldest, ..] => (oldest, self.silence()),'
     guard "no permit for the silent" pget-schedule/src/lib.rs 'self.in_flight - self.hung(now) >= self.throttle.permits()' 'self.in_flight >= self.throttle.permits()'
-    guard "last look before the end" pget-schedule/src/patience.rs '&& (at <= looked || !receives)' ''
     guard "look is due at the end" pget-schedule/src/straggler.rs 'self.last_look_at().map_or(next, |last| next.min(last))' 'next'
-    guard "range gives up" pget-schedule/src/patience.rs 'if is_over(at, place.is_receiving()) {' 'if false {'
+    guard "range gives up" pget-schedule/src/patience.rs '            if at <= now {' '            if false {'
     guard "range waits for a permit" pget-schedule/src/place.rs 'place.failing_since = Some(since + now.saturating_sub(at));' 'place.failing_since = Some(since);'
     guard "consumed is progress" pget-schedule/src/events.rs 'if place.state != State::Filled {' 'if false {'
     guard "wrong bytes are believed" pget-schedule/src/events.rs 'how == Ended::Damaged || self.health' 'self.health'

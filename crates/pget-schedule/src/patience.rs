@@ -2,8 +2,8 @@
 //!
 //! The clock of the download starts with the first failure in a row (see `health`), and that of a
 //! range with the range's own. Accepted bytes stop both. Bytes are known by looks, which are up to
-//! 100 ms apart, so the rule is: nothing is given up while bytes may have come that no look has seen,
-//! and a look is due when patience ends.
+//! 100 ms apart. Bytes that no look has seen must count, too, so a look is due when patience ends. The
+//! driver looks before it polls.
 
 use std::time::Duration;
 
@@ -11,16 +11,10 @@ use super::{Limit, Place, Schedule, State, earlier};
 
 impl Schedule {
     /// Returns when the download gives up unless bytes arrive before, or the limit that ends it now.
-    ///
-    /// Bytes that came since the last look are not known yet. A look is therefore due at the end of
-    /// the patience (see [`look_at`](Self::look_at)), and nothing is given up before it.
     pub(super) fn patience(&mut self, now: Duration) -> Result<Option<Duration>, Limit> {
-        let looked = self.stragglers.looked;
-        let is_over = |at: Duration, receives: bool| at <= now && (at <= looked || !receives);
-        let receives = self.places.iter().any(Place::is_receiving);
         let gives_up_at = self.health.gives_up_at();
         if let Some(trial) = self.health.trial()
-            && gives_up_at.is_some_and(|at| is_over(at, receives))
+            && gives_up_at.is_some_and(|at| at <= now)
         {
             return Err(Limit::RetryTimeout {
                 waited: now.saturating_sub(trial.since),
@@ -36,7 +30,7 @@ impl Schedule {
             let Some(at) = self.range_gives_up_at(place) else {
                 continue;
             };
-            if is_over(at, place.is_receiving()) {
+            if at <= now {
                 return Err(Limit::RetryTimeout {
                     waited: place.failing_since.map_or(now, |since| now.saturating_sub(since)),
                     attempts: place.failures,

@@ -124,3 +124,77 @@ fn the_longest_patience_overflows_nowhere() {
         assert!(matches!(poll(&mut schedule, now), Err(Action::Wait(_))));
     }
 }
+
+/// Wrong bytes are believed at the third time in a row; another wrong reply only when nothing else has
+/// come for ten seconds.
+#[test]
+fn what_is_wrong_again_and_again_is_believed_sooner_than_trouble() {
+    for (how, least, most) in [
+        (Ended::Damaged, Duration::ZERO, SECOND),
+        (Ended::Wrong, 10 * SECOND, 15 * SECOND),
+    ] {
+        let mut schedule = Schedule::new(settings(120 * SECOND));
+        let [first, second] = two(&mut schedule);
+        let mut now = Duration::from_millis(10);
+        schedule.ended(first.id, now, CHUNK, Ended::Complete);
+        let mut verdict = schedule.ended(second.id, now, CHUNK, how);
+        let mut attempts = 1;
+        while verdict == Verdict::GoesOn {
+            match poll(&mut schedule, now) {
+                Ok(attempt) => {
+                    attempts += u32::from(attempt.chunk == second.chunk);
+                    verdict = schedule.ended(attempt.id, now, attempt.start, how);
+                }
+                Err(Action::Wait(Some(until))) => now = until,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert!(
+            matches!(verdict, Verdict::Failed(Limit::Wrong { attempts }) if attempts >= 3),
+            "{verdict:?}"
+        );
+        assert!(
+            attempts >= 3 && (least..most).contains(&now),
+            "{attempts} by {now:?}"
+        );
+    }
+}
+
+/// Several servers, most of which ignore ranges: as long as bytes come, none of that is believed.
+#[test]
+fn wrong_replies_are_not_believed_while_bytes_come() {
+    let mut schedule = Schedule::new(settings(120 * SECOND));
+    let [first, second] = two(&mut schedule);
+    let mut now = Duration::from_millis(10);
+    schedule.ended(first.id, now, CHUNK, Ended::Complete);
+    schedule.consumed();
+    let mut replies = vec![0; 10];
+    let mut answer = |schedule: &mut Schedule, attempt: Attempt, now| {
+        let chunk = usize::try_from(attempt.chunk).expect("ten chunks");
+        replies[chunk] += 1;
+        let (position, how) = if replies[chunk] < 5 {
+            (attempt.start, Ended::Wrong)
+        } else {
+            (attempt.chunk_end, Ended::Complete)
+        };
+        assert_eq!(
+            schedule.ended(attempt.id, now, position, how),
+            Verdict::GoesOn,
+            "the reply {} of chunk {chunk} at {now:?}",
+            replies[chunk]
+        );
+        while schedule.is_cursor_filled() {
+            schedule.consumed();
+        }
+    };
+    answer(&mut schedule, second, now);
+    loop {
+        match poll(&mut schedule, now) {
+            Ok(attempt) => answer(&mut schedule, attempt, now),
+            Err(Action::Wait(Some(until))) => now = until,
+            Err(Action::Finished) => break,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(schedule.is_consumed());
+}

@@ -58,6 +58,18 @@ impl World<'_> {
             self.failing_since,
             self.now
         );
+        for slot in &self.slots {
+            let Some(tried) = slot.tried.filter(|_| slot.filled < slot.end) else {
+                continue;
+            };
+            if let Some(flight) = self.flights.values().find(|flight| flight.chunk == slot.chunk) {
+                let tried = tried + (self.now - flight.launched);
+                assert!(
+                    tried <= most || self.outcome != Outcome::Running,
+                    "a range was tried for {tried:?}: {slot:?}"
+                );
+            }
+        }
     }
 
     /// Without a fault, nothing is asked for twice.
@@ -100,7 +112,7 @@ impl World<'_> {
             slot.base = flight.at;
             if progress > 0 {
                 (self.failing_since, self.last_byte) = (None, self.now);
-                (slot.last_byte, slot.wrong) = (self.now, 0);
+                (slot.last_byte, slot.wrong, slot.tried) = (self.now, 0, None);
             }
             let slot_filled = flight.at >= slot_end;
             if slot_filled {
@@ -150,6 +162,10 @@ impl World<'_> {
             slot.counted += u32::from(!(refusal && others && retries != Some(0)));
         }
         slot.wrong += u32::from(wrong);
+        let took = self.now - flight.launched;
+        // A server that clips ranges does nothing wrong.
+        let clipped = how == Ended::Complete && progress >= PROGRESS;
+        slot.tried = (!clipped).then(|| slot.tried.map_or(Duration::ZERO, |tried| tried + took));
         let believed = wrong && slot.wrong >= 3 && (how == Ended::Damaged || fruitless_for >= BELIEVED);
         self.counts.believed_wrong += u64::from(believed);
         let fails = how == Ended::Refused && flight.alone

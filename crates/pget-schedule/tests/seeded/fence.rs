@@ -18,7 +18,7 @@ impl World<'_> {
                 let more = slot.filled > slot.seen;
                 if more && self.flights.values().any(|flight| flight.chunk == slot.chunk) {
                     (slot.seen, slot.last_byte, seen) = (slot.filled, self.now, true);
-                    slot.wrong = 0;
+                    (slot.wrong, slot.tried) = (0, None);
                 }
             }
             if seen {
@@ -134,14 +134,17 @@ impl World<'_> {
             slot.fresh = slot.filled < slot.end;
             self.fenced_rests += u64::from(slot.fresh);
             if slot.filled > slot.base {
-                (slot.last_byte, slot.wrong) = (self.now, 0);
+                (slot.last_byte, slot.wrong, slot.tried) = (self.now, 0, None);
                 (self.failing_since, self.last_byte) = (None, self.now);
             }
             slot.base = slot.filled;
             slot.after_fence = true;
+            let took = self.now - flight.launched;
+            slot.tried = slot.tried.map(|tried| tried + took);
             if flight.silent && slot.fresh && self.schedule.is_in_trouble() {
                 // A probe without an answer has failed, as its deadline would say later.
                 self.failing_since.get_or_insert(self.now);
+                slot.tried.get_or_insert(Duration::ZERO);
             }
         }
         self.schedule.fenced(id, self.now, flight.at);

@@ -42,6 +42,7 @@ pub(super) struct Flight {
     pub(super) attempt: Attempt,
     pub(super) fate: Fate,
     pub(super) connection: Connection,
+    pub(super) launched: Duration,
     /// Its end is asked for.
     pub(super) fenced: bool,
     /// It had no answer then.
@@ -116,6 +117,7 @@ impl World<'_> {
             attempt,
             fate,
             connection,
+            launched: self.now,
             fenced: false,
             silent: false,
             alone: false,

@@ -45,6 +45,8 @@ struct Slot {
     fruitless: u32,
     counted: u32,
     wrong: u32,
+    /// For how long it was tried without a byte since an attempt failed, if one did.
+    tried: Option<Duration>,
     fences: u32,
     /// The attempt before was fenced.
     fresh: bool,
@@ -295,6 +297,7 @@ impl<'a> World<'a> {
             fruitless: 0,
             counted: 0,
             wrong: 0,
+            tried: None,
             fences: 0,
             fresh: false,
             after_fence: false,
