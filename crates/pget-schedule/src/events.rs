@@ -271,12 +271,6 @@ impl Schedule {
         if let Some(since) = trouble_since {
             let lasted = now.map_or(Duration::MAX, |now| now.saturating_sub(since));
             self.throttle.back(lasted);
-            // What the ranges waited for is over: only the permits hold them back now.
-            for place in &mut self.places {
-                if let (State::Waiting(at), Some(now)) = (&mut place.state, now) {
-                    *at = now.min(*at);
-                }
-            }
         }
     }
 

@@ -266,6 +266,9 @@ impl Schedule {
                 Action::Wait(None)
             };
         }
+        if self.is_asked_alone() {
+            return Action::Wait(None);
+        }
         let held_until = self.paused_until.max(self.throttle.next_at());
         let mut soonest: Option<Duration> = None;
         for index in 0..self.places.len() {
@@ -363,6 +366,17 @@ impl Schedule {
     /// Until when nothing is started, as attempts in flight may still show how the source is.
     fn undecided_until(&self) -> Option<Duration> {
         earlier(self.throttle.decided_at(), self.health.unsure_until())
+    }
+
+    /// Whether such a range was asked for, and has no answer: until then, nothing is put beside it.
+    fn is_asked_alone(&self) -> bool {
+        let is_it = |place: &Place| {
+            place.refusals >= REFUSALS
+                && place.alone
+                && !place.begun
+                && matches!(place.state, State::InFlight(_))
+        };
+        self.some_range_fails && self.places.iter().any(is_it)
     }
 
     fn to_be_alone(&self) -> Option<usize> {

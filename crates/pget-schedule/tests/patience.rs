@@ -168,7 +168,7 @@ fn wrong_replies_are_not_believed_while_bytes_come() {
     let mut now = Duration::from_millis(10);
     schedule.ended(first.id, now, CHUNK, Ended::Complete);
     schedule.consumed();
-    let mut replies = vec![0; 10];
+    let mut replies = [0; 10];
     let mut answer = |schedule: &mut Schedule, attempt: Attempt, now| {
         let chunk = usize::try_from(attempt.chunk).expect("ten chunks");
         replies[chunk] += 1;
@@ -197,4 +197,125 @@ fn wrong_replies_are_not_believed_while_bytes_come() {
         }
     }
     assert!(schedule.is_consumed());
+}
+
+/// While a range waits for a permit, its clock stands still.
+#[test]
+fn the_clock_of_a_range_stands_still_while_it_waits_for_a_permit() {
+    let mut schedule = Schedule::new(settings(SECOND));
+    let [first, second] = two(&mut schedule);
+    let mut now = Duration::from_millis(10);
+    schedule.ended(second.id, now, CHUNK, Ended::Retry);
+    let mut flying = vec![first];
+    // The first one is seen to receive, so another chunk gets the permit before the range is due again;
+    // both receive for a minute.
+    for bytes in 1..600 {
+        let flow = |id| {
+            let attempt = flying.iter().find(|attempt: &&Attempt| attempt.id == id)?;
+            Some(Flow {
+                asked: true,
+                bytes,
+                position: attempt.start + bytes,
+            })
+        };
+        assert_eq!(schedule.look(now, flow), None);
+        if let Ok(attempt) = poll(&mut schedule, now) {
+            assert!(flying.len() < 2 && attempt.chunk != second.chunk, "{attempt:?}");
+            let end = Some(attempt.chunk_end);
+            schedule.begun(attempt.id, Some(10 * CHUNK), false, true, None, end);
+            flying.push(attempt);
+        }
+        assert!(
+            matches!(poll(&mut schedule, now), Err(Action::Wait(_))),
+            "at {now:?}"
+        );
+        now = schedule.look_at().expect("a look").max(now);
+    }
+    assert!(now > 10 * SECOND);
+    schedule.ended(first.id, now, CHUNK, Ended::Complete);
+    let again = poll(&mut schedule, now).expect("its turn");
+    assert_eq!(again.chunk, second.chunk);
+    assert!(
+        matches!(poll(&mut schedule, now), Err(Action::Wait(_))),
+        "its clock stood still"
+    );
+}
+
+/// A refusal is believed when nothing else was in flight. A range that is refused again and again is
+/// asked for alone, long before the others are done.
+#[test]
+fn a_range_that_is_refused_again_and_again_is_asked_for_alone() {
+    let mut schedule = Schedule::new(Settings {
+        concurrency: 16,
+        window: Settings::UNBOUNDED,
+        ..settings(120 * SECOND)
+    });
+    let first = poll(&mut schedule, Duration::ZERO).expect("the first attempt");
+    let size = 100_000 * CHUNK;
+    schedule.begun(first.id, Some(size), false, true, None, Some(CHUNK));
+    let (mut now, mut flying, mut refused) = (Duration::ZERO, vec![first], 0);
+    let verdict = loop {
+        while let Ok(attempt) = poll(&mut schedule, now) {
+            flying.push(attempt);
+        }
+        now += Duration::from_millis(50);
+        let attempt = flying.remove(0);
+        if attempt.chunk == 3 {
+            refused += 1;
+            match schedule.ended(attempt.id, now, attempt.start, Ended::Refused) {
+                Verdict::GoesOn => {}
+                verdict @ Verdict::Failed(_) => break verdict,
+            }
+        } else {
+            schedule.begun(attempt.id, Some(size), false, true, None, Some(attempt.chunk_end));
+            let verdict = schedule.ended(attempt.id, now, attempt.chunk_end, Ended::Complete);
+            assert_eq!(verdict, Verdict::GoesOn);
+        }
+        assert!(now < 60 * SECOND, "it is never asked for alone");
+    };
+    assert_eq!(verdict, Verdict::Failed(Limit::Final));
+    assert_eq!(refused, 5, "four times beside others, and once alone");
+}
+
+/// After an outage permits come back step by step.
+#[test]
+fn permits_come_back_step_by_step_after_an_outage() {
+    let mut schedule = Schedule::new(Settings {
+        concurrency: 16,
+        window: Settings::UNBOUNDED,
+        ..settings(120 * SECOND)
+    });
+    let first = poll(&mut schedule, Duration::ZERO).expect("the first attempt");
+    schedule.begun(first.id, Some(1000 * CHUNK), false, true, None, Some(CHUNK));
+    let mut now = Duration::from_millis(10);
+    let mut flying = vec![first];
+    while let Ok(attempt) = poll(&mut schedule, now) {
+        flying.push(attempt);
+    }
+    assert_eq!(flying.len(), 16);
+    for attempt in flying {
+        schedule.ended(attempt.id, now, attempt.start, Ended::Retry);
+    }
+    assert!(schedule.is_in_trouble());
+    let probe = loop {
+        match poll(&mut schedule, now) {
+            Ok(attempt) => break attempt,
+            Err(Action::Wait(Some(until))) => now = until,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let mut at_once = Vec::new();
+    let mut flying = vec![probe];
+    while at_once.last() != Some(&16) && at_once.len() < 6 {
+        now += SECOND;
+        for attempt in std::mem::take(&mut flying) {
+            schedule.ended(attempt.id, now, attempt.chunk_end, Ended::Complete);
+        }
+        while let Ok(attempt) = poll(&mut schedule, now) {
+            flying.push(attempt);
+        }
+        at_once.push(flying.len());
+    }
+    assert!(matches!(at_once[..], [2, 8 | 4, ..]), "{at_once:?}");
+    assert_eq!(at_once.last(), Some(&16), "{at_once:?}");
 }

@@ -18,6 +18,8 @@ struct Network {
     connection: Connection,
     /// Bytes in a step that the consumer takes.
     consumer: u64,
+    /// This chunk comes slowly over each connection.
+    cursed: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -97,7 +99,12 @@ fn play(settings: &Settings, network: &Network) -> Outcome {
         for id in flights.keys().copied().collect::<Vec<_>>() {
             let flight = flights.get_mut(&id).expect("it is there");
             let wanted = flight.attempt.end.expect("ranges have ends") - flight.attempt.start;
-            let brought = (network.connection)(flight.connection, now, now - flight.since);
+            let age = now - flight.since;
+            let brought = if network.cursed == Some(flight.attempt.chunk) {
+                bytes(MB, age)
+            } else {
+                (network.connection)(flight.connection, now, age)
+            };
             flight.bytes = brought.clamp(flight.bytes, wanted);
             let position = flight.attempt.start + flight.bytes;
             filled.insert(flight.attempt.chunk, position);
@@ -185,6 +192,7 @@ fn one_slow_connection_in_eight_costs_less_than_a_seventh() {
             let network = Network {
                 connection,
                 consumer: EAGER,
+                cursed: None,
             };
             let outcome = play(&settings(128, 8, window), &network);
             // Without it, the probe apart, sixteen rounds.
@@ -203,6 +211,7 @@ fn the_last_chunks_do_not_wait_for_a_slow_one() {
     let network = Network {
         connection: |number, _, age| bytes(if number == 5 { MB } else { 50 * MB }, age),
         consumer: EAGER,
+        cursed: None,
     };
     for (chunks, window) in [(8, 24), (9, 24), (32, Settings::UNBOUNDED)] {
         let outcome = play(&settings(chunks, 8, window), &network);
@@ -259,6 +268,7 @@ fn nothing_is_fenced_without_a_straggler() {
         let network = Network {
             connection,
             consumer: EAGER,
+            cursed: None,
         };
         let outcome = play(&settings(64, 8, 24), &network);
         assert_eq!((outcome.fences, outcome.requests), (0, 64), "{name}: {outcome:?}");
@@ -271,6 +281,7 @@ fn a_slow_consumer_is_no_reason_to_fence() {
     let network = Network {
         connection: good,
         consumer: 50_000,
+        cursed: None,
     };
     let outcome = play(&settings(32, 8, 24), &network);
     assert_eq!((outcome.fences, outcome.requests), (0, 32), "{outcome:?}");
@@ -287,6 +298,7 @@ fn alone_there_is_nothing_to_compare_with() {
             }
         },
         consumer: EAGER,
+        cursed: None,
     };
     let outcome = play(&settings(1, 8, 24), &network);
     assert_eq!((outcome.fences, outcome.requests), (0, 1), "{outcome:?}");
@@ -298,7 +310,19 @@ fn when_fresh_connections_are_no_better_fences_end_at_their_bound() {
     let network = Network {
         connection: |number, _, age| bytes(if number == 3 || number >= 8 { MB } else { 50 * MB }, age),
         consumer: EAGER,
+        cursed: None,
     };
     let outcome = play(&settings(64, 8, 24), &network);
     assert_eq!(outcome.fences, 5, "{outcome:?}");
+}
+
+#[test]
+fn a_chunk_that_is_slow_each_time_is_fenced_twice() {
+    let network = Network {
+        connection: good,
+        consumer: EAGER,
+        cursed: Some(40),
+    };
+    let outcome = play(&settings(400, 8, Settings::UNBOUNDED), &network);
+    assert_eq!((outcome.fences, outcome.requests), (2, 402), "{outcome:?}");
 }
