@@ -1,19 +1,21 @@
-//! What the schedule tells its controller, and what it does with the answer. Pure; a part of `Schedule`.
+//! What the schedule reports to its controller, and what it does with the answer. Pure; a part of
+//! `Schedule`.
 //!
-//! The bytes of a body are seen in steps, as sockets gather data before they wake a reader. A step therefore counts
-//! with the time since the step before, and time without a step does not count until the next one.
+//! The bytes of a body are seen in steps, as sockets gather data before they wake a reader. A step
+//! therefore counts with the time since the step before, and time without a step does not count
+//! until the next one.
 
 use std::time::Duration;
 
 use super::{
-    Bounds, Controller, Flow, Found, Phase, Schedule, State,
+    Bounds, Choice, Controller, Flow, Found, Phase, Schedule, State,
     controller::{Now, Seen},
 };
 
 /// Time without a step that counts all the same: the body stalls.
 const STALLED: Duration = Duration::from_millis(300);
 
-/// The controller and what it is told.
+/// The controller and what it learns.
 #[derive(Clone, Debug)]
 pub(super) struct Control {
     controller: Controller,
@@ -21,14 +23,17 @@ pub(super) struct Control {
     looked: Duration,
     /// Connections made so far are not fewer than this.
     most_in_flight: u32,
-    /// Since when the window or the memory holds requests back, and for how long since the last look.
+    /// Since when the window or the memory holds requests back, and for how long since the last
+    /// look.
     held_since: Option<Duration>,
     held: Duration,
     /// The chunk whose size was chosen last.
     cut: Option<u64>,
+    /// What was reported last.
+    last_choice: Option<Choice>,
 }
 
-/// What of an attempt was told to the controller.
+/// What the controller knows of an attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
     asked: Duration,
@@ -50,6 +55,7 @@ impl Control {
             held_since: None,
             held: Duration::ZERO,
             cut: None,
+            last_choice: None,
         }
     }
 
@@ -103,7 +109,7 @@ impl Control {
 }
 
 impl Schedule {
-    /// Requests that should be in flight, as far as measuring has told.
+    /// Requests that should be in flight, as far as measuring shows.
     #[must_use]
     pub fn level(&self) -> u32 {
         let most = self.settings.concurrency;
@@ -118,6 +124,20 @@ impl Schedule {
         self.control
             .as_ref()
             .map_or(0, |control| control.controller.changes())
+    }
+
+    /// Returns what the controller chose and why, if that has changed since the last call.
+    pub fn new_choice(&mut self) -> Option<Choice> {
+        let control = self.control.as_mut()?;
+        let choice = control.controller.choice();
+        let is_new = |last: Choice| {
+            (last.level, last.chunk_size, last.why) != (choice.level, choice.chunk_size, choice.why)
+        };
+        if !control.last_choice.is_none_or(is_new) {
+            return None;
+        }
+        control.last_choice = Some(choice);
+        Some(choice)
     }
 
     /// What measuring has found, for the next download from the same host.
@@ -146,8 +166,8 @@ impl Schedule {
         }
     }
 
-    /// Chunks that may be open: half as many again as requests in flight, and twice that while an attempt at the
-    /// cursor takes far longer than others did.
+    /// Chunks that may be open: half as many again as requests in flight, and twice that while an
+    /// attempt at the cursor takes far longer than others did.
     pub(super) fn window(&self, now: Option<Duration>) -> usize {
         let most = self.settings.window as usize;
         if !self.settings.window_follows || self.phase != Phase::Parallel {
@@ -158,11 +178,25 @@ impl Schedule {
         let window = level + level.div_ceil(2);
         let window = if borrowed {
             let affordable = usize::try_from(self.affordable / self.plan.chunk_size()).unwrap_or(usize::MAX);
-            window.max(affordable.min(level * 3))
+            window.max(affordable.min(most))
         } else {
             window
         };
         window.max(3).min(most)
+    }
+
+    /// Whether the chunks from the cursor to `next` fit in what the controller allows them.
+    pub(super) fn fits(&self, next: u64) -> bool {
+        let Some(control) = &self.control else {
+            return true;
+        };
+        if !self.settings.window_follows || self.plan.has_gaps() || next < self.cursor + 3 {
+            return true;
+        }
+        let (Some(first), Some(last)) = (self.plan.range(self.cursor), self.plan.range(next)) else {
+            return true;
+        };
+        last.end - first.start <= control.controller.memory()
     }
 
     /// The controller's look, if it is time.

@@ -38,7 +38,7 @@ use std::{collections::VecDeque, ops::Range, time::Duration};
 
 pub use backoff::Backoff;
 use control::Control;
-pub use controller::{Bounds, Controller, Found};
+pub use controller::{Bounds, Choice, Controller, Found};
 use health::Health;
 pub use health::Trial;
 use place::{Place, State};
@@ -449,7 +449,7 @@ impl Schedule {
         let exists = self.plan.chunks().is_none_or(|chunks| next < chunks);
         // Before the plan is fixed, only the first chunk has a place.
         let known = next == 0 || self.phase != Phase::Probe;
-        (in_window && exists && known).then_some(next)
+        (in_window && exists && known && self.fits(next)).then_some(next)
     }
 
     /// Whether a permit is free, and only the window keeps it from the next chunk.
@@ -458,7 +458,7 @@ impl Schedule {
         let next = self.cursor + self.places.len() as u64;
         self.phase == Phase::Parallel
             && self.in_flight < self.throttle.permits().min(self.level())
-            && self.places.len() >= self.window(None)
+            && (self.places.len() >= self.window(None) || !self.fits(next))
             && self.plan.chunks().is_none_or(|chunks| next < chunks)
     }
 

@@ -16,6 +16,8 @@
 //! did not. The others are at most 5 % of the requests, rounded up, and one. A chunk is fenced at most
 //! twice for being slow. A fence is no failed attempt: it pays no retry and waits for no backoff.
 
+mod again;
+
 use std::{collections::VecDeque, time::Duration};
 
 use super::{Flow, PROGRESS, Phase, Place, Schedule, State, silence};
@@ -206,6 +208,7 @@ impl Stragglers {
         if is_steady
             && self.complete.len() >= REMEMBERED / 4
             && median(rates).is_some_and(|usual| pace.body_rate().saturating_mul(FAR) < usual)
+            && self.is_worth_a_set_up(&pace)
         {
             self.to_renew += 1;
         }
@@ -414,6 +417,7 @@ impl Schedule {
         let end = self.chunk_end(self.cursor + index as u64);
         let progress = position.saturating_sub(self.places[index].position);
         self.tell_end(index, now, progress);
+        let set_up = self.stragglers.set_up();
         let place = &mut self.places[index];
         if position > place.position {
             place.progressed();
@@ -425,7 +429,10 @@ impl Schedule {
         let silent = std::mem::take(&mut place.silent);
         // In trouble, connections that were kept may all be dead: each second time, a fresh one is tried.
         place.silences += u32::from(silent);
-        place.fresh = !silent || self.health.is_in_trouble() && place.silences.is_multiple_of(2);
+        // A fresh connection starts slowly: for a short rest, one that was used last is as fast.
+        let owed = place.owed.unwrap_or(Duration::MAX);
+        place.fresh =
+            !silent && owed >= set_up || self.health.is_in_trouble() && place.silences.is_multiple_of(2);
         place.state = State::Waiting(now);
         if position >= end {
             place.state = State::Filled;
@@ -508,6 +515,10 @@ impl Schedule {
         let whole = norm.first + time(range.end - range.start, norm.rate);
         if track.first.is_none() {
             return now - track.launched >= long_enough + norm.first + whole;
+        }
+        // While others wait for the cursor, one more request for its rest costs nothing.
+        if index == 0 && self.is_window_full() {
+            return self.is_worth_asking_again(range.end, track, norm);
         }
         let Some(rate) = track.rate(long_enough) else {
             return false;

@@ -1,10 +1,11 @@
-//! Random networks, over which the schedule chooses level and chunk size by itself and is compared with the best of
-//! many fixed settings, in virtual time.
+//! Random networks, over which the schedule chooses level and chunk size by itself and is compared
+//! with the best of many fixed settings, in virtual time.
 //!
-//! Each seed makes a network (`networks/network.rs`): latency, rates, limits, slow start, bad connections, changes in
-//! mid read. `networks/play.rs` plays a download over it. `PGET_SEEDS=n` runs another number of them, and
-//! `PGET_SEED=n` prints one. The full number runs with
-//! `cargo test --release -p pget-schedule --test networks -- --ignored --nocapture`.
+//! Each seed makes a network (`networks/network.rs`): latency, rates, limits, slow start, bad
+//! connections, changes in mid read. `networks/play.rs` plays a download over it. `PGET_SEEDS=n`
+//! runs another number of them, and `PGET_SEED=n` prints one, with what was chosen when and why.
+//! The full number runs with `cargo test --release -p pget-schedule --test networks -- --ignored
+//! --nocapture`.
 
 #[path = "networks/network.rs"]
 mod network;
@@ -45,12 +46,15 @@ struct Outcome {
 
 impl Outcome {
     fn of(seed: u64) -> Self {
-        let network = Network::random(seed);
-        let chosen = play(&network, Choice::Measured, seed, f64::INFINITY).expect("it ends");
+        Self::on(&Network::random(seed), seed)
+    }
+
+    fn on(network: &Network, seed: u64) -> Self {
+        let chosen = play(network, Choice::Measured, seed, f64::INFINITY).expect("it ends");
         let mut best = (f64::INFINITY, 0, 0);
         for (concurrency, mib) in FIXED {
             let choice = Choice::Fixed(concurrency, mib * MIB);
-            if let Some(run) = play(&network, choice, seed, best.0) {
+            if let Some(run) = play(network, choice, seed, best.0) {
                 best = (run.seconds, concurrency, mib);
             }
         }
@@ -69,6 +73,7 @@ impl Outcome {
             level,
             chunk_size,
             changes,
+            ..
         } = self.chosen;
         let (best, concurrency, mib) = self.best;
         println!(
@@ -108,7 +113,8 @@ fn play_all(seeds: u64) -> Vec<Outcome> {
     all
 }
 
-/// Plays `seeds` networks, and returns the shares that end within 1.1, 1.3 and 2 times the best fixed setting's time.
+/// Plays `seeds` networks, and returns the shares that end within 1.1, 1.3 and 2 times the best
+/// fixed setting's time.
 fn shares(seeds: u64) -> [f64; 3] {
     let all = play_all(seeds);
     for outcome in all.iter().take(10) {
@@ -128,21 +134,22 @@ fn shares(seeds: u64) -> [f64; 3] {
 #[test]
 fn random_networks() {
     if let Some(seed) = number("PGET_SEED") {
+        play(&Network::random(seed), Choice::Traced, seed, f64::INFINITY);
         Outcome::of(seed).print();
         return;
     }
     let [_, close, bounded] =
         shares(number("PGET_SEEDS").unwrap_or(if cfg!(debug_assertions) { 12 } else { 300 }));
-    assert!(close >= 0.7, "{close} within 1.3 of the best");
-    assert!(bounded >= 0.9, "{bounded} within 2 of the best");
+    assert!(close >= 0.9, "{close} within 1.3 of the best");
+    assert!(bounded >= 0.98, "{bounded} within 2 of the best");
 }
 
 #[test]
 #[ignore = "minutes in a release build"]
 fn a_hundred_thousand_random_networks() {
     let [_, close, bounded] = shares(number("PGET_SEEDS").unwrap_or(100_000));
-    assert!(close >= 0.8, "{close} within 1.3 of the best");
-    assert!(bounded >= 0.95, "{bounded} within 2 of the best");
+    assert!(close >= 0.93, "{close} within 1.3 of the best");
+    assert!(bounded >= 0.98, "{bounded} within 2 of the best");
 }
 
 /// On a network that does not change, the level settles: tries get rarer with time.
@@ -163,5 +170,28 @@ fn a_long_download_does_not_oscillate() {
         network.size = size.min(if cfg!(debug_assertions) { 4_000 } else { 40_000 } * MIB);
         let run = play(&network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
         assert!(run.changes <= most, "{run:?} on {network}");
+    }
+}
+
+/// A bad moment during the rise must not leave the level low for long.
+#[test]
+fn a_wrong_stop_is_corrected() {
+    for (from, until) in [(0.1, 0.4), (0.15, 0.3), (0.2, 0.6), (0.25, 0.35)] {
+        let mut network = Network::plain(0.02, 20e6, 5e9);
+        network.size = 3 << 30;
+        network.changes = vec![(from, 20e6, 150e6), (until, 20e6, 5e9)];
+        let outcome = Outcome::on(&network, 1);
+        assert!(outcome.ratio() < 1.5, "{:?} on {network}", outcome.chosen);
+    }
+}
+
+/// Chunks that are open together stay within the memory that the controller was given, also while
+/// the level rises and chunks of an earlier, larger size are still on their way.
+#[test]
+fn open_chunks_fit_in_memory() {
+    for (latency, rate) in [(0.02, 20e6), (0.005, 50e6), (0.04, 5e6)] {
+        let network = Network::plain(latency, rate, 5e9);
+        let run = play(&network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
+        assert!(run.most_open <= 240 * MIB, "{run:?} on {network}");
     }
 }

@@ -10,12 +10,17 @@ fn the_schedule_names_nothing_of_the_world() {
     for section in ["[dependencies", "[target", "[build-dependencies"] {
         assert!(!manifest.contains(section), "the schedule has {section}]");
     }
-    let files: Vec<_> = std::fs::read_dir(root.join("src"))
-        .expect("the schedule's folder")
-        .collect();
+    let mut files = Vec::new();
+    let mut folders = vec![root.join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of the schedule") {
+            let path = entry.expect("an entry").path();
+            let list = if path.is_dir() { &mut folders } else { &mut files };
+            list.push(path);
+        }
+    }
     assert!(files.len() >= 3, "the schedule has moved");
-    for file in files {
-        let path = file.expect("a file").path();
+    for path in files {
         let text = std::fs::read_to_string(&path).expect("source text");
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         for word in [

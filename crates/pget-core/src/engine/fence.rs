@@ -20,7 +20,19 @@ impl Engine {
         let State {
             schedule, requests, ..
         } = &mut *state;
-        let id = schedule.look(now, |id| requests.get(&id).map(InFlight::flow))?;
+        let slow = schedule.look(now, |id| requests.get(&id).map(InFlight::flow));
+        if let Some(choice) = schedule.new_choice() {
+            tracing::debug!(
+                concurrency = choice.level,
+                chunk_size = choice.chunk_size,
+                milliseconds = now.as_millis(),
+                latency_ms = choice.latency * 1e3,
+                body_mb_per_second = choice.body / 1e6,
+                "chosen by measuring: {}",
+                choice.why
+            );
+        }
+        let id = slow?;
         // An attempt whose writer lingers is waited for already.
         let flight = requests.get_mut(&id).filter(|flight| flight.fence == Fence::No)?;
         flight.fence = Fence::Asked;

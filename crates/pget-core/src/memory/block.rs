@@ -21,9 +21,9 @@ use std::{
     },
 };
 
-/// Bytes in a page. Receives cost least from about 1 MiB up; smaller pieces cost more system calls,
-/// larger ones more cache.
-pub const PAGE: usize = 1 << 20;
+/// Bytes in a page. Larger ones cost fewer system calls; smaller ones leave less of a chunk's memory
+/// unused while the chunk is received, which counts where many are.
+pub const PAGE: usize = 256 << 10;
 
 /// A huge page on x86-64 and on aarch64 with 4 KiB pages.
 const BLOCK: usize = 2 << 20;

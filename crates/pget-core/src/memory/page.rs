@@ -25,11 +25,11 @@ use crate::fork::{Generation, PerProcess};
 
 /// Free pages kept when no download is active, so that a download every now and then does not pay
 /// for fresh memory each time.
-const KEPT_IDLE: usize = 16;
+const KEPT_IDLE: usize = 64;
 
 /// Free pages kept while one is: more than any one of them takes by default, and no more, however
 /// much a consumer has collected and lets go at once.
-const KEPT: usize = 256;
+const KEPT: usize = 768;
 
 /// The process-wide free list. Last in, first out: the page freed last is the one most likely in
 /// cache.

@@ -1,7 +1,8 @@
-//! Plays a download over a network: the driver's part, the server's, and the flow of bytes between events.
+//! Plays a download over a network: the driver's part, the server's, and the flow of bytes between
+//! events.
 //!
-//! Bodies share the link in proportion to what each could bring alone. `work` is the integral of the share, so that
-//! the end of a body is known by its work, whatever the others do meanwhile.
+//! Bodies share the link fairly: each gets the same, except for those that cannot bring as much
+//! alone, and what these leave is shared by the others.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -13,14 +14,17 @@ use pget_schedule::{Action, Attempt, Bounds, Controller, Ended, Flow, Schedule, 
 
 use crate::network::Network;
 
-/// Bytes that a socket gathers before its reader sees them.
+/// Bytes that a socket gathers before its reader sees them, and seconds after which it sees fewer.
 const GATHER: f64 = 262_144.0;
+const PATIENCE: f64 = 0.1;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Choice {
     /// Requests in flight, and bytes per range.
     Fixed(u32, u64),
     Measured,
+    /// As `Measured`; each change of level or chunk size is printed.
+    Traced,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) level: u32,
     pub(crate) chunk_size: u64,
     pub(crate) changes: u32,
+    /// The most bytes from the cursor to the end of the last open chunk.
+    pub(crate) most_open: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -72,12 +78,15 @@ struct Flight {
     refused: bool,
     /// What it could bring alone, once its body flows; else 0.
     alone: f64,
-    /// Bytes brought up to the work and the time of the last change of `alone`.
+    /// What it brings now.
+    rate: f64,
+    /// Bytes brought so far.
     bytes: f64,
-    work: f64,
+    /// When its last round trip began.
     since: f64,
-    /// Bytes that its reader has seen.
+    /// Bytes that its reader has seen, and when.
     seen: u64,
+    seen_at: f64,
 }
 
 impl Flight {
@@ -85,8 +94,12 @@ impl Flight {
         (float(self.end - self.start) - self.bytes).max(0.0)
     }
 
-    fn ends_at(&self) -> f64 {
-        self.work + self.left() / self.alone
+    fn ends_in(&self) -> f64 {
+        if self.rate > 0.0 {
+            self.left() / self.rate
+        } else {
+            f64::INFINITY
+        }
     }
 }
 
@@ -96,11 +109,11 @@ struct World<'a> {
     rate: f64,
     link: f64,
     now: f64,
-    work: f64,
-    /// What all bodies could bring, each alone.
-    alone: f64,
     flights: BTreeMap<u64, Flight>,
-    ends: BinaryHeap<Reverse<(At, u64)>>,
+    /// The rates are to be shared anew.
+    changed: bool,
+    /// The body that ends next, and when.
+    next_end: (f64, u64),
     events: BinaryHeap<Reverse<(At, u64, Event)>>,
     order: u64,
     idle: Vec<Connection>,
@@ -110,13 +123,16 @@ struct World<'a> {
     random: fastrand::Rng,
     requests: u64,
     refused: u64,
+    most_open: u64,
+    /// Prints each change of level or chunk size.
+    traces: bool,
 }
 
 /// Plays the download; `None` if it takes longer than `most` seconds.
 pub(crate) fn play(network: &Network, choice: Choice, seed: u64, most: f64) -> Option<Run> {
     let (concurrency, chunk_size, control) = match choice {
         Choice::Fixed(concurrency, chunk_size) => (concurrency, chunk_size, None),
-        Choice::Measured => (
+        Choice::Measured | Choice::Traced => (
             128,
             Controller::FIRST_CHUNK,
             Some(Bounds {
@@ -147,10 +163,9 @@ pub(crate) fn play(network: &Network, choice: Choice, seed: u64, most: f64) -> O
         rate: network.rate,
         link: network.link,
         now: 0.0,
-        work: 0.0,
-        alone: 0.0,
         flights: BTreeMap::new(),
-        ends: BinaryHeap::new(),
+        changed: false,
+        next_end: (f64::INFINITY, 0),
         events: BinaryHeap::new(),
         order: 0,
         idle: Vec::new(),
@@ -160,6 +175,8 @@ pub(crate) fn play(network: &Network, choice: Choice, seed: u64, most: f64) -> O
         random: fastrand::Rng::with_seed(seed),
         requests: 0,
         refused: 0,
+        most_open: 0,
+        traces: matches!(choice, Choice::Traced),
     };
     for change in &network.changes {
         world.at(change.0, Event::Change);
@@ -178,38 +195,61 @@ impl World<'_> {
                     level: self.schedule.level(),
                     chunk_size: self.schedule.plan().chunk_size(),
                     changes: self.schedule.level_changes(),
+                    most_open: self.most_open,
                 });
             };
             let look = self
                 .schedule
                 .look_at()
                 .map_or(f64::INFINITY, |at| at.as_secs_f64());
-            let share = if self.alone > self.link {
-                self.link / self.alone
-            } else {
-                1.0
-            };
-            let end = self.ends.peek().map_or(f64::INFINITY, |Reverse((work, _))| {
-                self.now + (work.0 - self.work).max(0.0) / share
-            });
+            if std::mem::take(&mut self.changed) {
+                self.share();
+            }
+            let end = self.next_end.0;
             let event = self.events.peek().map_or(f64::INFINITY, |Reverse((at, ..))| at.0);
             let next = end.min(event).min(due.max(self.now)).min(look.max(self.now));
             assert!(next.is_finite(), "it stops at {}: {}", self.now, self.network);
             if next > most {
                 return None;
             }
-            self.work += (next - self.now) * share;
+            let passed = next - self.now;
+            for flight in self.flights.values_mut() {
+                flight.bytes += flight.rate * passed;
+            }
             self.now = next;
             if end <= next {
-                self.end();
+                self.end(self.next_end.1);
             } else if event <= next {
                 self.event();
             }
             if look <= next {
                 self.look();
             }
+            if self.traces {
+                self.trace();
+            }
         }
         panic!("it does not end: {}", self.network);
+    }
+
+    fn trace(&mut self) {
+        let Some(choice) = self.schedule.new_choice() else {
+            return;
+        };
+        println!(
+            "{:8.3} s: {} x {} KiB: {}; {:.1} ms, {:.2} MB/s; {} in flight, {} open, {} of {} refused, {} fenced",
+            self.now,
+            choice.level,
+            choice.chunk_size >> 10,
+            choice.why,
+            choice.latency * 1e3,
+            choice.body / 1e6,
+            self.schedule.in_flight(),
+            self.schedule.open(),
+            self.refused,
+            self.requests,
+            self.schedule.fences(),
+        );
     }
 
     fn time(&self) -> Duration {
@@ -221,7 +261,8 @@ impl World<'_> {
         self.events.push(Reverse((At(at), self.order, event)));
     }
 
-    /// Does what the schedule says; `None` when it is finished, else when it wants to be asked again.
+    /// Does what the schedule says; `None` when it is finished, else when it wants to be asked
+    /// again.
     fn act(&mut self) -> Option<f64> {
         loop {
             match self.schedule.poll(self.time()) {
@@ -236,6 +277,9 @@ impl World<'_> {
 
     fn launch(&mut self, attempt: &Attempt) {
         self.requests += 1;
+        if let Some(cursor) = self.schedule.plan().range(self.schedule.cursor()) {
+            self.most_open = self.most_open.max(attempt.chunk_end - cursor.start);
+        }
         let reused = if attempt.fresh { None } else { self.idle.pop() };
         let mut arrives = self.now;
         let connection = reused.unwrap_or_else(|| {
@@ -269,10 +313,11 @@ impl World<'_> {
             end: attempt.end.unwrap_or(self.network.size).min(self.network.size),
             refused,
             alone: 0.0,
+            rate: 0.0,
             bytes: 0.0,
-            work: 0.0,
             since: 0.0,
             seen: 0,
+            seen_at: self.now,
         };
         self.flights.insert(attempt.id, flight);
     }
@@ -336,34 +381,46 @@ impl World<'_> {
         self.flows(id);
     }
 
-    /// The body of `id` begins to flow, or flows at another rate from now on.
+    /// The body of `id` begins to flow, or could flow at another rate from now on.
     fn flows(&mut self, id: u64) {
         let Some(mut flight) = self.flights.remove(&id) else {
             return;
         };
-        flight.bytes += (self.work - flight.work) * flight.alone;
-        (flight.work, flight.since) = (self.work, self.now);
-        self.alone -= flight.alone;
+        flight.since = self.now;
         flight.alone = self.brings(&mut flight.connection);
-        self.alone += flight.alone;
-        self.ends.push(Reverse((At(flight.ends_at()), id)));
         if flight.connection.window > 0.0 {
             self.at(self.now + self.round_trip(), Event::Round(id));
         }
         self.flights.insert(id, flight);
+        self.changed = true;
     }
 
-    /// A body has come to its end, unless its rate has changed since that was computed.
-    fn end(&mut self) {
-        let Some(Reverse((work, id))) = self.ends.pop() else {
-            return;
-        };
-        let is_now = |flight: &Flight| {
-            flight.alone > 0.0 && (flight.ends_at() - work.0).abs() <= 1e-9 * work.0.max(1.0)
-        };
-        if !self.flights.get(&id).is_some_and(is_now) {
-            return;
+    /// Shares the link.
+    fn share(&mut self) {
+        let mut alone: Vec<f64> = self.flights.values().map(|flight| flight.alone).collect();
+        alone.retain(|&alone| alone > 0.0);
+        alone.sort_by(f64::total_cmp);
+        let (mut left, mut fair) = (self.link, f64::INFINITY);
+        let mut sharing = u32::try_from(alone.len()).unwrap_or(u32::MAX);
+        for alone in alone {
+            fair = left / f64::from(sharing);
+            if alone > fair {
+                break;
+            }
+            (left, sharing, fair) = (left - alone, sharing - 1, f64::INFINITY);
         }
+        self.next_end = (f64::INFINITY, 0);
+        for (&id, flight) in &mut self.flights {
+            flight.rate = flight.alone.min(fair);
+            let end = self.now + flight.ends_in();
+            if end < self.next_end.0 {
+                self.next_end = (end, id);
+            }
+        }
+    }
+
+    /// The body of `id` has come to its end.
+    fn end(&mut self, id: u64) {
         let Some(mut flight) = self.flights.remove(&id) else {
             return;
         };
@@ -379,17 +436,20 @@ impl World<'_> {
     }
 
     fn stops(&mut self, flight: &Flight) {
-        self.alone -= flight.alone;
+        self.changed = true;
         self.served -= u32::from(!flight.refused);
-        if self.flights.values().all(|flight| flight.alone == 0.0) {
-            self.alone = 0.0;
-        }
     }
 
     fn look(&mut self) {
         for flight in self.flights.values_mut() {
-            let bytes = flight.bytes + (self.work - flight.work) * flight.alone;
-            flight.seen = flight.seen.max(whole((bytes / GATHER).floor() * GATHER));
+            let gathered = if self.now >= flight.seen_at + PATIENCE {
+                flight.bytes
+            } else {
+                (flight.bytes / GATHER).floor() * GATHER
+            };
+            if whole(gathered) > flight.seen {
+                (flight.seen, flight.seen_at) = (whole(gathered), self.now);
+            }
         }
         let flights = &self.flights;
         let flow = |id: u64| {

@@ -1,0 +1,99 @@
+//! How long a chunk is: long enough to keep its connection busy, within memory and what is left of
+//! the object.
+
+use std::time::Duration;
+
+use super::{
+    BUSY, Controller, DEAR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE, Stage, TAIL, UNDER_WAY,
+};
+
+impl Controller {
+    /// Chooses the chunk size, with `rest` bytes not yet asked for and `rate` bytes per second
+    /// coming.
+    pub(super) fn choose_chunk(&mut self, rest: u64, rate: f64) {
+        // What is under way in the network needs memory, too.
+        let most = rate.max(self.body * f64::from(self.effective));
+        let under_way = whole_bytes(most * self.nearest * UNDER_WAY);
+        self.memory = under_way.clamp(
+            self.bounds.memory,
+            self.bounds.most_memory.max(self.bounds.memory),
+        );
+        if self.bounds.chunk_size.is_some() || self.body <= 0.0 {
+            return;
+        }
+        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+        let rest = rest as f64;
+        // An answer may take long because the processor is busy, and longer chunks do not help
+        // that.
+        let latency = self.latency.min(self.nearest * DEAR);
+        let busy = self.body * latency * BUSY;
+        // Longer chunks cost more at the end, where connections wait for the last ones.
+        let share = rest / f64::from(self.effective);
+        let even = (2.0 * share * self.body * self.latency).sqrt().max(share * TAIL);
+        let long = LONG.as_secs_f64().max(self.latency * f64::from(LATE));
+        let least = (self.body * long).min(bytes(LEAST_CHUNK));
+        // Longer chunks may be what made the answers faster, so they shrink only if one would take
+        // long. And a rate that still grows does not ask for shorter ones.
+        let kept = match self.stage {
+            Stage::Rising { .. } => bytes(self.chunk_size),
+            _ => bytes(self.chunk_size).min(self.body * KEPT),
+        };
+        let wanted = busy.max(kept).min(even).max(least);
+        let wanted = whole_bytes(wanted).clamp(PIECE, LARGEST_CHUNK);
+        let wanted = self.within_memory(wanted);
+        // A change is worth something only if it is large.
+        if wanted >= self.chunk_size + self.chunk_size / 4 || wanted <= self.chunk_size * 2 / 3 {
+            self.chunk_size = wanted;
+            self.changed_chunk();
+        }
+    }
+
+    /// What was measured with chunks of another size says little now.
+    const fn changed_chunk(&mut self) {
+        self.void = true;
+        if let Stage::Steady { brings, .. } = &mut self.stage {
+            *brings = None;
+        }
+    }
+
+    fn within_memory(&self, chunk_size: u64) -> u64 {
+        let share = self.memory / u64::from(self.effective);
+        let size = chunk_size.min(share.max(PIECE));
+        (size / PIECE * PIECE).max(PIECE)
+    }
+
+    /// More connections leave less memory for each.
+    pub(super) fn fit_chunk(&mut self) {
+        if self.bounds.chunk_size.is_none() {
+            self.chunk_size = self.within_memory(self.chunk_size);
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a rate")]
+pub(super) fn per_second(bytes: u64, time: Duration) -> f64 {
+    bytes as f64 / time.as_secs_f64().max(1e-9)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "an estimate")]
+pub(super) const fn bytes(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts of floats saturate"
+)]
+pub(super) const fn whole(value: f64) -> u32 {
+    value as u32
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts of floats saturate"
+)]
+const fn whole_bytes(value: f64) -> u64 {
+    value as u64
+}
