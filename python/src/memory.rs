@@ -5,9 +5,8 @@
 //! - writers have a [`Raw`], which is only an address;
 //! - a [`Lent`] is dropped after its last [`Raw`], for which [`Loan::returned`] waits.
 
-use std::{convert::Infallible, ptr::NonNull};
+use std::convert::Infallible;
 
-use nix::sys::mman::{MmapAdvise, madvise};
 use pyo3::{
     buffer::PyUntypedBuffer,
     exceptions::{PyBufferError, PyTypeError},
@@ -178,7 +177,6 @@ pub(crate) fn new_bytes(py: Python<'_>, length: usize) -> PyResult<(Bound<'_, Py
     let bytes = unsafe { Bound::from_owned_ptr_or_err(py, made)? }.cast_into::<PyBytes>()?;
     // SAFETY: a bytes object.
     let start = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
-    advise_huge_pages(start.cast(), bytes.as_bytes().len());
     Ok((bytes, start.cast()))
 }
 
@@ -191,27 +189,5 @@ pub(crate) fn new_bytearray(py: Python<'_>, length: usize) -> PyResult<Bound<'_,
     // SAFETY: a null source is allowed.
     let made = unsafe { ffi::PyByteArray_FromStringAndSize(std::ptr::null(), length) };
     // SAFETY: null after an error, else a new reference.
-    let array = unsafe { Bound::from_owned_ptr_or_err(py, made)? };
-    // SAFETY: a bytearray object, which has no other owner yet.
-    let start = unsafe { ffi::PyByteArray_AsString(array.as_ptr()) };
-    advise_huge_pages(start.cast(), length.unsigned_abs());
-    Ok(array)
-}
-
-/// Asks for huge pages in fresh memory that is about to be filled: one page fault instead of 512.
-///
-/// Refused advice changes nothing but the speed, so errors are ignored.
-fn advise_huge_pages(start: *mut u8, length: usize) {
-    const PAGE: usize = 2 << 20;
-    let skipped = start.align_offset(PAGE);
-    let Some(whole) = length.checked_sub(skipped).map(|rest| rest / PAGE * PAGE) else {
-        return;
-    };
-    if whole >= 2 * PAGE
-        && let Some(first) = NonNull::new(start.wrapping_add(skipped))
-    {
-        // SAFETY: the range lies within an allocation of the caller's, and the advice leaves its
-        // content as it is.
-        unsafe { madvise(first.cast(), whole, MmapAdvise::MADV_HUGEPAGE) }.ok();
-    }
+    unsafe { Bound::from_owned_ptr_or_err(py, made) }
 }
