@@ -26,7 +26,7 @@ class Options(TypedDict, total=False):
         request (1 MiB).
     retries: Failed attempts without progress that a range may have in a row, 0 to 1000; by default
         time alone decides.
-    retry_timeout: Seconds without progress after which a read gives up, up to a day (120).
+    retry_timeout: Seconds without progress after which a read fails, up to a day (120).
     memory_limit: Bytes that this read may buffer, instead of sharing the process's budget.
     connect_timeout: Seconds, up to a day, for a connection (5).
     first_byte_timeout: Seconds, up to a day, for the header of a reply (30).

@@ -1,4 +1,4 @@
-"""Every way to read gives the object's bytes."""
+"""Every way to read returns the object's bytes."""
 
 import csv
 import gzip
