@@ -159,9 +159,12 @@ class _Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
             try:
                 found[name] = self.cat_file(name, **kwargs)
             except Exception as error:
-                if on_error == "raise":
+                if self.isdir(name):
+                    # A list of a folder's files has its folders, too.
+                    del found[name]
+                elif on_error == "raise":
                     raise
-                if on_error == "return":
+                elif on_error == "return":
                     found[name] = error
                 else:
                     del found[name]

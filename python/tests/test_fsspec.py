@@ -131,6 +131,14 @@ def test_parts_of_files(place):
         fs._strip_protocol(path): DATA,
         fs._strip_protocol(f"{root}/below/small"): b"0123456789",
     }
+    below = {fs._strip_protocol(f"{root}/below/small"): b"0123456789"}
+    assert fs.cat(f"{root}/below", recursive=True) == below
+    assert len(fs.cat(root, recursive=True)) == 3, "folders are left out"
+    assert list(fs.cat([path, f"{root}/none"], on_error="omit")) == [fs._strip_protocol(path)]
+    failed = fs.cat([path, f"{root}/none"], on_error="return")
+    assert isinstance(failed[fs._strip_protocol(f"{root}/none")], FileNotFoundError)
+    with pytest.raises(FileNotFoundError):
+        fs.cat([path, f"{root}/none"])
     assert fs.read_text(f"{root}/below/small") == "0123456789"
     assert fs.head(path, 5) == DATA[:5] and fs.tail(path, 5) == DATA[-5:]
 
