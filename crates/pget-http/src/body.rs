@@ -1,7 +1,9 @@
-//! What follows a head: received into the slot, read as a short text, or drained so that the connection can be used again.
+//! What follows a head: received into the slot, read as a short text, or drained so that the
+//! connection can be used again.
 //!
-//! Invariants: a connection goes back to the pool only when its body ended exactly and it may serve another request; not one byte behind the framing or behind what
-//! the writer wants reaches the writer.
+//! Invariants: a connection goes back to the pool only when its body ended exactly and it may serve
+//! another request; not one byte after the framing or after what the writer wants reaches the
+//! writer.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -19,7 +21,7 @@ use crate::{
 
 /// Bytes drained at a time.
 const DRAIN_PIECE: usize = 8 * 1024;
-/// How long a body that nobody wants may take before its connection is given up instead.
+/// How long a body that is not wanted may take before its connection is given up instead.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 /// How long to wait for the end of a body of which all that is wanted is here.
 const END_WITHIN: Duration = Duration::from_millis(250);
@@ -91,19 +93,22 @@ impl Body {
         }
     }
 
-    /// Requires the body to end with the last byte that its writer wants: it is the whole object, of
-    /// a size that an earlier reply reported. A body without a length could otherwise go on unseen.
+    /// Requires the body to end with the last byte that its writer wants: it is the whole object,
+    /// of a size that an earlier reply reported. A body without a length could otherwise go on
+    /// unseen.
     pub(crate) const fn must_end_with_object(&mut self) {
         self.ends_object = true;
     }
 
-    /// Receives the body into `writer`, which must have been [begun](ChunkWriter::begin), as far as it wants bytes.
+    /// Receives the body into `writer`, which must have been [begun](ChunkWriter::begin), as far as
+    /// it wants bytes.
     ///
-    /// Whole bodies may go on behind what is wanted (an offset and a length in a stream): the connection is closed then. Cancel-safe by dropping.
+    /// Whole bodies may continue after what is wanted (an offset and a length in a stream): the
+    /// connection is closed then. Cancel-safe by dropping.
     ///
     /// # Errors
-    /// A body that ends early or breaks off may be tried again; one that goes on behind its range, or is framed badly, is
-    /// [`Protocol`](ErrorKind::Protocol); and what the writer says.
+    /// A body that ends early or breaks off may be tried again; one that continues after its range,
+    /// or is framed badly, is [`Protocol`](ErrorKind::Protocol); and what the writer says.
     pub async fn read_into(mut self, writer: &mut ChunkWriter) -> Result<(), SourceError> {
         if let BodySource::Direct(direct) = &self.way
             && let Some(peer) = direct.connection.peer()
@@ -123,8 +128,8 @@ impl Body {
         Ok(())
     }
 
-    /// Reads and forgets up to `limit` bytes, for at most a second, so that the connection can be used again; whether the body has ended. If not, the connection is
-    /// closed.
+    /// Reads and forgets up to `limit` bytes, for at most a second, so that the connection can be
+    /// used again; whether the body has ended. If not, the connection is closed.
     pub async fn drain_small(mut self, limit: u64) -> bool {
         let draining = async {
             let mut rest = limit;
@@ -148,7 +153,8 @@ impl Body {
         ended
     }
 
-    /// The body as text, cut after `limit` bytes; what is not UTF-8 is replaced. For messages of servers: 64 KiB is plenty. There is no deadline here.
+    /// The body as text, cut after `limit` bytes; what is not UTF-8 is replaced. For messages of
+    /// servers: 64 KiB is plenty. There is no deadline here.
     ///
     /// # Errors
     /// If the connection breaks off or the framing is bad.
@@ -176,7 +182,7 @@ impl Body {
         Ok(bytes)
     }
 
-    /// Bytes of the body that are still to come, if the framing tells.
+    /// Bytes of the body that are still to come, if the framing says so.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
         match &self.way {
@@ -189,7 +195,8 @@ impl Body {
         }
     }
 
-    /// Moves a piece of the body into `into`, which has room and wants `wanted` bytes (`None`: cannot tell); 0 when the body has ended well.
+    /// Moves a piece of the body into `into`, which has room and wants `wanted` bytes (`None`:
+    /// not known); 0 when the body has ended well.
     async fn receive(&mut self, into: &mut impl Sink, wanted: Option<u64>) -> Result<usize, SourceError> {
         match &mut self.way {
             BodySource::Direct(direct) => direct.receive(into, wanted).await,
@@ -203,11 +210,14 @@ impl Body {
         let (patience, must_end) = match &self.way {
             BodySource::Direct(direct) => match &direct.left {
                 Remaining::Length(0) | Remaining::Over => return Ok(true),
-                // A whole body is cut on purpose; a range's length was compared with its framing before.
+                // A whole body is cut on purpose; a range's length was compared with its framing
+                // before.
                 Remaining::Length(_) => return Ok(false),
-                // Its last chunk belongs to it; a stall before that is for the download's deadline to see.
+                // Its last chunk belongs to it; a stall before that is for the download's deadline
+                // to see.
                 Remaining::Chunked(_) if ends => (None, true),
-                // Mostly the last chunk is here already; a body that was cut on purpose is not worth waiting for.
+                // Mostly the last chunk is here already; a body that was cut on purpose is not
+                // worth waiting for.
                 Remaining::Chunked(_) => (Some(END_WITHIN), false),
                 // All of it is here; whether the peer closes is its own affair.
                 Remaining::Close if ends => (Some(END_WITHIN), true),
@@ -238,7 +248,7 @@ impl Body {
         }
     }
 
-    /// Gives the connection of an ended body back.
+    /// Returns the connection of an ended body to the pool.
     fn finish(self) {
         let BodySource::Direct(direct) = self.way else {
             return;

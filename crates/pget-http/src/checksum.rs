@@ -1,4 +1,5 @@
-//! The whole object's checksum, as the headers of object stores publish it. Pure; called by the sources that speak HTTP.
+//! The whole object's checksum, as the headers of object stores publish it. Pure; called by the
+//! sources that speak HTTP.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::HeaderMap;
@@ -16,10 +17,12 @@ const AMAZON: [(&str, Algorithm); 5] = [
     ("x-amz-checksum-sha1", Algorithm::Sha1),
 ];
 
-/// What Google Cloud Storage says, on every answer, of the whole object: `x-goog-hash: crc32c=…,md5=…`, in base64.
+/// What Google Cloud Storage says, on every answer, of the whole object: `x-goog-hash:
+/// crc32c=…,md5=…`, in base64.
 ///
-/// Of an object that is stored compressed, the hash is that of the stored bytes: `None`, unless they are sent as they are.
-/// Source: "HTTP headers and common query string parameters for XML API" and "Transcoding of gzip-compressed files" of the Cloud Storage documentation.
+/// Of an object that is stored compressed, the hash is that of the stored bytes: `None`, unless
+/// they are sent as they are. Source: "HTTP headers and common query string parameters for XML API"
+/// and "Transcoding of gzip-compressed files" of the Cloud Storage documentation.
 #[must_use]
 pub fn google_checksum(headers: &HeaderMap) -> Option<Published> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -44,9 +47,10 @@ pub fn google_checksum(headers: &HeaderMap) -> Option<Published> {
         })
 }
 
-/// What S3 says of the whole object in the answer to HEAD, or to a GET of all of it, with `x-amz-checksum-mode: ENABLED`: `x-amz-checksum-*` in base64, with
-/// `x-amz-checksum-type: FULL_OBJECT` or `COMPOSITE`; before there were types, a composite one ended with `-` and the number of parts.
-/// Source: "Checking object integrity in Amazon S3" of the Amazon S3 user guide.
+/// What S3 says of the whole object in the answer to HEAD, or to a GET of all of it, with
+/// `x-amz-checksum-mode: ENABLED`: `x-amz-checksum-*` in base64, with `x-amz-checksum-type:
+/// FULL_OBJECT` or `COMPOSITE`; before there were types, a composite one ended with `-` and the
+/// number of parts. Source: "Checking object integrity in Amazon S3" of the Amazon S3 user guide.
 #[must_use]
 pub fn amazon_checksum(headers: &HeaderMap) -> Option<Published> {
     let typed = headers
@@ -70,13 +74,15 @@ pub fn amazon_checksum(headers: &HeaderMap) -> Option<Published> {
     })
 }
 
-/// What all of them say; `None` if they contradict each other, as nobody knows which of them is right.
+/// What all of them say; `None` if they contradict each other, as nothing shows which of them is
+/// right.
 fn undisputed<'a>(mut values: impl Iterator<Item = Option<&'a str>>) -> Option<&'a str> {
     let first = values.next()??;
     values.all(|other| other == Some(first)).then_some(first)
 }
 
-/// The MD5 that an S3 ETag is: of an object that was put in one request and is not encrypted under a key of its own. Nothing tells for sure, so it is for who requires verification.
+/// The MD5 that an S3 ETag is: of an object that was put in one request and is not encrypted under
+/// a key of its own. Nothing shows that for sure, so it serves reads that require verification.
 /// Source: "Object" (ETag) of the Amazon S3 API reference.
 #[must_use]
 pub fn amazon_etag(headers: &HeaderMap) -> Option<Published> {

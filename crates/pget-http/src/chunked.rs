@@ -1,13 +1,15 @@
-//! The chunked transfer coding (RFC 9112 section 7.1) as a state machine that sees only the framing.
+//! The chunked transfer coding (RFC 9112 section 7.1) as a state machine that sees only the
+//! framing.
 //!
-//! Pure: the caller feeds it framing bytes and receives the data itself, straight into the slot. Invariants: sizes are checked, extensions and
-//! trailers are skipped and bounded, and nothing but CR LF ends a line.
+//! Pure: the caller feeds it framing bytes and receives the data itself, straight into the slot.
+//! Invariants: sizes are checked, extensions and trailers are skipped and bounded, and nothing but
+//! CR LF ends a line.
 
 use std::fmt;
 
-/// Bytes of one size line, extensions included, at the most.
+/// The most bytes of one size line, extensions included.
 const LONGEST_LINE: u32 = 4096;
-/// Bytes of all trailers at the most.
+/// The most bytes of all trailers.
 const LONGEST_TRAILERS: u32 = 16 * 1024;
 
 /// Where the decoder stands.
@@ -70,7 +72,8 @@ impl Chunked {
         }
     }
 
-    /// Consumes framing from the front of `input` until data begins, the body is over, or `input` is used up; gives how much.
+    /// Consumes framing from the front of `input` until data begins, the body is over, or `input`
+    /// is used up; returns how much.
     pub(crate) fn framing(&mut self, input: &[u8]) -> Result<usize, BadChunk> {
         let mut used = 0;
         for &byte in input {

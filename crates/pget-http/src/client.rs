@@ -1,7 +1,8 @@
 //! The client: one request to one final answer, over kept or fresh connections, through redirects.
 //!
-//! Invariants: an idle connection that turns out closed costs one repetition on a fresh one, never an error; credentials stay with their origin
-//! (see [`redirect`](crate::redirect)); nothing is sent for a request that cannot be written.
+//! Invariants: an idle connection that turns out closed costs one repetition on a fresh one, never
+//! an error; credentials stay with their origin (see [`redirect`](crate::redirect)); nothing is
+//! sent for a request that cannot be written.
 
 use std::{fmt, io, sync::Arc};
 
@@ -28,9 +29,11 @@ const MOST_INTERIM: usize = 16;
 /// Of a redirect's body, read so that the connection can be used again.
 const REDIRECT_BODY: u64 = 16 * 1024;
 
-/// An HTTP/1.1 client with one pool of connections. Cheap to clone; clones share everything. Use it on a tokio runtime with I/O and time enabled.
+/// An HTTP/1.1 client with one pool of connections. Cheap to clone; clones share everything. Use it
+/// on a tokio runtime with I/O and time enabled.
 ///
-/// A forked child may use its copy of a client: it has the same settings and connections of its own.
+/// A forked child may use its copy of a client: it has the same settings and connections of its
+/// own.
 #[derive(Clone)]
 pub struct Client(Arc<Kept>);
 
@@ -73,14 +76,15 @@ pub struct Response {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// Where it came from in the end, behind redirects; without user and password.
+    /// Where it came from in the end, after redirects; without user and password.
     pub url: Url,
     /// What follows.
     pub body: Body,
 }
 
 impl fmt::Debug for Response {
-    /// Without query values and header values: a `Location` may be signed, a cookie opens a session.
+    /// Without query values and header values: a `Location` may be signed, a cookie opens a
+    /// session.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
             .field("status", &self.status)
@@ -92,10 +96,12 @@ impl fmt::Debug for Response {
 }
 
 impl Response {
-    /// Where a redirect that was not followed leads: resolved, without user and password, and held to the same rules as one that is followed.
+    /// Where a redirect that was not followed leads: resolved, without user and password, and held
+    /// to the same rules as one that is followed.
     ///
     /// # Errors
-    /// [`Protocol`](ErrorKind::Protocol) if there is no `Location`, or it is none that may be followed.
+    /// [`Protocol`](ErrorKind::Protocol) if there is no `Location`, or it may not be
+    /// followed.
     pub fn location(&self) -> Result<Url, SourceError> {
         redirect::location(&self.url, &self.headers)
     }
@@ -111,7 +117,8 @@ impl Client {
     /// Checks the options; connects nowhere.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for certificates that cannot be read, a user agent that cannot be sent, a proxy that is none.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for certificates that cannot be read, a user
+    /// agent that cannot be sent, an invalid proxy.
     pub fn new(options: &ClientOptions) -> Result<Self, Error> {
         let client = Self(Arc::new(Kept {
             options: options.clone(),
@@ -133,15 +140,20 @@ impl Client {
             .map_err(|error| SourceError::fatal(error.kind(), error.to_line()))
     }
 
-    /// Sends `request` and gives the answer, whatever its status, once its head is here. Dropping the future closes the connection.
+    /// Sends `request` and returns the answer, whatever its status, once its head is here. Dropping
+    /// the future closes the connection.
     ///
     /// # Errors
-    /// - [`InvalidArgument`](ErrorKind::InvalidArgument) for a request that cannot be sent; no connection is opened then;
-    /// - [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout) if there is no connection or no answer; another attempt may help;
-    /// - [`PermissionDenied`](ErrorKind::PermissionDenied) if the server refuses the client's certificate or its lack (its cause is a
-    ///   [`TlsError`](crate::TlsError)), or a proxy the credentials in its address or their lack;
-    /// - [`Protocol`](ErrorKind::Protocol) for an answer that is not HTTP/1.1, redirects that may not be followed, and a server that is not who it
-    ///   should be (its cause is a [`TlsError`](crate::TlsError)).
+    /// - [`InvalidArgument`](ErrorKind::InvalidArgument) for a request that cannot be sent; no
+    ///   connection is opened then;
+    /// - [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout) if there is no
+    ///   connection or no answer; another attempt may help;
+    /// - [`PermissionDenied`](ErrorKind::PermissionDenied) if the server refuses the client's
+    ///   certificate or its lack (its cause is a [`TlsError`](crate::TlsError)), or a proxy the
+    ///   credentials in its address or their lack;
+    /// - [`Protocol`](ErrorKind::Protocol) for an answer that is not HTTP/1.1, redirects that may
+    ///   not be followed, and a server that is not who it should be (its cause is a
+    ///   [`TlsError`](crate::TlsError)).
     pub async fn get(&self, request: RequestHead) -> Result<Response, SourceError> {
         self.follow(request, &mut Vec::new()).await
     }
@@ -166,7 +178,8 @@ impl Client {
         Err(protocol(format!("more than {MOST_REDIRECTS} redirects in a row")))
     }
 
-    /// The TLS configuration of this client, for transports that must also speak with other services (credentials) and should trust the same.
+    /// The TLS configuration of this client, for transports that must also speak with other
+    /// services (credentials) and should trust the same.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if there are no roots to trust.
@@ -175,7 +188,8 @@ impl Client {
     }
 
     /// The proxy for requests to `url`, with its user and password; `None`: they go straight there.
-    /// For transports that must also speak with other services, as [`tls_config`](Self::tls_config).
+    /// For transports that must also speak with other services, as
+    /// [`tls_config`](Self::tls_config).
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the environment names a proxy for it that
@@ -210,7 +224,8 @@ impl Client {
                 Err(Failed::Silent(cause)) => {
                     tracing::debug!(%origin, ?cause, "a kept connection was closed; again on a fresh one");
                 }
-                // Bytes behind an earlier body that came late, as they answer nothing that was asked.
+                // Bytes after an earlier body that came late, as they answer nothing that was
+                // asked.
                 Err(Failed::Rubbish(cause)) => {
                     tracing::debug!(%origin, %cause, "a kept connection was out of step; again on a fresh one");
                 }
@@ -284,7 +299,8 @@ enum Failed {
     Answered(SourceError),
 }
 
-/// Sends a request and receives the final answer's head; what has come behind it stays in the connection's buffer.
+/// Sends a request and receives the final answer's head; what has come after it stays in the
+/// connection's buffer.
 async fn round_trip(connection: &mut Connection, request: &[u8]) -> Result<Head, Failed> {
     if let Err(cause) = connection.send(request).await {
         return Err(Failed::Silent(Some(reason(connection, cause).await)));
@@ -322,7 +338,8 @@ async fn round_trip(connection: &mut Connection, request: &[u8]) -> Result<Head,
     ))))
 }
 
-/// Why a request could not be sent: a server that refuses our certificate says so and closes, and then there may be nowhere to send to before that is read.
+/// Why a request could not be sent: a server that refuses our certificate says so and closes, and
+/// then there may be nowhere to send to before that is read.
 async fn reason(connection: &mut Connection, cause: io::Error) -> io::Error {
     // Only where the peer has closed, so that there is nothing to wait for.
     if !matches!(
@@ -361,7 +378,8 @@ mod tests {
     use super::*;
     use crate::options::TlsOptions;
 
-    /// With one pool, one resolver and one TLS configuration for all clones, whose locks another thread may hold.
+    /// With one pool, one resolver and one TLS configuration for all clones, whose locks another
+    /// thread may hold.
     #[test]
     fn a_child_of_a_process_whose_client_is_locked_has_connections_of_its_own() {
         let client = Client::new(&ClientOptions::default()).expect("sound options");
@@ -403,7 +421,7 @@ mod tests {
                 .into_fallible()
                 .await
                 .expect_err("it shows no certificate");
-            // The connection is reset behind the alert.
+            // The connection is reset after the alert.
             SockRef::from(&stream)
                 .set_linger(Some(Duration::ZERO))
                 .expect("a socket");
@@ -426,7 +444,7 @@ mod tests {
             port,
         };
         let connected = dialer.connect(&origin, None, false).await;
-        let mut connection = connected.expect("the server looks behind the handshake");
+        let mut connection = connected.expect("the server looks after the handshake");
         closed.await.expect("the server is done");
         let Err(Failed::Silent(Some(cause))) = round_trip(&mut connection, b"GET").await else {
             panic!("it was refused");

@@ -1,7 +1,8 @@
 //! One connection: request out, head in, body bytes into wherever the caller points.
 //!
-//! Invariants: bytes received behind a head are in `buffer` and come before what the socket has; an exchange begins with an empty buffer. Everything is
-//! cancel-safe in the sense that a dropped exchange takes its connection with it.
+//! Invariants: bytes received after a head are in `buffer` and come before what the socket has; an
+//! exchange begins with an empty buffer. Everything is cancel-safe in the sense that a dropped
+//! exchange takes its connection with it.
 
 use std::{
     fmt,
@@ -29,7 +30,7 @@ use crate::{
     socket::Socket,
 };
 
-/// Bytes asked for while a head or framing is due: few, as what comes behind it is copied.
+/// Bytes asked for while a head or framing is due: few, as what comes after it is copied.
 const HEAD_PIECE: usize = 8 * 1024;
 /// Bytes of memory that an idle connection may keep for what it receives.
 const IDLE_BUFFER: usize = 16 * 1024;
@@ -103,8 +104,9 @@ impl Connection {
     pub(crate) fn use_buffered(&mut self, count: usize) {
         self.buffer.advance(count);
         if self.buffer.is_empty() {
-            // Back to the memory's start, without a copy or an allocation: a pointer to its end, kept while the connection is idle, looks to leak checkers as if the
-            // memory were nobody's.
+            // Back to the memory's start, without a copy or an allocation: a pointer to its end,
+            // kept while the connection is idle, looks to leak checkers as if the memory had no
+            // owner.
             self.buffer.reserve(HEAD_PIECE);
         }
     }
@@ -114,14 +116,15 @@ impl Connection {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.reserve(HEAD_PIECE);
         let received = self.receive(&mut buffer, HEAD_PIECE, 1).await;
-        // What did not fit comes behind it.
+        // What did not fit comes after it.
         buffer.unsplit(std::mem::take(&mut self.buffer));
         self.buffer = buffer;
         received
     }
 
-    /// Moves up to `most` bytes of the body into `into`: buffered ones first, else straight from the socket. `most` must not be 0, and `into` must have room; 0 is
-    /// the connection's end. At least `expected` bytes, these included, are sure to come if the peer keeps its word.
+    /// Moves up to `most` bytes of the body into `into`: buffered ones first, else straight from
+    /// the socket. `most` must not be 0, and `into` must have room; 0 is the connection's end. At
+    /// least `expected` bytes, these included, are sure to come if the peer keeps its word.
     pub(crate) async fn body(&mut self, into: &mut impl Sink, most: u64, expected: u64) -> io::Result<usize> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         if !self.buffer.is_empty() {
@@ -183,8 +186,9 @@ impl Connection {
         .await
     }
 
-    /// Whether nothing has come from the peer since the last exchange, not even its end. Over TLS, nothing but what TLS keeps to itself: an answer that nobody asked for may be decrypted already, or
-    /// lie in front of that, where the socket does not show it.
+    /// Whether nothing has come from the peer since the last exchange, not even its end. Over TLS,
+    /// nothing but what TLS keeps to itself: an answer that was not asked for may be decrypted
+    /// already, or lie in front of that, where the socket does not show it.
     pub(crate) fn is_quiet(&mut self) -> bool {
         match &mut *self.stream {
             Stream::Plain(stream) => {
@@ -201,7 +205,7 @@ impl Connection {
             stream.rest();
         }
         let lowered = self.low_water_mark.lower(self.stream.socket()).is_ok();
-        // Bytes behind a body answer nothing that was asked.
+        // Bytes after a body answer nothing that was asked.
         let clean = self.buffer.is_empty();
         if self.buffer.capacity() > IDLE_BUFFER {
             self.buffer = BytesMut::new();
@@ -219,8 +223,8 @@ impl Stream {
     }
 }
 
-/// Ready at `until`. The timer is set anew only when it has fired, or would fire too late, so that a
-/// wait costs no timer operation most of the time.
+/// Ready at `until`. The timer is set again only when it has fired, or would fire too late, so that
+/// a wait costs no timer operation most of the time.
 fn poll_patience(timer: &mut Option<Pin<Box<Sleep>>>, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
     let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
     if timer.deadline() > until {
@@ -237,7 +241,7 @@ fn poll_patience(timer: &mut Option<Pin<Box<Sleep>>>, until: Instant, cx: &mut C
 
 /// Where received bytes go.
 pub(crate) trait Sink: BufMut {
-    /// Ready while somebody may wait for the next byte; else `cx` is woken when it comes to that.
+    /// Ready while a reader may wait for the next byte; else `cx` is woken when it comes to that.
     fn poll_awaited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
         Poll::Ready(())

@@ -1,6 +1,7 @@
 //! The value of `Content-Range` (RFC 9110 section 14.4).
 //!
-//! Pure. Invariant: a parsed value has `start <= last`, and `last < total` where the total is told, so that no arithmetic on it can overflow.
+//! Pure. Invariant: a parsed value has `start <= last`, and `last < total` where the total is
+//! stated, so that no arithmetic on it can overflow.
 
 use std::{fmt, ops::Range};
 
@@ -57,7 +58,7 @@ impl ContentRange {
         let (start, last) = range.split_once('-').ok_or(BadContentRange)?;
         let (start, last) = (number(start)?, number(last)?);
         let total = if total == "*" { None } else { Some(number(total)?) };
-        // An end of u64::MAX has no offset behind it.
+        // An end of u64::MAX has no offset after it.
         let fits = start <= last && last < u64::MAX && total.is_none_or(|total| last < total);
         if fits {
             Ok(Self::Part { start, last, total })

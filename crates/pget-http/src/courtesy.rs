@@ -1,7 +1,8 @@
-//! How many requests at once a server is asked for when nobody has said: few of a stranger's web server.
+//! How many requests at once a server is asked for when the caller has not said: few of a
+//! stranger's web server.
 //!
-//! Many public web servers refuse or ban a client above some 16 connections. Object stores are made for hundreds, and
-//! so are servers in one's own network.
+//! Many public web servers refuse or ban a client above some 16 connections. Object stores are made
+//! for hundreds, and so are servers in one's own network.
 
 use std::net::IpAddr;
 

@@ -1,7 +1,8 @@
-//! To a connection: look-up, TCP to the first address that answers, TLS; all within the connect deadline. A look-up that takes longer goes on, for the next attempt.
+//! To a connection: look-up, TCP to the first address that answers, TLS; all within the connect
+//! deadline. A look-up that takes longer goes on, for the next attempt.
 //!
 //! What failures mean:
-//! - what may pass (a resolver that cannot tell, refused, unreachable, reset) is `Unavailable` and
+//! - what may pass (a resolver without an answer, refused, unreachable, reset) is `Unavailable` and
 //!   may be tried again;
 //! - a name that does not exist, and was never found before, is refused: it is likely misspelt;
 //! - the deadline is `Timeout`;
@@ -37,7 +38,8 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// A fresh connection to `origin`, which may be named by a server; to the address `avoid` only if no other lets us in.
+    /// A fresh connection to `origin`, which may be named by a server; to the address `avoid` only
+    /// if no other lets us in.
     pub(crate) async fn connect(
         &self,
         origin: &Origin,
@@ -97,7 +99,8 @@ impl Dialer {
             .map_err(|cause| io_failed(cause, origin))
     }
 
-    /// To the first of `host`'s addresses that answers; those that failed, or answered nothing for a whole head start, come last from here on.
+    /// To the first of `host`'s addresses that answers; those that failed, or answered nothing for
+    /// a whole head start, come last from here on.
     async fn race<D: Future<Output = io::Result<TcpStream>>>(
         &self,
         addresses: Vec<SocketAddr>,
@@ -221,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn case_58_dead_addresses_among_sixteen_are_passed_over_and_then_tried_last() {
-        // Nobody listens on that port of the others.
+        // No server listens on that port of the others.
         let (_listener, port) = listen().await;
         let addresses: Vec<IpAddr> = (0..16).map(|index| loopback(16 - index)).collect();
         let (dialer, mut origin) = dialer(&addresses);
@@ -246,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn case_58_an_address_that_does_not_answer_costs_a_head_start_only() {
         let (_listener, port) = listen().await;
-        // A queue that is full: further connections wait for ever.
+        // A queue that is full: further connections wait without end.
         let silent = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let address = SocketAddr::new(loopback(2), port);
         silent

@@ -1,18 +1,20 @@
-//! The head of a reply: status line and headers by httparse, and from them how the body is framed (RFC 9112 section 6).
+//! The head of a reply: status line and headers by httparse, and from them how the body is framed
+//! (RFC 9112 section 6).
 //!
-//! Pure. Invariants: a head is at most [`LONGEST_HEAD`] bytes and [`MOST_HEADERS`] headers; contradictory framing is refused, never resolved.
+//! Pure. Invariants: a head is at most [`LONGEST_HEAD`] bytes and [`MOST_HEADERS`] headers;
+//! contradictory framing is refused, never resolved.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pget_core::{ErrorKind, SourceError};
 
 use crate::{content_range::number, request::Method};
 
-/// Bytes of a head at the most, interim replies not included.
+/// The most bytes of a head, interim replies not included.
 pub(crate) const LONGEST_HEAD: usize = 64 * 1024;
-/// Headers of a reply at the most.
+/// The most headers of a reply.
 pub(crate) const MOST_HEADERS: usize = 256;
 
-/// Bytes of empty lines before the status line at the most.
+/// The most bytes of empty lines before the status line.
 const MOST_IN_FRONT: usize = 16;
 
 /// The head of a final or interim reply.
@@ -24,7 +26,7 @@ pub(crate) struct Head {
     pub(crate) modern: bool,
 }
 
-/// How the end of a body is told.
+/// How the end of a body is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     Length(u64),
@@ -62,8 +64,9 @@ impl HeadScanner {
     }
 }
 
-/// Rubbish is told from its first bytes rather than when it has filled a head's room. Empty lines in front are left over from an earlier body at best; each would be
-/// a head's end to look behind, so there may be few.
+/// Rubbish is recognised by its first bytes rather than when it has filled a head's room. Empty
+/// lines in front are left over from an earlier body at best; each would be a head's end to look
+/// after, so there may be few.
 fn could_begin_a_reply(received: &[u8]) -> bool {
     let begin = received
         .iter()
@@ -78,7 +81,7 @@ fn could_begin_a_reply(received: &[u8]) -> bool {
     text[..common] == magic[..common]
 }
 
-/// Behind the first empty line at or behind `from`.
+/// The place after the first empty line at or after `from`.
 fn end_of_head(received: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while let Some(feed) = received[at..].iter().position(|&byte| byte == b'\n') {

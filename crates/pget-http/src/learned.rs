@@ -149,14 +149,14 @@ impl Learned {
                         Method::Get => timeout(FOUND_WITHIN, self.asking.lock()).await.ok(),
                         Method::Head | Method::Post | Method::Put => None,
                     };
-                    // Found by another request meanwhile.
+                    // Another request may have found it since.
                     if self.way().1 != found && targets < 2 {
                         continue;
                     }
                     let (answer, redirected) = self.ask(client, head, found).await;
                     drop(asking);
                     return match (answer, failed) {
-                        // The origin cannot tell now: its target may come back first.
+                        // The origin does not answer now: its target may come back first.
                         (Err(_), Some((_, error, true))) if !redirected => Err(error),
                         (Ok(response), Some((_, error, true)))
                             if !redirected && is_passing(response.status) =>
@@ -323,7 +323,8 @@ impl Trouble {
     }
 }
 
-/// A request to the target. If it is dropped, its deadline has passed, or nobody wants it any more.
+/// A request to the target. If it is dropped, its deadline has passed, or it is not wanted any
+/// more.
 struct Unanswered<'a> {
     learned: &'a Learned,
     found: u64,

@@ -1,21 +1,26 @@
 //! One ranged GET over HTTP/1.1 whose body is received straight into its slot.
 //!
-//! - [`Client`]: connections with keep-alive, TLS, redirects, name look-up, proxies; sends a [`RequestHead`], gives a [`Response`];
-//! - [`Body`]: what follows the head: into a [`ChunkWriter`](pget_core::ChunkWriter), or as a short text;
-//! - [`reply_from_response`], [`revision_from_headers`], [`error_for_status`], [`ContentRange`]: what an answer says, for transports built on HTTP;
+//! - [`Client`]: connections with keep-alive, TLS, redirects, name look-up, proxies; sends a
+//!   [`RequestHead`], returns a [`Response`];
+//! - [`Body`]: what follows the head: into a [`ChunkWriter`](pget_core::ChunkWriter), or as a short
+//!   text;
+//! - [`reply_from_response`], [`revision_from_headers`], [`error_for_status`], [`ContentRange`]:
+//!   what an answer says, for transports built on HTTP;
 //! - [`HttpSource`]: a plain `http://` or `https://` object.
 //!
 //! # Why not an HTTP library
 //!
-//! Libraries hand bodies over in buffers of their own, from which every byte is copied into the slot. Here the socket's bytes land in the slot, in pieces as
-//! large as the slot allows, and the kernel is asked to gather them (`SO_RCVLOWAT`) while they come fast. The direct path is HTTP/1.1 only; what it does not do
-//! (proxies) goes by `reqwest`.
+//! Libraries hand bodies over in buffers of their own, from which every byte is copied into the
+//! slot. Here the socket's bytes land in the slot, in pieces as large as the slot allows, and the
+//! kernel is asked to gather them (`SO_RCVLOWAT`) while they come fast. The direct path is HTTP/1.1
+//! only; what it does not do (proxies) goes by `reqwest`.
 //!
 //! # Deadlines and cancelling
 //!
-//! The client keeps one deadline, [`ClientOptions::connect_timeout`], over name look-up, TCP and TLS. The first byte and progress are watched by the download,
-//! which drops the future of a read that shows no life. Every future here may be dropped at any point: its connection is closed with it, and nothing is written
-//! afterwards.
+//! The client keeps one deadline, [`ClientOptions::connect_timeout`], over name look-up, TCP and
+//! TLS. The first byte and progress are watched by the download, which drops the future of a read
+//! that shows no life. Every future here may be dropped at any point: its connection is closed with
+//! it, and nothing is written afterwards.
 
 mod body;
 mod checksum;

@@ -1,8 +1,8 @@
 //! When to let the kernel gather data before it wakes us (`SO_RCVLOWAT`), so that one wake-up and
 //! one receive move a large piece.
 //!
-//! [`LowWaterMark`] keeps the mark of one socket and the rate of its bytes. How long bytes may be held back
-//! depends on whether the consumer is at them ([`Demand`]).
+//! [`LowWaterMark`] keeps the mark of one socket and the rate of its bytes. How long bytes may be
+//! held back depends on whether the consumer is at them ([`Demand`]).
 //!
 //! Invariants:
 //! - a mark is never above what is sure to come, so the tail of a body is not held back;
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 /// Bytes worth gathering: receives get cheaper up to about this size.
 const MOST: u32 = 1024 * 1024;
-/// Bytes that are gathered of what nobody waits for, at any rate.
+/// Bytes that are gathered of what no reader waits for, at any rate.
 const FAR_PIECE: u32 = 256 * 1024;
 /// Fewer bytes are not worth a mark.
 const LEAST: u32 = 4096;
@@ -33,7 +33,7 @@ const SPAN: Duration = Duration::from_millis(10);
 pub(crate) enum Demand {
     /// The consumer is at them, or may be.
     Near,
-    /// Nobody yet: others come before them.
+    /// No reader waits yet: other bytes come before them.
     Far,
 }
 

@@ -6,7 +6,8 @@ use url::Url;
 
 use crate::request::redacted;
 
-/// How a [`Client`](crate::Client) connects. Start from [`ClientOptions::default`] and set what differs.
+/// How a [`Client`](crate::Client) connects. Start from [`ClientOptions::default`] and set what
+/// differs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientOptions {
@@ -35,14 +36,16 @@ impl Default for ClientOptions {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum ProxyChoice {
-    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say when the client is made (also in lower case), but never to loopback addresses. An empty
-    /// variable is none. Where a variable counts for a request and is not the address of an HTTP proxy (`socks5://…`), the request fails as
-    /// [`InvalidArgument`](pget_core::ErrorKind::InvalidArgument).
+    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say when the client is made (also
+    /// in lower case), but never to loopback addresses. An empty variable does not count. Where a
+    /// variable counts for a request and is not the address of an HTTP proxy (`socks5://…`), the
+    /// request fails as [`InvalidArgument`](pget_core::ErrorKind::InvalidArgument).
     #[default]
     Environment,
     /// None.
     None,
-    /// All, to loopback addresses too, through this one (`http` or `https`). A user and password in it are for the proxy.
+    /// All, to loopback addresses too, through this one (`http` or `https`). A user and password in
+    /// it are for the proxy.
     Url(Url),
 }
 
@@ -61,13 +64,15 @@ impl fmt::Debug for ProxyChoice {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct TlsOptions {
-    /// Trust the platform's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them). They are read with the first TLS connection.
+    /// Trust the platform's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them). They are read
+    /// with the first TLS connection.
     pub platform_roots: bool,
     /// Further roots: each one certificate in DER, or any number in PEM.
     pub extra_roots: Vec<Vec<u8>>,
     /// Who to be if the server asks.
     pub identity: Option<ClientIdentity>,
-    /// Take any certificate for good. Whoever sits on the wire can then read and change everything; each client made so warns.
+    /// Take any certificate for good. Anyone on the wire can then read and change everything;
+    /// each client made so warns.
     pub skip_verify: bool,
 }
 
@@ -101,7 +106,8 @@ pub struct ClientIdentity {
 }
 
 impl ClientIdentity {
-    /// From PEM: the certificate with its chain, and its private key. Checked when the client is made.
+    /// From PEM: the certificate with its chain, and its private key. Checked when the client is
+    /// made.
     #[must_use]
     pub const fn from_pem(certificates_pem: Vec<u8>, key_pem: Vec<u8>) -> Self {
         Self {

@@ -1,7 +1,8 @@
 //! Idle connections, by origin.
 //!
-//! Invariants: a connection is here only between two exchanges; the one used last goes first (its congestion window is open, its buffers are warm); none stays longer
-//! than [`IDLE`]. The task that sees to that ends with the pool.
+//! Invariants: a connection is here only between two exchanges; the one used last goes first (its
+//! congestion window is open, its buffers are warm); none stays longer than [`IDLE`]. The task that
+//! sees to that ends with the pool.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,8 @@ use url::Url;
 
 use crate::{connection::Connection, request::invalid};
 
-/// How long a connection may idle. Servers close theirs after some time (AIStore after 30 s), and a request sent just then is lost.
+/// How long a connection may idle. Servers close theirs after some time (AIStore after 30 s), and a
+/// request sent just then is lost.
 const IDLE: Duration = Duration::from_secs(20);
 /// Idle connections kept for one origin.
 const MOST_IDLE: usize = 256;

@@ -1,7 +1,8 @@
 //! Requests through a proxy, by `reqwest`: the one way here whose bodies are copied into the slot.
 //!
-//! Nothing of reqwest shows outside this file: the rest of the crate sees a head and [`Pieces`]. Redirects, retries and limits stay those of the direct path, and so
-//! does what failures of TLS mean; a proxy that wants other credentials is not asked again.
+//! Nothing of reqwest shows outside this file: the rest of the crate sees a head and [`Pieces`].
+//! Redirects, retries and limits stay those of the direct path, and so does what failures of TLS
+//! mean; a proxy that wants other credentials is not asked again.
 
 use std::sync::Arc;
 
@@ -22,13 +23,13 @@ use crate::{
     tls::{self, Tls},
 };
 
-/// A body that comes in buffers of somebody else's.
+/// A body that comes in buffers that another library owns.
 #[async_trait]
 pub(crate) trait Pieces: Send {
     /// The next piece, not empty; `None` at the body's end.
     async fn next(&mut self) -> Result<Option<Bytes>, SourceError>;
 
-    /// Bytes of the body that are still to come, if that is told.
+    /// Bytes of the body that are still to come, if that is known.
     fn left(&self) -> Option<u64>;
 }
 
@@ -149,7 +150,7 @@ fn named(own: [&'static str; 2]) -> Named {
         let mut found = names
             .into_iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
-        // An empty variable is none, but hides the other one of its name.
+        // An empty variable does not count, but hides the other one of its name.
         found.next().filter(|(_, value)| !value.is_empty())
     };
     match first(own).or_else(|| first(["ALL_PROXY", "all_proxy"])) {
@@ -216,7 +217,8 @@ impl Proxies {
     /// Whether a request to `url` goes through a proxy.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it should, but what the environment names is none.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it should, but what the environment names
+    /// is not one.
     pub(crate) fn serve(&self, url: &Url) -> Result<bool, SourceError> {
         self.choice.proxy(url).map(|proxy| proxy.is_some())
     }
@@ -379,7 +381,8 @@ fn failed(error: reqwest::Error) -> SourceError {
     SourceError::retryable(kind, "the request through the proxy failed").with_cause(error.without_url())
 }
 
-/// Whether what reqwest would send names the same object as what is to be sent: it knows parsed addresses only.
+/// Whether what reqwest would send names the same object as what is to be sent: it knows parsed
+/// addresses only.
 fn sendable(request: &RequestHead) -> Result<(), SourceError> {
     let parsed = request.url.as_str().parse::<http::Uri>();
     parsed.map_err(|cause| invalid(NOT_THROUGH_A_PROXY).with_cause(cause))?;

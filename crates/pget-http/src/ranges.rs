@@ -47,8 +47,8 @@ impl Ranges {
         request.pinned.is_some() && self.0.load(Ordering::Relaxed) == REFUSED
     }
 
-    /// Whether this answer to `request`, a download's first, may be about its range alone, so that a
-    /// plain GET of the object is worth a try.
+    /// Whether this answer to `request`, a download's first, may be about its range alone, so that
+    /// a plain GET of the object is worth a try.
     #[must_use]
     pub fn may_be_refused(&self, request: &RangeRequest, status: StatusCode) -> bool {
         let known = self.0.load(Ordering::Relaxed);

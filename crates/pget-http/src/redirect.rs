@@ -1,7 +1,10 @@
 //! Where a redirect may lead and what may go along.
 //!
-//! Pure. Invariants: never from https to http, never to a scheme other than these, never from elsewhere to a link-local address (the metadata services of
-//! clouds live there), nor to a name that stands for one, which is seen when it is looked up (see [`RequestHead::from_server`]); to another origin go only headers that are plainly harmless, and a user and password in a `Location` are never used.
+//! Pure. Invariants: never from https to http, never to a scheme other than these, never from
+//! elsewhere to a link-local address (the metadata services of clouds live there), nor to a name
+//! that stands for one, which is seen when it is looked up (see [`RequestHead::from_server`]); to
+//! another origin go only headers that are plainly harmless, and a user and password in a
+//! `Location` are never used.
 
 use std::{
     borrow::Cow,
@@ -70,8 +73,9 @@ pub(crate) fn location(from: &Url, headers: &HeaderMap) -> Result<Url, SourceErr
 /// The bytes of an address in another encoding than UTF-8; ASCII is for the parser.
 const BEYOND_ASCII: &AsciiSet = &AsciiSet::EMPTY;
 
-/// The address with backslashes and tabs of its path encoded: they are bytes of a name there (AIStore sends them as they are), while the URL standard
-/// would turn the one into slashes and drop the other.
+/// The address with backslashes and tabs of its path encoded: they are bytes of a name there
+/// (AIStore sends them as they are), while the URL standard would turn the one into slashes and
+/// drop the other.
 fn literal(text: &str) -> Cow<'_, str> {
     let authority = text.find("://").map_or(0, |at| at + 3);
     let path = text[authority..]
@@ -95,7 +99,8 @@ fn is_link_local(url: &Url) -> bool {
     }
 }
 
-/// Link-local addresses, however they are written, and the one of a metadata service that is not link-local.
+/// Link-local addresses, however they are written, and the one of a metadata service that is not
+/// link-local.
 pub(crate) fn is_metadata(ip: IpAddr) -> bool {
     /// "Instance metadata service" of the EC2 user guide.
     const EC2: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -107,7 +112,8 @@ pub(crate) fn is_metadata(ip: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address in an IPv6 one: mapped, compatible (RFC 4291 section 2.5.5), or behind a translator (RFC 6052 section 2.1).
+/// The IPv4 address in an IPv6 one: mapped, compatible (RFC 4291 section 2.5.5), or of a
+/// translator (RFC 6052 section 2.1).
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let [.., a, b] = ip.segments();
     match ip.segments() {

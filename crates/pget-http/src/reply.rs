@@ -1,6 +1,8 @@
-//! The header checks of every answer: from an HTTP head to the [`Reply`] that the core holds against the request and the pinned revision.
+//! The header checks of every answer: from an HTTP head to the [`Reply`] that the core holds
+//! against the request and the pinned revision.
 //!
-//! Pure. A splice is stopped in two places: what contradicts itself on the wire is refused here, what does not fit the request or the pin is refused by
+//! Pure. A splice is stopped in two places: what contradicts itself on the wire is refused here,
+//! what does not fit the request or the pin is refused by
 //! [`ChunkWriter::begin`](pget_core::ChunkWriter::begin).
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
@@ -14,8 +16,9 @@ use crate::{
     status::{error_for_status, retry_after},
 };
 
-/// ETag and Last-Modified of an answer. An empty ETag, as some servers send it, is none, and so is one beyond ASCII (`obs-text`, RFC 9110 section 8.8.3): as text, two
-/// of them might be equal that are not.
+/// ETag and Last-Modified of an answer. An empty ETag, as some servers send it, does not count, and
+/// neither does one beyond ASCII (`obs-text`, RFC 9110 section 8.8.3): as text, two of them might
+/// be equal that are not.
 #[must_use]
 pub fn revision_from_headers(headers: &HeaderMap) -> Revision {
     let text = |name: HeaderName| {
@@ -30,13 +33,15 @@ pub fn revision_from_headers(headers: &HeaderMap) -> Revision {
     }
 }
 
-/// What the answer says of the range that `request` asks for; the caller adds what its own headers tell (version, checksum, chunk hint).
+/// What the answer says of the range that `request` asks for; the caller adds what its own headers
+/// state (version, checksum, chunk hint).
 ///
 /// # Errors
 /// - [`Protocol`](ErrorKind::Protocol) for an answer that contradicts itself: a 206 without a sound
 ///   `Content-Range`, with another `Content-Length`, in parts; a body that was coded on the way;
 ///   headers with several values that must have one;
-/// - [`Range`](ErrorKind::Range) for a 416, unless it says that the object ends where the request starts: that is an empty reply;
+/// - [`Range`](ErrorKind::Range) for a 416, unless it says that the object ends where the request
+///   starts: that is an empty reply;
 /// - for other statuses, as [`error_for_status`].
 pub fn reply_from_response(request: &RangeRequest, response: &Response) -> Result<Reply, SourceError> {
     reply_from_parts(request, response.status, &response.headers)
@@ -52,7 +57,8 @@ pub fn reply_from_parts(
     headers: &HeaderMap,
 ) -> Result<Reply, SourceError> {
     match status {
-        // A body that its Content-Range says is a part is not the whole object, whatever the status (AIStore before 4.1 answers ranges so).
+        // A body that its Content-Range says is a part is not the whole object, whatever the status
+        // (AIStore before 4.1 answers ranges so).
         StatusCode::OK if headers.contains_key(header::CONTENT_RANGE) => partial(request, headers),
         StatusCode::OK => {
             let length = content_length(headers)?;
@@ -92,13 +98,14 @@ fn partial(request: &RangeRequest, headers: &HeaderMap) -> Result<Reply, SourceE
     refuse_coded(headers, total)?;
     // `parse` vouches for start <= last < u64::MAX.
     let length = last - start + 1;
-    if let Some(told) = content_length(headers)?
-        && told != length
+    if let Some(stated) = content_length(headers)?
+        && stated != length
     {
         let message =
-            format!("the answer's Content-Length is {told}, its Content-Range covers {length} bytes");
-        // A body that lacks bytes may be a proxy's bad moment; one that has too many is a server that counts wrongly.
-        return Err(if told < length {
+            format!("the answer's Content-Length is {stated}, its Content-Range covers {length} bytes");
+        // A body that lacks bytes may be a proxy's bad moment; one that has too many is a server
+        // that counts wrongly.
+        return Err(if stated < length {
             SourceError::retryable(ErrorKind::Protocol, message)
         } else {
             protocol(message)
@@ -115,7 +122,8 @@ fn partial(request: &RangeRequest, headers: &HeaderMap) -> Result<Reply, SourceE
     })
 }
 
-/// A Content-Range that no range fits, because its total is not the size that is known: the object shrank.
+/// A Content-Range that no range fits, because its total is not the size that is known: the object
+/// shrank.
 fn resized(request: &RangeRequest, content_range: &str) -> Option<SourceError> {
     let known = request.pinned.as_ref()?.size?;
     let total = ContentRange::total(content_range.as_bytes())?;
@@ -162,8 +170,8 @@ fn revision(headers: &HeaderMap) -> Result<Revision, SourceError> {
     Ok(revision_from_headers(headers))
 }
 
-/// The codings of a body, in lower case and joined by commas; `None` if it has none. The words
-/// that say that there is none, and those that are not codings but put there by mistake, are none.
+/// The codings of a body, in lower case and joined by commas; `None` if it has none. Words
+/// for no coding, and words that are not codings but put there by mistake, do not count.
 pub(crate) fn coding(headers: &HeaderMap) -> Option<String> {
     let mut codings = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -188,7 +196,7 @@ fn is_no_coding(coding: &str) -> bool {
         .any(|begin| coding.starts_with(begin))
 }
 
-/// Identities of objects that some stores tell beside ETag and date, or in their place.
+/// Identities of objects that some stores send beside ETag and date, or in their place.
 const VERSIONS: [&str; 5] = [
     "ais-version",
     "ais-checksum-value",

@@ -1,6 +1,7 @@
 //! What to ask for: method, address, range, headers; and its bytes on the wire.
 //!
-//! Invariant: a [`ByteRange`] is never empty or reversed and there is at most one, so that `bytes=`, `bytes=5-2` and lists cannot be written.
+//! Invariant: a [`ByteRange`] is never empty or reversed and there is at most one, so that
+//! `bytes=`, `bytes=5-2` and lists cannot be written.
 
 use std::{fmt, net::SocketAddr};
 
@@ -50,7 +51,8 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// From `start` to `end` (exclusive; `None`: to the object's end); `None` if that is empty or reversed.
+    /// From `start` to `end` (exclusive; `None`: to the object's end); `None` if that is empty or
+    /// reversed.
     #[must_use]
     pub fn new(start: u64, end: Option<u64>) -> Option<Self> {
         match end {
@@ -66,7 +68,8 @@ impl ByteRange {
 /// The range to send for `request`; `None`: it is for the whole object, for which none is sent.
 ///
 /// # Errors
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) if the range is empty or reversed, which no header can say: without one, all of the object would come.
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) if the range is empty or reversed, which no
+/// header can say: without one, all of the object would come.
 pub fn range_of(request: &RangeRequest) -> Result<Option<ByteRange>, SourceError> {
     if request.is_whole() {
         return Ok(None);
@@ -91,7 +94,8 @@ impl fmt::Display for ByteRange {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "there is no third way")]
 pub enum RedirectPolicy {
-    /// Follow 301, 302, 303, 307 and 308, at most ten in a row, never from https to http; headers that are not plainly harmless stay with the first origin.
+    /// Follow 301, 302, 303, 307 and 308, at most ten in a row, never from https to http; headers
+    /// that are not plainly harmless stay with the first origin.
     #[default]
     Yes,
     /// Give the redirect to the caller: see [`Response::location`](crate::Response::location).
@@ -105,7 +109,8 @@ pub enum ConnectionPolicy {
     /// One that was kept, else a fresh one.
     #[default]
     Any,
-    /// A fresh one, and not to the address `avoid` if the host has another. (Behind a proxy, over what the proxy's pool gives.)
+    /// A fresh one, and not to the address `avoid` if the host has another. (Through a proxy, over
+    /// a connection of the proxy's pool.)
     Fresh {
         /// Where the connection led that was too slow.
         avoid: Option<SocketAddr>,
@@ -131,9 +136,11 @@ pub struct RequestHead {
     pub method: Method,
     /// Where. A user and password in it are sent as basic authorization; a fragment is not sent.
     pub url: Url,
-    /// Path and query to be sent in place of those of `url`, byte for byte: for keys with dot segments, which a URL would resolve.
+    /// Path and query to be sent in place of those of `url`, byte for byte: for keys with dot
+    /// segments, which a URL would resolve.
     pub exact_path: Option<String>,
-    /// Sent as they are, but for those that [are the client's own](is_reserved_header), which are ignored here.
+    /// Sent as they are, except those that [are the client's own](is_reserved_header), which are
+    /// ignored here.
     pub headers: HeaderMap,
     /// The part wanted; `None`: everything.
     pub range: Option<ByteRange>,
@@ -141,8 +148,9 @@ pub struct RequestHead {
     pub follow: RedirectPolicy,
     /// Over which connection.
     pub over: ConnectionPolicy,
-    /// The host was named by a server, not by the caller: it is not looked for at link-local addresses, where the metadata services of clouds live. Set it for an
-    /// address from [`Response::location`](crate::Response::location) whose host is another.
+    /// The host was named by a server, not by the caller: it is not looked for at link-local
+    /// addresses, where the metadata services of clouds live. Set it for an address from
+    /// [`Response::location`](crate::Response::location) whose host is another.
     pub from_server: bool,
     /// Bytes to send with `Post` and `Put`. The request may reach the server twice if a kept
     /// connection turns out closed, so it must have the same effect both times.
@@ -178,7 +186,8 @@ impl RequestHead {
         }
     }
 
-    /// Moves the user and password of the URL into a header, where the rules for headers hold for them.
+    /// Moves the user and password of the URL into a header, where the rules for headers hold for
+    /// them.
     pub(crate) fn move_userinfo(&mut self) -> Result<(), SourceError> {
         if let Some(value) = basic_authorization(&self.url)? {
             // An explicit header is the more deliberate of the two.
@@ -207,7 +216,8 @@ impl RequestHead {
         })
     }
 
-    /// The request's bytes. No header value can hold CR, LF or NUL (`HeaderValue` has none), nor can a URL.
+    /// The request's bytes. No header value can hold CR, LF or NUL (`HeaderValue` has none), nor
+    /// can a URL.
     pub(crate) fn encode(&self, user_agent: &HeaderValue) -> Result<Vec<u8>, SourceError> {
         let path = self.path()?;
         let mut out = Vec::with_capacity(512);
@@ -262,8 +272,8 @@ impl fmt::Debug for RequestHead {
     }
 }
 
-/// Headers that the client writes itself, or whose presence would change how the request is read: it ignores them in a
-/// [`RequestHead`], so a caller's own should be refused before.
+/// Headers that the client writes itself, or whose presence would change how the request is read:
+/// it ignores them in a [`RequestHead`], so a caller's own should be refused before.
 #[must_use]
 pub fn is_reserved_header(name: &HeaderName) -> bool {
     matches!(
@@ -315,7 +325,8 @@ pub(crate) fn invalid(message: impl Into<String>) -> SourceError {
     SourceError::fatal(ErrorKind::InvalidArgument, message)
 }
 
-/// The address for messages: without user and password, and with the values of its query (signatures, tokens) left out.
+/// The address for messages: without user and password, and with the values of its query
+/// (signatures, tokens) left out.
 #[must_use]
 pub fn redacted(url: &Url) -> String {
     let mut text = format!("{}://", url.scheme());

@@ -1,7 +1,10 @@
-//! Names to addresses: look-ups shared and kept for a few seconds, answers spread over all connections, failing and silent addresses last.
+//! Names to addresses: look-ups shared and kept for a few seconds, answers spread over all
+//! connections, failing and silent addresses last.
 //!
-//! Invariants: one look-up of a name at a time, and the others wait for it; it goes on when whoever began it has given up, and the next finds its answer. A look-up is
-//! a thread's blocking call that its runtime need not drive, so that any runtime's callers can wait for it. No lock is held while anything is waited for.
+//! Invariants: one look-up of a name at a time, and the others wait for it; it goes on when the
+//! caller that began it has given up, and the next finds its answer. A look-up is a thread's
+//! blocking call that its runtime need not drive, so that any runtime's callers can wait for it. No
+//! lock is held while anything is waited for.
 
 use std::{
     collections::HashMap,
@@ -18,10 +21,12 @@ use futures_util::{
 use pget_core::{fork::apart_from_forks, threads::can_start};
 use tokio::task::spawn_blocking;
 
-/// How long an answer serves. The system gives no time to live; this spares the look-ups of a burst of connections and still follows a service that moves.
+/// How long an answer serves. The system reports no time to live; this spares the look-ups of a
+/// burst of connections and still follows a service that moves.
 const KEPT: Duration = Duration::from_secs(5);
 
-/// A look-up this old is given up, as its thread may never get to it or never come back. The system's resolver by itself gives up after some tens of seconds.
+/// A look-up this old is given up, as its thread may never get to it or never come back. The
+/// system's resolver by itself stops after some tens of seconds.
 const LOST: Duration = Duration::from_secs(90);
 
 /// How long an address that failed comes after those that did not, also in later look-ups.
@@ -30,7 +35,7 @@ const FAILED_FOR: Duration = Duration::from_secs(60);
 /// How long an answer serves when no later look-up succeeds: a resolver may be away for a while.
 const STALE: Duration = Duration::from_secs(600);
 
-/// Names kept at the most; beyond that, outdated ones are forgotten.
+/// The most names kept; beyond that, outdated ones are forgotten.
 const MOST_NAMES: usize = 256;
 
 /// Asks the system, blocking.
@@ -57,7 +62,7 @@ struct Name {
     asked: Option<LookUp>,
 }
 
-/// A look-up in progress, or one that ended when nobody waited for it.
+/// A look-up in progress, or one that ended when no caller waited for it.
 #[derive(Clone)]
 struct LookUp {
     begun: Instant,
@@ -89,7 +94,7 @@ impl Name {
         (self.at, self.told) = (Some(at), Some(at));
     }
 
-    /// Whether what was told by an earlier look-up may serve for another while.
+    /// Whether the result of an earlier look-up may serve for another while.
     fn renew(&mut self) -> bool {
         let serves = self.told.is_some_and(|told| told.elapsed() < STALE);
         if serves {
@@ -139,7 +144,8 @@ impl Resolver {
         }
     }
 
-    /// Addresses to try for `host`, in order; every call starts at the next one. May be dropped: the look-up is not.
+    /// Addresses to try for `host`, in order; every call starts at the next one. May be dropped:
+    /// the look-up is not.
     pub(crate) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = literal.parse::<IpAddr>() {
@@ -285,7 +291,7 @@ impl Resolver {
 /// The kind of the error for a name that does not exist and never did, as far as is known.
 pub(crate) const NO_SUCH_NAME: io::ErrorKind = io::ErrorKind::NotFound;
 
-/// Whether the resolver says that there is no such name, and not that it cannot tell now. The
+/// Whether the resolver says that there is no such name, and not that it has no answer now. The
 /// standard library keeps only the text of `gai_strerror`, of which these are glibc's, musl's and
 /// the BSDs'; in another language, it counts as passing.
 fn is_no_such_name(error: &io::Error) -> bool {
@@ -305,7 +311,8 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Each once, the two families in turn, beginning with that of the system's first choice (RFC 8305 section 4).
+/// Each once, the two families in turn, beginning with that of the system's first choice (RFC 8305
+/// section 4).
 fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let first_is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
     let mut once = Vec::new();
@@ -353,7 +360,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A resolver whose look-ups wait until they are told the addresses.
+    /// A resolver whose look-ups wait until they get the addresses.
     pub(crate) struct Held {
         told: mpsc::Sender<Vec<IpAddr>>,
         asked: Arc<AtomicUsize>,
@@ -388,7 +395,7 @@ pub(crate) mod tests {
     /// Waits for `host` as an attempt does that is given up.
     fn give_up(runtime: &Runtime, resolver: &Resolver) {
         let waiting = async { timeout(Duration::from_millis(20), resolver.addresses("h", 80)).await };
-        runtime.block_on(waiting).expect_err("nothing was told");
+        runtime.block_on(waiting).expect_err("no answer yet");
     }
 
     fn runtime() -> Runtime {
@@ -411,7 +418,7 @@ pub(crate) mod tests {
         give_up(&second, &resolver);
         held.tell(&[ip()]);
         let found = second.block_on(async { resolver.addresses("h", 80).await });
-        assert_eq!(found.expect("it was told"), [SocketAddr::new(ip(), 80)]);
+        assert_eq!(found.expect("it is found"), [SocketAddr::new(ip(), 80)]);
         assert_eq!(held.asked(), 1);
     }
 
@@ -430,7 +437,7 @@ pub(crate) mod tests {
         }
         held.tell(&[ip()]);
         let found = live.block_on(async { resolver.addresses("h", 80).await });
-        assert_eq!(found.expect("it was told").len(), 1);
+        assert_eq!(found.expect("it is found").len(), 1);
         assert_eq!(held.asked(), 1, "not by the runtime that is gone");
         // One that never comes back.
         *lock(&resolver.name("h")) = Name {
@@ -444,7 +451,7 @@ pub(crate) mod tests {
         };
         held.tell(&[ip()]);
         let found = live.block_on(async { resolver.addresses("h", 80).await });
-        assert_eq!(found.expect("it was told").len(), 1);
+        assert_eq!(found.expect("it is found").len(), 1);
         assert_eq!(held.asked(), 2);
     }
 
@@ -465,7 +472,7 @@ pub(crate) mod tests {
             };
             held.tell(&[ip()]);
             let found = resolver.addresses("h", 80).await;
-            assert_eq!(found.expect("it was told"), [SocketAddr::new(ip(), 80)]);
+            assert_eq!(found.expect("it is found"), [SocketAddr::new(ip(), 80)]);
         }
         assert_eq!(held.asked(), 2);
     }
@@ -530,13 +537,13 @@ pub(crate) mod tests {
             ("System error", io::ErrorKind::Other),
         ] {
             let resolver = scripted(vec![Err(gai(text)), Ok(vec![ip()])]);
-            let error = resolver.addresses("h", 80).await.expect_err("it was told so");
+            let error = resolver.addresses("h", 80).await.expect_err("it fails");
             assert_eq!(error.kind(), kind, "{text}");
-            let found = resolver.addresses("h", 80).await.expect("it was told so");
+            let found = resolver.addresses("h", 80).await.expect("it is found");
             assert_eq!(found.len(), 1);
         }
         let resolver = scripted(vec![Ok(vec![])]);
-        let error = resolver.addresses("h", 80).await.expect_err("there is none");
+        let error = resolver.addresses("h", 80).await.expect_err("no address");
         assert_eq!(error.kind(), NO_SUCH_NAME);
     }
 
@@ -563,7 +570,7 @@ pub(crate) mod tests {
         let known = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|text| text.parse().expect("an address"));
         let resolver = scripted(vec![Ok(known.to_vec()), Ok(known.to_vec()), Ok(known.to_vec())]);
         let last = async || {
-            let addresses = resolver.addresses("h", 80).await.expect("they are told");
+            let addresses = resolver.addresses("h", 80).await.expect("they are found");
             assert_eq!(addresses.len(), 3);
             addresses[2].ip()
         };

@@ -51,8 +51,8 @@ thread_local! {
     /// The memory that records are received and decrypted in. A thread has one for all its
     /// connections, so that it stays in cache and an idle connection holds none.
     ///
-    /// It is taken out while it is used: a caller's code may run below that and receive from another
-    /// connection.
+    /// It is taken out while it is used: a caller's code may run below that and receive from
+    /// another connection.
     static DESK: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -70,7 +70,8 @@ pub(crate) struct Secure {
 }
 
 impl Secure {
-    /// Agrees with the server `name` on keys. Plaintext that comes with that is appended to `early`.
+    /// Agrees with the server `name` on keys. Plaintext that comes with that is appended to
+    /// `early`.
     ///
     /// # Errors
     /// An error of rustls comes as the inner error of an [`io::Error`], as from
@@ -255,8 +256,8 @@ impl Secure {
         let received = self.poll_records_on(cx, &mut desk, front, most, put);
         DESK.set(desk);
         if received.is_ready() && !self.outgoing.is_empty() {
-            // An alert, or what a server of TLS 1.2 wants to hear. If there is no room for it now, it
-            // goes with the next request.
+            // An alert, or what a server of TLS 1.2 wants to hear. If there is no room for it now,
+            // it goes with the next request.
             drop(self.poll_flush(cx));
         }
         received
@@ -306,8 +307,8 @@ impl Secure {
         self.incomplete = records;
     }
 
-    /// Lets the session work through `records`, and collects what it wants to send. Returns how many
-    /// bytes it is done with.
+    /// Lets the session work through `records`, and collects what it wants to send. Returns how
+    /// many bytes it is done with.
     fn process(&mut self, records: &mut [u8], mut put: impl FnMut(&[u8])) -> usize {
         let mut used = 0;
         loop {
@@ -377,7 +378,7 @@ impl Secure {
         silent && self.incomplete.is_empty()
     }
 
-    /// Gives memory back, for an idle connection.
+    /// Returns memory, for an idle connection.
     pub(crate) fn rest(&mut self) {
         if self.incomplete.is_empty() {
             self.incomplete = Vec::new();

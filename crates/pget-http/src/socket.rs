@@ -8,8 +8,8 @@ use std::{
 use pget_core::fork::ClosedInChild;
 use tokio::net::TcpStream;
 
-/// A socket that forked children close: their copies would keep the connection open after this process has
-/// closed it.
+/// A socket that forked children close: their copies would keep the connection open after this
+/// process has closed it.
 #[derive(Debug)]
 pub(crate) struct Socket {
     /// Dropped first.

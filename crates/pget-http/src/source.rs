@@ -1,4 +1,4 @@
-//! A plain object behind an `http://` or `https://` address.
+//! A plain object at an `http://` or `https://` address.
 
 use std::{fmt, sync::Arc};
 
@@ -39,11 +39,13 @@ pub struct HttpSource {
 }
 
 impl HttpSource {
-    /// The object at `url`. A user and password in it are sent as basic authorization, `headers` with every request to its origin. The path is sent as
-    /// written: dot segments are kept, what may not stand in a path is percent-encoded.
+    /// The object at `url`. A user and password in it are sent as basic authorization, `headers`
+    /// with every request to its origin. The path is sent as written: dot segments are kept, what
+    /// may not stand in a path is percent-encoded.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no such address, or holds control characters.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is no such address, or holds control
+    /// characters.
     pub fn new(client: Client, url: &str, headers: HeaderMap) -> Result<Self, Error> {
         let refused = |message: &str| Error::new(ErrorKind::InvalidArgument, "", message);
         if url.chars().any(char::is_control) {
@@ -62,7 +64,7 @@ impl HttpSource {
             headers,
             learned: Arc::default(),
         };
-        // Everything else that cannot be sent, told now.
+        // Everything else that cannot be sent is reported now.
         let mut trial = source.request(None, HeaderMap::new());
         trial
             .move_userinfo()
@@ -189,8 +191,9 @@ impl HttpSource {
     }
 }
 
-/// Host, path and query as written; `None` where the parser does not take the host for what is written before the first slash, but what stands behind more slashes, or before a backslash. Another path would
-/// be sent than the one that is named, and a password might be in it.
+/// Host, path and query as written; `None` where the parser does not take the host for what is
+/// written before the first slash, but what stands after more slashes, or before a backslash.
+/// Another path would be sent than the one that is named, and a password might be in it.
 fn behind_scheme<'a>(url: &'a str, parsed: &Url) -> Option<&'a str> {
     let (scheme, rest) = url.trim_start().split_once("://")?;
     let host = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
@@ -266,7 +269,8 @@ impl fmt::Debug for HttpSource {
     }
 }
 
-/// The pinned ETag as a condition, if it is a strong one in its proper form: many servers answer 412 to anything else.
+/// The pinned ETag as a condition, if it is a strong one in its proper form: many servers answer
+/// 412 to anything else.
 fn condition(request: &RangeRequest) -> Option<HeaderValue> {
     let etag = request.pinned.as_ref()?.revision.strong_etag()?;
     let quoted = etag.len() > 2 && etag.starts_with('"') && etag.ends_with('"');

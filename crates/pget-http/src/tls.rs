@@ -1,6 +1,7 @@
 //! TLS by rustls: the configuration, made once a client, and what its failures mean.
 //!
-//! Invariants: the provider is given explicitly (none is installed for the process); ALPN offers HTTP/1.1 only; verification is off only if asked for.
+//! Invariants: the provider is given explicitly (none is installed for the process); ALPN offers
+//! HTTP/1.1 only; verification is off only if asked for.
 
 use std::{fmt, io, sync::Arc};
 
@@ -22,7 +23,8 @@ use crate::{options::TlsOptions, trust::Trust};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The server's certificate is not to be trusted: expired, of another host, by an unknown authority, …
+    /// The server's certificate is not to be trusted: expired, of another host, by an unknown
+    /// authority, …
     #[error("the server's certificate is not valid")]
     Certificate(#[source] rustls::Error),
     /// The server refuses the client's certificate, or its lack.
@@ -104,7 +106,8 @@ impl Tls {
         })
     }
 
-    /// The configuration, made with the first TLS connection: reading the platform's roots takes some milliseconds.
+    /// The configuration, made with the first TLS connection: reading the platform's roots takes
+    /// some milliseconds.
     pub(crate) async fn config(&self) -> Result<Arc<ClientConfig>, SourceError> {
         self.config.get_or_try_init(|| self.build()).await.cloned()
     }
@@ -185,7 +188,8 @@ fn unusable(cause: rustls::Error) -> SourceError {
     SourceError::fatal(ErrorKind::InvalidArgument, "TLS cannot be used as set").with_cause(cause)
 }
 
-/// What a failed handshake means: a broken connection may come by trying again, what TLS itself says does not.
+/// What a failed handshake means: a broken connection may come by trying again, what TLS itself
+/// says does not.
 pub(crate) fn handshake_failed(error: io::Error, host: &str) -> SourceError {
     let message = format!("no secure connection to {host}");
     match failure(&error).cloned() {
@@ -215,13 +219,14 @@ pub(crate) fn failure<'a>(error: &'a (dyn std::error::Error + 'static)) -> Optio
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// Whether the server refuses the client's certificate, or its lack. Over TLS 1.3 it looks at it behind the client's handshake (RFC 8446 section 4.4.2.4), and its
-/// alert comes where an answer is due.
+/// Whether the server refuses the client's certificate, or its lack. Over TLS 1.3 it looks at it
+/// after the client's handshake (RFC 8446 section 4.4.2.4), and its alert comes where an answer is
+/// due.
 pub(crate) fn is_refusal(failure: &rustls::Error) -> bool {
     matches!(failure, rustls::Error::AlertReceived(alert) if concerns_client(*alert))
 }
 
-/// An error and its causes, and what an `io::Error` holds, which is none of its causes.
+/// An error and its causes, and what an `io::Error` holds, which is not one of its causes.
 pub(crate) fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
@@ -244,7 +249,8 @@ fn concerns_client(alert: AlertDescription) -> bool {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
-            // A signature that does not fit: of the certificate, if its authority only bears the name of one that is known.
+            // A signature that does not fit: of the certificate, if its authority only bears the
+            // name of one that is known.
             | AlertDescription::DecryptError
     )
 }

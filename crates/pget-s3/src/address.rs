@@ -1,6 +1,8 @@
-//! The address of an object: `s3://bucket/key`, `gs://bucket/key`, `az://container/key`, with an optional version.
+//! The address of an object: `s3://bucket/key`, `gs://bucket/key`, `az://container/key`, with an
+//! optional version.
 //!
-//! Pure. Invariant: a key is either read as exactly these bytes or refused; nothing is normalised away.
+//! Pure. Invariant: a key is either read as exactly these bytes or refused; nothing is normalised
+//! away.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use pget_core::{Error, ErrorKind};
@@ -37,7 +39,7 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads an address. The grammar is told at [`S3Source::open`](crate::S3Source::open).
+    /// Reads an address. The grammar is that of [`S3Source::open`](crate::S3Source::open).
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let refuse = |why: String| Error::new(ErrorKind::InvalidArgument, shown(text), why);
         let Some((scheme, rest)) = text.split_once("://") else {
@@ -113,7 +115,8 @@ fn check_key(key: &str) -> Result<(), String> {
     if key.chars().any(|c| c.is_ascii_control()) {
         return Err("the key has control characters".into());
     }
-    // RFC 3986 section 5.2.4 has clients take such segments away, and every URL library does: another object would be read.
+    // RFC 3986 section 5.2.4 has clients take such segments away, and every URL library does:
+    // another object would be read.
     if key.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err("a key with . or .. between slashes cannot be asked for over HTTP".into());
     }
@@ -161,7 +164,8 @@ fn decode(text: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "the key is not UTF-8".into())
 }
 
-/// For messages: without control characters, not endless. What may stand behind `?` is no secret unless it is misplaced, so only a version is shown.
+/// For messages: without control characters, not endless. What may stand after `?` is no secret
+/// unless it is misplaced, so only a version is shown.
 fn shown(text: &str) -> String {
     let (place, query) = match text.split_once('?') {
         Some((place, query)) => (place, Some(query)),

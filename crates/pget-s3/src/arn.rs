@@ -52,7 +52,8 @@ impl<'a> Arn<'a> {
         })
     }
 
-    /// Returns how long the ARN is at the beginning of `text`, which goes on with a slash and a key.
+    /// Returns how long the ARN is at the beginning of `text`, which goes on with a slash and a
+    /// key.
     pub(crate) fn length(text: &str) -> Option<usize> {
         let service = text.split(':').nth(2)?;
         let separators = if service == "s3-outposts" { 4 } else { 2 };

@@ -8,18 +8,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, header};
 
-/// How far a server's clock is ahead of this machine's (negative: behind), in seconds.
+/// How far a server's clock is ahead of this machine's (negative: late), in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offset(i64);
 
 impl Offset {
-    /// A day: a wrong time zone, or a date that is off by one. Whoever answers could say any time, and would be sent a signature that counts at that time; this is the
-    /// most that it can reach into the future.
+    /// A day: a wrong time zone, or a date that is off by one. A server could say any time,
+    /// and would be sent a signature that counts at that time; this is the most that it can reach
+    /// into the future.
     pub(crate) const LIMIT: i64 = 24 * 60 * 60;
-    /// Offsets so many seconds apart are the same: an answer takes its time, and no server is as strict as that.
+    /// Offsets so many seconds apart are the same: an answer takes its time, and no server is as
+    /// strict as that.
     const ALIKE: u64 = 30;
 
-    /// By the `Date` of an answer that has just come (RFC 9110, section 6.6.1); `None` without one, and beyond the limit.
+    /// By the `Date` of an answer that has just come (RFC 9110, section 6.6.1); `None` without one,
+    /// and beyond the limit.
     pub(crate) fn told(headers: &HeaderMap) -> Option<Self> {
         let date = headers.get(header::DATE)?.to_str().ok()?;
         let date = httpdate::parse_http_date(date).ok()?;

@@ -1,7 +1,9 @@
-//! What goes wrong in a store or its answers, as errors of a source: the right kind, and no credential in any text.
+//! What goes wrong in a store or its answers, as errors of a source: the right kind, and no
+//! credential in any text.
 //!
-//! Invariant: no text leaves this module with a URL's query (a presigned URL is a credential) or with the parts of an S3 error document that repeat the
-//! request's signature. Called by the sources of this crate.
+//! Invariant: no text leaves this module with a URL's query (a presigned URL is a credential) or
+//! with the parts of an S3 error document that repeat the request's signature. Called by the
+//! sources of this crate.
 
 use std::{fmt, time::Duration};
 
@@ -45,7 +47,8 @@ pub(crate) fn of_store(doing: &str, error: StoreError) -> SourceError {
             ErrorKind::InvalidArgument
         }
         StoreError::JoinError { .. } => ErrorKind::Internal,
-        // Generic and what is to come: stores put everything here from a reset connection to a 500, so another attempt may help.
+        // Generic and what is to come: stores put everything here from a reset connection to a 500,
+        // so another attempt may help.
         _ => return SourceError::retryable(ErrorKind::Unavailable, doing).with_cause(cause),
     };
     SourceError::fatal(kind, doing).with_cause(cause)
@@ -53,7 +56,8 @@ pub(crate) fn of_store(doing: &str, error: StoreError) -> SourceError {
 
 /// The parts of an S3 or Azure error document that say what is wrong.
 ///
-/// Source: "Error responses" of the Amazon S3 API reference; Azure Blob's documents have the same two elements.
+/// Source: "Error responses" of the Amazon S3 API reference; Azure Blob's documents have the same
+/// two elements.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Document {
     pub(crate) code: String,
@@ -65,7 +69,8 @@ impl Document {
     /// The most that is read of one.
     pub(crate) const LIMIT: usize = 64 << 10;
 
-    /// Reads the document's text by its tags: no entities, no nesting, no schema can trouble it. Other bodies give an empty one.
+    /// Reads the document's text by its tags: no entities, no nesting, no schema can trouble it.
+    /// Other bodies give an empty one.
     pub(crate) fn parse(body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(&body[..body.len().min(Self::LIMIT)]);
         let element = |name: &str| {
@@ -82,10 +87,11 @@ impl Document {
         }
     }
 
-    /// Whether it says that a signed request came too late, so that a newly signed one may be let in.
+    /// Whether it says that a signed request came too late, so that a newly signed one may be let
+    /// in.
     ///
-    /// Codes by "List of error codes" of the Amazon S3 API reference; GCS says `ExpiredToken`, Azure `AuthenticationFailed`
-    /// with a text that names the expiry.
+    /// Codes by "List of error codes" of the Amazon S3 API reference; GCS says `ExpiredToken`,
+    /// Azure `AuthenticationFailed` with a text that names the expiry.
     pub(crate) fn is_expiry(&self) -> bool {
         match self.code.as_str() {
             "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => true,
@@ -94,9 +100,11 @@ impl Document {
         }
     }
 
-    /// Whether it may say that this machine's clock is not the server's: it names that, or finds a signature too old or too new; or it says nothing, as to HEAD.
+    /// Whether it may say that this machine's clock is not the server's: it names that, or finds a
+    /// signature too old or too new; or it says nothing, as to HEAD.
     ///
-    /// Codes by "List of error codes" of the Amazon S3 API reference; a URL that was signed for a later time is `AccessDenied`, "Request is not valid yet".
+    /// Codes by "List of error codes" of the Amazon S3 API reference; a URL that was signed for a
+    /// later time is `AccessDenied`, "Request is not valid yet".
     pub(crate) fn may_be_skew(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
         match self.code.as_str() {

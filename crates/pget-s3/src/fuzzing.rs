@@ -1,5 +1,5 @@
-//! What must hold of addresses, settings and error documents for any input; called by the fuzz targets of `fuzz/` and over their corpora by this crate's tests.
-//! Not in an ordinary build.
+//! What must hold of addresses, settings and error documents for any input; called by the fuzz
+//! targets of `fuzz/` and over their corpora by this crate's tests. Not in an ordinary build.
 
 use std::{sync::LazyLock, time::SystemTime};
 
@@ -21,7 +21,8 @@ use crate::{
 static CLIENT: LazyLock<Client> =
     LazyLock::new(|| Client::new(&ClientOptions::default()).expect("the default options are sound"));
 
-/// An address that is taken is asked for as exactly its key, at the endpoint's host, and shows nothing but itself.
+/// An address that is taken is asked for as exactly its key, at the endpoint's host, and shows
+/// nothing but itself.
 pub fn address(text: &str) {
     let settings = Settings::new()
         .property("aws.endpoint", "http://endpoint.test:9000")
@@ -32,7 +33,8 @@ pub fn address(text: &str) {
     signed(text, &settings, true);
 }
 
-/// Properties that a caller sets, whatever they are: refused or signed with, and then in no way that breaks a request.
+/// Properties that a caller sets, whatever they are: refused or signed with, and then in no way
+/// that breaks a request.
 pub fn settings(address: &str, properties: &[(&str, &str)]) {
     let mut settings = Settings::new()
         .property("aws.access_key_id", "id")
@@ -131,7 +133,8 @@ fn signed(text: &str, settings: &Settings, known_host: bool) {
     assert!(!format!("{signed:?}").contains("Signature="), "{signed:?}");
 }
 
-/// An error document, or what is none: what is told of it is one short line, without the queries of addresses.
+/// An error document, or any other text: its report is one short line, without the queries of
+/// addresses.
 pub fn document(body: &[u8]) {
     let document = Document::parse(body);
     for text in [&document.code, &document.message] {

@@ -1,8 +1,9 @@
 //! A source over any `object_store` store: memory, local files, a store of the caller's own.
 //!
-//! Invariants: what the store says of a range goes to the download unchanged, and what it delivers beyond that is refused; so a store that serves other
-//! bytes than it announces is an error, never a splice. Bytes are copied once, from the store's buffers into the slot: S3, GCS and Azure are read faster
-//! by [`S3Source`](crate::S3Source).
+//! Invariants: what the store says of a range goes to the download unchanged, and what it delivers
+//! beyond that is refused; so a store that serves other bytes than it announces is an error, never
+//! a splice. Bytes are copied once, from the store's buffers into the slot: S3, GCS and Azure are
+//! read faster by [`S3Source`](crate::S3Source).
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -17,8 +18,8 @@ use crate::failure;
 
 /// Reads one object of a store.
 ///
-/// The download retries by itself, with its own deadlines: give the store a `RetryConfig` without retries, or its patience comes on top. Cancelling a read drops
-/// the store's future and stream.
+/// The download retries by itself, with its own deadlines: give the store a `RetryConfig` without
+/// retries, or its patience comes on top. Cancelling a read drops the store's future and stream.
 pub struct ObjectStoreSource {
     store: Arc<dyn ObjectStore>,
     location: Path,
@@ -27,9 +28,11 @@ pub struct ObjectStoreSource {
 }
 
 impl ObjectStoreSource {
-    /// The object at `location` of `store`, at the latest version when the first range is read. Sends nothing.
+    /// The object at `location` of `store`, at the latest version when the first range is read.
+    /// Sends nothing.
     ///
-    /// `Path::from` of a key with characters like `%` or `~` names **another** key (it encodes them); use `Path::parse`.
+    /// `Path::from` of a key with characters like `%` or `~` names **another** key (it encodes
+    /// them); use `Path::parse`.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, location: Path) -> Self {
         let name = format!("{store}/{location}");
@@ -67,7 +70,8 @@ impl ObjectStoreSource {
         }
     }
 
-    /// What `error` means for a range from `start`: many stores answer a range beyond the object's end with an error of no particular type.
+    /// What `error` means for a range from `start`: many stores answer a range beyond the object's
+    /// end with an error of no particular type.
     async fn explain(&self, start: u64, error: StoreError) -> SourceError {
         if let StoreError::Generic { .. } = error
             && let Ok(meta) = self.meta().await
@@ -154,7 +158,8 @@ fn revision(meta: &ObjectMeta) -> Revision {
         etag: meta.e_tag.clone(),
         version: meta.version.clone(),
         checksum: None,
-        // Every store says a time; with all of its digits, as in-memory and file systems have more than seconds.
+        // Every store says a time; with all of its digits, as in-memory and file systems have more
+        // than seconds.
         last_modified: Some(meta.last_modified.to_rfc3339()),
     }
 }

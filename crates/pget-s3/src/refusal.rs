@@ -1,4 +1,5 @@
-//! What a store's refusal says: its status and document, the bucket's region, how long to wait, the server's clock.
+//! What a store's refusal says: its status and document, the bucket's region, how long to wait, the
+//! server's clock.
 //!
 //! Called by the source with each answer that is neither the object nor a part of it.
 
@@ -16,8 +17,9 @@ static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region"
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) document: Document,
-    /// The bucket's, if it can be one: it becomes part of a host name, to which signed requests are sent. What cannot be one is none: MinIO names the region that it was
-    /// set up with, whatever that is, in every refusal, and a refusal for another reason is to be read as such.
+    /// The bucket's, if it can be one: it becomes part of a host name, to which signed requests are
+    /// sent. Other names do not count: MinIO names the region that it was set up with, whatever
+    /// that is, in every refusal, and a refusal for another reason is to be read as such.
     pub(crate) region: Option<String>,
     pub(crate) pause: Option<Duration>,
     pub(crate) clock: Option<Offset>,
@@ -47,7 +49,8 @@ impl Refusal {
         }
     }
 
-    /// Whether a new signature may help: the server says that this one is too old, or it is refused after it may have been good.
+    /// Whether a new signature may help: the server says that this one is too old, or it is refused
+    /// after it may have been good.
     pub(crate) fn may_be_stale(&self, ticket: &Ticket) -> bool {
         match self.status.as_u16() {
             // Other credentials do not set a clock right.

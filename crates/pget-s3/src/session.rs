@@ -1,8 +1,8 @@
 //! The credentials of one object's requests, shared by all of its ranges.
 //!
 //! Invariants: credentials are looked for by one request at a time (single flight); those that are
-//! still good serve the others meanwhile; they are renewed ahead of their end, and at once when a
-//! server has refused them, but once for all the requests that went out with them; a region that a
+//! still good serve the others in that time; they are renewed ahead of their end, and at once when
+//! a server has refused them, once for all the requests that went out with them; a region that a
 //! server names is believed once; the clock of a server that refuses this machine's time is signed
 //! for from then on.
 
@@ -34,7 +34,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) signed: Signed,
-    /// Tells credentials apart: what a server refused is refused for all tickets of that issue.
+    /// Distinguishes credentials: what a server refused is refused for all tickets of that issue.
     issue: u64,
     /// The credentials were looked for after asking had begun.
     pub(crate) fresh: bool,
@@ -246,7 +246,7 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Signs as a machine would whose clock is `offset` behind the right one.
+    /// Signs as a machine would whose clock is `offset` late.
     #[cfg(test)]
     pub(crate) fn be_late(&self, offset: Offset) {
         self.state().offset = offset;

@@ -8,7 +8,7 @@ use pget_core::Error;
 
 use crate::values::{Table, Values};
 
-/// Settings of the stores behind `s3://`, `gs://` and `az://` addresses.
+/// Settings of the stores of `s3://`, `gs://` and `az://` addresses.
 ///
 /// # Environment
 /// The variables of the clouds' own tools, and those of `object_store`: docs/clouds.md lists them.
@@ -18,13 +18,14 @@ use crate::values::{Table, Values};
 /// # Properties
 /// `aws.`, `google.` or `azure.` and the variable's name without its first word, in lower case:
 /// `aws.region`, `aws.endpoint`, `aws.profile`, `google.service_account`, `azure.account_name`, ….
-/// The environment's spelling and plain names (`region`) will do, too. Those of another cloud, and any
-/// that begin with another word and a dot (`ais.endpoint`), are left alone, so that one set of
+/// The environment's spelling and plain names (`region`) will do, too. Those of another cloud, and
+/// any that begin with another word and a dot (`ais.endpoint`), are left alone, so that one set of
 /// properties can serve addresses of all kinds. A property beats the environment, and credentials
 /// count as a set: a key of the one is never joined with a token of the other.
 ///
 /// What belongs to the HTTP client (proxies, certificates, time limits, `allow_http=false`) is
-/// [`Unsupported`](pget_core::ErrorKind::Unsupported) as a property, as the caller's own client has it.
+/// [`Unsupported`](pget_core::ErrorKind::Unsupported) as a property, as the caller's own client has
+/// it.
 #[derive(Clone)]
 pub struct Settings {
     environment: Vec<(String, String)>,
@@ -88,7 +89,8 @@ impl Settings {
                 OTHERS.contains(&key.as_str()) || CLOUDS.iter().any(|(prefix, _)| key.starts_with(prefix))
             })
             .collect();
-        // The order decides where two variables mean the same; the environment's own order is by chance.
+        // The order decides where two variables mean the same; the environment's own order is by
+        // chance.
         self.environment.sort();
         self
     }

@@ -1,11 +1,11 @@
-//! The source for `s3://`, `gs://` and `az://` objects: signed requests, whose bodies go straight into
-//! their slots.
+//! The source for `s3://`, `gs://` and `az://` objects: signed requests, whose bodies go straight
+//! into their slots.
 //!
-//! Invariants: a read asks once more with new credentials, once more in another region, once more for
-//! the server's time, and follows a bounded number of redirects, each signed anew (and as often by
-//! HEAD, for the checksum, on the first range); each answer is compared with the request and the pin
-//! before a byte counts (by [`ChunkWriter::begin`]); no text has a signature in it, as only the
-//! object's own address is ever named.
+//! Invariants: a read asks once more with new credentials, once more in another region, once more
+//! for the server's time, and follows a bounded number of redirects, each signed again (and as
+//! often by HEAD, for the checksum, on the first range); each answer is compared with the request
+//! and the pin before a byte counts (by [`ChunkWriter::begin`]); no text has a signature in it, as
+//! only the object's own address is ever named.
 
 use std::{
     fmt,
@@ -37,10 +37,12 @@ use crate::{
     settings::Settings,
 };
 
-/// An error's body that nobody reads is drained so that its connection can be used again, up to this many bytes.
+/// An error's body that is not read is drained so that its connection can be used again, up to
+/// this many bytes.
 const DRAIN: u64 = 16 << 10;
 
-/// How long an answered GET waits for the checksum by HEAD, if verification is required; behind that the read fails for want of one.
+/// How long an answered GET waits for the checksum by HEAD, if verification is required; after
+/// that the read fails.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The same on the first attempt, if the download may go without.
@@ -71,23 +73,24 @@ impl S3Source {
     /// sends nothing.
     ///
     /// # Addresses
-    /// `s3://bucket/key`, `gs://bucket/key`, `az://container/key`. In place of a bucket of S3, the ARN
-    /// of an access point or Ceph's `tenant:bucket` may stand. In a key, `%` and two hexadecimal digits
-    /// stand for a byte; every other character, `+` and `#` and spaces and non-ASCII ones too, stands for
-    /// itself. So `%` is written `%25`, and `?`, behind which only a version may stand, `%3F`:
-    /// `s3://bucket/key?versionId=ID`, `gs://bucket/key?generation=NUMBER`. An answer that names another
-    /// one is [`Protocol`](ErrorKind::Protocol). A key is read byte for byte or refused: those with `.`
-    /// or `..` between slashes are, as HTTP takes them away.
+    /// `s3://bucket/key`, `gs://bucket/key`, `az://container/key`. In place of a bucket of S3, the
+    /// ARN of an access point or Ceph's `tenant:bucket` may stand. In a key, `%` and two
+    /// hexadecimal digits stand for a byte; every other character, `+` and `#` and spaces and
+    /// non-ASCII ones too, stands for itself. So `%` is written `%25`, and `?`, after which only a
+    /// version may stand, `%3F`: `s3://bucket/key?versionId=ID`,
+    /// `gs://bucket/key?generation=NUMBER`. An answer that names another one is
+    /// [`Protocol`](ErrorKind::Protocol). A key is read byte for byte or refused: those with `.` or
+    /// `..` between slashes are, as HTTP takes them away.
     ///
     /// # Endpoints
     /// Without one, the cloud's own. One of the form `http://…` is used without further permission.
-    /// Slashes at its end mean nothing. With `aws.virtual_hosted_style_request=true`, the host of an
-    /// endpoint must be the address's bucket or begin with it and a dot. The region is `us-east-1`
-    /// unless it is set; a server that names another one is believed once.
+    /// Slashes at its end mean nothing. With `aws.virtual_hosted_style_request=true`, the host of
+    /// an endpoint must be the address's bucket or begin with it and a dot. The region is
+    /// `us-east-1` unless it is set; a server that names another one is believed once.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) and [`Unsupported`](ErrorKind::Unsupported) for an
-    /// address or settings that cannot be used.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) and [`Unsupported`](ErrorKind::Unsupported)
+    /// for an address or settings that cannot be used.
     pub fn open(address: &str, settings: &Settings, client: Client) -> Result<Self, Error> {
         let address = Address::parse(address)?;
         let (cloud, name) = (address.cloud, address.text.clone());
@@ -105,13 +108,16 @@ impl S3Source {
         })
     }
 
-    /// Where the bucket is looked for, by what tells it from another's of the same name: the endpoint that is set (none: the cloud's own) and, of Azure, the account. Holds no credential.
+    /// Where the bucket is looked for, by what distinguishes it from another's of the same name:
+    /// the endpoint that is set (none: the cloud's own) and, of Azure, the account. Holds no
+    /// credential.
     #[must_use]
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// Asks until there is an answer that a new signature, another region or another time would not change.
+    /// Asks until there is an answer that a new signature, another region or another time would not
+    /// change.
     async fn ask(
         &self,
         method: Method,
@@ -173,8 +179,9 @@ impl S3Source {
 
     /// Whether the server sends us to another region than we signed for.
     ///
-    /// Source: "Making requests by using REST to dual-stack endpoints" and "Request redirection and the REST API" of the Amazon S3 user guide: 301 and 307, or 400
-    /// for a signature of another region, with the bucket's region in `x-amz-bucket-region` or in the error document.
+    /// Source: "Making requests by using REST to dual-stack endpoints" and "Request redirection and
+    /// the REST API" of the Amazon S3 user guide: 301 and 307, or 400 for a signature of another
+    /// region, with the bucket's region in `x-amz-bucket-region` or in the error document.
     fn is_elsewhere(&self, refusal: &Refusal, ticket: &Ticket) -> Result<bool, SourceError> {
         if self.cloud != Cloud::Aws || !matches!(refusal.status.as_u16(), 301 | 307 | 400 | 403) {
             return Ok(false);
@@ -272,7 +279,8 @@ impl S3Source {
         let headers = response.headers.clone();
         response.body.drain_small(0).await;
         let checksum = amazon_checksum(&headers).or_else(|| {
-            // Its MD5 costs more than receiving does, and is a by-product: for who asks for it. ETags of directory buckets are none.
+            // Its MD5 costs more than receiving does, and is a by-product: for who asks for it.
+            // ETags of directory buckets are none.
             let directory = self
                 .name
                 .split('/')
@@ -284,7 +292,8 @@ impl S3Source {
         Ok(checksum.map(|checksum| (revision(), checksum)))
     }
 
-    /// Refuses an answer that names another version than the one asked for. Of one that names none, nothing is known.
+    /// Refuses an answer that names another version than the one asked for. Of one that names none,
+    /// nothing is known.
     fn check_version(&self, headers: &HeaderMap) -> Result<(), SourceError> {
         let Some(asked) = &self.version else { return Ok(()) };
         let mut told = headers.get_all(self.version_header()).iter();
@@ -303,7 +312,7 @@ impl S3Source {
         }
     }
 
-    /// Adds what tells the content's identity beyond ETag and Last-Modified.
+    /// Adds what states the content's identity beyond ETag and Last-Modified.
     fn revision(&self, revision: Revision, headers: &HeaderMap) -> Revision {
         let version = headers
             .get(self.version_header())
@@ -359,7 +368,8 @@ impl RangeSource for S3Source {
             .pinned
             .as_deref()
             .and_then(|info| info.revision.strong_etag());
-        // S3's ranged answers do not tell what it knows of the object's checksum, but HEAD does. Both go out at once, so that the first byte does not wait.
+        // S3's ranged answers do not contain the object's checksum, but HEAD's does.
+        // Both go out at once, so that the first byte does not wait.
         let asks = self.cloud == Cloud::Aws && request.verify != Verify::Off;
         let get = self.get(request, pin);
         let (response, known) = if asks {
@@ -446,8 +456,10 @@ type Known = (Revision, Published);
 
 /// How long HEAD is waited for once GET has answered.
 ///
-/// The wait is under the download's deadline for the first byte, which a source does not know and the next attempt meets again. So it is halved with each attempt: a HEAD that
-/// hangs comes below any deadline. Who requires verification waits as long every time: to go on without would be to fail for good, although the next HEAD may answer.
+/// The wait is under the download's deadline for the first byte, which a source does not know and
+/// the next attempt meets again. So it is halved with each attempt: a HEAD that hangs comes below
+/// any deadline. Who requires verification waits as long every time: to go on without would be to
+/// fail for good, although the next HEAD may answer.
 fn patience(request: &RangeRequest) -> Duration {
     match request.verify {
         Verify::Require => PATIENCE,
@@ -475,8 +487,9 @@ fn request(
     Ok(head)
 }
 
-/// What an answer says. The stores keep `Content-Encoding` as a property that an object was put with: its bytes and ranges are those that were put. Something that codes on the
-/// way does not know how long the body will be.
+/// What an answer says. The stores keep `Content-Encoding` as a property that an object was put
+/// with: its bytes and ranges are those that were put. Something that codes on the way does not
+/// know how long the body will be.
 fn reply_of(request: &RangeRequest, response: &Response) -> Result<Reply, SourceError> {
     let mut headers = response.headers.clone();
     if headers.contains_key(header::CONTENT_LENGTH) {
@@ -531,12 +544,13 @@ mod tests {
 
     async fn collect(source: &S3Source, start: u64, end: u64) -> Vec<u8> {
         let collector = Collector::new(RangeRequest::new(start, Some(end)));
-        let writer = collector.writer().expect("nobody has it yet");
+        let writer = collector.writer().expect("it is free");
         source.read(collector.request(), writer).await.expect("it reads");
         collector.bytes()
     }
 
-    /// A versitygw with 1000 bytes of `pattern` under each of `keys` (as they stand in a URL), and what reaches it.
+    /// A versitygw with 1000 bytes of `pattern` under each of `keys` (as they stand in a URL), and
+    /// what reaches it.
     async fn served(
         pattern: Pattern,
         keys: &'static [&'static str],
@@ -559,7 +573,8 @@ mod tests {
         Some((server, settings, client))
     }
 
-    /// Case 36 by a server that checks: versitygw refuses a signature that was made 20 minutes ago, or will be.
+    /// Case 36 by a server that checks: versitygw refuses a signature that was made 20 minutes ago,
+    /// or will be.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn case_36_versitygw_refuses_a_time_and_is_signed_for_by_its_own() {
         let pattern = Pattern::new(72);

@@ -2,7 +2,8 @@
 
 use crate::{chunked::Chunked, fuzzing::Front};
 
-/// Decoded in pieces of any size, the data, where it ends and whether it is sound are those that a plain reading of RFC 9112 section 7.1 finds.
+/// Decoded in pieces of any size, the data, where it ends and whether it is sound are those that a
+/// plain reading of RFC 9112 section 7.1 finds.
 pub fn chunked(input: &[u8]) {
     let mut front = Front(input);
     let piece = usize::from(front.byte()) + 1;
@@ -41,7 +42,7 @@ pub fn chunked(input: &[u8]) {
 
 struct Plain {
     data: Vec<u8>,
-    /// Behind the last trailer's empty line.
+    /// After the last trailer's empty line.
     end: Option<usize>,
     sound: bool,
 }
@@ -106,7 +107,8 @@ fn read(body: &[u8]) -> Plain {
     plain
 }
 
-/// The line at `at`, without its end, as far as it is there, and whether that is all of it; at most `most` bytes with the end, all of them `allowed`.
+/// The line at `at`, without its end, as far as it is there, and whether that is all of it; at most
+/// `most` bytes with the end, all of them `allowed`.
 fn line(body: &[u8], at: usize, most: usize, allowed: impl Fn(u8) -> bool) -> Result<(&[u8], bool), ()> {
     let rest = &body[at..];
     for (index, &byte) in rest.iter().enumerate() {

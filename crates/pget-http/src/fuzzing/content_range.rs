@@ -1,4 +1,5 @@
-//! `Content-Range`, and the checks of an answer's headers: what the whole chain takes for good must be so by a plain reading of the headers.
+//! `Content-Range`, and the checks of an answer's headers: what the whole chain takes for good must
+//! be so by a plain reading of the headers.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use crate::{
     reply_from_parts,
 };
 
-/// The input's bytes as a `Content-Range`, and its rest as a head that answers a request. Numbers in the request come from the input's front.
+/// The input's bytes as a `Content-Range`, and its rest as a head that answers a request. Numbers
+/// in the request come from the input's front.
 pub fn content_range(input: &[u8]) {
     value(input);
     let mut front = Front(input);
@@ -86,7 +88,7 @@ fn answer(
 ) {
     let Ok(reply) = reply() else { return };
     let collector = Collector::new(request.clone());
-    let mut writer = collector.writer().expect("nobody else has it");
+    let mut writer = collector.writer().expect("no other has it");
     if writer.begin(reply.clone()).is_err() {
         return;
     }
@@ -115,7 +117,7 @@ fn answer(
         assert_eq!(first, u128::from(request.start), "{range}");
         assert!(last < u128::from(end) && last >= first, "{range}");
         match (numbers[2], pinned.and_then(|info| info.size)) {
-            // Never as the first answer, which must tell the size.
+            // Never as the first answer, which must state the size.
             ("*", _) => assert!(pinned.is_some(), "{range}"),
             (total, Some(size)) => assert_eq!(total.parse(), Ok(size), "{range}"),
             (total, None) => assert!(total.parse::<u64>().is_ok(), "{range}"),
@@ -132,7 +134,8 @@ fn answer(
             Some(Ok(request.start))
         );
     } else {
-        // A whole body is the first answer's stream, the whole object anyway, or of a source that never served ranges.
+        // A whole body is the first answer's stream, the whole object anyway, or of a source that
+        // never served ranges.
         assert_eq!(status, 200);
         assert!(reply.whole && reply.start == 0);
         let everything = request.start == 0 && length == Some(end.into());

@@ -8,8 +8,8 @@ use crate::{
     request::Method,
 };
 
-/// A head, however it is cut into pieces, is found at the same place with the same content; it is bounded, can be written and read again, and its framing is
-/// what the headers say by the letter.
+/// A head, however it is cut into pieces, is found at the same place with the same content; it is
+/// bounded, can be written and read again, and its framing is what the headers say by the letter.
 pub fn head(input: &[u8]) {
     let mut front = Front(input);
     let piece = usize::from(front.byte()) + 1;

@@ -1,7 +1,8 @@
-//! What must hold of the parsers for any input: the functions that the fuzz targets of `fuzz/` call, and that this crate's unit tests run over the committed
-//! corpora. Not in an ordinary build.
+//! What must hold of the parsers for any input: the functions that the fuzz targets of `fuzz/`
+//! call, and that this crate's unit tests run over the committed corpora. Not in an ordinary build.
 //!
-//! Each compares with an independent, slower reading of the same bytes, rather than only looking for panics.
+//! Each compares with an independent, slower reading of the same bytes, rather than only looking
+//! for panics.
 
 mod chunked;
 mod content_range;
@@ -19,7 +20,7 @@ pub use url::url;
 struct Front<'a>(&'a [u8]);
 
 impl Front<'_> {
-    /// The next byte; 0 when there is none.
+    /// The next byte; 0 at the end.
     fn byte(&mut self) -> u8 {
         match self.0.split_first() {
             Some((&byte, rest)) => {

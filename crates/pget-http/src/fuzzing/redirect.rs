@@ -12,7 +12,8 @@ use crate::{
 /// In lower case, as hosts are.
 const SECRET: &str = "s3cr3t-of-the-first-origin-7f3a91";
 
-/// Follows the input's lines as one `Location` after the other, and looks at what would be sent at each hop.
+/// Follows the input's lines as one `Location` after the other, and looks at what would be sent at
+/// each hop.
 pub fn redirect(input: &[u8]) {
     let mut front = Front(input);
     let base = [

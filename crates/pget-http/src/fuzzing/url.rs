@@ -10,7 +10,8 @@ use crate::{Client, ClientOptions, HttpSource, fuzzing::redirect::well_formed, r
 static CLIENT: LazyLock<Client> =
     LazyLock::new(|| Client::new(&ClientOptions::default()).expect("the default options are sound"));
 
-/// An address that is taken makes one well-formed request to its own host, and its name for messages holds neither user nor password nor the query's values.
+/// An address that is taken makes one well-formed request to its own host, and its name for
+/// messages holds neither user nor password nor the query's values.
 pub fn url(text: &str) {
     use pget_core::RangeSource as _;
     let Ok(source) = HttpSource::new(CLIENT.clone(), text, HeaderMap::new()) else {

@@ -37,7 +37,7 @@ pub(crate) trait Cloud: fmt::Debug + Send + Sync {
     /// Whether a signed request may be sent to `url`, which a server named in a redirect.
     fn may_follow(&self, url: &Url) -> bool;
 
-    /// Returns what tells the bucket from another of the same name. Holds no credential.
+    /// Returns what distinguishes the bucket from another of the same name. Holds no credential.
     fn place(&self) -> String;
 }
 

@@ -1,4 +1,5 @@
-//! What was looked for on the way to a credential, for the log and for the error when none is found.
+//! What was looked for on the way to a credential, for the log and for the error when none is
+//! found.
 
 use std::time::Instant;
 

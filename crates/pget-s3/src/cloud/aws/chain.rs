@@ -1,10 +1,10 @@
 //! Where credentials for AWS are looked for, in botocore's order.
 //!
-//! The environment; the profile (a role to assume, a web identity, single sign-on, keys, a program);
-//! a container's service; the instance's metadata service.
+//! The environment; the profile (a role to assume, a web identity, single sign-on, keys, a
+//! program); a container's service; the instance's metadata service.
 //!
-//! Invariants: a place that is set up and does not yield credentials is an error, so that nobody
-//! reads with another identity than the one that was meant; the files are read anew with each
+//! Invariants: a place that is set up and does not yield credentials is an error, so that no
+//! read uses another identity than the one that was meant; the files are read again with each
 //! search, as keys are rotated there.
 
 use pget_core::SourceError;

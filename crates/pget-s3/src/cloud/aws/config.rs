@@ -147,7 +147,8 @@ impl Config {
         }
     }
 
-    /// Returns the region: the one that a server has named, else the one that is set, else the first.
+    /// Returns the region: the one that a server has named, else the one that is set, else the
+    /// first.
     pub(crate) fn region<'a>(&'a self, named: Option<&'a str>) -> &'a str {
         named.or(self.region.as_deref()).unwrap_or("us-east-1")
     }
@@ -242,8 +243,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns the endpoint of a service, by the order of the AWS tools: the service's own variable,
-    /// the one for all, the profile's for the service, the profile's for all.
+    /// Returns the endpoint of a service, by the order of the AWS tools: the service's own
+    /// variable, the one for all, the profile's for the service, the profile's for all.
     fn endpoint(&self, service: &str) -> Result<Option<Url>, Error> {
         let own = format!("endpoint_url_{}", service.replace('-', "_"));
         let property = self.values.property(&own);

@@ -1,8 +1,9 @@
 //! Where a bucket of S3 is: host, path, and what a request there is signed for.
 //!
-//! Source: the endpoint rules of S3, STS and SSO in botocore 1.44.8; a test compares them for a table
-//! of settings. Two answers are this program's own: `us-east-1` is asked by its own name rather
-//! than the global one, and multi-region access points are refused, as they need another signature.
+//! Source: the endpoint rules of S3, STS and SSO in botocore 1.44.8; a test compares them for a
+//! table of settings. Two answers are this program's own: `us-east-1` is asked by its own name
+//! rather than the global one, and multi-region access points are refused, as they need another
+//! signature.
 //!
 //! Pure. Invariant: nothing of a bucket's name becomes part of a host name unless it is a label.
 

@@ -74,7 +74,8 @@ impl Aws {
         Ok(aws)
     }
 
-    /// With virtual hosting, the endpoint alone says which bucket is read, which must be the address's.
+    /// With virtual hosting, the endpoint alone says which bucket is read, which must be the
+    /// address's.
     fn check_host(&self) -> Result<(), String> {
         let (Style::Hosted, Some(endpoint)) = (self.config.style, &self.config.endpoint) else {
             return Ok(());
@@ -186,7 +187,8 @@ impl Cloud for Aws {
         Some(self.config.region(named))
     }
 
-    /// A gateway that the caller has named may send on to where it likes; AWS to its own hosts only.
+    /// A gateway that the caller has named may send on to where it likes; AWS to its own hosts
+    /// only.
     fn may_follow(&self, url: &Url) -> bool {
         let partition = Partition::of(self.config.region(None));
         self.config.endpoint.is_some() || url.host_str().is_some_and(|host| partition.has(host))

@@ -185,7 +185,7 @@ fn malformed(path: &str, line: usize) -> SourceError {
     ))
 }
 
-/// Returns the sections in their order, or the number of a line that is none of the grammar.
+/// Returns the sections in their order, or the number of a line that does not fit the grammar.
 fn parse(text: &str) -> Result<Vec<(String, Section)>, usize> {
     let mut sections: Vec<(String, Section)> = Vec::new();
     // The key whose value goes on, and how deep it stands.

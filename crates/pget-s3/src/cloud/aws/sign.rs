@@ -3,7 +3,8 @@
 //! Source: "Create a signed AWS API request" of the IAM user guide. S3 takes the path as it is sent
 //! for its canonical form, encoded once.
 //!
-//! Pure. Invariant: every header that is signed is one of those returned, so what is signed is sent.
+//! Pure. Invariant: every header that is signed is one of those returned, so what is signed is
+//! sent.
 
 use std::time::SystemTime;
 
@@ -115,7 +116,7 @@ fn canonical_headers(url: &Url, headers: &HeaderMap) -> Result<(String, String),
     Ok((names, lines))
 }
 
-/// Returns the query's pairs, encoded anew and sorted.
+/// Returns the query's pairs, encoded again and sorted.
 fn canonical_query(url: &Url) -> String {
     let Some(query) = url.query() else {
         return String::new();

@@ -1,4 +1,5 @@
-//! The token service of AWS: roles that credentials or a web identity assume; sessions of S3 Express.
+//! The token service of AWS: roles that credentials or a web identity assume; sessions of S3
+//! Express.
 //!
 //! Source: AssumeRole and AssumeRoleWithWebIdentity of the STS API reference, CreateSession of the
 //! S3 API reference.
@@ -73,7 +74,7 @@ pub(super) async fn assume(
     from_answer(&answer, source)
 }
 
-/// Assumes a role by the token in a file, which another party writes anew from time to time.
+/// Assumes a role by the token in a file, which another party rewrites from time to time.
 pub(super) async fn web_identity(
     config: &Config,
     file: &str,

@@ -1,8 +1,8 @@
 //! The identities of Azure that Microsoft Entra issues tokens for: a client's secret, a workload, a
 //! managed identity, a person's log-in by the Azure CLI.
 //!
-//! Source: "OAuth 2.0 client credentials flow" of the Microsoft identity platform; "How to use managed
-//! identities" of Microsoft Entra; azure-identity 1.27.0.
+//! Source: "OAuth 2.0 client credentials flow" of the Microsoft identity platform; "How to use
+//! managed identities" of Microsoft Entra; azure-identity 1.27.0.
 //!
 //! Invariant: whether a metadata service is there is decided within two seconds.
 

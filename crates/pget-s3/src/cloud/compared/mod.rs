@@ -1,5 +1,5 @@
-//! The table of settings for which botocore, google-auth and Azure's libraries come to the same host,
-//! region, credential and signature, in the same environment and home.
+//! The table of settings for which botocore, google-auth and Azure's libraries come to the same
+//! host, region, credential and signature, in the same environment and home.
 //!
 //! Services that issue credentials stand in on this machine, for both. What differs on purpose says
 //! why, and is an error if it does not differ any more.

@@ -28,7 +28,7 @@ pub(super) fn services(got: &Got) -> Reply {
         "/" if got.method == "POST" => {
             let action = got.field("Action").unwrap_or_default();
             let role = got.field("RoleArn").unwrap_or_default();
-            // Whoever assumes it is part of the key.
+            // The identity that assumes it is part of the key.
             let by = got.header("authorization").and_then(|by| by.split("Credential=").nth(1)?.split('/').next()).unwrap_or("W");
             let id = format!("R{}{by}", role.rsplit('/').next().unwrap_or_default());
             Reply::new(
