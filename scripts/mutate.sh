@@ -1,7 +1,7 @@
 #!/bin/sh
 # Tests the tests: removes one guard at a time from a copy of the tree, and requires that the seeded
-# tests notice within 1,000 seeds. Prints a table, and fails if a guard's removal goes unnoticed, or if
-# the code that it names is no longer there. Arguments pick guards by a part of their name; with
+# tests notice within 1,000 seeds. Prints a table, and fails if a guard's removal goes unnoticed, or
+# if the code that it names is no longer there. Arguments pick guards by a part of their name; with
 # --check alone, it is only checked that the code that each guard names is there.
 #
 # The tests of the schedule are tried first where the guard is in the schedule: they build in

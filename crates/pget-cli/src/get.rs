@@ -1,4 +1,4 @@
-//! `pget get`: an object into a file; several of them by [`many`].
+//! `pget get` of one object into a file.
 //!
 //! A name that comes from an address is decoded, except for what would be harmful in a name.
 
@@ -9,15 +9,13 @@ use std::{
 
 use pget::{Address, Builder, Error, ErrorKind};
 
-use crate::{args::Get, many, report::Report};
+use crate::{args::Get, report::Report};
 
 /// The names of standard output.
 const STANDARD_OUTPUT: [&str; 4] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"];
 
-pub(crate) fn run(get: &Get) -> Result<(), Error> {
-    let (None, [address]) = (&get.input_file, &*get.addresses) else {
-        return many::run(get);
-    };
+/// Fetches the object at `address`, the only one.
+pub(crate) fn run(get: &Get, address: &str) -> Result<(), Error> {
     let target = match &get.output {
         // A file of that name is `./-`.
         Some(path) if path.as_os_str() == "-" => STANDARD_OUTPUT[0].into(),

@@ -15,6 +15,7 @@ mod report;
 mod shm;
 mod signals;
 mod stat;
+mod status;
 mod usage;
 
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ use std::ffi::OsString;
 use args::{Arguments, Command, Shm};
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
-use pget::{Error, ErrorKind};
+use status::status;
 
 /// Runs the program with `arguments`, the first of which is its name, and returns its exit status.
 ///
@@ -36,7 +37,7 @@ pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -
     writes_fail_at_the_limit();
     report::log(arguments.verbose);
     let result = match &arguments.command {
-        Command::Get(get) => get::run(get),
+        Command::Get(get) => fetch(get),
         Command::Cat(cat) => cat::run(cat),
         Command::Stat(stat) => stat::run(stat),
         Command::Shm(shm) => shm::run(shm),
@@ -75,17 +76,10 @@ fn writes_fail_at_the_limit() {
     }
 }
 
-/// Returns the exit status of an error. Of several errors, the one with the highest status counts.
-fn status(error: &Error) -> u8 {
-    match error.kind() {
-        ErrorKind::InvalidArgument => 2,
-        ErrorKind::NotFound => 3,
-        ErrorKind::PermissionDenied => 4,
-        ErrorKind::ObjectChanged => 5,
-        ErrorKind::Timeout | ErrorKind::Unavailable => 6,
-        ErrorKind::Protocol | ErrorKind::Checksum => 7,
-        ErrorKind::Destination | ErrorKind::BufferTooSmall => 8,
-        ErrorKind::Unverifiable => 9,
-        _ => 1,
+/// Fetches one object, or several.
+fn fetch(get: &args::Get) -> Result<(), pget::Error> {
+    match (&get.input_file, &*get.addresses) {
+        (None, [address]) => get::run(get, address),
+        _ => many::run(get),
     }
 }

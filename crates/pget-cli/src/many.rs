@@ -22,8 +22,8 @@ use pget::{Address, Budget, Error, ErrorKind, Options, Stats};
 use crate::{
     args::Get,
     get::{builder, in_folder, name_of},
-    report::Reports,
-    status,
+    report::{Reports, Totals},
+    status::status,
 };
 
 /// What the error of a read of several objects says whose failures have been reported one by one.
@@ -84,25 +84,6 @@ pub(crate) fn run(get: &Get) -> Result<(), Error> {
             let message = format!("{} of {} {REPORTED}", totals.failed.len(), items.len());
             Err(Error::new(worst.kind(), "", message))
         }
-    }
-}
-
-/// Figures of all objects together.
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    pub(crate) complete: usize,
-    pub(crate) bytes: u64,
-    pub(crate) requests: u64,
-    pub(crate) retries: u64,
-    pub(crate) failed: Vec<Error>,
-}
-
-impl Totals {
-    fn add(&mut self, stats: &Stats) {
-        self.complete += 1;
-        self.bytes += stats.delivered;
-        self.requests += stats.requests;
-        self.retries += stats.retries;
     }
 }
 

@@ -14,10 +14,7 @@ use std::{
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use pget::{Builder, Error, Stats, Warnings};
 
-use crate::{
-    args::{Show, When},
-    many::Totals,
-};
+use crate::args::{Show, When};
 
 /// Writes a line to standard error. A closed standard error is no failure.
 pub(crate) fn line(text: &str) {
@@ -332,5 +329,24 @@ impl TermLike for Plain {
 
     fn flush(&self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Figures of all objects together.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) complete: usize,
+    pub(crate) bytes: u64,
+    pub(crate) requests: u64,
+    pub(crate) retries: u64,
+    pub(crate) failed: Vec<Error>,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, stats: &Stats) {
+        self.complete += 1;
+        self.bytes += stats.delivered;
+        self.requests += stats.requests;
+        self.retries += stats.retries;
     }
 }

@@ -22,12 +22,12 @@
 
 mod chunk;
 mod estimate;
+mod figures;
 mod judge;
 
 use std::time::Duration;
 
-use chunk::{per_second, whole};
-use estimate::Met;
+use figures::{Met, per_second, whole};
 
 /// A step up must bring this share of what its connections promise.
 const WORTH: f64 = 0.4;

@@ -21,8 +21,8 @@ use std::{
     },
 };
 
-/// Bytes in a page. Larger ones cost fewer system calls; smaller ones leave less of a chunk's memory
-/// unused while the chunk is received, which counts where many are.
+/// Bytes in a page. Larger ones cost fewer system calls; smaller ones leave less of a chunk's
+/// memory unused while the chunk is received, which counts where many are.
 pub const PAGE: usize = 256 << 10;
 
 /// A huge page on x86-64 and on aarch64 with 4 KiB pages.

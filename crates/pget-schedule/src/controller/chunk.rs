@@ -1,10 +1,9 @@
 //! How long a chunk is: long enough to keep its connection busy, within memory and what is left of
 //! the object.
 
-use std::time::Duration;
-
 use super::{
     BUSY, Controller, DEAR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE, Stage, TAIL, UNDER_WAY,
+    figures::{bytes, whole_bytes},
 };
 
 impl Controller {
@@ -68,32 +67,4 @@ impl Controller {
             self.chunk_size = self.within_memory(self.chunk_size);
         }
     }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a rate")]
-pub(super) fn per_second(bytes: u64, time: Duration) -> f64 {
-    bytes as f64 / time.as_secs_f64().max(1e-9)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "an estimate")]
-pub(super) const fn bytes(bytes: u64) -> f64 {
-    bytes as f64
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "casts of floats saturate"
-)]
-pub(super) const fn whole(value: f64) -> u32 {
-    value as u32
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "casts of floats saturate"
-)]
-const fn whole_bytes(value: f64) -> u64 {
-    value as u64
 }

@@ -4,25 +4,8 @@ use std::time::Duration;
 
 use super::{
     Controller, GOODPUT, Mark, SHORTEST, Seen, Stage,
-    chunk::{bytes, per_second},
+    figures::{Met, bytes, per_second},
 };
-
-/// What each request of a level met.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Met {
-    pub(super) level: u32,
-    /// Bytes per second of a body while it flowed.
-    pub(super) body: f64,
-    /// Seconds to an answer.
-    pub(super) latency: f64,
-}
-
-impl Met {
-    /// Bytes per second of the level in chunks of `chunk` bytes.
-    pub(super) fn rate(&self, chunk: f64) -> f64 {
-        f64::from(self.level) * chunk / (self.latency + chunk / self.body.max(1.0))
-    }
-}
 
 impl Controller {
     /// Chooses the chunk size more often than the level.

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::{
     Brought, CHANGED, Controller, DOUBTS, ENOUGH, FIRST_PAUSE, FLOOR, FULLY, GROWS, HUNGRY, LATE,
     LEAST_RATIO, LONG, LONGEST_PAUSE, Mark, RIPE, SPARE, STEP, STEPS_SLOWLY, Seen, Stage, WORTH,
-    chunk::{bytes, whole},
-    estimate::Met,
+    figures::{Met, bytes, whole},
 };
 
 impl Controller {
