@@ -442,3 +442,28 @@ fn a_pause_that_the_server_asks_for_is_kept_up_to_the_time_that_is_left() {
         assert!(within.contains(&pause), "{asked:?}: {pause:?}");
     }
 }
+
+/// A server that refuses some requests in a row is not one that limits their rate: a pace, which does
+/// not help, is given up.
+#[test]
+fn case_105_a_pace_that_does_not_help_is_given_up() {
+    for (concurrency, of) in [(1, 6), (1, 12), (2, 12), (2, 20), (4, 20)] {
+        let refused = 2 * u64::from(concurrency);
+        let server: Server = Box::new(move |number, _, _| {
+            if number % of < refused {
+                THROTTLED
+            } else {
+                Fate::Served
+            }
+        });
+        let outcome = thousand(concurrency, ms(1), server);
+        // The probes of so many short outages.
+        let probes = 1000 * refused / (of - refused);
+        let most = ms(150) * u32::try_from(probes).expect("few");
+        assert!(
+            outcome.took < most,
+            "{refused} of {of}: {:?}, {most:?} at the most",
+            outcome.took
+        );
+    }
+}
