@@ -123,7 +123,6 @@ all() {
     guard "silent probe makes room" pget-schedule/src/straggler.rs 'self.silent_probe(now)?' 'None?'
     guard "refusal asked again" pget-schedule/src/events.rs 'if how == Ended::Refused && place.alone {' 'if how == Ended::Refused {'
     guard "refusal alone is believed" pget-schedule/src/events.rs 'if how == Ended::Refused && place.alone {' 'if false {'
-    guard "stream not overtaken" pget-schedule/src/lib.rs 'if self.is_stream() && soonest.is_some() {' 'if false {'
     guard "stream without identity" pget-schedule/src/events.rs '|| !self.may_resume() && position > self.plan.start()' '|| !self.may_resume() && position > u64::MAX - 1'
     guard "identity for ranges" pget-schedule/src/events.rs 'Phase::Probe if !identity && self.plan.chunks()' 'Phase::Probe if false && self.plan.chunks()'
     guard "one writer a slot" pget-core/src/memory/slot.rs '.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)

@@ -280,10 +280,6 @@ impl Schedule {
                 soonest = earlier(soonest, Some(at));
             }
         }
-        if self.is_stream() && soonest.is_some() {
-            // A stream goes on where it broke off: a chunk opened behind the break would be read by two.
-            return Action::Wait(soonest);
-        }
         self.rechunk();
         match self.next_to_open_at(now) {
             Some(_) if held_until > now => Action::Wait(earlier(soonest, Some(held_until))),
