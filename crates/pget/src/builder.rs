@@ -79,7 +79,7 @@ impl Builder {
     }
 
     /// Sets whether the bytes are compared with the checksum that the source publishes; default
-    /// [`Auto`](Verify::Auto). [`Stats::verification`] is the outcome.
+    /// [`Auto`](Verify::Auto). [`Stats::verification`](crate::Stats::verification) is the outcome.
     pub const fn verify(mut self, verify: Verify) -> Self {
         self.options.verify = verify;
         self

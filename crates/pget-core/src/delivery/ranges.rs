@@ -215,7 +215,7 @@ impl Download {
     /// that may block, on `runtime` (with time enabled).
     ///
     /// Ranges may touch, overlap and be the same, in any order. Those that are closer to each other
-    /// than [`gap`](super::Options::gap) are fetched together. A buffer must be as long as its
+    /// than [`gap`](crate::Options::gap) are fetched together. A buffer must be as long as its
     /// range, or longer. `each` is called on this thread as a range is complete, with its place in
     /// the list and its buffer. A range without bytes is complete at once. When the call returns,
     /// nothing writes to the buffers any more; after an error, those that `each` was not called for
