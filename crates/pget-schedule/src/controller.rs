@@ -403,7 +403,7 @@ impl Controller {
         }
     }
 
-    /// When the next [`look`](Self::look) is due.
+    /// Returns when the next look is due.
     #[must_use]
     pub fn look_at(&self, looked: Duration) -> Duration {
         let step = match self.stage {
