@@ -56,8 +56,8 @@ pub struct Options {
     /// to 16 MiB.
     pub chunk_size: Option<u64>,
     /// The most requests in flight, 1 to 1,024; `None`: what measuring finds, at most
-    /// [`most_requests`](crate::RangeSource::most_requests) of the source. With 1, the object is read
-    /// as one stream.
+    /// [`most_requests`](crate::RangeSource::most_requests) of the source. With 1, the object is
+    /// read as one stream.
     pub concurrency: Option<u32>,
     /// How many chunks may be fetched or being fetched and not yet consumed, 1 to 65,536; `None`:
     /// half as many again as requests in flight, and up to three times as many while one of them
