@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SEED = 7
 GOOD = 5 * 1024 * 1024 + 123
 FULL = bool(os.environ.get("PGET_FULL"))
+
+# A job in the background of a script inherits SIGINT ignored, and so would the programs that these
+# tests interrupt. A handler is reset to the default in programs that are started.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pattern(length: int, seed: int = SEED) -> bytes:
