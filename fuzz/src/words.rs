@@ -42,15 +42,18 @@ fn command_line(text: &str) {
     let Ok(arguments) = args::Arguments::try_parse_from(std::iter::once("pget").chain(words)) else {
         return;
     };
-    let (object, read) = match &arguments.command {
-        args::Command::Get(get) => (&get.object, Some(&get.read)),
-        args::Command::Cat(cat) => (&cat.object, Some(&cat.read)),
-        args::Command::Stat(stat) => (&stat.object, None),
-        args::Command::Shm(args::Shm::Get(get)) => (&get.object, Some(&get.read)),
+    let (address, reach, read) = match &arguments.command {
+        args::Command::Get(get) => {
+            let first = get.addresses.first().map_or("", String::as_str);
+            (first, &get.reach, Some(&get.read))
+        }
+        args::Command::Cat(cat) => (&*cat.object.address, &cat.object.reach, Some(&cat.read)),
+        args::Command::Stat(stat) => (&*stat.object.address, &stat.object.reach, None),
+        args::Command::Shm(args::Shm::Get(get)) => (&*get.object.address, &get.object.reach, Some(&get.read)),
         args::Command::Shm(args::Shm::Ls | args::Shm::Clean) => return,
     };
-    let builder = object.builder();
-    for (name, value) in object.properties.iter().chain(&object.headers) {
+    let builder = reach.builder(address);
+    for (name, value) in reach.properties.iter().chain(&reach.headers) {
         assert!(!name.is_empty() && name.trim() == name, "{name:?}");
         assert!(text.contains(value.as_str()));
     }
