@@ -10,6 +10,10 @@ use crate::{Budget, Cancel, ObjectInfo, Stats, Verify};
 /// half of this holds bytes.
 const MEMORY: u64 = 192 << 20;
 
+/// The same where the caller has set the chunk size, which then cannot become smaller for more
+/// connections: chunks are longer, and more of them hold bytes.
+const MEMORY_OF_SET_CHUNKS: u64 = 152 << 20;
+
 /// How long to wait for what; each more than 0 and at most a day. All are no-progress deadlines: a
 /// slow but steady transfer of any size meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,11 +221,16 @@ impl Options {
             .unwrap_or_else(|| most.clamp(1, Self::MAX_CONCURRENCY));
         let limit = self.budget.limit();
         let measures = (self.concurrency.is_none() || self.chunk_size.is_none()) && concurrency > 1;
+        let memory = if self.chunk_size.is_some() {
+            MEMORY_OF_SET_CHUNKS
+        } else {
+            MEMORY
+        };
         let control = measures.then(|| Bounds {
             most: concurrency,
             level: self.concurrency,
             chunk_size: self.chunk_size,
-            memory: MEMORY.min(limit / 2),
+            memory: memory.min(limit / 2),
             most_memory: limit / 2,
         });
         let first = if measures {
