@@ -275,6 +275,14 @@ impl Read {
 
 /// `8MiB`, `64KB`, `4096`: binary and decimal units, and plain bytes.
 fn size(text: &str) -> Result<u64, String> {
+    let digits = || text.bytes().filter(u8::is_ascii_digit);
+    if !text.is_empty() && digits().count() == text.len() {
+        return text.parse().map_err(|_| "it is too large".into());
+    }
+    // The parser adds up digits without a look at what fits (parse-size 1.1.0).
+    if digits().skip_while(|digit| *digit == b'0').count() > 19 {
+        return Err("it has too many digits".into());
+    }
     parse_size::parse_size(text).map_err(|error| error.to_string())
 }
 
@@ -319,6 +327,10 @@ mod tests {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in ["", "-1", "8 parsecs", "99999999999999999999", "MiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        // Numbers that the parser would count beyond what it can hold.
+        for text in ["00000001844674407370955161550588108596K", "18446744073709551619K"] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -5,7 +5,7 @@
 //! what does not fit the request or the pin is refused by
 //! [`ChunkWriter::begin`](pget_core::ChunkWriter::begin).
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pget_core::{ErrorKind, RangeRequest, Reply, Revision, SourceError};
 
 use crate::{
@@ -218,7 +218,13 @@ fn refuse_coded(headers: &HeaderMap, length: Option<u64>) -> Result<(), SourceEr
         return Ok(());
     };
     let revision = revision_from_headers(headers);
-    let is_weak = revision.etag.is_some() && revision.strong_etag().is_none();
+    // A tag beyond ASCII is no identity, and may still be a weak one.
+    let looks_weak = |tag: &HeaderValue| {
+        let tag = tag.as_bytes().trim_ascii_start();
+        tag.starts_with(b"W/") || tag.starts_with(b"w/")
+    };
+    let is_weak = headers.get_all(header::ETAG).iter().any(looks_weak)
+        || revision.etag.is_some() && revision.strong_etag().is_none();
     let is_told = revision.is_identity() || VERSIONS.iter().any(|name| headers.contains_key(*name));
     let says = if length.is_none() {
         "has no length"

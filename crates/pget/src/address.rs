@@ -130,6 +130,11 @@ impl Address {
                 }
                 Ok(Self::File(PathBuf::from(os_string(path))))
             }
+            // What is longer is no misspelt scheme, and need not be repeated.
+            _ if scheme.len() > 40 => Err(invalid(format!(
+                "a scheme of {} characters is not known (known: ais, s3, gs, az, http, https, file, or a plain path)",
+                scheme.len()
+            ))),
             _ => Err(invalid(format!(
                 "the scheme {scheme:?} is not known (known: ais, s3, gs, az, http, https, file, or a plain path)"
             ))),
