@@ -315,7 +315,7 @@ mod tests {
         let of = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {
-                headers.append(header::CONTENT_ENCODING, http::HeaderValue::from_static(value));
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(value));
             }
             coding(&headers)
         };
