@@ -38,14 +38,13 @@ pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -
     report::log(arguments.verbose);
     let result = match &arguments.command {
         Command::Get(get) => fetch(get),
-        Command::Cat(cat) => cat::run(cat),
-        Command::Stat(stat) => stat::run(stat),
-        Command::Shm(shm) => shm::run(shm),
+        Command::Cat(cat) => cat::run(cat).map(|()| 0),
+        Command::Stat(stat) => stat::run(stat).map(|()| 0),
+        Command::Shm(shm) => shm::run(shm).map(|()| 0),
     };
     match result {
-        Ok(()) => 0,
+        Ok(status) => status,
         // As `cat`, which SIGPIPE ends: `pget cat … | head` is not a failure to report.
-        Err(error) if many::is_reported(&error) => status(&error),
         Err(error) if writes_to_standard_output(&arguments.command) && output::is_closed(&error) => CLOSED,
         Err(error) => {
             report::line(&format!("pget: {}", error.to_line()));
@@ -77,9 +76,9 @@ fn writes_fail_at_the_limit() {
 }
 
 /// Fetches one object, or several.
-fn fetch(get: &args::Get) -> Result<(), pget::Error> {
+fn fetch(get: &args::Get) -> Result<u8, pget::Error> {
     match (&get.input_file, &*get.addresses) {
-        (None, [address]) => get::run(get, address),
+        (None, [address]) => get::run(get, address).map(|()| 0),
         _ => many::run(get),
     }
 }

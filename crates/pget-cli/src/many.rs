@@ -6,7 +6,7 @@
 //! and what it has learned of a host.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     io::{self, BufRead as _, BufReader},
     path::{Component, Path, PathBuf},
     sync::{
@@ -26,9 +26,6 @@ use crate::{
     status::status,
 };
 
-/// What the error of a read of several objects says whose failures have been reported one by one.
-const REPORTED: &str = "objects were not fetched";
-
 /// An object and the name of its file.
 #[derive(Debug, PartialEq)]
 struct Item {
@@ -36,13 +33,12 @@ struct Item {
     name: PathBuf,
 }
 
-/// Whether the failures that the error stands for have been reported.
-pub(crate) fn is_reported(error: &Error) -> bool {
-    error.to_line().ends_with(REPORTED)
-}
-
-/// Fetches all objects of the command line and of the list.
-pub(crate) fn run(get: &Get) -> Result<(), Error> {
+/// Fetches all objects of the command line and of the list, reports each failure, and returns the
+/// exit status: the highest one of all failures.
+///
+/// # Errors
+/// If nothing was fetched, because the command line or the list cannot be used.
+pub(crate) fn run(get: &Get) -> Result<u8, Error> {
     if get.output.is_some() {
         return Err(invalid(
             "-o names the file of one object; use --dir DIR for several",
@@ -78,13 +74,7 @@ pub(crate) fn run(get: &Get) -> Result<(), Error> {
     });
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
     reports.end(&totals, began.elapsed());
-    match totals.failed.iter().max_by_key(|error| status(error)) {
-        None => Ok(()),
-        Some(worst) => {
-            let message = format!("{} of {} {REPORTED}", totals.failed.len(), items.len());
-            Err(Error::new(worst.kind(), "", message))
-        }
-    }
+    Ok(totals.failed.iter().map(status).max().unwrap_or(0))
 }
 
 fn fetch(get: &Get, item: &Item, reports: &Reports, budget: Option<&Arc<Budget>>) -> Result<Stats, Error> {
@@ -127,14 +117,14 @@ fn items(get: &Get) -> Result<Vec<Item>, Error> {
             })?);
         }
     }
-    let mut names = HashMap::new();
+    let mut names = HashSet::new();
     for item in &items {
         let parts: PathBuf = item
             .name
             .components()
             .filter(|part| *part != Component::CurDir)
             .collect();
-        if names.insert(parts, ()).is_some() {
+        if !names.insert(parts) {
             let message = format!(
                 "two objects would have the name {}; name one in the list",
                 item.name.display()
@@ -149,8 +139,8 @@ fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, "", message)
 }
 
-/// Returns address and name of a line. A tab separates them, or spaces where there is no tab: an
-/// address that contains spaces ends with a tab.
+/// Returns address and name of a line. A tab separates them. A line without a tab is split at its
+/// first space, so an address that contains spaces must be followed by a tab.
 fn parsed(line: &str) -> Option<(&str, Option<&str>)> {
     let line = line.trim_matches([' ', '\r']);
     if line.trim().is_empty() || line.starts_with('#') {

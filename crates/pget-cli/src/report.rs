@@ -16,7 +16,7 @@ use pget::{Builder, Error, Stats, Warnings};
 
 use crate::args::{Show, When};
 
-/// Writes a line to standard error. A closed standard error is no failure.
+/// Writes a line to standard error. If standard error is closed, the line is discarded.
 pub(crate) fn line(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
@@ -94,13 +94,12 @@ impl Report {
         let warnings = self.warnings.take();
         if self.json {
             let seconds = self.began.elapsed().as_secs_f64();
-            #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-            let rate = stats.delivered as f64 / seconds.max(1e-9);
+            let rate = per_second(stats.delivered, seconds);
             line(
                 &serde_json::json!({
                     "bytes": stats.delivered,
                     "seconds": seconds,
-                    "bytes_per_second": rate.round(),
+                    "bytes_per_second": rate,
                     "requests": stats.requests,
                     "retries": stats.retries,
                     "peak_buffered_bytes": stats.peak_buffered,
@@ -128,6 +127,12 @@ impl Report {
     pub(crate) fn abandon(self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Returns whole bytes per second.
+#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+fn per_second(bytes: u64, seconds: f64) -> f64 {
+    (bytes as f64 / seconds.max(1e-9)).round()
 }
 
 /// Whether a progress bar is wanted, and where it is drawn.
@@ -238,8 +243,7 @@ impl Reports {
     pub(crate) fn end(self, totals: &Totals, elapsed: Duration) {
         self.total.finish_and_clear();
         let seconds = elapsed.as_secs_f64();
-        #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-        let rate = totals.bytes as f64 / seconds.max(1e-9);
+        let rate = per_second(totals.bytes, seconds);
         if self.json {
             let errors: Vec<_> = totals.failed.iter().map(Error::to_line).collect();
             line(
@@ -248,7 +252,7 @@ impl Reports {
                     "failed": totals.failed.len(),
                     "bytes": totals.bytes,
                     "seconds": seconds,
-                    "bytes_per_second": rate.round(),
+                    "bytes_per_second": rate,
                     "requests": totals.requests,
                     "retries": totals.retries,
                     "errors": errors,
@@ -260,7 +264,7 @@ impl Reports {
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a figure for people"
+            reason = "a rate is a whole number and not negative"
         )]
         let rate = HumanBytes(rate as u64);
         line(&format!(

@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pget_testkit::{
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::{
     interrupts::until,
+    resume::names,
     run::{pget, run, wait},
 };
 
@@ -44,15 +45,6 @@ fn check(folder: &TempDir, name: &str, seed: u64, size: u64) {
     assert_eq!(Pattern::new(seed).check(0, &bytes), Ok(()), "{name}");
 }
 
-fn names(folder: &TempDir, within: &str) -> Vec<String> {
-    let entries = fs::read_dir(folder.path().join(within)).expect("a folder");
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
-        .collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn objects_of_the_command_line_come_into_a_folder() {
     let (server, folder) = scene();
@@ -69,7 +61,7 @@ fn objects_of_the_command_line_come_into_a_folder() {
         "{}",
         ended.stderr
     );
-    assert_eq!(names(&folder, "new/deep"), ["o0", "o1", "o2"]);
+    assert_eq!(names(&folder.path().join("new/deep")), ["o0", "o1", "o2"]);
     for seed in 0..3 {
         check(&folder, &format!("new/deep/o{seed}"), seed, SIZE + seed);
     }
@@ -144,7 +136,7 @@ fn a_failure_ends_no_other_and_the_worst_is_the_status() {
     for part in ["/missing", "/denied", "2 objects complete, 2 failed"] {
         assert!(lines.iter().any(|line| line.contains(part)), "{part}: {lines:?}");
     }
-    assert_eq!(names(&folder, "d"), ["good", "last"]);
+    assert_eq!(names(&folder.path().join("d")), ["good", "last"]);
     check(&folder, "d/good", 1, SIZE);
     check(&folder, "d/last", 3, SIZE);
 }
@@ -180,7 +172,7 @@ fn a_list_that_cannot_be_used_is_refused_before_anything_is_fetched() {
         let ended = run(&mut get(&folder, arguments));
         assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {}", ended.stderr);
     }
-    assert_eq!(names(&folder, "."), ["list"]);
+    assert_eq!(names(folder.path()), ["list"]);
 }
 
 #[test]
@@ -242,9 +234,14 @@ fn what_was_killed_goes_on() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // Ten chunks have landed, and the journal has been written since.
+    // Ten chunks have landed, and the journal has been written since. The journal has no signal.
     until(&server, |server| server.requests("/big").len() > 14);
-    thread::sleep(Duration::from_secs(1));
+    let journal = || fs::read(folder.path().join("d/big.pget-journal")).unwrap_or_default();
+    let (before, deadline) = (journal(), Instant::now() + Duration::from_secs(20));
+    while journal() == before {
+        assert!(Instant::now() < deadline, "the journal is not written");
+        thread::sleep(Duration::from_millis(10));
+    }
     child.kill().expect("it runs");
     wait(child);
     let before = server.requests("/big").len();
@@ -255,5 +252,5 @@ fn what_was_killed_goes_on() {
     check(&folder, "d/small", 6, SIZE);
     let after = server.requests("/big").len() - before;
     assert!((1..35).contains(&after), "{after} requests for what was left");
-    assert_eq!(names(&folder, "d"), ["big", "small"]);
+    assert_eq!(names(&folder.path().join("d")), ["big", "small"]);
 }

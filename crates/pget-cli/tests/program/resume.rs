@@ -27,6 +27,17 @@ use crate::{
 pub(crate) const CHUNK: u64 = 64 << 10;
 pub(crate) const SIZE: u64 = 20 * CHUNK + 3;
 
+/// Returns the names in a folder, in order.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name())
+        .map(|name| name.into_string().expect("a name"))
+        .collect();
+    names.sort();
+    names
+}
+
 /// A server, a folder, and the object 7 at `/o`.
 pub(crate) struct Scene {
     pub(crate) server: Hostile,
@@ -79,18 +90,7 @@ impl Scene {
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.folder.path()).expect("a folder");
-        let mut names: Vec<_> = entries
-            .map(|entry| {
-                entry
-                    .expect("an entry")
-                    .file_name()
-                    .into_string()
-                    .expect("a name")
-            })
-            .collect();
-        names.sort();
-        names
+        names(self.folder.path())
     }
 
     /// It is complete, and alone.
