@@ -223,8 +223,7 @@ fn refuse_coded(headers: &HeaderMap, length: Option<u64>) -> Result<(), SourceEr
         let tag = tag.as_bytes().trim_ascii_start();
         tag.starts_with(b"W/") || tag.starts_with(b"w/")
     };
-    let is_weak = headers.get_all(header::ETAG).iter().any(looks_weak)
-        || revision.etag.is_some() && revision.strong_etag().is_none();
+    let is_weak = headers.get_all(header::ETAG).iter().any(looks_weak);
     let is_told = revision.is_identity() || VERSIONS.iter().any(|name| headers.contains_key(*name));
     let says = if length.is_none() {
         "has no length"

@@ -130,14 +130,16 @@ impl Address {
                 }
                 Ok(Self::File(PathBuf::from(os_string(path))))
             }
-            // What is longer is no misspelt scheme, and need not be repeated.
-            _ if scheme.len() > 40 => Err(invalid(format!(
-                "a scheme of {} characters is not known (known: ais, s3, gs, az, http, https, file, or a plain path)",
-                scheme.len()
-            ))),
-            _ => Err(invalid(format!(
-                "the scheme {scheme:?} is not known (known: ais, s3, gs, az, http, https, file, or a plain path)"
-            ))),
+            _ => {
+                // A longer text is not a misspelt scheme, and is not repeated.
+                let named = match scheme.len() {
+                    ..=40 => format!("the scheme {scheme:?}"),
+                    long => format!("a scheme of {long} characters"),
+                };
+                Err(invalid(format!(
+                    "{named} is not known (known: ais, s3, gs, az, http, https, file, or a plain path)"
+                )))
+            }
         }
     }
 }
