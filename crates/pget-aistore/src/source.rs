@@ -229,8 +229,7 @@ impl AistoreSource {
         let Response { status, headers, .. } = &answer.response;
         let ranged = headers.contains_key(header::CONTENT_RANGE);
         let mut reply = match *status {
-            // Servers before 4.1 answer a range with 200 and Content-Range, which is no whole
-            // object either.
+            // Servers before 4.1 answer a range with 200 and Content-Range. That is a part, too.
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => reply_from_parts(request, *status, headers)?,
             StatusCode::RANGE_NOT_SATISFIABLE if ranged => reply_from_parts(request, *status, headers)?,
             _ => return Err(self.cluster.failed(answer.response).await),

@@ -91,7 +91,7 @@ pub struct Options {
     pub deadlines: Deadlines,
     /// Whether the bytes are compared with the checksum that the source publishes. With
     /// [`Require`](Verify::Require), `offset` and `length` must not be set, and many ranges into
-    /// buffers are refused, even if there is no byte in them.
+    /// buffers are refused, even if all of them are empty.
     pub verify: Verify,
     /// What this and other downloads may hold together.
     pub budget: Arc<Budget>,

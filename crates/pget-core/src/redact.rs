@@ -22,8 +22,8 @@ fn encoded(text: &str, code: &str) -> Option<usize> {
     text.to_ascii_lowercase().find(code)
 }
 
-/// Without what stands before the last `@`, if a colon is in it. Of a path that is absolute or
-/// begins with a dot, which is no address, in each of its parts.
+/// Removes the text before the last `@`, if that text contains a colon. A path that is absolute or
+/// begins with a dot is not an address: the text is removed from each of its parts.
 fn without_user(place: &str) -> String {
     let is_path = place.starts_with("./") || place.starts_with("../");
     if is_path || place.starts_with('/') && !place.starts_with("//") {

@@ -110,7 +110,7 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// The part of [`Stats`] that is no counter.
+/// The fields of [`Stats`] that are not counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chosen {
     pub(crate) one_stream: bool,

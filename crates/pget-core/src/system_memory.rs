@@ -103,7 +103,7 @@ fn groups(read: Read<'_>) -> Vec<Group> {
         };
         for path in Path::new(path).ancestors() {
             let folder = format!("{root}{}", path.display());
-            // "max" is no limit.
+            // "max" stands for no limit, and is not a number.
             if let Some(limit) = number(read, &folder, files.limit) {
                 found.push(Group { folder, files, limit });
             }

@@ -1,6 +1,6 @@
 //! Whether this process can start threads, and what is done where it cannot.
 //!
-//! A limit on threads (`RLIMIT_NPROC`, a control group, address space) is no defect, but tokio
+//! A limit on threads (`RLIMIT_NPROC`, a control group, address space) is legitimate, but tokio
 //! panics when it meets one, and queues blocking work for threads that never come. So [`startable`]
 //! and [`can_start`] ask the system first, [`may_block`] falls back to the thread at hand, and
 //! [`block_on`] drives a runtime that has no thread of its own.

@@ -1,5 +1,6 @@
-//! A read that fails while something that cannot be stopped still has its writer, as a blocking read
-//! or a task of its own does: the next attempt waits for that writer and goes on behind its bytes.
+//! A read that fails while something that cannot be stopped still has its writer, as a blocking
+//! read or a task of its own does: the next attempt waits for that writer and goes on behind its
+//! bytes.
 
 use std::{
     sync::{

@@ -40,8 +40,8 @@ fn of_text(number: &str) -> Option<RawFd> {
     RawFd::try_from(number.parse::<u32>().ok()?).ok()
 }
 
-/// Another descriptor of what `number` is open on: the two have one position. It is no standard
-/// one, and closed on exec.
+/// Returns another descriptor of the file that `number` is open on. The two share one position.
+/// The new one is above the standard descriptors, and is closed on exec.
 pub(crate) fn duplicate(number: RawFd) -> io::Result<File> {
     if number < 0 {
         return Err(nix::errno::Errno::EBADF.into());

@@ -154,7 +154,7 @@ impl Body {
     }
 
     /// The body as text, cut after `limit` bytes; what is not UTF-8 is replaced. For messages of
-    /// servers: 64 KiB is plenty. There is no deadline here.
+    /// servers: 64 KiB is plenty. The caller sets the deadline.
     ///
     /// # Errors
     /// If the connection breaks off or the framing is bad.

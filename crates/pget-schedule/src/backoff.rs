@@ -34,8 +34,8 @@ impl Backoff {
         self.up_to(ceiling)
     }
 
-    /// A jittered tenth of the time that a source has been in trouble, from half a tenth of a second
-    /// to ten seconds: a download is back within a tenth of any outage.
+    /// A jittered tenth of the time that a source has been in trouble, from half a tenth of a
+    /// second to ten seconds: a download is back within a tenth of any outage.
     pub fn probe(&mut self, lasted: Duration) -> Duration {
         let part = (lasted / Self::PART).clamp(Self::FIRST, Self::LONGEST);
         part / 2 + self.up_to(part / 2)

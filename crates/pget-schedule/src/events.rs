@@ -1,4 +1,5 @@
-//! What happens to a schedule: an attempt's reply, its end, the next chunk of a stream, the consumer's move, the end of all.
+//! What happens to a schedule: an attempt's reply, its end, the next chunk of a stream, the
+//! consumer's move, the end of all.
 
 use std::{ops::Range, time::Duration};
 
@@ -6,14 +7,16 @@ use super::{Begun, Ended, Limit, PROGRESS, Phase, Schedule, State, Verdict, stra
 
 /// So many wrong replies in a row of one range are believed to be all that there is.
 const WRONG: u32 = 3;
-/// But not before nothing was received for so long, by any range: one of several servers may be wrong,
-/// or a proxy for a moment. Wrong bytes need no such proof.
+/// But not before nothing was received for so long, by any range: one of several servers may be
+/// wrong, or a proxy for a moment. Wrong bytes need no such proof.
 const BELIEVED_AFTER: Duration = Duration::from_secs(10);
 
 impl Schedule {
-    /// The attempt's reply states the object's size (`total`), or that only its end tells (`None`); whether the body is the whole object although
-    /// a part was asked for (`whole`); whether the object has an identity that later replies can be held against; and where its body ends (`body_end`).
-    /// The caller has checked that the body starts where it should, and that the numbers fit the pinned ones on later replies.
+    /// The attempt's reply states the object's size (`total`), or that only its end tells (`None`);
+    /// whether the body is the whole object although a part was asked for (`whole`); whether the
+    /// object has an identity that later replies can be held against; and where its body ends
+    /// (`body_end`). The caller has checked that the body starts where it should, and that the
+    /// numbers fit the pinned ones on later replies.
     pub fn begun(
         &mut self,
         id: u64,
@@ -47,7 +50,8 @@ impl Schedule {
                 self.plan.forget_end();
                 Begun::Restream
             }
-            // One chunk needs no second request, and without an identity it must not get one once it has bytes.
+            // One chunk needs no second request, and without an identity it must not get one once
+            // it has bytes.
             Phase::Probe if !identity => {
                 self.stream(false);
                 Begun::Stream { end: self.plan.end() }
@@ -69,7 +73,8 @@ impl Schedule {
         }
     }
 
-    /// The stream attempt `id` has filled its chunk: the next one, or `None` while the window is full.
+    /// The stream attempt `id` has filled its chunk: the next one, or `None` while the window is
+    /// full.
     pub fn next_in_stream(&mut self, id: u64) -> Option<(u64, Range<u64>)> {
         if !self.is_stream() || self.next_to_open().is_none() {
             return None;
@@ -98,7 +103,8 @@ impl Schedule {
     /// The attempt ended, having brought its bytes up to `position` (an offset in the object).
     pub fn ended(&mut self, id: u64, now: Duration, position: u64, how: Ended) -> Verdict {
         self.in_flight -= 1;
-        // A body of unknown length that ended as its framing says is all there is; and one that brought all that was wanted is enough, however it ended.
+        // A body of unknown length that ended as its framing says is all there is; and one that
+        // brought all that was wanted is enough, however it ended.
         let is_all = how == Ended::Complete || self.plan.end() == Some(position);
         if is_all && self.is_stream() && self.plan.chunks().is_none() {
             self.plan.ends_at(position);
@@ -173,7 +179,8 @@ impl Schedule {
         if self.phase == Phase::Parallel && progress >= self.plan.chunk_size() / 2 {
             self.stragglers.completed(&place.track, now, progress);
         }
-        // What a stream that was cut exactly at a chunk's end has left is opened as a new chunk, so it needs no retry here.
+        // What a stream that was cut exactly at a chunk's end has left is opened as a new chunk, so
+        // it needs no retry here.
         let unread = self.is_stream() && self.plan.chunks().is_none_or(|chunks| chunk + 1 < chunks);
         if how == Ended::Fatal || unread && self.cannot_go_on(how, position) {
             return self.fail(Limit::Final);
@@ -264,7 +271,8 @@ impl Schedule {
             .any(|place| matches!(place.state, State::InFlight(other) if other < id && !place.begun))
     }
 
-    /// An attempt has proved that the source serves. `in_turn`: and no earlier one waits for its answer.
+    /// An attempt has proved that the source serves. `in_turn`: and no earlier one waits for its
+    /// answer.
     pub(super) fn succeeded(&mut self, now: Option<Duration>, in_turn: bool) {
         let trouble_since = self.health.succeeded();
         self.throttle.served(in_turn);
@@ -288,7 +296,8 @@ impl Schedule {
         }
     }
 
-    /// The consumer has taken the chunk at the cursor, whose bytes have all arrived (the attempt that brought them may still have to end).
+    /// The consumer has taken the chunk at the cursor, whose bytes have all arrived (the attempt
+    /// that brought them may still have to end).
     pub fn consumed(&mut self) {
         let Some(place) = self.places.pop_front() else {
             return;
@@ -308,13 +317,15 @@ impl Schedule {
         self.phase = Phase::Over;
     }
 
-    /// The number of bytes to ask for is known to be none (an empty object, or an offset at its end).
+    /// The number of bytes to ask for is known to be none (an empty object, or an offset at its
+    /// end).
     pub fn nothing_to_read(&mut self) {
         self.plan.ends_at(self.plan.start());
         self.phase = Phase::Over;
     }
 
-    /// Whether an attempt that ended like this, with bytes missing, ends the download: by its own word, or because nothing ties a second stream to the first.
+    /// Whether an attempt that ended like this, with bytes missing, ends the download: by its own
+    /// word, or because nothing ties a second stream to the first.
     fn cannot_go_on(&self, how: Ended, position: u64) -> bool {
         how == Ended::Fatal || !self.may_resume() && position > self.plan.start()
     }

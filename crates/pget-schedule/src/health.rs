@@ -1,4 +1,5 @@
-//! Whether a source is well or in trouble, and when a download gives up. Pure; a part of `Schedule`.
+//! Whether a source is well or in trouble, and when a download gives up. Pure; a part of
+//! `Schedule`.
 //!
 //! Patience is time, not a count. [`Health`] acts in this order:
 //! 1. A passing failure (refused, reset, unreachable, no address, 5xx, 408, 429, a deadline) starts
@@ -102,8 +103,8 @@ impl Health {
         self.unsure_since = None;
     }
 
-    /// An attempt has proved that the source serves. Returns since when the source was in trouble, if
-    /// that is over.
+    /// An attempt has proved that the source serves. Returns since when the source was in trouble,
+    /// if that is over.
     pub(super) fn succeeded(&mut self) -> Option<Duration> {
         self.run = None;
         self.unsure_since = None;
@@ -150,7 +151,8 @@ impl Health {
         }
     }
 
-    /// The next probe is due: one that had no answer made room, or one was answered and must be repeated.
+    /// The next probe is due: one that had no answer made room, or one was answered and must be
+    /// repeated.
     pub(super) const fn probe_now(&mut self, now: Duration) {
         if let Some(trouble) = &mut self.trouble {
             trouble.probe_at = now;

@@ -1,13 +1,13 @@
 //! Decides which range of an object to request next: events in, actions out.
 //!
-//! The schedule is a plain state machine. It has no clock, task or memory of chunks, and no randomness
-//! except a seed.
+//! The schedule is a plain state machine. It has no clock, task or memory of chunks, and no
+//! randomness except a seed.
 //!
-//! The cast, in the order in which it acts: a *chunk* has a number, its place in the delivery order.
-//! The *cursor* is the chunk that the consumer is at. Chunks from the cursor to `cursor + window` may
-//! be open, that is, fetched or being fetched. At most `concurrency` *attempts* are in flight. The
-//! driver calls [`Schedule::look`] and [`Schedule::poll`] after every event, and does what `poll`
-//! returns until it returns [`Action::Wait`].
+//! The cast, in the order in which it acts: a *chunk* has a number, its place in the delivery
+//! order. The *cursor* is the chunk that the consumer is at. Chunks from the cursor to `cursor +
+//! window` may be open, that is, fetched or being fetched. At most `concurrency` *attempts* are in
+//! flight. The driver calls [`Schedule::look`] and [`Schedule::poll`] after every event, and does
+//! what `poll` returns until it returns [`Action::Wait`].
 //!
 //! A download goes through phases. *Probe*: one attempt only, whose reply fixes size and plan.
 //! *Parallel*: one attempt per chunk. *Stream*: one attempt that spans chunks, by choice
@@ -172,7 +172,8 @@ impl Schedule {
         matches!(self.phase, Phase::Stream { .. })
     }
 
-    /// Whether an attempt may go on behind the bytes of another: not if nothing holds the two together.
+    /// Whether an attempt may go on behind the bytes of another: not if nothing holds the two
+    /// together.
     #[must_use]
     pub fn may_resume(&self) -> bool {
         self.phase != Phase::Stream { resumable: false }
@@ -307,8 +308,8 @@ impl Schedule {
         }
     }
 
-    /// The one attempt that a source in trouble gets: for a range that waits. A chunk is opened only
-    /// if there is none.
+    /// The one attempt that a source in trouble gets: for a range that waits. A chunk is opened
+    /// only if there is none.
     fn probe(&mut self, now: Duration) -> Action {
         let waits = self
             .places
@@ -330,8 +331,8 @@ impl Schedule {
         Action::Request(attempt)
     }
 
-    /// Whether the attempts that were in flight at a refusal are decided, and whether the source is in
-    /// trouble.
+    /// Whether the attempts that were in flight at a refusal are decided, and whether the source is
+    /// in trouble.
     fn decide(&mut self, now: Duration) {
         if self.health.sinks(now, self.in_flight) {
             self.health.sink(now, now, &mut self.backoff);

@@ -1,16 +1,18 @@
-//! When a download gives up, by its own clock or that of one of its ranges. Pure; a part of `Schedule`.
+//! When a download gives up, by its own clock or that of one of its ranges. Pure; a part of
+//! `Schedule`.
 //!
 //! The clock of the download starts with the first failure in a row (see `health`), and that of a
 //! range with the range's own. Accepted bytes stop both. Bytes are known by looks, which are up to
-//! 100 ms apart. Bytes that no look has seen must count, too, so a look is due when patience ends. The
-//! driver looks before it polls.
+//! 100 ms apart. Bytes that no look has seen must count, too, so a look is due when patience ends.
+//! The driver looks before it polls.
 
 use std::time::Duration;
 
 use super::{Limit, Place, Schedule, State, earlier};
 
 impl Schedule {
-    /// Returns when the download gives up unless bytes arrive before, or the limit that ends it now.
+    /// Returns when the download gives up unless bytes arrive before, or the limit that ends it
+    /// now.
     pub(super) fn patience(&mut self, now: Duration) -> Result<Option<Duration>, Limit> {
         let gives_up_at = self.health.gives_up_at();
         if let Some(trial) = self.health.trial()

@@ -1,5 +1,5 @@
-//! The place of an open chunk: whether it waits, is in flight or is filled, and how its attempts went.
-//! Pure; a part of `Schedule`.
+//! The place of an open chunk: whether it waits, is in flight or is filled, and how its attempts
+//! went. Pure; a part of `Schedule`.
 
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ pub(super) struct Place {
     pub(super) silent: bool,
     /// How often it was.
     pub(super) silences: u32,
-    /// How long the attempt before, which was fenced, would have taken: for its answer, or for the rest.
+    /// How long the attempt before, which was fenced, would have taken: for its answer, or for the
+    /// rest.
     pub(super) owed: Option<Duration>,
     pub(super) owed_for_silence: bool,
     /// The attempt in flight is to be fenced.

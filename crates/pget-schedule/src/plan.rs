@@ -4,11 +4,14 @@ use std::ops::Range;
 
 /// The cut of one or several extents of an object into chunks.
 ///
-/// Boundaries are at multiples of the chunk size in the *object*, so that ranges align with what the server stores; the first chunk of an extent is
-/// therefore shorter when its start is no multiple, and the first of all has its own length when the source's hint came with the first reply. No chunk spans the gap between two extents.
+/// Boundaries are at multiples of the chunk size in the *object*, so that ranges align with what
+/// the server stores; the first chunk of an extent is therefore shorter when its start is no
+/// multiple, and the first of all has its own length when the source's hint came with the first
+/// reply. No chunk spans the gap between two extents.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What was asked for: ascending, disjoint, neither empty nor touching but for a single one; an end of `u64::MAX` is the object's.
+    /// What was asked for: ascending, disjoint, neither empty nor touching but for a single one; an
+    /// end of `u64::MAX` is the object's.
     wanted: Vec<Range<u64>>,
     start: u64,
     /// Behind the last byte wanted, as far as it is known.
@@ -50,7 +53,8 @@ impl Plan {
         Self::cut(Vec::from([all]), end, chunk_size)
     }
 
-    /// Several extents of one object, in chunks of `chunk_size` bytes. In any order; those that touch are one.
+    /// Several extents of one object, in chunks of `chunk_size` bytes. In any order; those that
+    /// touch are one.
     #[must_use]
     pub fn of(mut extents: Vec<Range<u64>>, chunk_size: u64) -> Self {
         extents.retain(|extent| extent.start < extent.end);
@@ -122,7 +126,8 @@ impl Plan {
         self.start
     }
 
-    /// Behind the last byte wanted, as far as is known: the caller's wish, cut to the object's end once that is told.
+    /// Behind the last byte wanted, as far as is known: the caller's wish, cut to the object's end
+    /// once that is told.
     #[must_use]
     pub const fn end(&self) -> Option<u64> {
         self.end
@@ -190,7 +195,8 @@ impl Plan {
 
     /// Chunks from the number `index` on are `size` bytes long.
     ///
-    /// The first of them is shorter if that aligns the others. Chunks before `index` stay as they are.
+    /// The first of them is shorter if that aligns the others. Chunks before `index` stay as they
+    /// are.
     pub fn chunk_size_from(&mut self, index: u64, size: u64) {
         let Some(range) = self.range(index) else {
             return;

@@ -1,17 +1,17 @@
 //! Which attempts are silent, and what that means. Pure; a part of `Schedule`.
 //!
 //! An attempt is *silent* if its request is out and its answer has not come for [`SILENT`] times as
-//! long as answers take here, and at least [`LEAST`]. What it means follows from what else the source
-//! has answered:
-//! 1. If attempts were answered that are not older than the silent one, its connection is silent. The
-//!    attempt is fenced, no permit waits for it, and each fence of its chunk makes the next answer
-//!    awaited four times as long.
+//! long as answers take here, and at least [`LEAST`]. What it means follows from what else the
+//! source has answered:
+//! 1. If attempts were answered that are not older than the silent one, its connection is silent.
+//!    The attempt is fenced, no permit waits for it, and each fence of its chunk makes the next
+//!    answer awaited four times as long.
 //! 2. If nothing in flight is answered, and nothing was answered for that time and at least
 //!    [`LEAST_OF_ALL`], the source is silent and in trouble (see `health`).
-//! 3. If the source is in trouble, a silent probe makes room for the next one when that is due and no
-//!    permit is free. The oldest of several is left alone, because a source that is only slow would
-//!    never answer if each question were taken back. A lone one is awaited for a quarter of the time
-//!    that the trouble has lasted, too.
+//! 3. If the source is in trouble, a silent probe makes room for the next one when that is due and
+//!    no permit is free. The oldest of several is left alone, because a source that is only slow
+//!    would never answer if each question were taken back. A lone one is awaited for a quarter of
+//!    the time that the trouble has lasted, too.
 
 use std::time::Duration;
 

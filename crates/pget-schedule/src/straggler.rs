@@ -1,20 +1,21 @@
 //! Which attempt is so much slower than its siblings that it is to be fenced. Pure; a part of
 //! `Schedule`.
 //!
-//! *To fence* an attempt: its writer goes, and the rest of its chunk is asked for again at once, from
-//! the watermark, over a fresh connection and into the same slot. The driver does it. The slot itself
-//! ensures that no byte has two writers (see `ring` in `pget-core`). This module only decides when a
-//! fence pays.
+//! *To fence* an attempt: its writer goes, and the rest of its chunk is asked for again at once,
+//! from the watermark, over a fresh connection and into the same slot. The driver does it. The slot
+//! itself ensures that no byte has two writers (see `ring` in `pget-core`). This module only
+//! decides when a fence pays.
 //!
-//! The norm is the median of what the other attempts bring now, made up to the number of attempts in
-//! flight with what the latest complete chunks brought. Hence nothing is fenced when the whole source
-//! is slow, when there are no siblings, or when the consumer is slow (the chunk at the cursor is
-//! complete then). An attempt whose connection is silent is fenced, too (see `silence`). It is then
-//! asked for over whichever connection is served, as a fresh one may be what was not.
+//! The norm is the median of what the other attempts bring now, made up to the number of attempts
+//! in flight with what the latest complete chunks brought. Hence nothing is fenced when the whole
+//! source is slow, when there are no siblings, or when the consumer is slow (the chunk at the
+//! cursor is complete then). An attempt whose connection is silent is fenced, too (see `silence`).
+//! It is then asked for over whichever connection is served, as a fresh one may be what was not.
 //!
-//! Bounds: a fence that paid (the attempt after it was at least twice as fast) makes up for one that
-//! did not. The others are at most 5 % of the requests, rounded up, and one. A chunk is fenced at most
-//! twice for being slow. A fence is no failed attempt: it pays no retry and waits for no backoff.
+//! Bounds: a fence that paid (the attempt after it was at least twice as fast) makes up for one
+//! that did not. The others are at most 5 % of the requests, rounded up, and one. A chunk is fenced
+//! at most twice for being slow. A fence is no failed attempt: it pays no retry and waits for no
+//! backoff.
 
 mod again;
 
@@ -47,16 +48,16 @@ const LEAST_SIBLINGS: usize = 2;
 pub(super) struct Stragglers {
     /// The latest complete chunks, newest last.
     complete: VecDeque<Pace>,
-    /// Between looks. An attempt is judged by [`LOOKS`] of them, which is as long as chunks take, within
-    /// limits.
+    /// Between looks. An attempt is judged by [`LOOKS`] of them, which is as long as chunks take,
+    /// within limits.
     step: Duration,
     pub(super) looked: Duration,
     fences: u64,
     /// Requests that are to go over fresh connections, and how many did.
     to_renew: u32,
     renewed: u64,
-    /// Fences after which the next attempt was at least twice as fast. Each earns itself back, and one
-    /// more.
+    /// Fences after which the next attempt was at least twice as fast. Each earns itself back, and
+    /// one more.
     paid: u64,
     /// When an attempt last had its answer.
     pub(super) answered: Duration,
@@ -143,8 +144,8 @@ impl Track {
         Some((*seen.first()?, *seen.last()?))
     }
 
-    /// Bytes per second that its body brings now, if it was seen for long enough; 0 while no answer has
-    /// come.
+    /// Bytes per second that its body brings now, if it was seen for long enough; 0 while no answer
+    /// has come.
     fn rate(&self, long_enough: Duration) -> Option<u64> {
         let ((from, before), (to, after)) = self.seen()?;
         (to - from >= long_enough).then(|| rate(after - before, to - from))
@@ -217,8 +218,8 @@ impl Stragglers {
         self.step = median(took).map_or(LONGEST, |took| took.clamp(SHORTEST, LONGEST)) / LOOKS;
     }
 
-    /// The attempt of `place` goes well: notes whether the fence before it has paid. `answered`: the
-    /// attempt has its answer now; otherwise it has its last byte.
+    /// The attempt of `place` goes well: notes whether the fence before it has paid. `answered`:
+    /// the attempt has its answer now; otherwise it has its last byte.
     pub(super) fn pays(&mut self, place: &mut Place, now: Duration, answered: bool) {
         let took = now.saturating_sub(place.track.launched);
         if let Some(owed) = place.owed
@@ -229,8 +230,8 @@ impl Stragglers {
         }
     }
 
-    /// Whether attempt `id` is to go over a fresh connection, because one of those in use is far slower
-    /// than the others.
+    /// Whether attempt `id` is to go over a fresh connection, because one of those in use is far
+    /// slower than the others.
     pub(super) const fn renews(&mut self, id: u64) -> bool {
         // Where rates vary by themselves, this does not help, and is bounded.
         let renews = self.to_renew > 0 && self.renewed < id / SHARE + 2;
@@ -280,8 +281,8 @@ impl Schedule {
         })
     }
 
-    /// Looks at what the attempts in flight have brought by `now`, each as `flow` reports it. Returns
-    /// the attempt to be fenced, if there is one.
+    /// Looks at what the attempts in flight have brought by `now`, each as `flow` reports it.
+    /// Returns the attempt to be fenced, if there is one.
     ///
     /// The driver ends that attempt and reports it by [`fenced`](Self::fenced), or by
     /// [`ended`](Self::ended) if the attempt came to its end by itself. Before it is
@@ -350,8 +351,8 @@ impl Schedule {
 
     /// The attempt that is far slower than the others, or silent.
     fn straggler(&mut self, now: Duration) -> Option<usize> {
-        // While the server wants a pause or fewer requests, the rest could not be asked for at once. A
-        // consumer that has something to take is not waiting.
+        // While the server wants a pause or fewer requests, the rest could not be asked for at
+        // once. A consumer that has something to take is not waiting.
         if !self.may_fence()
             || self.phase != Phase::Parallel
             || self.settings.concurrency == 1
@@ -427,7 +428,8 @@ impl Schedule {
         place.fencing = false;
         // A silent one is asked for over a connection that is served, if there is one.
         let silent = std::mem::take(&mut place.silent);
-        // In trouble, connections that were kept may all be dead: each second time, a fresh one is tried.
+        // In trouble, connections that were kept may all be dead: each second time, a fresh one is
+        // tried.
         place.silences += u32::from(silent);
         // A fresh connection starts slowly: for a short rest, one that was used last is as fast.
         let owed = place.owed.unwrap_or(Duration::MAX);

@@ -8,8 +8,8 @@
 //! 2. If some were served, their number is the *level* of the server. One more is tried seldom, and
 //!    twice as seldom each time that it is refused.
 //! 3. If none was served, that is an outage and no level (see `health`). When the second one in a
-//!    row began by a refusal, requests are *paced*: at what was served between the two, and a little
-//!    less. A higher pace is tried as seldom as a higher level.
+//!    row began by a refusal, requests are *paced*: at what was served between the two, and a
+//!    little less. A higher pace is tried as seldom as a higher level.
 //! 4. If refusals come as often as before in spite of that, they have another cause (a share of
 //!    requests fails). Permits and pace come back, and the next refusals change nothing.
 //!
@@ -34,7 +34,8 @@ const MOST_IGNORED: u32 = 4096;
 const SLOWEST: Duration = Duration::from_secs(2);
 /// A pace above this is none.
 const FASTEST: Duration = Duration::from_millis(1);
-/// An outage that lasts longer is no limit on the rate, or one that needs no pace: it serves in bursts.
+/// An outage that lasts longer is no limit on the rate, or one that needs no pace: it serves in
+/// bursts.
 const SHORT: Duration = Duration::from_secs(5);
 /// Episodes further apart than this say nothing of a pace.
 const APART: Duration = Duration::from_secs(60);
@@ -56,7 +57,8 @@ impl Raise {
         }
     }
 
-    /// One more was served. Returns whether a step up has proved itself: it was served for `enough` requests.
+    /// One more was served. Returns whether a step up has proved itself: it was served for `enough`
+    /// requests.
     fn served(&mut self, enough: u32) -> bool {
         self.served = self.served.saturating_add(1);
         if self.raised && self.served >= enough {
@@ -270,8 +272,8 @@ impl Throttle {
         self.episode.map(|episode| episode.before)
     }
 
-    /// Attempt `id` was refused, or had no answer while others were served. `next` is the number of the
-    /// next attempt, and `in_flight` attempts are left.
+    /// Attempt `id` was refused, or had no answer while others were served. `next` is the number of
+    /// the next attempt, and `in_flight` attempts are left.
     pub(super) fn refused(&mut self, now: Duration, id: u64, next: u64, in_flight: u32, by_status: bool) {
         self.refused = self.refused.saturating_add(1);
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -416,8 +418,8 @@ impl Throttle {
         [self.permits().into(), level.into(), raised.into(), left.into()]
     }
 
-    /// An episode has ended. A level or a pace under which refusals are not rarer than without is given
-    /// up, and not tried again for a while.
+    /// An episode has ended. A level or a pace under which refusals are not rarer than without is
+    /// given up, and not tried again for a while.
     fn evaluate(&mut self) {
         let refused = std::mem::take(&mut self.refused).max(1);
         let between = std::mem::take(&mut self.run) / refused;

@@ -19,11 +19,11 @@ pub struct Settings {
     pub concurrency: u32,
     /// Chunks open at the most.
     pub window: u32,
-    /// Attempts without progress, in a row, that a range may have before the download fails; 0: none
-    /// may fail; `None`: `retry_timeout` alone decides.
+    /// Attempts without progress, in a row, that a range may have before the download fails; 0:
+    /// none may fail; `None`: `retry_timeout` alone decides.
     pub retries: Option<u32>,
-    /// Time without an accepted byte, since the first failure in a row, after which the download gives
-    /// up.
+    /// Time without an accepted byte, since the first failure in a row, after which the download
+    /// gives up.
     pub retry_timeout: Duration,
     /// Let measuring choose the level and the chunk size within these; `None`: both are as set.
     pub control: Option<Bounds>,
@@ -34,7 +34,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The window of a download whose chunks go straight to their destination: nothing waits for a consumer there.
+    /// The window of a download whose chunks go straight to their destination: nothing waits for a
+    /// consumer there.
     pub const UNBOUNDED: u32 = u32::MAX;
 }
 
@@ -57,9 +58,11 @@ pub struct Attempt {
     pub fruitless: u32,
     /// The chunk is at the cursor: it goes before the budget.
     pub at_cursor: bool,
-    /// The chunk has no slot yet: it takes the memory that was [reserved](super::Schedule::reserved).
+    /// The chunk has no slot yet: it takes the memory that was
+    /// [reserved](super::Schedule::reserved).
     pub opens: bool,
-    /// The attempt before was [fenced](super::Schedule::fenced): this one is to go over a fresh connection.
+    /// The attempt before was [fenced](super::Schedule::fenced): this one is to go over a fresh
+    /// connection.
     pub fresh: bool,
 }
 
@@ -98,7 +101,8 @@ pub enum Begun {
         /// Behind the last byte wanted.
         end: Option<u64>,
     },
-    /// End the attempt: the object has no identity that would hold several replies together, so it is read anew as one stream.
+    /// End the attempt: the object has no identity that would hold several replies together, so it
+    /// is read anew as one stream.
     Restream,
 }
 
@@ -122,8 +126,8 @@ pub enum Ended {
     Retry,
     /// It failed, and the server asks for fewer requests, after this long.
     Throttled(Option<Duration>),
-    /// The server refused it by a status that is final, unless it was meant for one request too many:
-    /// it is believed when nothing else was in flight.
+    /// The server refused it by a status that is final, unless it was meant for one request too
+    /// many: it is believed when nothing else was in flight.
     Refused,
     /// The reply did not answer the request, and another server or moment may answer it rightly. If
     /// nothing else comes for a while, it is believed.

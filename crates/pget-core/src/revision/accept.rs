@@ -52,7 +52,7 @@ pub(crate) fn accept(
     if let Some(pinned) = pinned {
         hold_against(pinned, &reply.revision, None)?;
         same_checksum(pinned, reply)?;
-        // Before the size is looked at: a body as long as the range is no proof of another object.
+        // Check this before the size: a body as long as the range does not prove another object.
         // A stream of a source that never served a range goes on as it began.
         let is_all = request.start == 0 && request.end == body_end;
         if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {
@@ -138,7 +138,7 @@ pub(crate) fn hold_against(
     same_size(pinned, size)
 }
 
-/// Compares an accepted reply with all that was `told` before it, and adds what it states.
+/// Compares an accepted reply with `told`, which earlier replies stated, and adds what it states.
 pub(crate) fn learn(told: &mut ObjectInfo, reply: &Reply, total: Option<u64>) -> Result<(), SourceError> {
     same_revision(told, &reply.revision)?;
     same_checksum(told, reply)?;

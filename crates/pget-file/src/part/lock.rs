@@ -72,8 +72,8 @@ impl Claim {
                     return Err(destination(path, what, cause));
                 }
             };
-            // Between the open and the lock, the other one may have finished: then this is no part
-            // any more, but its result.
+            // Between the open and the lock, the other process may have finished: then this file is
+            // its result.
             if !is_named(path, (meta.dev(), meta.ino())) {
                 continue;
             }
