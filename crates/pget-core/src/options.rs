@@ -132,6 +132,8 @@ impl Default for Options {
 impl Options {
     /// Bytes per slot of an object that is read as one stream, if the caller does not say.
     pub const DEFAULT_CHUNK_SIZE: u64 = 8 << 20;
+    /// Bytes of the first request if the caller sets neither chunk size nor concurrency.
+    pub const FIRST_CHUNK_SIZE: u64 = Controller::FIRST_CHUNK;
     /// How long a download goes on trying without progress when the caller does not say.
     pub const DEFAULT_RETRY_TIMEOUT: Duration = Duration::from_secs(120);
     /// The largest chunk.
@@ -143,7 +145,11 @@ impl Options {
     /// The most retries.
     pub const MAX_RETRIES: u32 = 1000;
 
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks that each option is within its range.
+    ///
+    /// # Errors
+    /// The message names the option, its value and its bounds.
+    pub fn check(&self) -> Result<(), String> {
         let within = |name: &str, value: u64, most: u64| {
             if (1..=most).contains(&value) {
                 Ok(())

@@ -37,6 +37,8 @@ pub(super) struct Control {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
     asked: Duration,
+    /// For so long before that, its request was on its way.
+    asked_before: Duration,
     /// Its connection was probably in use before.
     reused: bool,
     answered: Option<Duration>,
@@ -67,6 +69,7 @@ impl Control {
         }
         Told {
             asked: now,
+            asked_before: Duration::ZERO,
             reused,
             answered: None,
             until: now,
@@ -80,7 +83,7 @@ impl Control {
         }
         told.answered = Some(now);
         told.until = now;
-        let took = now.saturating_sub(told.asked);
+        let took = now.saturating_sub(told.asked) + told.asked_before;
         self.controller.begin(now, took);
         if told.reused {
             self.seen.answers += 1;
@@ -149,6 +152,17 @@ impl Schedule {
     pub(super) fn start_at(&mut self, found: Option<Found>) {
         if let (Some(control), Some(found)) = (&mut self.control, found) {
             control.controller.start_from(found);
+        }
+    }
+
+    /// The request of the attempt `id` was sent so long before the attempt began.
+    pub fn asked_before(&mut self, id: u64, time: Duration) {
+        let place = self
+            .places
+            .iter_mut()
+            .find(|place| place.state == State::InFlight(id));
+        if let Some(place) = place {
+            place.told.asked_before = time;
         }
     }
 

@@ -215,6 +215,9 @@ impl WriterEvents for Engine {
             answer.body_end,
         );
         // The first answer also says when to look at what comes, and how many requests may follow.
+        if let Some(before) = flight.pulse.asked_before() {
+            state.schedule.asked_before(id, before);
+        }
         state.schedule.answered(id, self.began.elapsed());
         if state.schedule.awaits_answers() {
             self.driver.notify_one();

@@ -1,7 +1,7 @@
 //! What one attempt shows of itself while its writer lives: set by the writer, looked at by the
 //! watchdog and the schedule.
 
-use std::{net::SocketAddr, sync::OnceLock};
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -15,6 +15,7 @@ pub(crate) struct Pulse {
     pub(super) to_skip: AtomicU64,
     waiting: AtomicBool,
     pub(super) from: OnceLock<SocketAddr>,
+    pub(super) asked_before: OnceLock<Duration>,
 }
 
 impl Pulse {
@@ -30,6 +31,11 @@ impl Pulse {
     /// The address that the body comes from, if the source reported it.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.from.get().copied()
+    }
+
+    /// How long before the attempt its request was sent.
+    pub(crate) fn asked_before(&self) -> Option<Duration> {
+        self.asked_before.get().copied()
     }
 
     pub(crate) fn has_begun(&self) -> bool {

@@ -15,6 +15,7 @@ use std::{
     ops::Range,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{BufMut, buf::UninitSlice};
@@ -110,6 +111,13 @@ impl ChunkWriter {
     /// it. Only the first call counts.
     pub fn comes_from(&self, address: SocketAddr) {
         self.pulse.from.get_or_init(|| address);
+    }
+
+    /// Reports that the request was sent so long before the read began, and was answered by then:
+    /// a caller has sent it to learn of the object. It is how long answers take. Call it before
+    /// [`begin`](Self::begin); only the first call counts.
+    pub fn asked_before(&self, time: Duration) {
+        self.pulse.asked_before.get_or_init(|| time);
     }
 
     /// Waits until there is room for at least one byte; `false` when the request has all its bytes.

@@ -1,0 +1,117 @@
+//! Errors in both directions: what an error of the wrapped store means for a download, and which
+//! error of a store a failed download is.
+//!
+//! Invariant: the error that a caller gets has the variant of the wrapped store's own error, if the
+//! store had one. Its source is the download's error, whose last cause is that of the store.
+
+use pget_core::{Error, ErrorKind, SourceError};
+
+use super::super::object_store::{self, path::Path};
+
+/// Where errors come from that no wrapped store has made.
+const STORE: &str = "PgetStore";
+
+/// Returns what `error` means for the download that was `doing` something. The store's error is the
+/// cause.
+pub(super) fn of_store(doing: &'static str, error: object_store::Error) -> SourceError {
+    use object_store::Error as E;
+    let meaning = match &error {
+        E::NotFound { .. } => SourceError::refused(ErrorKind::NotFound, doing),
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
+            SourceError::refused(ErrorKind::PermissionDenied, doing)
+        }
+        E::Precondition { .. } | E::NotModified { .. } => SourceError::fatal(ErrorKind::ObjectChanged, doing),
+        E::NotSupported { .. } | E::NotImplemented { .. } => {
+            SourceError::fatal(ErrorKind::Unsupported, doing)
+        }
+        E::InvalidPath { .. } | E::UnknownConfigurationKey { .. } => {
+            SourceError::fatal(ErrorKind::InvalidArgument, doing)
+        }
+        // Stores report everything else like this, from a reset connection to a 500, so another
+        // attempt may help.
+        _ => SourceError::retryable(ErrorKind::Unavailable, doing),
+    };
+    meaning.with_cause(error)
+}
+
+/// Whether a store may have refused the range, and not the object.
+pub(super) fn may_be_about_the_range(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    !matches!(
+        error,
+        E::NotFound { .. }
+            | E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::Precondition { .. }
+            | E::NotModified { .. }
+            | E::InvalidPath { .. }
+            | E::UnknownConfigurationKey { .. }
+    )
+}
+
+/// Returns the error of a store that `error` is.
+pub(super) fn to_store(error: Error, location: &Path) -> object_store::Error {
+    use object_store::Error as E;
+    let path = location.to_string();
+    let kind = error.kind();
+    let store = match cause(&error) {
+        Some(E::NotFound { .. }) => {
+            return E::NotFound {
+                path,
+                source: error.into(),
+            };
+        }
+        Some(E::PermissionDenied { .. }) => {
+            return E::PermissionDenied {
+                path,
+                source: error.into(),
+            };
+        }
+        Some(E::Unauthenticated { .. }) => {
+            return E::Unauthenticated {
+                path,
+                source: error.into(),
+            };
+        }
+        Some(E::Precondition { .. }) => {
+            return E::Precondition {
+                path,
+                source: error.into(),
+            };
+        }
+        Some(E::NotModified { .. }) => {
+            return E::NotModified {
+                path,
+                source: error.into(),
+            };
+        }
+        Some(E::NotSupported { .. } | E::NotImplemented { .. }) => {
+            return E::NotSupported { source: error.into() };
+        }
+        Some(E::Generic { store, .. }) => store,
+        _ => STORE,
+    };
+    match kind {
+        // Found by comparing the answers, whatever the store thinks of them.
+        ErrorKind::ObjectChanged => E::Precondition {
+            path,
+            source: error.into(),
+        },
+        _ => E::Generic {
+            store,
+            source: error.into(),
+        },
+    }
+}
+
+/// Returns the error of the wrapped store among the causes of `error`.
+fn cause(error: &Error) -> Option<&object_store::Error> {
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if let Some(of_store) = cause.downcast_ref() {
+            return Some(of_store);
+        }
+        next = cause.source();
+    }
+    None
+}

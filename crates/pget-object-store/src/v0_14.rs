@@ -1,0 +1,30 @@
+//! The wrapper for object_store 0.14.
+
+pub use object_store_0_14 as object_store;
+
+#[path = "store/mod.rs"]
+mod store;
+
+pub use store::PgetStore;
+
+store::pass_on_uploads! {
+    async fn create_multipart_opts(
+        &self,
+        path: &object_store::path::Path,
+        opts: object_store::PutMultipartOptions,
+    ) -> object_store::Result<object_store::MultipartId> {
+        self.inner().create_multipart_opts(path, opts).await
+    }
+}
+#[cfg(feature = "signer")]
+store::pass_on_signatures! {
+    async fn signed_url_opts(
+        &self,
+        method: http::Method,
+        path: &object_store::path::Path,
+        expires_in: std::time::Duration,
+        options: &object_store::signer::SignedUrlOptions,
+    ) -> object_store::Result<url::Url> {
+        self.inner().signed_url_opts(method, path, expires_in, options).await
+    }
+}
