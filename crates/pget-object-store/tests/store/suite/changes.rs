@@ -108,12 +108,23 @@ async fn in_memory() {
     assert_eq!(outcomes.values().sum::<u32>(), 60, "{outcomes:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// versitygw reads the entity tag and opens the file in two steps. While an object is replaced all
+/// the time, about one bare GET in 3,000 has bytes of one revision under the entity tag of another,
+/// which no reader can notice. So here nothing is asked for during a PUT.
+#[tokio::test]
 async fn s3_at_versitygw() {
     let server = s3_server();
-    let outcomes = race(split(s3(&server)), s3(&server)).await;
-    assert!(
-        outcomes.contains_key("changed"),
-        "some reads must have met a change: {outcomes:?}"
-    );
+    let (store, replaced) = (split(s3(&server)), s3(&server));
+    for round in 1..10 {
+        let put = async |seed| {
+            let bytes = Pattern::new(seed).bytes(0, 1 << 20);
+            replaced.put(&path(), bytes.into()).await.expect("stored");
+        };
+        put(round).await;
+        let result = store.get(&path()).await.expect("there");
+        put(round + 1).await;
+        let error = result.bytes().await.expect_err("it is replaced");
+        assert!(matches!(error, Error::Precondition { .. }), "{error:?}");
+        assert_eq!(revision(&store).await.expect("there"), round + 1);
+    }
 }
