@@ -7,8 +7,9 @@ use super::{Begun, Ended, Limit, PROGRESS, Phase, Schedule, State, Verdict, stra
 
 /// So many wrong replies in a row of one range are believed to be all that there is.
 const WRONG: u32 = 3;
-/// But not before nothing was received for so long, by any range: one of several servers may be
-/// wrong, or a proxy for a moment. Wrong bytes need no such proof.
+/// But not before nothing was received for so long: one of several servers may be wrong, or a proxy
+/// for a moment. Other ranges may have received bytes, unless one of those was wrong at first:
+/// then replies are wrong now and then. Wrong bytes need no such proof.
 const BELIEVED_AFTER: Duration = Duration::from_secs(10);
 
 impl Schedule {
@@ -145,7 +146,7 @@ impl Schedule {
         self.tell_end(index, now, progress);
         let place = &mut self.places[index];
         if progress > 0 {
-            place.progressed();
+            self.wrong_passes |= place.progressed();
             self.health.progressed();
         }
         if position >= end || progress >= PROGRESS {
@@ -208,14 +209,23 @@ impl Schedule {
         place.failing_since.get_or_insert(now);
         place.failures += 1;
         place.refusals += u32::from(how == Ended::Refused);
+        if is_wrong && place.wrong == 0 {
+            place.wrong_since = now;
+        }
         place.wrong += u32::from(is_wrong);
         self.some_range_fails = true;
         let (fruitless, counted) = (place.fruitless, place.counted);
         if self.settings.retries.is_some_and(|retries| counted > retries) {
             return self.fail(Limit::Retries { attempts: fruitless });
         }
-        let attempts = place.wrong;
-        let is_believed = how == Ended::Damaged || self.health.lasted(now) >= BELIEVED_AFTER;
+        let (attempts, wrong_for) = (place.wrong, now.saturating_sub(place.wrong_since));
+        let fruitless_for = self.health.lasted(now);
+        let lasted = if self.wrong_passes {
+            fruitless_for
+        } else {
+            fruitless_for.max(wrong_for)
+        };
+        let is_believed = how == Ended::Damaged || lasted >= BELIEVED_AFTER;
         if is_wrong && attempts >= WRONG && is_believed {
             return self.fail(Limit::Wrong { attempts });
         }
@@ -233,7 +243,8 @@ impl Schedule {
             self.throttle
                 .refused(now, id, self.next_id, self.in_flight, by_status);
         }
-        let delay = if fruitless == 0 {
+        let delay = if fruitless == 0 || fruitless == 1 && is_refusal && self.throttle.is_share() {
+            // Where a share of requests fails, another chunk would be asked for as soon.
             Duration::ZERO
         } else if is_refusal && is_served {
             self.backoff.delay(fruitless.min(4))
@@ -275,10 +286,11 @@ impl Schedule {
     /// answer.
     pub(super) fn succeeded(&mut self, now: Option<Duration>, in_turn: bool) {
         let trouble_since = self.health.succeeded();
+        let alone = self.throttle.is_alone();
         self.throttle.served(in_turn);
         if let Some(since) = trouble_since {
             let lasted = now.map_or(Duration::MAX, |now| now.saturating_sub(since));
-            self.throttle.back(lasted);
+            self.throttle.back(lasted, alone);
         }
     }
 
@@ -303,6 +315,7 @@ impl Schedule {
             return;
         };
         self.cursor += 1;
+        self.wrong_passes |= place.wrong > 0;
         if place.state != State::Filled {
             // Its last bytes have come since the last look, and complete it.
             self.health.progressed();

@@ -20,6 +20,8 @@ use super::{Backoff, silence};
 
 /// Attempts in flight are waited for this long after a failure before a probe is sent beside them.
 pub(super) const UNSURE: Duration = Duration::from_secs(1);
+/// The first pause is halved no more often than this.
+const MOST_BRIEF: u32 = 5;
 
 /// The failures since the last accepted byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(super) struct Health {
     trouble: Option<Trouble>,
     /// The first failure since an attempt last succeeded, while others are still in flight.
     unsure_since: Option<Duration>,
+    /// Troubles in a row that their first probe has ended.
+    brief: u32,
 }
 
 /// How long a source has been in trouble, for reports.
@@ -65,6 +69,7 @@ impl Health {
             run: None,
             trouble: None,
             unsure_since: None,
+            brief: 0,
         }
     }
 
@@ -90,6 +95,7 @@ impl Health {
         {
             trouble.probe = None;
             trouble.probe_at = now + backoff.probe(now.saturating_sub(trouble.since));
+            self.brief = 0;
         }
     }
 
@@ -108,7 +114,9 @@ impl Health {
     pub(super) fn succeeded(&mut self) -> Option<Duration> {
         self.run = None;
         self.unsure_since = None;
-        self.trouble.take().map(|trouble| trouble.since)
+        let trouble = self.trouble.take()?;
+        self.brief = (self.brief + 1).min(MOST_BRIEF);
+        Some(trouble.since)
     }
 
     /// Whether failures since the last success mean trouble by `now`, given the attempts in flight.
@@ -124,7 +132,7 @@ impl Health {
         let since = self.run.map_or(since, |run| run.since.min(since));
         self.trouble = Some(Trouble {
             since,
-            probe_at: now + backoff.probe(now.saturating_sub(since)),
+            probe_at: now + backoff.probe(now.saturating_sub(since)) / (1 << self.brief),
             probe: None,
         });
     }

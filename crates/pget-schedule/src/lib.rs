@@ -81,6 +81,8 @@ pub struct Schedule {
     health: Health,
     /// A range has failed since it last brought a byte.
     some_range_fails: bool,
+    /// A range has had wrong replies and then right bytes.
+    wrong_passes: bool,
     /// No new attempt before this time.
     paused_until: Duration,
     control: Option<Control>,
@@ -119,6 +121,7 @@ impl Schedule {
             throttle: Throttle::new(settings.concurrency),
             health: Health::new(settings.retry_timeout),
             some_range_fails: false,
+            wrong_passes: false,
             plan,
             phase,
             cursor: 0,
@@ -360,9 +363,12 @@ impl Schedule {
         u32::try_from(self.places.iter().filter(undecided).count()).unwrap_or(u32::MAX)
     }
 
-    /// Until when nothing is started, as attempts in flight may still show how the source is.
+    /// Until when nothing is started, as attempts in flight may still show how the source is. One
+    /// refusal shows nothing where a share of requests is known to fail.
     fn undecided_until(&self) -> Option<Duration> {
-        earlier(self.throttle.decided_at(), self.health.unsure_until())
+        let is_usual = self.throttle.is_share() && self.throttle.is_alone();
+        let unsure_until = self.health.unsure_until().filter(|_| !is_usual);
+        earlier(self.throttle.decided_at(), unsure_until)
     }
 
     /// Whether such a range was asked for, and has no answer: until then, nothing is put beside it.

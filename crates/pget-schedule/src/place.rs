@@ -24,8 +24,9 @@ pub(super) struct Place {
     pub(super) counted: u32,
     /// When the first failure in a row was; later by the time for which it waited for a permit.
     pub(super) failing_since: Option<Duration>,
-    /// Wrong replies in a row.
+    /// Wrong replies in a row, and when the first of them came.
     pub(super) wrong: u32,
+    pub(super) wrong_since: Duration,
     /// Attempts that have failed since then.
     pub(super) failures: u32,
     /// Refusals in a row while other attempts were in flight.
@@ -64,6 +65,7 @@ impl Place {
             counted: 0,
             failing_since: None,
             wrong: 0,
+            wrong_since: Duration::ZERO,
             failures: 0,
             refusals: 0,
             begun: false,
@@ -82,9 +84,11 @@ impl Place {
         }
     }
 
-    /// A byte was accepted: nothing has failed since.
-    pub(super) const fn progressed(&mut self) {
+    /// A byte was accepted: nothing has failed since. Returns whether replies had been wrong.
+    pub(super) const fn progressed(&mut self) -> bool {
+        let was_wrong = self.wrong > 0;
         (self.failing_since, self.failures, self.refusals, self.wrong) = (None, 0, 0, 0);
+        was_wrong
     }
 
     /// Its attempt in flight has been answered: bytes may arrive at any time.

@@ -326,7 +326,7 @@ impl Schedule {
             flows |= moved;
             if more {
                 accepted = true;
-                place.progressed();
+                self.wrong_passes |= place.progressed();
             }
             if !place.proved && flow.position.saturating_sub(place.position) >= PROGRESS {
                 place.proved = true;
@@ -421,7 +421,7 @@ impl Schedule {
         let set_up = self.stragglers.set_up();
         let place = &mut self.places[index];
         if position > place.position {
-            place.progressed();
+            self.wrong_passes |= place.progressed();
             self.health.progressed();
         }
         place.position = position;

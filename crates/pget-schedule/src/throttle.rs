@@ -87,6 +87,47 @@ impl Raise {
 struct Level {
     permits: u32,
     raise: Raise,
+    /// The step up that was refused last, and how seldom it is tried.
+    refused: Option<(u32, u32)>,
+}
+
+impl Level {
+    const fn new(permits: u32) -> Self {
+        Self {
+            permits,
+            raise: Raise::new(),
+            refused: None,
+        }
+    }
+
+    /// A refusal. Returns whether it came of a raise.
+    fn is_raise_refused(&mut self) -> bool {
+        let raised = self.raise.refused();
+        if raised {
+            self.refused = Some((self.permits + 1, self.raise.after));
+        }
+        raised
+    }
+
+    /// The level comes down: up to the step that was refused, it is tried as at first.
+    fn cut(self, permits: u32) -> Self {
+        let is_below = self.refused.is_some_and(|(at, _)| permits + 1 < at);
+        Self {
+            permits,
+            raise: if is_below { Raise::new() } else { self.raise },
+            refused: self.refused,
+        }
+    }
+
+    /// A step up has proved itself.
+    fn step_up(&mut self) {
+        self.permits += 1;
+        match self.refused {
+            Some((at, after)) if self.permits + 1 == at => self.raise.after = after,
+            Some((at, _)) if self.permits >= at => self.refused = None,
+            Some(_) | None => {}
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +172,11 @@ impl Trial {
             self.strikes = 0;
             return false;
         }
+        self.is_struck_out()
+    }
+
+    /// It did not help once more. Returns whether that refutes it.
+    fn is_struck_out(&mut self) -> bool {
         self.strikes += 1;
         if self.strikes < STRIKES {
             return false;
@@ -182,6 +228,8 @@ pub(super) struct Throttle {
     outage_run: u32,
     outage_began: Option<Duration>,
     outage_lasted: Duration,
+    /// The last outage took away a level that had just been found.
+    lost_level: bool,
     /// Attempts with a lower number were in flight when one was last found to be silent.
     unanswered_before: u64,
 }
@@ -216,6 +264,7 @@ impl Throttle {
             outage_run: 0,
             outage_began: None,
             outage_lasted: Duration::ZERO,
+            lost_level: false,
             unanswered_before: 0,
         }
     }
@@ -224,10 +273,7 @@ impl Throttle {
         self.level = learned
             .permits
             .filter(|&permits| permits > 0 && permits < self.most)
-            .map(|permits| Level {
-                permits,
-                raise: Raise::new(),
-            });
+            .map(Level::new);
         self.pace = learned.interval.map(|interval| Pace {
             interval: interval.min(SLOWEST),
             raise: Raise::new(),
@@ -316,7 +362,7 @@ impl Throttle {
             return;
         };
         let had_level = self.level.is_some();
-        let raised = self.level.as_mut().is_some_and(|level| level.raise.refused())
+        let raised = self.level.as_mut().is_some_and(Level::is_raise_refused)
             | self.pace.as_mut().is_some_and(|pace| pace.raise.refused());
         if raised {
             (self.run, self.refused) = (0, 0);
@@ -327,15 +373,18 @@ impl Throttle {
             return;
         }
         let permits = episode.left.saturating_sub(silent).clamp(1, self.permits());
-        let raise = self.level.map_or(Raise::new(), |level| level.raise);
-        self.level = (permits < self.most).then_some(Level { permits, raise });
+        let level = self
+            .level
+            .map_or_else(|| Level::new(permits), |level| level.cut(permits));
+        self.level = (permits < self.most).then_some(level);
     }
 
     /// Nothing is served any more: the episode, if there is one, says nothing of a level.
     pub(super) fn outage(&mut self) {
         // A level that was found just before was the beginning of the outage.
         let is_new = |level: Level| level.raise.after == FIRST_RAISE && level.raise.served < FIRST_RAISE;
-        if self.level.is_some_and(is_new) {
+        self.lost_level = self.level.is_some_and(is_new);
+        if self.lost_level {
             self.level = None;
         }
         let served = std::mem::take(&mut self.outage_run);
@@ -368,10 +417,27 @@ impl Throttle {
         }
     }
 
-    /// The source serves again after an outage that has lasted so long.
-    pub(super) fn back(&mut self, lasted: Duration) {
+    /// The source serves again after an outage that has lasted so long. `alone`: one request was
+    /// refused, and the next one was served.
+    pub(super) fn back(&mut self, lasted: Duration, alone: bool) {
         self.outage_lasted = lasted;
-        self.ramp = Some(2).filter(|&ramp| ramp < self.most);
+        let lost_level = std::mem::take(&mut self.lost_level);
+        if !alone {
+            self.ramp = Some(2).filter(|&ramp| ramp < self.most);
+        } else if lost_level && !self.level_trial.is_off() {
+            // Even the level was too much, although there was no outage: it did not help.
+            self.level_trial.is_struck_out();
+        }
+    }
+
+    /// Whether no more than one request was refused since one was last served.
+    pub(super) const fn is_alone(&self) -> bool {
+        self.in_a_row <= 1
+    }
+
+    /// Whether refusals are known to come at any level: a share of requests fails.
+    pub(super) const fn is_share(&self) -> bool {
+        self.level_trial.is_off()
     }
 
     /// An attempt has proved that it is served.
@@ -395,7 +461,7 @@ impl Throttle {
             && (in_turn || !level.raise.raised)
             && level.raise.served(level.permits + 1)
         {
-            level.permits += 1;
+            level.step_up();
             if level.permits >= self.most {
                 self.level = None;
             }

@@ -160,6 +160,59 @@ fn what_is_wrong_again_and_again_is_believed_sooner_than_trouble() {
     }
 }
 
+/// One range is wrong each time, and all others are right: that is an answer, long before patience
+/// ends. If another range was wrong at first, wrong replies come and go, and patience decides.
+#[test]
+fn a_range_that_is_always_wrong_is_believed_while_others_are_served() {
+    for (passes, least, most) in [
+        (false, 10 * SECOND, 25 * SECOND),
+        (true, 120 * SECOND, 140 * SECOND),
+    ] {
+        let mut schedule = Schedule::new(Settings {
+            end: Some(100_000 * CHUNK),
+            window: Settings::UNBOUNDED,
+            ..settings(120 * SECOND)
+        });
+        let mut now = Duration::ZERO;
+        let mut was_wrong = !passes;
+        // Each attempt takes a second.
+        let mut flying: Vec<(Duration, Attempt)> = Vec::new();
+        let limit = loop {
+            match poll(&mut schedule, now) {
+                Ok(attempt) => flying.push((now + SECOND, attempt)),
+                Err(Action::GiveUp(limit)) => break limit,
+                Err(Action::Wait(until)) => {
+                    let ends = flying.iter().map(|flight| flight.0).min();
+                    now = ends
+                        .into_iter()
+                        .chain(until)
+                        .min()
+                        .expect("something happens")
+                        .max(now);
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+            let Some(index) = flying.iter().position(|flight| flight.0 <= now) else {
+                continue;
+            };
+            let (_, attempt) = flying.remove(index);
+            let (position, how) = if attempt.chunk == 3 || attempt.chunk == 5 && !was_wrong {
+                was_wrong |= attempt.chunk == 5;
+                (attempt.start, Ended::Wrong)
+            } else {
+                let end = Some(attempt.chunk_end);
+                schedule.begun(attempt.id, Some(100_000 * CHUNK), false, true, None, end);
+                (attempt.chunk_end, Ended::Complete)
+            };
+            if let Verdict::Failed(limit) = schedule.ended(attempt.id, now, position, how) {
+                break limit;
+            }
+        };
+        assert_eq!(matches!(limit, Limit::Wrong { .. }), !passes, "{limit:?}");
+        assert!((least..most).contains(&now), "{limit:?} at {now:?}");
+    }
+}
+
 /// Several servers, most of which ignore ranges: as long as bytes come, none of that is believed.
 #[test]
 fn wrong_replies_are_not_believed_while_bytes_come() {

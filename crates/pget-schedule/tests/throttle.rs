@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pget_schedule::{Action, Attempt, Ended, Flow, Limit, Schedule, Settings};
+use pget_schedule::{Action, Attempt, Backoff, Ended, Flow, Limit, Schedule, Settings};
 
 const CHUNK: u64 = 1 << 20;
 
@@ -256,6 +256,33 @@ fn case_143_permits_settle_where_the_server_serves() {
     }
 }
 
+/// A server that counts a request for a moment after its end, as nginx does, refuses one now and then
+/// that is not too many. What was found before is soon there again, and nothing beyond it is tried.
+#[test]
+fn case_143_a_refusal_within_the_limit_costs_one_request() {
+    for (limit, concurrency) in [(4, 8), (4, 16), (16, 64)] {
+        let server: Server = Box::new(move |number, _, serves| {
+            let is_early = serves + 1 == limit && number % 150 < 4;
+            if serves >= limit || is_early {
+                THROTTLED
+            } else {
+                Fate::Served
+            }
+        });
+        let outcome = play(&settings(4000, concurrency), ms(1), ms(50), server);
+        assert_eq!(outcome.ended, None);
+        let (refused, of) = outcome.refused_after(100);
+        println!("{limit} of {concurrency}: {refused} of {of}, {:?}", outcome.took);
+        assert!(refused * 50 <= of, "{limit} at once: {refused} of {of} refused");
+        let fitting = ideal(u32::try_from(limit).expect("few"), ms(50)) * 4;
+        assert!(
+            outcome.took * 90 <= fitting * 100,
+            "{limit} at once: {:?}, and {fitting:?} at best",
+            outcome.took
+        );
+    }
+}
+
 #[test]
 fn case_143_a_limit_that_is_lifted_is_noticed() {
     let mut served = 0;
@@ -465,5 +492,36 @@ fn case_105_a_pace_that_does_not_help_is_given_up() {
             "{refused} of {of}: {:?}, {most:?} at the most",
             outcome.took
         );
+    }
+}
+
+/// Of `of` requests, one is refused, and which one depends on `seed`.
+fn one_of(of: u64, seed: u64, refusal: Fate) -> Server {
+    let mut random = Backoff::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    Box::new(move |_, _, _| {
+        let at = random.probe(Duration::ZERO).as_nanos();
+        if at.is_multiple_of(u128::from(of)) {
+            refusal
+        } else {
+            Fate::Served
+        }
+    })
+}
+
+/// A share of refusals costs few connections no more than many: about the share itself.
+#[test]
+fn case_105_a_share_of_failures_costs_few_connections_little() {
+    for refusal in [THROTTLED, Fate::Fails(Ended::Retry)] {
+        for concurrency in [1, 2, 3, 4] {
+            // In tenths of the time without refusals.
+            for (of, most) in [(2, 40), (3, 25), (10, 20)] {
+                let took = (1..=5).map(|seed| thousand(concurrency, ms(50), one_of(of, seed, refusal)).took);
+                let (mean, best) = (took.sum::<Duration>() / 5, ideal(concurrency, ms(50)));
+                assert!(
+                    mean * 10 <= best * most,
+                    "1 of {of} at {concurrency}, {refusal:?}: {mean:?}, {best:?} without"
+                );
+            }
+        }
     }
 }

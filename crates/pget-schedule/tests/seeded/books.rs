@@ -112,6 +112,7 @@ impl World<'_> {
             slot.base = flight.at;
             if progress > 0 {
                 (self.failing_since, self.last_byte) = (None, self.now);
+                self.wrong_passes |= slot.wrong > 0;
                 (slot.last_byte, slot.wrong, slot.tried) = (self.now, 0, None);
             }
             let slot_filled = flight.at >= slot_end;
@@ -161,12 +162,18 @@ impl World<'_> {
             slot.fruitless += 1;
             slot.counted += u32::from(!(refusal && others && retries != Some(0)));
         }
+        if wrong && slot.wrong == 0 {
+            slot.wrong_since = self.now;
+        }
         slot.wrong += u32::from(wrong);
+        let wrong_for = self.now - slot.wrong_since;
         let took = self.now - flight.launched;
         // A server that clips ranges does nothing wrong.
         let clipped = how == Ended::Complete && progress >= PROGRESS;
         slot.tried = (!clipped).then(|| slot.tried.map_or(Duration::ZERO, |tried| tried + took));
-        let believed = wrong && slot.wrong >= 3 && (how == Ended::Damaged || fruitless_for >= BELIEVED);
+        let alone = !self.wrong_passes && wrong_for >= BELIEVED;
+        let lasts = how == Ended::Damaged || fruitless_for >= BELIEVED || alone;
+        let believed = wrong && slot.wrong >= 3 && lasts;
         self.counts.believed_wrong += u64::from(believed);
         let fails = how == Ended::Refused && flight.alone
             || retries.is_some_and(|retries| slot.counted > retries)

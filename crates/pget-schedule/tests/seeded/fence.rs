@@ -18,6 +18,7 @@ impl World<'_> {
                 let more = slot.filled > slot.seen;
                 if more && self.flights.values().any(|flight| flight.chunk == slot.chunk) {
                     (slot.seen, slot.last_byte, seen) = (slot.filled, self.now, true);
+                    self.wrong_passes |= slot.wrong > 0;
                     (slot.wrong, slot.tried) = (0, None);
                 }
             }
@@ -134,6 +135,7 @@ impl World<'_> {
             slot.fresh = slot.filled < slot.end;
             self.fenced_rests += u64::from(slot.fresh);
             if slot.filled > slot.base {
+                self.wrong_passes |= slot.wrong > 0;
                 (slot.last_byte, slot.wrong, slot.tried) = (self.now, 0, None);
                 (self.failing_since, self.last_byte) = (None, self.now);
             }

@@ -45,6 +45,7 @@ struct Slot {
     fruitless: u32,
     counted: u32,
     wrong: u32,
+    wrong_since: Duration,
     /// For how long it was tried without a byte since an attempt failed, if one did.
     tried: Option<Duration>,
     fences: u32,
@@ -86,6 +87,8 @@ pub(crate) struct World<'a> {
     /// Since when attempts fail without a byte in between, and when the last byte was seen.
     failing_since: Option<Duration>,
     last_byte: Duration,
+    /// A range has had wrong replies and then bytes.
+    wrong_passes: bool,
     /// Attempts that had their answer after a fence.
     answered_after_fences: u64,
     paused_until: Duration,
@@ -109,6 +112,7 @@ impl<'a> World<'a> {
             position: scene.settings.start,
             failing_since: None,
             last_byte: Duration::ZERO,
+            wrong_passes: false,
             answered_after_fences: 0,
             scene,
             counts,
@@ -297,6 +301,7 @@ impl<'a> World<'a> {
             fruitless: 0,
             counted: 0,
             wrong: 0,
+            wrong_since: Duration::ZERO,
             tried: None,
             fences: 0,
             fresh: false,
@@ -467,6 +472,7 @@ impl<'a> World<'a> {
         }
         self.position = self.scene.wanted_from(slot.end);
         let chunk = slot.chunk;
+        self.wrong_passes |= slot.wrong > 0;
         self.slots.pop_front();
         if self.flights.values().any(|flight| flight.chunk == chunk) {
             // That its last bytes have come is known by this.
