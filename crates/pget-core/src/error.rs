@@ -111,6 +111,7 @@ pub struct SourceError {
     needed: Option<u64>,
     cause: Option<BoxError>,
     status: Option<u16>,
+    no_answer: bool,
 }
 
 impl SourceError {
@@ -124,6 +125,7 @@ impl SourceError {
             needed: None,
             cause: None,
             status: None,
+            no_answer: false,
         }
     }
 
@@ -137,6 +139,7 @@ impl SourceError {
             needed: None,
             cause: None,
             status: None,
+            no_answer: false,
         }
     }
 
@@ -149,6 +152,7 @@ impl SourceError {
             needed: None,
             cause: None,
             status: None,
+            no_answer: false,
         }
     }
 
@@ -161,6 +165,7 @@ impl SourceError {
             needed: None,
             cause: None,
             status: None,
+            no_answer: false,
         }
     }
 
@@ -176,6 +181,18 @@ impl SourceError {
     pub const fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
+    }
+
+    /// Marks a reply that is no answer in the protocol that was asked: a server, or what stands before
+    /// it, may be starting. It is final for an object that was never served, and passes for another.
+    #[must_use]
+    pub const fn with_no_answer(mut self) -> Self {
+        self.no_answer = true;
+        self
+    }
+
+    pub(crate) const fn is_no_answer(&self) -> bool {
+        self.no_answer
     }
 
     /// The HTTP status, if the failure is one.
@@ -295,6 +312,7 @@ impl Error {
             needed,
             cause,
             status: _,
+            no_answer: _,
         } = error;
         let (attempts, message) = match limit {
             Limit::Final => (1, message),

@@ -44,7 +44,7 @@ impl HeadScanner {
     /// The head at the front of `received` and its length, or `None` while it is incomplete.
     pub(crate) fn scan(&mut self, received: &[u8]) -> Result<Option<(Head, usize)>, SourceError> {
         if !could_begin_a_reply(received) {
-            return Err(protocol("the answer is not HTTP/1"));
+            return Err(protocol("the answer is not HTTP/1").with_no_answer());
         }
         while let Some(end) = end_of_head(received, self.scanned) {
             self.scanned = end;
@@ -98,7 +98,10 @@ fn end_of_head(received: &[u8], from: usize) -> Option<usize> {
 fn parse(bytes: &[u8]) -> Result<Option<Head>, SourceError> {
     let mut parsed = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut response = httparse::Response::new(&mut parsed);
-    match response.parse(bytes) {
+    let mut form = httparse::ParserConfig::default();
+    // Some old servers write `Name : value`.
+    form.allow_spaces_after_header_name_in_responses(true);
+    match form.parse_response(&mut response, bytes) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(cause) => return Err(protocol("invalid response header").with_cause(cause)),
@@ -286,6 +289,13 @@ mod tests {
                 "{headers}"
             );
         }
+    }
+
+    #[test]
+    fn case_116_spaces_before_a_colon_are_not_part_of_the_name() {
+        let head = head("HTTP/1.1 200 OK\r\nX-Old : b\r\nContent-Length : 3\r\n\r\n").expect("it parses");
+        assert_eq!(head.headers["x-old"], "b");
+        assert_eq!(head.framing(Method::Get).ok(), Some(Framing::Length(3)));
     }
 
     #[test]

@@ -382,7 +382,10 @@ fn verdict(method: Method, answer: &Result<Response, SourceError>) -> Verdict {
                 // HEAD may be refused where GET is served.
                 _ if method == Method::Head => Verdict::Neither,
                 Retry::Refused | Retry::Never => Verdict::Refuses,
-                _ if status.is_server_error() => Verdict::Fails,
+                // With 408, 421, 425 and 499, it does not serve this request either.
+                _ if status.is_server_error() || matches!(status.as_u16(), 408 | 421 | 425 | 499) => {
+                    Verdict::Fails
+                }
                 // It is there, and busy.
                 _ => Verdict::Neither,
             }

@@ -9,13 +9,17 @@ use std::{
 
 use futures_util::future::{Either, select};
 use http::StatusCode;
-use pget_core::{RangeRequest, Retry, SourceError};
+use pget_core::{ErrorKind, RangeRequest, Retry, SourceError};
 use tokio::time::timeout;
 
 use crate::status::error_for_status;
 
 /// How long HEAD may take before a byte is asked for beside it.
 const HEAD_WITHIN: Duration = Duration::from_secs(1);
+
+/// After so many failures that would pass, a plain GET is tried beside the range, and again after
+/// as many.
+const FAILS_AFTER: u32 = 2;
 
 const SERVED: u8 = 1;
 const REFUSED: u8 = 2;
@@ -45,6 +49,16 @@ impl Ranges {
     #[must_use]
     pub fn are_refused(&self, request: &RangeRequest) -> bool {
         request.pinned.is_some() && self.0.load(Ordering::Relaxed) == REFUSED
+    }
+
+    /// Whether this failure of `request`, a download's first, may be of its range alone, although it
+    /// would pass: some servers fail at ranges. A plain GET is worth a try now and then.
+    pub(crate) fn may_fail(&self, request: &RangeRequest, error: &SourceError) -> bool {
+        let known = self.0.load(Ordering::Relaxed);
+        let is_turn = request.attempt >= FAILS_AFTER && request.attempt.is_multiple_of(FAILS_AFTER);
+        let passes = matches!(error.retry(), Retry::Backoff | Retry::Throttled(None))
+            && error.kind() == ErrorKind::Unavailable;
+        request.pinned.is_none() && known != SERVED && is_turn && passes
     }
 
     /// Whether this answer to `request`, a download's first, may be about its range alone, so that

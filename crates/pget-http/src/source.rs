@@ -137,20 +137,26 @@ impl HttpSource {
         }
         let mut head = self.request(range, more);
         head.over = request.into();
-        let response = self.learned.fetch(&self.client, &head, request.attempt).await?;
-        let error = match reply_from_response(request, &response) {
-            Ok(reply) => {
-                if response.status == StatusCode::PARTIAL_CONTENT {
-                    self.learned.ranges.served();
-                }
-                return Ok((reply, response));
+        let ranges = &self.learned.ranges;
+        let (error, is_refusal) = match self.learned.fetch(&self.client, &head, request.attempt).await {
+            Ok(response) => {
+                let error = match reply_from_response(request, &response) {
+                    Ok(reply) => {
+                        if response.status == StatusCode::PARTIAL_CONTENT {
+                            ranges.served();
+                        }
+                        return Ok((reply, response));
+                    }
+                    Err(error) => error,
+                };
+                let (status, by) = (response.status, response.url.clone());
+                response.body.drain_small(ERROR_BODY).await;
+                let error = self.learned.explain(error, request, None, &by);
+                (error, ranges.may_be_refused(request, status))
             }
-            Err(error) => error,
+            Err(error) => (error, false),
         };
-        let (status, by) = (response.status, response.url.clone());
-        response.body.drain_small(ERROR_BODY).await;
-        let error = self.learned.explain(error, request, None, &by);
-        if range.is_none() || !self.learned.ranges.may_be_refused(request, status) {
+        if range.is_none() || !is_refusal && !ranges.may_fail(request, &error) {
             return Err(error);
         }
         tracing::debug!(object = %self.name, %error, "the range is refused; asking for everything");

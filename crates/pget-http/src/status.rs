@@ -1,7 +1,7 @@
 //! Maps a refusing status to its error, and reads how long the server asks to be left alone.
 //!
 //! Statuses are mapped by class, not by a list: servers and proxies invent new ones. Invariants:
-//! - every 5xx passes, except 501 and 505;
+//! - every 5xx passes, except 501 and 505, and so does a status from 600 on;
 //! - every 4xx is a refusal, except those that report load, a time-out or a conflict;
 //! - a pause is at most [`LONGEST_RETRY_AFTER`].
 
@@ -27,13 +27,13 @@ const EPOCH_MILLISECONDS: u64 = 1_000_000_000_000;
 /// | status | kind | another attempt |
 /// |---|---|---|
 /// | 429, 503, 509, 529 | [`Unavailable`](ErrorKind::Unavailable) | later, with fewer requests |
-/// | 408, 409, 421, 425, 499, other 5xx | `Unavailable` | after a backoff |
+/// | 408, 409, 421, 425, 499, other 5xx, from 600 | `Unavailable` | after a backoff |
 /// | 404, 410 | [`NotFound`](ErrorKind::NotFound) | if others are served |
 /// | 401, 403, 407, 451 | [`PermissionDenied`](ErrorKind::PermissionDenied) | if others are served |
 /// | other 4xx | [`Protocol`](ErrorKind::Protocol) | if others are served |
 /// | 412 | [`ObjectChanged`](ErrorKind::ObjectChanged) | no |
 /// | 416 | [`Range`](ErrorKind::Range) | no |
-/// | 501, 505, and whatever is no refusal (1xx, 2xx, 3xx, from 600) | `Protocol` | no |
+/// | 501, 505, and whatever is no refusal (1xx, 2xx, 3xx) | `Protocol` | no |
 ///
 /// "If others are served" is [`Retry::Refused`](pget_core::Retry::Refused).
 #[must_use]
@@ -61,7 +61,8 @@ pub fn error_for_status(
         416 => SourceError::fatal(ErrorKind::Range, message),
         400..=499 => SourceError::refused(ErrorKind::Protocol, message),
         501 | 505 => SourceError::fatal(ErrorKind::Protocol, message),
-        500..=599 => SourceError::retryable(ErrorKind::Unavailable, message),
+        // A status of no class is treated as a 5xx (RFC 9110 section 15).
+        500.. => SourceError::retryable(ErrorKind::Unavailable, message),
         _ => SourceError::fatal(ErrorKind::Protocol, message),
     };
     error.with_status(status.as_u16())

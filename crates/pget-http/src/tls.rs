@@ -198,7 +198,8 @@ pub(crate) fn handshake_failed(error: io::Error, host: &str) -> SourceError {
     }
 }
 
-/// What a failure of TLS itself means: trust and agreement do not come by trying again.
+/// What a failure of TLS itself means: trust does not come by trying again. Agreement may, where
+/// there was one before.
 pub(crate) fn failed(failure: rustls::Error, message: String) -> SourceError {
     match failure {
         invalid @ rustls::Error::InvalidCertificate(_) => {
@@ -208,9 +209,13 @@ pub(crate) fn failed(failure: rustls::Error, message: String) -> SourceError {
             SourceError::fatal(ErrorKind::PermissionDenied, message).with_cause(TlsError::Refused(alert))
         }
         alert @ rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
-            SourceError::fatal(ErrorKind::Protocol, message).with_cause(TlsError::NothingInCommon(alert))
+            let error = SourceError::fatal(ErrorKind::Protocol, message).with_no_answer();
+            error.with_cause(TlsError::NothingInCommon(alert))
         }
-        other => SourceError::fatal(ErrorKind::Protocol, message).with_cause(TlsError::Handshake(other)),
+        other => {
+            let error = SourceError::fatal(ErrorKind::Protocol, message).with_no_answer();
+            error.with_cause(TlsError::Handshake(other))
+        }
     }
 }
 

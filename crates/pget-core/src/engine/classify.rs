@@ -36,6 +36,10 @@ pub(crate) async fn classify(
         Err(error) => error,
     };
     match (error.kind(), engine.is_begun()) {
+        // The object was served before: its server or what stands before it is being restarted.
+        (ErrorKind::Protocol, true) if error.is_no_answer() => {
+            Err(error.reclassified(ErrorKind::Unavailable, Retry::Backoff, ""))
+        }
         // It is believed as any refusal is: when nothing else was in flight.
         (ErrorKind::NotFound, true) => {
             let retry = error.retry();

@@ -119,6 +119,7 @@ async fn case_109_a_target_that_is_gone_is_looked_for_again() {
     for fault in [
         Fault::status(500),
         Fault::status(530),
+        Fault::status(421),
         Fault::ResetBeforeHead,
         Fault::Empty,
         Fault::StallBeforeHead,
@@ -267,6 +268,40 @@ async fn case_117_a_refused_first_range_becomes_one_plain_stream() {
         ..expected(SIZE - SIZE / 2)
     };
     assert_eq!(kinds(source(&url), options, half).await, None);
+}
+
+/// Some servers fail at ranges instead of refusing them, again and again, and serve a plain GET.
+#[tokio::test]
+async fn case_117_a_first_range_that_always_fails_becomes_one_plain_stream() {
+    for fault in [
+        Fault::status(500),
+        Fault::status(502),
+        Fault::status(503),
+        Fault::ResetBeforeHead,
+        Fault::Empty,
+    ] {
+        survives_as(&SHAPES, with(When::Ranged, fault.clone())).await;
+        let server = Hostile::start().expect("a server");
+        let url = server.route("/o", with(When::Ranged, fault.clone()));
+        read(&url).await.complete(Pattern::new(SEED), SIZE);
+        let (ranged, all) = (server.served("/o"), server.requests("/o").len());
+        assert!(
+            ranged >= 3 && all == usize::try_from(ranged).expect("few") + 1,
+            "{fault:?}: {ranged} of {all}"
+        );
+    }
+    // A server that is away is asked no more than once beside each second probe.
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", with(When::HeadToo, Fault::status(503)));
+    let error = read(&url)
+        .await
+        .failed(Pattern::new(SEED), ErrorKind::Unavailable);
+    let asked = server.requests("/o").len();
+    assert!(
+        asked <= 5 && error.attempts() == 4,
+        "{asked} requests: {}",
+        error.to_line()
+    );
 }
 
 #[tokio::test]

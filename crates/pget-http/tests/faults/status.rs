@@ -91,7 +91,7 @@ async fn case_35_a_refusal_in_mid_read_is_final() {
 
 #[tokio::test]
 async fn case_114_unknown_statuses_pass() {
-    for status in [520, 523, 530, 598, 425, 499, 509, 555] {
+    for status in [520, 523, 530, 598, 425, 499, 509, 555, 600, 999] {
         let rules = Route::new(object())
             .fault_times(When::First, 1, Fault::status(status))
             .fault_times(When::Later, 1, Fault::status(status));
@@ -100,6 +100,23 @@ async fn case_114_unknown_statuses_pass() {
     }
     // A status of the class that stays is still the end of patience, not of understanding.
     fails(with(When::Always, Fault::status(599)), ErrorKind::Unavailable).await;
+}
+
+/// A front end that is being restarted answers with something else for a moment. An object that was
+/// served is waited for; one that never was is not.
+#[tokio::test]
+async fn case_104_an_answer_that_is_no_http_passes_in_mid_read() {
+    for garbage in [
+        &b"\x15\x03\x03\x00\x02\x02\x28"[..],
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"busy\r\n\r\n",
+    ] {
+        let garbage = Fault::Raw(garbage.to_vec());
+        let stats = survives(Route::new(object()).fault_times(When::Later, 3, garbage.clone())).await;
+        assert!(stats.retries > 0, "{garbage:?}");
+        let error = fails(with(When::Always, garbage), ErrorKind::Protocol).await;
+        assert_eq!(error.attempts(), 1, "{}", error.to_line());
+    }
 }
 
 #[tokio::test]

@@ -189,6 +189,49 @@ async fn case_27_no_close_notify_behind_a_complete_body_is_fine() {
     assert_eq!(server.ended.load(Ordering::SeqCst) as u64, SIZE.div_ceil(CHUNK));
 }
 
+/// A port before `server` whose connections number 4 to 7 get something else than a handshake.
+async fn interrupted(server: &Server, instead: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, behind) = (listener.local_addr().expect("its address"), server.address);
+    tokio::spawn(async move {
+        let mut number = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            number += 1;
+            let is_interrupted = (4..8).contains(&number);
+            tokio::spawn(async move {
+                if is_interrupted {
+                    let mut hello = [0; 1024];
+                    drop(stream.read(&mut hello).await);
+                    drop(stream.write_all(instead).await);
+                } else if let Ok(mut server) = tokio::net::TcpStream::connect(behind).await {
+                    drop(tokio::io::copy_bidirectional(&mut stream, &mut server).await);
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Handshakes that fail in mid read, as of a front end that is being restarted, are waited out.
+#[tokio::test]
+async fn case_104_handshakes_that_fail_for_a_moment_are_waited_out() {
+    for instead in [
+        &b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"[..],
+        // Alerts: internal_error and handshake_failure.
+        b"\x15\x03\x03\x00\x02\x02\x50",
+        b"\x15\x03\x03\x00\x02\x02\x28",
+    ] {
+        let server = Server::start(End::Behind).await;
+        let port = interrupted(&server, instead).await.port();
+        let url = format!("https://localhost:{port}/o");
+        let source = HttpSource::new(trusting(&server.authority), &url, http::HeaderMap::new());
+        let stats = read_with(source.expect("an address"), patient())
+            .await
+            .complete(Pattern::new(SEED), SIZE);
+        assert!(stats.retries >= 3, "{stats:?}");
+    }
+}
+
 #[tokio::test]
 async fn case_27_no_close_notify_within_a_body_is_a_broken_connection() {
     let server = Server::start(End::Within).await;
