@@ -371,4 +371,11 @@ impl RangeSource for AistoreSource {
     fn name(&self) -> String {
         pget_core::redact::name(&self.cluster.address().to_string())
     }
+
+    /// The proxy, which stands for the cluster.
+    fn endpoint(&self) -> Option<String> {
+        let proxy = &self.config.endpoint;
+        let (host, port) = (proxy.host_str()?, proxy.port_or_known_default()?);
+        Some(format!("{}://{host}:{port}", proxy.scheme()))
+    }
 }

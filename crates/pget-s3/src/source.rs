@@ -418,6 +418,13 @@ impl RangeSource for S3Source {
     fn name(&self) -> String {
         self.name.clone()
     }
+
+    /// The endpoint that is set; the hosts of a cloud are many.
+    fn endpoint(&self) -> Option<String> {
+        let url = Url::parse(self.place.split(' ').next()?).ok()?;
+        let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+        Some(format!("{}://{host}:{port}", url.scheme()))
+    }
 }
 
 impl fmt::Debug for S3Source {
