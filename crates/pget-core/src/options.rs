@@ -6,13 +6,9 @@ use pget_schedule::{Bounds, Controller, Settings};
 
 use crate::{Budget, Cancel, ObjectInfo, Stats, Verify};
 
-/// What level times chunk size may be. Bodies fill their chunks evenly spread over time, so about
-/// half of this holds bytes.
-const MEMORY: u64 = 192 << 20;
-
-/// The same where the caller has set the chunk size, which then cannot become smaller for more
-/// connections: chunks are longer, and more of them hold bytes.
-const MEMORY_OF_SET_CHUNKS: u64 = 152 << 20;
+/// Bytes that the open chunks of a download may have together, unless more is under way in the
+/// network.
+const MEMORY: u64 = 128 << 20;
 
 /// How long to wait for what; each more than 0 and at most a day. All are no-progress deadlines: a
 /// slow but steady transfer of any size meets them.
@@ -227,16 +223,11 @@ impl Options {
             .unwrap_or_else(|| most.clamp(1, Self::MAX_CONCURRENCY));
         let limit = self.budget.limit();
         let measures = (self.concurrency.is_none() || self.chunk_size.is_none()) && concurrency > 1;
-        let memory = if self.chunk_size.is_some() {
-            MEMORY_OF_SET_CHUNKS
-        } else {
-            MEMORY
-        };
         let control = measures.then(|| Bounds {
             most: concurrency,
             level: self.concurrency,
             chunk_size: self.chunk_size,
-            memory: memory.min(limit / 2),
+            memory: MEMORY.min(limit / 2),
             most_memory: limit / 2,
         });
         let first = if measures {

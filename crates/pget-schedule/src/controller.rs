@@ -57,8 +57,8 @@ const BUSY: f64 = 10.0;
 const DEAR: f64 = 4.0;
 /// A chunk may be this share of what is left for its connection.
 const TAIL: f64 = 0.1;
-/// Level times chunk size may be so many times what is under way in the network.
-const UNDER_WAY: f64 = 3.0;
+/// Open chunks may have so many times the bytes that are under way in the network.
+const UNDER_WAY: f64 = 3.75;
 /// Levels that the first latency may choose.
 const FEWEST: u32 = 8;
 /// Fewer are not tried.
@@ -96,7 +96,7 @@ pub struct Bounds {
     pub level: Option<u32>,
     /// The chunk size that was set, or that the source asks for.
     pub chunk_size: Option<u64>,
-    /// Bytes that level times chunk size may be.
+    /// Bytes that open chunks may have together.
     pub memory: u64,
     /// The same where more than that is under way in the network.
     pub most_memory: u64,
@@ -283,7 +283,7 @@ impl Controller {
     /// Bytes that open chunks may have together.
     #[must_use]
     pub const fn memory(&self) -> u64 {
-        self.memory + self.memory / 4
+        self.memory
     }
 
     /// Bytes that the chunk of this number should have, which is opened next.

@@ -78,10 +78,11 @@ impl Outcome {
         let (best, concurrency, mib) = self.best;
         println!(
             "{:.2}: seed {}: {seconds:.2} s, level {level} after {changes} changes, {} KiB, {refused} of \
-             {requests} refused; best {best:.2} s by {concurrency} x {mib} MiB; {}",
+             {requests} refused, {} MiB held; best {best:.2} s by {concurrency} x {mib} MiB; {}",
             self.ratio(),
             self.seed,
             chunk_size >> 10,
+            self.chosen.most_held >> 20,
             Network::random(self.seed),
         );
     }
@@ -124,6 +125,15 @@ fn shares(seeds: u64) -> [f64; 3] {
     let share =
         |most: f64| all.iter().filter(|outcome| outcome.ratio() <= most).count() as f64 / all.len() as f64;
     let shares = [share(1.1), share(1.3), share(2.0)];
+    let mut held: Vec<u64> = all.iter().map(|outcome| outcome.chosen.most_held >> 20).collect();
+    held.sort_unstable();
+    let part = |tenths: usize| held[(held.len() - 1) * tenths / 10];
+    println!(
+        "MiB held: median {}, nine tenths within {}, most {}",
+        part(5),
+        part(9),
+        part(10)
+    );
     let median = all[all.len() / 2].ratio();
     println!("{seeds} networks: within 1.1, 1.3, 2.0 of the best: {shares:.4?}; median {median:.3}");
     let most = all.iter().map(|outcome| outcome.chosen.changes).max();
@@ -173,15 +183,19 @@ fn a_long_download_does_not_oscillate() {
     }
 }
 
-/// A bad moment during the rise must not leave the level low for long.
+/// A bad moment during the rise must not leave the level low for long: the download takes a quarter
+/// longer than one without that moment, and the moment itself.
 #[test]
 fn a_wrong_stop_is_corrected() {
+    let mut network = Network::plain(0.02, 20e6, 5e9);
+    network.size = 3 << 30;
+    let chosen = |network: &Network| play(network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
+    let undisturbed = chosen(&network).seconds;
     for (from, until) in [(0.1, 0.4), (0.15, 0.3), (0.2, 0.6), (0.25, 0.35)] {
-        let mut network = Network::plain(0.02, 20e6, 5e9);
-        network.size = 3 << 30;
         network.changes = vec![(from, 20e6, 150e6), (until, 20e6, 5e9)];
-        let outcome = Outcome::on(&network, 1);
-        assert!(outcome.ratio() < 1.5, "{:?} on {network}", outcome.chosen);
+        let run = chosen(&network);
+        let most = undisturbed * 1.25 + (until - from);
+        assert!(run.seconds < most, "{run:?} in place of {most} s on {network}");
     }
 }
 
@@ -192,6 +206,7 @@ fn open_chunks_fit_in_memory() {
     for (latency, rate) in [(0.02, 20e6), (0.005, 50e6), (0.04, 5e6)] {
         let network = Network::plain(latency, rate, 5e9);
         let run = play(&network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
-        assert!(run.most_open <= 240 * MIB, "{run:?} on {network}");
+        assert!(run.most_open <= 192 * MIB, "{run:?} on {network}");
+        assert!(run.most_held <= 160 * MIB, "{run:?} on {network}");
     }
 }

@@ -17,6 +17,8 @@ use crate::network::Network;
 /// Bytes that a socket gathers before its reader sees them, and seconds after which it sees fewer.
 const GATHER: f64 = 262_144.0;
 const PATIENCE: f64 = 0.1;
+/// Memory comes in pages of this size.
+const PAGE: u64 = 256 << 10;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Choice {
@@ -37,6 +39,8 @@ pub(crate) struct Run {
     pub(crate) changes: u32,
     /// The most bytes from the cursor to the end of the last open chunk.
     pub(crate) most_open: u64,
+    /// The most bytes that came and were not consumed, in whole pages.
+    pub(crate) most_held: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -124,6 +128,10 @@ struct World<'a> {
     requests: u64,
     refused: u64,
     most_open: u64,
+    most_held: u64,
+    /// Bytes of complete chunks, and of those that were consumed.
+    complete: u64,
+    consumed: u64,
     /// Prints each change of level or chunk size.
     traces: bool,
 }
@@ -139,7 +147,7 @@ pub(crate) fn play(network: &Network, choice: Choice, seed: u64, most: f64) -> O
                 most: 128,
                 level: None,
                 chunk_size: None,
-                memory: 192 << 20,
+                memory: 128 << 20,
                 most_memory: 512 << 20,
             }),
         ),
@@ -176,6 +184,9 @@ pub(crate) fn play(network: &Network, choice: Choice, seed: u64, most: f64) -> O
         requests: 0,
         refused: 0,
         most_open: 0,
+        most_held: 0,
+        complete: 0,
+        consumed: 0,
         traces: matches!(choice, Choice::Traced),
     };
     for change in &network.changes {
@@ -196,6 +207,7 @@ impl World<'_> {
                     chunk_size: self.schedule.plan().chunk_size(),
                     changes: self.schedule.level_changes(),
                     most_open: self.most_open,
+                    most_held: self.most_held,
                 });
             };
             let look = self
@@ -217,6 +229,7 @@ impl World<'_> {
                 flight.bytes += flight.rate * passed;
             }
             self.now = next;
+            self.hold();
             if end <= next {
                 self.end(self.next_end.1);
             } else if event <= next {
@@ -230,6 +243,18 @@ impl World<'_> {
             }
         }
         panic!("it does not end: {}", self.network);
+    }
+
+    fn hold(&mut self) {
+        let cursor = self
+            .schedule
+            .plan()
+            .range(self.schedule.cursor())
+            .map_or(0, |range| range.start);
+        let pages = |flight: &Flight| whole(flight.bytes).div_ceil(PAGE) * PAGE;
+        let flights = self.flights.values().filter(|flight| flight.start != cursor);
+        let held = flights.map(pages).sum::<u64>() + self.complete - self.consumed;
+        self.most_held = self.most_held.max(held);
     }
 
     fn trace(&mut self) {
@@ -429,8 +454,11 @@ impl World<'_> {
         let part = ((self.now - flight.since) / self.round_trip()).min(1.0);
         flight.connection.window *= 2_f64.powf(part);
         self.idle.push(flight.connection);
+        self.complete += flight.end - flight.start;
         self.schedule.ended(id, self.time(), flight.end, Ended::Complete);
         while self.schedule.is_cursor_filled() {
+            let range = self.schedule.plan().range(self.schedule.cursor());
+            self.consumed += range.map_or(0, |range| range.end - range.start);
             self.schedule.consumed();
         }
     }
@@ -463,6 +491,7 @@ impl World<'_> {
             && let Some(flight) = self.flights.remove(&id)
         {
             self.stops(&flight);
+            self.complete += flight.seen;
             self.schedule.fenced(id, self.time(), flight.start + flight.seen);
         }
     }
