@@ -1,5 +1,6 @@
-# Builds and installs what C, C++ and Go programs need: `make install PREFIX=/usr/local [DESTDIR=/tmp/stage]`.
-# For a build that was made elsewhere, LIBS is the folder of its libpget.so and libpget.a, and nothing is built.
+# Builds and installs the program and what C, C++ and Go programs need: `make install PREFIX=/usr/local [DESTDIR=/tmp/stage]`.
+# For a build that was made elsewhere, LIBS is the folder of its libpget.so and libpget.a, and nothing is built. A program
+# in that folder is installed as well.
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
@@ -14,12 +15,14 @@ ifdef LIBS
 needs :=
 else
 LIBS := $(RELEASE)
-needs := lib
+needs := lib program
+PROGRAM := $(RELEASE)/pget
 endif
+PROGRAM ?= $(wildcard $(LIBS)/pget)
 
 fill = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|'
 
-.PHONY: help check test test-all lib install uninstall header docs fuzz bench
+.PHONY: help check test test-all lib program install uninstall deb header docs fuzz bench
 .DEFAULT_GOAL := help
 
 help:
@@ -27,7 +30,9 @@ help:
 	@echo 'make test       the fast loop: tests that need Rust only'
 	@echo 'make test-all   everything; installs what it needs'
 	@echo 'make lib        libpget.so and libpget.a in target/release'
-	@echo 'make install    library, headers, pkg-config and CMake files (PREFIX=, DESTDIR=)'
+	@echo 'make program    target/release/pget'
+	@echo 'make install    program, completions, manual, library, headers, pkg-config and CMake files (PREFIX=, DESTDIR=)'
+	@echo 'make deb        a Debian package of the same in dist/'
 	@echo 'make uninstall  removes them'
 	@echo 'make header     writes include/pget.h from ffi/'
 	@echo 'make docs       the API documentation'
@@ -62,19 +67,29 @@ lib:
 	$(CARGO) build --release --locked -p pget-ffi
 	ln -sf libpget.so $(RELEASE)/$(SONAME)
 
+program:
+	$(CARGO) build --release --locked -p pget-cli
+
+deb:
+	scripts/deb.sh
+
 install: $(needs)
 	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(LIBDIR)/cmake/pget' '$(DESTDIR)$(INCLUDEDIR)'
-	install -m 755 '$(LIBS)/libpget.so' '$(DESTDIR)$(LIBDIR)/libpget.so.$(VERSION)'
+	scripts/install-stripped.sh '$(LIBS)/libpget.so' '$(DESTDIR)$(LIBDIR)/libpget.so.$(VERSION)'
 	ln -sf libpget.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libpget.so'
 	install -m 644 '$(LIBS)/libpget.a' '$(DESTDIR)$(LIBDIR)/libpget.a'
+	-strip --strip-debug '$(DESTDIR)$(LIBDIR)/libpget.a'
 	install -m 644 include/pget.h include/pget.hpp '$(DESTDIR)$(INCLUDEDIR)'
 	$(fill) ffi/pget.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/pget.pc'
 	$(fill) ffi/pget-static.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/pget-static.pc'
 	$(fill) ffi/cmake/pget-config.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/pget/pget-config.cmake'
 	$(fill) ffi/cmake/pget-config-version.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/pget/pget-config-version.cmake'
+	$(if $(PROGRAM),scripts/install-program.sh '$(PROGRAM)' '$(DESTDIR)$(PREFIX)')
 
 uninstall:
 	rm -f '$(DESTDIR)$(LIBDIR)'/libpget.so* '$(DESTDIR)$(LIBDIR)/libpget.a' '$(DESTDIR)$(LIBDIR)'/pkgconfig/pget.pc '$(DESTDIR)$(LIBDIR)'/pkgconfig/pget-static.pc
 	rm -rf '$(DESTDIR)$(LIBDIR)/cmake/pget'
-	rm -f '$(DESTDIR)$(INCLUDEDIR)/pget.h' '$(DESTDIR)$(INCLUDEDIR)/pget.hpp'
+	rm -f '$(DESTDIR)$(INCLUDEDIR)/pget.h' '$(DESTDIR)$(INCLUDEDIR)/pget.hpp' '$(DESTDIR)$(LIBDIR)/.debug'/libpget.so.*.debug
+	rm -f '$(DESTDIR)$(PREFIX)/bin/pget' '$(DESTDIR)$(PREFIX)/bin/.debug/pget.debug' '$(DESTDIR)$(PREFIX)/share/man/man1'/pget.1 '$(DESTDIR)$(PREFIX)/share/man/man1'/pget-*.1
+	rm -f '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pget' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pget' '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pget.fish'

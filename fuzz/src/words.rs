@@ -50,7 +50,9 @@ fn command_line(text: &str) {
         args::Command::Cat(cat) => (&*cat.object.address, &cat.object.reach, Some(&cat.read)),
         args::Command::Stat(stat) => (&*stat.object.address, &stat.object.reach, None),
         args::Command::Shm(args::Shm::Get(get)) => (&*get.object.address, &get.object.reach, Some(&get.read)),
-        args::Command::Shm(args::Shm::Ls | args::Shm::Clean) => return,
+        args::Command::Shm(args::Shm::Ls | args::Shm::Clean)
+        | args::Command::Completions { .. }
+        | args::Command::ManPages { .. } => return,
     };
     let builder = reach.builder(address);
     for (name, value) in reach.properties.iter().chain(&reach.headers) {

@@ -3,11 +3,31 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use pget::Builder;
+
+const EXAMPLES: &str = "\
+Examples:
+  pget get s3://bucket/model.safetensors
+  pget get --resume -o disk.img https://example.org/disk.img
+  pget cat ais://bucket/shard.tar | tar x
+  pget stat gs://bucket/object --json";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  pget get https://example.org/disk.img               into ./disk.img
+  pget get --resume -o big.bin s3://bucket/big.bin    goes on where an earlier one ended
+  pget get --dir shards ais://data/0.tar ais://data/1.tar
+  pget get --dir out --input-file list.txt            one address a line";
+
+const CAT_EXAMPLES: &str = "\
+Examples:
+  pget cat s3://bucket/snapshot.tar.zst | tar x --zstd
+  pget cat --offset 1GiB --length 64KiB https://example.org/disk.img | xxd | less";
 
 /// Reads one large object from object storage over several connections at once.
 #[derive(Debug, Parser)]
-#[command(name = "pget", version, max_term_width = 100)]
+#[command(name = "pget", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -19,14 +39,29 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Read objects into files, each of which appears under its name when it is complete
+    #[command(after_help = GET_EXAMPLES)]
     Get(Box<Get>),
     /// Write an object to standard output, in order
+    #[command(after_help = CAT_EXAMPLES)]
     Cat(Cat),
     /// Print an object's size and revision
     Stat(Stat),
     /// Objects in shared memory, for other processes of this host
     #[command(subcommand)]
     Shm(Shm),
+    /// Print the completions for a shell
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    ManPages {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,14 +78,14 @@ pub(crate) enum Shm {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShmGet {
-    #[command(flatten)]
-    pub(crate) object: Object,
     /// Name in /dev/shm, which must be free [default: none: /proc/PID/fd/N is printed, and the
     /// memory is freed when its last process ends]
     #[arg(short, long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) read: Read,
+    #[command(flatten)]
+    pub(crate) object: Object,
     #[command(flatten)]
     pub(crate) show: Show,
 }
@@ -70,8 +105,6 @@ pub(crate) struct Get {
     /// Objects that are fetched at once
     #[arg(short, long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) jobs: u16,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
     /// File to write, or - for standard output [default: the last part of the address, decoded, in
     /// the current folder]
     #[arg(short, long, value_name = "FILE")]
@@ -89,13 +122,13 @@ pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) read: Read,
     #[command(flatten)]
+    pub(crate) reach: Reach,
+    #[command(flatten)]
     pub(crate) show: Show,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Cat {
-    #[command(flatten)]
-    pub(crate) object: Object,
     /// Write into a ring of this name in shared memory, which one other process reads, instead of
     /// standard output
     #[arg(long, value_name = "NAME")]
@@ -103,23 +136,25 @@ pub(crate) struct Cat {
     #[command(flatten)]
     pub(crate) read: Read,
     #[command(flatten)]
+    pub(crate) object: Object,
+    #[command(flatten)]
     pub(crate) show: Show,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Stat {
-    #[command(flatten)]
-    pub(crate) object: Object,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) object: Object,
 }
 
 /// Which object, and how to reach it.
 #[derive(Debug, Args)]
 pub(crate) struct Object {
     /// ais://bucket/object, s3://bucket/key, gs://…, az://…, http(s)://…, file:///path or a path
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", help_heading = None)]
     pub(crate) address: String,
     #[command(flatten)]
     pub(crate) reach: Reach,
@@ -127,6 +162,7 @@ pub(crate) struct Object {
 
 /// How to reach an object.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
 pub(crate) struct Reach {
     /// Setting of a transport: ais.endpoint, aws.region, …
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
@@ -154,6 +190,7 @@ pub(crate) struct Reach {
 
 /// How to read it.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "How to read")]
 pub(crate) struct Read {
     /// Bytes per range [default: the server's hint, else found by measuring]
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -192,6 +229,7 @@ pub(crate) enum Verify {
 
 /// What to show during the read and at its end.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct Show {
     /// Show a progress bar on standard error
     #[arg(long, value_name = "WHEN", default_value = "auto")]

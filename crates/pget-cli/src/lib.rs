@@ -9,6 +9,7 @@
 mod args;
 mod cat;
 mod get;
+mod manual;
 mod many;
 mod output;
 mod report;
@@ -21,7 +22,7 @@ mod usage;
 use std::ffi::OsString;
 
 use args::{Arguments, Command, Shm};
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use nix::sys::signal::{SigSet, Signal};
 use status::status;
 
@@ -30,7 +31,7 @@ use status::status;
 /// It is a whole program: it sets up logging and signals of the process, and expects to be all that
 /// runs there.
 pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> u8 {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = match parse(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return usage::tell(&error),
     };
@@ -41,6 +42,8 @@ pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -
         Command::Cat(cat) => cat::run(cat).map(|()| 0),
         Command::Stat(stat) => stat::run(stat).map(|()| 0),
         Command::Shm(shm) => shm::run(shm).map(|()| 0),
+        Command::Completions { shell } => manual::completions(*shell).map(|()| 0),
+        Command::ManPages { folder } => manual::pages(folder).map(|()| 0),
     };
     match result {
         Ok(status) => status,
@@ -53,6 +56,27 @@ pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -
     }
 }
 
+/// What `pget --version` says: the version, and what was built, how.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("PGET_COMMIT"),
+    "\ntarget: ",
+    env!("PGET_TARGET"),
+    " (",
+    env!("PGET_PROFILE"),
+    ")\ncompiler: ",
+    env!("PGET_COMPILER"),
+    "\ntransports: ais, az, file, gs, http, https, s3",
+);
+
+fn parse<A: Into<OsString> + Clone>(
+    arguments: impl IntoIterator<Item = A>,
+) -> clap::error::Result<Arguments> {
+    let command = Arguments::command().long_version(VERSION);
+    Arguments::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
 /// What a shell reports of a program that SIGPIPE has ended.
 const CLOSED: u8 = 128 + 13;
 
@@ -60,8 +84,8 @@ fn writes_to_standard_output(command: &Command) -> bool {
     match command {
         Command::Get(get) => get::is_to_standard_output(get),
         Command::Cat(cat) => cat.shared_ring.is_none(),
-        Command::Stat(_) | Command::Shm(Shm::Ls | Shm::Clean) => true,
-        Command::Shm(Shm::Get(_)) => false,
+        Command::Stat(_) | Command::Shm(Shm::Ls | Shm::Clean) | Command::Completions { .. } => true,
+        Command::Shm(Shm::Get(_)) | Command::ManPages { .. } => false,
     }
 }
 

@@ -77,8 +77,12 @@ impl Write for Output {
 
 /// Prints one line.
 pub(crate) fn print(line: &str) -> Result<(), Error> {
-    let mut output = Output::new()?;
-    output.write_all(format!("{line}\n").as_bytes()).map_err(failed)
+    print_all(format!("{line}\n").as_bytes())
+}
+
+/// Prints a text as it is.
+pub(crate) fn print_all(text: &[u8]) -> Result<(), Error> {
+    Output::new()?.write_all(text).map_err(failed)
 }
 
 fn failed(cause: io::Error) -> Error {

@@ -39,7 +39,7 @@ fn line(error: &clap::Error) -> String {
         (ErrorKind::UnknownArgument, _) if !named.starts_with('-') => "one argument too many".to_owned(),
         (ErrorKind::UnknownArgument, _) => format!("the option {named} is not known"),
         (ErrorKind::MissingRequiredArgument, _) => format!("{named} is missing"),
-        (ErrorKind::InvalidSubcommand, _) => "no such command (get, cat, stat, shm)".to_owned(),
+        (ErrorKind::InvalidSubcommand, _) => "no such command (get, cat, stat, shm, completions)".to_owned(),
         (ErrorKind::InvalidValue, _) => {
             let known = match error.get(ContextKind::ValidValue) {
                 Some(ContextValue::Strings(words)) => format!(" (known: {})", words.join(", ")),

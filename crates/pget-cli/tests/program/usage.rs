@@ -139,6 +139,70 @@ fn without_a_command_there_is_help() {
             .iter()
             .all(|command| help.contains(command))
     );
-    assert!(!run(&mut pget(["--version"])).succeeded().is_empty());
     run(&mut pget(["cat"])).failed(2, "URL");
+}
+
+#[test]
+fn the_version_names_the_build() {
+    let short = String::from_utf8(run(&mut pget(["-V"])).succeeded()).expect("text");
+    assert_eq!(short, concat!("pget ", env!("CARGO_PKG_VERSION"), "\n"));
+    let long = String::from_utf8(run(&mut pget(["--version"])).succeeded()).expect("text");
+    assert!(long.starts_with(short.trim_end()), "{long}");
+    for fact in ["\ncommit: ", "\ntarget: ", "\ncompiler: rustc ", "\ntransports: "] {
+        let (_, value) = long
+            .split_once(fact)
+            .unwrap_or_else(|| panic!("{fact} in {long}"));
+        let value = value.lines().next().unwrap_or_default();
+        assert!(!value.is_empty() && value != "unknown", "{fact} in {long}");
+    }
+}
+
+#[test]
+fn help_is_grouped_and_has_examples() {
+    for command in ["get", "cat"] {
+        let help = run(&mut pget([command, "--help"])).succeeded();
+        let help = String::from_utf8(help).expect("text");
+        let mut at = 0;
+        for heading in [
+            "\nUsage:",
+            "\nArguments:",
+            "\nOptions:",
+            "\nHow to read:",
+            "\nNetwork:",
+            "\nOutput:",
+            "\nExamples:",
+        ] {
+            let found = help[at..].find(heading);
+            at += found.unwrap_or_else(|| panic!("{heading} at its place in {help}"));
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+}
+
+#[test]
+fn completions_and_pages_come_from_the_definitions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let text = run(&mut pget(["completions", shell])).succeeded();
+        let text = String::from_utf8(text).expect("text");
+        for word in ["--retry-timeout", "retry-timeout", "shm"].iter().skip(1) {
+            assert!(text.contains(word), "{word} for {shell}");
+        }
+    }
+    run(&mut pget(["completions", "cmd.exe"])).failed(2, "bash");
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = folder.path().join("man/man1");
+    run(pget(["man-pages"]).arg(&pages)).succeeded();
+    for (page, says) in [
+        ("pget.1", "pget\\-get"),
+        ("pget-get.1", "\\-\\-retry\\-timeout"),
+        ("pget-cat.1", "Examples"),
+        ("pget-stat.1", "\\-\\-json"),
+        ("pget-shm.1", "clean"),
+        ("pget-shm-get.1", "\\-\\-name"),
+    ] {
+        let text =
+            std::fs::read_to_string(pages.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        assert!(text.contains(says), "{says} in {page}: {text}");
+    }
+    run(pget(["man-pages", "/dev/null/man"]).env("LC_ALL", "C")).failed(8, "manual");
 }
