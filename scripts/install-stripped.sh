@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs a program or a shared library without its debug information, which goes beside it, where
-# debuggers look: `.debug/NAME.debug`. For libraries and programs that are not ELF, installs as it is.
+# debuggers look: `.debug/NAME.debug`. What objcopy does not know is installed as it is.
 # usage: install-stripped.sh FILE DESTINATION
 set -eu
 file=$1 destination=$2
