@@ -37,6 +37,36 @@ impl Bucket {
                 .as_ref()
                 .is_some_and(|namespace| namespace.starts_with('@'))
     }
+
+    /// The bucket's URL at `endpoint`.
+    ///
+    /// # Errors
+    /// As of [`ObjectAddress::url`].
+    pub(crate) fn url(&self, endpoint: &Url) -> Result<Url, Error> {
+        let path = format!("buckets/{}", utf8_percent_encode(&self.name, VALUE));
+        self.url_of(endpoint, &path, &[])
+    }
+
+    fn url_of(&self, endpoint: &Url, path: &str, query: &[(&str, &str)]) -> Result<Url, Error> {
+        if endpoint.query().is_some() || endpoint.fragment().is_some() {
+            let message =
+                "the AIStore endpoint must end with its host or a path: it has a query or a fragment";
+            return Err(Error::new(ErrorKind::InvalidArgument, "", message));
+        }
+        let base = endpoint.as_str().trim_end_matches('/');
+        let mut text = format!("{base}/v1/{path}?provider={}", self.provider);
+        let namespace = self
+            .namespace
+            .as_deref()
+            .map(|namespace| ("namespace", namespace));
+        for (key, value) in namespace.iter().chain(query) {
+            text.push_str(&format!("&{key}={}", utf8_percent_encode(value, VALUE)));
+        }
+        Url::parse(&text).map_err(|cause| {
+            let message = "not a usable AIStore endpoint";
+            Error::with_cause(ErrorKind::InvalidArgument, "", message, cause)
+        })
+    }
 }
 
 /// An object in a bucket.
@@ -108,34 +138,12 @@ impl ObjectAddress {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the endpoint cannot have a path, or has
     /// more than that.
     pub(crate) fn url(&self, endpoint: &Url, query: &[(&str, &str)]) -> Result<Url, Error> {
-        if endpoint.query().is_some() || endpoint.fragment().is_some() {
-            let message =
-                "the AIStore endpoint must end with its host or a path: it has a query or a fragment";
-            return Err(Error::new(ErrorKind::InvalidArgument, "", message));
-        }
-        let base = endpoint.as_str().trim_end_matches('/');
-        let mut text = format!(
-            "{base}/v1/objects/{}/{}?provider={}",
+        let path = format!(
+            "objects/{}/{}",
             utf8_percent_encode(&self.bucket.name, VALUE),
             utf8_percent_encode(&self.object, PATH),
-            self.bucket.provider,
         );
-        let namespace = self
-            .bucket
-            .namespace
-            .as_deref()
-            .map(|namespace| ("namespace", namespace));
-        for (key, value) in namespace.iter().chain(query) {
-            text.push_str(&format!("&{key}={}", utf8_percent_encode(value, VALUE)));
-        }
-        Url::parse(&text).map_err(|cause| {
-            Error::with_cause(
-                ErrorKind::InvalidArgument,
-                self.to_string(),
-                "not a usable AIStore endpoint",
-                cause,
-            )
-        })
+        self.bucket.url_of(endpoint, &path, query)
     }
 
     /// Returns whether `url`, of any host and after any path prefix, names this object. Servers

@@ -46,6 +46,15 @@ pub(crate) struct Ask {
     /// The same Location may serve other ranges.
     pub(crate) remember: bool,
     pub(crate) over: ConnectionPolicy,
+    /// What is sent with it.
+    pub(crate) content: Content,
+}
+
+/// What is sent with a request. A proxy redirects without looking at what the target is to get.
+pub(crate) enum Content {
+    Nothing,
+    ToProxy(Vec<u8>),
+    ToTarget(Vec<u8>),
 }
 
 /// What answered.
@@ -194,6 +203,25 @@ impl Cluster {
         }
     }
 
+    /// Sends `ask`, which changes an object, where the proxy redirects. The proxy itself changes
+    /// nothing, so another answer of it cannot mean success.
+    pub(crate) async fn fetch_from_target(&self, ask: &Ask) -> Result<Response, SourceError> {
+        let location = match self.ask_proxy(ask).await? {
+            Proxied::Answer(response) if response.status.is_success() => {
+                let message = format!("{} answers without a redirect to a target", redacted(&ask.url));
+                return Err(SourceError::fatal(ErrorKind::Protocol, message));
+            }
+            Proxied::Answer(response) => return Ok(response),
+            Proxied::Redirect(location) => location,
+        };
+        let response = self.ask_at(&location, ask, None).await?;
+        if response.is_redirect() {
+            let message = format!("{} redirects once more, as no target does", redacted(&location));
+            return Err(SourceError::fatal(ErrorKind::Protocol, message));
+        }
+        Ok(response)
+    }
+
     /// Asks the proxy, with the token; after a 401 once more if the token file has another one by
     /// now.
     async fn ask_proxy(&self, ask: &Ask) -> Result<Proxied, SourceError> {
@@ -226,6 +254,11 @@ impl Cluster {
         head.follow = RedirectPolicy::No;
         head.over = ask.over;
         head.headers = ask.headers.clone();
+        head.content = match &ask.content {
+            Content::ToProxy(content) if *url == ask.url => content.clone(),
+            Content::ToTarget(content) if *url != ask.url => content.clone(),
+            _ => Vec::new(),
+        };
         if let Some(token) = token {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
                 SourceError::fatal(

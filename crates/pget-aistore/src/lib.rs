@@ -11,6 +11,7 @@
 //!   proxy: `exchange` and `route`;
 //! - identity: conditional headers are ignored by the server and a 206 has no ETag, so it is
 //!   version + checksum + size; checksums of ranges: `identity`;
+//! - listing, storing and removing, which reads do not need: `objects`;
 //! - chunked objects, whose chunks may be uneven and very large: `hint`;
 //! - errors in JSON bodies and in the header `Hdr-Error`: `failure`.
 
@@ -23,6 +24,7 @@ mod failure;
 pub mod fuzzing;
 mod hint;
 mod identity;
+mod objects;
 mod properties;
 mod route;
 mod source;
@@ -30,4 +32,5 @@ mod token;
 
 pub use address::{Bucket, ObjectAddress};
 pub use config::Config;
+pub use objects::{Continuation, Entry, Objects, Page};
 pub use source::AistoreSource;

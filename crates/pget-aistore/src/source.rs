@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::{
     Config, ObjectAddress,
-    exchange::{Answer, Ask, Cluster, SMALL_BODY},
+    exchange::{Answer, Ask, Cluster, Content, SMALL_BODY},
     identity,
     properties::{PROPS, Properties},
 };
@@ -107,6 +107,7 @@ impl AistoreSource {
             headers: HeaderMap::new(),
             remember: false,
             over: ConnectionPolicy::Any,
+            content: Content::Nothing,
         };
         let url = self.url(&[("props", PROPS)])?;
         let mut response = self.cluster.fetch(&ask(url)).await?.response;
@@ -164,6 +165,7 @@ impl AistoreSource {
             headers,
             remember: false,
             over: ConnectionPolicy::Any,
+            content: Content::Nothing,
         };
         let mut response = self.cluster.fetch(&ask).await?.response;
         if response.status == StatusCode::BAD_REQUEST {
@@ -197,6 +199,7 @@ impl AistoreSource {
             headers: HeaderMap::new(),
             remember: !latest,
             over: request.into(),
+            content: Content::Nothing,
         };
         let answer = self.cluster.fetch(&ask).await?;
         let status = answer.response.status;

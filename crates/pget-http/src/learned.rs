@@ -147,7 +147,11 @@ impl Learned {
                     // HEAD may be left without an answer where GET is served.
                     let asking = match head.method {
                         Method::Get => timeout(FOUND_WITHIN, self.asking.lock()).await.ok(),
-                        Method::Head | Method::Post | Method::Put => None,
+                        Method::Head
+                        | Method::Post
+                        | Method::Put
+                        | Method::Delete
+                        | Method::GetWithContent => None,
                     };
                     // Another request may have found it since.
                     if self.way().1 != found && targets < 2 {

@@ -232,10 +232,11 @@ impl Proxies {
         sendable(request)?;
         let client = self.client.get_or_try_init(|| self.build()).await?;
         let method = match request.method {
-            Method::Get => reqwest::Method::GET,
+            Method::Get | Method::GetWithContent => reqwest::Method::GET,
             Method::Head => reqwest::Method::HEAD,
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
+            Method::Delete => reqwest::Method::DELETE,
         };
         let mut sent = client
             .request(method, request.url.clone())

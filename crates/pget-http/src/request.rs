@@ -22,8 +22,12 @@ pub enum Method {
     Head,
     /// Sends [`RequestHead::content`] to a service that issues credentials.
     Post,
-    /// Asks a metadata service for a session.
+    /// Asks a metadata service for a session, or stores an object.
     Put,
+    /// Removes an object.
+    Delete,
+    /// A GET that has content, as lists of AIStore are asked for.
+    GetWithContent,
 }
 
 impl Method {
@@ -31,15 +35,16 @@ impl Method {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Get => "GET",
+            Self::Get | Self::GetWithContent => "GET",
             Self::Head => "HEAD",
             Self::Post => "POST",
             Self::Put => "PUT",
+            Self::Delete => "DELETE",
         }
     }
 
     pub(crate) const fn has_content(self) -> bool {
-        matches!(self, Self::Post | Self::Put)
+        matches!(self, Self::Post | Self::Put | Self::GetWithContent)
     }
 }
 
@@ -152,7 +157,7 @@ pub struct RequestHead {
     /// addresses, where the metadata services of clouds live. Set it for an address from
     /// [`Response::location`](crate::Response::location) whose host is another.
     pub from_server: bool,
-    /// Bytes to send with `Post` and `Put`. The request may reach the server twice if a kept
+    /// Bytes to send with `Post`, `Put` and `GetWithContent`. The request may reach the server twice if a kept
     /// connection turns out closed, so it must have the same effect both times.
     pub content: Vec<u8>,
     /// Never through a proxy: for metadata services, which answer this machine only.
@@ -461,6 +466,8 @@ mod tests {
             (Method::Head, None),
             (Method::Post, Some("a=b")),
             (Method::Put, Some("a=b")),
+            (Method::Delete, None),
+            (Method::GetWithContent, Some("a=b")),
         ] {
             head.method = method;
             let bytes = head

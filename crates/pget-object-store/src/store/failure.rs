@@ -97,6 +97,15 @@ pub(super) fn to_store(error: Error, location: &Path) -> object_store::Error {
             path,
             source: error.into(),
         },
+        ErrorKind::NotFound => E::NotFound {
+            path,
+            source: error.into(),
+        },
+        ErrorKind::PermissionDenied => E::PermissionDenied {
+            path,
+            source: error.into(),
+        },
+        ErrorKind::Unsupported => E::NotSupported { source: error.into() },
         _ => E::Generic {
             store,
             source: error.into(),

@@ -1,6 +1,6 @@
 //! One object, or one range of it: what is passed on, and what is split.
 
-use std::{ops::Range, time::Instant};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use futures_util::StreamExt as _;
 
@@ -86,7 +86,12 @@ pub(super) async fn get<T: ObjectStore>(
         took,
     });
     let download = store.settings.reading(source.pin(), Some(&wanted));
-    let stream = Parallel::new(source, download, store.settings.runtime.clone());
+    let stream = Parallel::new(
+        location,
+        Arc::new(source),
+        download,
+        store.settings.runtime.clone(),
+    );
     result.payload = GetResultPayload::Stream(stream.boxed());
     result.range = wanted;
     Ok(result)

@@ -22,6 +22,8 @@ use super::object_store::{
 };
 use crate::settings::Settings;
 
+#[cfg(feature = "aistore")]
+mod aistore;
 mod failure;
 mod get;
 mod passed_on;
@@ -29,6 +31,8 @@ mod ranges;
 mod source;
 mod stream;
 
+#[cfg(feature = "aistore")]
+pub use aistore::AistoreStore;
 #[cfg(feature = "signer")]
 pub(super) use passed_on::pass_on_signatures;
 pub(super) use passed_on::pass_on_uploads;

@@ -1,17 +1,18 @@
 //! Several ranges of one object: handed to the wrapped store if all are small, else read together
 //! from one revision.
 
-use std::{ops::Range, time::Instant};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use pget_core::{Error, Ranges};
+use pget_core::{Error, ErrorKind, Options, Ranges};
+use tokio::runtime::Handle;
 
 use super::super::object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, Result, path::Path};
 use super::{
     PgetStore, failure,
     get::{head_of, is_large},
     source::{AbortOnDrop, Probe, Source, has_identity},
-    stream::begin,
+    stream::{Begin, begin},
 };
 
 /// Reads `ranges`; the results are in their order.
@@ -53,15 +54,7 @@ pub(super) async fn get<T: ObjectStore>(
         inner.get_opts(location, options).await?;
         return inner.get_ranges(location, ranges).await;
     }
-    let buffers: Option<Vec<_>> = ranges
-        .iter()
-        .map(|range| {
-            let range = range.start..range.end.min(size);
-            let length = usize::try_from(range.end - range.start).ok()?;
-            Some((range, vec![0; length]))
-        })
-        .collect();
-    let Some(buffers) = buffers else {
+    let Some(buffers) = buffers(ranges, size) else {
         return inner.get_ranges(location, ranges).await;
     };
     let source = Source::new(store, location, &GetOptions::default(), &result.meta);
@@ -72,9 +65,20 @@ pub(super) async fn get<T: ObjectStore>(
         meta: result.meta,
         took,
     };
+    let source = Arc::new(source.with_probe(probe));
+    read(location, source, options, store.settings.runtime.clone(), buffers).await
+}
+
+/// Reads all `buffers`, which have the lengths of their ranges.
+pub(super) async fn read(
+    location: &Path,
+    source: Arc<dyn Begin>,
+    options: Options,
+    runtime: Option<Handle>,
+    buffers: Vec<(Range<u64>, Vec<u8>)>,
+) -> Result<Vec<Bytes>> {
     let failed = |error| failure::to_store(error, location);
-    let (download, runtime) =
-        begin(source.with_probe(probe), options, store.settings.runtime.clone()).map_err(failed)?;
+    let (download, runtime) = begin(source, options, runtime).map_err(failed)?;
     // It waits with timers, which the caller's runtime may not have.
     let task = async move { collect(download.read_ranges(buffers)?).await };
     let mut task = AbortOnDrop(runtime.spawn(task));
@@ -82,10 +86,20 @@ pub(super) async fn get<T: ObjectStore>(
         Ok(read) => read.map_err(failed),
         Err(error) => {
             let message = "the read of several ranges has ended without a result";
-            let error = Error::with_cause(pget_core::ErrorKind::Internal, location.as_ref(), message, error);
+            let error = Error::with_cause(ErrorKind::Internal, location.as_ref(), message, error);
             Err(failed(error))
         }
     }
+}
+
+/// Returns room for each of `ranges`, cut at `size`; `None` if they are longer than memory can be.
+pub(super) fn buffers(ranges: &[Range<u64>], size: u64) -> Option<Vec<(Range<u64>, Vec<u8>)>> {
+    let buffer = |range: &Range<u64>| {
+        let range = range.start..range.end.min(size);
+        let length = usize::try_from(range.end - range.start).ok()?;
+        Some((range, vec![0; length]))
+    };
+    ranges.iter().map(buffer).collect()
 }
 
 /// Returns what is asked for first when ranges that are at most `gap` apart are read together.

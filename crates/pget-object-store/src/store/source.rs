@@ -25,7 +25,7 @@ use tokio::{
 use super::super::object_store::{
     self, Extensions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, path::Path,
 };
-use super::{PgetStore, failure};
+use super::{PgetStore, failure, stream::Begin};
 
 type Piece = object_store::Result<Bytes>;
 
@@ -113,19 +113,9 @@ impl<T: ObjectStore> Source<T> {
         self.object.pin.clone()
     }
 
-    pub(super) fn location(&self) -> &Path {
-        &self.object.location
-    }
-
     /// Uses the body of `probe` for the range that it answers.
     pub(super) fn with_probe(self, probe: Probe) -> Self {
         *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(probe);
-        self
-    }
-
-    /// Calls the store on `runtime`, if it is not `None`.
-    pub(super) fn called_on(self, runtime: Option<Handle>) -> Self {
-        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = runtime;
         self
     }
 
@@ -224,6 +214,12 @@ impl<T: ObjectStore> RangeSource for Source<T> {
 
     fn name(&self) -> String {
         format!("{}/{}", self.object.store, self.object.location)
+    }
+}
+
+impl<T: ObjectStore> Begin for Source<T> {
+    fn call_on(&self, runtime: Option<Handle>) {
+        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = runtime;
     }
 }
 

@@ -8,37 +8,48 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
-use pget_core::{Download, Error, Options, Reader};
+use pget_core::{Download, Error, Options, RangeSource, Reader};
 use tokio::runtime::Handle;
 
-use super::super::object_store::{ObjectStore, Result, path::Path};
-use super::{failure, source::Source};
+use super::super::object_store::{Result, path::Path};
+use super::failure;
 use crate::runtime;
 
 /// The bytes of a read, in order.
-pub(super) struct Parallel<T> {
+pub(super) struct Parallel {
     location: Path,
-    state: State<T>,
+    state: State,
 }
 
-enum State<T> {
+enum State {
     /// Never polled.
-    New(Box<Start<T>>),
+    New(Box<Start>),
     Reading(Box<Reader>),
     Over,
 }
 
-struct Start<T> {
-    source: Source<T>,
+struct Start {
+    source: Arc<dyn Begin>,
     options: Options,
     /// Where everything is done, if the caller has said so.
     runtime: Option<Handle>,
 }
 
-impl<T: ObjectStore> Parallel<T> {
-    pub(super) fn new(source: Source<T>, options: Options, runtime: Option<Handle>) -> Self {
+/// A source that may be called on another runtime than its download is driven on.
+pub(super) trait Begin: RangeSource + 'static {
+    /// Calls the store on `runtime` from now on.
+    fn call_on(&self, runtime: Option<Handle>);
+}
+
+impl Parallel {
+    pub(super) fn new(
+        location: &Path,
+        source: Arc<dyn Begin>,
+        options: Options,
+        runtime: Option<Handle>,
+    ) -> Self {
         Self {
-            location: source.location().clone(),
+            location: location.clone(),
             state: State::New(Box::new(Start {
                 source,
                 options,
@@ -48,7 +59,7 @@ impl<T: ObjectStore> Parallel<T> {
     }
 }
 
-impl<T: ObjectStore> Start<T> {
+impl Start {
     fn begin(self) -> std::result::Result<Reader, Error> {
         let (download, runtime) = begin(self.source, self.options, self.runtime)?;
         Ok(download.reader_on(&runtime))
@@ -56,22 +67,22 @@ impl<T: ObjectStore> Start<T> {
 }
 
 /// Returns a download of `source`, and where it is to be driven.
-pub(super) fn begin<T: ObjectStore>(
-    source: Source<T>,
+pub(super) fn begin(
+    source: Arc<dyn Begin>,
     options: Options,
     runtime: Option<Handle>,
 ) -> std::result::Result<(Download, Handle), Error> {
-    let (source, runtime) = match runtime {
-        Some(runtime) => (source, runtime),
+    let runtime = match runtime {
+        Some(runtime) => runtime,
         None => {
-            let callers = Handle::try_current().ok();
-            (source.called_on(callers), runtime::handle()?.clone())
+            source.call_on(Handle::try_current().ok());
+            runtime::handle()?.clone()
         }
     };
-    Ok((Download::new(Arc::new(source), options)?, runtime))
+    Ok((Download::new(source, options)?, runtime))
 }
 
-impl<T: ObjectStore> Stream for Parallel<T> {
+impl Stream for Parallel {
     type Item = Result<Bytes>;
 
     /// Ends after the first error.

@@ -7,7 +7,7 @@
 //! client reads from it (`tests/aistore_python.rs`).
 //!
 //! Invariants: one answer is of one revision, as under a real target's read lock; whatever a rule did is counted; nothing
-//! outlives the [`Cluster`]. The S3 API, TLS, listing and erasure coding are not there.
+//! outlives the [`Cluster`]. The S3 API, TLS, and erasure coding are not there.
 //!
 //! ```
 //! use pget_testkit::aistore::{Cluster, ClusterOptions, Fault, Object, Rule};

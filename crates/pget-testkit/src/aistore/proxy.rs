@@ -191,6 +191,7 @@ async fn bucket(shared: &Shared, request: &Request, name: &str, wire: &mut Wire)
             let message = format!("bucket \"{}\" already exists", bucket.display());
             Err(Failure::new(409, "ErrBucketAlreadyExists", message))
         }
+        ("GET", Some("list")) => list(shared, &bucket, &message["value"]),
         ("DELETE", Some("destroy-bck")) if shared.store.destroy(&bucket) => Ok(Answer::new(200)),
         ("HEAD", _) => {
             let options = shared.store.options(&bucket).ok_or_else(|| no_bucket(&bucket))?;
@@ -209,6 +210,62 @@ async fn bucket(shared: &Shared, request: &Request, name: &str, wire: &mut Wire)
             format!("{method} of a bucket: unsupported action"),
         )),
     }
+}
+
+/// Entries of a page unless the message asks for fewer; the most for `ais` buckets (`MaxPageSizeAIS`).
+const PAGE: usize = 10_000;
+
+/// A page of `GET /v1/buckets/BUCKET` with the action `list`, as JSON: `cmn/objlist.go` and `api/apc/lsmsg.go` of AIStore. The continuation token is the last name
+/// of the page before.
+fn list(shared: &Shared, bucket: &Bucket, asked: &Value) -> Result<Answer, Failure> {
+    let text = |key: &str| asked[key].as_str().unwrap_or_default();
+    let after = match text("continuation_token") {
+        "" => text("start_after"),
+        token => token,
+    };
+    let most = match asked["pagesize"]
+        .as_u64()
+        .and_then(|size| usize::try_from(size).ok())
+    {
+        None | Some(0) => PAGE,
+        Some(size) => size.min(PAGE),
+    };
+    let page = shared.store.list(bucket, text("prefix"), after, most + 1);
+    let mut page = page.ok_or_else(|| no_bucket(bucket))?;
+    let token = if page.len() > most {
+        page.truncate(most);
+        page.last().map_or_else(String::new, |(name, _)| name.clone())
+    } else {
+        String::new()
+    };
+    let wants = |name: &str| text("props").split(',').any(|asked| asked == name);
+    let entry = |(name, stored): &(String, std::sync::Arc<super::store::Stored>)| {
+        // `EntryIsCached`.
+        let mut entry = json!({"name": name, "flags": 64});
+        let size = stored.object.size();
+        if wants("size") && size > 0 {
+            entry["size"] = size.to_string().into();
+        }
+        if wants("version") {
+            entry["version"] = stored.version.to_string().into();
+        }
+        if let Some(checksum) = stored.checksum.as_ref().filter(|_| wants("checksum")) {
+            entry["checksum"] = checksum.value.clone().into();
+        }
+        if wants("atime") {
+            let time = jiff::Timestamp::try_from(stored.modified).unwrap_or_default();
+            entry["atime"] = time.to_string().into();
+        }
+        entry
+    };
+    let entries: Vec<Value> = page.iter().map(entry).collect();
+    let uuid = match text("uuid") {
+        "" => format!("list{}", shared.next_nonce()),
+        uuid => uuid.to_owned(),
+    };
+    let page = json!({"uuid": uuid, "continuation_token": token, "entries": entries, "flags": 0});
+    let answer = Answer::new(200).with("Content-Type", "application/json; charset=utf-8");
+    Ok(answer.body(Body::Bytes(page.to_string().into())))
 }
 
 /// `GET /v1/daemon?what=smap`, as far as clients read it.

@@ -200,6 +200,22 @@ impl Store {
             .is_some_and(|state| state.slots.remove(name).is_some())
     }
 
+    /// The first `most` objects whose names begin with `prefix` and come after `after`; `None` when there is no such bucket.
+    pub(super) fn list(
+        &self,
+        bucket: &Bucket,
+        prefix: &str,
+        after: &str,
+        most: usize,
+    ) -> Option<Vec<(String, Arc<Stored>)>> {
+        let buckets = self.lock();
+        let slots = &buckets.get(bucket)?.slots;
+        let from = slots.range::<str, _>((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+        let found = from.filter(|(name, _)| name.starts_with(prefix));
+        let found = found.map(|(name, slot)| (name.clone(), Arc::clone(&slot.stored)));
+        Some(found.take(most).collect())
+    }
+
     /// Look at a name's slot; `None` when nothing is stored there.
     pub(super) fn with<T>(
         &self,

@@ -10,6 +10,7 @@ use super::pget::{
     },
 };
 
+mod aistore;
 mod changes;
 mod errors;
 mod faults;

@@ -1,0 +1,459 @@
+//! A bucket of an AIStore cluster as a store.
+//!
+//! Reads are downloads straight from the targets, so they need no wrapper to be parallel. Each
+//! begins with a HEAD, because AIStore ignores conditions and a ranged answer has no time. Entity
+//! tags are made here, of version and checksum; an object without a checksum has none.
+
+use std::{fmt, ops::Range, sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
+use pget_aistore::{AistoreSource, Bucket, Config, Entry, Objects};
+use pget_core::{
+    Checksum, ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Revision, SourceError,
+};
+use pget_http::Client;
+use tokio::runtime::Handle;
+
+use super::super::object_store::{
+    self, Attributes, CopyMode, CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, RenameOptions, RenameTargetMode, Result, UploadPart, path::Path,
+};
+use super::{
+    failure, ranges,
+    source::AbortOnDrop,
+    stream::{Begin, Parallel},
+};
+use crate::{Options, runtime, settings::Settings};
+
+/// Where errors come from.
+const STORE: &str = "AistoreStore";
+
+/// A bucket of an AIStore cluster.
+///
+/// It lists, reads, stores and removes objects by AIStore's own API. What that API has not, it
+/// refuses as not implemented: conditional writes, attributes and tags. A copy is a read and a
+/// write through this process. An upload by parts is kept in memory until it is complete.
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use pget_aistore::{Bucket, Config};
+/// use pget_http::{Client, ClientOptions};
+/// use pget_object_store::v0_14::AistoreStore;
+///
+/// let settings = [("ais.endpoint".to_owned(), "http://localhost:51080".to_owned())];
+/// let config = Config::new(|name| std::env::var(name).ok(), &settings.into())?;
+/// let bucket = Bucket {
+///     name: "training".into(),
+///     namespace: None,
+///     provider: "ais".into(),
+/// };
+/// let store = AistoreStore::new(Client::new(&ClientOptions::default())?, config, bucket);
+/// assert_eq!(store.to_string(), "AistoreStore(ais://training)");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct AistoreStore {
+    objects: Arc<Objects>,
+    settings: Settings,
+}
+
+impl AistoreStore {
+    /// The objects of `bucket`, through `client`. Sends nothing.
+    #[must_use]
+    pub fn new(client: Client, config: Config, bucket: Bucket) -> Self {
+        Self {
+            objects: Arc::new(Objects::new(client, config, bucket)),
+            settings: Settings::default(),
+        }
+    }
+
+    /// Reads with `options`, as [`PgetStore::with_options`](super::PgetStore::with_options).
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if an option is out of its range.
+    pub fn with_options(mut self, options: Options) -> std::result::Result<Self, Error> {
+        let invalid = |message| Error::new(ErrorKind::InvalidArgument, self.to_string(), message);
+        options.check().map_err(invalid)?;
+        self.settings.options = options;
+        Ok(self)
+    }
+
+    /// Does everything on `runtime`, which must have timers and sockets enabled, instead of this
+    /// crate's thread.
+    #[must_use]
+    pub fn with_runtime(mut self, runtime: Handle) -> Self {
+        self.settings.runtime = Some(runtime);
+        self
+    }
+
+    /// Asks the cluster about `location` on the runtime that has the connections.
+    async fn ask<R: Send + 'static>(
+        &self,
+        location: &Path,
+        work: impl Future<Output = std::result::Result<R, SourceError>> + Send + 'static,
+    ) -> Result<R> {
+        let failed = |error| failure::to_store(error, location);
+        let runtime = match &self.settings.runtime {
+            Some(runtime) => runtime.clone(),
+            None => runtime::handle().map_err(failed)?.clone(),
+        };
+        let mut task = AbortOnDrop(runtime.spawn(work));
+        let name = format!("{self}/{location}");
+        match (&mut task.0).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(failed(Error::from_source(name, error))),
+            Err(error) => {
+                let message = "the request has ended without a result";
+                Err(failed(Error::with_cause(
+                    ErrorKind::Internal,
+                    name,
+                    message,
+                    error,
+                )))
+            }
+        }
+    }
+
+    async fn entry(&self, location: &Path) -> Result<Entry> {
+        let (objects, name) = (Arc::clone(&self.objects), location.to_string());
+        self.ask(location, async move { objects.head(&name).await }).await
+    }
+
+    /// The object as a source, which must be what `entry` describes.
+    fn source(&self, location: &Path, entry: &Entry) -> Result<(Arc<dyn Begin>, ObjectInfo)> {
+        let source = self.objects.source(location.as_ref());
+        let source = source.map_err(|error| failure::to_store(error, location))?;
+        let checksum = entry.checksum.clone().map(|value| Checksum {
+            algorithm: entry.checksum_type.clone().unwrap_or_default(),
+            value,
+        });
+        let pin = ObjectInfo {
+            size: Some(entry.size),
+            revision: Revision {
+                version: entry.version.clone(),
+                checksum,
+                ..Revision::default()
+            },
+            ..ObjectInfo::default()
+        };
+        Ok((Arc::new(Native(source)), pin))
+    }
+
+    async fn put_bytes(&self, location: &Path, content: Vec<u8>) -> Result<PutResult> {
+        let (objects, name) = (Arc::clone(&self.objects), location.to_string());
+        let put = async move { objects.put(&name, content).await };
+        let entry = self.ask(location, put).await?;
+        Ok(result!(PutResult {
+            e_tag: etag(&entry),
+            version: None
+        }))
+    }
+
+    async fn delete_one(&self, location: Path) -> Result<Path> {
+        let (objects, name) = (Arc::clone(&self.objects), location.to_string());
+        self.ask(&location, async move { objects.delete(&name).await })
+            .await?;
+        Ok(location)
+    }
+
+    /// Lists what lies below `prefix`, page by page.
+    fn pages(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        // A prefix is a folder here, and the beginning of a name there.
+        let prefix = prefix
+            .map(ToString::to_string)
+            .filter(|prefix| !prefix.is_empty());
+        let prefix = prefix.map_or_else(String::new, |prefix| prefix + "/");
+        let store = self.clone();
+        stream::try_unfold(Some(None), move |after| {
+            let (store, prefix) = (store.clone(), prefix.clone());
+            async move {
+                let Some(after) = after else {
+                    return Ok::<_, object_store::Error>(None);
+                };
+                let objects = Arc::clone(&store.objects);
+                let ask = async move { objects.list(&prefix, after.as_ref()).await };
+                let page = store.ask(&Path::default(), ask).await?;
+                let metas: Vec<Result<ObjectMeta>> = page
+                    .entries
+                    .iter()
+                    .map(|entry| Ok(meta(Path::parse(&entry.name)?, entry)))
+                    .collect();
+                Ok(Some((stream::iter(metas), page.next.map(Some))))
+            }
+        })
+        .try_flatten()
+        .boxed()
+    }
+}
+
+impl fmt::Display for AistoreStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bucket = self.objects.bucket();
+        write!(f, "AistoreStore({}://", bucket.provider)?;
+        match &bucket.namespace {
+            Some(namespace) => write!(f, "{namespace}/{})", bucket.name),
+            None => write!(f, "{})", bucket.name),
+        }
+    }
+}
+
+impl fmt::Debug for AistoreStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AistoreStore")
+            .field("objects", &self.objects)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The version alone starts again at 1 after a delete, so without a checksum nothing identifies the
+/// content.
+fn etag(entry: &Entry) -> Option<String> {
+    let version = entry.version.as_deref().unwrap_or_default();
+    let checksum = entry.checksum.as_deref()?;
+    Some(format!("\"{version}-{checksum}\""))
+}
+
+fn meta(location: Path, entry: &Entry) -> ObjectMeta {
+    ObjectMeta {
+        location,
+        last_modified: entry.modified.unwrap_or(SystemTime::UNIX_EPOCH).into(),
+        size: entry.size,
+        e_tag: etag(entry),
+        version: None,
+    }
+}
+
+fn missing(operation: &str) -> object_store::Error {
+    object_store::Error::NotImplemented {
+        operation: operation.to_owned(),
+        implementer: STORE.to_owned(),
+    }
+}
+
+/// An object of the cluster. Its connections belong to the runtime that drives its download.
+#[derive(Debug)]
+struct Native(AistoreSource);
+
+#[async_trait]
+impl RangeSource for Native {
+    async fn head(&self) -> std::result::Result<ObjectInfo, SourceError> {
+        self.0.head().await
+    }
+
+    async fn read(&self, request: &RangeRequest, chunk: ChunkWriter) -> std::result::Result<(), SourceError> {
+        self.0.read(request, chunk).await
+    }
+
+    fn endpoint(&self) -> Option<String> {
+        self.0.endpoint()
+    }
+
+    fn most_requests(&self) -> u32 {
+        self.0.most_requests()
+    }
+
+    fn name(&self) -> String {
+        self.0.name()
+    }
+}
+
+impl Begin for Native {
+    fn call_on(&self, _: Option<Handle>) {}
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for AistoreStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        if !matches!(opts.mode, PutMode::Overwrite) {
+            return Err(missing("put_opts with a condition"));
+        }
+        check_extras(opts.tags.encoded(), &opts.attributes)?;
+        self.put_bytes(location, Bytes::from(payload).into()).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        check_extras(opts.tags.encoded(), &opts.attributes)?;
+        Ok(Box::new(Upload {
+            store: self.clone(),
+            location: location.clone(),
+            content: Vec::new(),
+        }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if options.version.is_some() {
+            return Err(missing("get_opts with a version"));
+        }
+        let entry = self.entry(location).await?;
+        let meta = meta(location.clone(), &entry);
+        options.check_preconditions(&meta)?;
+        let range = match &options.range {
+            None => 0..meta.size,
+            Some(range) => range.as_range(meta.size).map_err(invalid_range)?,
+        };
+        if options.head || range.is_empty() {
+            let payload = GetResultPayload::Stream(stream::empty().boxed());
+            return Ok(result!(GetResult {
+                payload,
+                meta,
+                range,
+                attributes: Attributes::default()
+            }));
+        }
+        let (source, pin) = self.source(location, &entry)?;
+        let download = self.settings.reading(pin, Some(&range));
+        let stream = Parallel::new(location, source, download, self.settings.runtime.clone());
+        let payload = GetResultPayload::Stream(stream.boxed());
+        Ok(result!(GetResult {
+            payload,
+            meta,
+            range,
+            attributes: Attributes::default()
+        }))
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let entry = self.entry(location).await?;
+        for range in ranges {
+            let range = GetRange::Bounded(range.clone());
+            range.as_range(entry.size).map_err(invalid_range)?;
+        }
+        let Some(buffers) = ranges::buffers(ranges, entry.size) else {
+            let text = "a range is longer than memory can be";
+            return Err(object_store::Error::Generic {
+                store: STORE,
+                source: text.into(),
+            });
+        };
+        let (source, pin) = self.source(location, &entry)?;
+        let options = self.settings.reading(pin, None);
+        ranges::read(location, source, options, self.settings.runtime.clone(), buffers).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        locations
+            .map(move |location| {
+                let store = store.clone();
+                async move { store.delete_one(location?).await }
+            })
+            .buffered(10)
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.pages(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let offset = offset.clone();
+        let is_after = move |meta: &ObjectMeta| std::future::ready(meta.location > offset);
+        self.pages(prefix).try_filter(is_after).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let root = Path::default();
+        let prefix = prefix.unwrap_or(&root);
+        let mut objects = Vec::new();
+        let mut folders = std::collections::BTreeSet::new();
+        let mut all = self.pages(Some(prefix));
+        while let Some(meta) = all.try_next().await? {
+            let Some(mut parts) = meta.location.prefix_match(prefix) else {
+                continue;
+            };
+            let first = parts.next();
+            let is_below = parts.next().is_some();
+            drop(parts);
+            match first {
+                Some(folder) if is_below => {
+                    folders.insert(prefix.clone().join(folder));
+                }
+                Some(_) => objects.push(meta),
+                None => {}
+            }
+        }
+        Ok(result!(ListResult {
+            common_prefixes: folders.into_iter().collect(),
+            objects
+        }))
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        if !matches!(options.mode, CopyMode::Overwrite) {
+            self.entry(from).await?;
+            return Err(missing("copy_opts with a condition"));
+        }
+        let read = self.get_opts(from, GetOptions::default()).await?;
+        self.put_bytes(to, read.bytes().await?.into()).await?;
+        Ok(())
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        if !matches!(options.target_mode, RenameTargetMode::Overwrite) {
+            self.entry(from).await?;
+            return Err(missing("rename_opts with a condition"));
+        }
+        self.copy_opts(from, to, CopyOptions::default()).await?;
+        self.delete_one(from.clone()).await?;
+        Ok(())
+    }
+}
+
+fn invalid_range<E: std::error::Error + Send + Sync + 'static>(error: E) -> object_store::Error {
+    object_store::Error::Generic {
+        store: STORE,
+        source: error.into(),
+    }
+}
+
+fn check_extras(tags: &str, attributes: &Attributes) -> Result<()> {
+    if tags.is_empty() && attributes.is_empty() {
+        return Ok(());
+    }
+    Err(missing("put with tags or attributes"))
+}
+
+/// An upload by parts, in memory.
+#[derive(Debug)]
+struct Upload {
+    store: AistoreStore,
+    location: Path,
+    content: Vec<u8>,
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        for piece in &data {
+            self.content.extend_from_slice(piece);
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let content = std::mem::take(&mut self.content);
+        self.store.put_bytes(&self.location, content).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.content = Vec::new();
+        Ok(())
+    }
+}
