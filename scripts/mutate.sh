@@ -171,11 +171,11 @@ all() {
         self.driver.notify_one();' 'self.cursor_moved();'
     guard "consumer hears of bytes" pget-core/src/engine/events.rs 'if slot.chunk() == self.cursor.load(Ordering::SeqCst) {' 'if false {'
     guard "given up, no more memory" pget-core/src/engine/events.rs '|| !state.requests.contains_key(&id)' ''
-    guard "checksum in order" pget-core/src/delivery/reader.rs 'self.engine.verified(check.finish())' 'self.engine.verified(check.finish().or(Ok(())))'
+    guard "checksum in order" pget-core/src/delivery/reader.rs '.compared(check.finish())' '.compared(check.finish().or(Ok(())))'
     guard "last lease is held back" pget-core/src/delivery/reader.rs 'if total.is_some() && self.withheld.is_none() {' 'if self.withheld.is_none() {'
-    guard "checksum of what is placed" pget-core/src/delivery/verified.rs 'return self.verified(sums.finish(end))' 'return self.verified(sums.finish(end).or(Ok(())))'
-    guard "required checksum" pget-core/src/delivery/verified.rs 'state.verification = why;
-                if state.verify == Verify::Require {' 'state.verification = why;
+    guard "checksum of what is placed" pget-core/src/delivery/verified.rs 'self.compared(sums.finish(end))' 'self.compared(sums.finish(end).or(Ok(())))'
+    guard "required checksum" pget-core/src/delivery/verified.rs 'check.outcome = why;
+                if self.wish == Verify::Require {' 'check.outcome = why;
                 if false {'
     guard "cursor waits for no memory" pget-core/src/engine/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
     guard "stream waits for no memory" pget-core/src/engine/events.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'

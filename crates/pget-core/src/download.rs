@@ -1,16 +1,13 @@
 //! A download that has not begun: a source and options.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use tokio::runtime::Handle;
 
 use crate::{
     Error, RangeSource,
-    delivery::{BlockingReader, Reader},
-    engine::{
-        driver,
-        state::{Engine, Sink},
-    },
+    delivery::{BlockingReader, Reader, in_order::InOrder, verified::Verified},
+    engine::{delivery::Delivery, driver, state::Engine},
     fork::Generation,
     options::Options,
 };
@@ -53,7 +50,9 @@ impl Download {
     /// may be polled from anywhere.
     #[must_use]
     pub fn reader_on(&self, runtime: &Handle) -> Reader {
-        Reader::new(self.start(runtime, Sink::Reader), self.options.progress.clone())
+        let delivery = self.verified(InOrder);
+        let engine = self.start(runtime, None, Arc::clone(&delivery) as _);
+        Reader::new(engine, delivery, self.options.progress.clone())
     }
 
     /// Begins the download on `runtime` and returns a reader for a thread that may block, which
@@ -69,8 +68,21 @@ impl Download {
         self.generation.check("the download")
     }
 
-    pub(crate) fn start(&self, runtime: &Handle, sink: Sink) -> Arc<Engine> {
+    /// Wraps a delivery of this download.
+    pub(crate) fn verified<D: Delivery>(&self, delivery: D) -> Arc<Verified<D>> {
+        let (wish, object) = (self.options.verify, self.source.name());
+        Arc::new(Verified::new(delivery, wish, object))
+    }
+
+    /// Begins to read `extents`, or the range of the options, to `delivery`.
+    pub(crate) fn start(
+        &self,
+        runtime: &Handle,
+        extents: Option<Vec<Range<u64>>>,
+        delivery: Arc<dyn Delivery>,
+    ) -> Arc<Engine> {
         let refused = self.check_process().err();
-        driver::start(Arc::clone(&self.source), &self.options, runtime, sink, refused)
+        let source = Arc::clone(&self.source);
+        driver::start(source, &self.options, runtime, extents, delivery, refused)
     }
 }

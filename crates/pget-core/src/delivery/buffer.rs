@@ -1,5 +1,4 @@
-//! Straight to where the bytes are to be: the caller's memory, where each chunk is received at its
-//! own offset with no ring and no copy, or a [`Destination`].
+//! The delivery into the caller's memory: each chunk is received at its own offset, with no copy.
 //!
 //! Invariant: when a call returns, or its future returns the buffer, nothing can write to the
 //! buffer any more, however the download ended. A borrowed buffer is therefore only taken by the
@@ -11,22 +10,114 @@
     reason = "lends a borrowed buffer to writers, and waits until they have let go"
 )]
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-use super::destination::Destination;
+use super::{landing::Landing, verified::Verified};
 use crate::{
-    Error, ErrorKind, Stats,
+    Error, ErrorKind, SourceError,
+    budget::Reservation,
     download::Download,
-    engine::state::{Engine, Sink},
-    memory::Region,
+    engine::{
+        delivery::{Delivery, Offer, Order},
+        state::Engine,
+    },
+    memory::{Region, SlotMemory},
     options::Progress,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     threads::block_on,
 };
 
 /// How often the progress callback is called.
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Bytes go into a buffer.
+pub(crate) struct IntoBuffer {
+    /// Taken at the end, so that the buffer goes back to its owner.
+    landing: Mutex<Option<Landing>>,
+    capacity: u64,
+    /// The first reply did not say whether the object fits.
+    size_unknown: AtomicBool,
+}
+
+impl IntoBuffer {
+    /// Into `region`, whose first byte is the byte at `start` of the object.
+    fn new(region: Region, start: u64) -> Self {
+        Self {
+            capacity: region.len() as u64,
+            landing: Mutex::new(Some(Landing::new(region, start))),
+            size_unknown: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns whether the download failed because the first reply did not say whether the object
+    /// fits.
+    fn is_size_unknown(&self) -> bool {
+        self.size_unknown.load(Ordering::Relaxed)
+    }
+
+    fn landing(&self) -> Option<Landing> {
+        self.landing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Delivery for IntoBuffer {
+    fn order(&self) -> Order {
+        Order::Landing
+    }
+
+    fn accept(&self, offer: &Offer<'_>) -> Result<(), SourceError> {
+        let Some(end) = offer.end else {
+            self.size_unknown.store(true, Ordering::Relaxed);
+            return Err(SourceError::fatal(
+                ErrorKind::Unsupported,
+                "the object's size is not known before its end",
+            ));
+        };
+        let (needed, capacity) = (end - offer.start, self.capacity);
+        if needed > capacity {
+            let message = format!("{needed} bytes do not fit in {capacity}");
+            return Err(SourceError::fatal(ErrorKind::BufferTooSmall, message).with_needed(needed));
+        }
+        Ok(())
+    }
+
+    fn memory_for(&self, _bytes: u64) -> Option<u64> {
+        None
+    }
+
+    fn slot_memory(&self, _range: &Range<u64>, reserved: Option<Reservation>) -> SlotMemory {
+        self.landing()
+            .map_or(SlotMemory::Pages(reserved), |landing| landing.slot_memory())
+    }
+
+    fn read_back(
+        &self,
+        range: Range<u64>,
+        _buffer: &mut Vec<u8>,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, Error> {
+        let landing = self.landing();
+        Ok(landing.is_some_and(|landing| landing.read_back(&range, each)))
+    }
+
+    fn close(&self) {
+        let landing = self.landing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Outside the lock, as the buffer may go back to its owner.
+        drop(landing);
+    }
+}
 
 /// Waits, when dropped, until the last writer has let go of the borrowed buffer.
 struct LetGo {
@@ -80,12 +171,13 @@ impl Download {
             runtime: runtime.clone(),
             engine: None,
         };
-        let engine = self.start(runtime, Sink::Region(region));
+        let delivery = self.buffer_delivery(region);
+        let engine = self.start(runtime, None, Arc::clone(&delivery) as _);
         lent.engine = Some(Arc::clone(&engine));
-        let result = block_on(runtime, self.placed(&engine)).map(in_memory);
+        let result = block_on(runtime, self.ended(&engine)).map(in_memory);
         drop(lent);
         match result {
-            Err(_) if engine.is_size_unknown() => block_on(runtime, self.copy_into(buffer)),
+            Err(_) if delivery.inner().is_size_unknown() => block_on(runtime, self.copy_into(buffer)),
             result => result,
         }
     }
@@ -103,103 +195,22 @@ impl Download {
             return (Err(error), Some(buffer));
         }
         let (region, returned) = Region::owning(buffer);
-        let engine = self.start(&Handle::current(), Sink::Region(region));
+        let delivery = self.buffer_delivery(region);
+        let engine = self.start(&Handle::current(), None, Arc::clone(&delivery) as _);
         let guard = CancelOnDrop(Arc::clone(&engine));
-        let result = self.placed(&engine).await.map(in_memory);
+        let result = self.ended(&engine).await.map(in_memory);
         drop(guard);
         // The sender is only lost with a panic in the buffer's own code.
         let Ok(mut buffer) = returned.await else {
             return (result, None);
         };
         match result {
-            Err(_) if engine.is_size_unknown() => {
+            Err(_) if delivery.inner().is_size_unknown() => {
                 let result = self.copy_into(buffer.as_mut()).await;
                 (result, Some(buffer))
             }
             result => (result, Some(buffer)),
         }
-    }
-
-    /// Reads to `destination` on the caller's tokio runtime; returns what was done, `delivered`
-    /// being the number of bytes placed.
-    ///
-    /// When it has returned, well or not, nothing gets to the destination any more, and all that
-    /// got there was reported to [`landed`](Destination::landed). Dropping the future cancels, and
-    /// does not wait: calls of the destination that have begun then go on to their end, and
-    /// memory of a [`Transfer::Memory`](super::Transfer::Memory) is dropped when the last writer
-    /// has let go of it.
-    ///
-    /// # Errors
-    /// What ended the download, or the destination's error.
-    pub async fn read_to(&self, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-        let sink = Sink::Destination(destination, None);
-        self.read_to_sink(&Handle::current(), sink).await
-    }
-
-    /// The same from a thread that may block, on `runtime` (with time enabled).
-    ///
-    /// # Errors
-    /// As [`read_to`](Self::read_to).
-    ///
-    /// # Panics
-    /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
-    pub fn read_to_on(&self, runtime: &Handle, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-        self.check_process()?;
-        block_on(
-            runtime,
-            self.read_to_sink(runtime, Sink::Destination(destination, None)),
-        )
-    }
-
-    /// Reads only `extents` of the object to `destination`, as [`read_to`](Self::read_to) does:
-    /// what is missing of it. In any order; what lies beyond the object's end is left out. The
-    /// [`Transfer::Memory`](super::Transfer::Memory) of a destination reaches from the first byte
-    /// of the first to the last of the last. If nothing is wanted, nothing is sent, and the
-    /// destination is not called.
-    ///
-    /// # Errors
-    /// As [`read_to`](Self::read_to); [`InvalidArgument`](ErrorKind::InvalidArgument) if an extent
-    /// ends before it begins, or an offset or a length is set; what the destination says of [the
-    /// extents](Destination::check_extents).
-    pub async fn read_extents_to(
-        &self,
-        extents: &[Range<u64>],
-        destination: Arc<dyn Destination>,
-    ) -> Result<Stats, Error> {
-        let extents = self.extents(extents)?;
-        destination.check_extents(&extents)?;
-        let sink = Sink::Destination(destination, Some(extents));
-        self.read_to_sink(&Handle::current(), sink).await
-    }
-
-    /// The same from a thread that may block, on `runtime` (with time enabled).
-    ///
-    /// # Errors
-    /// As [`read_extents_to`](Self::read_extents_to).
-    ///
-    /// # Panics
-    /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
-    pub fn read_extents_to_on(
-        &self,
-        runtime: &Handle,
-        extents: &[Range<u64>],
-        destination: Arc<dyn Destination>,
-    ) -> Result<Stats, Error> {
-        let extents = self.extents(extents)?;
-        destination.check_extents(&extents)?;
-        let sink = Sink::Destination(destination, Some(extents));
-        block_on(runtime, self.read_to_sink(runtime, sink))
-    }
-
-    fn extents(&self, extents: &[Range<u64>]) -> Result<Vec<Range<u64>>, Error> {
-        self.check_process()?;
-        self.check_has_no_range()?;
-        for extent in extents {
-            if extent.start > extent.end {
-                return Err(self.invalid(format!("an extent from {} to {}", extent.start, extent.end)));
-            }
-        }
-        Ok(extents.to_vec())
     }
 
     pub(crate) fn check_has_no_range(&self) -> Result<(), Error> {
@@ -213,21 +224,15 @@ impl Download {
         Error::new(ErrorKind::InvalidArgument, self.source.name(), message)
     }
 
-    async fn read_to_sink(&self, runtime: &Handle, sink: Sink) -> Result<Stats, Error> {
-        self.check_process()?;
-        let engine = self.start(runtime, sink);
-        let guard = CancelOnDrop(Arc::clone(&engine));
-        let result = self.placed(&engine).await;
-        drop(guard);
-        engine.destination_deserted().await;
-        result.map(|_| engine.stats())
+    fn buffer_delivery(&self, region: Region) -> Arc<Verified<IntoBuffer>> {
+        self.verified(IntoBuffer::new(region, self.options.offset))
     }
 
-    /// Waits for the end, and reports the progress until then.
-    async fn placed(&self, engine: &Engine) -> Result<u64, Error> {
+    /// Waits for the end, and reports the progress until then; returns the number of bytes.
+    pub(crate) async fn ended(&self, engine: &Engine) -> Result<u64, Error> {
+        let bytes = || engine.total().unwrap_or_default();
         let Some(progress) = &self.options.progress else {
-            engine.ended().await?;
-            return Ok(engine.placed_bytes());
+            return engine.ended().await.map(|()| bytes());
         };
         let tell = || {
             progress(Progress {
@@ -239,7 +244,7 @@ impl Download {
             let ended = timeout(PROGRESS_EVERY, engine.ended()).await;
             tell();
             if let Ok(outcome) = ended {
-                return outcome.map(|()| engine.placed_bytes());
+                return outcome.map(|()| bytes());
             }
         }
     }

@@ -17,15 +17,16 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use super::destination::{Destination, Transfer};
+use super::landing::PutMemory;
 use crate::{
-    Error, ErrorKind, ObjectInfo,
+    Error, ErrorKind,
     budget::Reservation,
-    memory::{Region, SlotMemory},
+    engine::delivery::{Delivery, Offer, Order},
+    memory::{Region, Slot, SlotMemory},
 };
 
 /// One range: the bytes still to come, and its buffer until they have.
@@ -49,21 +50,24 @@ impl Part {
     }
 }
 
-pub(crate) struct Scatter {
+/// Bytes go to many buffers, each byte to every range that it belongs to.
+pub(crate) struct IntoRanges {
     /// In the order of their beginnings.
     parts: Vec<Part>,
     /// At the middle of each span of `parts` (halved again and again): the furthest end in the
     /// span. An interval tree without nodes.
     reach: Vec<u64>,
     object: String,
+    puts: PutMemory,
+    closed: AtomicBool,
 }
 
 /// A range to be read, its bytes still to come (shared with who wants to know), and its buffer,
 /// which is long enough.
 pub(crate) type Wanted = (Range<u64>, Arc<AtomicU64>, Region);
 
-impl Scatter {
-    pub(crate) fn new(wanted: Vec<Wanted>, object: String) -> Arc<Self> {
+impl IntoRanges {
+    pub(crate) fn new(wanted: Vec<Wanted>, object: String) -> Self {
         let part = |(index, (range, left, region)): (usize, Wanted)| Part {
             index,
             range,
@@ -74,7 +78,13 @@ impl Scatter {
         parts.sort_by_key(|part| part.range.start);
         let mut reach = vec![0; parts.len()];
         measure(&parts, &mut reach);
-        Arc::new(Self { parts, reach, object })
+        Self {
+            parts,
+            reach,
+            object,
+            puts: PutMemory::default(),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// The ranges with those closer than `gap` bytes as one.
@@ -89,27 +99,6 @@ impl Scatter {
             }
         }
         extents
-    }
-
-    /// Where a chunk of `range` goes.
-    pub(crate) fn home(&self, range: &Range<u64>, memory: Option<Reservation>) -> SlotMemory {
-        let mut hits = 0;
-        let mut only = None;
-        self.visit(range, &mut |part| {
-            hits += 1;
-            only = Some(part);
-        });
-        let whole =
-            only.filter(|part| hits == 1 && part.range.start <= range.start && range.end <= part.range.end);
-        match whole.and_then(|part| Some((part.region()?, part.range.start))) {
-            Some((region, start)) => SlotMemory::Region(region, start),
-            None => SlotMemory::Put(memory),
-        }
-    }
-
-    /// Lets go of all buffers.
-    pub(crate) fn release(&self) {
-        self.parts.iter().for_each(Part::release);
     }
 
     /// The first range, in the caller's order, that is not complete.
@@ -185,9 +174,31 @@ fn in_buffer(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-impl Destination for Scatter {
-    fn begin(&self, object: &ObjectInfo, _start: u64, _end: Option<u64>) -> Result<Transfer, Error> {
-        if let Some(size) = object.size {
+impl IntoRanges {
+    /// `range` is where it is to be.
+    fn count_landed(&self, range: &Range<u64>) {
+        self.visit(range, &mut |part| {
+            let common = common(&part.range, range);
+            let bytes = common.end - common.start;
+            if part.left.fetch_sub(bytes, Ordering::AcqRel) == bytes {
+                part.release();
+            }
+        });
+    }
+}
+
+impl Delivery for IntoRanges {
+    fn order(&self) -> Order {
+        Order::Landing
+    }
+
+    /// Many buffers return nothing for a checksum, and are rarely all of an object.
+    fn is_whole(&self, _all: bool) -> bool {
+        false
+    }
+
+    fn begin(&self, offer: &Offer<'_>) -> Result<(), Error> {
+        if let Some(size) = offer.object.size {
             let outside = self.parts.iter().filter(|part| part.range.end > size);
             if let Some(part) = outside.min_by_key(|part| part.index) {
                 let message = format!("{}, which has {size} bytes", beyond(part));
@@ -197,10 +208,36 @@ impl Destination for Scatter {
         for part in self.parts.iter().filter(|part| part.range.is_empty()) {
             part.release();
         }
-        Ok(Transfer::Put)
+        Ok(())
     }
 
-    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+    fn memory_for(&self, bytes: u64) -> Option<u64> {
+        Some(self.puts.of_chunk(bytes))
+    }
+
+    fn slot_memory(&self, range: &Range<u64>, reserved: Option<Reservation>) -> SlotMemory {
+        let mut hits = 0;
+        let mut only = None;
+        self.visit(range, &mut |part| {
+            hits += 1;
+            only = Some(part);
+        });
+        let whole =
+            only.filter(|part| hits == 1 && part.range.start <= range.start && range.end <= part.range.end);
+        match whole.and_then(|part| Some((part.region()?, part.range.start))) {
+            Some((region, start)) => SlotMemory::Region(region, start),
+            None => SlotMemory::Put(reserved),
+        }
+    }
+
+    fn withholds(&self) {
+        self.puts.withhold();
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8], publish: &mut dyn FnMut()) -> Result<bool, Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(false);
+        }
         let range = offset..offset + bytes.len() as u64;
         self.visit(&range, &mut |part| {
             let common = common(&part.range, &range);
@@ -213,23 +250,24 @@ impl Destination for Scatter {
                 unsafe { region.copy_in(in_buffer(common.start - part.range.start), from) };
             }
         });
+        publish();
+        self.count_landed(&range);
+        Ok(true)
+    }
+
+    fn landed(&self, _slot: &Slot, range: Range<u64>) -> Result<(), Error> {
+        self.count_landed(&range);
         Ok(())
     }
 
-    fn landed(&self, range: Range<u64>) -> Result<(), Error> {
-        self.visit(&range, &mut |part| {
-            let common = common(&part.range, &range);
-            let bytes = common.end - common.start;
-            if part.left.fetch_sub(bytes, Ordering::AcqRel) == bytes {
-                part.release();
-            }
-        });
-        Ok(())
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.parts.iter().for_each(Part::release);
     }
 }
 
-impl fmt::Debug for Scatter {
+impl fmt::Debug for IntoRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scatter({} ranges)", self.parts.len())
+        write!(f, "IntoRanges({} ranges)", self.parts.len())
     }
 }

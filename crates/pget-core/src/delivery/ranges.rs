@@ -1,6 +1,6 @@
 //! Many ranges of one object at once, each into its own buffer, handed on as it is complete.
 //!
-//! Invariant: as in `place`: a borrowed buffer is only taken by a call that waits until no writer
+//! Invariant: as in `buffer`: a borrowed buffer is only taken by a call that waits until no writer
 //! is left. A caller that does not wait hands the buffer over, and gets it back when no writer is
 //! left.
 
@@ -27,13 +27,14 @@ use tokio::{
 
 use super::{
     buffer::{CancelOnDrop, PROGRESS_EVERY},
-    range_buffers::{Scatter, Wanted},
+    range_buffers::{IntoRanges, Wanted},
     reader::Monitor,
+    verified::Verified,
 };
 use crate::{
     Error, ErrorKind, Stats, Verify,
     download::Download,
-    engine::state::{Engine, Sink},
+    engine::state::Engine,
     fork::Own,
     memory::Region,
     options::{Progress, ProgressFn},
@@ -50,7 +51,7 @@ pub struct Ranges<B> {
 /// What both forms wait for.
 struct Running<T> {
     engine: Arc<Engine>,
-    scatter: Arc<Scatter>,
+    delivery: Arc<Verified<IntoRanges>>,
     complete: Own<UnboundedReceiver<T>>,
     progress: Option<ProgressFn>,
     told: Instant,
@@ -66,13 +67,13 @@ impl<T> Running<T> {
         wanted: Vec<Wanted>,
         complete: UnboundedReceiver<T>,
     ) -> Self {
-        let scatter = Scatter::new(wanted, download.source.name());
-        let extents = scatter.extents(download.options.gap);
-        let engine = download.start(runtime, Sink::Scatter(Arc::clone(&scatter), extents));
+        let delivery = download.verified(IntoRanges::new(wanted, download.source.name()));
+        let extents = delivery.inner().extents(download.options.gap);
+        let engine = download.start(runtime, Some(extents), Arc::clone(&delivery) as _);
         Self {
             _guard: CancelOnDrop(Arc::clone(&engine)),
             engine,
-            scatter,
+            delivery,
             complete: Own::new(complete),
             progress: download.options.progress.clone(),
             told: Instant::now(),
@@ -110,15 +111,15 @@ impl<T> Running<T> {
                 Err(_) => {}
                 Ok(Err(error)) => {
                     self.tell();
-                    return Err(self.scatter.name(error));
+                    return Err(self.delivery.inner().name(error));
                 }
                 Ok(Ok(Some(complete))) => return Ok(Some(complete)),
                 Ok(Ok(None)) => {
                     // All buffers have come back or are gone.
                     let ended = self.engine.ended().await;
                     self.tell();
-                    ended.map_err(|error| self.scatter.name(error))?;
-                    return self.scatter.incomplete().map_or(Ok(None), Err);
+                    ended.map_err(|error| self.delivery.inner().name(error))?;
+                    return self.delivery.inner().incomplete().map_or(Ok(None), Err);
                 }
             }
         }
@@ -179,7 +180,7 @@ impl<B> Ranges<B> {
 
 impl<B> fmt::Debug for Ranges<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ranges({:?})", self.running.scatter)
+        write!(f, "Ranges({:?})", self.running.delivery.inner())
     }
 }
 

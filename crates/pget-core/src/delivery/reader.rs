@@ -18,13 +18,14 @@ use tokio::{
     time::Instant,
 };
 
+use super::{in_order::InOrder, verified::Verified};
 use crate::{
     Error, ErrorKind, Lease, ObjectInfo, Stats,
     engine::state::{AtCursor, Engine},
     fork::Own,
     memory::Slot,
     options::{Progress, ProgressFn},
-    verify::InOrder,
+    verify::Passing,
 };
 
 /// Reads an object in order while it is being fetched in parallel.
@@ -33,6 +34,7 @@ use crate::{
 /// and closes its connections. Errors are final: after one, every call returns the same one.
 pub struct Reader {
     engine: Own<Arc<Engine>>,
+    delivery: Own<Arc<Verified<InOrder>>>,
     progress: Option<ProgressFn>,
     /// The slot at the cursor.
     slot: Option<Arc<Slot>>,
@@ -54,16 +56,21 @@ pub struct Reader {
 enum Verifying {
     /// Nothing has come yet.
     Undecided,
-    Running(InOrder),
+    Running(Passing),
     /// Done, or nothing to do.
     Settled,
 }
 
 impl Reader {
-    pub(crate) fn new(engine: Arc<Engine>, progress: Option<ProgressFn>) -> Self {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        delivery: Arc<Verified<InOrder>>,
+        progress: Option<ProgressFn>,
+    ) -> Self {
         let position = engine.state().schedule.plan().start();
         Self {
             engine: Own::new(engine),
+            delivery: Own::new(delivery),
             progress,
             slot: None,
             position,
@@ -233,8 +240,8 @@ impl Reader {
     }
 
     fn decide(&mut self) {
-        self.verifying = match self.engine.expected() {
-            Some(expected) => Verifying::Running(InOrder::new(expected)),
+        self.verifying = match self.delivery.expected() {
+            Some(expected) => Verifying::Running(Passing::new(expected)),
             None => Verifying::Settled,
         };
     }
@@ -245,7 +252,10 @@ impl Reader {
             self.decide();
         }
         match std::mem::replace(&mut self.verifying, Verifying::Settled) {
-            Verifying::Running(check) => self.engine.verified(check.finish()),
+            Verifying::Running(check) => self
+                .delivery
+                .compared(check.finish())
+                .inspect_err(|error| self.engine.fail_after_delivery(error.clone())),
             Verifying::Undecided | Verifying::Settled => Ok(()),
         }
     }

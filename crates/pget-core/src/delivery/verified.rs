@@ -1,56 +1,151 @@
-//! The published checksum and a download: what its bytes are compared with, and the outcome.
+//! The wrapper that compares what a delivery gets with the checksum that the source publishes.
 //!
-//! Invariant: a download that is placed ends well only when all of it is verified, or cannot be and
-//! need not; in order, the reader sees to that.
+//! What lands is hashed as it lands: what is put, before it is published; what is received in
+//! place, just after. What a reader takes in order is hashed by the reader, in cache, which reports
+//! the outcome here.
+//!
+//! Invariants: a download that is not read in order settles well only when all of it is verified,
+//! or cannot be and need not; each byte that lands is hashed once.
 
-#![allow(
-    unsafe_code,
-    reason = "reads what has landed in a region; see `Engine::give_back`"
-)]
-
-use std::{ops::Range, sync::Arc};
-
-use super::destination::Keeps;
-use crate::{
-    Error, ErrorKind, ObjectInfo, SourceError, Verification, Verify,
-    engine::state::{Engine, State, Target},
-    verify::{self, Digest, GiveBack, Placed},
+use std::{
+    ops::Range,
+    sync::{OnceLock, PoisonError},
 };
 
-impl Engine {
-    /// Whether the source is to be asked for the object's checksum, when that costs something.
-    pub(crate) fn wish(&self, state: &State) -> Verify {
-        if state.pinned.is_some() {
-            return Verify::Off;
+use crate::{
+    Error, ErrorKind, SourceError, Verification, Verify,
+    budget::Reservation,
+    engine::delivery::{Delivery, Offer, Order},
+    memory::{Slot, SlotMemory},
+    sync::{Mutex, MutexGuard},
+    verify::{self, Digest, Placed},
+};
+
+/// `D`, with its bytes compared with the published checksum.
+pub(crate) struct Verified<D> {
+    inner: D,
+    wish: Verify,
+    object: String,
+    check: Mutex<Check>,
+    /// What lands is compared with this.
+    sums: OnceLock<Placed>,
+}
+
+/// What the bytes are compared with, and what came of it.
+#[derive(Default)]
+struct Check {
+    expected: Option<Digest>,
+    outcome: Verification,
+}
+
+impl<D: Delivery> Verified<D> {
+    pub(crate) fn new(inner: D, wish: Verify, object: String) -> Self {
+        Self {
+            inner,
+            wish,
+            object,
+            check: Mutex::default(),
+            sums: OnceLock::new(),
         }
-        let plan = state.schedule.plan();
-        if plan.start() == 0 && plan.end().is_none() || self.keeps == Keeps::Object {
-            state.verify
+    }
+
+    pub(crate) const fn inner(&self) -> &D {
+        &self.inner
+    }
+
+    fn check(&self) -> MutexGuard<'_, Check> {
+        self.check.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what the bytes are to be compared with, once the first reply was accepted.
+    pub(crate) fn expected(&self) -> Option<Digest> {
+        self.check().expected
+    }
+
+    /// All bytes were compared with the published checksum: they fit, or how they do not.
+    ///
+    /// # Errors
+    /// The download's, if they do not.
+    pub(crate) fn compared(&self, result: Result<(), String>) -> Result<(), Error> {
+        let mut check = self.check();
+        let Some(algorithm) = check.expected.map(|expected| expected.algorithm()) else {
+            return Ok(());
+        };
+        let Err(message) = result else {
+            check.outcome = Verification::Verified(algorithm);
+            return Ok(());
+        };
+        check.outcome = Verification::Mismatch(algorithm);
+        Err(Error::new(ErrorKind::Checksum, self.object.clone(), message))
+    }
+
+    /// All bytes are there, and the delivery cannot return those that are still to be hashed.
+    fn unreadable(&self) -> Result<(), Error> {
+        let mut check = self.check();
+        let Some(expected) = check.expected else {
+            return Ok(());
+        };
+        let why = Verification::Unreadable(expected.algorithm());
+        check.outcome = why;
+        if self.wish == Verify::Require {
+            let message = verify::unmet(why);
+            return Err(Error::new(ErrorKind::Unverifiable, self.object.clone(), message));
+        }
+        Ok(())
+    }
+
+    /// Hashes `range`, which lands now; `each` passes on its bytes.
+    fn hash(&self, range: Range<u64>, each: impl FnOnce(&mut dyn FnMut(&[u8]))) {
+        if let Some(sums) = self.sums.get() {
+            sums.landed(range, each);
+        }
+    }
+
+    /// Hashes some of what landed ahead of bytes that came later.
+    fn catch_up(&self) -> Result<(), Error> {
+        let Some(sums) = self.sums.get() else {
+            return Ok(());
+        };
+        sums.catch_up(&|range, buffer, each| self.inner.read_back(range, buffer, each))
+    }
+}
+
+impl<D: Delivery> Delivery for Verified<D> {
+    fn order(&self) -> Order {
+        self.inner.order()
+    }
+
+    fn is_whole(&self, all: bool) -> bool {
+        self.inner.is_whole(all)
+    }
+
+    fn wish(&self, all: bool) -> Verify {
+        if self.is_whole(all) {
+            self.wish
         } else {
             Verify::Off
         }
     }
 
     /// Decides, by the first reply, what the bytes are compared with.
-    pub(crate) fn plan_verification(&self, state: &mut State, info: &ObjectInfo) -> Result<(), SourceError> {
-        let plan = state.schedule.plan();
-        let all = plan.end().is_none() && !plan.has_gaps()
-            || plan.bytes().is_some_and(|bytes| info.size == Some(bytes));
-        let whole = plan.start() == 0 && all || self.keeps == Keeps::Object;
-        // Many buffers at once give nothing back, and are rarely all of an object; who requires
-        // verification was refused before.
-        let whole = whole && self.scatter.is_none();
-        match verify::plan(state.verify, whole, info.checksum.as_ref()) {
+    fn accept(&self, offer: &Offer<'_>) -> Result<(), SourceError> {
+        self.inner.accept(offer)?;
+        let mut check = self.check();
+        match verify::plan(
+            self.wish,
+            self.is_whole(offer.all),
+            offer.object.checksum.as_ref(),
+        ) {
             Ok(digest) => {
-                state.verification = Verification::Pending(digest.algorithm());
-                state.expected = Some(digest);
-                if self.placed {
+                check.outcome = Verification::Pending(digest.algorithm());
+                check.expected = Some(digest);
+                if self.order() == Order::Landing {
                     self.sums.get_or_init(|| Placed::new(digest));
                 }
             }
             Err(why) => {
-                state.verification = why;
-                if state.verify == Verify::Require {
+                check.outcome = why;
+                if self.wish == Verify::Require {
                     return Err(SourceError::fatal(ErrorKind::Unverifiable, verify::unmet(why)));
                 }
             }
@@ -58,143 +153,74 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns what the bytes are to be compared with, once the first reply was accepted.
-    pub(crate) fn expected(&self) -> Option<Digest> {
-        self.state().expected
+    fn begin(&self, offer: &Offer<'_>) -> Result<(), Error> {
+        self.inner.begin(offer)
     }
 
-    /// All bytes were compared with the published checksum: they fit, or how they do not.
-    ///
-    /// # Errors
-    /// The download's, if they do not.
-    pub(crate) fn verified(&self, result: Result<(), String>) -> Result<(), Error> {
-        let error = {
-            let mut state = self.state();
-            let Some(algorithm) = state.expected.map(|expected| expected.algorithm()) else {
-                return Ok(());
-            };
-            let Err(message) = result else {
-                state.verification = Verification::Verified(algorithm);
-                return Ok(());
-            };
-            state.verification = Verification::Mismatch(algorithm);
-            Error::new(ErrorKind::Checksum, self.object.clone(), message)
+    fn memory_for(&self, bytes: u64) -> Option<u64> {
+        self.inner.memory_for(bytes)
+    }
+
+    fn slot_memory(&self, range: &Range<u64>, reserved: Option<Reservation>) -> SlotMemory {
+        self.inner.slot_memory(range, reserved)
+    }
+
+    fn withholds(&self) {
+        self.inner.withholds();
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8], publish: &mut dyn FnMut()) -> Result<bool, Error> {
+        let range = offset..offset + bytes.len() as u64;
+        let mut hash_and_publish = || {
+            self.hash(range.clone(), |each| each(bytes));
+            publish();
         };
-        self.fail_after_delivery(error.clone());
-        Err(error)
+        let is_put = self.inner.put(offset, bytes, &mut hash_and_publish)?;
+        if is_put {
+            self.catch_up()?;
+        }
+        Ok(is_put)
     }
 
-    /// For who watches: how it ended, after how long, and what was done.
-    pub(crate) fn tell_end(&self, time: std::time::Duration) {
-        let (milliseconds, stats) = (time.as_millis(), self.stats());
-        let (bytes, requests, retries) = (stats.received, stats.requests, stats.retries);
-        let outcome = self.state().outcome.clone();
-        match outcome {
-            Some(Err(error)) if error.kind() != ErrorKind::Cancelled => {
-                tracing::debug!(
-                    error = error.to_line(),
-                    bytes,
-                    requests,
-                    retries,
-                    milliseconds,
-                    "download failed"
-                );
+    fn landed(&self, slot: &Slot, range: Range<u64>) -> Result<(), Error> {
+        self.hash(range.clone(), |each| {
+            for lease in slot.landed(range.clone()) {
+                each(&lease);
             }
-            outcome => tracing::debug!(
-                bytes,
-                requests,
-                retries,
-                milliseconds,
-                verification = %stats.verification,
-                cancelled = outcome.is_some_and(|outcome| outcome.is_err()),
-                "download over"
-            ),
-        }
+        });
+        self.inner.landed(slot, range)?;
+        self.catch_up()
     }
 
-    /// `range` has landed; `each` passes on its bytes.
-    pub(crate) fn hash_landed(&self, range: Range<u64>, each: impl FnOnce(&mut dyn FnMut(&[u8]))) {
-        let Some(sums) = self.sums.get() else { return };
-        sums.landed(range, each);
-        if let Err(error) = sums.catch_up(&*self.give_back()) {
-            self.finish(Err(error));
-        }
+    fn read_back(
+        &self,
+        range: Range<u64>,
+        buffer: &mut Vec<u8>,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, Error> {
+        self.inner.read_back(range, buffer, each)
     }
 
-    /// All bytes of a placed download have landed: holds them against the published checksum, a
-    /// piece at a time.
-    ///
-    /// # Errors
-    /// The download's.
-    pub(crate) async fn settle(&self) -> Result<(), Error> {
+    /// Hashes the next piece of what is missing, and compares in the end.
+    fn settle(&self, end: u64) -> Result<bool, Error> {
         let Some(sums) = self.sums.get() else {
-            return Ok(());
+            return Ok(false);
         };
-        let end = {
-            let state = self.state();
-            let told = state.pinned.as_ref().and_then(|pinned| pinned.size);
-            told.or_else(|| state.schedule.plan().known_end())
-                .unwrap_or_default()
-        };
-        loop {
-            if self.is_over() {
-                return Ok(());
-            }
-            let settled = sums.settle(end, &*self.give_back())?;
-            match settled {
-                Some(true) => tokio::task::yield_now().await,
-                Some(false) => return self.verified(sums.finish(end)),
-                None => return self.unreadable(),
-            }
+        let settled = sums.settle(end, &|range, buffer, each| {
+            self.inner.read_back(range, buffer, each)
+        })?;
+        match settled {
+            Some(true) => Ok(true),
+            Some(false) => self.compared(sums.finish(end)).map(|()| false),
+            None => self.unreadable().map(|()| false),
         }
     }
 
-    fn unreadable(&self) -> Result<(), Error> {
-        let mut state = self.state();
-        let Some(expected) = state.expected else {
-            return Ok(());
-        };
-        let why = Verification::Unreadable(expected.algorithm());
-        state.verification = why;
-        if state.verify == Verify::Require {
-            let message = verify::unmet(why);
-            return Err(Error::new(ErrorKind::Unverifiable, self.object.clone(), message));
-        }
-        Ok(())
+    fn verification(&self) -> Verification {
+        self.check().outcome
     }
 
-    /// How bytes that have landed are read again: from the destination if it can give them, else
-    /// where they lie.
-    fn give_back(&self) -> Box<GiveBack<'_, Error>> {
-        Box::new(move |range, buffer, each| {
-            let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-            if let Some(outlet) = &self.outlet {
-                let Some(pass) = outlet.enter() else {
-                    return Ok(false);
-                };
-                if self.keeps != Keeps::Nothing {
-                    buffer.resize(length, 0);
-                    outlet.read_back(&pass, range.start, buffer)?;
-                    each(buffer);
-                    return Ok(true);
-                }
-            }
-            let (region, origin) = match &self.state().target {
-                Target::Region(region, origin) => (Arc::clone(region), *origin),
-                _ => return Ok(false),
-            };
-            let Some(start) = range
-                .start
-                .checked_sub(origin)
-                .and_then(|at| usize::try_from(at).ok())
-            else {
-                return Ok(false);
-            };
-            // SAFETY: these bytes were reported after they were written, under a lock that the
-            // caller has taken since (or, when it settles, all attempts have ended, as the
-            // tasks have reported to the driver); what has landed is not written again.
-            each(unsafe { region.landed(start..start + length) });
-            Ok(true)
-        })
+    fn close(&self) {
+        self.inner.close();
     }
 }

@@ -12,11 +12,12 @@ use std::{
 use pget_schedule::{Attempt, Ended, Limit, Verdict};
 
 use super::{
+    delivery::Offer,
     in_flight::{Fence, InFlight},
     state::{Engine, State},
 };
 use crate::{
-    Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError,
+    Error, ErrorKind, ObjectInfo, RangeRequest, Retry, SourceError, Verify,
     budget::Reservation,
     memory::{ChunkWriter, Slot, WriterEvents},
 };
@@ -52,7 +53,8 @@ impl Engine {
                 attempt.chunk,
                 attempt.chunk_start..attempt.chunk_end,
                 Arc::clone(&self.counters.gauge),
-                state.home(&(attempt.chunk_start..attempt.chunk_end), memory),
+                self.delivery
+                    .slot_memory(&(attempt.chunk_start..attempt.chunk_end), memory),
             );
             state.slots.push_back(Arc::clone(&slot));
             slot
@@ -92,6 +94,15 @@ impl Engine {
             },
         );
         Ok((writer, request))
+    }
+
+    /// How much the source is to do for the object's checksum, when that costs something.
+    fn wish(&self, state: &State) -> Verify {
+        if state.pinned.is_some() {
+            return Verify::Off;
+        }
+        let plan = state.schedule.plan();
+        self.delivery.wish(plan.start() == 0 && plan.end().is_none())
     }
 
     fn timed_out(&self, message: &str) -> Error {
@@ -135,7 +146,7 @@ impl Engine {
         if let Some(end) = state.schedule.plan().known_end() {
             flight.slot.shrink_to(end);
         }
-        let placed = state.consume_landed(&self.cursor);
+        let moved = state.consume_landed(self.delivery.order(), &self.cursor);
         let ended = match (verdict, result) {
             (Verdict::GoesOn, Ok(())) => None,
             (Verdict::GoesOn, Err(error)) => {
@@ -155,7 +166,7 @@ impl Engine {
             }
         };
         drop(state);
-        if placed {
+        if moved {
             self.cursor_moved();
         }
         self.reader_waker.wake();
@@ -186,10 +197,12 @@ impl Engine {
     pub(crate) fn nothing_to_read(&self, info: ObjectInfo) -> Result<(), SourceError> {
         let mut state = self.state();
         state.hold_against_pin(&info)?;
-        self.plan_verification(&mut state, &info)?;
+        let offer = state.offer(&info);
+        let end = Some(offer.start);
+        self.delivery.accept(&Offer { end, ..offer })?;
         state.pinned = Some(Arc::new(info));
         state.schedule.nothing_to_read();
-        let begun = self.begin_destination(state, None);
+        let begun = self.begin_delivery(state, None);
         self.begun.notify_waiters();
         begun
     }

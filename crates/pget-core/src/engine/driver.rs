@@ -8,6 +8,7 @@ use std::{
     collections::{HashMap, hash_map::RandomState},
     future::{Future, pending},
     hash::BuildHasher,
+    ops::Range,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -25,9 +26,10 @@ use pget_schedule::{Action, Attempt, Schedule, Settings};
 
 use super::{
     classify::{classify, ended_without_result, explained},
+    delivery::{Delivery, Order},
     gathered::Gathered,
     hosts,
-    state::{Engine, Sink},
+    state::Engine,
     watchdog::watch,
 };
 use crate::{
@@ -45,27 +47,25 @@ pub(crate) fn start(
     source: Arc<dyn RangeSource>,
     options: &Options,
     runtime: &Handle,
-    sink: Sink,
+    extents: Option<Vec<Range<u64>>>,
+    delivery: Arc<dyn Delivery>,
     refused: Option<Error>,
 ) -> Arc<Engine> {
     let seed = options.seed.unwrap_or_else(seed);
     let mut settings = options.settings(seed, source.most_requests());
-    if !matches!(sink, Sink::Reader) {
+    if delivery.order() == Order::Landing {
         (settings.window, settings.window_follows) = (Settings::UNBOUNDED, false);
     }
-    let schedule = match &sink {
-        Sink::Reader | Sink::Region(_) | Sink::Destination(_, None) => Schedule::new(settings),
-        Sink::Destination(_, Some(extents)) | Sink::Scatter(_, extents) => {
-            Schedule::of_extents(settings, extents.clone())
-        }
+    let mut schedule = match extents {
+        None => Schedule::new(settings),
+        Some(extents) => Schedule::of_extents(settings, extents),
     };
-    let mut schedule = schedule;
     let endpoint = source.endpoint();
     if let Some(learned) = endpoint.as_deref().and_then(hosts::recall) {
         schedule.start_from(learned);
     }
     let (budget, pin) = (Arc::clone(&options.budget), options.pin.clone());
-    let engine = Engine::new(schedule, source.name(), budget, pin, sink, options.verify);
+    let engine = Engine::new(schedule, source.name(), budget, pin, delivery);
     if let Some(error) = refused {
         engine.finish(Err(error));
         return engine;
@@ -106,6 +106,34 @@ async fn looked_at(source: &dyn RangeSource, engine: &Engine, deadlines: Deadlin
                 return error;
             }
         }
+    }
+}
+
+/// Reports how the download ended, after how long, and what was done.
+fn report_end(engine: &Engine, time: Duration) {
+    let (milliseconds, stats) = (time.as_millis(), engine.stats());
+    let (bytes, requests, retries) = (stats.received, stats.requests, stats.retries);
+    let outcome = engine.state().outcome.clone();
+    match outcome {
+        Some(Err(error)) if error.kind() != ErrorKind::Cancelled => {
+            tracing::debug!(
+                error = error.to_line(),
+                bytes,
+                requests,
+                retries,
+                milliseconds,
+                "download failed"
+            );
+        }
+        outcome => tracing::debug!(
+            bytes,
+            requests,
+            retries,
+            milliseconds,
+            verification = %stats.verification,
+            cancelled = outcome.is_some_and(|outcome| outcome.is_err()),
+            "download over"
+        ),
     }
 }
 
@@ -221,7 +249,7 @@ impl Driver {
         // Does nothing if it is over already.
         let outcome = self.engine.settle().await;
         self.engine.finish(outcome);
-        self.engine.tell_end(self.began.elapsed());
+        report_end(&self.engine, self.began.elapsed());
     }
 
     /// Notes that an attempt's task has ended. Returns the download's error if that was its end.
@@ -329,7 +357,7 @@ impl Driver {
                 return None;
             }
             let mut state = self.engine.state();
-            if state.waits_for_destination() {
+            if state.waits_for_delivery() {
                 return Some(None);
             }
             match state.schedule.poll(self.began.elapsed()) {
@@ -350,7 +378,7 @@ impl Driver {
                     at_cursor,
                     retry_at,
                 } => {
-                    let Some(bytes) = self.engine.memory_for(&state, bytes) else {
+                    let Some(bytes) = self.engine.delivery.memory_for(bytes) else {
                         state.schedule.reserved();
                         continue;
                     };

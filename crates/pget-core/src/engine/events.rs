@@ -1,5 +1,5 @@
 //! What its writers ask of a download ([`WriterEvents`]): replies are compared with the
-//! pin, the destination learns of them, a stream gets its slots, and what has arrived is counted.
+//! pin, the delivery learns of them, a stream gets its slots, and what has arrived is counted.
 
 use std::{
     ops::Range,
@@ -10,14 +10,13 @@ use std::{
 use pget_schedule::Begun;
 
 use super::{
+    delivery::{Offer, Order},
     gathered::gather,
-    state::{Engine, State, Target},
+    state::{Beginning, Engine, State},
 };
 use crate::{
-    Error, ErrorKind, ObjectInfo, Reply, SourceError,
-    budget::Reservation,
-    delivery::destination::{GatePass, Transfer},
-    memory::{Accepted, PAGE, Region, Slot, SlotMemory, WriterEvents},
+    ErrorKind, ObjectInfo, Reply, SourceError,
+    memory::{Accepted, PAGE, Slot, WriterEvents},
     revision::{accept, hold_against, learn},
     sync::{
         MutexGuard,
@@ -25,22 +24,22 @@ use crate::{
     },
 };
 
-/// Why a reply cannot go straight to its destination.
-const SIZE_UNKNOWN: &str = "the object's size is not known before its end";
-
 const NO_SIZE: &str = "the first response does not state the object's size";
 
 /// A part without a total may end before the object does, and nothing else would show it.
 const NO_END: &str = "nothing shows whether the object ends where this part does";
 
 impl State {
-    /// Where the next slot's memory is.
-    pub(crate) fn home(&self, range: &Range<u64>, memory: Option<Reservation>) -> SlotMemory {
-        match &self.target {
-            Target::Region(region, origin) => SlotMemory::Region(Arc::clone(region), *origin),
-            Target::Scatter(scatter) => scatter.home(range, memory),
-            Target::Put => SlotMemory::Put(memory),
-            Target::Reader | Target::Unbegun | Target::Beginning | Target::Over => SlotMemory::Pages(memory),
+    /// What there is to deliver of `object`, as the plan stands now.
+    pub(crate) fn offer<'a>(&self, object: &'a ObjectInfo) -> Offer<'a> {
+        let plan = self.schedule.plan();
+        let reaches_all = plan.end().is_none() && !plan.has_gaps()
+            || plan.bytes().is_some_and(|bytes| object.size == Some(bytes));
+        Offer {
+            object,
+            start: plan.start(),
+            end: plan.known_end(),
+            all: plan.start() == 0 && reaches_all,
         }
     }
 
@@ -53,134 +52,53 @@ impl State {
     }
 
     /// Nothing is to be started: what would come of it has no place yet.
-    pub(crate) const fn waits_for_destination(&self) -> bool {
-        matches!(self.target, Target::Beginning)
+    pub(crate) fn waits_for_delivery(&self) -> bool {
+        self.beginning == Beginning::Underway
     }
 
-    /// Chunks that are complete in their destination have been consumed. Whether there were any.
-    pub(crate) fn consume_landed(&mut self, cursor: &AtomicU64) -> bool {
+    /// Chunks that are complete where they are to be have been consumed. Whether there were any.
+    pub(crate) fn consume_landed(&mut self, order: Order, cursor: &AtomicU64) -> bool {
         let before = self.schedule.cursor();
-        let placed = !matches!(self.target, Target::Reader | Target::Over);
-        while placed && self.schedule.is_cursor_filled() {
+        while order == Order::Landing && self.schedule.is_cursor_filled() {
             self.slots.pop_front();
             self.schedule.consumed();
         }
         cursor.store(self.schedule.cursor(), Ordering::SeqCst);
         self.schedule.cursor() > before
     }
-
-    /// Whether what there is to read fits the caller's memory.
-    fn check_region(&self) -> Result<(), SourceError> {
-        let Target::Region(region, origin) = &self.target else {
-            return Ok(());
-        };
-        let Some(end) = self.schedule.plan().known_end() else {
-            return Err(SourceError::fatal(ErrorKind::Unsupported, SIZE_UNKNOWN));
-        };
-        let needed = end - origin;
-        if needed > region.len() as u64 {
-            let message = format!("{needed} bytes do not fit in {}", region.len());
-            return Err(SourceError::fatal(ErrorKind::BufferTooSmall, message).with_needed(needed));
-        }
-        Ok(())
-    }
-}
-
-/// A boxed buffer as a buffer.
-struct Boxed(Box<dyn AsMut<[u8]> + Send>);
-
-impl AsMut<[u8]> for Boxed {
-    fn as_mut(&mut self) -> &mut [u8] {
-        (*self.0).as_mut()
-    }
 }
 
 impl Engine {
-    /// The memory that a chunk of `bytes` takes; `None` if it lands in memory of its destination's.
-    pub(crate) fn memory_for(&self, state: &State, bytes: u64) -> Option<u64> {
-        match state.target {
-            Target::Region(..) => None,
-            Target::Reader | Target::Over => Some(bytes),
-            // A page is received into again and again.
-            Target::Put | Target::Scatter(_) if self.withholds.load(Ordering::Relaxed) => Some(bytes),
-            Target::Unbegun | Target::Beginning | Target::Put | Target::Scatter(_) => {
-                Some(bytes.min(PAGE as u64))
-            }
-        }
-    }
-
-    /// Begins the destination, if that has not begun, and has `slot`, in which
-    /// there is nothing yet, lie where it says.
-    pub(crate) fn begin_destination(
+    /// Begins the delivery, if that has not begun, and has `slot`, in which there is nothing yet,
+    /// lie where it says.
+    pub(crate) fn begin_delivery(
         &self,
         mut state: MutexGuard<'_, State>,
         slot: Option<&Slot>,
     ) -> Result<(), SourceError> {
-        let (Some(outlet), Target::Unbegun) = (&self.outlet, &state.target) else {
+        if state.beginning != Beginning::Ahead {
             return Ok(());
-        };
-        let Some(pass) = outlet.enter() else {
-            return Err(self.over_error());
-        };
-        state.target = Target::Beginning;
-        let plan = state.schedule.plan();
-        let (start, end) = (plan.start(), plan.known_end());
+        }
+        state.beginning = Beginning::Underway;
         let object = state.pinned.clone().unwrap_or_default();
+        let offer = state.offer(&object);
         drop(state);
-        let target = outlet
-            .begin(&pass, &object, start, end)
-            .and_then(|place| self.target_at(place, pass, start, end));
-        match target {
-            Ok(target) => {
-                let mut state = self.state();
-                if state.outcome.is_some() {
-                    drop(state);
-                    return Err(self.over_error());
-                }
-                state.target = target;
-                if let Some(slot) = slot {
-                    slot.move_to(|memory| state.home(&(slot.start()..slot.end()), memory));
-                }
-                drop(state);
-                self.driver.notify_one();
-                Ok(())
-            }
-            Err(error) => {
-                self.finish(Err(error));
-                Err(self.over_error())
-            }
+        if let Err(error) = self.delivery.begin(&offer) {
+            self.finish(Err(error));
+            return Err(self.over_error());
         }
-    }
-
-    /// The target at `place`; its memory keeps the `pass` while it is in the hands of writers.
-    fn target_at(
-        &self,
-        place: Transfer,
-        pass: GatePass,
-        start: u64,
-        end: Option<u64>,
-    ) -> Result<Target, Error> {
-        let memory = match place {
-            Transfer::Put => {
-                return Ok(match &self.scatter {
-                    Some(scatter) => Target::Scatter(Arc::clone(scatter)),
-                    None => Target::Put,
-                });
-            }
-            Transfer::Memory(memory) => memory,
-        };
-        let refused = |message: String| Err(Error::new(ErrorKind::Destination, self.object.clone(), message));
-        let Some(end) = end else {
-            return refused(format!("there is memory, but {SIZE_UNKNOWN}"));
-        };
-        let region = Region::keeping(Boxed(memory), move |memory| {
-            drop(memory);
-            drop(pass);
-        });
-        if (region.len() as u64) < end - start {
-            return refused(format!("{} bytes do not fit in {}", end - start, region.len()));
+        let mut state = self.state();
+        if state.outcome.is_some() {
+            return Err(self.over_error());
         }
-        Ok(Target::Region(Arc::new(region), start))
+        state.beginning = Beginning::Done;
+        if let Some(slot) = slot {
+            let range = slot.start()..slot.end();
+            slot.move_to(|memory| self.delivery.slot_memory(&range, memory));
+        }
+        drop(state);
+        self.driver.notify_one();
+        Ok(())
     }
 }
 
@@ -250,11 +168,6 @@ impl WriterEvents for Engine {
             flight.slot.shrink_to(all);
         }
         let slot = Arc::clone(&flight.slot);
-        if let Err(error) = state.check_region() {
-            self.size_unknown
-                .store(error.kind() == ErrorKind::Unsupported, Ordering::Relaxed);
-            return Err(error);
-        }
         if state.pinned.is_none() {
             let info = ObjectInfo {
                 size: answer.total,
@@ -263,12 +176,12 @@ impl WriterEvents for Engine {
                 ranges: Some(!answer.whole),
                 checksum: reply.checksum,
             };
-            self.plan_verification(state, &info)?;
+            self.delivery.accept(&state.offer(&info))?;
             state.pinned = Some(Arc::new(info));
             self.begun.notify_waiters();
             self.driver.notify_one();
         }
-        self.begin_destination(guard, Some(&slot))?;
+        self.begin_delivery(guard, Some(&slot))?;
         Ok(Accepted {
             skip: answer.skip,
             end,
@@ -285,15 +198,18 @@ impl WriterEvents for Engine {
         // Under the lock, and only for a live attempt: the consumer makes room under the lock and
         // wakes after it.
         self.window_waker.register(cx.waker());
-        state.consume_landed(&self.cursor);
+        let order = self.delivery.order();
+        state.consume_landed(order, &self.cursor);
         // Memory first: a place once opened must have it.
-        let memory = match self.memory_for(&state, state.schedule.plan().chunk_size()) {
+        let memory = match self.delivery.memory_for(state.schedule.plan().chunk_size()) {
             None => None,
             Some(bytes) => {
                 // A full slot that waits for its consumer is the one at the cursor, and has its
-                // memory; one that is placed has no consumer to wait for.
+                // memory; one that lands has no consumer to wait for.
                 let at_cursor = state.slots.is_empty()
-                    || self.placed && state.slots.len() <= 1 && state.slots.iter().all(|slot| slot.is_full());
+                    || order == Order::Landing
+                        && state.slots.len() <= 1
+                        && state.slots.iter().all(|slot| slot.is_full());
                 match self.budget.try_reserve(bytes, at_cursor) {
                     Some(memory) => Some(memory),
                     None => return Poll::Pending,
@@ -303,8 +219,8 @@ impl WriterEvents for Engine {
         let Some((chunk, range)) = state.schedule.next_in_stream(id) else {
             return Poll::Pending;
         };
-        let home = state.home(&range, memory);
-        let slot = Slot::new(chunk, range, Arc::clone(&self.counters.gauge), home);
+        let memory = self.delivery.slot_memory(&range, memory);
+        let slot = Slot::new(chunk, range, Arc::clone(&self.counters.gauge), memory);
         state.slots.push_back(Arc::clone(&slot));
         if let Some(flight) = state.requests.get_mut(&id) {
             flight.slot = Arc::clone(&slot);
@@ -320,35 +236,30 @@ impl WriterEvents for Engine {
     }
 
     fn published(&self, slot: &Slot, range: Range<u64>) {
-        if self.placed {
-            self.hash_landed(range.clone(), |each| {
-                for lease in slot.landed(range.clone()) {
-                    each(&lease);
-                }
-            });
+        self.count(range.end - range.start);
+        if let Err(error) = self.delivery.landed(slot, range.clone()) {
+            self.finish(Err(error));
         }
-        self.arrived(slot, range);
+        if slot.chunk() == self.cursor.load(Ordering::SeqCst) {
+            let page = |at: u64| (at - slot.start()) / PAGE as u64;
+            let full = page(range.start) != page(range.end) || range.end == slot.end();
+            if full || !gather(self) {
+                self.reader_waker.wake();
+            }
+        }
     }
 
     fn put(&self, slot: &Slot, bytes: &[u8]) -> bool {
-        let Some(outlet) = &self.outlet else {
-            return false;
+        let (start, count) = (slot.position(), bytes.len() as u64);
+        let mut publish = || {
+            slot.publish(start + count - slot.start());
+            self.count(count);
         };
-        // Held until it is published and reported: when `read_to` returns, all that was put was
-        // reported.
-        let Some(pass) = outlet.enter() else {
-            return false;
-        };
-        let start = slot.position();
-        if let Err(error) = outlet.put(&pass, start, bytes) {
+        let put = self.delivery.put(start, bytes, &mut publish);
+        put.unwrap_or_else(|error| {
             self.finish(Err(error));
-            return false;
-        }
-        let end = start + bytes.len() as u64;
-        self.hash_landed(start..end, |each| each(bytes));
-        slot.publish(end - slot.start());
-        self.arrived(slot, start..end);
-        true
+            false
+        })
     }
 
     fn poll_awaited(&self, slot: &Slot, cx: &mut Context<'_>) -> Poll<()> {
@@ -366,30 +277,16 @@ impl WriterEvents for Engine {
     }
 
     fn withholds(&self) {
-        self.withholds.store(true, Ordering::Relaxed);
+        self.delivery.withholds();
     }
 }
 
 impl Engine {
-    fn arrived(&self, slot: &Slot, range: Range<u64>) {
-        let bytes = range.end - range.start;
+    /// So many bytes have arrived. Those of a delivery without a reader are delivered by that.
+    fn count(&self, bytes: u64) {
         self.counters.received.fetch_add(bytes, Ordering::Relaxed);
-        if self.placed {
-            // What has landed is where it is wanted.
+        if self.delivery.order() == Order::Landing {
             self.counters.delivered.fetch_add(bytes, Ordering::Relaxed);
-            if let Some(outlet) = &self.outlet
-                && let Err(error) = outlet.landed(range)
-            {
-                self.finish(Err(error));
-            }
-            return;
-        }
-        if slot.chunk() == self.cursor.load(Ordering::SeqCst) {
-            let page = |at: u64| (at - slot.start()) / PAGE as u64;
-            let full = page(range.start) != page(range.end) || range.end == slot.end();
-            if full || !gather(self) {
-                self.reader_waker.wake();
-            }
         }
     }
 }

@@ -120,9 +120,9 @@ impl Engine {
         }
         requests.remove(&id);
         self.counters.fences.fetch_add(1, Ordering::Relaxed);
-        let placed = state.consume_landed(&self.cursor);
+        let moved = state.consume_landed(self.delivery.order(), &self.cursor);
         drop(state);
-        if placed {
+        if moved {
             self.cursor_moved();
         }
         // All may be here by now.

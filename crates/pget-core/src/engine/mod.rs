@@ -3,6 +3,7 @@
 //! - [`state`]: what the driver, the writers and the reader share, under one lock;
 //! - [`driver`]: the task that starts attempts and ends them, one task for each;
 //! - [`attempts`], [`in_flight`], [`fence`]: an attempt from its launch to its end;
+//! - [`delivery`]: the trait by which the engine hands on what has arrived;
 //! - [`events`]: what a writer asks of its download;
 //! - [`classify`], [`watchdog`]: how an attempt failed, and its deadlines;
 //! - [`gathered`]: one wake-up for all bytes of a poll;
@@ -11,6 +12,7 @@
 
 mod attempts;
 mod classify;
+pub(crate) mod delivery;
 pub(crate) mod driver;
 mod events;
 mod fence;

@@ -2,7 +2,7 @@
 //! interleavings by shuttle (see [`sync`](crate::sync)).
 //!
 //! The code under test is the real one: `Schedule`, `Engine` with its fence, slots, writers,
-//! leases, `Reader`, the destination's gate, `Cancel`, `Budget`. Two things are models: the source,
+//! leases, `Reader`, the deliveries with the destination's gate, `Cancel`, `Budget`. Two things are models: the source,
 //! which writes a few bytes at a time, breaks off, and may be one that cannot be stopped; and the
 //! driver's loop, in which time jumps to whatever is waited for, and any attempt may be fenced at
 //! any moment.
@@ -29,12 +29,16 @@ use shuttle::{
 use pget_schedule::{Action, Attempt, Schedule, Settings};
 
 use super::{
+    delivery::{Delivery, Order},
     gathered::Gathered,
-    state::{Engine, Sink},
+    state::Engine,
 };
 use crate::{
     Budget, Cancel, Destination, Error, ErrorKind, ObjectInfo, RangeRequest, Reader, Reply, Revision,
-    SourceError, Transfer, Verify, memory::ChunkWriter, sync::Mutex,
+    SourceError, Transfer, Verify,
+    delivery::{in_order::InOrder, into_destination::IntoDestination, verified::Verified},
+    memory::ChunkWriter,
+    sync::Mutex,
 };
 
 const CHUNK: u64 = 3;
@@ -79,8 +83,8 @@ struct Driver {
     tasks: HashMap<u64, JoinHandle<()>>,
 }
 
-fn engine(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> Arc<Engine> {
-    let window = if matches!(sink, Sink::Reader) {
+fn engine(shape: Shape, budget: &Arc<Budget>, delivery: Arc<dyn Delivery>) -> Arc<Engine> {
+    let window = if delivery.order() == Order::InOrder {
         shape.window
     } else {
         Settings::UNBOUNDED
@@ -99,12 +103,12 @@ fn engine(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> Arc<Engine> {
         seed: 1,
     });
     let object = String::new();
-    Engine::new(schedule, object, Arc::clone(budget), None, sink, Verify::Auto)
+    Engine::new(schedule, object, Arc::clone(budget), None, delivery)
 }
 
 /// A download with its driver running.
-fn start(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> (Arc<Engine>, JoinHandle<()>) {
-    let engine = engine(shape, budget, sink);
+fn start(shape: Shape, budget: &Arc<Budget>, delivery: Arc<dyn Delivery>) -> (Arc<Engine>, JoinHandle<()>) {
+    let engine = engine(shape, budget, delivery);
     let driver = Driver {
         shape,
         engine: Arc::clone(&engine),
@@ -113,6 +117,18 @@ fn start(shape: Shape, budget: &Arc<Budget>, sink: Sink) -> (Arc<Engine>, JoinHa
         tasks: HashMap::new(),
     };
     (engine, spawn(driver.run()))
+}
+
+/// A delivery as downloads have it.
+fn verified<D: Delivery>(delivery: D) -> Arc<Verified<D>> {
+    Arc::new(Verified::new(delivery, Verify::Auto, String::new()))
+}
+
+/// A download with its driver running, and its reader.
+fn start_reader(shape: Shape, budget: &Arc<Budget>) -> (Reader, Arc<Engine>, JoinHandle<()>) {
+    let delivery = verified(InOrder);
+    let (engine, driver) = start(shape, budget, Arc::clone(&delivery) as _);
+    (Reader::new(Arc::clone(&engine), delivery, None), engine, driver)
 }
 
 impl Driver {
@@ -130,7 +146,7 @@ impl Driver {
                     break 'over;
                 }
                 let mut state = self.engine.state();
-                if state.waits_for_destination() {
+                if state.waits_for_delivery() {
                     break None;
                 }
                 match state.schedule.poll(now) {
@@ -150,7 +166,7 @@ impl Driver {
                         at_cursor,
                         retry_at,
                     } => {
-                        let Some(bytes) = self.engine.memory_for(&state, bytes) else {
+                        let Some(bytes) = self.engine.delivery.memory_for(bytes) else {
                             state.schedule.reserved();
                             continue;
                         };
@@ -337,8 +353,7 @@ fn reads(shape: Shape) {
     explore(move || {
         block_on(async move {
             let budget = Budget::tiny(2, 2);
-            let (engine, driver) = start(shape, &budget, Sink::Reader);
-            let mut reader = Reader::new(engine, None);
+            let (mut reader, _, driver) = start_reader(shape, &budget);
             take(&mut reader, shape.size).await.expect("it ends well");
             drop(reader);
             driver.await.expect("it ends");
@@ -385,10 +400,8 @@ fn downloads_that_share_a_budget_never_wait_for_each_other() {
         explore(move || {
             block_on(async move {
                 let budget = Budget::tiny(1, 1);
-                let (first, one) = start(shape, &budget, Sink::Reader);
-                let (second, other) = start(shape, &budget, Sink::Reader);
-                let mut first = Reader::new(first, None);
-                let mut second = Reader::new(second, None);
+                let (mut first, _, one) = start_reader(shape, &budget);
+                let (mut second, _, other) = start_reader(shape, &budget);
                 take(&mut second, shape.size).await.expect("it ends well");
                 take(&mut first, shape.size).await.expect("it ends well");
                 drop((first, second));
@@ -411,8 +424,7 @@ fn after_a_cancel_nothing_is_handed_out() {
     };
     explore_often(20, move || {
         block_on(async move {
-            let (engine, driver) = start(shape, &Budget::tiny(1, 1), Sink::Reader);
-            let mut reader = Reader::new(Arc::clone(&engine), None);
+            let (mut reader, engine, driver) = start_reader(shape, &Budget::tiny(1, 1));
             let canceller = spawn(async move {
                 for _ in 0..thread_rng().gen_range(0..12) {
                     yield_now().await;
@@ -435,10 +447,10 @@ fn a_cancel_is_heard_and_a_drop_gives_everything_back() {
         explore(move || {
             block_on(async move {
                 let budget = Budget::tiny(1, 1);
-                let (engine, driver) = start(shape, &budget, Sink::Reader);
+                let (mut reader, engine, driver) = start_reader(shape, &budget);
                 let cancel = Cancel::new();
                 cancel.watch(&engine);
-                let mut reader = Reader::new(engine, None);
+                drop(engine);
                 let drops_early = thread_rng().gen_bool(0.3);
                 let canceller = spawn(async move { cancel.trigger() });
                 if drops_early {
@@ -491,14 +503,15 @@ fn a_destination_gets_each_byte_once_and_none_after_its_call_has_returned() {
             block_on(async move {
                 let budget = Budget::tiny(1, 1);
                 let sheet = Arc::new(Sheet::default());
-                let sink = Sink::Destination(Arc::clone(&sheet) as _, None);
-                let (engine, driver) = start(shape, &budget, sink);
+                let destination = IntoDestination::new(Arc::clone(&sheet) as _, String::new());
+                let delivery = verified(destination.expect("it does not panic"));
+                let (engine, driver) = start(shape, &budget, Arc::clone(&delivery) as _);
                 let canceller = cancels.then(|| {
                     let engine = Arc::clone(&engine);
                     spawn(async move { engine.cancel() })
                 });
                 let ended = engine.ended().await;
-                engine.destination_deserted().await;
+                delivery.inner().deserted().await;
                 sheet
                     .given_back
                     .store(true, crate::sync::atomic::Ordering::SeqCst);

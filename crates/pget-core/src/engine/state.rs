@@ -7,8 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
-    ops::Range,
-    sync::{Arc, OnceLock, PoisonError},
+    sync::{Arc, PoisonError},
     task::Context,
 };
 
@@ -17,21 +16,16 @@ use tokio::{sync::Notify, time::Instant};
 
 use pget_schedule::Schedule;
 
-use super::in_flight::InFlight;
+use super::{delivery::Delivery, in_flight::InFlight};
 use crate::{
-    Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Verification, Verify, Waiting,
-    delivery::{
-        destination::{Destination, Gate, Keeps},
-        range_buffers::Scatter,
-    },
+    Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Waiting,
     fork::{Generation, forked},
-    memory::{Region, Slot},
+    memory::Slot,
     stats::{Chosen, Counters},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    verify::{Digest, Placed},
 };
 
 pub(crate) struct Engine {
@@ -53,21 +47,10 @@ pub(crate) struct Engine {
     pub(crate) finished: AtomicBool,
     /// Fenced attempts whose writer is still there.
     pub(crate) fenced_writers: AtomicU64,
-    /// There is a destination, and the first reply did not say whether the object fits.
-    pub(crate) size_unknown: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) object: String,
     pub(crate) budget: Arc<Budget>,
-    /// Bytes go to their destination, whichever: no reader takes them in order.
-    pub(crate) placed: bool,
-    pub(crate) outlet: Option<Gate>,
-    /// What the destination can give back.
-    pub(crate) keeps: Keeps,
-    pub(crate) scatter: Option<Arc<Scatter>>,
-    /// Replies are withheld until they are verified: a slot may need memory for all of its chunk.
-    pub(crate) withholds: AtomicBool,
-    /// What lands is compared with this.
-    pub(crate) sums: OnceLock<Placed>,
+    pub(crate) delivery: Arc<dyn Delivery>,
 }
 
 pub(crate) struct State {
@@ -79,12 +62,8 @@ pub(crate) struct State {
     pub(crate) pinned: Option<Arc<ObjectInfo>>,
     /// What all accepted replies together said.
     pub(crate) learned: ObjectInfo,
-    /// What the caller wishes, what came of it, and what the bytes are compared with.
-    pub(crate) verify: Verify,
-    pub(crate) verification: Verification,
-    pub(crate) expected: Option<Digest>,
     pub(crate) requests: HashMap<u64, InFlight>,
-    pub(crate) target: Target,
+    pub(crate) beginning: Beginning,
     /// How it ended: all is received, or why not.
     pub(crate) outcome: Option<Result<(), Error>>,
     /// Why the last attempt failed after which the download went on.
@@ -93,34 +72,14 @@ pub(crate) struct State {
     pub(crate) avoid: HashMap<u64, SocketAddr>,
 }
 
-/// Who gets the bytes of a download.
-pub(crate) enum Sink {
-    /// A reader, in order.
-    Reader,
-    /// Memory of the caller's.
-    Region(Region),
-    /// A destination; of the whole range, or of these extents.
-    Destination(Arc<dyn Destination>, Option<Vec<Range<u64>>>),
-    /// Many buffers.
-    Scatter(Arc<Scatter>, Vec<Range<u64>>),
-}
-
-/// Where chunks go.
-pub(crate) enum Target {
-    /// To the reader.
-    Reader,
-    /// To memory whose first byte is that of this offset of the object.
-    Region(Arc<Region>, u64),
-    /// The destination knows of nothing yet.
-    Unbegun,
+/// Whether the delivery has begun, which it does once, outside the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// No reply was accepted yet.
+    Ahead,
     /// It learns what there is; until that has returned, no attempt is started.
-    Beginning,
-    /// To the destination, by the page.
-    Put,
-    /// To one of many buffers if all of a chunk belongs there, else by the page.
-    Scatter(Arc<Scatter>),
-    /// Nowhere: the download is over.
-    Over,
+    Underway,
+    Done,
 }
 
 /// What the reader finds at the cursor.
@@ -136,8 +95,7 @@ impl Engine {
         object: String,
         budget: Arc<Budget>,
         pin: Option<ObjectInfo>,
-        sink: Sink,
-        verify: Verify,
+        delivery: Arc<dyn Delivery>,
     ) -> Arc<Self> {
         // Nothing is known of how this server takes ranges; in a pin, that it does not is no
         // promise.
@@ -147,24 +105,7 @@ impl Engine {
                 ..info
             })
         });
-        let origin = schedule.plan().start();
-        let mut scatter = None;
-        let (target, outlet) = match sink {
-            Sink::Reader => (Target::Reader, None),
-            Sink::Region(region) => (Target::Region(Arc::new(region), origin), None),
-            Sink::Destination(destination, _) => (Target::Unbegun, Some(Gate::new(destination))),
-            Sink::Scatter(buffers, _) => {
-                scatter = Some(Arc::clone(&buffers));
-                (Target::Unbegun, Some(Gate::new(buffers)))
-            }
-        };
-        let placed = !matches!(target, Target::Reader);
-        // Asked here, once: later questions would come under the lock.
-        let (keeps, refusal) = match outlet.as_ref().map_or(Ok(Keeps::Nothing), Gate::ask_keeps) {
-            Ok(keeps) => (keeps, None),
-            Err(error) => (Keeps::Nothing, Some(error)),
-        };
-        let engine = Arc::new(Self {
+        Arc::new(Self {
             generation: Generation::current(),
             began: Instant::now(),
             state: Mutex::new(State {
@@ -173,11 +114,8 @@ impl Engine {
                 pin,
                 pinned: None,
                 learned: ObjectInfo::default(),
-                verify,
-                verification: Verification::Unknown,
-                expected: None,
                 requests: HashMap::new(),
-                target,
+                beginning: Beginning::Ahead,
                 outcome: None,
                 last_failure: None,
                 avoid: HashMap::new(),
@@ -190,21 +128,11 @@ impl Engine {
             cursor_moved: Notify::new(),
             finished: AtomicBool::new(false),
             fenced_writers: AtomicU64::new(0),
-            size_unknown: AtomicBool::new(false),
             counters: Counters::default(),
             object,
             budget,
-            placed,
-            keeps,
-            outlet,
-            scatter,
-            withholds: AtomicBool::new(false),
-            sums: OnceLock::new(),
-        });
-        if let Some(error) = refusal {
-            engine.finish(Err(error));
-        }
-        engine
+            delivery,
+        })
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -242,7 +170,7 @@ impl Engine {
             concurrency: if one_stream { 1 } else { schedule.level() },
             chunk_size: schedule.plan().chunk_size(),
             waiting: self.waiting(&state),
-            verification: state.verification,
+            verification: self.delivery.verification(),
         };
         drop(state);
         self.counters.snapshot(chosen)
@@ -285,26 +213,6 @@ impl Engine {
         state.schedule.plan().bytes()
     }
 
-    /// Whether the download failed because the first reply did not say whether the object fits its
-    /// destination.
-    pub(crate) fn is_size_unknown(&self) -> bool {
-        self.size_unknown.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that are where they are to be, once the download has ended well.
-    pub(crate) fn placed_bytes(&self) -> u64 {
-        self.total().unwrap_or_default()
-    }
-
-    /// Waits until nothing can get to the destination any more.
-    pub(crate) async fn destination_deserted(&self) {
-        if let Some(outlet) = &self.outlet
-            && !self.is_forked()
-        {
-            outlet.deserted().await;
-        }
-    }
-
     /// Waits until the download is over, and returns how it ended.
     pub(crate) async fn ended(&self) -> Result<(), Error> {
         loop {
@@ -341,28 +249,22 @@ impl Engine {
             if stays {
                 return;
             }
-            let failed = outcome.is_err();
+            // After a failure nothing more is handed out; else a reader may have chunks to take.
+            let is_left = outcome.is_ok() && !state.schedule.is_consumed();
             state.outcome = Some(outcome);
             self.finished.store(true, Ordering::Release);
-            // After a failure nothing more is handed out, so the memory can go; a destination's
-            // goes back to its owner in any case. Outside the lock, as it goes to another one.
-            if failed || self.placed {
+            // Dropped outside the lock, as memory may go back to an owner of its own.
+            if is_left {
+                (VecDeque::new(), HashMap::new())
+            } else {
                 (
                     std::mem::take(&mut state.slots),
                     std::mem::take(&mut state.requests),
-                    std::mem::replace(&mut state.target, Target::Over),
                 )
-            } else {
-                (VecDeque::new(), HashMap::new(), Target::Reader)
             }
         };
         drop(slots);
-        if let Some(outlet) = &self.outlet {
-            outlet.close();
-        }
-        if let Some(scatter) = &self.scatter {
-            scatter.release();
-        }
+        self.delivery.close();
         self.driver.notify_one();
         self.begun.notify_waiters();
         self.reader_waker.wake();
@@ -458,6 +360,24 @@ impl Engine {
             }
             moved.await;
         }
+    }
+
+    /// All bytes have arrived: has the delivery do what is left of its work, a piece at a time.
+    ///
+    /// # Errors
+    /// The download's.
+    pub(crate) async fn settle(&self) -> Result<(), Error> {
+        let end = {
+            let state = self.state();
+            let stated = state.pinned.as_ref().and_then(|pinned| pinned.size);
+            stated
+                .or_else(|| state.schedule.plan().known_end())
+                .unwrap_or_default()
+        };
+        while !self.is_over() && self.delivery.settle(end)? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     pub(crate) fn over_error(&self) -> SourceError {

@@ -10,7 +10,7 @@
 
 mod digest;
 mod hasher;
-mod in_order;
+mod passing;
 mod placed;
 
 use std::fmt;
@@ -18,8 +18,8 @@ use std::fmt;
 pub use digest::{Algorithm, Digest};
 pub use hasher::Hasher;
 
-pub(crate) use in_order::InOrder;
-pub(crate) use placed::{GiveBack, Placed};
+pub(crate) use passing::Passing;
+pub(crate) use placed::Placed;
 
 /// Whether the bytes are compared with the checksum that the source publishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -14,7 +14,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Digest, Hasher, in_order::mismatch};
+use super::{Digest, Hasher, passing::mismatch};
 
 /// The most that is read back at a time.
 const STEP: u64 = 1 << 20;

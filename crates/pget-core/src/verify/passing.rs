@@ -4,12 +4,12 @@ use super::{Digest, Hasher};
 
 /// Holds what has passed against the expected checksum.
 #[derive(Debug)]
-pub(crate) struct InOrder {
+pub(crate) struct Passing {
     expected: Digest,
     hasher: Hasher,
 }
 
-impl InOrder {
+impl Passing {
     pub(crate) fn new(expected: Digest) -> Self {
         Self {
             expected,
