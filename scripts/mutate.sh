@@ -119,7 +119,7 @@ all() {
     guard "pace refuted" pget-schedule/src/throttle.rs 'if self.pace_trial.is_refuted(between, self.pace.is_some()) {' 'if self.pace_trial.is_refuted(between, self.pace.is_some()) && false {'
     guard "tenth of the outage" pget-schedule/src/backoff.rs '(lasted / Self::PART)' '(lasted)'
     guard "fence that paid" pget-schedule/src/straggler.rs 'self.paid += u64::from(took * 2 <= owed);' 'self.paid += 1;'
-    guard "lingering writer" pget-core/src/engine/driver.rs 'if goes_on && self.engine.lingers(task.id) {' 'if false {'
+    guard "lingering writer" pget-core/src/engine/driver.rs 'if goes_on && self.engine.lingers(id) {' 'if false {'
     guard "silent probe makes room" pget-schedule/src/straggler.rs 'self.silent_probe(now)?' 'None?'
     guard "refusal asked again" pget-schedule/src/events.rs 'if how == Ended::Refused && place.alone {' 'if how == Ended::Refused {'
     guard "refusal alone is believed" pget-schedule/src/events.rs 'if how == Ended::Refused && place.alone {' 'if false {'
@@ -177,10 +177,10 @@ all() {
     guard "required checksum" pget-core/src/delivery/verified.rs 'check.outcome = why;
                 if self.wish == Verify::Require {' 'check.outcome = why;
                 if false {'
-    guard "cursor waits for no memory" pget-core/src/engine/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
+    guard "cursor waits for no memory" pget-core/src/engine/driver.rs '.try_reserve(bytes, at_cursor)' '.try_reserve(bytes, false)'
     guard "stream waits for no memory" pget-core/src/engine/events.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
-    guard "memory within the budget" pget-core/src/engine/driver.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, true)'
-    guard "cursor waits for no connection" pget-core/src/engine/driver.rs '() = engine.cursor_reaches(attempt.chunk) => None,' '() = pending() => None,'
+    guard "memory within the budget" pget-core/src/engine/driver.rs '.try_reserve(bytes, at_cursor)' '.try_reserve(bytes, true)'
+    guard "cursor waits for no connection" pget-core/src/engine/executor.rs '() = engine.cursor_reaches(chunk) => None,' '() = pending() => None,'
 }
 
 if [ "${1-}" = --check ]; then

@@ -121,11 +121,7 @@ fn ended_before(request: &RangeRequest, engine: &Engine) -> SourceError {
     }
 }
 
-/// A task that ended without a result: its source panicked, or its runtime shuts down.
-pub(crate) fn ended_without_result(error: JoinError) -> SourceError {
-    if error.is_cancelled() {
-        SourceError::fatal(ErrorKind::Cancelled, "the runtime has shut down")
-    } else {
-        SourceError::fatal(ErrorKind::Internal, "the source panicked").with_cause(error)
-    }
+/// A task that panicked.
+pub(crate) fn panicked(error: JoinError) -> SourceError {
+    SourceError::fatal(ErrorKind::Internal, "the source panicked").with_cause(error)
 }

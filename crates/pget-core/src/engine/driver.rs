@@ -1,42 +1,26 @@
-//! The thin driver: a task that does what the schedule says, and one task for each attempt under a
-//! watchdog.
+//! The driver of one download: a loop that does what the schedule says. It runs on an [`Executor`],
+//! tokio's or that of the models.
 //!
-//! Invariant: when the driver task ends, however it ends, no attempt of its download is left (its
-//! `JoinSet` goes with it).
+//! Invariant: however the driver ends, its download has an outcome.
 
-use std::{
-    collections::{HashMap, hash_map::RandomState},
-    future::{Future, pending},
-    hash::BuildHasher,
-    ops::Range,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::hash_map::RandomState, hash::BuildHasher, ops::Range, sync::Arc, time::Duration};
 
-use tokio::{
-    runtime::Handle,
-    task::{AbortHandle, Id, JoinError, JoinSet},
-    time::{Instant, sleep_until},
-};
-
+use tokio::{runtime::Handle, time::Instant};
 use tracing::Instrument as _;
 
-use pget_schedule::{Action, Attempt, Schedule, Settings};
+use pget_schedule::{Action, Schedule, Settings};
 
 use super::{
-    classify::{classify, ended_without_result, explained},
     delivery::{Delivery, Order},
-    gathered::Gathered,
+    executor::{Event, Executor, Reserving, TaskEnd, Tokio},
     hosts,
     state::Engine,
-    watchdog::watch,
 };
 use crate::{
-    Budget, Deadlines, Error, ErrorKind, Options, RangeRequest, RangeSource, Retry, SourceError,
+    Error, ErrorKind, Options, RangeSource, Retry, SourceError,
     budget::Reservation,
     fork::Generation,
-    memory::{ChunkWriter, Pool, PoolGuard},
+    memory::{Pool, PoolGuard},
 };
 
 /// Begins a download on `runtime`; one that is `refused` ends at once with that error.
@@ -73,40 +57,12 @@ pub(crate) fn start(
     if let Some(cancel) = &options.cancel {
         cancel.watch(&engine);
     }
-    let driver = Driver {
-        engine: Arc::clone(&engine),
-        source,
-        deadlines: options.deadlines,
-        budget: Arc::clone(&options.budget),
-        began: engine.began,
-        endpoint: endpoint.clone(),
-        tells_at: TELLS_AFTER,
-        attempts: JoinSet::new(),
-        tasks: HashMap::new(),
-        held: Vec::new(),
-        _pool: Pool::enter(),
-        memory: None,
-        reserving: None,
-        _abandoned: Abandoned(Arc::clone(&engine)),
-    };
+    let executor = Tokio::new(source, options.deadlines, engine.began);
+    let mut driver = Driver::new(Arc::clone(&engine), executor, options.deadlines.stall, endpoint);
     let span = tracing::debug_span!("download", object = %engine.object());
-    runtime.spawn(driver.run().instrument(span));
+    let run = async move { driver.run().await };
+    runtime.spawn(run.instrument(span));
     engine
-}
-
-/// Looks once more at an object that changed, and adds to `error` what that shows. Nothing is
-/// opened in that time, and a cancelled download does not wait for it.
-async fn looked_at(source: &dyn RangeSource, engine: &Engine, deadlines: Deadlines, error: Error) -> Error {
-    let mut looking = pin!(explained(source, engine, deadlines, error.clone()));
-    loop {
-        tokio::select! {
-            biased;
-            error = &mut looking => return error,
-            () = engine.driver.notified() => if engine.is_over() {
-                return error;
-            }
-        }
-    }
 }
 
 /// Reports how the download ended, after how long, and what was done.
@@ -143,36 +99,26 @@ fn seed() -> u64 {
 }
 
 /// A shorter wait for a server is not reported.
-const TELLS_AFTER: Duration = Duration::from_millis(500);
+const REPORTED_AFTER: Duration = Duration::from_millis(500);
 
-struct Driver {
+pub(crate) struct Driver<E> {
     engine: Arc<Engine>,
-    source: Arc<dyn RangeSource>,
-    deadlines: Deadlines,
-    budget: Arc<Budget>,
-    began: Instant,
+    pub(crate) executor: E,
+    /// How long a writer whose task has ended is waited for.
+    stall: Duration,
     /// The server, if the source names it.
     endpoint: Option<String>,
     /// When a wait for the server has lasted for so long, it is reported.
-    tells_at: Duration,
-    attempts: JoinSet<Result<(), SourceError>>,
-    tasks: HashMap<Id, Task>,
+    reported_at: Duration,
     /// Attempts whose task has ended while their source still has the writer.
     held: Vec<Held>,
     /// While bytes are received, freed pages are received into again.
     _pool: PoolGuard,
     /// Memory for the next chunk.
     memory: Option<Reservation>,
-    reserving: Option<Pin<Box<dyn Future<Output = Reservation> + Send>>>,
+    reserving: Option<Reserving>,
     /// A field and not a variable of `run`, which a runtime that shuts down may never poll.
     _abandoned: Abandoned,
-}
-
-/// An attempt's task.
-struct Task {
-    /// The attempt.
-    id: u64,
-    abort: AbortHandle,
 }
 
 /// An attempt whose task has ended while its source still has the writer.
@@ -199,43 +145,45 @@ impl Drop for Abandoned {
     }
 }
 
-impl Driver {
-    async fn run(mut self) {
+impl<E: Executor> Driver<E> {
+    pub(crate) fn new(engine: Arc<Engine>, executor: E, stall: Duration, endpoint: Option<String>) -> Self {
+        Self {
+            executor,
+            stall,
+            endpoint,
+            reported_at: REPORTED_AFTER,
+            held: Vec::new(),
+            _pool: Pool::enter(),
+            memory: None,
+            reserving: None,
+            _abandoned: Abandoned(Arc::clone(&engine)),
+            engine,
+        }
+    }
+
+    /// Runs the download to its end.
+    pub(crate) async fn run(&mut self) {
         while let Some(until) = self.act() {
-            self.tell_waiting();
+            self.report_waiting();
             let until = earlier(until, self.patience());
             let full = self.engine.state().schedule.is_window_full().then(Instant::now);
-            let reserving = async {
-                match &mut self.reserving {
-                    Some(reserving) => reserving.await,
-                    None => pending().await,
-                }
-            };
-            let due = async {
-                match until {
-                    Some(at) => sleep_until(self.began + at).await,
-                    None => pending().await,
-                }
-            };
-            tokio::select! {
-                // In this order, so that a seeded test goes the same way again; after each, all is
-                // looked at again.
-                biased;
-                Some(ended) = self.attempts.join_next_with_id() => {
-                    if let Some(error) = self.ended(ended) {
-                        let (source, engine) = (&*self.source, &*self.engine);
-                        let error = looked_at(source, engine, self.deadlines, error).await;
+            // After each event, all is looked at again.
+            let event = self.executor.next(&self.engine, self.reserving.as_mut(), until);
+            match event.await {
+                Event::Ended(id, end) => {
+                    if let Some(error) = self.ended(id, end) {
+                        // Nothing is started while the object is looked at.
+                        let error = self.executor.explain(&self.engine, error).await;
                         self.engine.finish(Err(error));
                         break;
                     }
                 }
-                memory = reserving => {
+                Event::Reserved(memory) => {
                     self.reserving = None;
                     self.memory = Some(memory);
                     self.engine.state().schedule.reserved();
                 }
-                () = self.engine.driver.notified() => {}
-                () = due => {}
+                Event::Woken => {}
             }
             if let Some(since) = full {
                 self.engine.counters.window_full.add(since.elapsed());
@@ -249,32 +197,33 @@ impl Driver {
         // Does nothing if it is over already.
         let outcome = self.engine.settle().await;
         self.engine.finish(outcome);
-        report_end(&self.engine, self.began.elapsed());
+        report_end(&self.engine, self.executor.now());
+        (self.memory, self.reserving) = (None, None);
     }
 
     /// Notes that an attempt's task has ended. Returns the download's error if that was its end.
-    fn ended(&mut self, ended: Result<(Id, Result<(), SourceError>), JoinError>) -> Option<Error> {
-        let now = self.began.elapsed();
-        let (task, result) = match ended {
-            Ok((task, result)) => (self.tasks.remove(&task)?, result),
-            Err(error) => {
-                let task = self.tasks.remove(&error.id())?;
-                if error.is_cancelled() && self.engine.is_fenced(task.id) {
-                    if !self.engine.let_fenced_go(task.id, now) {
-                        self.hold(task.id, now, None);
-                    }
-                    return None;
+    fn ended(&mut self, id: u64, end: TaskEnd) -> Option<Error> {
+        let now = self.executor.now();
+        let result = match end {
+            TaskEnd::Returned(result) => result,
+            TaskEnd::Stopped if self.engine.is_fenced(id) => {
+                if !self.engine.let_fenced_go(id, now) {
+                    self.hold(id, now, None);
                 }
-                (task, Err(ended_without_result(error)))
+                return None;
             }
+            TaskEnd::Stopped => Err(SourceError::fatal(
+                ErrorKind::Cancelled,
+                "the runtime has shut down",
+            )),
         };
         // No other attempt may begin while a read that could not be stopped has the writer.
         let goes_on = matches!(&result, Err(error) if error.retry() != Retry::Never);
-        if goes_on && self.engine.lingers(task.id) {
-            self.hold(task.id, now, Some(result));
+        if goes_on && self.engine.lingers(id) {
+            self.hold(id, now, Some(result));
             return None;
         }
-        self.engine.attempt_ended(task.id, now, result)
+        self.engine.attempt_ended(id, now, result)
     }
 
     fn hold(&mut self, id: u64, since: Duration, result: Option<Result<(), SourceError>>) {
@@ -304,7 +253,7 @@ impl Driver {
     /// Ends the attempt that is far slower than the others, if there is one, and goes on with those
     /// that have let go.
     fn fence(&mut self) {
-        let now = self.began.elapsed();
+        let now = self.executor.now();
         if let Some(error) = self.let_go(now) {
             self.engine.finish(Err(error));
             return;
@@ -314,25 +263,23 @@ impl Driver {
             self.engine.finish(Err(self.engine.not_let_go()));
             return;
         }
-        if let Some(id) = self.engine.look(now)
-            && let Some(task) = self.tasks.values().find(|task| task.id == id)
-        {
-            task.abort.abort();
+        if let Some(id) = self.executor.look(&self.engine) {
+            self.executor.stop(id);
         }
     }
 
     /// Reports that the download waits for its server: soon after that began, each time that it has
     /// lasted twice as long, and when it is over.
-    fn tell_waiting(&mut self) {
+    fn report_waiting(&mut self) {
         let waiting = self.engine.waiting(&self.engine.state());
         let of = self.endpoint.as_deref().unwrap_or_else(|| self.engine.object());
         match waiting {
-            Some(waiting) if waiting.lasted() >= self.tells_at => {
-                self.tells_at = waiting.lasted() * 2;
+            Some(waiting) if waiting.lasted() >= self.reported_at => {
+                self.reported_at = waiting.lasted() * 2;
                 tracing::info!(attempts = waiting.attempts, "waiting for {of}: {waiting}");
             }
-            None if self.tells_at > TELLS_AFTER => {
-                self.tells_at = TELLS_AFTER;
+            None if self.reported_at > REPORTED_AFTER => {
+                self.reported_at = REPORTED_AFTER;
                 tracing::info!("{of} serves again");
             }
             Some(_) | None => {}
@@ -342,7 +289,7 @@ impl Driver {
     /// When an attempt that still has its writer is waited for no longer.
     fn patience(&self) -> Option<Duration> {
         let since = self.held.iter().map(|held| held.since).min()?;
-        Some(since.saturating_add(self.deadlines.stall))
+        Some(since.saturating_add(self.stall))
     }
 
     /// Does what the schedule says until it says to wait, then returns the time to wait for, if
@@ -360,13 +307,15 @@ impl Driver {
             if state.waits_for_delivery() {
                 return Some(None);
             }
-            match state.schedule.poll(self.began.elapsed()) {
+            match state.schedule.poll(self.executor.now()) {
                 Action::Request(attempt) => {
                     let memory = if attempt.opens { self.memory.take() } else { None };
                     let launched = self.engine.launch(&mut state, &attempt, memory);
                     drop(state);
                     match launched {
-                        Ok((writer, request)) => self.spawn(attempt, request, writer),
+                        Ok((writer, request)) => {
+                            self.executor.spawn(&self.engine, attempt, request, writer);
+                        }
                         Err(error) => {
                             self.engine.finish(Err(error));
                             return None;
@@ -382,18 +331,19 @@ impl Driver {
                         state.schedule.reserved();
                         continue;
                     };
-                    if let Some(memory) = self.budget.try_reserve(bytes, at_cursor) {
+                    if let Some(memory) = self.engine.budget.try_reserve(bytes, at_cursor) {
                         state.schedule.reserved();
                         self.memory = Some(memory);
                         self.reserving = None;
                         continue;
                     }
                     if self.reserving.is_none() {
-                        self.reserving = Some(Box::pin(Arc::clone(&self.budget).reserve(bytes)));
+                        let budget = Arc::clone(&self.engine.budget);
+                        self.reserving = Some(Box::pin(budget.reserve(bytes)));
                     }
-                    return Some(earlier(retry_at, state.schedule.look_at()));
+                    return Some(earlier(retry_at, self.executor.look_at(&state.schedule)));
                 }
-                Action::Wait(until) => return Some(earlier(until, state.schedule.look_at())),
+                Action::Wait(until) => return Some(earlier(until, self.executor.look_at(&state.schedule))),
                 Action::GiveUp(limit) => {
                     let last = state.last_failure.take();
                     drop(state);
@@ -405,59 +355,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    fn spawn(&mut self, attempt: Attempt, request: RangeRequest, writer: ChunkWriter) {
-        let source = Arc::clone(&self.source);
-        let engine = Arc::clone(&self.engine);
-        let budget = Arc::clone(&self.budget);
-        let deadlines = self.deadlines;
-        let span = tracing::debug_span!(
-            "request",
-            start = request.start,
-            end = request.end,
-            attempt = attempt.fruitless,
-            chunk = attempt.chunk,
-        );
-        let began = Instant::now();
-        let work = async move {
-            if request.end.is_some_and(|end| request.start >= end) {
-                // The earlier attempt at it has put its last byte after all.
-                return Ok(());
-            }
-            let _connection = tokio::select! {
-                biased;
-                connection = budget.connection() => connection,
-                // Streams hold their connections while they wait for their consumers, so the chunk
-                // at the cursor, or that gets there in that time, goes without one.
-                () = engine.cursor_reaches(attempt.chunk) => None,
-            };
-            let pulse = writer.pulse();
-            pulse.ask();
-            let result = watch(
-                Gathered::new(source.read(&request, writer), &engine),
-                &pulse,
-                deadlines,
-                &engine.counters.stalls,
-            )
-            .await;
-            let result = classify(&*source, &engine, &request, &pulse, deadlines, result).await;
-            let milliseconds = began.elapsed().as_millis();
-            match &result {
-                Ok(()) => tracing::trace!(bytes = pulse.bytes(), milliseconds, "request done"),
-                Err(error) => tracing::debug!(bytes = pulse.bytes(), milliseconds, %error, "request failed"),
-            }
-            result
-        };
-        let task = self.attempts.spawn(work.instrument(span));
-        let task_id = task.id();
-        self.tasks.insert(
-            task_id,
-            Task {
-                id: attempt.id,
-                abort: task,
-            },
-        );
     }
 }
 

@@ -1,7 +1,8 @@
 //! The engine of one download: it does what the schedule says.
 //!
 //! - [`state`]: what the driver, the writers and the reader share, under one lock;
-//! - [`driver`]: the task that starts attempts and ends them, one task for each;
+//! - [`driver`]: the loop that starts attempts and ends them;
+//! - [`executor`]: what the loop runs on: one task for each attempt, and the clock;
 //! - [`attempts`], [`in_flight`], [`fence`]: an attempt from its launch to its end;
 //! - [`delivery`]: the trait by which the engine hands on what has arrived;
 //! - [`events`]: what a writer asks of its download;
@@ -15,6 +16,7 @@ mod classify;
 pub(crate) mod delivery;
 pub(crate) mod driver;
 mod events;
+mod executor;
 mod fence;
 mod gathered;
 mod hosts;

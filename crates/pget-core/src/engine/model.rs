@@ -1,11 +1,11 @@
 //! Models of a download: what writers, driver, consumer and budget share, run through many
 //! interleavings by shuttle (see [`sync`](crate::sync)).
 //!
-//! The code under test is the real one: `Schedule`, `Engine` with its fence, slots, writers,
-//! leases, `Reader`, the deliveries with the destination's gate, `Cancel`, `Budget`. Two things are models: the source,
-//! which writes a few bytes at a time, breaks off, and may be one that cannot be stopped; and the
-//! driver's loop, in which time jumps to whatever is waited for, and any attempt may be fenced at
-//! any moment.
+//! The code under test is the real one: `Schedule`, `Driver`, `Engine` with its fence, slots,
+//! writers, leases, `Reader`, the deliveries with the destination's gate, `Cancel`, `Budget`. Two
+//! things are models: the source, which writes a few bytes at a time, breaks off, and may be one
+//! that cannot be stopped; and the executor, on which time jumps to whatever is waited for, and any
+//! attempt may be fenced at any moment.
 //!
 //! Run by `cargo test -p pget-core --features model --lib model`; `PGET_SCHEDULES=n` runs another
 //! number of schedules.
@@ -14,7 +14,7 @@
 //! that leads there.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -26,10 +26,12 @@ use shuttle::{
     rand::{Rng as _, thread_rng},
 };
 
-use pget_schedule::{Action, Attempt, Schedule, Settings};
+use pget_schedule::{Attempt, Schedule, Settings};
 
 use super::{
     delivery::{Delivery, Order},
+    driver::Driver,
+    executor::{Event, Executor, Reserving, TaskEnd, connected},
     gathered::Gathered,
     state::Engine,
 };
@@ -72,15 +74,17 @@ const SHAPE: Shape = Shape {
     stuck: false,
 };
 
-type Ends = Arc<Mutex<Vec<(u64, Result<(), SourceError>)>>>;
+type Ends = Arc<Mutex<VecDeque<(u64, TaskEnd)>>>;
 
-/// The model of the driver; the rest is real.
-struct Driver {
+/// The model of what a driver runs on; the rest is real.
+struct Model {
     shape: Shape,
-    engine: Arc<Engine>,
-    budget: Arc<Budget>,
+    now: Duration,
+    /// How tasks have ended, until the driver takes it.
     ends: Ends,
     tasks: HashMap<u64, JoinHandle<()>>,
+    /// Attempts that were stopped. What their tasks do later means nothing.
+    stopped: HashSet<u64>,
 }
 
 fn engine(shape: Shape, budget: &Arc<Budget>, delivery: Arc<dyn Delivery>) -> Arc<Engine> {
@@ -109,14 +113,19 @@ fn engine(shape: Shape, budget: &Arc<Budget>, delivery: Arc<dyn Delivery>) -> Ar
 /// A download with its driver running.
 fn start(shape: Shape, budget: &Arc<Budget>, delivery: Arc<dyn Delivery>) -> (Arc<Engine>, JoinHandle<()>) {
     let engine = engine(shape, budget, delivery);
-    let driver = Driver {
+    let model = Model {
         shape,
-        engine: Arc::clone(&engine),
-        budget: Arc::clone(budget),
-        ends: Arc::default(),
+        now: Duration::ZERO,
+        ends: Ends::default(),
         tasks: HashMap::new(),
+        stopped: HashSet::new(),
     };
-    (engine, spawn(driver.run()))
+    let mut driver = Driver::new(Arc::clone(&engine), model, 2 * PATIENT, None);
+    let run = async move {
+        driver.run().await;
+        driver.executor.end().await;
+    };
+    (engine, spawn(run))
 }
 
 /// A delivery as downloads have it.
@@ -131,122 +140,10 @@ fn start_reader(shape: Shape, budget: &Arc<Budget>) -> (Reader, Arc<Engine>, Joi
     (Reader::new(Arc::clone(&engine), delivery, None), engine, driver)
 }
 
-impl Driver {
-    async fn run(mut self) {
-        let mut now = Duration::ZERO;
-        let mut memory = None;
-        let mut reserving = None;
-        let mut given_up = HashSet::new();
-        let mut held: Vec<u64> = Vec::new();
-        let mut breaks = self.shape.breaks;
-        let mut fences = self.shape.fences;
-        'over: loop {
-            let waits_until = loop {
-                if self.engine.is_over() {
-                    break 'over;
-                }
-                let mut state = self.engine.state();
-                if state.waits_for_delivery() {
-                    break None;
-                }
-                match state.schedule.poll(now) {
-                    Action::Request(attempt) => {
-                        let memory = if attempt.opens { memory.take() } else { None };
-                        let (writer, request) = self
-                            .engine
-                            .launch(&mut state, &attempt, memory)
-                            .expect("a slot is free when its chunk is asked for");
-                        drop(state);
-                        let breaks_off = breaks > 0 && thread_rng().gen_bool(0.3);
-                        breaks -= u32::from(breaks_off);
-                        self.spawn(attempt, request, writer, breaks_off);
-                    }
-                    Action::Reserve {
-                        bytes,
-                        at_cursor,
-                        retry_at,
-                    } => {
-                        let Some(bytes) = self.engine.delivery.memory_for(bytes) else {
-                            state.schedule.reserved();
-                            continue;
-                        };
-                        if let Some(reserved) = self.budget.try_reserve(bytes, at_cursor) {
-                            state.schedule.reserved();
-                            memory = Some(reserved);
-                            reserving = None;
-                            continue;
-                        }
-                        if reserving.is_none() {
-                            reserving = Some(Box::pin(Arc::clone(&self.budget).reserve(bytes)));
-                        }
-                        break retry_at;
-                    }
-                    Action::Wait(until) => break until,
-                    Action::GiveUp(limit) => {
-                        let last = state.last_failure.take();
-                        drop(state);
-                        self.engine.finish(Err(self.engine.gave_up(last, limit)));
-                        break 'over;
-                    }
-                    Action::Finished => break 'over,
-                }
-            };
-            let waits_until = waits_until.filter(|at| *at < now + PATIENT);
-            match (waits_until, &mut reserving) {
-                (Some(at), _) => {
-                    now = now.max(at);
-                    yield_now().await;
-                }
-                (None, None) => self.engine.driver.notified().await,
-                (None, Some(memory_to_come)) => {
-                    let notified = std::pin::pin!(self.engine.driver.notified());
-                    if let Either::Left((reserved, _)) = select(memory_to_come, notified).await {
-                        reserving = None;
-                        memory = Some(reserved);
-                        self.engine.state().schedule.reserved();
-                    }
-                }
-            }
-            if fences > 0 && thread_rng().gen_bool(0.3) {
-                let candidate = self
-                    .tasks
-                    .keys()
-                    .copied()
-                    .filter(|id| !given_up.contains(id))
-                    .min();
-                let posted = |id| self.ends.lock().expect("no panic").iter().any(|end| end.0 == id);
-                // The task may still have ended, as when it is too late to stop it.
-                if let Some(id) = candidate
-                    && self.engine.fence_at_will(id)
-                    && !posted(id)
-                {
-                    fences -= 1;
-                    given_up.insert(id);
-                    held.push(id);
-                    if !self.shape.stuck {
-                        self.tasks[&id].abort();
-                    }
-                }
-            }
-            let ends = std::mem::take(&mut *self.ends.lock().expect("no panic"));
-            for (id, result) in ends {
-                if self.tasks.remove(&id).is_none() {
-                    continue;
-                }
-                if !given_up.contains(&id)
-                    && let Some(error) = self.engine.attempt_ended(id, now, result)
-                {
-                    self.engine.finish(Err(error));
-                    break 'over;
-                }
-            }
-            held.retain(|&id| !self.engine.let_fenced_go(id, now));
-        }
-        let outcome = self.engine.settle().await;
-        self.engine.finish(outcome);
-        drop((memory, reserving));
-        // Those that cannot be stopped go on until they are done.
-        for task in self.tasks.into_values() {
+impl Model {
+    /// Waits until every task has ended. Those that cannot be stopped go on until they are done.
+    async fn end(&mut self) {
+        for (_, task) in self.tasks.drain() {
             if !self.shape.stuck {
                 task.abort();
             }
@@ -254,30 +151,99 @@ impl Driver {
         }
     }
 
-    fn spawn(&mut self, attempt: Attempt, request: RangeRequest, writer: ChunkWriter, breaks_off: bool) {
-        let (budget, engine) = (Arc::clone(&self.budget), Arc::clone(&self.engine));
-        let (ends, size) = (Arc::clone(&self.ends), self.shape.size);
+    fn next_end(&mut self) -> Option<(u64, TaskEnd)> {
+        let mut ends = self.ends.lock().expect("no panic");
+        while let Some((id, end)) = ends.pop_front() {
+            if matches!(end, TaskEnd::Stopped) {
+                return Some((id, end));
+            }
+            self.tasks.remove(&id);
+            if !self.stopped.contains(&id) {
+                return Some((id, end));
+            }
+        }
+        None
+    }
+}
+
+impl Executor for Model {
+    fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn spawn(&mut self, engine: &Arc<Engine>, attempt: Attempt, request: RangeRequest, writer: ChunkWriter) {
+        let breaks_off = self.shape.breaks > 0 && thread_rng().gen_bool(0.3);
+        self.shape.breaks -= u32::from(breaks_off);
+        let (engine, ends) = (Arc::clone(engine), Arc::clone(&self.ends));
+        let (id, size) = (attempt.id, self.shape.size);
         let task = spawn(async move {
-            let connection = std::pin::pin!(budget.connection());
-            let at_cursor = std::pin::pin!(engine.cursor_reaches(attempt.chunk));
-            let connection = match select(connection, at_cursor).await {
-                Either::Left((connection, _)) => connection,
-                Either::Right(((), _)) => None,
+            let read = async {
+                let read = Box::pin(read(size, &request, writer, breaks_off));
+                Gathered::new(read, &engine).await
             };
-            let result = if request.end.is_some_and(|end| request.start >= end) {
-                drop(writer);
-                Ok(())
-            } else {
-                {
-                    let read = Box::pin(read(size, &request, writer, breaks_off));
-                    Gathered::new(read, &engine).await
-                }
-            };
-            drop(connection);
-            ends.lock().expect("no panic").push((attempt.id, result));
+            let result = connected(&engine, attempt.chunk, &request, read).await;
+            let mut ends = ends.lock().expect("no panic");
+            ends.push_back((id, TaskEnd::Returned(result)));
+            drop(ends);
             engine.driver.notify_one();
         });
-        self.tasks.insert(attempt.id, task);
+        self.tasks.insert(id, task);
+    }
+
+    fn stop(&mut self, id: u64) {
+        let mut ends = self.ends.lock().expect("no panic");
+        // It may still have ended, as when it is too late to stop it.
+        if ends.iter().any(|end| end.0 == id) {
+            return;
+        }
+        ends.push_back((id, TaskEnd::Stopped));
+        drop(ends);
+        self.shape.fences -= 1;
+        self.stopped.insert(id);
+        if !self.shape.stuck {
+            self.tasks[&id].abort();
+        }
+    }
+
+    async fn next(
+        &mut self,
+        engine: &Engine,
+        reserving: Option<&mut Reserving>,
+        until: Option<Duration>,
+    ) -> Event {
+        if let Some((id, end)) = self.next_end() {
+            return Event::Ended(id, end);
+        }
+        let until = until.filter(|at| *at < self.now + PATIENT);
+        match (until, reserving) {
+            (Some(at), _) => {
+                self.now = self.now.max(at);
+                yield_now().await;
+            }
+            (None, None) => engine.driver.notified().await,
+            (None, Some(memory_to_come)) => {
+                let notified = std::pin::pin!(engine.driver.notified());
+                if let Either::Left((reserved, _)) = select(memory_to_come, notified).await {
+                    return Event::Reserved(reserved);
+                }
+            }
+        }
+        Event::Woken
+    }
+
+    /// Never: time would jump there again and again.
+    fn look_at(&self, _schedule: &Schedule) -> Option<Duration> {
+        None
+    }
+
+    /// At any moment, and at any attempt.
+    fn look(&mut self, engine: &Engine) -> Option<u64> {
+        if self.shape.fences == 0 || !thread_rng().gen_bool(0.3) {
+            return None;
+        }
+        let running = self.tasks.keys().copied();
+        let id = running.filter(|id| !self.stopped.contains(id)).min()?;
+        engine.fence_at_will(id).then_some(id)
     }
 }
 
