@@ -152,7 +152,7 @@ all() {
             return self.filled('
     guard "longest pause" pget-schedule/src/health.rs 'after.min(left - left / 20)' 'after'
     guard "late bytes of a stream" pget-core/src/engine/attempts.rs 'if start > state.schedule.plan().start() && !state.schedule.may_resume() {' 'if false {'
-    guard "later attempts know the revision" pget-core/src/engine/attempts.rs 'pinned: state.pinned.clone().or_else(|| state.pin.clone()),' 'pinned: state.pin.clone(),'
+    guard "later attempts know the revision" pget-core/src/engine/attempts.rs 'pinned: state.known.revision().cloned(),' 'pinned: state.known.revision().filter(|_| state.known.first().is_none()).cloned(),'
     guard "first outcome stays" pget-core/src/engine/state.rs 'self.finish_unless(outcome, |state| state.outcome.is_some());' 'self.finish_unless(outcome, |_| false);'
     guard "order of the ring" pget-core/src/engine/state.rs '.front()
                 .map_or(AtCursor::Nothing' '.back()
@@ -169,7 +169,7 @@ all() {
     /// Wakes those who wait for the cursor'
     guard "consumption is told" pget-core/src/engine/state.rs 'self.cursor_moved();
         self.driver.notify_one();' 'self.cursor_moved();'
-    guard "consumer hears of bytes" pget-core/src/engine/events.rs 'if slot.chunk() == self.cursor.load(Ordering::SeqCst) {' 'if false {'
+    guard "consumer hears of bytes" pget-core/src/engine/events.rs 'if slot.chunk() == self.cursor.chunk() {' 'if false {'
     guard "given up, no more memory" pget-core/src/engine/events.rs '|| !state.requests.contains_key(&id)' ''
     guard "checksum in order" pget-core/src/delivery/reader.rs '.compared(check.finish())' '.compared(check.finish().or(Ok(())))'
     guard "last lease is held back" pget-core/src/delivery/reader.rs 'if total.is_some() && self.withheld.is_none() {' 'if self.withheld.is_none() {'
@@ -180,7 +180,7 @@ all() {
     guard "cursor waits for no memory" pget-core/src/engine/driver.rs '.try_reserve(bytes, at_cursor)' '.try_reserve(bytes, false)'
     guard "stream waits for no memory" pget-core/src/engine/events.rs 'self.budget.try_reserve(bytes, at_cursor)' 'self.budget.try_reserve(bytes, false)'
     guard "memory within the budget" pget-core/src/engine/driver.rs '.try_reserve(bytes, at_cursor)' '.try_reserve(bytes, true)'
-    guard "cursor waits for no connection" pget-core/src/engine/executor.rs '() = engine.cursor_reaches(chunk) => None,' '() = pending() => None,'
+    guard "cursor waits for no connection" pget-core/src/engine/executor.rs '() = engine.cursor.reaches(chunk) => None,' '() = pending() => None,'
 }
 
 if [ "${1-}" = --check ]; then

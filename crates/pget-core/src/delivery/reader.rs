@@ -165,7 +165,7 @@ impl Reader {
             self.waited();
             return Poll::Ready(result);
         }
-        self.engine.register_consumer(cx);
+        self.engine.reader_waker.register(cx.waker());
         // Check again: bytes that arrived before the waker was registered did not wake it.
         match self.try_lease() {
             Some(result) => {

@@ -29,9 +29,9 @@ impl Engine {
     pub(crate) fn may_end_before(&self, start: u64) -> bool {
         let state = self.state();
         let plan = state.schedule.plan();
-        let known = state.pinned.as_ref().or(state.pin.as_ref());
-        let told = known.is_some_and(|known| known.size.is_some());
-        start == plan.start() && plan.known_end().is_none() && !told
+        let revision = state.known.revision();
+        let is_stated = revision.is_some_and(|revision| revision.size.is_some());
+        start == plan.start() && plan.known_end().is_none() && !is_stated
     }
 
     /// Registers an attempt; returns its writer and its request.
@@ -73,7 +73,7 @@ impl Engine {
         let request = RangeRequest {
             start,
             end: attempt.end,
-            pinned: state.pinned.clone().or_else(|| state.pin.clone()),
+            pinned: state.known.revision().cloned(),
             attempt: attempt.fruitless,
             verify: self.wish(state),
             fresh: attempt.fresh,
@@ -98,7 +98,7 @@ impl Engine {
 
     /// How much the source is to do for the object's checksum, when that costs something.
     fn wish(&self, state: &State) -> Verify {
-        if state.pinned.is_some() {
+        if state.known.first().is_some() {
             return Verify::Off;
         }
         let plan = state.schedule.plan();
@@ -196,11 +196,11 @@ impl Engine {
     /// refuses it.
     pub(crate) fn nothing_to_read(&self, info: ObjectInfo) -> Result<(), SourceError> {
         let mut state = self.state();
-        state.hold_against_pin(&info)?;
+        state.known.check(&info)?;
         let offer = state.offer(&info);
         let end = Some(offer.start);
         self.delivery.accept(&Offer { end, ..offer })?;
-        state.pinned = Some(Arc::new(info));
+        state.known.fix(info);
         state.schedule.nothing_to_read();
         let begun = self.begin_delivery(state, None);
         self.begun.notify_waiters();
@@ -208,11 +208,11 @@ impl Engine {
     }
 
     pub(crate) fn is_pin_kept(&self, info: &ObjectInfo) -> bool {
-        self.state().hold_against_pin(info).is_ok()
+        self.state().known.check(info).is_ok()
     }
 
     /// Whether a reply was accepted.
     pub(crate) fn is_begun(&self) -> bool {
-        self.state().pinned.is_some()
+        self.state().known.first().is_some()
     }
 }

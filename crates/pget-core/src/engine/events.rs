@@ -10,6 +10,7 @@ use std::{
 use pget_schedule::Begun;
 
 use super::{
+    cursor::Cursor,
     delivery::{Offer, Order},
     gathered::gather,
     state::{Beginning, Engine, State},
@@ -17,11 +18,8 @@ use super::{
 use crate::{
     ErrorKind, ObjectInfo, Reply, SourceError,
     memory::{Accepted, PAGE, Slot, WriterEvents},
-    revision::{accept, hold_against, learn},
-    sync::{
-        MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    revision::accept,
+    sync::{MutexGuard, atomic::Ordering},
 };
 
 const NO_SIZE: &str = "the first response does not state the object's size";
@@ -43,27 +41,19 @@ impl State {
         }
     }
 
-    /// Whether `info` is of the revision that it must be.
-    pub(crate) fn hold_against_pin(&self, info: &ObjectInfo) -> Result<(), SourceError> {
-        match self.pinned.as_ref().or(self.pin.as_ref()) {
-            Some(pin) => hold_against(pin, &info.revision, info.size),
-            None => Ok(()),
-        }
-    }
-
     /// Nothing is to be started: what would come of it has no place yet.
     pub(crate) fn waits_for_delivery(&self) -> bool {
         self.beginning == Beginning::Underway
     }
 
     /// Chunks that are complete where they are to be have been consumed. Whether there were any.
-    pub(crate) fn consume_landed(&mut self, order: Order, cursor: &AtomicU64) -> bool {
+    pub(crate) fn consume_landed(&mut self, order: Order, cursor: &Cursor) -> bool {
         let before = self.schedule.cursor();
         while order == Order::Landing && self.schedule.is_cursor_filled() {
             self.slots.pop_front();
             self.schedule.consumed();
         }
-        cursor.store(self.schedule.cursor(), Ordering::SeqCst);
+        cursor.move_to(self.schedule.cursor());
         self.schedule.cursor() > before
     }
 }
@@ -80,7 +70,7 @@ impl Engine {
             return Ok(());
         }
         state.beginning = Beginning::Underway;
-        let object = state.pinned.clone().unwrap_or_default();
+        let object = state.known.first().cloned().unwrap_or_default();
         let offer = state.offer(&object);
         drop(state);
         if let Err(error) = self.delivery.begin(&offer) {
@@ -109,11 +99,11 @@ impl WriterEvents for Engine {
         let Some(flight) = state.requests.get_mut(&id).filter(|_| state.outcome.is_none()) else {
             return Err(self.over_error());
         };
-        let known = state.pinned.as_ref().or(state.pin.as_ref());
-        let mut answer = accept(&flight.request, known.map(|known| &**known), reply)?;
+        let revision = state.known.revision();
+        let mut answer = accept(&flight.request, revision.map(|revision| &**revision), reply)?;
         if answer.total.is_none() && !answer.whole {
-            answer.total = state.learned.size;
-            if answer.total.is_none() && state.pinned.is_none() {
+            answer.total = state.known.size();
+            if answer.total.is_none() && state.known.first().is_none() {
                 return Err(SourceError::fatal(ErrorKind::Protocol, NO_SIZE));
             }
             if answer.total.is_none() && answer.body_end != flight.request.end {
@@ -122,8 +112,8 @@ impl WriterEvents for Engine {
         }
         // Of a stream whose first reply had none, no later one has one that those before it had,
         // too.
-        let had_none = |pinned: &Arc<ObjectInfo>| !pinned.revision.is_identity();
-        let identity = reply.revision.is_identity() && !state.pinned.as_ref().is_some_and(had_none);
+        let had_none = |first: &Arc<ObjectInfo>| !first.revision.is_identity();
+        let identity = reply.revision.is_identity() && !state.known.first().is_some_and(had_none);
         let begun = state.schedule.begun(
             id,
             answer.total,
@@ -143,14 +133,7 @@ impl WriterEvents for Engine {
         let end = match begun {
             Begun::Restream => {
                 flight.restream = true;
-                // Nothing but the size ties the two replies together. Half of the size that was
-                // reported must not pass for all of the object.
-                let pin = state.pin.take().unwrap_or_default();
-                state.pin = Some(Arc::new(ObjectInfo {
-                    size: pin.size.or(answer.total),
-                    ranges: Some(false),
-                    ..ObjectInfo::clone(&pin)
-                }));
+                state.known.start_over(answer.total);
                 return Err(SourceError::retryable(
                     ErrorKind::Protocol,
                     "no identity: read again as one stream",
@@ -163,12 +146,12 @@ impl WriterEvents for Engine {
             },
         };
         // Not before: what is read again as one stream starts over.
-        learn(&mut state.learned, reply, answer.total)?;
+        state.known.learn(reply, answer.total)?;
         if let Some(all) = state.schedule.plan().known_end() {
             flight.slot.shrink_to(all);
         }
         let slot = Arc::clone(&flight.slot);
-        if state.pinned.is_none() {
+        if state.known.first().is_none() {
             let info = ObjectInfo {
                 size: answer.total,
                 revision: reply.revision.clone(),
@@ -177,7 +160,7 @@ impl WriterEvents for Engine {
                 checksum: reply.checksum,
             };
             self.delivery.accept(&state.offer(&info))?;
-            state.pinned = Some(Arc::new(info));
+            state.known.fix(info);
             self.begun.notify_waiters();
             self.driver.notify_one();
         }
@@ -240,7 +223,7 @@ impl WriterEvents for Engine {
         if let Err(error) = self.delivery.landed(slot, range.clone()) {
             self.finish(Err(error));
         }
-        if slot.chunk() == self.cursor.load(Ordering::SeqCst) {
+        if slot.chunk() == self.cursor.chunk() {
             let page = |at: u64| (at - slot.start()) / PAGE as u64;
             let full = page(range.start) != page(range.end) || range.end == slot.end();
             if full || !gather(self) {
@@ -263,7 +246,7 @@ impl WriterEvents for Engine {
     }
 
     fn poll_awaited(&self, slot: &Slot, cx: &mut Context<'_>) -> Poll<()> {
-        let is_near = || self.cursor.load(Ordering::SeqCst) >= slot.chunk();
+        let is_near = || self.cursor.chunk() >= slot.chunk();
         if is_near() {
             return Poll::Ready(());
         }

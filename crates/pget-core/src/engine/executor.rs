@@ -100,7 +100,7 @@ pub(crate) async fn connected(
         connection = engine.budget.connection() => connection,
         // Streams hold their connections while they wait for their consumers, so the chunk at the
         // cursor, or that gets there in that time, goes without one.
-        () = engine.cursor_reaches(chunk) => None,
+        () = engine.cursor.reaches(chunk) => None,
     };
     read.await
 }

@@ -83,12 +83,12 @@ impl Drop for Polling<'_> {
     fn drop(&mut self) {
         let polled = POLLED.with(|cell| cell.replace(self.outer));
         if polled.is_some_and(|polled| polled.arrived) {
-            self.engine.wake_consumer();
+            self.engine.reader_waker.wake();
         }
     }
 }
 
-/// Whether the consumer of `shared` will be woken soon for what has just arrived, and need not be
+/// Whether the consumer of `engine` will be woken soon for what has just arrived, and need not be
 /// woken now.
 pub(crate) fn gather(engine: &Engine) -> bool {
     POLLED.with(|cell| {

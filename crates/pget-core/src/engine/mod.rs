@@ -4,6 +4,7 @@
 //! - [`driver`]: the loop that starts attempts and ends them;
 //! - [`executor`]: what the loop runs on: one task for each attempt, and the clock;
 //! - [`attempts`], [`in_flight`], [`fence`]: an attempt from its launch to its end;
+//! - [`cursor`]: where the consumer is;
 //! - [`delivery`]: the trait by which the engine hands on what has arrived;
 //! - [`events`]: what a writer asks of its download;
 //! - [`classify`], [`watchdog`]: how an attempt failed, and its deadlines;
@@ -13,6 +14,7 @@
 
 mod attempts;
 mod classify;
+mod cursor;
 pub(crate) mod delivery;
 pub(crate) mod driver;
 mod events;

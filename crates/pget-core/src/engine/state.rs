@@ -8,7 +8,6 @@ use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, PoisonError},
-    task::Context,
 };
 
 use futures_util::task::AtomicWaker;
@@ -16,11 +15,12 @@ use tokio::{sync::Notify, time::Instant};
 
 use pget_schedule::Schedule;
 
-use super::{delivery::Delivery, in_flight::InFlight};
+use super::{cursor::Cursor, delivery::Delivery, in_flight::InFlight};
 use crate::{
     Budget, Error, ErrorKind, ObjectInfo, SourceError, Stats, Waiting,
     fork::{Generation, forked},
     memory::Slot,
+    revision::Known,
     stats::{Chosen, Counters},
     sync::{
         Mutex, MutexGuard,
@@ -41,9 +41,7 @@ pub(crate) struct Engine {
     pub(crate) reader_waker: AtomicWaker,
     /// The stream's writer, waiting for the window.
     pub(crate) window_waker: AtomicWaker,
-    pub(crate) cursor: AtomicU64,
-    /// The cursor moved, for attempts that wait for a connection.
-    pub(crate) cursor_moved: Notify,
+    pub(crate) cursor: Cursor,
     pub(crate) finished: AtomicBool,
     /// Fenced attempts whose writer is still there.
     pub(crate) fenced_writers: AtomicU64,
@@ -56,12 +54,7 @@ pub(crate) struct Engine {
 pub(crate) struct State {
     pub(crate) schedule: Schedule,
     pub(crate) slots: VecDeque<Arc<Slot>>,
-    /// What the first reply must already be.
-    pub(crate) pin: Option<Arc<ObjectInfo>>,
-    /// What the first reply said.
-    pub(crate) pinned: Option<Arc<ObjectInfo>>,
-    /// What all accepted replies together said.
-    pub(crate) learned: ObjectInfo,
+    pub(crate) known: Known,
     pub(crate) requests: HashMap<u64, InFlight>,
     pub(crate) beginning: Beginning,
     /// How it ended: all is received, or why not.
@@ -97,23 +90,13 @@ impl Engine {
         pin: Option<ObjectInfo>,
         delivery: Arc<dyn Delivery>,
     ) -> Arc<Self> {
-        // Nothing is known of how this server takes ranges; in a pin, that it does not is no
-        // promise.
-        let pin = pin.map(|info| {
-            Arc::new(ObjectInfo {
-                ranges: Some(false),
-                ..info
-            })
-        });
         Arc::new(Self {
             generation: Generation::current(),
             began: Instant::now(),
             state: Mutex::new(State {
                 schedule,
                 slots: VecDeque::new(),
-                pin,
-                pinned: None,
-                learned: ObjectInfo::default(),
+                known: Known::new(pin),
                 requests: HashMap::new(),
                 beginning: Beginning::Ahead,
                 outcome: None,
@@ -124,8 +107,7 @@ impl Engine {
             begun: Notify::new(),
             reader_waker: AtomicWaker::new(),
             window_waker: AtomicWaker::new(),
-            cursor: AtomicU64::new(0),
-            cursor_moved: Notify::new(),
+            cursor: Cursor::new(),
             finished: AtomicBool::new(false),
             fenced_writers: AtomicU64::new(0),
             counters: Counters::default(),
@@ -200,7 +182,7 @@ impl Engine {
         let state = self.state();
         match &state.outcome {
             Some(Err(error)) => Err(error.clone()),
-            _ => Ok(state.pinned.clone()),
+            _ => Ok(state.known.first().cloned()),
         }
     }
 
@@ -302,14 +284,6 @@ impl Engine {
         drop(slots);
     }
 
-    pub(crate) fn wake_consumer(&self) {
-        self.reader_waker.wake();
-    }
-
-    pub(crate) fn register_consumer(&self, cx: &Context<'_>) {
-        self.reader_waker.register(cx.waker());
-    }
-
     pub(crate) fn at_cursor(&self) -> Result<AtCursor, Error> {
         self.check_process()?;
         let state = self.state();
@@ -329,7 +303,7 @@ impl Engine {
             let mut state = self.state();
             state.schedule.consumed();
             // Before the reader looks at the next slot's watermark: see `Slot::publish`.
-            self.cursor.store(state.schedule.cursor(), Ordering::SeqCst);
+            self.cursor.move_to(state.schedule.cursor());
             state.slots.pop_front()
         };
         drop(slot);
@@ -340,7 +314,7 @@ impl Engine {
 
     /// Wakes those who wait for the cursor, after it has moved.
     pub(crate) fn cursor_moved(&self) {
-        self.cursor_moved.notify_waiters();
+        self.cursor.notify();
         let next = self.state().slots.front().map(Arc::clone);
         if let Some(slot) = next {
             slot.wake_writer();
@@ -349,19 +323,6 @@ impl Engine {
 
     // For the driver.
 
-    /// Waits until the consumer is at `chunk`.
-    pub(crate) async fn cursor_reaches(&self, chunk: u64) {
-        loop {
-            // Enabled before the look, so that no move falls between.
-            let mut moved = std::pin::pin!(self.cursor_moved.notified());
-            moved.as_mut().enable();
-            if self.cursor.load(Ordering::SeqCst) >= chunk {
-                return;
-            }
-            moved.await;
-        }
-    }
-
     /// All bytes have arrived: has the delivery do what is left of its work, a piece at a time.
     ///
     /// # Errors
@@ -369,7 +330,7 @@ impl Engine {
     pub(crate) async fn settle(&self) -> Result<(), Error> {
         let end = {
             let state = self.state();
-            let stated = state.pinned.as_ref().and_then(|pinned| pinned.size);
+            let stated = state.known.first().and_then(|first| first.size);
             stated
                 .or_else(|| state.schedule.plan().known_end())
                 .unwrap_or_default()

@@ -2,7 +2,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "reads what the writer has published; the argument is at the head of `ring`"
+    reason = "reads what the writer has published; the argument is at the head of `memory`"
 )]
 
 use std::{fmt, ops::Deref, ops::Range, sync::Arc};

@@ -4,7 +4,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "one writer and many readers share a page; the argument is at the head of `ring`"
+    reason = "one writer and many readers share a page; the argument is at the head of `memory`"
 )]
 
 use std::{
@@ -148,7 +148,7 @@ enum PageMemory {
 }
 
 // SAFETY: bytes are written only through `unfilled` by the slot's one writer and read only through
-// `filled` below the published watermark; the two sets are disjoint (see the head of `ring`), so
+// `filled` below the published watermark; the two sets are disjoint (see the head of `memory`), so
 // sharing a page between threads shares no byte that is being written.
 unsafe impl Sync for Page {}
 

@@ -25,7 +25,7 @@ pub(crate) struct Region {
 }
 
 // SAFETY: the region is an address; its memory is written through `Page`, under the rules at
-// the head of `ring`.
+// the head of `memory`.
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}

@@ -5,7 +5,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "implements bytes::BufMut over shared pages; the argument is at the head of `ring`"
+    reason = "implements bytes::BufMut over shared pages; the argument is at the head of `memory`"
 )]
 
 use std::{

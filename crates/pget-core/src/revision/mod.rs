@@ -1,10 +1,13 @@
 //! One revision of an object: its identity, and whether a reply is of it.
 //!
 //! - [`Revision`] and [`ObjectInfo`] describe a revision; [`Match`] is the result of comparing two;
-//! - [`accept`] checks every reply against its request and the pinned revision.
+//! - [`accept`] checks every reply against its request and the pinned revision;
+//! - [`known`] has what a download knows of its object.
 
 mod accept;
 mod identity;
+mod known;
 
-pub(crate) use accept::{accept, hold_against, learn};
+pub(crate) use accept::accept;
 pub use identity::{Checksum, Match, ObjectInfo, Revision};
+pub(crate) use known::Known;
