@@ -1,8 +1,10 @@
 //! A download that has not begun: a source and options.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
+
+use pget_schedule::Wanted;
 
 use crate::{
     Error, RangeSource,
@@ -74,15 +76,15 @@ impl Download {
         Arc::new(Verified::new(delivery, wish, object))
     }
 
-    /// Begins to read `extents`, or the range of the options, to `delivery`.
+    /// Begins to read `wanted`, or the range of the options, to `delivery`.
     pub(crate) fn start(
         &self,
         runtime: &Handle,
-        extents: Option<Vec<Range<u64>>>,
+        wanted: Option<Wanted>,
         delivery: Arc<dyn Delivery>,
     ) -> Arc<Engine> {
         let refused = self.check_process().err();
         let source = Arc::clone(&self.source);
-        driver::start(source, &self.options, runtime, extents, delivery, refused)
+        driver::start(source, &self.options, runtime, wanted, delivery, refused)
     }
 }

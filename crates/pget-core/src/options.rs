@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use pget_schedule::{Bounds, Controller, Settings};
+use pget_schedule::{Bounds, Controller, Settings, Wanted};
 
 use crate::{Budget, Cancel, ObjectInfo, Stats, Verify};
 
@@ -238,8 +238,10 @@ impl Options {
         let chunk_size = self.chunk_size.unwrap_or(first);
         let affordable = u32::try_from(limit / chunk_size).unwrap_or(u32::MAX).max(1);
         Settings {
-            start: self.offset,
-            end: self.length.map(|length| self.offset.saturating_add(length)),
+            wanted: match self.length {
+                None => Wanted::from(self.offset..),
+                Some(length) => Wanted::from(self.offset..self.offset.saturating_add(length)),
+            },
             chunk_size,
             follow_hint: self.chunk_size.is_none(),
             concurrency,

@@ -32,9 +32,10 @@ mod plan;
 mod silence;
 mod straggler;
 mod throttle;
+mod wanted;
 mod words;
 
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 pub use backoff::Backoff;
 use control::Control;
@@ -46,6 +47,7 @@ pub use plan::Plan;
 use straggler::Stragglers;
 pub use throttle::Learned;
 use throttle::Throttle;
+pub use wanted::Wanted;
 pub use words::{Action, Attempt, Begun, Ended, Flow, Limit, Settings, Verdict};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,21 +98,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A download of the settings' `start..end` that knows nothing of the object yet.
+    /// A download that knows nothing of the object yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let plan = Plan::new(settings.start, settings.end, settings.chunk_size);
-        Self::of(settings, plan)
-    }
-
-    /// A download of several `extents` of the object, in the place of the settings' one.
-    #[must_use]
-    pub fn of_extents(settings: Settings, extents: Vec<Range<u64>>) -> Self {
-        let plan = Plan::of(extents, settings.chunk_size);
-        Self::of(settings, plan)
-    }
-
-    fn of(settings: Settings, plan: Plan) -> Self {
+        let plan = Plan::new(settings.wanted.clone(), settings.chunk_size);
         let backoff = Backoff::new(settings.seed);
         let phase = if plan.chunks() == Some(0) {
             Phase::Over

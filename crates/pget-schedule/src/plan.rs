@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::Wanted;
+
 /// The cut of one or several extents of an object into chunks.
 ///
 /// Boundaries are at multiples of the chunk size in the *object*, so that ranges align with what
@@ -10,9 +12,8 @@ use std::ops::Range;
 /// reply. No chunk spans the gap between two extents.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What was asked for: ascending, disjoint, neither empty nor touching but for a single one; an
-    /// end of `u64::MAX` is the object's.
-    wanted: Vec<Range<u64>>,
+    /// What was asked for.
+    wanted: Wanted,
     start: u64,
     /// Behind the last byte wanted, as far as it is known.
     end: Option<u64>,
@@ -46,36 +47,11 @@ impl Extent {
 }
 
 impl Plan {
-    /// `start..end` in chunks of `chunk_size` bytes (at least 1).
+    /// `wanted` in chunks of `chunk_size` bytes (at least 1).
     #[must_use]
-    pub fn new(start: u64, end: Option<u64>, chunk_size: u64) -> Self {
-        let all = start..end.unwrap_or(u64::MAX);
-        Self::cut(Vec::from([all]), end, chunk_size)
-    }
-
-    /// Several extents of one object, in chunks of `chunk_size` bytes. In any order; those that
-    /// touch are one.
-    #[must_use]
-    pub fn of(mut extents: Vec<Range<u64>>, chunk_size: u64) -> Self {
-        extents.retain(|extent| extent.start < extent.end);
-        extents.sort_unstable_by_key(|extent| extent.start);
-        extents.dedup_by(|next, last| {
-            let touch = next.start <= last.end;
-            if touch {
-                last.end = last.end.max(next.end);
-            }
-            touch
-        });
-        if extents.is_empty() {
-            return Self::new(0, Some(0), chunk_size);
-        }
-        let end = extents.last().map(|extent| extent.end);
-        Self::cut(extents, end, chunk_size)
-    }
-
-    fn cut(wanted: Vec<Range<u64>>, end: Option<u64>, chunk_size: u64) -> Self {
+    pub fn new(wanted: Wanted, chunk_size: u64) -> Self {
         let chunk_size = chunk_size.max(1);
-        let start = wanted.first().map_or(0, |extent| extent.start);
+        let (start, end) = (wanted.start(), wanted.end());
         let mut plan = Self {
             start,
             end,
@@ -94,12 +70,16 @@ impl Plan {
 
     /// Numbers the chunks of what lies before `end`.
     fn number(&mut self, end: u64) {
-        let first = self.wanted.first().map_or(self.start, |extent| extent.end);
+        let first = self
+            .wanted
+            .ranges()
+            .first()
+            .map_or(self.start, |extent| extent.end);
         self.first_end =
             boundary_after(self.start, self.first_chunk_size).min(first.min(end).max(self.start));
         let mut number = 1;
         self.rest.clear();
-        for extent in &self.wanted {
+        for extent in self.wanted.ranges() {
             let mut start = extent.start.max(self.first_end);
             let end = extent.end.min(end);
             while start < end {
@@ -142,7 +122,7 @@ impl Plan {
     /// Whether there are gaps between the bytes wanted.
     #[must_use]
     pub const fn has_gaps(&self) -> bool {
-        self.wanted.len() > 1
+        self.wanted.has_gaps()
     }
 
     /// How many bytes there are to read, without the gaps, once the object's end is known.
@@ -176,13 +156,8 @@ impl Plan {
 
     /// Nothing is known of the object's end: what is read may be another revision.
     pub fn forget_end(&mut self) {
-        let end = self.wanted.last().map(|extent| extent.end);
-        let chunk_size = self.first_chunk_size;
-        *self = Self::cut(
-            std::mem::take(&mut self.wanted),
-            end.filter(|end| *end < u64::MAX),
-            chunk_size,
-        );
+        *self = Self::new(self.wanted.clone(), self.first_chunk_size);
+        self.end = self.end.filter(|end| *end < u64::MAX);
     }
 
     /// Chunks behind the first are `size` bytes long.
@@ -281,7 +256,7 @@ mod tests {
 
     #[test]
     fn chunks_cover_the_range_and_align_with_the_object() {
-        let mut plan = Plan::new(5, None, 10);
+        let mut plan = Plan::new(Wanted::from(5..), 10);
         plan.ends_at(34);
         assert_eq!(ranges(&plan), [5..10, 10..20, 20..30, 30..34]);
         assert_eq!(plan.range(4), None);
@@ -289,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_hint_changes_all_but_the_first() {
-        let mut plan = Plan::new(0, None, 8);
+        let mut plan = Plan::new(Wanted::from(0..), 8);
         plan.ends_at(100);
         plan.chunk_size_from_second(32);
         assert_eq!(ranges(&plan), [0..8, 8..32, 32..64, 64..96, 96..100]);
@@ -298,7 +273,7 @@ mod tests {
     #[test]
     fn edges() {
         for (total, count) in [(0, 0), (1, 1), (9, 1), (10, 1), (11, 2), (20, 2), (21, 3)] {
-            let mut plan = Plan::new(0, None, 10);
+            let mut plan = Plan::new(Wanted::from(0..), 10);
             plan.ends_at(total);
             assert_eq!(plan.chunks(), Some(count), "{total} bytes");
             assert_eq!(
@@ -309,7 +284,7 @@ mod tests {
                 total
             );
         }
-        let mut wished = Plan::new(3, Some(1000), 10);
+        let mut wished = Plan::new(Wanted::from(3..1000), 10);
         assert_eq!(wished.chunks(), None, "the wish may lie behind the object's end");
         wished.ends_at(12);
         assert_eq!(ranges(&wished), [3..10, 10..12]);
@@ -317,19 +292,19 @@ mod tests {
 
     #[test]
     fn the_end_of_the_number_line_does_not_overflow() {
-        let mut plan = Plan::new(u64::MAX - 5, None, 1 << 40);
+        let mut plan = Plan::new(Wanted::from(u64::MAX - 5..), 1 << 40);
         plan.ends_at(u64::MAX);
         assert_eq!(
             (plan.chunks(), plan.range(0)),
             (Some(1), Some(u64::MAX - 5..u64::MAX))
         );
-        assert_eq!(Plan::new(0, None, u64::MAX).range(7), None);
+        assert_eq!(Plan::new(Wanted::from(0..), u64::MAX).range(7), None);
     }
 
     #[test]
     fn extents_are_cut_each_for_itself() {
         let wanted = vec![95..130, 7..8, 12..12, 40..50, 20..40];
-        let mut plan = Plan::of(wanted, 10);
+        let mut plan = Plan::new(Wanted::of(wanted), 10);
         assert_eq!((plan.start(), plan.end(), plan.has_gaps()), (7, Some(130), true));
         assert_eq!((plan.chunks(), plan.bytes()), (None, None));
         plan.ends_at(1000);
@@ -354,7 +329,7 @@ mod tests {
             (60, 50, 4),
             (96, 96, 5),
         ] {
-            let mut plan = Plan::of(vec![7..8, 20..50, 95..130], 10);
+            let mut plan = Plan::new(Wanted::of(vec![7..8, 20..50, 95..130]), 10);
             plan.ends_at(total);
             assert_eq!(
                 (plan.known_end(), plan.chunks()),
@@ -369,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_hint_changes_all_extents() {
-        let mut plan = Plan::of(vec![3..30, 50..90], 8);
+        let mut plan = Plan::new(Wanted::of(vec![3..30, 50..90]), 8);
         plan.ends_at(1000);
         plan.chunk_size_from_second(20);
         assert_eq!(ranges(&plan), [3..8, 8..20, 20..30, 50..60, 60..80, 80..90]);
@@ -378,14 +353,14 @@ mod tests {
     #[test]
     fn nothing_wanted_is_nothing_to_do() {
         for nothing in [Vec::new(), vec![5..5, 9..9]] {
-            let plan = Plan::of(nothing, 10);
+            let plan = Plan::new(Wanted::of(nothing), 10);
             assert_eq!((plan.chunks(), plan.bytes()), (Some(0), Some(0)));
         }
     }
 
     #[test]
     fn the_chunk_size_changes_from_any_chunk_on() {
-        let mut plan = Plan::of(vec![3..47, 50..90], 8);
+        let mut plan = Plan::new(Wanted::of(vec![3..47, 50..90]), 8);
         plan.ends_at(1000);
         plan.chunk_size_from(2, 20);
         assert_eq!(
@@ -423,7 +398,7 @@ mod tests {
         };
         for _ in 0..2000 {
             let total = next(5000);
-            let mut plan = Plan::new(next(100), None, 1 + next(300));
+            let mut plan = Plan::new(Wanted::from(next(100)..), 1 + next(300));
             plan.ends_at(total);
             let mut index = 0;
             let mut at = plan.start();
@@ -446,7 +421,7 @@ mod tests {
     #[test]
     fn ten_thousand_extents_are_found_fast() {
         let extents: Vec<_> = (0..10_000).map(|i| i * 100..i * 100 + 10).collect();
-        let mut plan = Plan::of(extents.clone(), 1 << 20);
+        let mut plan = Plan::new(Wanted::of(extents.clone()), 1 << 20);
         plan.ends_at(u64::MAX);
         assert_eq!(plan.chunks(), Some(10_000));
         assert_eq!(ranges(&plan), extents);

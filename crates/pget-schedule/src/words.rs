@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use super::Bounds;
+use super::{Bounds, Wanted};
 
 /// What a schedule is made of.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Offset of the first byte wanted.
-    pub start: u64,
-    /// Offset behind the last byte wanted; `None`: to the object's end.
-    pub end: Option<u64>,
+    /// The bytes of the object to be read.
+    pub wanted: Wanted,
     /// Bytes in a chunk.
     pub chunk_size: u64,
     /// Take the source's hint for the chunks behind the first, if it gives one.

@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use pget_schedule::{Action, Ended, Schedule, Settings};
+use pget_schedule::{Action, Ended, Schedule, Settings, Wanted};
 
 const CHUNK: u64 = 8 << 20;
 
 fn settings(chunk_size: u64, window: u32) -> Settings {
     Settings {
-        start: 0,
-        end: None,
+        wanted: Wanted::all(),
         chunk_size,
         follow_hint: false,
         concurrency: 2,

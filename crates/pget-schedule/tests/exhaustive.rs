@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use pget_schedule::{Action, Begun, Ended, Flow, Limit, Schedule, Settings, Verdict};
+use pget_schedule::{Action, Begun, Ended, Flow, Limit, Schedule, Settings, Verdict, Wanted};
 
 /// Two steps of progress.
 const CHUNK: u64 = 8192;
@@ -423,8 +423,7 @@ fn all_states_of_small_downloads() {
                         continue;
                     }
                     let settings = Settings {
-                        start: 0,
-                        end: None,
+                        wanted: Wanted::all(),
                         chunk_size: CHUNK,
                         follow_hint: false,
                         concurrency,

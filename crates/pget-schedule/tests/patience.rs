@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use pget_schedule::{Action, Attempt, Ended, Flow, Limit, Schedule, Settings, Verdict};
+use pget_schedule::{Action, Attempt, Ended, Flow, Limit, Schedule, Settings, Verdict, Wanted};
 
 const CHUNK: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn settings(retry_timeout: Duration) -> Settings {
     Settings {
-        start: 0,
-        end: None,
+        wanted: Wanted::all(),
         chunk_size: CHUNK,
         follow_hint: false,
         concurrency: 2,
@@ -169,7 +168,7 @@ fn a_range_that_is_always_wrong_is_believed_while_others_are_served() {
         (true, 120 * SECOND, 140 * SECOND),
     ] {
         let mut schedule = Schedule::new(Settings {
-            end: Some(100_000 * CHUNK),
+            wanted: Wanted::from(0..100_000 * CHUNK),
             window: Settings::UNBOUNDED,
             ..settings(120 * SECOND)
         });

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pget_schedule::{Action, Attempt, Ended, Flow, Schedule, Settings};
+use pget_schedule::{Action, Attempt, Ended, Flow, Schedule, Settings, Wanted};
 
 const CHUNK: u64 = 1 << 20;
 
@@ -18,8 +18,7 @@ type Server = fn(chunk: u64, now: Duration) -> Option<Duration>;
 fn play(concurrency: u32, server: Server, end: Duration) -> (Vec<(Duration, u64)>, Option<Duration>) {
     let chunks = 100_000;
     let mut schedule = Schedule::new(Settings {
-        start: 0,
-        end: Some(chunks * CHUNK),
+        wanted: Wanted::from(0..chunks * CHUNK),
         chunk_size: CHUNK,
         follow_hint: false,
         concurrency,

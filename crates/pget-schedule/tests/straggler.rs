@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pget_schedule::{Action, Attempt, Ended, Flow, Schedule, Settings};
+use pget_schedule::{Action, Attempt, Ended, Flow, Schedule, Settings, Wanted};
 
 const STEP: Duration = Duration::from_millis(5);
 const CHUNK: u64 = 8 << 20;
@@ -40,8 +40,7 @@ struct Outcome {
 
 fn settings(chunks: u64, concurrency: u32, window: u32) -> Settings {
     Settings {
-        start: 0,
-        end: Some(chunks * CHUNK),
+        wanted: Wanted::from(0..chunks * CHUNK),
         chunk_size: CHUNK,
         follow_hint: false,
         concurrency,
@@ -59,7 +58,7 @@ fn at_most(duration: Duration) -> u128 {
 }
 
 fn play(settings: &Settings, network: &Network) -> Outcome {
-    let size = settings.end.expect("an end");
+    let size = settings.wanted.end().expect("an end");
     let mut schedule = Schedule::new(settings.clone());
     let mut now = Duration::ZERO;
     let mut flights: BTreeMap<u64, Flight> = BTreeMap::new();

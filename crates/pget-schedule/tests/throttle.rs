@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pget_schedule::{Action, Attempt, Backoff, Ended, Flow, Limit, Schedule, Settings};
+use pget_schedule::{Action, Attempt, Backoff, Ended, Flow, Limit, Schedule, Settings, Wanted};
 
 const CHUNK: u64 = 1 << 20;
 
@@ -54,8 +54,7 @@ impl Outcome {
 
 fn settings(chunks: u64, concurrency: u32) -> Settings {
     Settings {
-        start: 0,
-        end: Some(chunks * CHUNK),
+        wanted: Wanted::from(0..chunks * CHUNK),
         chunk_size: CHUNK,
         follow_hint: false,
         concurrency,
@@ -128,7 +127,7 @@ fn play(settings: &Settings, latency: Duration, service: Duration, mut server: S
             let flight = &flights[&id];
             let end = flight.attempt.end.expect("ranges have ends");
             if flight.fate == Fate::Served && now >= flight.at - service {
-                schedule.begun(id, settings.end, false, true, None, Some(end));
+                schedule.begun(id, settings.wanted.end(), false, true, None, Some(end));
             }
             if now < flight.at {
                 continue;

@@ -11,6 +11,8 @@ use std::{
 
 use tokio::runtime::Handle;
 
+use pget_schedule::Wanted;
+
 use super::{
     buffer::CancelOnDrop,
     destination::{Destination, Keeps, Transfer},
@@ -240,9 +242,10 @@ impl Download {
         extents: &[Range<u64>],
         destination: Arc<dyn Destination>,
     ) -> Result<Stats, Error> {
-        let extents = self.extents(extents)?;
-        destination.check_extents(&extents)?;
-        self.deliver_to(&Handle::current(), Some(extents), destination)
+        self.check_extents(extents)?;
+        destination.check_extents(extents)?;
+        let wanted = Wanted::of(extents.to_vec());
+        self.deliver_to(&Handle::current(), Some(wanted), destination)
             .await
     }
 
@@ -259,12 +262,13 @@ impl Download {
         extents: &[Range<u64>],
         destination: Arc<dyn Destination>,
     ) -> Result<Stats, Error> {
-        let extents = self.extents(extents)?;
-        destination.check_extents(&extents)?;
-        block_on(runtime, self.deliver_to(runtime, Some(extents), destination))
+        self.check_extents(extents)?;
+        destination.check_extents(extents)?;
+        let wanted = Wanted::of(extents.to_vec());
+        block_on(runtime, self.deliver_to(runtime, Some(wanted), destination))
     }
 
-    fn extents(&self, extents: &[Range<u64>]) -> Result<Vec<Range<u64>>, Error> {
+    fn check_extents(&self, extents: &[Range<u64>]) -> Result<(), Error> {
         self.check_process()?;
         self.check_has_no_range()?;
         for extent in extents {
@@ -272,18 +276,18 @@ impl Download {
                 return Err(self.invalid(format!("an extent from {} to {}", extent.start, extent.end)));
             }
         }
-        Ok(extents.to_vec())
+        Ok(())
     }
 
     async fn deliver_to(
         &self,
         runtime: &Handle,
-        extents: Option<Vec<Range<u64>>>,
+        wanted: Option<Wanted>,
         destination: Arc<dyn Destination>,
     ) -> Result<Stats, Error> {
         self.check_process()?;
         let delivery = self.verified(IntoDestination::new(destination, self.source.name())?);
-        let engine = self.start(runtime, extents, Arc::clone(&delivery) as _);
+        let engine = self.start(runtime, wanted, Arc::clone(&delivery) as _);
         let guard = CancelOnDrop(Arc::clone(&engine));
         let result = self.ended(&engine).await;
         drop(guard);

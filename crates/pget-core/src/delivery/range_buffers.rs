@@ -21,6 +21,8 @@ use std::{
     },
 };
 
+use pget_schedule::Wanted;
+
 use super::landing::PutMemory;
 use crate::{
     Error, ErrorKind,
@@ -64,17 +66,17 @@ pub(crate) struct IntoRanges {
 
 /// A range to be read, its bytes still to come (shared with who wants to know), and its buffer,
 /// which is long enough.
-pub(crate) type Wanted = (Range<u64>, Arc<AtomicU64>, Region);
+pub(crate) type Lent = (Range<u64>, Arc<AtomicU64>, Region);
 
 impl IntoRanges {
-    pub(crate) fn new(wanted: Vec<Wanted>, object: String) -> Self {
-        let part = |(index, (range, left, region)): (usize, Wanted)| Part {
+    pub(crate) fn new(lent: Vec<Lent>, object: String) -> Self {
+        let part = |(index, (range, left, region)): (usize, Lent)| Part {
             index,
             range,
             left,
             region: Mutex::new(Some(Arc::new(region))),
         };
-        let mut parts: Vec<_> = wanted.into_iter().enumerate().map(part).collect();
+        let mut parts: Vec<_> = lent.into_iter().enumerate().map(part).collect();
         parts.sort_by_key(|part| part.range.start);
         let mut reach = vec![0; parts.len()];
         measure(&parts, &mut reach);
@@ -87,18 +89,10 @@ impl IntoRanges {
         }
     }
 
-    /// The ranges with those closer than `gap` bytes as one.
-    pub(crate) fn extents(&self, gap: u64) -> Vec<Range<u64>> {
-        let mut extents: Vec<Range<u64>> = Vec::new();
-        for Part { range, .. } in self.parts.iter().filter(|part| !part.range.is_empty()) {
-            match extents.last_mut() {
-                Some(last) if range.start <= last.end.saturating_add(gap) => {
-                    last.end = last.end.max(range.end);
-                }
-                _ => extents.push(range.clone()),
-            }
-        }
-        extents
+    /// Returns the ranges, with those closer than `gap` bytes as one.
+    pub(crate) fn wanted(&self, gap: u64) -> Wanted {
+        let ranges = self.parts.iter().map(|part| part.range.clone());
+        Wanted::joined(ranges.collect(), gap)
     }
 
     /// The first range, in the caller's order, that is not complete.

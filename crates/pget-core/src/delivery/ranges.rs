@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     buffer::{CancelOnDrop, PROGRESS_EVERY},
-    range_buffers::{IntoRanges, Wanted},
+    range_buffers::{IntoRanges, Lent},
     reader::Monitor,
     verified::Verified,
 };
@@ -64,12 +64,12 @@ impl<T> Running<T> {
     fn start(
         download: &Download,
         runtime: &Handle,
-        wanted: Vec<Wanted>,
+        buffers: Vec<Lent>,
         complete: UnboundedReceiver<T>,
     ) -> Self {
-        let delivery = download.verified(IntoRanges::new(wanted, download.source.name()));
-        let extents = delivery.inner().extents(download.options.gap);
-        let engine = download.start(runtime, Some(extents), Arc::clone(&delivery) as _);
+        let delivery = download.verified(IntoRanges::new(buffers, download.source.name()));
+        let wanted = delivery.inner().wanted(download.options.gap);
+        let engine = download.start(runtime, Some(wanted), Arc::clone(&delivery) as _);
         Self {
             _guard: CancelOnDrop(Arc::clone(&engine)),
             engine,
@@ -262,11 +262,11 @@ impl Download {
             let region = unsafe { Region::borrowing_until(buffer, end) };
             (range.clone(), left, region)
         };
-        let wanted = ranges.iter_mut().enumerate().map(lend).collect();
+        let buffers = ranges.iter_mut().enumerate().map(lend).collect();
         drop(sender);
         let running = lent
             .running
-            .insert(Running::start(self, runtime, wanted, complete));
+            .insert(Running::start(self, runtime, buffers, complete));
         loop {
             // The caller's function may have forked: in the child, the runtime is the parent's.
             running.engine.check_process()?;
@@ -296,7 +296,7 @@ impl Download {
     ) -> Result<Ranges<B>, Error> {
         self.check_takes_buffers()?;
         let (sender, complete) = unbounded_channel();
-        let mut wanted = Vec::with_capacity(ranges.len());
+        let mut buffers = Vec::with_capacity(ranges.len());
         for (index, (range, mut buffer)) in ranges.into_iter().enumerate() {
             self.check_range(index, &range, buffer.as_mut().len())?;
             let left = Arc::new(AtomicU64::new(range.end - range.start));
@@ -307,11 +307,11 @@ impl Download {
                     drop(sender.send((index, buffer)));
                 }
             });
-            wanted.push((range, left, region));
+            buffers.push((range, left, region));
         }
         drop(sender);
         Ok(Ranges {
-            running: Running::start(self, &Handle::current(), wanted, complete),
+            running: Running::start(self, &Handle::current(), buffers, complete),
         })
     }
 
@@ -368,8 +368,8 @@ mod tests {
     async fn a_range_that_completes_after_the_error_is_not_given() {
         let download = Download::new(Arc::new(Gone), Options::default()).expect("right");
         let (sender, complete) = unbounded_channel();
-        let wanted = vec![(0..8, Arc::new(AtomicU64::new(8)), Region::owning(vec![0; 8]).0)];
-        let mut running = Running::start(&download, &Handle::current(), wanted, complete);
+        let buffers = vec![(0..8, Arc::new(AtomicU64::new(8)), Region::owning(vec![0; 8]).0)];
+        let mut running = Running::start(&download, &Handle::current(), buffers, complete);
         let error = running.next().await.expect_err("gone");
         sender.send(0).expect("it is still there");
         let again = running.next().await.expect_err("the error stays");

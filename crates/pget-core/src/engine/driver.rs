@@ -3,12 +3,12 @@
 //!
 //! Invariant: however the driver ends, its download has an outcome.
 
-use std::{collections::hash_map::RandomState, hash::BuildHasher, ops::Range, sync::Arc, time::Duration};
+use std::{collections::hash_map::RandomState, hash::BuildHasher, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::Instant};
 use tracing::Instrument as _;
 
-use pget_schedule::{Action, Schedule, Settings};
+use pget_schedule::{Action, Schedule, Settings, Wanted};
 
 use super::{
     delivery::{Delivery, Order},
@@ -31,7 +31,7 @@ pub(crate) fn start(
     source: Arc<dyn RangeSource>,
     options: &Options,
     runtime: &Handle,
-    extents: Option<Vec<Range<u64>>>,
+    wanted: Option<Wanted>,
     delivery: Arc<dyn Delivery>,
     refused: Option<Error>,
 ) -> Arc<Engine> {
@@ -40,10 +40,10 @@ pub(crate) fn start(
     if delivery.order() == Order::Landing {
         (settings.window, settings.window_follows) = (Settings::UNBOUNDED, false);
     }
-    let mut schedule = match extents {
-        None => Schedule::new(settings),
-        Some(extents) => Schedule::of_extents(settings, extents),
-    };
+    if let Some(wanted) = wanted {
+        settings.wanted = wanted;
+    }
+    let mut schedule = Schedule::new(settings);
     let endpoint = source.endpoint();
     if let Some(learned) = endpoint.as_deref().and_then(hosts::recall) {
         schedule.start_from(learned);

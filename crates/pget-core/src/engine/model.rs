@@ -26,7 +26,7 @@ use shuttle::{
     rand::{Rng as _, thread_rng},
 };
 
-use pget_schedule::{Attempt, Schedule, Settings};
+use pget_schedule::{Attempt, Schedule, Settings, Wanted};
 
 use super::{
     delivery::{Delivery, Order},
@@ -94,8 +94,7 @@ fn engine(shape: Shape, budget: &Arc<Budget>, delivery: Arc<dyn Delivery>) -> Ar
         Settings::UNBOUNDED
     };
     let schedule = Schedule::new(Settings {
-        start: 0,
-        end: None,
+        wanted: Wanted::all(),
         chunk_size: CHUNK,
         follow_hint: false,
         concurrency: shape.concurrency,

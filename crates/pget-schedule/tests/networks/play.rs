@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use pget_schedule::{Action, Attempt, Bounds, Controller, Ended, Flow, Schedule, Settings};
+use pget_schedule::{Action, Attempt, Bounds, Controller, Ended, Flow, Schedule, Settings, Wanted};
 
 use crate::network::Network;
 
@@ -153,8 +153,7 @@ pub(crate) fn play(network: &Network, choice: Choice, seed: u64, most: f64) -> O
         ),
     };
     let settings = Settings {
-        start: 0,
-        end: None,
+        wanted: Wanted::all(),
         chunk_size,
         follow_hint: false,
         concurrency,

@@ -76,7 +76,7 @@ impl World<'_> {
     pub(super) fn check_economy(&self) {
         let chunks = self.schedule.plan().chunks().expect("the end is known");
         let one_stream = self.streams_by_choice() || !self.scene.ranges;
-        if self.scene.settings.end == Some(self.scene.settings.start) {
+        if self.scene.settings.wanted.end() == Some(self.scene.settings.wanted.start()) {
             assert_eq!(self.requests, 0, "requests for nothing");
         } else if one_stream || chunks <= 1 {
             assert_eq!(self.requests, 1, "requests for one stream of {chunks} chunks");
@@ -95,12 +95,13 @@ impl World<'_> {
     pub(super) fn land(&mut self, flight: &Flight, how: Ended) {
         let running = self.outcome == Outcome::Running;
         let over = !running
-            || self.schedule.plan().known_end() == Some(self.scene.settings.start) && !self.is_first_reply_in;
+            || self.schedule.plan().known_end() == Some(self.scene.settings.wanted.start())
+                && !self.is_first_reply_in;
         let all_known = self.schedule.plan().known_end();
-        let start = self.scene.settings.start;
+        let start = self.scene.settings.wanted.start();
         let nothing_ties = self.stream && !self.resumable && flight.at > start;
         let cannot_go_on = how == Ended::Fatal || nothing_ties;
-        let brought_all = how == Ended::Complete || self.scene.settings.end == Some(flight.at);
+        let brought_all = how == Ended::Complete || self.scene.settings.wanted.end() == Some(flight.at);
         let ends_here = brought_all && self.stream && all_known.is_none();
         let end = if ends_here { Some(flight.at) } else { all_known };
         let slot = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk);

@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
-use pget_schedule::{Ended, Settings};
+use pget_schedule::{Ended, Settings, Wanted};
 
 macro_rules! counts {
     ($($(#[$about:meta])* $name:ident,)*) => {
@@ -133,8 +133,7 @@ impl Scene {
         });
         let ranges = rng.u32(0..8) > 0;
         let settings = Settings {
-            start,
-            end,
+            wanted: end.map_or_else(|| Wanted::from(start..), |end| Wanted::from(start..end)),
             chunk_size,
             follow_hint: rng.bool(),
             concurrency: if rng.u32(0..5) == 0 { 1 } else { 1 << rng.u32(0..8) },
@@ -169,7 +168,7 @@ impl Scene {
             }
         }
         if extents.len() > 1 {
-            settings.end = extents.last().map(|extent| extent.end);
+            settings.wanted = Wanted::of(extents.clone());
         } else {
             extents.clear();
         }
@@ -207,12 +206,12 @@ impl Scene {
         if scene.cursed.is_some() {
             // The others still bring bytes when patience with this one ends.
             scene.extents.clear();
-            (scene.settings.start, scene.settings.end) = (0, None);
+            scene.settings.wanted = Wanted::all();
             (scene.size, scene.ranges, scene.identity) = (chunk_size * 12, true, true);
             (scene.settings.concurrency, scene.settings.window) = (8, 16);
             scene.stragglers = 800;
         }
-        let (start, size) = (scene.settings.start, scene.size);
+        let (start, size) = (scene.settings.wanted.start(), scene.size);
         counts.extents_with_gaps += u64::from(scene.has_gaps());
         counts.empty_objects += u64::from(size == 0);
         counts.offsets_at_the_end += u64::from(start == size);
@@ -225,13 +224,15 @@ impl Scene {
     pub(crate) fn right_end(&self) -> u64 {
         if self.has_gaps() {
             let last = self.extents.iter().rfind(|extent| extent.start < self.size);
-            return last.map_or(self.settings.start, |extent| extent.end.min(self.size));
+            let start = self.settings.wanted.start();
+            return last.map_or(start, |extent| extent.end.min(self.size));
         }
         self.settings
-            .end
+            .wanted
+            .end()
             .unwrap_or(u64::MAX)
             .min(self.size)
-            .max(self.settings.start)
+            .max(self.settings.wanted.start())
     }
 
     pub(crate) fn has_gaps(&self) -> bool {

@@ -104,12 +104,8 @@ pub(crate) struct World<'a> {
 impl<'a> World<'a> {
     pub(crate) fn new(scene: Scene, counts: &'a mut Counts) -> Self {
         Self {
-            schedule: if scene.has_gaps() {
-                Schedule::of_extents(scene.settings.clone(), scene.extents.clone())
-            } else {
-                Schedule::new(scene.settings.clone())
-            },
-            position: scene.settings.start,
+            schedule: Schedule::new(scene.settings.clone()),
+            position: scene.settings.wanted.start(),
             failing_since: None,
             last_byte: Duration::ZERO,
             wrong_passes: false,
@@ -166,7 +162,7 @@ impl<'a> World<'a> {
             self.act();
             self.check_patience();
         }
-        let (start, end) = (self.scene.settings.start, self.scene.right_end());
+        let (start, end) = (self.scene.settings.wanted.start(), self.scene.right_end());
         match self.outcome {
             Outcome::Running => panic!(
                 "it stopped at {} of {start}..{end}: {:?} {:?}",
@@ -176,7 +172,7 @@ impl<'a> World<'a> {
                 assert_eq!(self.position, end, "delivered {start}..{}", self.position);
                 assert!(self.schedule.is_consumed(), "the end is told");
                 assert!(
-                    self.scene.size >= start || self.scene.settings.end == Some(start),
+                    self.scene.size >= start || self.scene.settings.wanted.end() == Some(start),
                     "behind the end"
                 );
                 self.counts.completed += 1;
