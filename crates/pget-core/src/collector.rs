@@ -74,8 +74,8 @@ impl Collector {
     /// another.
     #[must_use]
     pub fn writer(&self) -> Option<ChunkWriter> {
-        let host = Arc::clone(&self.state);
-        ChunkWriter::claim(host, 0, Arc::clone(&self.slot))
+        let events = Arc::clone(&self.state);
+        ChunkWriter::claim(events, 0, Arc::clone(&self.slot))
     }
 
     /// The reply that was begun with last.

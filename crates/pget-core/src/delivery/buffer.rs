@@ -234,7 +234,7 @@ impl Download {
         let Some(progress) = &self.options.progress else {
             return engine.ended().await.map(|()| bytes());
         };
-        let tell = || {
+        let report = || {
             progress(Progress {
                 total: engine.total(),
                 stats: engine.stats(),
@@ -242,7 +242,7 @@ impl Download {
         };
         loop {
             let ended = timeout(PROGRESS_EVERY, engine.ended()).await;
-            tell();
+            report();
             if let Ok(outcome) = ended {
                 return outcome.map(|()| bytes());
             }

@@ -54,7 +54,7 @@ struct Running<T> {
     delivery: Arc<Verified<IntoRanges>>,
     complete: Own<UnboundedReceiver<T>>,
     progress: Option<ProgressFn>,
-    told: Instant,
+    reported: Instant,
     /// How it failed, as reported; a range that completes later is not given any more.
     failed: Option<Error>,
     _guard: CancelOnDrop,
@@ -76,7 +76,7 @@ impl<T> Running<T> {
             delivery,
             complete: Own::new(complete),
             progress: download.options.progress.clone(),
-            told: Instant::now(),
+            reported: Instant::now(),
             failed: None,
         }
     }
@@ -96,10 +96,10 @@ impl<T> Running<T> {
     async fn next_or_end(&mut self) -> Result<Option<T>, Error> {
         let every = self.progress.as_ref().map_or(Duration::MAX, |_| PROGRESS_EVERY);
         loop {
-            if self.told.elapsed() >= every {
-                self.tell();
+            if self.reported.elapsed() >= every {
+                self.report();
             }
-            let left = every.saturating_sub(self.told.elapsed());
+            let left = every.saturating_sub(self.reported.elapsed());
             let next = async {
                 tokio::select! {
                     biased;
@@ -110,14 +110,14 @@ impl<T> Running<T> {
             match timeout(left, next).await {
                 Err(_) => {}
                 Ok(Err(error)) => {
-                    self.tell();
+                    self.report();
                     return Err(self.delivery.inner().name(error));
                 }
                 Ok(Ok(Some(complete))) => return Ok(Some(complete)),
                 Ok(Ok(None)) => {
                     // All buffers have come back or are gone.
                     let ended = self.engine.ended().await;
-                    self.tell();
+                    self.report();
                     ended.map_err(|error| self.delivery.inner().name(error))?;
                     return self.delivery.inner().incomplete().map_or(Ok(None), Err);
                 }
@@ -125,8 +125,8 @@ impl<T> Running<T> {
         }
     }
 
-    fn tell(&mut self) {
-        self.told = Instant::now();
+    fn report(&mut self) {
+        self.reported = Instant::now();
         if let Some(progress) = &self.progress {
             let panics = Panics(&self.engine);
             progress(Progress {

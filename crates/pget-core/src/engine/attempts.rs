@@ -64,7 +64,7 @@ impl Engine {
         };
         let events = Arc::clone(self) as Arc<dyn WriterEvents>;
         let writer =
-            ChunkWriter::claim(events, attempt.id, Arc::clone(&slot)).ok_or_else(|| self.not_let_go())?;
+            ChunkWriter::claim(events, attempt.id, Arc::clone(&slot)).ok_or_else(|| self.writer_kept())?;
         let start = writer.position();
         // Also after a chunk that late bytes have filled and the consumer has taken since.
         if start > state.schedule.plan().start() && !state.schedule.may_resume() {
@@ -110,7 +110,7 @@ impl Engine {
     }
 
     /// The error of a source that cannot be stopped, and was waited for long enough.
-    pub(crate) fn not_let_go(&self) -> Error {
+    pub(crate) fn writer_kept(&self) -> Error {
         self.timed_out("an earlier read of this range did not let go of its memory")
     }
 

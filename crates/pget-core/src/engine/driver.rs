@@ -207,8 +207,8 @@ impl<E: Executor> Driver<E> {
         let result = match end {
             TaskEnd::Returned(result) => result,
             TaskEnd::Stopped if self.engine.is_fenced(id) => {
-                if !self.engine.let_fenced_go(id, now) {
-                    self.hold(id, now, None);
+                if !self.engine.fenced_released(id, now) {
+                    self.wait_for_writer(id, now, None);
                 }
                 return None;
             }
@@ -220,31 +220,31 @@ impl<E: Executor> Driver<E> {
         // No other attempt may begin while a read that could not be stopped has the writer.
         let goes_on = matches!(&result, Err(error) if error.retry() != Retry::Never);
         if goes_on && self.engine.lingers(id) {
-            self.hold(id, now, Some(result));
+            self.wait_for_writer(id, now, Some(result));
             return None;
         }
         self.engine.attempt_ended(id, now, result)
     }
 
-    fn hold(&mut self, id: u64, since: Duration, result: Option<Result<(), SourceError>>) {
+    fn wait_for_writer(&mut self, id: u64, since: Duration, result: Option<Result<(), SourceError>>) {
         self.held.push(Held { id, since, result });
     }
 
     /// Goes on with the attempts whose writers are gone. Returns the download's error if that was
     /// its end.
-    fn let_go(&mut self, now: Duration) -> Option<Error> {
+    fn resume_released(&mut self, now: Duration) -> Option<Error> {
         for held in std::mem::take(&mut self.held) {
             let Held { id, since, result } = held;
             match result {
-                None if self.engine.let_fenced_go(id, now) => {}
+                None if self.engine.fenced_released(id, now) => {}
                 Some(result) if !self.engine.lingers(id) => {
                     if let Some(error) = self.engine.attempt_ended(id, now, result) {
                         return Some(error);
                     }
                 }
                 // Where the destination takes its time, the source is not to blame.
-                result if self.engine.waits_for_consumer(id) => self.hold(id, now, result),
-                result => self.hold(id, since, result),
+                result if self.engine.waits_for_consumer(id) => self.wait_for_writer(id, now, result),
+                result => self.wait_for_writer(id, since, result),
             }
         }
         None
@@ -254,13 +254,13 @@ impl<E: Executor> Driver<E> {
     /// that have let go.
     fn fence(&mut self) {
         let now = self.executor.now();
-        if let Some(error) = self.let_go(now) {
+        if let Some(error) = self.resume_released(now) {
             self.engine.finish(Err(error));
             return;
         }
         // With its task, its watchdog has ended.
         if self.patience().is_some_and(|until| until <= now) {
-            self.engine.finish(Err(self.engine.not_let_go()));
+            self.engine.finish(Err(self.engine.writer_kept()));
             return;
         }
         if let Some(id) = self.executor.look(&self.engine) {

@@ -96,7 +96,7 @@ impl Engine {
 
     /// The task of a fenced attempt has ended, or its writer may be gone. Returns `false` while the
     /// writer is there.
-    pub(crate) fn let_fenced_go(&self, id: u64, now: Duration) -> bool {
+    pub(crate) fn fenced_released(&self, id: u64, now: Duration) -> bool {
         if self.lingers(id) {
             return false;
         }

@@ -35,7 +35,7 @@ pub(crate) struct Slot {
     filled: AtomicU64,
     claimed: AtomicBool,
     pages: Mutex<Pages>,
-    /// As its home says.
+    /// As its memory says.
     puts: AtomicBool,
     gauge: Arc<Gauge>,
     /// The writer, if it is to hear that the consumer has come to this slot.
@@ -45,7 +45,7 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 struct Pages {
     list: Vec<Option<Arc<Page>>>,
-    home: SlotMemory,
+    memory: SlotMemory,
 }
 
 /// Where a slot's memory is.
@@ -67,17 +67,17 @@ impl Default for SlotMemory {
 }
 
 impl Slot {
-    pub(crate) fn new(chunk: u64, range: Range<u64>, gauge: Arc<Gauge>, home: SlotMemory) -> Arc<Self> {
+    pub(crate) fn new(chunk: u64, range: Range<u64>, gauge: Arc<Gauge>, memory: SlotMemory) -> Arc<Self> {
         Arc::new(Self {
             chunk,
             start: range.start,
             end: AtomicU64::new(range.end),
             filled: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
-            puts: AtomicBool::new(matches!(home, SlotMemory::Put(_))),
+            puts: AtomicBool::new(matches!(memory, SlotMemory::Put(_))),
             pages: Mutex::new(Pages {
                 list: Vec::new(),
-                home,
+                memory,
             }),
             gauge,
             awaited: AtomicWaker::new(),
@@ -120,7 +120,7 @@ impl Slot {
         if end < self.end() {
             self.end.store(end.max(self.start), Ordering::Release);
             if let SlotMemory::Pages(Some(reservation)) | SlotMemory::Put(Some(reservation)) =
-                &mut self.pages().home
+                &mut self.pages().memory
             {
                 reservation.shrink_to(end.saturating_sub(self.start));
             }
@@ -138,14 +138,14 @@ impl Slot {
     /// forgotten or put, and a complete chunk is where it is to be.
     pub(super) fn release_writer(&self) {
         let mut pages = self.pages();
-        let left = if matches!(pages.home, SlotMemory::Pages(_)) {
+        let left = if matches!(pages.memory, SlotMemory::Pages(_)) {
             None
         } else {
             let list = std::mem::take(&mut pages.list);
-            let home = self
+            let memory = self
                 .is_full()
-                .then(|| std::mem::replace(&mut pages.home, SlotMemory::Put(None)));
-            Some((list, home))
+                .then(|| std::mem::replace(&mut pages.memory, SlotMemory::Put(None)));
+            Some((list, memory))
         };
         drop(pages);
         // Outside the lock: the last of a region calls its owner.
@@ -177,17 +177,17 @@ impl Slot {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Moves the slot, in which there is nothing yet, to where `home` says, which is given its
+    /// Moves the slot, in which there is nothing yet, to the memory that `place` returns for its
     /// reservation.
-    pub(crate) fn move_to(&self, home: impl FnOnce(Option<Reservation>) -> SlotMemory) {
+    pub(crate) fn move_to(&self, place: impl FnOnce(Option<Reservation>) -> SlotMemory) {
         let mut pages = self.pages();
-        let memory = match std::mem::take(&mut pages.home) {
-            SlotMemory::Pages(memory) | SlotMemory::Put(memory) => memory,
+        let reservation = match std::mem::take(&mut pages.memory) {
+            SlotMemory::Pages(reservation) | SlotMemory::Put(reservation) => reservation,
             SlotMemory::Region(..) => None,
         };
-        pages.home = home(memory);
+        pages.memory = place(reservation);
         self.puts
-            .store(matches!(pages.home, SlotMemory::Put(_)), Ordering::Relaxed);
+            .store(matches!(pages.memory, SlotMemory::Put(_)), Ordering::Relaxed);
     }
 
     /// Drops its pages: nothing in them will be read any more.
@@ -207,13 +207,13 @@ impl Slot {
         let (index, page_start) = page_of(at);
         let length = (self.end() - self.start - page_start).min(PAGE as u64);
         let mut pages = self.pages();
-        let Pages { list, home } = &mut *pages;
+        let Pages { list, memory } = &mut *pages;
         if list.len() <= index {
             list.resize_with(index + 1, || None);
         }
         let page = list[index].get_or_insert_with(|| {
             let (length, gauge) = (in_page(length), Arc::clone(&self.gauge));
-            Arc::new(match home {
+            Arc::new(match memory {
                 SlotMemory::Pages(_) | SlotMemory::Put(_) => Page::new(length, gauge),
                 SlotMemory::Region(region, origin) => {
                     let offset = usize::try_from(self.start - *origin + page_start).unwrap_or(usize::MAX);
