@@ -51,8 +51,8 @@ impl Ranges {
         request.pinned.is_some() && self.0.load(Ordering::Relaxed) == REFUSED
     }
 
-    /// Whether this failure of `request`, a download's first, may be of its range alone, although it
-    /// would pass: some servers fail at ranges. A plain GET is worth a try now and then.
+    /// Whether this failure of `request`, a download's first, may be of its range alone, although
+    /// it would pass: some servers fail at ranges. A plain GET is worth a try now and then.
     pub(crate) fn may_fail(&self, request: &RangeRequest, error: &SourceError) -> bool {
         let known = self.0.load(Ordering::Relaxed);
         let is_turn = request.attempt >= FAILS_AFTER && request.attempt.is_multiple_of(FAILS_AFTER);
