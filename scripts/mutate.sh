@@ -21,7 +21,7 @@ export CARGO_TARGET_DIR="$copy/target" RUST_BACKTRACE=0 PGET_SEEDS="${PGET_SEEDS
 export CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
 quickly='--config profile.dev.package.pget-testkit.opt-level=0'
 schedule='patience silence seeded straggler throttle'
-core='simulation crowd lingers download'
+core='lingers simulation crowd download'
 unnoticed=0 moved=0 check=no
 
 # build CRATE TESTS
@@ -89,7 +89,7 @@ all() {
     guard "window" pget-schedule/src/lib.rs 'let in_window = self.places.len() < ' 'let in_window = self.places.len() <= '
     guard "pause after throttling" pget-schedule/src/lib.rs 'let held_until = self.paused_until.max(self.throttle.next_at());' 'let held_until = self.throttle.next_at();'
     guard "pace" pget-schedule/src/lib.rs 'let held_until = self.paused_until.max(self.throttle.next_at());' 'let held_until = self.paused_until;'
-    guard "fewer after throttling" pget-schedule/src/throttle.rs 'self.level = (permits < self.most).then_some(Level { permits, raise });' 'self.level = (permits > self.most).then_some(Level { permits, raise });'
+    guard "fewer after throttling" pget-schedule/src/throttle.rs 'self.level = (permits < self.most).then_some(level);' 'self.level = (permits > self.most).then_some(level);'
     guard "level refuted" pget-schedule/src/throttle.rs 'if self.level_trial.is_refuted(between, self.level.is_some()) {' 'if self.level_trial.is_refuted(between, self.level.is_some()) && false {'
     guard "rarer raises" pget-schedule/src/throttle.rs 'self.after = (self.after * 2).min(RAREST_RAISE);' ''
     guard "retries end" pget-schedule/src/events.rs '.is_some_and(|retries| counted > retries)' '.is_some_and(|_| false)'
@@ -108,14 +108,16 @@ all() {
     guard "range gives up" pget-schedule/src/patience.rs '            if at <= now {' '            if false {'
     guard "range waits for a permit" pget-schedule/src/place.rs 'place.failing_since = Some(since + now.saturating_sub(at));' 'place.failing_since = Some(since);'
     guard "consumed is progress" pget-schedule/src/events.rs 'if place.state != State::Filled {' 'if false {'
-    guard "wrong bytes are believed" pget-schedule/src/events.rs 'how == Ended::Damaged || self.health' 'self.health'
-    guard "wrong replies are believed" pget-schedule/src/events.rs 'self.health.lasted(now) >= BELIEVED_AFTER' 'false'
-    guard "not believed at once" pget-schedule/src/events.rs 'self.health.lasted(now) >= BELIEVED_AFTER' 'true'
+    guard "wrong bytes are believed" pget-schedule/src/events.rs 'how == Ended::Damaged || lasted >=' 'lasted >='
+    guard "wrong replies are believed" pget-schedule/src/events.rs '|| lasted >= BELIEVED_AFTER' '|| false'
+    guard "not believed at once" pget-schedule/src/events.rs '|| lasted >= BELIEVED_AFTER' '|| true'
+    guard "wrong range is believed" pget-schedule/src/events.rs 'fruitless_for.max(wrong_for)' 'fruitless_for'
+    guard "wrong replies that pass" pget-schedule/src/events.rs 'let lasted = if self.wrong_passes {' 'let lasted = if false {'
     guard "probe waits for its part" pget-schedule/src/health.rs 'trouble.probe_at = now + backoff.probe(now.saturating_sub(trouble.since));' 'trouble.probe_at = now;'
     guard "no probe beside a young one" pget-schedule/src/health.rs 'trouble.probe_at = now + pause.max(silence::LEAST);' 'trouble.probe_at = now;'
     guard "nothing beside the lone one" pget-schedule/src/lib.rs 'if self.is_asked_alone() {' 'if false {'
     guard "permits after an outage" pget-schedule/src/throttle.rs 'self.ramp = Some(2).filter(|&ramp| ramp < self.most);' ''
-    guard "outage is no level" pget-schedule/src/throttle.rs 'if self.level.is_some_and(is_new) {' 'if false {'
+    guard "outage is no level" pget-schedule/src/throttle.rs 'self.lost_level = self.level.is_some_and(is_new);' 'self.lost_level = false;'
     guard "pace refuted" pget-schedule/src/throttle.rs 'if self.pace_trial.is_refuted(between, self.pace.is_some()) {' 'if self.pace_trial.is_refuted(between, self.pace.is_some()) && false {'
     guard "tenth of the outage" pget-schedule/src/backoff.rs '(lasted / Self::PART)' '(lasted)'
     guard "fence that paid" pget-schedule/src/straggler.rs 'self.paid += u64::from(took * 2 <= owed);' 'self.paid += 1;'

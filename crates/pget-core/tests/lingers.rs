@@ -136,3 +136,73 @@ async fn a_writer_that_never_goes_is_waited_for_as_long_as_a_stall() {
         "{took:?}"
     );
 }
+
+/// An object without identity, which is another one at each read. The first read ends before a byte
+/// has come, as if that were all, and its writer puts some after that.
+#[derive(Debug)]
+struct LateBytes {
+    reads: AtomicU32,
+}
+
+#[async_trait]
+impl RangeSource for LateBytes {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        unreachable!("a size that the first reply states")
+    }
+
+    async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
+        let number = self.reads.fetch_add(1, Ordering::SeqCst);
+        chunk.begin(Reply {
+            start: request.start,
+            length: Some(SIZE - request.start),
+            total: Some(SIZE),
+            whole: request.start == 0,
+            revision: Revision::default(),
+            chunk_hint: None,
+            checksum: None,
+        })?;
+        if number == 0 {
+            tokio::spawn(async move {
+                // Before the next attempt, which is a probe, begins.
+                sleep(Duration::from_millis(1)).await;
+                put(&mut chunk, 1000);
+                drop(chunk);
+            });
+            return Ok(());
+        }
+        let other = Pattern::new(6);
+        while chunk.position() < SIZE && chunk.ready().await? {
+            let bytes = other.bytes(chunk.position(), chunk.remaining_mut());
+            chunk.put_slice(&bytes);
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "object".into()
+    }
+}
+
+/// Nothing ties the late bytes to those of the next read.
+#[tokio::test(start_paused = true)]
+async fn late_bytes_of_a_stream_without_identity_are_its_end() {
+    for concurrency in [1, 4] {
+        let source = Arc::new(LateBytes {
+            reads: AtomicU32::new(0),
+        });
+        let mut options = Options::default();
+        options.chunk_size = Some(CHUNK);
+        options.concurrency = Some(concurrency);
+        let download = Download::new(source, options).expect("the options are right");
+        let (mut reader, mut bytes) = (download.reader(), Vec::new());
+        let error = loop {
+            match reader.next().await {
+                Ok(Some(lease)) => bytes.extend_from_slice(&lease),
+                Ok(None) => panic!("bytes of two objects are no object"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(PATTERN.check(0, &bytes), Ok(()));
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.to_line());
+    }
+}
