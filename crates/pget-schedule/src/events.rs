@@ -243,7 +243,8 @@ impl Schedule {
             self.throttle
                 .refused(now, id, self.next_id, self.in_flight, by_status);
         }
-        let delay = if fruitless == 0 || fruitless == 1 && is_refusal && self.throttle.is_share() {
+        let is_usual = is_refusal && self.throttle.is_share() && self.throttle.is_alone();
+        let delay = if fruitless == 0 || fruitless == 1 && is_usual {
             // Where a share of requests fails, another chunk would be asked for as soon.
             Duration::ZERO
         } else if is_refusal && is_served {

@@ -83,12 +83,22 @@ impl Raise {
     }
 }
 
+/// A step up, and after how many requests it is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    to: u32,
+    after: u32,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Level {
     permits: u32,
     raise: Raise,
-    /// The step up that was refused last, and how seldom it is tried.
-    refused: Option<(u32, u32)>,
+    /// The step that was refused last.
+    refused: Option<Step>,
+    /// The step to what the last cut took away, and the requests served since.
+    lost: Option<Step>,
+    since_cut: u32,
 }
 
 impl Level {
@@ -97,6 +107,8 @@ impl Level {
             permits,
             raise: Raise::new(),
             refused: None,
+            lost: None,
+            since_cut: 0,
         }
     }
 
@@ -104,28 +116,45 @@ impl Level {
     fn is_raise_refused(&mut self) -> bool {
         let raised = self.raise.refused();
         if raised {
-            self.refused = Some((self.permits + 1, self.raise.after));
+            let step = Step {
+                to: self.permits + 1,
+                after: self.raise.after,
+            };
+            match &mut self.lost {
+                Some(lost) if lost.to == step.to => *lost = step,
+                _ => self.refused = Some(step),
+            }
         }
         raised
     }
 
-    /// The level comes down: up to the step that was refused, it is tried as at first.
+    /// The level comes down. What it loses is tried again soon, and twice as seldom if it was lost
+    /// before and did not hold for long.
     fn cut(self, permits: u32) -> Self {
-        let is_below = self.refused.is_some_and(|(at, _)| permits + 1 < at);
+        let to = permits + 1;
+        let after = match self.lost {
+            Some(lost) if lost.to != to || self.since_cut / 4 >= lost.after => FIRST_RAISE,
+            Some(lost) => (lost.after * 2).min(RAREST_RAISE),
+            None => FIRST_RAISE,
+        };
         Self {
             permits,
-            raise: if is_below { Raise::new() } else { self.raise },
+            raise: Raise {
+                after,
+                ..Raise::new()
+            },
             refused: self.refused,
+            lost: Some(Step { to, after }),
+            since_cut: 0,
         }
     }
 
-    /// A step up has proved itself.
+    /// A step up has proved itself. The next one is tried as seldom as it was before.
     fn step_up(&mut self) {
         self.permits += 1;
-        match self.refused {
-            Some((at, after)) if self.permits + 1 == at => self.raise.after = after,
-            Some((at, _)) if self.permits >= at => self.refused = None,
-            Some(_) | None => {}
+        let next = |step: &Step| step.to == self.permits + 1;
+        if let Some(step) = self.refused.filter(next).or_else(|| self.lost.filter(next)) {
+            self.raise.after = step.after;
         }
     }
 }
@@ -455,6 +484,9 @@ impl Throttle {
         self.outage_run = self.outage_run.saturating_add(1);
         if let Some(ramp) = self.ramp {
             self.ramp = Some(ramp.saturating_mul(2)).filter(|&ramp| ramp < self.most);
+        }
+        if let Some(level) = &mut self.level {
+            level.since_cut = level.since_cut.saturating_add(1);
         }
         if let Some(level) = &mut self.level
             // A raise proves nothing while a request waits that is one too many.
