@@ -1,7 +1,7 @@
 #!/bin/sh
-# Rehearses a release without a registry: packages all crates, the .deb, the wheel and the Go module,
-# and builds a program in each language against nothing but what was packaged. docs/releasing.md
-# describes the steps. Leaves everything in dist/.
+# Rehearses a release without a registry: packages all crates, the .deb, the wheel and the Go
+# module, and builds a program in each language against nothing but what was packaged.
+# docs/releasing.md describes the steps. Leaves everything in dist/.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD

@@ -54,7 +54,8 @@ impl Report {
         let bar = Arc::new(ProgressBar::no_length());
         bar.set_draw_target(target);
         if let Ok(style) = ProgressStyle::with_template(
-            "{bar:40} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} {msg}",
+            // What matters most comes first: a narrow terminal shows the beginning of the line.
+            "{percent:>3}% {msg}{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
         ) {
             bar.set_style(style);
         }
@@ -70,7 +71,7 @@ impl Report {
                 }
                 bar.set_position(progress.stats.delivered);
                 let waiting = progress.stats.waiting;
-                bar.set_message(waiting.map_or_else(String::new, |waiting| format!("waiting: {waiting}")));
+                bar.set_message(waiting.map_or_else(String::new, |waiting| format!("waiting: {waiting} ")));
             })
         } else {
             builder
@@ -135,13 +136,18 @@ fn per_second(bytes: u64, seconds: f64) -> f64 {
     (bytes as f64 / seconds.max(1e-9)).round()
 }
 
+/// Whether standard error is a terminal whose cursor moves.
+fn is_drawn_on() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+}
+
 /// Whether a progress bar is wanted, and where it is drawn.
 fn drawn(show: &Show) -> (bool, ProgressDrawTarget) {
-    let terminal = io::stderr().is_terminal();
+    let terminal = is_drawn_on();
     let wanted = match show.progress {
         When::Always => true,
         When::Never => false,
-        When::Auto => terminal,
+        When::Auto => io::stderr().is_terminal(),
     };
     // Ten times a second is enough for an eye.
     let target = match (wanted, terminal) {
@@ -180,7 +186,7 @@ impl Reports {
         let (wanted, target) = drawn(show);
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(objects as u64));
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} objects {elapsed} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{pos}/{len} objects {msg} {elapsed} {wide_bar}") {
             total.set_style(style);
         }
         if wanted && pget::threads_can_start() {
@@ -189,7 +195,7 @@ impl Reports {
         Self {
             bars,
             total,
-            lines: wanted && io::stderr().is_terminal(),
+            lines: wanted && is_drawn_on(),
             wanted,
             json: show.json,
             delivered: Arc::default(),

@@ -66,6 +66,7 @@ const CHECKED: &[&str] = &[
     "docs/files.md",
     "docs/glossary.md",
     "docs/options.md",
+    "docs/releasing.md",
     "docs/reliability.md",
     "docs/security.md",
     "docs/verification.md",
