@@ -6,13 +6,14 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use pget::{Builder, Error, Stats, Warnings};
+use terminal_size::terminal_size_of;
 
 use crate::args::{Show, When};
 
@@ -53,25 +54,32 @@ impl Report {
         let (wanted, target) = drawn(show);
         let bar = Arc::new(ProgressBar::no_length());
         bar.set_draw_target(target);
-        if let Ok(style) = ProgressStyle::with_template(
-            // What matters most comes first: a narrow terminal shows the beginning of the line.
-            "{percent:>3}% {msg}{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
-        ) {
-            bar.set_style(style);
-        }
+        let width = width();
+        let style = style(of_bar(width));
+        bar.set_style(style.clone());
         let builder = if wanted {
             // It has a thread, and panics without.
             if pget::threads_can_start() {
                 bar.enable_steady_tick(Duration::from_millis(500));
             }
             let bar = Arc::clone(&bar);
+            let waiting_style = self::style(WAITING);
+            let was_waiting = AtomicBool::new(false);
             builder.progress(move |progress| {
                 if let Some(total) = progress.total {
                     bar.set_length(total);
                 }
                 bar.set_position(progress.stats.delivered);
                 let waiting = progress.stats.waiting;
-                bar.set_message(waiting.map_or_else(String::new, |waiting| format!("waiting: {waiting} ")));
+                let waits = waiting.is_some();
+                if waits != was_waiting.swap(waits, Ordering::Relaxed) {
+                    bar.set_style(if waits {
+                        waiting_style.clone()
+                    } else {
+                        style.clone()
+                    });
+                }
+                bar.set_message(waiting.map_or_else(String::new, |waiting| format!("waiting: {waiting}")));
             })
         } else {
             builder
@@ -136,6 +144,45 @@ fn per_second(bytes: u64, seconds: f64) -> f64 {
     (bytes as f64 / seconds.max(1e-9)).round()
 }
 
+/// Columns of the terminal, or of a line in a log.
+fn width() -> u16 {
+    terminal_size_of(io::stderr()).map_or(Plain.width(), |(columns, _)| columns.0)
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// The line of a read on a terminal of `width` columns. A line that is longer than the terminal
+/// would be broken, and stay when it is drawn anew.
+const fn of_bar(width: u16) -> &'static str {
+    match width {
+        60.. => "{percent:>3}% {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+        40.. => "{percent:>3}% of {binary_total_bytes} {binary_bytes_per_sec} {eta}",
+        _ => "{percent:>3}% {eta}",
+    }
+}
+
+/// The line of a read that waits; it ends where the terminal does.
+const WAITING: &str = "{percent:>3}% {wide_msg}";
+
+/// The line of one of several reads.
+const fn of_object(width: u16) -> &'static str {
+    match width {
+        80.. => "{msg:30!} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
+        40.. => "{msg:18!} {percent:>3}% {binary_bytes_per_sec}",
+        _ => WAITING,
+    }
+}
+
+/// The line of all reads together.
+const fn of_total(width: u16) -> &'static str {
+    match width {
+        60.. => "{pos}/{len} objects {msg} {elapsed} {wide_bar}",
+        _ => "{pos}/{len} {wide_msg}",
+    }
+}
+
 /// Whether standard error is a terminal whose cursor moves.
 fn is_drawn_on() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
@@ -186,9 +233,7 @@ impl Reports {
         let (wanted, target) = drawn(show);
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(objects as u64));
-        if let Ok(style) = ProgressStyle::with_template("{pos}/{len} objects {msg} {elapsed} {wide_bar}") {
-            total.set_style(style);
-        }
+        total.set_style(style(of_total(width())));
         if wanted && pget::threads_can_start() {
             total.enable_steady_tick(Duration::from_millis(500));
         }
@@ -209,10 +254,7 @@ impl Reports {
         } else {
             ProgressBar::hidden()
         };
-        let template = "{msg:30!} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
+        bar.set_style(style(of_object(width())));
         bar.set_message(name.display().to_string());
         let warnings = Warnings::new();
         let mut builder = builder.warnings(warnings.clone());

@@ -16,5 +16,6 @@ mod shim;
 mod status;
 mod surroundings;
 mod target;
+mod terminal;
 mod usage;
 mod verify;

@@ -1,0 +1,97 @@
+//! What the progress display looks like on terminals of several widths, on a dumb one, and in a
+//! log.
+
+use std::{fs::File, io::Read, process::Stdio, thread};
+
+use nix::pty::{Winsize, openpty};
+use pget_testkit::hostile::{Hostile, Object, Route};
+
+use crate::run::{pget, plain_environment, wait};
+
+/// Reads an object of 6 MB to nowhere, and returns what it wrote on a terminal of `columns`.
+fn shown(columns: u16, term: &str, arguments: &[&str]) -> String {
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let terminal = openpty(Some(&size), None).expect("a terminal");
+    let mut command = pget(arguments);
+    plain_environment(&mut command);
+    command.env("TERM", term).env("NO_COLOR", "1");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(terminal.slave);
+    let child = command.spawn().expect("it starts");
+    // The command holds the terminal open as well.
+    drop(command);
+    let mut master = File::from(terminal.master);
+    let reader = thread::spawn(move || {
+        let mut text = Vec::new();
+        let mut part = [0; 4096];
+        // A terminal that nobody writes to any more is an error here.
+        while let Ok(count @ 1..) = master.read(&mut part) {
+            text.extend_from_slice(&part[..count]);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    wait(child).succeeded();
+    reader.join().expect("it is read")
+}
+
+/// The lines that are seen, without the codes that move the cursor.
+fn lines(text: &str) -> Vec<String> {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, code)) = rest.split_once('\u{1b}') {
+        plain.push_str(before);
+        plain.push('\n');
+        let end = code
+            .find(|c: char| c.is_ascii_alphabetic())
+            .map_or(code.len(), |at| at + 1);
+        assert!(!code[..end].ends_with('m'), "a colour: {text:?}");
+        rest = &code[end..];
+    }
+    plain.push_str(rest);
+    let lines = plain.split(['\n', '\r']).map(str::trim_end);
+    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_bar_fits_the_terminal() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 6_000_000)));
+    for columns in [20, 40, 80, 200] {
+        for arguments in [&["cat", &url][..], &["get", &url, "-o", "/dev/null"]] {
+            let text = shown(columns, "xterm", arguments);
+            let lines = lines(&text);
+            assert!(
+                lines
+                    .iter()
+                    .all(|line| line.chars().count() <= usize::from(columns)),
+                "{columns}: {lines:?}"
+            );
+            let last = lines
+                .last()
+                .unwrap_or_else(|| panic!("nothing on {columns} columns"));
+            assert!(last.starts_with("100%"), "{columns}: {lines:?}");
+            assert_eq!(last.contains('█'), columns >= 80, "{columns}: {lines:?}");
+            assert_eq!(last.contains("5.72 MiB"), columns >= 40, "{columns}: {lines:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dumb_terminal_gets_lines() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, 6_000_000)));
+    for arguments in [&["cat", &url][..], &["cat", &url, "--progress", "always"]] {
+        let text = shown(80, "dumb", arguments);
+        assert!(text.contains("100%"), "{text:?}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+    let text = shown(80, "dumb", &["cat", &url, "--progress", "never"]);
+    assert_eq!(text, "");
+}
