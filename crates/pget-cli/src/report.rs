@@ -146,7 +146,7 @@ fn per_second(bytes: u64, seconds: f64) -> f64 {
 
 /// Columns of the terminal, or of a line in a log.
 fn width() -> u16 {
-    terminal_size_of(io::stderr()).map_or(Plain.width(), |(columns, _)| columns.0)
+    terminal_size_of(io::stderr()).map_or_else(|| Plain.width(), |(columns, _)| columns.0)
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -157,8 +157,8 @@ pub struct RequestHead {
     /// addresses, where the metadata services of clouds live. Set it for an address from
     /// [`Response::location`](crate::Response::location) whose host is another.
     pub from_server: bool,
-    /// Bytes to send with `Post`, `Put` and `GetWithContent`. The request may reach the server twice
-    /// if a kept connection turns out closed, so it must have the same effect both times.
+    /// Bytes to send with `Post`, `Put` and `GetWithContent`. The request may reach the server
+    /// twice if a kept connection turns out closed, so it must have the same effect both times.
     pub content: Vec<u8>,
     /// Never through a proxy: for metadata services, which answer this machine only.
     pub direct: bool,
