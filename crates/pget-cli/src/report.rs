@@ -154,7 +154,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// The line of a read on a terminal of `width` columns. A line that is longer than the terminal
-/// would be broken, and stay when it is drawn anew.
+/// would be broken, and a part of it would stay after the next one.
 const fn of_bar(width: u16) -> &'static str {
     match width {
         60.. => "{percent:>3}% {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
