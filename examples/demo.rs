@@ -51,7 +51,8 @@ async fn read(cluster: &Cluster, connections: u32) -> Result<Duration, Failure> 
     let mut reader = pget::builder("ais://demo/checkpoint")
         .property("ais.endpoint", cluster.endpoint())
         .concurrency(connections)
-        .open()
+        .object()?
+        .reader()
         .await?;
     // AIStore's default checksum is XXH64, 16 hex digits.
     let mut digest = Xxh64::new(0);

@@ -26,7 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn fetch(url: &str) -> Result<(), Box<dyn Error>> {
     // Without a name in /dev/shm: nothing is left, however this process ends.
-    let mut download = pget::builder(url).get_shared_blocking(Placement::Anonymous)?;
+    let mut download = pget::builder(url)
+        .blocking()
+        .expect("an object")
+        .get_shared(Placement::Anonymous)?;
     let reader = || {
         let mut command = Command::new(env::current_exe()?);
         command.args(["--attach", download.buffer().name()]).spawn()
@@ -34,7 +37,7 @@ fn fetch(url: &str) -> Result<(), Box<dyn Error>> {
     let readers = (0..READERS)
         .map(|_| reader())
         .collect::<Result<Vec<Child>, _>>()?;
-    let ended = download.ended_blocking();
+    let ended = download.ended();
     for mut reader in readers {
         if !reader.wait()?.success() && ended.is_ok() {
             return Err("a reader failed".into());

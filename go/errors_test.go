@@ -140,7 +140,7 @@ func TestOptionsThatAreNotUsable(t *testing.T) {
 	for i, option := range []Option{
 		WithChunkSize(-1), WithChunkSize(1 << 40), WithConcurrency(-1), WithConcurrency(1025), WithConcurrency(math.MaxInt),
 		WithWindow(-1), WithWindow(65537), WithOffset(-1), WithLength(-2), WithRetries(-1), WithRetries(1001), WithConnectTimeout(0),
-		WithConnectTimeout(25 * time.Hour), WithFirstByteTimeout(-1), WithFirstByteTimeout(math.MaxInt64), WithStallTimeout(0), WithRetryTimeout(0), WithJournalInterval(0), WithMemoryLimit(-1), WithThreads(-1), WithThreads(1025),
+		WithConnectTimeout(25 * time.Hour), WithFirstByteTimeout(-1), WithFirstByteTimeout(math.MaxInt64), WithStallTimeout(0), WithRetryTimeout(0), WithMemoryLimit(-1), WithThreads(-1), WithThreads(1025),
 		WithProperty("", "x\x00"), WithProperty("\xff", ""), WithHeader("a\x00", "b"), WithHeader("a", "\xff"),
 	} {
 		if _, err := Open(deadline(t), servers.hostile+"/good", option); !errors.Is(err, ErrInvalidArgument) {
@@ -153,7 +153,7 @@ func TestOptionsThatAreNotUsable(t *testing.T) {
 	}
 	// Each one that is usable is taken.
 	r := open(t, "/good", WithConcurrency(0), WithChunkSize(1<<20), WithConcurrency(3), WithWindow(5), WithOffset(1), WithLength(7), WithRetries(2), WithConnectTimeout(time.Second),
-		WithFirstByteTimeout(time.Second), WithStallTimeout(time.Microsecond+time.Second), WithRetryTimeout(time.Second), WithJournalInterval(time.Second), WithMemoryLimit(8<<20), WithThreads(2), WithHeader("X-Test", "1"))
+		WithFirstByteTimeout(time.Second), WithStallTimeout(time.Microsecond+time.Second), WithRetryTimeout(time.Second), WithMemoryLimit(8<<20), WithThreads(2), WithHeader("X-Test", "1"))
 	if got, err := io.ReadAll(r); err != nil || string(got) != string(pattern(1, 7)) {
 		t.Error(got, err)
 	}

@@ -148,19 +148,6 @@ func WithSync() Option {
 	return flag("sync", func(o *C.pget_options) C.pget_status { return C.pget_options_set_sync(o, 1) })
 }
 
-// WithJournalInterval sets how often [GetFile] syncs what has landed and writes it down for
-// [WithResume], 1 ms to a day; default 2 s, never below 10 ms. A call that takes less never syncs.
-func WithJournalInterval(d time.Duration) Option {
-	return duration("journal interval", d, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_journal_interval(o, C.uint64_t(v))
-	})
-}
-
-// flag is an option that is there or not.
-func flag(name string, set func(*C.pget_options) C.pget_status) Option {
-	return func(s *settings) { s.steps = append(s.steps, step{name + " cannot be set", set}) }
-}
-
 // WithOffset sets the first byte to read; default 0. One at the object's end reads nothing, one
 // beyond it is ErrRange.
 func WithOffset(bytes int64) Option {

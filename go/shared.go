@@ -4,15 +4,12 @@ package pget
 #include <pget.h>
 #include <stdlib.h>
 
-// They call no function of Go's, and keep no pointer.
+// They keep no pointer. Only pget_shared_wait calls a function of Go's.
 #cgo noescape pget_shared_begin
 #cgo nocallback pget_shared_begin
-#cgo noescape pget_shared_begin_reuse
-#cgo nocallback pget_shared_begin_reuse
 #cgo noescape pget_shared_open
 #cgo nocallback pget_shared_open
 #cgo noescape pget_shared_wait
-#cgo nocallback pget_shared_wait
 */
 import "C"
 
@@ -89,6 +86,8 @@ func share(ctx context.Context, url, name string, options []Option, whole bool) 
 		if name != "" && strings.TrimPrefix(name, "/") != settings.reuse.name {
 			return nil, failure(ErrInvalidArgument, "the shared memory to be used again has another name: "+settings.reuse.name, nil)
 		}
+		// It keeps its name.
+		name = ""
 	}
 	c, err := begin(ctx, url, settings)
 	if err != nil {
@@ -106,10 +105,13 @@ func share(ctx context.Context, url, name string, options []Option, whole bool) 
 	if whole {
 		defer c.end(false)
 		end := c.watch(settings.progress)
-		if old != nil {
-			status = C.parallel_get_shared_reuse(c.url, c.options, old, &shared, &e)
-		} else {
-			status = C.parallel_get_shared(c.url, c.options, text, &shared, &e)
+		status = C.pget_shared_begin(c.url, c.options, text, old, &shared, &e)
+		if status == C.PGET_OK {
+			status = C.pget_shared_wait(shared, math.MaxUint64, math.MaxUint64, nil, nil, &e)
+		}
+		if status != C.PGET_OK {
+			C.pget_shared_close(shared)
+			shared = nil
 		}
 		defer func() {
 			// If the function has panicked, no caller gets the memory.
@@ -120,11 +122,7 @@ func share(ctx context.Context, url, name string, options []Option, whole bool) 
 		}()
 		end()
 	} else {
-		if old != nil {
-			status = C.pget_shared_begin_reuse(c.url, c.options, old, &shared, &e)
-		} else {
-			status = C.pget_shared_begin(c.url, c.options, text, &shared, &e)
-		}
+		status = C.pget_shared_begin(c.url, c.options, text, old, &shared, &e)
 		c.end(status == C.PGET_OK)
 	}
 	if status != C.PGET_OK {

@@ -428,7 +428,7 @@ typedef struct {
  *
  * It runs on the thread that called the library, one at a time for each call: as bytes are given
  * in pget_reader_next, pget_reader_read, parallel_get and parallel_get_ring, about ten times a
- * second in the other parallel_get functions; pget_shared_begin and pget_shared_begin_reuse report
+ * second in the other parallel_get functions and in pget_shared_wait; pget_shared_begin reports
  * nothing. It must return (no longjmp, no exception), must not fork, and may call nothing of this
  * library but pget_cancel_trigger and pget_reader_cancel.
  */
@@ -792,16 +792,6 @@ pget_status pget_options_set_resume(pget_options *options, int32_t resume);
 pget_status pget_options_set_sync(pget_options *options, int32_t sync);
 
 /**
- * Of parallel_get_file: milliseconds between two times that what has landed is synced (fdatasync)
- * and written down for pget_options_set_resume, 1 to 86400000; default 2000, never below 10. A
- * call that takes less never syncs.
- *
- * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
- * range. Any thread. Since ABI 1.
- */
-pget_status pget_options_set_journal_interval(pget_options *options, uint64_t milliseconds);
-
-/**
  * Sets whether the bytes are compared with the checksum of the whole object that the server
  * publishes:
  * "auto" (the default: if all of the object is read and there is one), "require" (or the call
@@ -879,8 +869,8 @@ pget_status pget_options_set_header(pget_options *options, const char *name, con
 
 /**
  * Sets the function that progress is reported to; null, the default, reports none. The context is
- * handed to it as it is, and must be valid until every call and every reader with these options
- * has ended; background downloads (pget_shared_begin) do not use it.
+ * handed to it as it is, and must be valid until every call, every reader and every shared memory
+ * (pget_shared_begin) with these options has ended.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
  */
@@ -925,7 +915,10 @@ void pget_cancel_trigger(const pget_cancel *cancel);
 void pget_cancel_free(pget_cancel *cancel);
 
 /**
- * Reads the object at url straight into new shared memory, and waits until all of it is there.
+ * Reads the object at url straight into new shared memory. Returns as soon as the first reply has
+ * stated how long the object is; the download goes on, on the library's threads. pget_shared_wait
+ * waits for its bytes, and with an offset of UINT64_MAX for all of them. Closing shared ends the
+ * download.
  *
  * name is a POSIX name ("/dataset" or "dataset"), which must be free: while the download runs, and
  * as long as shared is open, other processes of this user attach to it by pget_shared_open, and
@@ -934,67 +927,32 @@ void pget_cancel_free(pget_cancel *cancel);
  * when the last process has detached, also after kill -9. What a killed process has left under a
  * name goes with the next shared memory that gets a name, and by "pget shm clean".
  *
+ * reuse may be null. Otherwise it is shared memory of this process whose object is complete, and
+ * the next object is received into its pages: pages that were used before cost about a third of
+ * new ones (the first time two thirds). name must be null then. reuse is closed by this call,
+ * however that ends, and its bytes and texts are no longer valid. The next object gets its pages
+ * and its name if no process is attached to it, if this process has not called fork since it was
+ * made (a child may still read it; posix_spawn and vfork do not count) and, for memory without a
+ * name, if the object is no longer than the first one. Otherwise new memory of the same kind is
+ * made, and attached processes keep the old object. Programs that have mapped the memory by its
+ * name without this library are not seen: reuse it when they are done.
+ *
  * shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails;
- * then nothing is left. url, options and error are as for parallel_get; progress is reported on
- * the calling thread, about ten times a second.
+ * then nothing is left. url, options and error are as for parallel_get. Progress is reported by
+ * pget_shared_wait.
  *
- * Any thread. Linux only. Errors: those of parallel_get, _DESTINATION also if there is no room
- * (not a signal) or the name is taken, _UNSUPPORTED also if the server does not state the size,
- * _INVALID_ARGUMENT also for a name that cannot be one or a null shared. Since ABI 1.
- */
-pget_status parallel_get_shared(const char *url,
-                                const pget_options *options,
-                                const char *name,
-                                pget_shared **shared,
-                                pget_error **error);
-
-/**
- * As parallel_get_shared, but returns as soon as the first reply has said how long the object is;
- * the download goes on, on the library's threads, and pget_shared_wait waits for its bytes and its
- * end. Closing shared ends it. Progress is not reported.
- *
- * Any thread. Errors: those of parallel_get_shared. Since ABI 1.
+ * Any thread, while no other call uses reuse. Linux only. Errors: those of parallel_get,
+ * _DESTINATION also if there is no room (not a signal) or the name is taken, _UNSUPPORTED also if
+ * the server does not state the size, _INVALID_ARGUMENT also for a name that cannot be one, a null
+ * shared, and a reuse that is in use, not complete, opened by pget_shared_open, or closed. Since
+ * ABI 1.
  */
 pget_status pget_shared_begin(const char *url,
                               const pget_options *options,
                               const char *name,
+                              pget_shared *reuse,
                               pget_shared **shared,
                               pget_error **error);
-
-/**
- * As parallel_get_shared, into the memory of an object before: pages that were used before cost
- * about a third of new ones (the first time two thirds), and a download receives straight into
- * them.
- *
- * old is shared memory of this process whose object is complete. It is closed by this call,
- * however that ends, and its bytes and texts are no longer valid. The next object gets its pages
- * and its name if no process is attached to it, if this process has not called fork since it was
- * made (a child may still read it; posix_spawn and vfork do not count) and, for memory without a
- * name, if the object is no longer than the first one; else new memory of the same kind, and who
- * is attached keeps the old object. Programs that have mapped the memory by its name without this
- * library are not seen: reuse it when they are done.
- *
- * Any thread, while no other call uses old. Errors: those of parallel_get_shared,
- * _INVALID_ARGUMENT also if old is in use, not complete, opened by pget_shared_open, closed or
- * null. Since ABI 1.
- */
-pget_status parallel_get_shared_reuse(const char *url,
-                                      const pget_options *options,
-                                      pget_shared *old,
-                                      pget_shared **shared,
-                                      pget_error **error);
-
-/**
- * As parallel_get_shared_reuse, but returns and goes on as pget_shared_begin does.
- *
- * Any thread, while no other call uses old. Errors: those of parallel_get_shared_reuse. Since ABI
- * 1.
- */
-pget_status pget_shared_begin_reuse(const char *url,
-                                    const pget_options *options,
-                                    pget_shared *old,
-                                    pget_shared **shared,
-                                    pget_error **error);
 
 /**
  * Attaches to shared memory that this or another process of the same user has made, also while it
@@ -1020,6 +978,9 @@ pget_status pget_shared_open(const char *name, pget_shared **shared, pget_error 
  * null; else triggering it ends the wait, and nothing else. available may be null; else it is set
  * to the number of bytes that are there, from the first on, also if it fails. Bytes that are there
  * never change.
+ *
+ * The progress function of the download's options is called on this thread about ten times a
+ * second, and once at the end.
  *
  * error may be null, else it is set to null or to an error that the caller frees. Any thread, also
  * several at once. Errors: what the download failed with, once it has (bytes that are there can

@@ -95,7 +95,6 @@ class options {
   }
   options &resume(bool yes = true) { return set(pget_options_set_resume(get(), yes)); }
   options &sync(bool yes = true) { return set(pget_options_set_sync(get(), yes)); }
-  options &journal_interval(std::uint64_t ms) { return set(pget_options_set_journal_interval(get(), ms)); }
   options &verify(const std::string &how) { return set(pget_options_set_verify(get(), how.c_str())); }
   options &retries(std::uint32_t n) { return set(pget_options_set_retries(get(), n)); }
   options &connect_timeout(std::uint64_t ms) { return set(pget_options_set_connect_timeout(get(), ms)); }
@@ -318,19 +317,21 @@ class shared {
   // Reads into new shared memory, and waits until all is there. A name is a POSIX name, which must
   // be free; without one, name() returns what to attach by.
   static shared get(const std::string &url, const std::string &name = {}, const options &how = options()) {
-    return made(&parallel_get_shared, url, how, name.empty() ? nullptr : name.c_str());
+    return whole(begin(url, name, how));
   }
   // The same into the memory of an object before, which is closed however this ends.
   static shared get(const std::string &url, shared &&old, const options &how = options()) {
-    return made(&parallel_get_shared_reuse, url, how, old.handle_.release());
+    return whole(begin(url, std::move(old), how));
   }
   // Returns as soon as it is known how long the object is; the download goes on, and ends with the
   // close.
   static shared begin(const std::string &url, const std::string &name = {}, const options &how = options()) {
-    return made(&pget_shared_begin, url, how, name.empty() ? nullptr : name.c_str());
+    return made(url, how, name.empty() ? nullptr : name.c_str(), nullptr);
   }
   static shared begin(const std::string &url, shared &&old, const options &how = options()) {
-    return made(&pget_shared_begin_reuse, url, how, old.handle_.release());
+    pget_shared *reuse = old.handle_.release();
+    if (!reuse) detail::check(PGET_ERR_INVALID_ARGUMENT, nullptr);
+    return made(url, how, nullptr, reuse);
   }
   // Attaches to what this or another process of the same user has made.
   static shared open(const std::string &name) {
@@ -370,13 +371,16 @@ class shared {
  private:
   explicit shared(pget_shared *raw) : handle_(raw) {}
 
-  template <typename Call, typename Where>
-  static shared made(Call call, const std::string &url, const options &how, Where where) {
+  static shared made(const std::string &url, const options &how, const char *name, pget_shared *reuse) {
     pget_shared *raw = nullptr;
     pget_error *failure = nullptr;
-    pget_status status = call(url.c_str(), how.get(), where, &raw, &failure);
+    pget_status status = pget_shared_begin(url.c_str(), how.get(), name, reuse, &raw, &failure);
     detail::check(status, failure);
     return shared(raw);
+  }
+  static shared whole(shared begun) {
+    begun.wait();
+    return begun;
   }
   static std::string text(const char *of) { return of ? of : ""; }
 

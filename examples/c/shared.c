@@ -46,7 +46,7 @@ int main(int argc, char **argv) {
     return 2;
   }
   /* Without a name in /dev/shm: nothing is left, however this process ends. */
-  if (pget_shared_begin(argv[1], NULL, NULL, &shared, &error) != PGET_OK) return fail("get", error);
+  if (pget_shared_begin(argv[1], NULL, NULL, NULL, &shared, &error) != PGET_OK) return fail("get", error);
   for (i = 0; i < READERS; i++) {
     /* A forked child must exec before it uses the library. */
     const char *name = pget_shared_name(shared);

@@ -11,7 +11,7 @@ use pget_rs::{Error, ErrorKind};
 use crate::{
     boundary::{self, OK, Out},
     error::pget_error,
-    options::{Settings, pget_options},
+    options::{object, pget_options},
     status::pget_status,
     text::{self, invalid},
 };
@@ -52,8 +52,7 @@ pub unsafe extern "C" fn parallel_get(
         // SAFETY: null or a text, says the header.
         let url = unsafe { text::required(url, "url")? };
         let write = write.ok_or_else(|| invalid("the write function is null"))?;
-        let builder = Settings::of(options)?.builder(url)?;
-        let mut reader = builder.open_blocking()?;
+        let mut reader = object(url, options)?.reader()?;
         while let Some(lease) = reader.next_lease()? {
             // SAFETY: the caller gave a function that may be called so, with its context; the lease
             // holds the data until it has returned.
@@ -97,8 +96,7 @@ pub unsafe extern "C" fn parallel_get_into(
         let url = unsafe { text::required(url, "url")? };
         // SAFETY: the caller lends these bytes for the call.
         let buffer = unsafe { bytes_mut(buffer, capacity)? };
-        let builder = Settings::of(options)?.builder(url)?;
-        match builder.read_into_blocking(buffer) {
+        match object(url, options)?.read_into(buffer) {
             Ok(count) => {
                 length.put(count);
                 Ok(OK)
@@ -150,9 +148,7 @@ pub unsafe extern "C" fn parallel_get_file(
         let url = unsafe { text::required(url, "url")? };
         // SAFETY: as above.
         let path = unsafe { text::required(path, "path")? };
-        let stats = Settings::of(options)?
-            .builder(url)?
-            .get_file_blocking(Path::new(path))?;
+        let stats = object(url, options)?.get_file(Path::new(path))?;
         length.put(stats.delivered);
         Ok(OK)
     };

@@ -8,7 +8,7 @@ use pget_rs::{ObjectInfo, Options, Stats, Verification, verify::Algorithm};
 use crate::{
     boundary::{self, OK},
     error::pget_error,
-    options::{Settings, pget_options},
+    options::{pget_options, settings},
     status::pget_status,
     text::{self, invalid},
 };
@@ -198,8 +198,17 @@ impl<T: Growing> Structure<T> {
     }
 }
 
+/// Returns how much is read of an object of that size.
+fn length_of(options: &Options, size: Option<u64>) -> Option<u64> {
+    let rest = size.map(|size| size.saturating_sub(options.offset));
+    match (rest, options.length) {
+        (Some(rest), Some(length)) => Some(rest.min(length)),
+        (rest, _) => rest,
+    }
+}
+
 impl pget_info {
-    pub(crate) fn new(info: &ObjectInfo, settings: &Settings, length: Option<u64>) -> Self {
+    pub(crate) fn new(info: &ObjectInfo, options: &Options, length: Option<u64>) -> Self {
         let text = info.revision.to_string();
         // Cut between characters, and before anything that could not be in a C text.
         let mut end = text.find('\0').unwrap_or(text.len()).min(PGET_REVISION_SIZE - 1);
@@ -210,9 +219,9 @@ impl pget_info {
         Self {
             struct_size: size_of::<Self>(),
             size: info.size.unwrap_or(u64::MAX),
-            offset: settings.offset,
+            offset: options.offset,
             length: length.unwrap_or(u64::MAX),
-            chunk_size: settings
+            chunk_size: options
                 .chunk_size
                 .or(info.chunk_hint)
                 .unwrap_or(Options::DEFAULT_CHUNK_SIZE),
@@ -276,10 +285,11 @@ pub unsafe extern "C" fn pget_stat(
         let info = unsafe { Structure::new(info, "info")? };
         // SAFETY: null or a text, says the header.
         let url = unsafe { text::required(url, "url")? };
-        let settings = Settings::of(options)?;
-        let told = settings.builder(url)?.stat_blocking()?;
-        let length = settings.length_of(told.size);
-        info.put(pget_info::new(&told, &settings, length));
+        let settings = settings(options)?;
+        let object = pget_rs::builder(url).settings(settings.clone()).blocking()?;
+        let stated = object.stat()?;
+        let length = length_of(&settings.options, stated.size);
+        info.put(pget_info::new(&stated, &settings.options, length));
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
@@ -339,7 +349,7 @@ mod tests {
             },
             ..ObjectInfo::default()
         };
-        let told = pget_info::new(&info, &Settings::default(), None);
+        let told = pget_info::new(&info, &Options::default(), None);
         let bytes: Vec<u8> = told.revision.iter().map(|c| c.to_ne_bytes()[0]).collect();
         let text = std::str::from_utf8(&bytes)
             .expect("whole characters")

@@ -59,9 +59,8 @@ pub use info::{
 pub use options::{
     pget_options, pget_options_free, pget_options_new, pget_options_set_cancel, pget_options_set_chunk_size,
     pget_options_set_concurrency, pget_options_set_connect_timeout, pget_options_set_first_byte_timeout,
-    pget_options_set_gap, pget_options_set_header, pget_options_set_journal_interval,
-    pget_options_set_memory_limit, pget_options_set_progress, pget_options_set_property,
-    pget_options_set_range, pget_options_set_resume, pget_options_set_retries,
+    pget_options_set_gap, pget_options_set_header, pget_options_set_memory_limit, pget_options_set_progress,
+    pget_options_set_property, pget_options_set_range, pget_options_set_resume, pget_options_set_retries,
     pget_options_set_retry_timeout, pget_options_set_stall_timeout, pget_options_set_sync,
     pget_options_set_threads, pget_options_set_verify, pget_options_set_window, pget_progress_fn,
 };
@@ -75,9 +74,9 @@ pub use ring::{
     pget_ring_next_object, pget_ring_open, pget_ring_reader, pget_ring_reader_close,
 };
 pub use shared::{
-    parallel_get_shared, parallel_get_shared_reuse, pget_shared, pget_shared_available, pget_shared_begin,
-    pget_shared_begin_reuse, pget_shared_close, pget_shared_data, pget_shared_length, pget_shared_name,
-    pget_shared_open, pget_shared_revision, pget_shared_state, pget_shared_state_code, pget_shared_wait,
+    pget_shared, pget_shared_available, pget_shared_begin, pget_shared_close, pget_shared_data,
+    pget_shared_length, pget_shared_name, pget_shared_open, pget_shared_revision, pget_shared_state,
+    pget_shared_state_code, pget_shared_wait,
 };
 pub use status::{pget_status, pget_status_code, pget_status_name};
 pub use version::{

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pget_rs::{Budget, Builder, Cancel, Error, Options, Verify};
+use pget_rs::{Budget, Error, Options, Settings, Verify, blocking};
 
 use crate::{
     boundary::{self, OK},
@@ -29,7 +29,7 @@ pub struct pget_options {
 ///
 /// It runs on the thread that called the library, one at a time for each call: as bytes are given
 /// in pget_reader_next, pget_reader_read, parallel_get and parallel_get_ring, about ten times a
-/// second in the other parallel_get functions; pget_shared_begin and pget_shared_begin_reuse report
+/// second in the other parallel_get functions and in pget_shared_wait; pget_shared_begin reports
 /// nothing. It must return (no longjmp, no exception), must not fork, and may call nothing of this
 /// library but pget_cancel_trigger and pget_reader_cancel.
 pub type pget_progress_fn = Option<unsafe extern "C" fn(context: *mut c_void, delivered: u64, total: u64)>;
@@ -48,7 +48,7 @@ unsafe impl Send for ProgressCall {}
 unsafe impl Sync for ProgressCall {}
 
 impl ProgressCall {
-    fn tell(&self, progress: pget_rs::Progress) {
+    fn report(&self, progress: pget_rs::Progress) {
         // SAFETY: the caller gave a function that may be called so, with its context.
         unsafe {
             (self.function)(
@@ -60,148 +60,44 @@ impl ProgressCall {
     }
 }
 
-#[derive(Clone, Default)]
-pub(crate) struct Settings {
-    pub(crate) chunk_size: Option<u64>,
-    concurrency: Option<u32>,
-    window: Option<u32>,
-    gap: Option<u64>,
-    pub(crate) offset: u64,
-    length: Option<u64>,
-    retries: Option<u32>,
-    retry_timeout: Option<Duration>,
-    connect_timeout: Option<Duration>,
-    first_byte_timeout: Option<Duration>,
-    stall_timeout: Option<Duration>,
-    budget: Option<Arc<Budget>>,
-    properties: Vec<(String, String)>,
-    headers: Vec<(String, String)>,
-    progress: Option<ProgressCall>,
-    cancel: Option<Cancel>,
-    threads: Option<usize>,
-    resume: bool,
-    sync: bool,
-    journal_interval: Option<Duration>,
-    verify: Verify,
-}
-
 static OPTIONS: Registry<Mutex<Settings>> = Registry::new(3, "options handle");
 
-impl Settings {
-    /// As they are now; the defaults for null.
-    pub(crate) fn of(options: *const pget_options) -> Result<Self, Error> {
-        if options.is_null() {
-            return Ok(Self::default());
-        }
-        Ok(lock(&*OPTIONS.get(options)?).clone())
+/// Returns the options as they are now; the defaults for null.
+pub(crate) fn settings(options: *const pget_options) -> Result<Settings, Error> {
+    if options.is_null() {
+        return Ok(Settings::default());
     }
+    Ok(lock(&*OPTIONS.get(options)?).clone())
+}
 
-    /// How much of an object of that size is read.
-    pub(crate) fn length_of(&self, size: Option<u64>) -> Option<u64> {
-        let rest = size.map(|size| size.saturating_sub(self.offset));
-        match (rest, self.length) {
-            (Some(rest), Some(length)) => Some(rest.min(length)),
-            (rest, _) => rest,
-        }
-    }
-
-    /// Returns the builder of a download that outlasts the call, and so has no thread to report its
-    /// progress on.
-    pub(crate) fn without_progress(mut self) -> Self {
-        self.progress = None;
-        self
-    }
-
-    /// A builder for `url` that reads so.
-    pub(crate) fn builder(&self, url: &str) -> Result<Builder, Error> {
-        if let Some(threads) = self.threads {
-            pget_rs::blocking::use_threads(threads)?;
-        }
-        let mut builder = pget_rs::builder(url).offset(self.offset);
-        if let Some(bytes) = self.chunk_size {
-            builder = builder.chunk_size(bytes);
-        }
-        if let Some(requests) = self.concurrency {
-            builder = builder.concurrency(requests);
-        }
-        if let Some(chunks) = self.window {
-            builder = builder.window(chunks);
-        }
-        if let Some(bytes) = self.gap {
-            builder = builder.gap(bytes);
-        }
-        if let Some(bytes) = self.length {
-            builder = builder.length(bytes);
-        }
-        builder = builder.resume(self.resume).sync(self.sync).verify(self.verify);
-        if let Some(interval) = self.journal_interval {
-            builder = builder.journal_interval(interval);
-        }
-        if let Some(retries) = self.retries {
-            builder = builder.retries(retries);
-        }
-        if let Some(timeout) = self.retry_timeout {
-            builder = builder.retry_timeout(timeout);
-        }
-        if let Some(timeout) = self.connect_timeout {
-            builder = builder.connect_timeout(timeout);
-        }
-        if let Some(timeout) = self.first_byte_timeout {
-            builder = builder.first_byte_timeout(timeout);
-        }
-        if let Some(timeout) = self.stall_timeout {
-            builder = builder.stall_timeout(timeout);
-        }
-        if let Some(budget) = &self.budget {
-            builder = builder.budget(Arc::clone(budget));
-        }
-        for (key, value) in &self.properties {
-            builder = builder.property(key, value);
-        }
-        for (name, value) in &self.headers {
-            builder = builder.header(name, value);
-        }
-        if let Some(call) = self.progress {
-            builder = builder.progress(move |progress| call.tell(progress));
-        }
-        if let Some(cancel) = &self.cancel {
-            builder = builder.cancel(cancel.clone());
-        }
-        Ok(builder)
-    }
+/// Returns the object at `url`, to be read with `options`.
+pub(crate) fn object(url: &str, options: *const pget_options) -> Result<blocking::Object, Error> {
+    pget_rs::builder(url).settings(settings(options)?).blocking()
 }
 
 fn lock(settings: &Mutex<Settings>) -> MutexGuard<'_, Settings> {
     settings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The body of a setter.
-fn set(options: *mut pget_options, change: impl FnOnce(&mut Settings) -> Result<(), Error>) -> pget_status {
+/// The body of a setter. Bounds are those of [`Settings::check`], for the new value alone: which
+/// values go together is checked by the call that uses them.
+fn set(options: *mut pget_options, change: impl Fn(&mut Settings) -> Result<(), Error>) -> pget_status {
     // SAFETY: a null error pointer is always sound.
     unsafe {
         boundary::call(std::ptr::null_mut(), || {
-            change(&mut lock(&*OPTIONS.get(options)?))?;
+            let options = OPTIONS.get(options)?;
+            let mut alone = Settings::default();
+            change(&mut alone)?;
+            alone.check()?;
+            change(&mut lock(&options))?;
             Ok(OK)
         })
     }
 }
 
-fn within(value: u32, least: u32, most: u32) -> Result<u32, Error> {
-    if (least..=most).contains(&value) {
-        Ok(value)
-    } else {
-        Err(invalid("out of range"))
-    }
-}
-
-fn timeout(milliseconds: u64) -> Result<Duration, Error> {
-    /// A day.
-    const MOST: u64 = 86_400_000;
-    if (1..=MOST).contains(&milliseconds) {
-        Ok(Duration::from_millis(milliseconds))
-    } else {
-        Err(invalid("out of range"))
-    }
+/// The value of an option for which 0 is the default.
+fn unless_0<T: PartialEq + From<u8>>(value: T) -> Option<T> {
+    (value != T::from(0)).then_some(value)
 }
 
 /// New options with the defaults, owned by the caller; freed by pget_options_free.
@@ -228,10 +124,7 @@ pub extern "C" fn pget_options_free(options: *mut pget_options) {
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_chunk_size(options: *mut pget_options, bytes: u64) -> pget_status {
     set(options, |settings| {
-        if bytes > Options::MAX_CHUNK_SIZE {
-            return Err(invalid("out of range"));
-        }
-        settings.chunk_size = (bytes != 0).then_some(bytes);
+        settings.options.chunk_size = unless_0(bytes);
         Ok(())
     })
 }
@@ -244,8 +137,7 @@ pub extern "C" fn pget_options_set_chunk_size(options: *mut pget_options, bytes:
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_concurrency(options: *mut pget_options, requests: u32) -> pget_status {
     set(options, |settings| {
-        let requests = within(requests, 0, Options::MAX_CONCURRENCY)?;
-        settings.concurrency = (requests != 0).then_some(requests);
+        settings.options.concurrency = unless_0(requests);
         Ok(())
     })
 }
@@ -259,8 +151,7 @@ pub extern "C" fn pget_options_set_concurrency(options: *mut pget_options, reque
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_window(options: *mut pget_options, chunks: u32) -> pget_status {
     set(options, |settings| {
-        let chunks = within(chunks, 0, Options::MAX_WINDOW)?;
-        settings.window = (chunks != 0).then_some(chunks);
+        settings.options.window = unless_0(chunks);
         Ok(())
     })
 }
@@ -272,7 +163,7 @@ pub extern "C" fn pget_options_set_window(options: *mut pget_options, chunks: u3
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_gap(options: *mut pget_options, bytes: u64) -> pget_status {
     set(options, |settings| {
-        settings.gap = Some(bytes);
+        settings.options.gap = bytes;
         Ok(())
     })
 }
@@ -290,13 +181,8 @@ pub extern "C" fn pget_options_set_range(
     length: u64,
 ) -> pget_status {
     set(options, |settings| {
-        let length = (length != u64::MAX).then_some(length);
-        let is_beyond = length.is_some_and(|length| offset.checked_add(length).is_none());
-        if is_beyond || offset == u64::MAX {
-            return Err(invalid("out of range"));
-        }
-        settings.offset = offset;
-        settings.length = length;
+        settings.options.offset = offset;
+        settings.options.length = (length != u64::MAX).then_some(length);
         Ok(())
     })
 }
@@ -309,7 +195,7 @@ pub extern "C" fn pget_options_set_range(
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_retries(options: *mut pget_options, retries: u32) -> pget_status {
     set(options, |settings| {
-        settings.retries = Some(within(retries, 0, Options::MAX_RETRIES)?);
+        settings.options.retries = Some(retries);
         Ok(())
     })
 }
@@ -325,7 +211,7 @@ pub extern "C" fn pget_options_set_retry_timeout(
     milliseconds: u64,
 ) -> pget_status {
     set(options, |settings| {
-        settings.retry_timeout = Some(timeout(milliseconds)?);
+        settings.options.retry_timeout = Duration::from_millis(milliseconds);
         Ok(())
     })
 }
@@ -343,7 +229,7 @@ pub extern "C" fn pget_options_set_retry_timeout(
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_resume(options: *mut pget_options, resume: i32) -> pget_status {
     set(options, |settings| {
-        settings.resume = resume != 0;
+        settings.file.resume = resume != 0;
         Ok(())
     })
 }
@@ -356,24 +242,7 @@ pub extern "C" fn pget_options_set_resume(options: *mut pget_options, resume: i3
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_sync(options: *mut pget_options, sync: i32) -> pget_status {
     set(options, |settings| {
-        settings.sync = sync != 0;
-        Ok(())
-    })
-}
-
-/// Of parallel_get_file: milliseconds between two times that what has landed is synced (fdatasync)
-/// and written down for pget_options_set_resume, 1 to 86400000; default 2000, never below 10. A
-/// call that takes less never syncs.
-///
-/// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
-/// range. Any thread. Since ABI 1.
-#[unsafe(no_mangle)]
-pub extern "C" fn pget_options_set_journal_interval(
-    options: *mut pget_options,
-    milliseconds: u64,
-) -> pget_status {
-    set(options, |settings| {
-        settings.journal_interval = Some(timeout(milliseconds)?);
+        settings.file.sync = sync != 0;
         Ok(())
     })
 }
@@ -395,7 +264,7 @@ pub unsafe extern "C" fn pget_options_set_verify(
     set(options, |settings| {
         // SAFETY: null or a text, says the header.
         let word = unsafe { text::required(verify, "verify")? };
-        settings.verify =
+        settings.options.verify =
             Verify::from_name(word).ok_or_else(|| invalid("verify is not auto, require or off"))?;
         Ok(())
     })
@@ -411,7 +280,7 @@ pub extern "C" fn pget_options_set_connect_timeout(
     milliseconds: u64,
 ) -> pget_status {
     set(options, |settings| {
-        settings.connect_timeout = Some(timeout(milliseconds)?);
+        settings.options.deadlines.connect = Duration::from_millis(milliseconds);
         Ok(())
     })
 }
@@ -426,7 +295,7 @@ pub extern "C" fn pget_options_set_first_byte_timeout(
     milliseconds: u64,
 ) -> pget_status {
     set(options, |settings| {
-        settings.first_byte_timeout = Some(timeout(milliseconds)?);
+        settings.options.deadlines.first_byte = Duration::from_millis(milliseconds);
         Ok(())
     })
 }
@@ -442,7 +311,7 @@ pub extern "C" fn pget_options_set_stall_timeout(
     milliseconds: u64,
 ) -> pget_status {
     set(options, |settings| {
-        settings.stall_timeout = Some(timeout(milliseconds)?);
+        settings.options.deadlines.stall = Duration::from_millis(milliseconds);
         Ok(())
     })
 }
@@ -455,7 +324,10 @@ pub extern "C" fn pget_options_set_stall_timeout(
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_memory_limit(options: *mut pget_options, bytes: u64) -> pget_status {
     set(options, |settings| {
-        settings.budget = (bytes != 0).then(|| Budget::new(bytes, Options::MAX_CONCURRENCY as usize));
+        settings.options.budget = match bytes {
+            0 => Options::default().budget,
+            bytes => Budget::new(bytes, Options::MAX_CONCURRENCY as usize),
+        };
         Ok(())
     })
 }
@@ -469,8 +341,7 @@ pub extern "C" fn pget_options_set_memory_limit(options: *mut pget_options, byte
 #[unsafe(no_mangle)]
 pub extern "C" fn pget_options_set_threads(options: *mut pget_options, threads: u32) -> pget_status {
     set(options, |settings| {
-        let threads = within(threads, 0, 1024)?;
-        settings.threads = (threads != 0).then_some(threads as usize);
+        settings.threads = unless_0(threads);
         Ok(())
     })
 }
@@ -491,8 +362,7 @@ pub unsafe extern "C" fn pget_options_set_property(
         let key = unsafe { text::required(key, "key")? };
         // SAFETY: as above.
         let value = unsafe { text::required(value, "value")? };
-        settings.properties.retain(|(earlier, _)| earlier != key);
-        settings.properties.push((key.to_owned(), value.to_owned()));
+        settings.properties.insert(key.to_owned(), value.to_owned());
         Ok(())
     })
 }
@@ -520,8 +390,8 @@ pub unsafe extern "C" fn pget_options_set_header(
 }
 
 /// Sets the function that progress is reported to; null, the default, reports none. The context is
-/// handed to it as it is, and must be valid until every call and every reader with these options
-/// has ended; background downloads (pget_shared_begin) do not use it.
+/// handed to it as it is, and must be valid until every call, every reader and every shared memory
+/// (pget_shared_begin) with these options has ended.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
@@ -531,7 +401,10 @@ pub unsafe extern "C" fn pget_options_set_progress(
     context: *mut c_void,
 ) -> pget_status {
     set(options, |settings| {
-        settings.progress = progress.map(|function| ProgressCall { function, context });
+        settings.options.progress = progress.map(|function| {
+            let call = ProgressCall { function, context };
+            Arc::new(move |progress| call.report(progress)) as _
+        });
         Ok(())
     })
 }
@@ -548,7 +421,7 @@ pub extern "C" fn pget_options_set_cancel(
     cancel: *const pget_cancel,
 ) -> pget_status {
     set(options, |settings| {
-        settings.cancel = cancel::given(cancel)?.as_deref().cloned();
+        settings.options.cancel = cancel::given(cancel)?.as_deref().cloned();
         Ok(())
     })
 }

@@ -8,7 +8,7 @@ use crate::{
     boundary::{self, OK},
     error::pget_error,
     get::bytes_mut,
-    options::{Settings, pget_options},
+    options::{object, pget_options},
     status::pget_status,
     text::{self, invalid},
 };
@@ -61,8 +61,7 @@ pub unsafe extern "C" fn parallel_get_ranges(
         let url = unsafe { text::required(url, "url")? };
         // SAFETY: null or `count` ranges whose buffers are lent for the call.
         let mut ranges = unsafe { lent(ranges, count)? };
-        let builder = Settings::of(options)?.builder(url)?;
-        builder.read_ranges_blocking(&mut ranges, |index, _| {
+        object(url, options)?.read_ranges(&mut ranges, |index, _| {
             if let Some(each) = each {
                 // SAFETY: the caller gave a function that may be called so, with its context.
                 unsafe { each(context, index) };

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use pget_rs::{BlockingReader, Error, ErrorKind, Lease, Monitor, ObjectInfo};
+use pget_rs::{BlockingReader, Error, ErrorKind, Lease, Monitor, ObjectInfo, Options};
 
 use crate::{
     boundary::{self, END, OK, Out},
@@ -21,7 +21,7 @@ use crate::{
     guard,
     handle::Registry,
     info::{Structure, pget_info, pget_stats},
-    options::{Settings, pget_options},
+    options::{pget_options, settings},
     status::pget_status,
     text::{self, invalid},
 };
@@ -37,7 +37,7 @@ pub struct pget_reader {
 struct Handle {
     monitor: Monitor,
     info: ObjectInfo,
-    settings: Settings,
+    options: Options,
     closed: AtomicBool,
     state: Mutex<State>,
 }
@@ -107,12 +107,15 @@ pub unsafe extern "C" fn pget_open(
         let out = unsafe { Out::new(reader, std::ptr::null_mut(), "reader")? };
         // SAFETY: null or a text, says the header.
         let url = unsafe { text::required(url, "url")? };
-        let settings = Settings::of(options)?;
-        let reader = settings.builder(url)?.open_blocking()?;
+        let settings = settings(options)?;
+        let reader = pget_rs::builder(url)
+            .settings(settings.clone())
+            .blocking()?
+            .reader()?;
         out.put(READERS.insert(Handle {
             monitor: reader.monitor(),
             info: reader.info()?,
-            settings,
+            options: settings.options,
             closed: AtomicBool::new(false),
             state: Mutex::new(State {
                 reader,
@@ -143,7 +146,7 @@ pub unsafe extern "C" fn pget_reader_info(
         let handle = READERS.get(reader)?;
         out.put(pget_info::new(
             &handle.info,
-            &handle.settings,
+            &handle.options,
             handle.monitor.total(),
         ));
         Ok(OK)

@@ -25,7 +25,7 @@ use crate::{
     error::pget_error,
     guard,
     handle::Registry,
-    options::{Settings, pget_options},
+    options::{object, pget_options},
     status::pget_status,
     text::{self, invalid},
     wait::wait,
@@ -132,9 +132,9 @@ pub unsafe extern "C" fn parallel_get_ring(
         // SAFETY: null or a text, says the header.
         let url = unsafe { text::required(url, "url")? };
         let handle = WRITERS.get(ring)?;
-        let builder = Settings::of(options)?.builder(url)?;
+        let object = object(url, options)?;
         let mut ring = enter(&handle.ring)?;
-        builder.put_into_ring_blocking(&mut ring)?;
+        object.put_into_ring(&mut ring)?;
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.

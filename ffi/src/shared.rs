@@ -6,12 +6,13 @@
 use std::{
     ffi::{CString, c_char},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use pget_rs::{Error, Placement, SharedBuffer, SharedDownload, shm::State};
+use pget_rs::{Error, ErrorKind, Placement, Progress, Settings, SharedBuffer, blocking, shm::State};
 
 use crate::{
     boundary::{self, OK, Out},
@@ -19,7 +20,7 @@ use crate::{
     error::pget_error,
     guard,
     handle::Registry,
-    options::{Settings, pget_options},
+    options::{pget_options, settings},
     status::pget_status,
     text,
     wait::wait,
@@ -49,6 +50,7 @@ pub enum pget_shared_state_code {
 
 struct Handle {
     content: Content,
+    reports: Option<Reports>,
     name: CString,
     revision: CString,
     closed: AtomicBool,
@@ -57,20 +59,83 @@ struct Handle {
 enum Content {
     Buffer(SharedBuffer),
     /// Closing it ends the download.
-    Arriving(SharedDownload),
+    Arriving(blocking::SharedDownload),
+}
+
+/// How often a wait reports the progress.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// The progress of a background download, for the threads that wait for it.
+struct Reports {
+    function: ProgressFn,
+    /// What no thread has reported yet.
+    latest: Arc<Mutex<Option<Progress>>>,
+}
+
+type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+impl Reports {
+    /// Takes the caller's function out of `settings`; the download stores its progress instead.
+    fn of(settings: &mut Settings) -> Option<Self> {
+        let function = settings.options.progress.take()?;
+        let latest = Arc::new(Mutex::new(None));
+        let stored = Arc::clone(&latest);
+        settings.options.progress = Some(Arc::new(move |progress| *lock(&stored) = Some(progress)));
+        Some(Self { function, latest })
+    }
+
+    /// Calls the caller's function if there is news. No lock is held then.
+    fn report(&self) {
+        let news = lock(&self.latest).take();
+        if let Some(progress) = news {
+            (self.function)(progress);
+        }
+    }
+}
+
+fn lock(latest: &Mutex<Option<Progress>>) -> MutexGuard<'_, Option<Progress>> {
+    latest.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 static SHARED: Registry<Handle> = Registry::new(6, "shared memory");
 
 impl Handle {
-    fn new(content: Content) -> Self {
+    fn new(content: Content, reports: Option<Reports>) -> Self {
         let buffer = content.buffer();
         let (name, revision) = (text::owned(buffer.name()), text::owned(buffer.revision()));
         Self {
             content,
+            reports,
             name,
             revision,
             closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits for the first `offset` bytes until `deadline`, and reports the progress.
+    fn wait_for(
+        &self,
+        offset: usize,
+        deadline: Option<Instant>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        let buffer = self.content.buffer();
+        let Some(reports) = &self.reports else {
+            return buffer.wait_unless(offset, deadline, stop).map(drop);
+        };
+        loop {
+            let step = Instant::now() + REPORT_EVERY;
+            let is_last = deadline.is_some_and(|deadline| deadline <= step);
+            let until = if is_last { deadline } else { Some(step) };
+            let result = buffer.wait_unless(offset, until, stop).map(drop);
+            reports.report();
+            match result {
+                // A download that failed by a timeout has ended.
+                Err(error)
+                    if error.kind() == ErrorKind::Timeout && !is_last && buffer.state() == State::Filling => {
+                }
+                result => return result,
+            }
         }
     }
 
@@ -90,56 +155,10 @@ impl Content {
     }
 }
 
-/// The placement for a name; anonymous for null.
-///
-/// # Safety
-/// As [`text::required`].
-unsafe fn placement(name: *const c_char) -> Result<Placement, Error> {
-    // SAFETY: what the caller says.
-    let name = unsafe { text::optional(name, "name")? };
-    Ok(name.map_or(Placement::Anonymous, |name| Placement::Named(name.to_owned())))
-}
-
-/// Reads the object at `url` into shared memory by `fill`, and returns a handle of it. `placement`
-/// is called first: what is to be used again is closed however this ends.
-///
-/// # Safety
-/// `url` is null or as [`text::required`] says; `shared` and `error` are null or may be written.
-unsafe fn read(
-    url: *const c_char,
-    options: *const pget_options,
-    shared: *mut *mut pget_shared,
-    error: *mut *mut pget_error,
-    placement: impl FnOnce() -> Result<Placement, Error>,
-    fill: impl FnOnce(Settings, &str, Result<Placement, Error>) -> Result<Content, Error>,
-) -> pget_status {
-    let body = || {
-        let placement = placement();
-        // SAFETY: null or writable until this function returns, says the caller.
-        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
-        // SAFETY: null or a text, says the caller.
-        let url = unsafe { text::required(url, "url")? };
-        let content = fill(Settings::of(options)?, url, placement)?;
-        out.put(SHARED.insert(Handle::new(content)));
-        Ok(OK)
-    };
-    // SAFETY: null or writable, says the caller.
-    unsafe { boundary::call(error, body) }
-}
-
-/// Waits for all of the object.
-fn whole(settings: Settings, url: &str, placement: Result<Placement, Error>) -> Result<Content, Error> {
-    let builder = settings.builder(url)?;
-    builder.fill_shared_blocking(placement?).map(Content::Buffer)
-}
-
-/// Waits for the first reply.
-fn arriving(settings: Settings, url: &str, placement: Result<Placement, Error>) -> Result<Content, Error> {
-    let builder = settings.without_progress().builder(url)?;
-    builder.get_shared_blocking(placement?).map(Content::Arriving)
-}
-
-/// Reads the object at url straight into new shared memory, and waits until all of it is there.
+/// Reads the object at url straight into new shared memory. Returns as soon as the first reply has
+/// stated how long the object is; the download goes on, on the library's threads. pget_shared_wait
+/// waits for its bytes, and with an offset of UINT64_MAX for all of them. Closing shared ends the
+/// download.
 ///
 /// name is a POSIX name ("/dataset" or "dataset"), which must be free: while the download runs, and
 /// as long as shared is open, other processes of this user attach to it by pget_shared_open, and
@@ -148,89 +167,62 @@ fn arriving(settings: Settings, url: &str, placement: Result<Placement, Error>) 
 /// when the last process has detached, also after kill -9. What a killed process has left under a
 /// name goes with the next shared memory that gets a name, and by "pget shm clean".
 ///
+/// reuse may be null. Otherwise it is shared memory of this process whose object is complete, and
+/// the next object is received into its pages: pages that were used before cost about a third of
+/// new ones (the first time two thirds). name must be null then. reuse is closed by this call,
+/// however that ends, and its bytes and texts are no longer valid. The next object gets its pages
+/// and its name if no process is attached to it, if this process has not called fork since it was
+/// made (a child may still read it; posix_spawn and vfork do not count) and, for memory without a
+/// name, if the object is no longer than the first one. Otherwise new memory of the same kind is
+/// made, and attached processes keep the old object. Programs that have mapped the memory by its
+/// name without this library are not seen: reuse it when they are done.
+///
 /// shared is set to a handle that the caller closes with pget_shared_close, or to null if it fails;
-/// then nothing is left. url, options and error are as for parallel_get; progress is reported on
-/// the calling thread, about ten times a second.
+/// then nothing is left. url, options and error are as for parallel_get. Progress is reported by
+/// pget_shared_wait.
 ///
-/// Any thread. Linux only. Errors: those of parallel_get, _DESTINATION also if there is no room
-/// (not a signal) or the name is taken, _UNSUPPORTED also if the server does not state the size,
-/// _INVALID_ARGUMENT also for a name that cannot be one or a null shared. Since ABI 1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn parallel_get_shared(
-    url: *const c_char,
-    options: *const pget_options,
-    name: *const c_char,
-    shared: *mut *mut pget_shared,
-    error: *mut *mut pget_error,
-) -> pget_status {
-    // SAFETY: null or a text, says the header.
-    let placement = || unsafe { placement(name) };
-    // SAFETY: null or a text, and null or writable, says the header.
-    unsafe { read(url, options, shared, error, placement, whole) }
-}
-
-/// As parallel_get_shared, but returns as soon as the first reply has said how long the object is;
-/// the download goes on, on the library's threads, and pget_shared_wait waits for its bytes and its
-/// end. Closing shared ends it. Progress is not reported.
-///
-/// Any thread. Errors: those of parallel_get_shared. Since ABI 1.
+/// Any thread, while no other call uses reuse. Linux only. Errors: those of parallel_get,
+/// _DESTINATION also if there is no room (not a signal) or the name is taken, _UNSUPPORTED also if
+/// the server does not state the size, _INVALID_ARGUMENT also for a name that cannot be one, a null
+/// shared, and a reuse that is in use, not complete, opened by pget_shared_open, or closed. Since
+/// ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pget_shared_begin(
     url: *const c_char,
     options: *const pget_options,
     name: *const c_char,
+    reuse: *mut pget_shared,
     shared: *mut *mut pget_shared,
     error: *mut *mut pget_error,
 ) -> pget_status {
-    // SAFETY: null or a text, says the header.
-    let placement = || unsafe { placement(name) };
-    // SAFETY: null or a text, and null or writable, says the header.
-    unsafe { read(url, options, shared, error, placement, arriving) }
-}
-
-/// As parallel_get_shared, into the memory of an object before: pages that were used before cost
-/// about a third of new ones (the first time two thirds), and a download receives straight into
-/// them.
-///
-/// old is shared memory of this process whose object is complete. It is closed by this call,
-/// however that ends, and its bytes and texts are no longer valid. The next object gets its pages
-/// and its name if no process is attached to it, if this process has not called fork since it was
-/// made (a child may still read it; posix_spawn and vfork do not count) and, for memory without a
-/// name, if the object is no longer than the first one; else new memory of the same kind, and who
-/// is attached keeps the old object. Programs that have mapped the memory by its name without this
-/// library are not seen: reuse it when they are done.
-///
-/// Any thread, while no other call uses old. Errors: those of parallel_get_shared,
-/// _INVALID_ARGUMENT also if old is in use, not complete, opened by pget_shared_open, closed or
-/// null. Since ABI 1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn parallel_get_shared_reuse(
-    url: *const c_char,
-    options: *const pget_options,
-    old: *mut pget_shared,
-    shared: *mut *mut pget_shared,
-    error: *mut *mut pget_error,
-) -> pget_status {
-    let placement = || take(old).map(Placement::Reuse);
-    // SAFETY: null or a text, and null or writable, says the header.
-    unsafe { read(url, options, shared, error, placement, whole) }
-}
-
-/// As parallel_get_shared_reuse, but returns and goes on as pget_shared_begin does.
-///
-/// Any thread, while no other call uses old. Errors: those of parallel_get_shared_reuse. Since ABI
-/// 1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pget_shared_begin_reuse(
-    url: *const c_char,
-    options: *const pget_options,
-    old: *mut pget_shared,
-    shared: *mut *mut pget_shared,
-    error: *mut *mut pget_error,
-) -> pget_status {
-    let placement = || take(old).map(Placement::Reuse);
-    // SAFETY: null or a text, and null or writable, says the header.
-    unsafe { read(url, options, shared, error, placement, arriving) }
+    let body = || {
+        // First: it is closed however this ends.
+        let reused = (!reuse.is_null()).then(|| take(reuse));
+        // SAFETY: null or writable until this function returns, says the header.
+        let out = unsafe { Out::new(shared, std::ptr::null_mut(), "shared memory")? };
+        // SAFETY: null or a text, says the header.
+        let url = unsafe { text::required(url, "url")? };
+        // SAFETY: as above.
+        let name = unsafe { text::optional(name, "name")? };
+        let placement = match (name, reused.transpose()?) {
+            (None, None) => Placement::Anonymous,
+            (Some(name), None) => Placement::Named(name.to_owned()),
+            (None, Some(buffer)) => Placement::Reuse(buffer),
+            (Some(_), Some(_)) => {
+                return Err(text::invalid(
+                    "memory that is reused keeps its name: name must be null",
+                ));
+            }
+        };
+        let mut settings = settings(options)?;
+        let reports = Reports::of(&mut settings);
+        let object = pget_rs::builder(url).settings(settings).blocking()?;
+        let content = Content::Arriving(object.get_shared(placement)?);
+        out.put(SHARED.insert(Handle::new(content, reports)));
+        Ok(OK)
+    };
+    // SAFETY: null or writable, says the header.
+    unsafe { boundary::call(error, body) }
 }
 
 /// Closes the handle, and returns what it stood for if no other call uses it.
@@ -272,7 +264,7 @@ pub unsafe extern "C" fn pget_shared_open(
         // SAFETY: null or a text, says the header.
         let name = unsafe { text::required(name, "name")? };
         let buffer = SharedBuffer::attach(name)?;
-        out.put(SHARED.insert(Handle::new(Content::Buffer(buffer))));
+        out.put(SHARED.insert(Handle::new(Content::Buffer(buffer), None)));
         Ok(OK)
     };
     // SAFETY: null or writable, says the header.
@@ -286,6 +278,9 @@ pub unsafe extern "C" fn pget_shared_open(
 /// null; else triggering it ends the wait, and nothing else. available may be null; else it is set
 /// to the number of bytes that are there, from the first on, also if it fails. Bytes that are there
 /// never change.
+///
+/// The progress function of the download's options is called on this thread about ten times a
+/// second, and once at the end.
 ///
 /// error may be null, else it is set to null or to an error that the caller frees. Any thread, also
 /// several at once. Errors: what the download failed with, once it has (bytes that are there can
@@ -314,7 +309,7 @@ pub unsafe extern "C" fn pget_shared_wait(
             cancel.as_deref(),
             &handle.closed,
             || buffer.waker(),
-            |deadline, stop| buffer.wait_unless(offset, deadline, stop).map(drop),
+            |deadline, stop| handle.wait_for(offset, deadline, stop),
         );
         if let Some(available) = available {
             available.put(buffer.as_slice().len());

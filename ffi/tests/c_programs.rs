@@ -49,6 +49,8 @@ fn server() -> Hostile {
         "/stalls",
         good().fault(When::Always, Fault::Stall { after: 70_000 }),
     );
+    // The first range comes, the others do not.
+    server.route("/first", good().fault(When::Later, Fault::StallBeforeHead));
     server.route("/closes", small().fault(When::HeadToo, Fault::CloseAfter));
     server.route("/resets", small().fault(When::Reused, Fault::ResetBeforeHead));
     server.route(

@@ -11,6 +11,15 @@ use clap::Parser as _;
 )]
 mod args;
 
+/// Its options that fill the library's settings.
+#[path = "../../crates/pget-cli/src/options.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "what the program does with it is not here"
+)]
+mod options;
+
 /// An address, to every transport.
 pub fn address(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -42,43 +51,59 @@ fn command_line(text: &str) {
     let Ok(arguments) = args::Arguments::try_parse_from(std::iter::once("pget").chain(words)) else {
         return;
     };
-    let (address, reach, read) = match &arguments.command {
+    let (address, reach, read, file) = match &arguments.command {
         args::Command::Get(get) => {
             let first = get.addresses.first().map_or("", String::as_str);
-            (first, &get.reach, Some(&get.read))
+            (first, &get.reach, Some(&get.read), Some(&get.file))
         }
-        args::Command::Cat(cat) => (&*cat.object.address, &cat.object.reach, Some(&cat.read)),
-        args::Command::Stat(stat) => (&*stat.object.address, &stat.object.reach, None),
-        args::Command::Shm(args::Shm::Get(get)) => (&*get.object.address, &get.object.reach, Some(&get.read)),
+        args::Command::Cat(cat) => (&*cat.object.address, &cat.object.reach, Some(&cat.read), None),
+        args::Command::Stat(stat) => (&*stat.object.address, &stat.object.reach, None, None),
+        args::Command::Shm(args::Shm::Get(get)) => {
+            (&*get.object.address, &get.object.reach, Some(&get.read), None)
+        }
         args::Command::Shm(args::Shm::Ls | args::Shm::Clean)
         | args::Command::Completions { .. }
         | args::Command::ManPages { .. } => return,
     };
-    let builder = reach.builder(address);
-    for (name, value) in reach.properties.iter().chain(&reach.headers) {
+    let mut settings = pget::Settings::default();
+    reach.fill(&mut settings);
+    if let Some(file) = file {
+        file.fill(&mut settings);
+    }
+    let headers = settings.headers.iter().map(|(name, value)| (name, value));
+    for (name, value) in settings.properties.iter().chain(headers) {
         assert!(!name.is_empty() && name.trim() == name, "{name:?}");
         assert!(text.contains(value.as_str()));
     }
     let Some(read) = read else { return };
+    read.fill(&mut settings);
+    let options = &settings.options;
     for (option, size) in [
-        ("--chunk-size=", read.chunk_size),
-        ("--offset=", read.offset),
-        ("--length=", read.length),
-        ("--memory-limit=", read.memory_limit),
+        ("chunk-size", options.chunk_size),
+        ("offset", Some(options.offset)),
+        ("length", options.length),
+        ("memory-limit", Some(options.budget.limit())),
     ] {
         let written: Vec<&str> = text
             .split('\n')
-            .filter_map(|word| word.strip_prefix(option))
+            .filter_map(|word| word.strip_prefix("--")?.strip_prefix(option)?.strip_prefix('='))
             .collect();
         if let ([digits], Some(size)) = (&written[..], size)
+            && read.names().any(|name| name == option)
             && !digits.is_empty()
             && digits.bytes().all(|byte| byte.is_ascii_digit())
         {
-            assert_eq!(digits.parse(), Ok(size), "{option}{digits}");
+            let meant = digits.parse::<u64>().expect("it was taken");
+            let least = if option == "memory-limit" {
+                assert_ne!(meant, 0);
+                1 << 20
+            } else {
+                0
+            };
+            assert_eq!(meant.max(least), size, "--{option}={digits}");
         }
     }
-    assert_ne!(read.memory_limit, Some(0));
-    drop(read.apply(builder));
+    drop(pget::builder(address).settings(settings));
 }
 
 /// Bodies of errors, of S3 and of AIStore.

@@ -1,6 +1,6 @@
 //! Exceptions: an error of the library as `pget.errors` defines it, with its attributes.
 
-use front::{Error, ErrorKind};
+use pget_rs::{Error, ErrorKind};
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,

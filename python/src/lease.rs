@@ -21,13 +21,13 @@ use pyo3::{
 /// A part of a lease of the library's.
 #[derive(Clone)]
 pub(crate) struct View {
-    lease: Arc<front::Lease>,
+    lease: Arc<pget_rs::Lease>,
     start: usize,
     end: usize,
 }
 
 impl View {
-    pub(crate) fn new(lease: front::Lease) -> Self {
+    pub(crate) fn new(lease: pget_rs::Lease) -> Self {
         Self {
             start: 0,
             end: lease.len(),

@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-use front::{Cancel, Error, ErrorKind, blocking, fork::Own};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use pget_rs::{Builder, Cancel, Error, ErrorKind, Object, blocking, fork::Own};
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock, types::PyBytes};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -101,6 +101,11 @@ impl Desk {
     }
 }
 
+/// The object that `builder` names, to be read on the library's threads.
+pub(crate) fn object(builder: &Builder) -> Result<Object, Error> {
+    Ok(builder.blocking()?.asynchronous().clone())
+}
+
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -148,7 +153,7 @@ enum State {
 
 /// What a call needs before its future is made.
 pub(crate) struct Call {
-    pub(crate) builder: front::Builder,
+    pub(crate) builder: Builder,
     pub(crate) cancel: Cancel,
     pub(crate) desk: Arc<Desk>,
     user: Option<Cancel>,
@@ -173,18 +178,13 @@ impl Call {
 
     /// Returns a wait for a read that has begun, and that reports its progress to `told`.
     pub(crate) fn of_read(told: Arc<Told>, progress: Option<Py<PyAny>>) -> Self {
-        Self::of(front::builder(""), None, told, progress)
+        Self::of(pget_rs::builder(""), None, told, progress)
     }
 
-    fn of(
-        builder: front::Builder,
-        user: Option<Cancel>,
-        told: Arc<Told>,
-        progress: Option<Py<PyAny>>,
-    ) -> Self {
+    fn of(builder: Builder, user: Option<Cancel>, told: Arc<Told>, progress: Option<Py<PyAny>>) -> Self {
         let cancel = Cancel::new();
         Self {
-            builder: blocking::on_process_runtime(&builder).cancel(cancel.clone()),
+            builder: builder.cancel(cancel.clone()),
             cancel,
             desk: Arc::new(Desk(Mutex::new(Waits::Nobody))),
             user,

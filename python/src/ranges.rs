@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use front::{Cancel, Error, Ranges, blocking, fork::Own};
+use pget_rs::{Cancel, Error, Ranges, blocking, fork::Own};
 use pyo3::{
     exceptions::{PyBufferError, PyTypeError, PyValueError},
     prelude::*,
@@ -18,7 +18,7 @@ use pyo3::{
 use crate::{
     error::{exception, in_use},
     memory::{Lent, Loan, Raw, new_bytearray, refuse_overlap},
-    op::{Call, Op},
+    op::{Call, Op, object},
     settings::{Settings, Told},
 };
 
@@ -109,7 +109,7 @@ pub(crate) fn read_ranges(
     let runtime = blocking::runtime().map_err(|error| exception(py, &error))?;
     let begun = py.detach(|| {
         let _entered = runtime.enter();
-        call.builder.read_ranges(wanted)
+        object(&call.builder)?.read_ranges(wanted)
     });
     let ranges = begun.map_err(|error| exception(py, &error))?;
     let running = Arc::new(Running {
@@ -161,7 +161,7 @@ impl RawRanges {
                 biased;
                 next = ranges.next() => Ok(next?.map(|(index, _)| index)),
                 // The waiter gave up; the read ends with its `close`.
-                () = stop.triggered() => Err(Error::new(front::ErrorKind::Cancelled, "", "the wait was given up")),
+                () = stop.triggered() => Err(Error::new(pget_rs::ErrorKind::Cancelled, "", "the wait was given up")),
             }
         };
         Ok(call.op(Vec::new(), Loan::new(), work, |py, index| {

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use front::{Builder, Cancel, Error, ErrorKind, Monitor, ObjectInfo, Reader, blocking, fork::Own};
+use pget_rs::{Builder, Cancel, Error, ErrorKind, Monitor, ObjectInfo, Reader, blocking, fork::Own};
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
@@ -24,7 +24,7 @@ use crate::{
     error::{exception, in_use},
     lease::{Lease, View},
     memory::{Lent, Loan, new_bytes},
-    op::{Call, Op, STEP, is_main},
+    op::{Call, Op, STEP, is_main, object},
     settings::{Settings, Told, object_info, stats},
 };
 
@@ -85,7 +85,7 @@ impl Shared {
 
     /// Opens the object again at the state's place.
     async fn reopen(&self, state: &mut State) -> Result<(), Error> {
-        let reader = self.at(state.position).open().await?;
+        let reader = object(&self.at(state.position))?.reader().await?;
         *lock(&self.monitor) = reader.monitor();
         state.reader = Some(reader);
         Ok(())
@@ -113,7 +113,7 @@ impl Shared {
 }
 
 impl State {
-    fn came(&mut self, lease: Option<front::Lease>) {
+    fn came(&mut self, lease: Option<pget_rs::Lease>) {
         match lease {
             Some(lease) => self.view = Some(View::new(lease)),
             None => self.at_end = true,
@@ -239,7 +239,7 @@ pub(crate) fn open(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyRes
     let call = Call::new(settings);
     let (builder, cancel) = (call.builder.clone(), call.cancel.clone());
     let work = async move {
-        let reader = builder.open().await?;
+        let reader = object(&builder)?.reader().await?;
         let info = reader.info().await?;
         Ok((reader, info, builder))
     };

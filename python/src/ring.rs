@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use front::{Error, ErrorKind, shm};
+use pget_rs::{Error, ErrorKind, shm};
 use pyo3::{
     exceptions::{PyBufferError, PyValueError},
     ffi,
@@ -101,7 +101,7 @@ pub(crate) fn put_into_ring(
                 Err(TryLockError::WouldBlock) => return refused("the ring is in use by another thread"),
             };
             match &mut *ring {
-                Some(ring) => builder.put_into_ring_blocking(ring),
+                Some(ring) => builder.blocking()?.put_into_ring(ring),
                 None => refused("the ring is closed"),
             }
         });

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use front::{Builder, ObjectInfo, Options, Revision, Verify};
+use pget_rs::{Builder, ObjectInfo, Options, Revision, Verify};
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
@@ -11,13 +11,13 @@ use pyo3::{
 
 /// Ends every call that has it, once it is triggered.
 #[pyclass(frozen, module = "pget")]
-pub(crate) struct Cancel(pub(crate) front::Cancel);
+pub(crate) struct Cancel(pub(crate) pget_rs::Cancel);
 
 #[pymethods]
 impl Cancel {
     #[new]
     fn new() -> Self {
-        Self(front::Cancel::new())
+        Self(pget_rs::Cancel::new())
     }
 
     /// Ends the calls that have this, and later ones: they raise `CancelledError`.
@@ -45,7 +45,7 @@ impl Cancel {
 pub(crate) struct Settings {
     pub(crate) builder: Builder,
     /// The caller's handle.
-    pub(crate) cancel: Option<front::Cancel>,
+    pub(crate) cancel: Option<pget_rs::Cancel>,
     /// The caller's function.
     pub(crate) progress: Option<Py<PyAny>>,
     pub(crate) offset: u64,
@@ -59,7 +59,7 @@ impl Settings {
     pub(crate) fn new(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Self> {
         let url = address(url)?;
         let mut settings = Self {
-            builder: front::builder(&url),
+            builder: pget_rs::builder(&url),
             cancel: None,
             progress: None,
             offset: 0,
@@ -89,7 +89,6 @@ impl Settings {
             "connect_timeout" => builder.connect_timeout(seconds(name, value)?),
             "first_byte_timeout" => builder.first_byte_timeout(seconds(name, value)?),
             "stall_timeout" => builder.stall_timeout(seconds(name, value)?),
-            "journal_interval" => builder.journal_interval(seconds(name, value)?),
             "resume" => builder.resume(value.extract()?),
             "sync" => builder.sync(value.extract()?),
             "verify" => builder.verify(verify(value)?),
@@ -206,7 +205,7 @@ fn info(value: &Bound<'_, PyAny>) -> PyResult<ObjectInfo> {
     let revision = Revision {
         etag: text("etag")?,
         version: text("version")?,
-        checksum: checksum.map(|(algorithm, value)| front::Checksum { algorithm, value }),
+        checksum: checksum.map(|(algorithm, value)| pget_rs::Checksum { algorithm, value }),
         last_modified: text("last_modified")?,
     };
     Ok(ObjectInfo {
@@ -235,7 +234,7 @@ pub(crate) fn object_info<'py>(py: Python<'py>, info: &ObjectInfo) -> PyResult<B
 }
 
 /// A `pget.Stats`.
-pub(crate) fn stats<'py>(py: Python<'py>, stats: &front::Stats) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn stats<'py>(py: Python<'py>, stats: &pget_rs::Stats) -> PyResult<Bound<'py, PyAny>> {
     let fields = PyDict::new(py);
     fields.set_item("delivered", stats.delivered)?;
     fields.set_item("received", stats.received)?;
@@ -260,7 +259,7 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &front::Stats) -> PyResult<Boun
 
 /// The latest progress, for the caller's function.
 #[derive(Default)]
-pub(crate) struct Told(std::sync::Mutex<Option<front::Progress>>);
+pub(crate) struct Told(std::sync::Mutex<Option<pget_rs::Progress>>);
 
 impl Told {
     /// Makes `builder` keep its progress here, on any thread: no Python runs then.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use front::{ErrorKind, Placement, SharedDownload, shm::State};
+use pget_rs::{Builder, Error, ErrorKind, Placement, SharedDownload, shm::State};
 use pyo3::{
     exceptions::{PyBufferError, PyTypeError, PyValueError},
     ffi,
@@ -21,18 +21,18 @@ use crate::{
     error::{exception, in_use},
     lease::export,
     memory::Loan,
-    op::{Call, Op, STEP, is_main},
+    op::{Call, Op, STEP, is_main, object},
     settings::Settings,
 };
 
 enum Content {
-    Buffer(front::SharedBuffer),
+    Buffer(pget_rs::SharedBuffer),
     /// Closing it ends the download.
     Arriving(SharedDownload),
 }
 
 impl Content {
-    const fn buffer(&self) -> &front::SharedBuffer {
+    const fn buffer(&self) -> &pget_rs::SharedBuffer {
         match self {
             Self::Buffer(buffer) => buffer,
             Self::Arriving(download) => download.buffer(),
@@ -76,7 +76,7 @@ impl SharedBuffer {
     }
 
     /// Takes it for another object.
-    fn give_up(&self) -> PyResult<front::SharedBuffer> {
+    fn give_up(&self) -> PyResult<pget_rs::SharedBuffer> {
         let mut content = self.content();
         if self.exported.load(Ordering::Relaxed) > 0 {
             return Err(PyBufferError::new_err("views of the shared memory are exported"));
@@ -93,6 +93,10 @@ impl SharedBuffer {
             }
         }
     }
+}
+
+async fn begin(builder: &Builder, placement: Placement) -> Result<SharedDownload, Error> {
+    object(builder)?.get_shared(placement).await
 }
 
 /// Reads the object into shared memory, in the background; returns when its length is known.
@@ -130,8 +134,8 @@ pub(crate) fn get_shared(
     let work = async move {
         tokio::select! {
             biased;
-            begun = builder.get_shared(placement) => begun,
-            () = stop.triggered() => Err(front::Error::new(ErrorKind::Cancelled, "", "")),
+            begun = begin(&builder, placement) => begun,
+            () = stop.triggered() => Err(Error::new(ErrorKind::Cancelled, "", "")),
         }
     };
     Ok(call.op(Vec::new(), Loan::new(), work, |py, download| {
@@ -145,7 +149,7 @@ impl SharedBuffer {
     /// Attaches to shared memory that a process of the same user has made, also while it is filled.
     #[staticmethod]
     fn attach(py: Python<'_>, name: &str) -> PyResult<Self> {
-        let buffer = py.detach(|| front::SharedBuffer::attach(name));
+        let buffer = py.detach(|| pget_rs::SharedBuffer::attach(name));
         let buffer = buffer.map_err(|error| exception(py, &error))?;
         Ok(Self::new(Content::Buffer(buffer)))
     }

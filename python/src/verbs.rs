@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use front::{Builder, Cancel, Destination, Error, ErrorKind, ObjectInfo, Transfer};
+use pget_rs::{Cancel, Destination, Error, ErrorKind, Object, ObjectInfo, Transfer};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
@@ -18,7 +18,7 @@ use pyo3::{
 
 use crate::{
     memory::{Lender, Lent, Loan},
-    op::{Call, Desk, Op, size_unknown},
+    op::{Call, Desk, Op, object, size_unknown},
     settings::{Settings, object_info, stats},
 };
 
@@ -36,7 +36,7 @@ pub(crate) fn check(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyRe
 pub(crate) fn stat(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Op> {
     let call = Call::new(Settings::new(url, options)?);
     let builder = call.builder.clone();
-    let work = async move { builder.stat().await };
+    let work = async move { object(&builder)?.stat().await };
     Ok(call.op(Vec::new(), Loan::new(), work, |py, info| {
         Ok(object_info(py, &info)?.unbind())
     }))
@@ -109,8 +109,9 @@ pub(crate) fn read(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyRes
         is_unknown: AtomicBool::new(false),
     });
     let work = async move {
-        match builder.read_to(Arc::clone(&whole) as _).await {
-            Err(_) if whole.is_unknown.load(Ordering::Relaxed) => in_order(&builder).await.map(Bytes::Copied),
+        let object = object(&builder)?;
+        match object.read_to(Arc::clone(&whole) as _).await {
+            Err(_) if whole.is_unknown.load(Ordering::Relaxed) => in_order(&object).await.map(Bytes::Copied),
             Err(error) => Err(error),
             // Its lender is a part of the loan, so only the small object goes on from here.
             Ok(_) => Ok(Bytes::Small(Arc::clone(&whole))),
@@ -133,8 +134,8 @@ enum Bytes {
 }
 
 /// Reads an object whose length is known at its end only.
-async fn in_order(builder: &Builder) -> Result<Vec<u8>, Error> {
-    let mut reader = builder.open().await?;
+async fn in_order(object: &Object) -> Result<Vec<u8>, Error> {
+    let mut reader = object.reader().await?;
     let mut bytes = Vec::new();
     while let Some(lease) = reader.next().await? {
         bytes.extend_from_slice(&lease);
@@ -151,7 +152,7 @@ pub(crate) fn read_into(
     let call = Call::new(Settings::new(url, options)?);
     let (lent, loan, builder) = (Lent::new(buffer)?, Loan::new(), call.builder.clone());
     let memory = lent.raw(&loan);
-    let work = async move { builder.read_into(memory).await.0 };
+    let work = async move { object(&builder)?.read_into(memory).await.0 };
     Ok(call.op(vec![lent], loan, work, |py, count| {
         Ok(count.into_pyobject(py)?.into_any().unbind())
     }))
@@ -161,7 +162,7 @@ pub(crate) fn read_into(
 pub(crate) fn get_file(url: &Bound<'_, PyAny>, path: PathBuf, options: &Bound<'_, PyDict>) -> PyResult<Op> {
     let call = Call::new(Settings::new(url, options)?);
     let builder = call.builder.clone();
-    let work = async move { builder.get_file(&path).await };
+    let work = async move { object(&builder)?.get_file(&path).await };
     Ok(call.op(Vec::new(), Loan::new(), work, |py, done| {
         Ok(stats(py, &done)?.unbind())
     }))

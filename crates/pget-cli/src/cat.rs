@@ -9,7 +9,7 @@ use crate::{args::Cat, output::Output, report::Report, signals::Signals};
 const RING: usize = 8 << 20;
 
 pub(crate) fn run(cat: &Cat) -> Result<(), Error> {
-    let builder = cat.read.apply(cat.object.builder());
+    let builder = cat.object.builder(Some(&cat.read));
     let Some(name) = &cat.shared_ring else {
         return reported(cat, builder, to_stdout);
     };
@@ -45,7 +45,7 @@ fn reported(
 fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
     let mut output = Output::new()?;
     output.grow_pipe();
-    let mut reader = builder.open_blocking()?;
+    let mut reader = builder.blocking()?.reader()?;
     reader.write_to(&mut output)?;
     output.close()?;
     Ok(reader.stats())
@@ -54,7 +54,7 @@ fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
 /// Puts the object into a ring in shared memory, and waits until it was taken or `cancel` is
 /// triggered.
 fn to_ring(builder: &Builder, name: &str, cancel: Cancel) -> Result<Stats, Error> {
-    let mut reader = builder.open_blocking()?;
+    let mut reader = builder.blocking()?.reader()?;
     let mut ring = RingWriter::create(Some(name), RING)?;
     let waker = ring.waker();
     let _watch = pget::blocking::when_triggered(&cancel, move || waker.wake())?;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pget::{Address, Builder, Error, ErrorKind};
+use pget::{Address, Builder, Error, ErrorKind, Settings};
 
 use crate::{args::Get, report::Report};
 
@@ -23,7 +23,7 @@ pub(crate) fn run(get: &Get, address: &str) -> Result<(), Error> {
         None => in_folder(get, &name_of(&Address::parse(address)?)?)?,
     };
     let (report, builder) = Report::begin(&get.show, builder(get, address));
-    match builder.get_file_blocking(&target) {
+    match builder.blocking().and_then(|object| object.get_file(&target)) {
         Ok(stats) => {
             report.end(&stats);
             Ok(())
@@ -37,12 +37,14 @@ pub(crate) fn run(get: &Get, address: &str) -> Result<(), Error> {
 
 /// Returns how to read the object, without what reports on it.
 pub(crate) fn builder(get: &Get, address: &str) -> Builder {
-    let mut builder = get.read.apply(get.reach.builder(address));
-    builder = builder.resume(get.resume).sync(get.sync);
+    let mut settings = Settings::default();
+    get.reach.fill(&mut settings);
+    get.read.fill(&mut settings);
+    get.file.fill(&mut settings);
     if let Some(interval) = get.journal_interval {
-        builder = builder.journal_interval(interval);
+        settings.file.journal_interval = interval;
     }
-    builder
+    pget::builder(address).settings(settings)
 }
 
 /// Returns the path of a file in the folder that `--dir` names, and makes the folders that are

@@ -11,6 +11,7 @@ mod cat;
 mod get;
 mod manual;
 mod many;
+mod options;
 mod output;
 mod report;
 mod shm;

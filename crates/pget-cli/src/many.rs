@@ -10,14 +10,14 @@ use std::{
     io::{self, BufRead as _, BufReader},
     path::{Component, Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::Instant,
 };
 
-use pget::{Address, Budget, Error, ErrorKind, Options, Stats};
+use pget::{Address, Error, ErrorKind, Stats};
 
 use crate::{
     args::Get,
@@ -45,14 +45,12 @@ pub(crate) fn run(get: &Get) -> Result<u8, Error> {
         ));
     }
     let items = items(get)?;
-    let connections = Options::MAX_CONCURRENCY as usize;
-    let budget = get.read.memory_limit.map(|bytes| Budget::new(bytes, connections));
     let (reports, began) = (Reports::begin(&get.show, items.len()), Instant::now());
     let totals = Mutex::new(Totals::default());
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = fetch(get, item, &reports, budget.as_ref());
+            let result = fetch(get, item, &reports);
             let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
                 Ok(stats) => totals.add(&stats),
@@ -77,14 +75,10 @@ pub(crate) fn run(get: &Get) -> Result<u8, Error> {
     Ok(totals.failed.iter().map(status).max().unwrap_or(0))
 }
 
-fn fetch(get: &Get, item: &Item, reports: &Reports, budget: Option<&Arc<Budget>>) -> Result<Stats, Error> {
+fn fetch(get: &Get, item: &Item, reports: &Reports) -> Result<Stats, Error> {
     let target = in_folder(get, &item.name)?;
-    let mut builder = builder(get, &item.address);
-    if let Some(budget) = budget {
-        builder = builder.budget(Arc::clone(budget));
-    }
-    let (report, builder) = reports.add(&item.name, builder);
-    let result = builder.get_file_blocking(&target);
+    let (report, builder) = reports.add(&item.name, builder(get, &item.address));
+    let result = builder.blocking().and_then(|object| object.get_file(&target));
     report.end();
     result
 }

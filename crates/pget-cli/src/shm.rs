@@ -55,12 +55,13 @@ fn get(get: &ShmGet) -> Result<(), Error> {
     let cancel = Cancel::new();
     // Before there are other threads, which would else be interrupted.
     let signals = Signals::cancel(&cancel)?;
-    let builder = get.read.apply(get.object.builder()).cancel(cancel.clone());
+    let builder = get.object.builder(Some(&get.read)).cancel(cancel.clone());
     let (report, builder) = Report::begin(&get.show, builder);
-    let result = builder.get_shared_blocking(placement).and_then(|mut download| {
+    let begun = builder.blocking().and_then(|object| object.get_shared(placement));
+    let result = begun.and_then(|mut download| {
         until_writable(std::io::stdout().as_fd(), &cancel)?;
         output::print(download.buffer().name())?;
-        Ok((download.ended_blocking()?, download))
+        Ok((download.ended()?, download))
     });
     match result {
         Ok((stats, download)) => {

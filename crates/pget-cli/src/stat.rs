@@ -5,7 +5,7 @@ use pget::{Error, ObjectInfo};
 use crate::{args::Stat, output};
 
 pub(crate) fn run(stat: &Stat) -> Result<(), Error> {
-    let info = stat.object.builder().stat_blocking()?;
+    let info = stat.object.builder(None).blocking()?.stat()?;
     let text = if stat.json { json(&info) } else { plain(&info) };
     output::print(&text)
 }

@@ -29,9 +29,7 @@ impl Download {
     /// # Errors
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an option is out of its range.
     pub fn new(source: Arc<dyn RangeSource>, options: Options) -> Result<Self, Error> {
-        options
-            .check()
-            .map_err(|message| Error::new(crate::ErrorKind::InvalidArgument, source.name(), message))?;
+        options.check_for(|| source.name())?;
         Ok(Self {
             source,
             options,
@@ -50,6 +48,7 @@ impl Download {
 
     /// Begins the download on `runtime` (with time enabled) and returns its in-order reader, which
     /// may be polled from anywhere.
+    #[doc(hidden)]
     #[must_use]
     pub fn reader_on(&self, runtime: &Handle) -> Reader {
         let delivery = self.verified(InOrder);
@@ -59,6 +58,7 @@ impl Download {
 
     /// Begins the download on `runtime` and returns a reader for a thread that may block, which
     /// must not be a thread of an asynchronous runtime.
+    #[doc(hidden)]
     #[must_use]
     pub fn blocking_reader_on(&self, runtime: &Handle) -> BlockingReader {
         BlockingReader::new(self.reader_on(runtime), runtime.clone())

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use pget_schedule::{Bounds, Controller, Settings, Wanted};
 
-use crate::{Budget, Cancel, ObjectInfo, Stats, Verify};
+use crate::{Budget, Cancel, Error, ErrorKind, ObjectInfo, Stats, Verify};
 
 /// Bytes that the open chunks of a download may have together, unless more is under way in the
 /// network.
@@ -141,11 +141,31 @@ impl Options {
     /// The most retries.
     pub const MAX_RETRIES: u32 = 1000;
 
-    /// Checks that each option is within its range.
+    /// Compares every option with its bounds.
     ///
     /// # Errors
-    /// The message names the option, its value and its bounds.
-    pub fn check(&self) -> Result<(), String> {
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument); the message names the option and its
+    /// bounds.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut options = pget_core::Options::default();
+    /// options.window = Some(0);
+    /// let error = options.check().unwrap_err();
+    /// assert!(error.to_line().contains("window must be 1 to 65536, not 0"));
+    /// ```
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_for(String::new)
+    }
+
+    /// As [`check`](Self::check), for an error that names the object.
+    #[doc(hidden)]
+    pub fn check_for(&self, object: impl FnOnce() -> String) -> Result<(), Error> {
+        self.fault()
+            .map_err(|message| Error::new(ErrorKind::InvalidArgument, object(), message))
+    }
+
+    fn fault(&self) -> Result<(), String> {
         let within = |name: &str, value: u64, most: u64| {
             if (1..=most).contains(&value) {
                 Ok(())

@@ -1,20 +1,17 @@
 //! A read of one object, set up step by step: where from, how, and with which credentials.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use pget_core::{Budget, Cancel, ObjectInfo, Options, Progress, Verify};
 
-/// How to read one object. Made by [`builder`](crate::builder); nothing is sent before one of the
-/// opening calls.
+use crate::Settings;
+
+/// Names one object and how to read it. Made by [`builder`](crate::builder); sends nothing.
 #[derive(Clone)]
 #[must_use]
 pub struct Builder {
     pub(crate) address: String,
-    pub(crate) options: Options,
-    pub(crate) properties: BTreeMap<String, String>,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) file: pget_file::Settings,
-    pub(crate) warnings: pget_file::Warnings,
+    pub(crate) settings: Settings,
     #[cfg(feature = "http")]
     pub(crate) client: Option<pget_http::Client>,
     /// The read runs on the process's runtime, whose connections outlive it.
@@ -26,15 +23,7 @@ impl Builder {
     pub(crate) fn new(address: &str) -> Self {
         Self {
             address: address.to_owned(),
-            options: Options::default(),
-            properties: BTreeMap::new(),
-            headers: Vec::new(),
-            file: pget_file::Settings {
-                resume: false,
-                sync: false,
-                journal_interval: Duration::from_secs(2),
-            },
-            warnings: pget_file::Warnings::new(),
+            settings: Settings::default(),
             #[cfg(feature = "http")]
             client: None,
             #[cfg(feature = "http")]
@@ -42,9 +31,15 @@ impl Builder {
         }
     }
 
+    /// Replaces everything that was set so far by `settings`.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
     /// Sets the bytes per range, 1 to 1 GiB. Default: the source's hint, else found by measuring.
     pub const fn chunk_size(mut self, bytes: u64) -> Self {
-        self.options.chunk_size = Some(bytes);
+        self.settings.options.chunk_size = Some(bytes);
         self
     }
 
@@ -52,7 +47,7 @@ impl Builder {
     ///
     /// With 1 the object is read as one stream.
     pub const fn concurrency(mut self, requests: u32) -> Self {
-        self.options.concurrency = Some(requests);
+        self.settings.options.concurrency = Some(requests);
         self
     }
 
@@ -61,34 +56,34 @@ impl Builder {
     /// Default: half as many again as requests in flight, and up to three times as many while one
     /// of them lags, within the budget.
     pub const fn window(mut self, chunks: u32) -> Self {
-        self.options.window = Some(chunks);
+        self.settings.options.window = Some(chunks);
         self
     }
 
     /// Sets the offset of the first byte. At the object's end there is nothing to read; beyond it
     /// is an error.
     pub const fn offset(mut self, bytes: u64) -> Self {
-        self.options.offset = bytes;
+        self.settings.options.offset = bytes;
         self
     }
 
     /// Bytes wanted, cut at the object's end. Default: to the end.
     pub const fn length(mut self, bytes: u64) -> Self {
-        self.options.length = Some(bytes);
+        self.settings.options.length = Some(bytes);
         self
     }
 
     /// Sets whether the bytes are compared with the checksum that the source publishes; default
     /// [`Auto`](Verify::Auto). [`Stats::verification`](crate::Stats::verification) is the outcome.
     pub const fn verify(mut self, verify: Verify) -> Self {
-        self.options.verify = verify;
+        self.settings.options.verify = verify;
         self
     }
 
     /// Of ranges that are read together: bytes between two up to which they are fetched as one, and
     /// thrown away; default 1 MiB. 0: only those that touch.
     pub const fn gap(mut self, bytes: u64) -> Self {
-        self.options.gap = bytes;
+        self.settings.options.gap = bytes;
         self
     }
 
@@ -96,52 +91,52 @@ impl Builder {
     /// reported it; another is [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the first
     /// reply.
     pub fn pin(mut self, info: ObjectInfo) -> Self {
-        self.options.pin = Some(info);
+        self.settings.options.pin = Some(info);
         self
     }
 
     /// Failed attempts without progress, in a row, that a range may have, 0 to 1,000; with 0, the
     /// first failure ends the read. Default: no limit but [`retry_timeout`](Self::retry_timeout).
     pub const fn retries(mut self, retries: u32) -> Self {
-        self.options.retries = Some(retries);
+        self.settings.options.retries = Some(retries);
         self
     }
 
     /// How long the read goes on trying without receiving a byte, since its first failure in a row;
     /// more than 0, at most a day; default 120 s.
     pub const fn retry_timeout(mut self, timeout: Duration) -> Self {
-        self.options.retry_timeout = timeout;
+        self.settings.options.retry_timeout = timeout;
         self
     }
 
     /// To a connection, name look-up and TLS included; more than 0, at most a day; default 5 s.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.options.deadlines.connect = timeout;
+        self.settings.options.deadlines.connect = timeout;
         self
     }
 
     /// From the start of a request to its reply's header; more than 0, at most a day; default 30 s.
     pub const fn first_byte_timeout(mut self, timeout: Duration) -> Self {
-        self.options.deadlines.first_byte = timeout;
+        self.settings.options.deadlines.first_byte = timeout;
         self
     }
 
     /// Without progress in a body; more than 0, at most a day; default 20 s.
     pub const fn stall_timeout(mut self, timeout: Duration) -> Self {
-        self.options.deadlines.stall = timeout;
+        self.settings.options.deadlines.stall = timeout;
         self
     }
 
     /// Reads within a budget of its own of that many bytes (less than 1 MiB, also 0, is 1 MiB), in
     /// place of the process's. A chunk at the cursor is read even if it is larger.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
-        self.options.budget = Budget::new(bytes, Options::MAX_CONCURRENCY as usize);
+        self.settings.options.budget = Budget::new(bytes, Options::MAX_CONCURRENCY as usize);
         self
     }
 
     /// Reads within `budget`, shared with other downloads.
     pub fn budget(mut self, budget: Arc<Budget>) -> Self {
-        self.options.budget = budget;
+        self.settings.options.budget = budget;
         self
     }
 
@@ -149,27 +144,36 @@ impl Builder {
     /// their destination, ten times a second on the thread that waits for that (of the asynchronous
     /// form: wherever it is polled). If it panics, the read is cancelled.
     pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        self.options.progress = Some(Arc::new(progress));
+        self.settings.options.progress = Some(Arc::new(progress));
         self
     }
 
     /// Ends the read, and any other with the same handle, when it is triggered.
     pub fn cancel(mut self, cancel: Cancel) -> Self {
-        self.options.cancel = Some(cancel);
+        self.settings.options.cancel = Some(cancel);
         self
     }
 
     /// A setting of the transport by its name (`ais.endpoint`, `aws.region`, …); goes before the
     /// environment.
     pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.insert(key.into(), value.into());
+        self.settings.properties.insert(key.into(), value.into());
         self
     }
 
     /// A header sent with each request to the address's origin, for `http` and `https`. Never sent
     /// to another origin. Those that the client writes itself (`Host`, `Range`, …) are refused.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
+        self.settings.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the threads of the process's runtime, 1 to 1,024. Default: the environment variable
+    /// `PGET_THREADS`, else as many as there are processors, at most 8.
+    ///
+    /// The first blocking call of the process starts the runtime. From then on this has no effect.
+    pub const fn threads(mut self, threads: u32) -> Self {
+        self.settings.threads = Some(threads);
         self
     }
 
@@ -194,7 +198,7 @@ impl Builder {
     /// failure all that has landed is kept (after a cancel, what was written down last; after a
     /// wrong checksum, nothing).
     pub const fn resume(mut self, resume: bool) -> Self {
-        self.file.resume = resume;
+        self.settings.file.resume = resume;
         self
     }
 
@@ -206,7 +210,7 @@ impl Builder {
     /// be synced, the read fails with [`Destination`](crate::ErrorKind::Destination) and the file
     /// is there, complete.
     pub const fn sync(mut self, sync: bool) -> Self {
-        self.file.sync = sync;
+        self.settings.file.sync = sync;
         self
     }
 
@@ -214,14 +218,14 @@ impl Builder {
     /// the journal; default 2 s, at least 10 ms. A read that is killed loses what has landed since;
     /// one that takes less time never syncs.
     pub const fn journal_interval(mut self, interval: Duration) -> Self {
-        self.file.journal_interval = interval;
+        self.settings.file.journal_interval = interval;
         self
     }
 
     /// Collects in `warnings` what a read into a file could not do and did without. Default: they
     /// are events of `tracing` alone.
     pub fn warnings(mut self, warnings: crate::Warnings) -> Self {
-        self.warnings = warnings;
+        self.settings.file.warnings = warnings;
         self
     }
 }
@@ -231,12 +235,7 @@ impl fmt::Debug for Builder {
     /// may hold one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("options", &self.options)
-            .field("properties", &self.properties.keys())
-            .field(
-                "headers",
-                &self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
-            )
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }

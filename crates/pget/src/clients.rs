@@ -133,7 +133,7 @@ pub(crate) fn client(builder: &Builder, tls: TlsFiles) -> Result<Client, Error> 
     if let Some(client) = &builder.client {
         return Ok(client.clone());
     }
-    let connect_timeout = builder.options.deadlines.connect;
+    let connect_timeout = builder.settings.options.deadlines.connect;
     if !builder.on_process_runtime {
         return make(connect_timeout, &tls);
     }

@@ -26,13 +26,13 @@ impl<S: RangeSource + 'static> From<S> for Placed {
 
 /// Returns the source that `address` names.
 pub(crate) fn source(address: Address, builder: &Builder) -> Result<Placed, Error> {
-    properties::check(&address, &builder.properties)?;
+    properties::check(&address, &builder.settings.properties)?;
     let made = of_transport(address.clone(), builder);
-    made.map_err(|error| properties::explain(&address, &builder.properties, error))
+    made.map_err(|error| properties::explain(&address, &builder.settings.properties, error))
 }
 
 fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
-    if !builder.headers.is_empty() && !matches!(address, Address::Http(_)) {
+    if !builder.settings.headers.is_empty() && !matches!(address, Address::Http(_)) {
         let message = "headers are for http and https addresses";
         return Err(Error::new(ErrorKind::InvalidArgument, "", message));
     }
@@ -42,11 +42,12 @@ fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
         #[cfg(feature = "http")]
         Address::Http(url) => {
             let client = client(builder, TlsFiles::default())?;
-            Ok(pget_http::HttpSource::new(client, &url, headers(&builder.headers)?)?.into())
+            Ok(pget_http::HttpSource::new(client, &url, headers(&builder.settings.headers)?)?.into())
         }
         #[cfg(feature = "aistore")]
         Address::Aistore(url) => {
-            let config = pget_aistore::Config::new(|name| std::env::var(name).ok(), &builder.properties)?;
+            let config =
+                pget_aistore::Config::new(|name| std::env::var(name).ok(), &builder.settings.properties)?;
             let object = pget_aistore::ObjectAddress::parse(&url, config.provider.as_deref())?;
             let tls = TlsFiles {
                 authorities: config.client_ca.clone(),
@@ -66,7 +67,7 @@ fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
         #[cfg(feature = "s3")]
         Address::S3(url) | Address::Gcs(url) | Address::Azure(url) => {
             let mut settings = pget_s3::Settings::from_env();
-            for (key, value) in &builder.properties {
+            for (key, value) in &builder.settings.properties {
                 settings = settings.property(key, value);
             }
             let tls = TlsFiles {

@@ -1,35 +1,30 @@
-//! An object into a file: the builder's way to [`pget_file`].
+//! Reads an object into a file, by [`pget_file`].
 
-use std::{
-    io,
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, ops::Range, path::Path, sync::Arc};
 
-use pget_core::{Download, Error, ErrorKind, RangeSource, Stats, Verify};
+use pget_core::{Download, Error, ErrorKind, Stats, Verify};
 use pget_file::{Asked, Names, Part, Plan, Stream, Target, Wanted, absolute_target, destination};
 
-use crate::{Address, Builder, blocking, connect::Placed, fingerprint::fingerprint, runtime};
+use crate::{Object, blocking, runtime};
 
-/// Reads `builder`'s object into the file `target`, from a thread that may block.
-pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Error> {
+/// Reads `read` into the file `target`, from a thread that may block.
+pub(crate) fn get_blocking(read: &blocking::Object, target: &Path) -> Result<Stats, Error> {
     let target = &absolute_target(target);
     let runtime = runtime::handle()?;
-    let builder = blocking::on_process_runtime(builder);
-    match Target::of(source_file(&builder).as_deref(), target)? {
+    let object = read.asynchronous();
+    match Target::of(object.file().as_deref(), target)? {
         Target::Stream => {
             let caller = Arc::new(());
-            let wanted = wanted(&builder, &caller);
-            let mut reader = builder.open_blocking()?;
+            let wanted = wanted(object, &caller);
+            let mut reader = read.reader()?;
             let mut stream = Stream::open(target, wanted.clone())?;
             let written = reader.write_to(&mut stream);
             written.map_err(|error| ended(&wanted, error))?;
-            complete(&builder, target, stream)?;
+            complete(object, target, stream)?;
             Ok(reader.stats())
         }
         Target::Part(names) => {
-            let (part, download, missing) = prepare(&builder, target, &names)?;
+            let (part, download, missing) = prepare(object, target, &names)?;
             let destination = Arc::clone(&part) as _;
             let result = match missing {
                 Some(missing) => download.read_extents_to_on(runtime, &missing, destination),
@@ -38,8 +33,8 @@ pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Er
             match result {
                 Err(error) if part.needs_order() => {
                     give_up(part, error);
-                    let part = Part::take(plan(&builder, &names, true)?.0, target)?;
-                    let result = append_blocking(&builder, &part);
+                    let part = Part::take(plan(object, &names, true)?, target)?;
+                    let result = append_blocking(read, &part);
                     settle(&part, target, result)
                 }
                 result => settle(&part, target, result),
@@ -50,12 +45,12 @@ pub(crate) fn get_blocking(builder: &Builder, target: &Path) -> Result<Stats, Er
 
 /// Reads into a part whose file system takes bytes in order only. Ranges are still fetched in
 /// parallel, within the window.
-fn append_blocking(builder: &Builder, part: &Part) -> Result<Stats, Error> {
+fn append_blocking(read: &blocking::Object, part: &Part) -> Result<Stats, Error> {
     use pget_core::Destination as _;
-    let mut reader = builder.open_blocking()?;
-    let object = reader.info()?;
-    let (start, end) = wanted_of(builder, object.size);
-    part.begin(&object, start, end)?;
+    let mut reader = read.reader()?;
+    let info = reader.info()?;
+    let (start, end) = wanted_of(read.asynchronous(), info.size);
+    part.begin(&info, start, end)?;
     while let Some(lease) = reader.next_lease()? {
         part.append(&lease)?;
     }
@@ -63,13 +58,13 @@ fn append_blocking(builder: &Builder, part: &Part) -> Result<Stats, Error> {
 }
 
 /// [`append_blocking`] on the caller's tokio runtime.
-async fn append(builder: &Builder, part: &Arc<Part>) -> Result<Stats, Error> {
+async fn append(object: &Object, part: &Arc<Part>) -> Result<Stats, Error> {
     use pget_core::Destination as _;
-    let mut reader = builder.open().await?;
-    let object = reader.info().await?;
-    let (start, end) = wanted_of(builder, object.size);
+    let mut reader = object.reader().await?;
+    let info = reader.info().await?;
+    let (start, end) = wanted_of(object, info.size);
     let owned = Arc::clone(part);
-    spawn_blocking(move || owned.begin(&object, start, end)).await?;
+    spawn_blocking(move || owned.begin(&info, start, end)).await?;
     while let Some(lease) = reader.next().await? {
         let owned = Arc::clone(part);
         spawn_blocking(move || owned.append(&lease)).await?;
@@ -77,17 +72,9 @@ async fn append(builder: &Builder, part: &Arc<Part>) -> Result<Stats, Error> {
     Ok(reader.stats())
 }
 
-/// Returns the file that is read, if it is one.
-fn source_file(builder: &Builder) -> Option<PathBuf> {
-    match Address::parse(&builder.address) {
-        Ok(Address::File(path)) => Some(path),
-        _ => None,
-    }
-}
-
 /// The bytes that are wanted of an object.
-fn wanted_of(builder: &Builder, size: Option<u64>) -> (u64, Option<u64>) {
-    let options = &builder.options;
+fn wanted_of(object: &Object, size: Option<u64>) -> (u64, Option<u64>) {
+    let options = &object.settings().options;
     let end = size.map(|size| {
         let length = options.length.unwrap_or(u64::MAX);
         options
@@ -109,20 +96,20 @@ fn give_up(part: Arc<Part>, error: Error) {
 }
 
 /// The same on the caller's tokio runtime.
-pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error> {
-    let owned = (builder.clone(), target.to_owned());
+pub(crate) async fn get(object: &Object, target: &Path) -> Result<Stats, Error> {
+    let owned = (object.clone(), target.to_owned());
     let found = spawn_blocking(move || {
-        let (builder, target) = owned;
+        let (object, target) = owned;
         let target = absolute_target(&target);
-        let prepared = match Target::of(source_file(&builder).as_deref(), &target)? {
+        let prepared = match Target::of(object.file().as_deref(), &target)? {
             Target::Stream => None,
-            Target::Part(names) => Some((prepare(&builder, &target, &names)?, names)),
+            Target::Part(names) => Some((prepare(&object, &target, &names)?, names)),
         };
         Ok((target, prepared))
     });
     let (target, prepared) = found.await?;
     let Some(((part, download, missing), names)) = prepared else {
-        return stream(builder, &target).await;
+        return stream(object, &target).await;
     };
     let destination = Arc::clone(&part) as _;
     let result = match missing {
@@ -131,13 +118,13 @@ pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error
     };
     let (part, result) = match result {
         Err(error) if part.needs_order() => {
-            let owned = (builder.clone(), target.clone());
+            let owned = (object.clone(), target.clone());
             let again = move || {
                 give_up(part, error);
-                Part::take(plan(&owned.0, &names, true)?.0, &owned.1)
+                Part::take(plan(&owned.0, &names, true)?, &owned.1)
             };
             let part = Arc::new(spawn_blocking(again).await?);
-            let result = append(builder, &part).await;
+            let result = append(object, &part).await;
             (part, result)
         }
         result => (part, result),
@@ -146,11 +133,11 @@ pub(crate) async fn get(builder: &Builder, target: &Path) -> Result<Stats, Error
 }
 
 /// To a device, a pipe or an open file, a lease at a time.
-async fn stream(builder: &Builder, target: &Path) -> Result<Stats, Error> {
+async fn stream(object: &Object, target: &Path) -> Result<Stats, Error> {
     use io::Write as _;
     let caller = Arc::new(());
-    let wanted = wanted(builder, &caller);
-    let mut reader = builder.open().await?;
+    let wanted = wanted(object, &caller);
+    let mut reader = object.reader().await?;
     let path = target.to_owned();
     let open = {
         let wanted = wanted.clone();
@@ -167,15 +154,15 @@ async fn stream(builder: &Builder, target: &Path) -> Result<Stats, Error> {
         .await
         .map_err(|error| ended(&wanted, error))?;
     }
-    let owned = (builder.clone(), target.to_owned());
+    let owned = (object.clone(), target.to_owned());
     spawn_blocking(move || complete(&owned.0, &owned.1, stream)).await?;
     Ok(reader.stats())
 }
 
 /// While `caller` is there.
-fn wanted(builder: &Builder, caller: &Arc<()>) -> Wanted {
+fn wanted(object: &Object, caller: &Arc<()>) -> Wanted {
     Wanted {
-        cancel: builder.options.cancel.clone(),
+        cancel: object.settings().options.cancel.clone(),
         caller: Arc::downgrade(caller),
     }
 }
@@ -189,8 +176,8 @@ fn ended(wanted: &Wanted, error: Error) -> Error {
 }
 
 /// All is written to it.
-fn complete(builder: &Builder, target: &Path, stream: Stream) -> Result<(), Error> {
-    if builder.file.sync {
+fn complete(object: &Object, target: &Path, stream: Stream) -> Result<(), Error> {
+    if object.settings().file.sync {
         let synced = stream.sync();
         synced.map_err(|cause| destination(target, "cannot be synced", cause))?;
     }
@@ -201,41 +188,34 @@ fn complete(builder: &Builder, target: &Path, stream: Stream) -> Result<(), Erro
 /// The part, locked, its download, and what is missing, if something is there.
 type Prepared = (Arc<Part>, Download, Option<Vec<Range<u64>>>);
 
-fn prepare(builder: &Builder, target: &Path, names: &Names) -> Result<Prepared, Error> {
-    let (plan, source) = plan(builder, names, false)?;
-    // Also what a journal will stand in for: options that cannot be used make no part, and touch
-    // none.
-    let download = Download::new(Arc::clone(&source), builder.options.clone())?;
-    let part = Part::take(plan, target)?;
-    let mut options = builder.options.clone();
+fn prepare(object: &Object, target: &Path, names: &Names) -> Result<Prepared, Error> {
+    let opened = object.opened()?;
+    let part = Part::take(plan(object, names, false)?, target)?;
+    let mut options = object.settings().options.clone();
     Ok(match part.restrict(&mut options)? {
-        None => (Arc::new(part), download, None),
-        Some(missing) => (Arc::new(part), Download::new(source, options)?, Some(missing)),
+        None => (Arc::new(part), opened.download.clone(), None),
+        Some(missing) => {
+            let download = Download::new(Arc::clone(&opened.source), options)?;
+            (Arc::new(part), download, Some(missing))
+        }
     })
 }
 
-fn plan(builder: &Builder, names: &Names, in_order: bool) -> Result<(Plan, Arc<dyn RangeSource>), Error> {
-    let Placed { source, place } = builder.placed()?;
-    let address = match Address::parse(&builder.address)? {
-        // From wherever it is asked for.
-        Address::File(path) => Address::File(std::path::absolute(&path).unwrap_or(path)),
-        address => address,
-    };
+fn plan(object: &Object, names: &Names, in_order: bool) -> Result<Plan, Error> {
+    let (opened, settings) = (object.opened()?, object.settings());
     let asked = Asked {
-        object: source.name(),
-        address: fingerprint(&address, &place),
-        offset: builder.options.offset,
-        length: builder.options.length,
+        object: opened.source.name(),
+        address: opened.fingerprint.clone(),
+        offset: settings.options.offset,
+        length: settings.options.length,
     };
-    let plan = Plan {
+    Ok(Plan {
         names: names.clone(),
         asked,
-        settings: builder.file,
-        warnings: builder.warnings.clone(),
-        is_verified: builder.options.verify == Verify::Require,
+        settings: settings.file.clone(),
+        is_verified: settings.options.verify == Verify::Require,
         in_order,
-    };
-    Ok((plan, source))
+    })
 }
 
 fn settle(part: &Part, target: &Path, result: Result<Stats, Error>) -> Result<Stats, Error> {

@@ -35,6 +35,19 @@ pub(crate) fn fingerprint(address: &Address, place: &str) -> String {
     hex::encode(hasher.finalize())
 }
 
+/// A digest of a source that has no address: of its name, and of the server that it names.
+pub(crate) fn of_source(name: &str, endpoint: Option<&str>) -> String {
+    let mut hasher = Sha256::new();
+    // No address begins so.
+    hasher.update("source\n");
+    hasher.update(name);
+    if let Some(endpoint) = endpoint {
+        hasher.update("\n");
+        hasher.update(endpoint);
+    }
+    hex::encode(hasher.finalize())
+}
+
 /// An http or https address without what does not count. The host as it is looked up; path and
 /// query as written, since that is how they are sent: the parser would have `/a/../o` and `/o` be
 /// one.

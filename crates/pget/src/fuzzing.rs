@@ -71,11 +71,12 @@ fn hides(builder: &Builder) {
     let mut text = format!("{builder:?}");
     match Address::parse(&builder.address) {
         // Of the others, only HTTP reads neither the environment nor files.
-        Ok(Address::Http(_)) => match builder.source() {
-            Ok(source) => {
-                text.push_str(&format!("{source:?} {}", source.name()));
+        Ok(Address::Http(_)) => match builder.object() {
+            Ok(object) => {
+                text.push_str(&format!("{object:?} {}", object.name()));
                 assert!(
                     builder
+                        .settings
                         .headers
                         .iter()
                         .all(|(_, value)| !value.contains(['\r', '\n', '\0']))

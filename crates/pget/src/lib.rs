@@ -33,31 +33,40 @@
 //! | `http://…`, `https://…` | HTTP/1.1 | `http` |
 //! | `file:///path`, `/path`, `./path` | files | `file` |
 //!
-//! Anything else: implement [`RangeSource`] and hand it to [`Download`].
+//! Anything else: implement [`RangeSource`], and read it by [`Object::from_source`] or
+//! [`blocking::Object::from_source`].
+//!
+//! # Builder, object, reader
+//!
+//! [`builder`] names the object and takes the settings. [`Builder::object`] checks them and returns
+//! an [`Object`], whose methods read on the caller's tokio runtime. [`Builder::blocking`] returns a
+//! [`blocking::Object`], whose methods have the same names and block the calling thread. Neither
+//! sends anything.
 //!
 //! # Settings
 //!
 //! In rising precedence: the environment under each ecosystem's own names,
 //! [properties](Builder::property) (`ais.endpoint`, `aws.region`, …), and the typed options of
-//! [`Builder`].
+//! [`Builder`]. All of them are one value, [`Settings`].
 //!
 //! # Threads and cancellation
 //!
 //! Asynchronous calls run on the caller's tokio runtime. The blocking ones run on one runtime of
 //! the process, made at first use, with as many threads as there are processors, at most 8
-//! (`PGET_THREADS` overrides); its threads block SIGPIPE. Dropping a reader cancels its download.
+//! (`PGET_THREADS` or [`Builder::threads`] overrides); its threads block SIGPIPE. Dropping a reader
+//! cancels its download.
 //!
 //! # Fork
 //!
 //! A forked child may read, whatever its parent did: its first blocking call makes a runtime,
-//! connections and a memory budget of its own. A [`Builder`], a [`Cancel`] handle and a [`Budget`]
-//! work in both. A [`Reader`], [`Download`], [`Ranges`], [`SharedDownload`] or ring from before the
-//! fork is the parent's: in the child every call of it returns [`Forked`](ErrorKind::Forked), and
-//! dropping it does nothing. The bytes of a [`Lease`] stay readable. Connections of the parent are
-//! closed in the child as it begins, without a word to the server. A runtime of the caller's own is
-//! not made again: after a fork, asynchronous calls need a new one.
+//! connections and a memory budget of its own. A [`Builder`], an [`Object`], a [`Cancel`] handle
+//! and a [`Budget`] work in both. A [`Reader`], [`Download`], [`Ranges`], [`SharedDownload`] or
+//! ring from before the fork is the parent's: in the child every call of it returns
+//! [`Forked`](ErrorKind::Forked), and dropping it does nothing. So does an object of a source of
+//! the caller's own. The bytes of a [`Lease`] stay readable. Connections of the parent are closed
+//! in the child as it begins, without a word to the server. A runtime of the caller's own is not
+//! made again: after a fork, asynchronous calls need a new one.
 
-mod actions;
 mod address;
 pub mod blocking;
 mod builder;
@@ -69,8 +78,10 @@ mod fingerprint;
 #[cfg(all(any(test, fuzzing), feature = "http"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod object;
 mod properties;
 mod runtime;
+mod settings;
 #[cfg(feature = "shm")]
 mod shared;
 
@@ -79,6 +90,7 @@ pub use pget_core::threads::can_start as threads_can_start;
 
 pub use address::Address;
 pub use builder::Builder;
+pub use object::Object;
 #[doc(hidden)]
 pub use pget_core::fork;
 pub use pget_core::{
@@ -87,11 +99,12 @@ pub use pget_core::{
     RangeSource, Ranges, Reader, Reply, Retry, Revision, SourceError, Stats, Transfer, Verification, Verify,
     Waiting, verify,
 };
-pub use pget_file::Warnings;
+pub use pget_file::{Settings as FileSettings, Warnings};
 #[cfg(feature = "shm")]
 pub use pget_shm as shm;
 #[cfg(feature = "shm")]
 pub use pget_shm::{Placement, SharedBuffer};
+pub use settings::Settings;
 #[cfg(feature = "shm")]
 pub use shared::SharedDownload;
 
@@ -103,11 +116,32 @@ pub use shared::SharedDownload;
 /// # Errors
 /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable address, else what the transport
 /// says.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example() -> Result<(), pget::Error> {
+/// let mut reader = pget::open("https://example.com/archive.tar").await?;
+/// while let Some(lease) = reader.next().await? {
+///     println!("{} bytes at {}", lease.len(), lease.offset());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub async fn open(address: &str) -> Result<Reader, Error> {
-    Builder::new(address).open().await
+    builder(address).object()?.reader().await
 }
 
-/// A read of the object at `address`, to be set up.
+/// Returns a builder for reads of the object at `address`. Any text is accepted here;
+/// [`Builder::object`] and [`Builder::blocking`] check it.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example() -> Result<(), pget::Error> {
+/// let object = pget::builder("s3://bucket/key").chunk_size(8 << 20).object()?;
+/// let mut reader = object.reader().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn builder(address: &str) -> Builder {
     Builder::new(address)
 }

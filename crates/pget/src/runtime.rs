@@ -42,16 +42,13 @@ const MOST_THREADS: usize = 8;
 /// The environment variable that sets the number of threads.
 const THREADS: &str = "PGET_THREADS";
 
-/// The number that [`use_threads`] was called with; 0 before.
+/// The latest number of [`use_threads`]; 0 before its first call.
 static WANTED: AtomicUsize = AtomicUsize::new(0);
 
-pub(crate) fn use_threads(count: usize) -> Result<(), Error> {
-    if !(1..=1024).contains(&count) {
-        let message = format!("the number of threads must be 1 to 1024, not {count}");
-        return Err(Error::new(ErrorKind::InvalidArgument, "", message));
-    }
-    WANTED.store(count, Ordering::Relaxed);
-    Ok(())
+/// Has the process's runtime run on `count` threads, which [`Settings`](crate::Settings) has
+/// checked. Has no effect once the runtime was started.
+pub(crate) fn use_threads(count: u32) {
+    WANTED.store(count as usize, Ordering::Relaxed);
 }
 
 /// The runtime that blocking calls run on.

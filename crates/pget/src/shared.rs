@@ -1,6 +1,5 @@
-//! An object into shared memory, in the background: who asked for it, and every process that
-//! attaches, reads while it arrives; or into a ring, for one process that reads. Called by the
-//! builder.
+//! Reads into shared memory, in the background: this process and every process that attaches read
+//! while bytes arrive. Or into a ring, for one process that reads.
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-use crate::{Builder, blocking, runtime};
+use crate::{Object, blocking, runtime};
 
 /// A download into shared memory that goes on in the background.
 ///
@@ -53,20 +52,6 @@ impl SharedDownload {
         result
     }
 
-    /// As [`ended`](Self::ended), for a thread that may block.
-    ///
-    /// # Errors
-    /// As [`ended`](Self::ended).
-    pub fn ended_blocking(&mut self) -> Result<Stats, Error> {
-        if let Some(result) = &self.task.result {
-            return result.clone();
-        }
-        // In a child, the runtime is the parent's.
-        self.task.check_process()?;
-        let runtime = self.runtime.clone();
-        block_on(&runtime, self.ended())
-    }
-
     /// The buffer alone. A download that has not ended goes on until it has, or until the buffer is
     /// closed.
     #[must_use]
@@ -74,6 +59,55 @@ impl SharedDownload {
         let Self { buffer, mut task, .. } = self;
         task.goes_on = true;
         buffer
+    }
+}
+
+/// A download into shared memory that goes on in the background, for threads that may block.
+///
+/// Dropping it ends the download, and closes the buffer: its names are removed, and waits for its
+/// bytes return [`Cancelled`](ErrorKind::Cancelled).
+///
+/// # Examples
+/// ```no_run
+/// let object = pget::builder("s3://bucket/key").blocking()?;
+/// let mut download = object.get_shared(pget::Placement::Anonymous)?;
+/// let first = download.buffer().wait_for(4096)?;
+/// let stats = download.ended()?;
+/// # Ok::<(), pget::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct BlockingDownload(SharedDownload);
+
+impl BlockingDownload {
+    /// Returns the buffer. Wait for its bytes by [`SharedBuffer::wait_for`], here or in a process
+    /// that [attaches](SharedBuffer::attach) by its name.
+    #[must_use]
+    pub const fn buffer(&self) -> &SharedBuffer {
+        self.0.buffer()
+    }
+
+    /// Waits until all bytes are there, and returns the counters of the download.
+    ///
+    /// # Errors
+    /// The error that ended the download. Every call returns the same.
+    ///
+    /// # Panics
+    /// On a thread of an asynchronous runtime.
+    pub fn ended(&mut self) -> Result<Stats, Error> {
+        if let Some(result) = &self.0.task.result {
+            return result.clone();
+        }
+        // In a child, the runtime is the parent's.
+        self.0.task.check_process()?;
+        let runtime = self.0.runtime.clone();
+        block_on(&runtime, self.0.ended())
+    }
+
+    /// Returns the buffer alone. A download that has not ended goes on until it has, or until the
+    /// buffer is closed.
+    #[must_use]
+    pub fn into_buffer(self) -> SharedBuffer {
+        self.0.into_buffer()
     }
 }
 
@@ -115,7 +149,7 @@ fn lost(cause: JoinError) -> Result<Stats, Error> {
 
 /// Begins the download on `runtime`, and waits until its first reply has said how long the object
 /// is.
-async fn begin(builder: Builder, placement: Placement, runtime: &Handle) -> Result<SharedDownload, Error> {
+async fn begin(object: Object, placement: Placement, runtime: &Handle) -> Result<SharedDownload, Error> {
     placement.check()?;
     let (made, is_made) = oneshot::channel();
     let into = Arc::new(IntoShared::new(placement, |buffer| {
@@ -123,7 +157,7 @@ async fn begin(builder: Builder, placement: Placement, runtime: &Handle) -> Resu
         drop(made.send(buffer));
     }));
     let handle = runtime.spawn(async move {
-        let result = builder.read_to(Arc::clone(&into) as _).await;
+        let result = object.read_to(Arc::clone(&into) as _).await;
         into.finish(result.as_ref().map(drop))?;
         result
     });
@@ -146,29 +180,17 @@ async fn begin(builder: Builder, placement: Placement, runtime: &Handle) -> Resu
     }
 }
 
-pub(crate) async fn get(builder: &Builder, placement: Placement) -> Result<SharedDownload, Error> {
-    begin(builder.clone(), placement, &Handle::current()).await
+pub(crate) async fn get(object: &Object, placement: Placement) -> Result<SharedDownload, Error> {
+    begin(object.clone(), placement, &Handle::current()).await
 }
 
-pub(crate) fn get_blocking(builder: &Builder, placement: Placement) -> Result<SharedDownload, Error> {
+pub(crate) fn get_blocking(
+    object: &blocking::Object,
+    placement: Placement,
+) -> Result<BlockingDownload, Error> {
     let runtime = runtime::handle_with_threads()?;
-    let builder = blocking::on_process_runtime(builder);
-    block_on(runtime, begin(builder, placement, runtime))
-}
-
-/// Reads all of it, and reports the progress on this thread.
-pub(crate) fn fill_blocking(builder: &Builder, placement: Placement) -> Result<SharedBuffer, Error> {
-    placement.check()?;
-    let (made, is_made) = std::sync::mpsc::channel();
-    let into = Arc::new(IntoShared::new(placement, move |buffer| {
-        // The receiver waits below.
-        made.send(buffer).ok();
-    }));
-    let result = builder.read_to_blocking(Arc::clone(&into) as _);
-    into.finish(result.as_ref().map(drop))?;
-    is_made
-        .try_recv()
-        .map_err(|cause| Error::with_cause(ErrorKind::Internal, "", "no segment was made", cause))
+    let object = object.asynchronous().clone();
+    block_on(runtime, begin(object, placement, runtime)).map(BlockingDownload)
 }
 
 /// The ring while an object is put into it. What stopped that does not stop what is put next, also
@@ -182,12 +204,9 @@ impl Drop for Stopping<'_> {
 }
 
 /// The object as the ring's next one.
-pub(crate) fn put_into_ring(
-    builder: &Builder,
-    cancel: Option<&Cancel>,
-    ring: &mut RingWriter,
-) -> Result<Stats, Error> {
-    let mut reader = builder.open_blocking()?;
+pub(crate) fn put_into_ring(object: &blocking::Object, ring: &mut RingWriter) -> Result<Stats, Error> {
+    let mut reader = object.reader()?;
+    let cancel = object.asynchronous().settings().options.cancel.as_ref();
     let waker = ring.waker();
     let watch = cancel.map(|cancel| blocking::when_triggered(cancel, move || waker.wake()));
     let _watch = watch.transpose()?;

@@ -33,7 +33,7 @@ async fn into_a_file(builder: Builder, length: u64) -> Result<(), Error> {
     let read = tokio::task::spawn_blocking(move || {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("object");
-        let outcome = builder.get_file_blocking(&file);
+        let outcome = builder.blocking().expect("an object").get_file(&file);
         if outcome.is_err() {
             assert!(!file.exists(), "a name for what is not complete");
         } else {
@@ -48,7 +48,7 @@ async fn into_a_file(builder: Builder, length: u64) -> Result<(), Error> {
 
 /// Into shared memory: what is there is the right beginning, and the segment says how it ended.
 async fn into_shared_memory(builder: Builder, length: u64) -> Result<(), Error> {
-    let mut shared = builder.get_shared(Placement::Anonymous).await?;
+    let mut shared = builder.object()?.get_shared(Placement::Anonymous).await?;
     let outcome = shared.ended().await;
     let bytes = shared.buffer().as_slice();
     assert_eq!(PATTERN.check(0, bytes), Ok(()), "into shared memory");

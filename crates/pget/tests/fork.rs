@@ -68,13 +68,22 @@ impl Servers {
             .chunk_size(256 << 10)
     }
 
+    fn open(&self) -> BlockingReader {
+        let object = self.http("object").blocking().expect("an object");
+        object.reader().expect("opened")
+    }
+
     fn check_small(&self, builder: &Builder) {
+        self.check_object(&builder.blocking().expect("an object"));
+    }
+
+    fn check_object(&self, object: &pget::blocking::Object) {
         let mut read = Vec::new();
-        let mut reader = builder.open_blocking().expect("opened");
+        let mut reader = object.reader().expect("opened");
         reader.read_to_end(&mut read).expect("read");
         assert_eq!(xxh64(&read, 0), self.small_digest);
         let mut buffer = vec![0; SMALL];
-        assert_eq!(builder.read_into_blocking(&mut buffer).expect("read"), SMALL);
+        assert_eq!(object.read_into(&mut buffer).expect("read"), SMALL);
         assert_eq!(xxh64(&buffer, 0), self.small_digest);
     }
 }
@@ -103,14 +112,15 @@ fn case_131_two_hundred_forks_with_eight_downloads_in_flight() {
                     0 => servers.http("object"),
                     _ => servers.https("object"),
                 };
+                let object = builder.blocking().expect("an object");
                 while !over.load(Ordering::Relaxed) {
                     let digest = if index % 4 < 2 {
                         let mut buffer = vec![0; SIZE];
-                        assert_eq!(builder.read_into_blocking(&mut buffer).expect("read"), SIZE);
+                        assert_eq!(object.read_into(&mut buffer).expect("read"), SIZE);
                         xxh64(&buffer, 0)
                     } else {
                         let mut read = Vec::new();
-                        let mut reader = builder.open_blocking().expect("opened");
+                        let mut reader = object.reader().expect("opened");
                         reader.read_to_end(&mut read).expect("read");
                         xxh64(&read, 0)
                     };
@@ -125,7 +135,7 @@ fn case_131_two_hundred_forks_with_eight_downloads_in_flight() {
         for _ in 0..50 {
             let children: Vec<Child> = (0..4)
                 .map(|index| {
-                    let mut reader = servers.http("object").open_blocking().expect("opened");
+                    let mut reader = servers.open();
                     let lease = reader.next_lease().expect("read").expect("bytes");
                     Child::start(WITHIN, || {
                         let first = Pattern::new(7).check(lease.offset(), &lease);
@@ -157,6 +167,37 @@ impl Drop for Over<'_> {
     }
 }
 
+/// One object, read by its process and by children, on the runtime and the connections of each.
+#[test]
+fn an_object_from_before_the_fork_reads_in_the_child() {
+    let Some(servers) = servers() else { return };
+    for builder in [servers.http("small"), servers.https("small")] {
+        let object = builder.blocking().expect("an object");
+        in_child(WITHIN, || servers.check_object(&object));
+        servers.check_object(&object);
+        in_child(WITHIN, || {
+            servers.check_object(&object);
+            in_child(WITHIN, || servers.check_object(&object));
+            servers.check_object(&object);
+        });
+        servers.check_object(&object);
+    }
+    let source = servers
+        .http("small")
+        .object()
+        .and_then(|object| object.source())
+        .expect("a source");
+    let own = pget::blocking::Object::from_source(source, pget::Settings::default()).expect("sound");
+    servers.check_object(&own);
+    in_child(WITHIN, || {
+        let error = own.reader().expect_err("the source is the parent's");
+        assert_eq!(error.kind(), ErrorKind::Forked, "{}", error.to_line());
+        let error = own.stat().expect_err("the source is the parent's");
+        assert_eq!(error.kind(), ErrorKind::Forked, "{}", error.to_line());
+    });
+    servers.check_object(&own);
+}
+
 #[test]
 fn children_of_children_read_too() {
     let Some(servers) = servers() else { return };
@@ -165,7 +206,7 @@ fn children_of_children_read_too() {
             is_refused(older);
         }
         servers.check_small(&servers.https("small"));
-        let own = servers.http("object").open_blocking().expect("opened");
+        let own = servers.open();
         if depth > 0 {
             in_child(WITHIN, || down(servers, depth - 1, Some(own)));
         } else {
@@ -196,7 +237,7 @@ fn case_138_a_child_in_a_pid_namespace_of_its_own_is_told_from_its_parent() {
         in_child(WITHIN, || {
             assert_eq!(getpid().as_raw(), 1);
             servers.check_small(&servers.http("small"));
-            let reader = servers.http("object").open_blocking().expect("opened");
+            let reader = servers.open();
             enter().expect("as before");
             in_child(WITHIN, || {
                 assert_eq!(getpid().as_raw(), 1);
@@ -238,7 +279,9 @@ fn the_parents_connections_are_closed_in_the_child_and_the_server_does_not_notic
             assert_eq!(
                 builder
                     .concurrency(1)
-                    .read_into_blocking(&mut buffer)
+                    .blocking()
+                    .expect("an object")
+                    .read_into(&mut buffer)
                     .expect("read"),
                 SMALL
             );
@@ -275,20 +318,37 @@ fn whatever_is_from_before_the_fork_is_refused_and_dropped_without_harm() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let source = servers.http("object").source().expect("a source");
+    let source = servers
+        .http("object")
+        .object()
+        .and_then(|object| object.source())
+        .expect("a source");
     let download = Download::new(source, pget::Options::default()).expect("right");
     let async_reader = runtime
-        .block_on(servers.http("object").client(servers.client.clone()).open())
+        .block_on(async {
+            let builder = servers.http("object").client(servers.client.clone());
+            builder.object()?.reader().await
+        })
         .expect("opened");
     let enter = runtime.enter();
     let ranges = servers
         .http("object")
+        .object()
+        .expect("an object")
         .read_ranges(vec![(0..10, vec![0; 10]), (10..SIZE as u64, vec![0; SIZE])])
         .expect("right");
     drop(enter);
     let shared = servers
         .http("object")
-        .get_shared_blocking(Placement::Anonymous)
+        .blocking()
+        .expect("an object")
+        .get_shared(Placement::Anonymous)
+        .expect("begun");
+    let async_shared = runtime
+        .block_on(async {
+            let object = servers.http("object").object()?;
+            object.get_shared(Placement::Anonymous).await
+        })
         .expect("begun");
     let cancel = Cancel::new();
     let watch = pget::blocking::when_triggered(&cancel, || {}).expect("a runtime");
@@ -298,30 +358,33 @@ fn whatever_is_from_before_the_fork_is_refused_and_dropped_without_harm() {
             .enable_all()
             .build()
             .expect("a runtime");
-        let (mut reader, mut ranges, mut shared): (Reader, _, SharedDownload) =
-            (async_reader, ranges, shared);
+        let (mut reader, mut ranges, mut shared, mut async_shared): (Reader, _, _, SharedDownload) =
+            (async_reader, ranges, shared, async_shared);
         fresh.block_on(async {
             forked(reader.next().await.expect_err("the parent's"));
             forked(reader.info().await.expect_err("the parent's"));
             forked(ranges.next().await.expect_err("the parent's"));
-            forked(shared.ended().await.expect_err("the parent's"));
+            forked(async_shared.ended().await.expect_err("the parent's"));
             forked(download.reader().next().await.expect_err("the parent's"));
             let (result, buffer) = download.read_into(vec![0; 10]).await;
             forked(result.expect_err("the parent's"));
             assert_eq!(buffer, Some(vec![0; 10]));
         });
-        forked(shared.ended_blocking().expect_err("the parent's"));
+        forked(shared.ended().expect_err("the parent's"));
         forked(
             download
                 .read_into_on(fresh.handle(), &mut [0; 10])
                 .expect_err("the parent's"),
         );
-        drop((reader, ranges, shared, watch, download));
+        drop((reader, ranges, shared, async_shared, watch, download));
         // A cancel handle is a setting.
         let cancelled = servers.http("small").cancel(cancel.clone());
         servers.check_small(&cancelled);
         cancel.trigger();
-        let error = cancelled.open_blocking().expect_err("triggered");
+        let error = cancelled
+            .blocking()
+            .and_then(|object| object.reader())
+            .expect_err("triggered");
         assert_eq!(error.kind(), ErrorKind::Cancelled);
     });
     assert!(!cancel.is_triggered(), "the child's copy was");
@@ -338,7 +401,9 @@ fn a_child_that_returns_from_the_function_of_many_ranges_is_refused() {
     let read = servers
         .http("small")
         .gap(0)
-        .read_ranges_blocking(&mut ranges, |_, _| {
+        .blocking()
+        .expect("an object")
+        .read_ranges(&mut ranges, |_, _| {
             let mut child = child.lock().expect("not poisoned");
             if child.is_none() {
                 #[allow(unsafe_code, reason = "forks")]

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pget::{Builder, Destination, Error, ErrorKind, ObjectInfo, Transfer};
+use pget::{Builder, Destination, Error, ErrorKind, ObjectInfo, Reader, Transfer};
 use pget_testkit::{
     aistore::{self, Cluster, ClusterOptions},
     content::Pattern,
@@ -29,6 +29,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, work).await.expect("in time")
+}
+
+async fn open(builder: &Builder) -> Result<Reader, Error> {
+    builder.object()?.reader().await
 }
 
 fn on_s3(endpoint: &S3Endpoint, key: &str) -> Builder {
@@ -72,7 +76,9 @@ fn some_ranges() -> Vec<(Range<u64>, Vec<u8>)> {
 async fn places(what: &str, builder: Builder, info: ObjectInfo) {
     let builder = builder.pin(info).gap(1000);
     let kept = Arc::new(Kept(Mutex::new(vec![0; SIZE])));
-    let stats = in_time(builder.read_to(kept.clone())).await.expect(what);
+    let stats = in_time(builder.object().expect("an object").read_to(kept.clone()))
+        .await
+        .expect(what);
     assert_eq!(stats.delivered, SIZE as u64, "{what}");
     assert_eq!(
         PATTERN.check(0, &kept.0.lock().expect("not poisoned")),
@@ -80,7 +86,8 @@ async fn places(what: &str, builder: Builder, info: ObjectInfo) {
         "{what}"
     );
 
-    let mut ranges = builder.read_ranges(some_ranges()).expect(what);
+    let object = builder.object().expect(what);
+    let mut ranges = object.read_ranges(some_ranges()).expect(what);
     let mut count = 0;
     while let Some((index, buffer)) = in_time(ranges.next()).await.expect(what) {
         assert_eq!(
@@ -95,9 +102,8 @@ async fn places(what: &str, builder: Builder, info: ObjectInfo) {
     let blocking = tokio::task::spawn_blocking(move || {
         let kept = Arc::new(Kept(Mutex::new(vec![0; SIZE])));
         let half = SIZE as u64 / 2;
-        let stats = builder
-            .clone()
-            .read_extents_to_blocking(&[0..half, half..SIZE as u64], kept.clone())?;
+        let object = builder.blocking()?;
+        let stats = object.read_extents_to(&[0..half, half..SIZE as u64], kept.clone())?;
         assert_eq!(stats.delivered, SIZE as u64);
         assert_eq!(PATTERN.check(0, &kept.0.lock().expect("not poisoned")), Ok(()));
         let mut buffers = some_ranges();
@@ -106,7 +112,7 @@ async fn places(what: &str, builder: Builder, info: ObjectInfo) {
             .map(|(range, buffer)| (range.clone(), buffer.as_mut_slice()))
             .collect();
         let mut count = 0;
-        builder.read_ranges_blocking(&mut ranges, |_, _| count += 1)?;
+        object.read_ranges(&mut ranges, |_, _| count += 1)?;
         Ok((count, buffers))
     });
     let read: Result<_, Error> = in_time(blocking).await.expect("no panic");
@@ -120,7 +126,7 @@ async fn places(what: &str, builder: Builder, info: ObjectInfo) {
 /// Reads it in every way, and its size.
 async fn reads(what: &str, builder: Builder) {
     let builder = builder.chunk_size(64 << 10);
-    let mut reader = in_time(builder.open()).await.expect(what);
+    let mut reader = in_time(open(&builder)).await.expect(what);
     assert_eq!(reader.total(), Some(SIZE as u64), "{what}");
     let mut at = 0;
     while let Some(lease) = in_time(reader.next()).await.expect(what) {
@@ -129,16 +135,28 @@ async fn reads(what: &str, builder: Builder) {
         at += lease.len() as u64;
     }
     assert_eq!(at, SIZE as u64, "{what}");
-    let info = in_time(builder.stat()).await.expect(what);
+    let info = in_time(builder.object().expect("an object").stat())
+        .await
+        .expect(what);
     assert_eq!(info.size, Some(SIZE as u64), "{what}");
     places(what, builder.clone(), info).await;
 
     let blocking = std::thread::spawn(move || {
         let mut bytes = Vec::new();
         builder
-            .open_blocking()
+            .blocking()
+            .and_then(|object| object.reader())
             .and_then(|mut reader| reader.write_to(&mut bytes))
-            .map(|_| (bytes, builder.stat_blocking().map(|info| info.size)))
+            .map(|_| {
+                (
+                    bytes,
+                    builder
+                        .blocking()
+                        .expect("an object")
+                        .stat()
+                        .map(|info| info.size),
+                )
+            })
     });
     let joined = tokio::task::spawn_blocking(|| blocking.join().expect("no panic"));
     let (bytes, size) = in_time(joined).await.expect("no panic").expect(what);
@@ -176,7 +194,7 @@ async fn an_address_is_enough_on_every_transport() {
         nginx.put("o", &content).expect("an object");
         reads("http", pget::builder(&nginx.url("/o"))).await;
         let url = nginx.https_url("/o").expect("it has TLS");
-        let refused = in_time(pget::builder(&url).retries(0).open()).await;
+        let refused = in_time(open(&pget::builder(&url).retries(0))).await;
         assert!(
             refused.is_err(),
             "an authority that nobody trusts must not be trusted"
@@ -184,7 +202,7 @@ async fn an_address_is_enough_on_every_transport() {
         let mut client = pget_http::ClientOptions::default();
         client.tls.extra_roots = vec![authority.pem().into_bytes()];
         let client = pget_http::Client::new(&client).expect("a client");
-        let mut reader = in_time(pget::builder(&url).client(client).open())
+        let mut reader = in_time(open(&pget::builder(&url).client(client)))
             .await
             .expect("trusted");
         let mut bytes = Vec::new();
@@ -252,7 +270,7 @@ async fn every_option_arrives() {
         .length(200_000)
         .header("X-Asked-By", "a test")
         .progress(move |progress| last.store(progress.stats.delivered, Ordering::Relaxed));
-    let mut reader = in_time(builder.open()).await.expect("a reader");
+    let mut reader = in_time(open(&builder)).await.expect("a reader");
     // Nothing is consumed: no more than the window is asked for.
     let wanted = in_time(server.wait_until(|server| server.requests("/o").len() == 5));
     wanted.await;
@@ -285,10 +303,13 @@ async fn patience_and_memory_arrive() {
     let builder = pget::builder(&silent)
         .retries(1)
         .first_byte_timeout(Duration::from_millis(100));
-    let error = in_time(builder.open()).await.expect_err("no answer");
+    let error = in_time(open(&builder)).await.expect_err("no answer");
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::Timeout, 2));
     assert_eq!(
-        in_time(builder.stat()).await.expect_err("no answer").kind(),
+        in_time(builder.object().expect("an object").stat())
+            .await
+            .expect_err("no answer")
+            .kind(),
         ErrorKind::Timeout
     );
     let stall = Route::new(Object::new(7, 1 << 20)).fault(When::Always, Fault::Stall { after: 10 });
@@ -296,7 +317,7 @@ async fn patience_and_memory_arrive() {
     let builder = pget::builder(&stall)
         .retries(0)
         .stall_timeout(Duration::from_millis(100));
-    let mut reader = in_time(builder.open()).await.expect("the head comes");
+    let mut reader = in_time(open(&builder)).await.expect("the head comes");
     let mut bytes = Vec::new();
     let error = in_time(reader.copy_to(&mut bytes))
         .await
@@ -310,7 +331,7 @@ async fn patience_and_memory_arrive() {
         .chunk_size(256 << 10)
         .concurrency(16)
         .memory_limit(1 << 20);
-    let mut reader = in_time(builder.open()).await.expect("a reader");
+    let mut reader = in_time(open(&builder)).await.expect("a reader");
     let read = in_time(reader.copy_to(&mut tokio::io::sink())).await;
     assert_eq!(read.expect("all of it"), 16 << 20);
     // The limit, and the chunk at the cursor that never waits.
@@ -340,7 +361,8 @@ fn child_with_many_threads() {
                 let mut reader = pget::builder(&url)
                     .chunk_size(100_000)
                     .offset(offset)
-                    .open_blocking()
+                    .blocking()
+                    .and_then(|object| object.reader())
                     .expect("a reader");
                 let mut bytes = Vec::new();
                 reader.read_to_end(&mut bytes).expect("all of it");
@@ -377,14 +399,17 @@ fn child_that_reads_often() {
     let once = |round: usize| {
         for address in [url.as_str(), path.to_str().expect("text")] {
             let builder = pget::builder(address).chunk_size(30_000);
-            let mut reader = builder.open_blocking().expect("a reader");
+            let mut reader = builder
+                .blocking()
+                .and_then(|object| object.reader())
+                .expect("a reader");
             // Every other one is left in the middle.
             if round.is_multiple_of(2) {
                 let mut bytes = Vec::new();
                 reader.read_to_end(&mut bytes).expect("all of it");
                 assert_eq!((bytes.len(), PATTERN.check(0, &bytes)), (100_000, Ok(())));
             }
-            builder.stat_blocking().expect("an answer");
+            builder.blocking().expect("an object").stat().expect("an answer");
         }
     };
     let count = |folder: &str| std::fs::read_dir(folder).expect("Linux").count();
@@ -448,7 +473,7 @@ fn child_reads() {
         builder = builder.property(key, value);
     }
     let mut bytes = Vec::new();
-    match builder.open_blocking() {
+    match builder.blocking().and_then(|object| object.reader()) {
         Ok(mut reader) => {
             reader.read_to_end(&mut bytes).expect("all of it");
             println!("seed {}", u8::from(Pattern::new(1).check(0, &bytes).is_ok()));
@@ -614,11 +639,16 @@ fn a_file_appears_when_it_is_complete() {
     let target = folder.path().join("x");
     let stats = pget::builder(&url)
         .chunk_size(64 << 10)
-        .get_file_blocking(&target)
+        .blocking()
+        .expect("an object")
+        .get_file(&target)
         .expect("a file");
     assert_eq!(stats.delivered, SIZE as u64);
     let bytes = std::fs::read(&target).expect("a file");
     assert_eq!((bytes.len(), PATTERN.check(0, &bytes)), (SIZE, Ok(())));
-    let refused = pget::builder(&url).get_file_blocking(Path::new("/no/such/folder/x"));
+    let refused = pget::builder(&url)
+        .blocking()
+        .expect("an object")
+        .get_file(Path::new("/no/such/folder/x"));
     assert_eq!(refused.expect_err("no folder").kind(), ErrorKind::Destination);
 }

@@ -28,7 +28,10 @@ fn a_file_named_as_the_part_is_not_destroyed_by_reading_it() {
     fs::hard_link(&source, &linked).expect("linked");
     for name in [&source, &linked] {
         let address = name.to_str().expect("a path");
-        let result = pget::builder(address).get_file_blocking(&folder.path().join("x"));
+        let result = pget::builder(address)
+            .blocking()
+            .expect("an object")
+            .get_file(&folder.path().join("x"));
         assert_eq!(
             result.expect_err("it would have to be emptied").kind(),
             ErrorKind::Destination
@@ -36,7 +39,10 @@ fn a_file_named_as_the_part_is_not_destroyed_by_reading_it() {
         assert_eq!(fs::read(&source).expect("it is there"), b"all there is");
     }
     let copy = folder.path().join("y");
-    let stats = pget::builder(source.to_str().expect("a path")).get_file_blocking(&copy);
+    let stats = pget::builder(source.to_str().expect("a path"))
+        .blocking()
+        .expect("an object")
+        .get_file(&copy);
     assert_eq!(stats.expect("another name is free").delivered, 12);
 }
 
@@ -46,8 +52,10 @@ fn no_file_gets_a_name_that_a_part_or_journal_may_have() {
     let source = folder.path().join("source");
     fs::write(&source, b"all there is").expect("written");
     for name in ["x.pget-part", "x.pget-journal"] {
-        let result =
-            pget::builder(source.to_str().expect("a path")).get_file_blocking(&folder.path().join(name));
+        let result = pget::builder(source.to_str().expect("a path"))
+            .blocking()
+            .expect("an object")
+            .get_file(&folder.path().join(name));
         let error = result.expect_err("the read of x would take it for its own");
         assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
         assert!(error.to_string().contains("not complete"), "{error}");
@@ -87,7 +95,8 @@ impl Pipe {
         let (builder, path) = (self.builder.clone(), self.path.clone());
         std::thread::spawn(move || {
             // The test may have ended.
-            send.send(builder.get_file_blocking(&path)).ok();
+            send.send(builder.blocking().expect("an object").get_file(&path))
+                .ok();
         });
         receive
     }
@@ -152,7 +161,7 @@ fn a_dropped_future_waits_for_no_reader_of_its_pipe() {
         .build()
         .expect("a runtime");
     let (builder, path) = (pipe.builder.clone(), pipe.path.clone());
-    let get = runtime.spawn(async move { builder.get_file(&path).await });
+    let get = runtime.spawn(async move { builder.object()?.get_file(&path).await });
     pipe.until_something_is_served();
     get.abort();
     let (send, ended) = mpsc::channel();

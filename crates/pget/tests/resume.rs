@@ -31,7 +31,8 @@ fn get(builder: &Builder, path: &Path) -> Result<pget::Stats, pget::Error> {
     let (builder, path) = (builder.clone(), path.to_owned());
     std::thread::spawn(move || {
         // The test may have ended.
-        send.send(builder.get_file_blocking(&path)).ok();
+        send.send(builder.blocking().and_then(|object| object.get_file(&path)))
+            .ok();
     });
     receive.recv_timeout(Duration::from_secs(20)).expect("no end")
 }
@@ -119,7 +120,8 @@ fn the_asynchronous_form_goes_on_too_and_a_dropped_one_frees_the_part() {
     let get = |builder: Builder| {
         let file = file.clone();
         async move {
-            tokio::time::timeout(Duration::from_secs(20), builder.get_file(&file))
+            let object = builder.object().expect("an object");
+            tokio::time::timeout(Duration::from_secs(20), object.get_file(&file))
                 .await
                 .expect("no end")
         }
@@ -165,7 +167,7 @@ fn the_asynchronous_form_goes_on_too_and_a_dropped_one_frees_the_part() {
         move || fs::read(pipe).expect("what came")
     });
     let stats = runtime
-        .block_on(builder(&url).sync(true).get_file(&pipe))
+        .block_on(async { builder(&url).sync(true).object()?.get_file(&pipe).await })
         .expect("it is read");
     assert_eq!(stats.delivered, SIZE);
     assert_eq!(reader.join().expect("a reader").len() as u64, SIZE);
@@ -210,7 +212,11 @@ fn what_is_there_must_be_what_the_caller_has_pinned() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("x");
     let url = server.route("/o", good());
-    let pinned = builder(&url).stat_blocking().expect("it is there");
+    let pinned = builder(&url)
+        .blocking()
+        .expect("an object")
+        .stat()
+        .expect("it is there");
     let mut other = pinned.clone();
     other.revision.etag = Some("\"other\"".into());
     server.route("/o", good().fault(When::From(5), Fault::status(503)));

@@ -86,9 +86,14 @@ async fn every_size_on_every_transport() {
         ] {
             let builder = builder.chunk_size(CHUNK);
             let name = fresh_name(&format!("{what}-{number}"));
-            let mut download = in_time(builder.get_shared(Placement::Named(name.clone())))
-                .await
-                .expect(what);
+            let mut download = in_time(
+                builder
+                    .object()
+                    .expect("an object")
+                    .get_shared(Placement::Named(name.clone())),
+            )
+            .await
+            .expect(what);
             let reader = reads(name.clone(), size);
             let stats = in_time(download.ended()).await.expect(what);
             assert_eq!(stats.delivered, size, "{what}");
@@ -103,10 +108,12 @@ async fn every_size_on_every_transport() {
             // On a thread that may block, with the pages of the first.
             let buffer = tokio::task::spawn_blocking(move || {
                 let mut download = again
-                    .get_shared_blocking(Placement::Reuse(buffer))
+                    .blocking()
+                    .expect("an object")
+                    .get_shared(Placement::Reuse(buffer))
                     .expect("a download");
-                download.ended_blocking().expect("all of it");
-                download.ended_blocking().expect("the same again");
+                download.ended().expect("all of it");
+                download.ended().expect("the same again");
                 download.into_buffer()
             });
             let buffer = in_time(buffer).await.expect("no panic");
@@ -114,7 +121,9 @@ async fn every_size_on_every_transport() {
             drop(buffer);
             assert!(!is_there(&name));
             let whole = in_time(tokio::task::spawn_blocking(move || {
-                builder.fill_shared_blocking(Placement::Anonymous)
+                let mut download = builder.blocking()?.get_shared(Placement::Anonymous)?;
+                download.ended()?;
+                Ok::<_, pget::Error>(download.into_buffer())
             }));
             assert_eq!(whole.await.expect("no panic").expect(what).as_slice(), content);
         }
@@ -138,7 +147,9 @@ async fn the_next_object_may_be_shorter_or_longer_and_is_read_as_it_arrives() {
                 Route::new(Object::new(7, size)),
             );
             let builder = pget::builder(&url).chunk_size(CHUNK).concurrency(3);
-            let mut download = in_time(builder.get_shared(placement)).await.expect("a download");
+            let mut download = in_time(builder.object().expect("an object").get_shared(placement))
+                .await
+                .expect("a download");
             let reader = reads(download.buffer().name().to_owned(), size);
             let stats = in_time(download.ended()).await.expect("all of it");
             assert_eq!(stats.delivered, size);
@@ -158,16 +169,26 @@ async fn a_cancelled_download_writes_no_more_into_a_reused_segment() {
     let server = Hostile::start().expect("a server");
     let name = fresh_name("no-more");
     let url = server.route("/first", Route::new(Object::new(8, 100 * CHUNK)));
-    let mut first = in_time(pget::builder(&url).get_shared(Placement::Named(name.clone())))
-        .await
-        .expect("a download");
+    let mut first = in_time(
+        pget::builder(&url)
+            .object()
+            .expect("an object")
+            .get_shared(Placement::Named(name.clone())),
+    )
+    .await
+    .expect("a download");
     in_time(first.ended()).await.expect("all of it");
 
     let cancel = Cancel::new();
     let builder = stuck(&server).cancel(cancel.clone());
-    let mut download = in_time(builder.get_shared(Placement::Reuse(first.into_buffer())))
-        .await
-        .expect("a download");
+    let mut download = in_time(
+        builder
+            .object()
+            .expect("an object")
+            .get_shared(Placement::Reuse(first.into_buffer())),
+    )
+    .await
+    .expect("a download");
     while download.buffer().as_slice().is_empty() {
         // What wakes a reader is `wait_for`, which blocks, and this is the writer's own handle.
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -229,16 +250,29 @@ async fn a_part_of_it_begins_at_its_own_start() {
     let server = Hostile::start().expect("a server");
     let url = server.route("/o", Route::new(Object::new(7, 10 * CHUNK)));
     let builder = pget::builder(&url).chunk_size(CHUNK).offset(CHUNK + 7);
-    let mut download = in_time(builder.clone().length(2 * CHUNK).get_shared(Placement::Anonymous))
-        .await
-        .expect("a download");
+    let mut download = in_time(
+        builder
+            .clone()
+            .length(2 * CHUNK)
+            .object()
+            .expect("an object")
+            .get_shared(Placement::Anonymous),
+    )
+    .await
+    .expect("a download");
     in_time(download.ended()).await.expect("all of it");
     let buffer = download.into_buffer();
     assert_eq!(PATTERN.check(CHUNK + 7, buffer.as_slice()), Ok(()));
     assert_eq!(buffer.len() as u64, 2 * CHUNK);
-    let mut nothing = in_time(builder.length(0).get_shared(Placement::Anonymous))
-        .await
-        .expect("a download");
+    let mut nothing = in_time(
+        builder
+            .length(0)
+            .object()
+            .expect("an object")
+            .get_shared(Placement::Anonymous),
+    )
+    .await
+    .expect("a download");
     assert_eq!(in_time(nothing.ended()).await.expect("nothing").delivered, 0);
     assert!(nothing.buffer().is_empty());
     assert_eq!(nothing.buffer().state(), State::Complete);
@@ -258,7 +292,13 @@ async fn extents_without_a_gap_go_there_and_others_are_refused_before_anything_i
     };
     let (gaps, is_made) = into();
     let extents = [5 * CHUNK..6 * CHUNK, 0..CHUNK];
-    let result = in_time(builder.read_extents_to(&extents, std::sync::Arc::clone(&gaps) as _)).await;
+    let result = in_time(
+        builder
+            .object()
+            .expect("an object")
+            .read_extents_to(&extents, std::sync::Arc::clone(&gaps) as _),
+    )
+    .await;
     let error = result.expect_err("a gap");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.to_string().contains("from 65536 to 327680"), "{error}");
@@ -273,7 +313,13 @@ async fn extents_without_a_gap_go_there_and_others_are_refused_before_anything_i
         9..9,
         2 * CHUNK..4 * CHUNK,
     ];
-    let result = in_time(builder.read_extents_to(&extents, std::sync::Arc::clone(&whole) as _)).await;
+    let result = in_time(
+        builder
+            .object()
+            .expect("an object")
+            .read_extents_to(&extents, std::sync::Arc::clone(&whole) as _),
+    )
+    .await;
     whole.finish(result.as_ref().map(drop)).expect("all of it");
     let buffer = is_made.try_recv().expect("a segment");
     assert_eq!(buffer.len() as u64, 5 * CHUNK - 7);
@@ -317,14 +363,22 @@ async fn offsets_near_the_end_of_a_huge_object() {
                 u64::MAX => builder,
                 length => builder.length(length),
             };
-            let mut download = in_time(builder.get_shared(placement)).await.expect(what);
+            let mut download = in_time(builder.object().expect("an object").get_shared(placement))
+                .await
+                .expect(what);
             in_time(download.ended()).await.expect(what);
             let buffer = download.into_buffer();
             assert_eq!(buffer.len() as u64, length.min(SIZE - offset), "{what}");
             assert_eq!(PATTERN.check(offset, buffer.as_slice()), Ok(()), "{what}");
             placement = Placement::Reuse(buffer);
         }
-        let whole = in_time(builder.get_shared(Placement::Anonymous)).await;
+        let whole = in_time(
+            builder
+                .object()
+                .expect("an object")
+                .get_shared(Placement::Anonymous),
+        )
+        .await;
         let error = whole.expect_err("nobody has so much memory");
         assert_eq!(error.kind(), ErrorKind::Destination, "{what}: {error}");
     }
@@ -350,9 +404,14 @@ async fn a_failed_or_cancelled_or_dropped_download_fails_its_readers() {
     let begin = |builder: Builder| {
         let name = name.clone();
         async move {
-            in_time(builder.get_shared(Placement::Named(name)))
-                .await
-                .expect("a download")
+            in_time(
+                builder
+                    .object()
+                    .expect("an object")
+                    .get_shared(Placement::Named(name)),
+            )
+            .await
+            .expect("a download")
         }
     };
 
@@ -395,17 +454,28 @@ async fn what_cannot_begin_says_why_and_leaves_nothing() {
     let server = Hostile::start().expect("a server");
     let name = fresh_name("none");
     let refused = async |builder: Builder, name: &str| {
-        in_time(builder.retries(0).get_shared(Placement::Named(name.to_owned())))
-            .await
-            .expect_err("refused")
-            .kind()
+        in_time(
+            builder
+                .retries(0)
+                .object()
+                .expect("an object")
+                .get_shared(Placement::Named(name.to_owned())),
+        )
+        .await
+        .expect_err("refused")
+        .kind()
     };
     let good = pget::builder(&server.route("/o", Route::new(Object::new(7, CHUNK))));
     let missing = pget::builder(&server.url("/missing"));
     assert_eq!(refused(missing, &name).await, ErrorKind::NotFound);
     assert_eq!(refused(good.clone(), "a/b").await, ErrorKind::InvalidArgument);
     let (unfinished, filler) = SharedBuffer::create(Placement::Anonymous, 10, "").expect("a segment");
-    let reused = in_time(good.get_shared(Placement::Reuse(unfinished))).await;
+    let reused = in_time(
+        good.object()
+            .expect("an object")
+            .get_shared(Placement::Reuse(unfinished)),
+    )
+    .await;
     let error = reused.expect_err("not complete");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     drop(filler);
@@ -448,15 +518,23 @@ fn a_ring_carries_one_object_after_another() {
             for url in &urls {
                 // What fails before its first byte is no object of the ring.
                 let error = pget::builder(&fails)
-                    .put_into_ring_blocking(&mut ring)
+                    .blocking()
+                    .expect("an object")
+                    .put_into_ring(&mut ring)
                     .expect_err("missing");
                 assert_eq!(error.kind(), ErrorKind::NotFound);
                 let builder = pget::builder(url).chunk_size(CHUNK);
                 builder
-                    .put_into_ring_blocking(&mut ring)
+                    .blocking()
+                    .expect("an object")
+                    .put_into_ring(&mut ring)
                     .expect("all of it was taken");
             }
-            let error = stuck.put_into_ring_blocking(&mut ring).expect_err("cancelled");
+            let error = stuck
+                .blocking()
+                .expect("an object")
+                .put_into_ring(&mut ring)
+                .expect_err("cancelled");
             assert_eq!(error.kind(), ErrorKind::Cancelled);
             drop(ring);
         });
@@ -502,7 +580,13 @@ fn a_progress_function_that_panics_fails_the_object_and_not_the_ring() {
         .progress(|progress| assert!(progress.stats.delivered <= CHUNK, "the function's defect"));
     std::thread::scope(|scope| {
         let put = scope.spawn(|| {
-            let put = std::panic::AssertUnwindSafe(|| panics.put_into_ring_blocking(&mut ring).map(drop));
+            let put = std::panic::AssertUnwindSafe(|| {
+                panics
+                    .blocking()
+                    .expect("an object")
+                    .put_into_ring(&mut ring)
+                    .map(drop)
+            });
             std::panic::catch_unwind(put).expect_err("it panics");
             // What stopped that one stops no other.
             cancel.trigger();
@@ -542,7 +626,13 @@ fn a_cancelled_download_waits_for_no_reader() {
     let cancel = Cancel::new();
     let builder = pget::builder(&url).cancel(cancel.clone());
     std::thread::scope(|scope| {
-        let put = scope.spawn(|| builder.put_into_ring_blocking(&mut ring).map(drop));
+        let put = scope.spawn(|| {
+            builder
+                .blocking()
+                .expect("an object")
+                .put_into_ring(&mut ring)
+                .map(drop)
+        });
         reader.next_object().expect("an answer").expect("an object");
         assert!(reader.next_bytes().expect("the beginning").is_some());
         // It waits for room now, or soon.

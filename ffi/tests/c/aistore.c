@@ -32,7 +32,7 @@ static void read_in_every_way(const char *url, const char *verify, pget_status w
   CHECK(access(part, F_OK) != 0);
   snprintf(part, sizeof part, "%s.pget-journal", path);
   CHECK(access(part, F_OK) != 0);
-  EXPECT(wanted, parallel_get_shared(url, options, NULL, &shared, &error));
+  EXPECT(wanted, whole_shared(url, options, NULL, NULL, &shared, &error));
   CHECK((shared != NULL) == (wanted == PGET_OK));
   if (shared != NULL) {
     CHECK(pget_shared_length(shared) == GOOD_SIZE && is_right(pget_shared_data(shared), GOOD_SIZE, 0));

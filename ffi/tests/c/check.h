@@ -85,4 +85,16 @@ static inline int check_write(void *context, const uint8_t *data, size_t length,
   return 0;
 }
 
+/* All of an object in shared memory; with an error, no handle. */
+static inline pget_status whole_shared(const char *url, const pget_options *options, const char *name, pget_shared *reuse, pget_shared **shared, pget_error **error) {
+  pget_status status = pget_shared_begin(url, options, name, reuse, shared, error);
+  if (status != PGET_OK) return status;
+  status = pget_shared_wait(*shared, UINT64_MAX, UINT64_MAX, NULL, NULL, error);
+  if (status != PGET_OK) {
+    pget_shared_close(*shared);
+    *shared = NULL;
+  }
+  return status;
+}
+
 #endif

@@ -49,7 +49,7 @@ static void a_child_after_use_reads_and_its_parents_handles_are_refused(void) {
   pid_t child;
   EXPECT(PGET_OK, pget_open(at("/good"), options, &reader, &error));
   EXPECT(PGET_OK, pget_reader_next(reader, &data, &length, &error));
-  EXPECT(PGET_OK, parallel_get_shared(at("/small"), options, NULL, &whole, &error));
+  EXPECT(PGET_OK, whole_shared(at("/small"), options, NULL, NULL, &whole, &error));
   seen = pget_shared_data(whole);
   CHECK(parallel_get(NULL, NULL, check_write, &next, &earlier) == PGET_ERR_INVALID_ARGUMENT);
 
@@ -71,9 +71,9 @@ static void a_child_after_use_reads_and_its_parents_handles_are_refused(void) {
     EXPECT(PGET_ERR_FORKED, parallel_get(at("/good"), options, check_write, &next, &error));
     EXPECT(PGET_ERR_FORKED, parallel_get_into(at("/good"), options, buffer, 16, &some, &error));
     EXPECT(PGET_ERR_FORKED, parallel_get_file(at("/good"), options, "x", &count, &error));
-    EXPECT(PGET_ERR_FORKED, parallel_get_shared(at("/good"), options, "x", &shared, &error));
-    EXPECT(PGET_ERR_FORKED, parallel_get_shared_reuse(at("/good"), NULL, whole, &shared, &error));
-    EXPECT(PGET_ERR_FORKED, pget_shared_begin(at("/good"), options, "x", &shared, &error));
+    EXPECT(PGET_ERR_FORKED, whole_shared(at("/good"), options, "x", NULL, &shared, &error));
+    EXPECT(PGET_ERR_FORKED, whole_shared(at("/good"), NULL, NULL, whole, &shared, &error));
+    EXPECT(PGET_ERR_FORKED, pget_shared_begin(at("/good"), options, "x", NULL, &shared, &error));
     EXPECT(PGET_ERR_FORKED, pget_shared_wait(whole, 0, 0, NULL, &some, &error));
     EXPECT(PGET_ERR_FORKED, pget_stat(at("/good"), options, &info, &error));
     EXPECT(PGET_ERR_FORKED, pget_open(at("/good"), options, &other, &error));
@@ -99,7 +99,7 @@ static void a_child_after_use_reads_and_its_parents_handles_are_refused(void) {
     own = small_ranges();
     EXPECT(PGET_OK, parallel_get_into(at("/small"), own, buffer, sizeof buffer, &some, &error));
     CHECK(some == SMALL_SIZE && is_right(buffer, some, 0));
-    EXPECT(PGET_OK, parallel_get_shared(at("/small"), own, NULL, &shared, &error));
+    EXPECT(PGET_OK, whole_shared(at("/small"), own, NULL, NULL, &shared, &error));
     CHECK(is_right(pget_shared_data(shared), SMALL_SIZE, 0));
     EXPECT(PGET_OK, pget_open(at("/good"), own, &other, &error));
     EXPECT(PGET_OK, pget_reader_next(other, &seen, &some, &error));
@@ -198,9 +198,9 @@ static void a_limit_on_files_kills_nobody(void) {
     pget_ring *ring = NULL;
     char name[40];
     snprintf(name, sizeof name, "pget-limited-%d", (int)getpid());
-    EXPECT(PGET_ERR_DESTINATION, parallel_get_shared(at("/small"), NULL, NULL, &shared, &error));
-    EXPECT(PGET_ERR_DESTINATION, parallel_get_shared(at("/small"), NULL, name, &shared, &error));
-    EXPECT(PGET_ERR_DESTINATION, pget_shared_begin(at("/small"), NULL, NULL, &shared, &error));
+    EXPECT(PGET_ERR_DESTINATION, whole_shared(at("/small"), NULL, NULL, NULL, &shared, &error));
+    EXPECT(PGET_ERR_DESTINATION, whole_shared(at("/small"), NULL, name, NULL, &shared, &error));
+    EXPECT(PGET_ERR_DESTINATION, pget_shared_begin(at("/small"), NULL, NULL, NULL, &shared, &error));
     EXPECT(PGET_ERR_DESTINATION, pget_ring_create(NULL, SMALL_SIZE, &ring, &error));
     CHECK(!shared && !ring);
   }

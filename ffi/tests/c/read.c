@@ -143,7 +143,6 @@ static void read_into_files(void) {
   CHECK(file && fwrite(buffer, 1, 100, file) == 100 && fclose(file) == 0);
   options = small_ranges();
   CHECK(pget_options_set_resume(options, 1) == PGET_OK && pget_options_set_sync(options, 1) == PGET_OK);
-  CHECK(pget_options_set_journal_interval(options, 10) == PGET_OK);
   EXPECT(PGET_OK, parallel_get_file(at("/small"), options, "small.out", &length, &error));
   CHECK(length == SMALL_SIZE && access("small.out.pget-part", F_OK) != 0);
   file = fopen("small.out", "rb");
@@ -259,7 +258,6 @@ static void null_for_every_pointer(void) {
   CHECK(pget_options_set_retries(NULL, 1) == bad);
   CHECK(pget_options_set_resume(NULL, 1) == bad);
   CHECK(pget_options_set_sync(NULL, 1) == bad);
-  CHECK(pget_options_set_journal_interval(NULL, 1) == bad);
   CHECK(pget_options_set_connect_timeout(NULL, 1) == bad);
   CHECK(pget_options_set_first_byte_timeout(NULL, 1) == bad);
   CHECK(pget_options_set_stall_timeout(NULL, 1) == bad);
@@ -341,7 +339,6 @@ static void options_out_of_range(void) {
   CHECK(pget_options_set_range(options, UINT64_MAX, UINT64_MAX) == bad && pget_options_set_range(options, UINT64_MAX, 0) == bad);
   CHECK(pget_options_set_range(options, 0, UINT64_MAX) == PGET_OK);
   CHECK(pget_options_set_retries(options, 1001) == bad);
-  CHECK(pget_options_set_journal_interval(options, 0) == bad);
   CHECK(pget_options_set_connect_timeout(options, 0) == bad);
   CHECK(pget_options_set_first_byte_timeout(options, 86400001) == bad);
   CHECK(pget_options_set_stall_timeout(options, UINT64_MAX) == bad);

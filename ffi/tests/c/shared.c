@@ -92,7 +92,7 @@ static void all_of_it(const char *name) {
   pget_shared *shared, *again;
   char kept[128];
   const char *told;
-  EXPECT(PGET_OK, parallel_get_shared(at("/good"), options, name, &shared, &error));
+  EXPECT(PGET_OK, whole_shared(at("/good"), options, name, NULL, &shared, &error));
   told = pget_shared_name(shared);
   CHECK(name ? strcmp(told, name + 1) == 0 : strncmp(told, "/proc/", 6) == 0);
   CHECK(pget_shared_length(shared) == GOOD_SIZE && pget_shared_available(shared) == GOOD_SIZE);
@@ -105,7 +105,7 @@ static void all_of_it(const char *name) {
   EXPECT(PGET_OK, pget_shared_open(told, &again, &error));
   if (name) {
     pget_shared *taken;
-    EXPECT(PGET_ERR_DESTINATION, parallel_get_shared(at("/small"), options, name, &taken, &error));
+    EXPECT(PGET_ERR_DESTINATION, whole_shared(at("/small"), options, name, NULL, &taken, &error));
     CHECK(taken == NULL && is_there(name));
   }
   snprintf(kept, sizeof kept, "%s", told);
@@ -127,7 +127,7 @@ static void while_it_arrives(void) {
   const char *name = fresh_name("arrives");
   pid_t readers[4];
   size_t i, available;
-  EXPECT(PGET_OK, pget_shared_begin(at("/good"), options, name, &shared, &error));
+  EXPECT(PGET_OK, pget_shared_begin(at("/good"), options, name, NULL, &shared, &error));
   for (i = 0; i < 4; i++) readers[i] = other("read", name);
   EXPECT(PGET_OK, pget_shared_wait(shared, LONG, LONG, NULL, &available, &error));
   CHECK(available == GOOD_SIZE && is_right(pget_shared_data(shared), available, 0));
@@ -135,11 +135,11 @@ static void while_it_arrives(void) {
   pget_shared_close(shared);
   /* A part of it, and nothing of it. */
   CHECK(pget_options_set_range(options, 1000, 5000) == PGET_OK);
-  EXPECT(PGET_OK, pget_shared_begin(at("/good"), options, NULL, &shared, &error));
+  EXPECT(PGET_OK, pget_shared_begin(at("/good"), options, NULL, NULL, &shared, &error));
   EXPECT(PGET_OK, pget_shared_wait(shared, 5000, LONG, NULL, &available, &error));
   CHECK(available == 5000 && is_right(pget_shared_data(shared), available, 1000));
   pget_shared_close(shared);
-  EXPECT(PGET_OK, parallel_get_shared(at("/empty"), NULL, NULL, &shared, &error));
+  EXPECT(PGET_OK, whole_shared(at("/empty"), NULL, NULL, NULL, &shared, &error));
   CHECK(pget_shared_data(shared) != NULL && pget_shared_length(shared) == 0);
   EXPECT(PGET_OK, pget_shared_wait(shared, 1, 0, NULL, &available, &error));
   CHECK(available == 0 && pget_shared_state(shared) == PGET_SHARED_COMPLETE);
@@ -154,15 +154,15 @@ static void reused(const char *name) {
   const uint8_t *data;
   char first[128];
   size_t available;
-  EXPECT(PGET_OK, parallel_get_shared(at("/good"), options, name, &shared, &error));
+  EXPECT(PGET_OK, whole_shared(at("/good"), options, name, NULL, &shared, &error));
   snprintf(first, sizeof first, "%s", pget_shared_name(shared));
   data = pget_shared_data(shared);
-  EXPECT(PGET_OK, parallel_get_shared_reuse(at("/small"), options, shared, &next, &error));
+  EXPECT(PGET_OK, whole_shared(at("/small"), options, NULL, shared, &next, &error));
   CHECK(pget_shared_data(shared) == NULL && pget_shared_state(shared) == PGET_SHARED_NONE);
   CHECK(strcmp(pget_shared_name(next), first) == 0 && pget_shared_data(next) == data);
   CHECK(pget_shared_length(next) == SMALL_SIZE && is_right(pget_shared_data(next), SMALL_SIZE, 0));
   shared = next;
-  EXPECT(PGET_OK, pget_shared_begin_reuse(at("/good"), options, shared, &next, &error));
+  EXPECT(PGET_OK, pget_shared_begin(at("/good"), options, NULL, shared, &next, &error));
   CHECK(strcmp(pget_shared_name(next), first) == 0);
   ends_well(other("read", first));
   EXPECT(PGET_OK, pget_shared_wait(next, LONG, LONG, NULL, &available, &error));
@@ -170,22 +170,64 @@ static void reused(const char *name) {
   shared = next;
   /* Of one that was begun. */
   EXPECT(PGET_OK, pget_shared_open(first, &attached, &error));
-  EXPECT(PGET_OK, parallel_get_shared_reuse(at("/small"), options, shared, &next, &error));
+  EXPECT(PGET_OK, whole_shared(at("/small"), options, NULL, shared, &next, &error));
   CHECK(pget_shared_available(attached) == GOOD_SIZE && is_right(pget_shared_data(attached), GOOD_SIZE, 0));
   CHECK((strcmp(pget_shared_name(next), first) == 0) == (name != NULL));
   CHECK(is_right(pget_shared_data(next), SMALL_SIZE, 0));
   /* What is closed in each case. */
-  EXPECT(bad, parallel_get_shared_reuse(at("/small"), options, attached, &shared, &error));
+  EXPECT(bad, whole_shared(at("/small"), options, NULL, attached, &shared, &error));
   CHECK(shared == NULL && pget_shared_data(attached) == NULL);
-  EXPECT(PGET_ERR_NOT_FOUND, parallel_get_shared_reuse(at("/missing"), options, next, &shared, &error));
+  EXPECT(PGET_ERR_NOT_FOUND, whole_shared(at("/missing"), options, NULL, next, &shared, &error));
   CHECK(shared == NULL && pget_shared_data(next) == NULL && (!name || !is_there(name)));
-  EXPECT(bad, parallel_get_shared_reuse(at("/small"), options, next, &shared, &error));
-  EXPECT(PGET_OK, pget_shared_begin(at("/stalls"), options, name, &next, &error));
-  EXPECT(bad, pget_shared_begin_reuse(at("/small"), options, next, &shared, &error));
+  EXPECT(bad, whole_shared(at("/small"), options, NULL, next, &shared, &error));
+  EXPECT(PGET_OK, pget_shared_begin(at("/stalls"), options, name, NULL, &next, &error));
+  EXPECT(bad, pget_shared_begin(at("/small"), options, NULL, next, &shared, &error));
   CHECK(pget_shared_data(next) == NULL && (!name || !is_there(name)));
-  EXPECT(PGET_OK, parallel_get_shared(at("/small"), options, name, &next, &error));
-  EXPECT(bad, parallel_get_shared_reuse(NULL, options, next, &shared, &error));
+  EXPECT(PGET_OK, whole_shared(at("/small"), options, name, NULL, &next, &error));
+  EXPECT(bad, whole_shared(NULL, options, NULL, next, &shared, &error));
   CHECK(pget_shared_data(next) == NULL && (!name || !is_there(name)));
+  EXPECT(PGET_OK, whole_shared(at("/small"), options, name, NULL, &next, &error));
+  EXPECT(bad, pget_shared_begin(at("/small"), options, "another", next, &shared, &error));
+  CHECK(shared == NULL && pget_shared_data(next) == NULL && (!name || !is_there(name)));
+  pget_options_free(options);
+}
+
+struct told {
+  pthread_t thread;
+  uint64_t calls, delivered, total;
+};
+
+static void note(void *context, uint64_t delivered, uint64_t total) {
+  struct told *told = context;
+  CHECK(pthread_equal(told->thread, pthread_self()) && delivered >= told->delivered && delivered <= total);
+  told->calls++;
+  told->delivered = delivered;
+  told->total = total;
+}
+
+/* The thread that waits reports the progress, with all of it at the end. */
+static void progress(void) {
+  pget_options *options = small_ranges();
+  pget_shared *shared;
+  struct told told = {pthread_self(), 0, 0, 0};
+  uint64_t calls;
+  CHECK(pget_options_set_progress(options, note, &told) == PGET_OK);
+  EXPECT(PGET_OK, pget_shared_begin(at("/good"), options, NULL, NULL, &shared, &error));
+  CHECK(told.calls == 0);
+  EXPECT(PGET_OK, pget_shared_wait(shared, LONG, LONG, NULL, NULL, &error));
+  CHECK(told.calls > 0 && told.delivered == GOOD_SIZE && told.total == GOOD_SIZE);
+  calls = told.calls;
+  EXPECT(PGET_OK, pget_shared_wait(shared, LONG, LONG, NULL, NULL, &error));
+  CHECK(told.calls == calls);
+  pget_shared_close(shared);
+  /* While nothing comes, and after the timeout of the download. */
+  told.delivered = told.calls = 0;
+  CHECK(pget_options_set_retries(options, 0) == PGET_OK && pget_options_set_first_byte_timeout(options, 2000) == PGET_OK);
+  EXPECT(PGET_OK, pget_shared_begin(at("/first"), options, NULL, NULL, &shared, &error));
+  EXPECT(PGET_ERR_TIMEOUT, pget_shared_wait(shared, LONG, 250, NULL, NULL, &error));
+  EXPECT(PGET_ERR_TIMEOUT, pget_shared_wait(shared, LONG, LONG, NULL, NULL, &error));
+  CHECK(pget_shared_state(shared) == PGET_SHARED_FAILED && told.calls > 0 && told.delivered < GOOD_SIZE);
+  pget_shared_close(shared);
   pget_options_free(options);
 }
 
@@ -216,7 +258,7 @@ static void what_does_not_come(void) {
   pid_t reader;
   snprintf(url, sizeof url, "%s", at("/stalls"));
 
-  EXPECT(PGET_OK, pget_shared_begin(url, options, name, &shared, &error));
+  EXPECT(PGET_OK, pget_shared_begin(url, options, name, NULL, &shared, &error));
   CHECK(pget_shared_state(shared) == PGET_SHARED_FILLING);
   EXPECT(PGET_ERR_TIMEOUT, pget_shared_wait(shared, LONG, 0, NULL, &available, &error));
   CHECK(available < GOOD_SIZE);
@@ -246,14 +288,14 @@ static void what_does_not_come(void) {
 
   /* The download's own end. */
   CHECK(pget_options_set_retries(options, 0) == PGET_OK);
-  EXPECT(PGET_ERR_OBJECT_CHANGED, parallel_get_shared(at("/changed"), options, name, &shared, &error));
+  EXPECT(PGET_ERR_OBJECT_CHANGED, whole_shared(at("/changed"), options, name, NULL, &shared, &error));
   CHECK(shared == NULL && !is_there(name));
-  EXPECT(PGET_OK, pget_shared_begin(at("/changed"), options, NULL, &shared, &error));
+  EXPECT(PGET_OK, pget_shared_begin(at("/changed"), options, NULL, NULL, &shared, &error));
   EXPECT(PGET_ERR_OBJECT_CHANGED, pget_shared_wait(shared, LONG, LONG, NULL, &available, &error));
   CHECK(available < GOOD_SIZE && is_right(pget_shared_data(shared), available, 0));
   CHECK(pget_shared_state(shared) == PGET_SHARED_FAILED);
   pget_shared_close(shared);
-  EXPECT(PGET_ERR_NOT_FOUND, pget_shared_begin(at("/missing"), options, name, &shared, &error));
+  EXPECT(PGET_ERR_NOT_FOUND, pget_shared_begin(at("/missing"), options, name, NULL, &shared, &error));
   CHECK(shared == NULL && !is_there(name));
   pget_options_free(options);
 }
@@ -261,16 +303,15 @@ static void what_does_not_come(void) {
 static void arguments(void) {
   pget_shared *shared = (pget_shared *)&base;
   int local = 0;
-  EXPECT(bad, parallel_get_shared(NULL, NULL, NULL, &shared, &error));
+  EXPECT(bad, whole_shared(NULL, NULL, NULL, NULL, &shared, &error));
   CHECK(shared == NULL);
-  EXPECT(bad, parallel_get_shared(at("/small"), NULL, NULL, NULL, &error));
-  EXPECT(bad, parallel_get_shared(at("/small"), NULL, "a/b", &shared, &error));
-  EXPECT(bad, parallel_get_shared(at("/small"), NULL, "", &shared, &error));
-  EXPECT(bad, parallel_get_shared(at("/small"), NULL, "\xff", &shared, &error));
-  EXPECT(bad, pget_shared_begin(NULL, NULL, NULL, &shared, &error));
-  EXPECT(bad, pget_shared_begin(at("/small"), NULL, NULL, NULL, &error));
-  EXPECT(bad, parallel_get_shared_reuse(at("/small"), NULL, NULL, &shared, &error));
-  EXPECT(bad, pget_shared_begin_reuse(at("/small"), NULL, (pget_shared *)&local, &shared, &error));
+  EXPECT(bad, whole_shared(at("/small"), NULL, NULL, NULL, NULL, &error));
+  EXPECT(bad, whole_shared(at("/small"), NULL, "a/b", NULL, &shared, &error));
+  EXPECT(bad, whole_shared(at("/small"), NULL, "", NULL, &shared, &error));
+  EXPECT(bad, whole_shared(at("/small"), NULL, "\xff", NULL, &shared, &error));
+  EXPECT(bad, pget_shared_begin(NULL, NULL, NULL, NULL, &shared, &error));
+  EXPECT(bad, pget_shared_begin(at("/small"), NULL, NULL, NULL, NULL, &error));
+  EXPECT(bad, pget_shared_begin(at("/small"), NULL, NULL, (pget_shared *)&local, &shared, &error));
   EXPECT(bad, pget_shared_open(NULL, &shared, &error));
   EXPECT(bad, pget_shared_open("name", NULL, &error));
   EXPECT(PGET_ERR_NOT_FOUND, pget_shared_open("/no-such-name", &shared, &error));
@@ -308,6 +349,7 @@ int main(int argc, char **argv) {
   reused(NULL);
   reused(fresh_name("reused"));
   what_does_not_come();
+  progress();
   puts("ok");
   return 0;
 }

@@ -38,7 +38,6 @@ static void what_a_host_prints_lands_in_no_file(void) {
   CHECK(getcwd(url + 7, sizeof url - 15));
   strcat(url, "/source");
   CHECK(pget_options_set_progress(options, write_to_the_standard_ones, &written) == PGET_OK);
-  CHECK(pget_options_set_journal_interval(options, 10) == PGET_OK);
   for (descriptor = 0; descriptor <= 2; descriptor++) {
     aside[descriptor] = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
     CHECK(aside[descriptor] >= 3);

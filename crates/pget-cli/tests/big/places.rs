@@ -260,7 +260,11 @@ fn child_reads_into_memory() {
         return;
     };
     let mut memory = vec![0xa5; usize::try_from(end - offset).expect("it fits")];
-    let length = builder.read_into_blocking(&mut memory).expect("it is read");
+    let length = builder
+        .blocking()
+        .expect("an object")
+        .read_into(&mut memory)
+        .expect("it is read");
     assert_eq!(length, memory.len());
     assert_eq!(check(&content, offset, &memory), Ok(()));
 }
@@ -321,7 +325,9 @@ fn child_looks_at_it() {
     // Its stated checksum is that of nothing.
     let builder = builder.verify(pget::Verify::Off);
     builder
-        .read_to_blocking(Arc::clone(&looks) as _)
+        .blocking()
+        .expect("an object")
+        .read_to(Arc::clone(&looks) as _)
         .expect("it is read");
     // No byte comes twice: what was counted is all of them.
     assert_eq!(

@@ -147,7 +147,10 @@ pub(crate) const HUGE: u64 = 64 * GIB;
 /// Through the library: 64 GiB through a pipe as well would cost time and prove nothing more.
 fn read_huge(what: &str, builder: &pget::Builder, check: impl Fn(u64, &[u8]) -> Result<(), u64>) {
     let began = Instant::now();
-    let mut reader = builder.open_blocking().expect("a reader");
+    let mut reader = builder
+        .blocking()
+        .and_then(|object| object.reader())
+        .expect("a reader");
     assert_eq!(reader.total(), Some(HUGE));
     let mut at = 0;
     while let Some(lease) = reader.next_lease().expect("the next bytes") {

@@ -78,10 +78,18 @@ fn all_ways(what: &str, make: impl Fn(&[&str]) -> Command, builder: &Builder) {
         }
         // A byte more than there is, which stays.
         let mut buffer = vec![0xa5; usize::try_from(bytes_of(range) + 1).expect("small")];
-        let length = of_range.read_into_blocking(&mut buffer).expect("it is read");
+        let length = of_range
+            .blocking()
+            .expect("an object")
+            .read_into(&mut buffer)
+            .expect("it is read");
         is_right(what, range, &buffer[..length]);
         assert_eq!(buffer[length], 0xa5, "{what} {range:?}");
-        let stats = of_range.get_file_blocking(&file).expect("it is read");
+        let stats = of_range
+            .blocking()
+            .expect("an object")
+            .get_file(&file)
+            .expect("it is read");
         assert_eq!(stats.delivered, bytes_of(range), "{what} {range:?}");
         is_right(what, range, &fs::read(&file).expect("a file"));
     }
@@ -102,7 +110,9 @@ fn all_ways(what: &str, make: impl Fn(&[&str]) -> Command, builder: &Builder) {
         .zip(buffers.iter_mut().map(Vec::as_mut_slice))
         .collect();
     builder
-        .read_ranges_blocking(&mut list, |_, _| {})
+        .blocking()
+        .expect("an object")
+        .read_ranges(&mut list, |_, _| {})
         .expect("they are read");
     for (range, bytes) in wanted.iter().zip(&buffers) {
         // Of a sparse one, all but the tail is zeros.
@@ -118,7 +128,12 @@ fn all_ways(what: &str, make: impl Fn(&[&str]) -> Command, builder: &Builder) {
         .args(["--offset", &behind, "-o"])
         .arg(folder.path().join("y")))
     .failed(1, "range not satisfiable");
-    let error = builder.clone().offset(SIZE + 1).read_into_blocking(&mut []);
+    let error = builder
+        .clone()
+        .offset(SIZE + 1)
+        .blocking()
+        .expect("an object")
+        .read_into(&mut []);
     assert_eq!(
         error.expect_err("behind the end").kind(),
         ErrorKind::Range,

@@ -158,6 +158,7 @@ impl Download {
     ///
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does; nothing was sent then.
+    #[doc(hidden)]
     pub fn read_into_on(&self, runtime: &Handle, buffer: &mut [u8]) -> Result<usize, Error> {
         self.check_process()?;
         // Panics where waiting is not possible before anything is lent: `LetGo` could not wait

@@ -222,6 +222,7 @@ impl Download {
     ///
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
+    #[doc(hidden)]
     pub fn read_to_on(&self, runtime: &Handle, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
         self.check_process()?;
         block_on(runtime, self.deliver_to(runtime, None, destination))
@@ -256,6 +257,7 @@ impl Download {
     ///
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does.
+    #[doc(hidden)]
     pub fn read_extents_to_on(
         &self,
         runtime: &Handle,

@@ -230,6 +230,7 @@ impl Download {
     ///
     /// # Panics
     /// On a thread of an asynchronous runtime, as tokio's `block_on` does; nothing was sent then.
+    #[doc(hidden)]
     pub fn read_ranges_on(
         &self,
         runtime: &Handle,

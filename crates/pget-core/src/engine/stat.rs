@@ -19,9 +19,7 @@ use crate::{Error, ErrorKind, ObjectInfo, Options, RangeSource, Retry, SourceErr
 /// What the source reports when patience has run out, or at once if that is final;
 /// [`InvalidArgument`](ErrorKind::InvalidArgument) if an option is out of its range.
 pub async fn head(source: &dyn RangeSource, options: &Options) -> Result<ObjectInfo, Error> {
-    options
-        .check()
-        .map_err(|message| Error::new(ErrorKind::InvalidArgument, source.name(), message))?;
+    options.check_for(|| source.name())?;
     let patient = head_patiently(source, options);
     match &options.cancel {
         None => patient.await,

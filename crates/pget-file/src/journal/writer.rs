@@ -22,10 +22,7 @@ use std::{
 use nix::sys::signal::SigSet;
 
 use super::{Journal, SLOT, extents::Extents};
-use crate::{refusal::is_refusal, warnings::Warnings};
-
-/// However short an interval is asked for: a thread that finds nothing new must not spin.
-const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+use crate::{refusal::is_refusal, settings::Settings, warnings::Warnings};
 
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -90,7 +87,7 @@ impl Keeper {
     /// the time is spent otherwise.
     pub(crate) fn start(self: &Arc<Self>, interval: Duration) -> io::Result<()> {
         let keeper = Arc::clone(self);
-        let interval = interval.max(LEAST_INTERVAL);
+        let interval = interval.max(Settings::MIN_JOURNAL_INTERVAL);
         let work = move || {
             // The host's signals are for its own threads.
             if let Err(error) = SigSet::all().thread_block() {

@@ -21,7 +21,6 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use nix::{
@@ -41,6 +40,7 @@ use crate::{
     names::{Names, folder_of},
     refusal::is_refusal,
     replace::{Standing, publish},
+    settings::Settings,
     warnings::Warnings,
 };
 use lock::{Claim, is_named};
@@ -51,17 +51,6 @@ const RESERVED: i64 = 64 << 10;
 /// Objects of fewer bytes are not worth a reservation.
 const WORTH_RESERVING: u64 = 8 << 20;
 
-/// How a file is to be got.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Go on with what an earlier download of the same left.
-    pub resume: bool,
-    /// Sync file and folder before success is reported.
-    pub sync: bool,
-    /// How often what has landed is synced and written down.
-    pub journal_interval: Duration,
-}
-
 /// What a part is made from.
 #[derive(Debug)]
 pub struct Plan {
@@ -69,10 +58,8 @@ pub struct Plan {
     pub names: Names,
     /// What the download was asked for.
     pub asked: Asked,
-    /// How the file is to be got.
+    /// How the file is written.
     pub settings: Settings,
-    /// Receives what the file system refused.
-    pub warnings: Warnings,
     /// All bytes are verified before the file gets its name.
     pub is_verified: bool,
     /// The bytes come in order, by [`Part::append`].
@@ -120,7 +107,6 @@ pub struct Part {
     appended: AtomicU64,
     /// The file system has refused bytes beyond the end.
     needs_order: AtomicBool,
-    warnings: Warnings,
 }
 
 impl Part {
@@ -135,7 +121,6 @@ impl Part {
             names,
             asked,
             settings,
-            warnings,
             is_verified,
             in_order,
         } = plan;
@@ -186,7 +171,6 @@ impl Part {
             in_order,
             appended: AtomicU64::new(0),
             needs_order: AtomicBool::new(false),
-            warnings,
         })
     }
 
@@ -254,7 +238,7 @@ impl Part {
         // It may be another one by now.
         let standing = Standing::of(target)?;
         if let Some(standing) = &standing {
-            let dressed = standing.dress(&self.claim().file, target, &self.warnings);
+            let dressed = standing.dress(&self.claim().file, target, &self.settings.warnings);
             dressed.map_err(failed("cannot be looked at"))?;
         }
         let (path, sync) = (&self.claim().path, self.settings.sync);
@@ -264,7 +248,7 @@ impl Part {
             }
         };
         let file = &self.claim().file;
-        publish(path, file, target, sync, &self.warnings, secure).inspect_err(|_| {
+        publish(path, file, target, sync, &self.settings.warnings, secure).inspect_err(|_| {
             Standing::undress(&self.claim().file);
         })?;
         self.is_settled.store(true, Ordering::Relaxed);
@@ -272,7 +256,7 @@ impl Part {
         self.remove_own_journal();
         self.unlock();
         if self.settings.sync {
-            sync_folder(target, &self.claim().file, &self.warnings)?;
+            sync_folder(target, &self.claim().file, &self.settings.warnings)?;
         }
         unsynced.map_or(Ok(()), |cause| {
             let what = "is complete, and its file system refuses to sync it";
@@ -461,7 +445,7 @@ impl Part {
         self.check_named()?;
         self.garble_journal()?;
         if self.remove_journal()? {
-            sync_folder(&self.claim.path, &self.claim.file, &self.warnings)?;
+            sync_folder(&self.claim.path, &self.claim.file, &self.settings.warnings)?;
         }
         if !self.claim.existed {
             return Ok(());
@@ -519,7 +503,7 @@ impl Part {
         match self.journal_of(object) {
             Ok(keeper) => keeper,
             Err(error) => {
-                self.warnings.push(format!(
+                self.settings.warnings.push(format!(
                     "{} cannot be kept ({error}): the download goes on, and cannot be resumed from here if it is interrupted",
                     self.journal.display()
                 ));
@@ -556,7 +540,7 @@ impl Part {
         let meta = file.metadata()?;
         self.own_journal.get_or_init(|| (meta.dev(), meta.ino()));
         let part = Arc::clone(&self.claim().file);
-        let warnings = self.warnings.clone();
+        let warnings = self.settings.warnings.clone();
         let keeper = Keeper::new(part, self.journal.clone(), file, journal, sequence, warnings);
         keeper
             .start(self.settings.journal_interval)

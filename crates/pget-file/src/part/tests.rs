@@ -1,5 +1,7 @@
 //! What becomes of a part that another process removed or replaced while it grew.
 
+use std::time::Duration;
+
 use pget_core::Revision;
 use tempfile::TempDir;
 
@@ -40,14 +42,13 @@ impl Scene {
         };
         let settings = Settings {
             resume,
-            sync: false,
             journal_interval: Duration::from_secs(3600),
+            ..Settings::default()
         };
         let plan = Plan {
             names: Names::of(&self.at("x")).expect("a name"),
             asked,
             settings,
-            warnings: Warnings::new(),
             is_verified: false,
             in_order: false,
         };

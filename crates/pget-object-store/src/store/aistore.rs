@@ -80,8 +80,7 @@ impl AistoreStore {
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if an option is out of its range.
     pub fn with_options(mut self, options: Options) -> std::result::Result<Self, Error> {
-        let invalid = |message| Error::new(ErrorKind::InvalidArgument, self.to_string(), message);
-        options.check().map_err(invalid)?;
+        options.check_for(|| self.to_string())?;
         self.settings.options = options;
         Ok(self)
     }

@@ -88,13 +88,7 @@ impl<T: ObjectStore> PgetStore<T> {
     /// # }
     /// ```
     pub fn with_options(mut self, options: Options) -> std::result::Result<Self, Error> {
-        options.check().map_err(|message| {
-            Error::new(
-                pget_core::ErrorKind::InvalidArgument,
-                self.inner.to_string(),
-                message,
-            )
-        })?;
+        options.check_for(|| self.inner.to_string())?;
         self.settings.options = options;
         Ok(self)
     }

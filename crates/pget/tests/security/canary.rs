@@ -63,12 +63,16 @@ fn everything(error: &Error) -> String {
 /// Reads, asks, and holds whatever has a text against the canary; whether the read failed.
 async fn try_it(what: &str, builder: &Builder) -> bool {
     clean(what, &format!("{builder:?} {builder:#?}"));
-    match builder.source() {
-        Ok(source) => clean(what, &format!("{} {source:?} {source:#?}", source.name())),
+    match builder.object() {
+        Ok(object) => {
+            clean(what, &format!("{} {object:?} {object:#?}", object.name()));
+            let source = object.source().expect("as before");
+            clean(what, &format!("{} {source:?} {source:#?}", source.name()));
+            if let Err(error) = crate::within(object.stat()).await {
+                clean(what, &everything(&error));
+            }
+        }
         Err(error) => clean(what, &everything(&error)),
-    }
-    if let Err(error) = crate::within(builder.stat()).await {
-        clean(what, &everything(&error));
     }
     match read(builder).await {
         Ok(_) => false,

@@ -20,7 +20,7 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
 /// What one read of everything comes to.
 async fn read(builder: &Builder) -> Result<Vec<u8>, Error> {
     within(async {
-        let mut reader = builder.open().await?;
+        let mut reader = builder.object()?.reader().await?;
         let mut bytes = Vec::new();
         while let Some(lease) = reader.next().await? {
             bytes.extend_from_slice(&lease);
