@@ -56,14 +56,7 @@ pub use get::{parallel_get, parallel_get_file, parallel_get_into, pget_write_fn}
 pub use info::{
     PGET_ALGORITHM_SIZE, PGET_REVISION_SIZE, pget_info, pget_stat, pget_stats, pget_verification_code,
 };
-pub use options::{
-    pget_options, pget_options_free, pget_options_new, pget_options_set_cancel, pget_options_set_chunk_size,
-    pget_options_set_concurrency, pget_options_set_connect_timeout, pget_options_set_first_byte_timeout,
-    pget_options_set_gap, pget_options_set_header, pget_options_set_memory_limit, pget_options_set_progress,
-    pget_options_set_property, pget_options_set_range, pget_options_set_resume, pget_options_set_retries,
-    pget_options_set_retry_timeout, pget_options_set_stall_timeout, pget_options_set_sync,
-    pget_options_set_threads, pget_options_set_verify, pget_options_set_window, pget_progress_fn,
-};
+pub use options::*;
 pub use ranges::{parallel_get_ranges, pget_range, pget_range_fn};
 pub use reader::{
     pget_open, pget_reader, pget_reader_cancel, pget_reader_close, pget_reader_info, pget_reader_next,

@@ -30,7 +30,7 @@ use tokio::{
 use crate::{
     error::exception,
     memory::{Lender, Lent, Loan, Raw, new_bytes},
-    settings::{Settings, Told},
+    settings::{LatestProgress, Settings},
 };
 
 /// How long a thread waits before it looks at signals.
@@ -69,10 +69,10 @@ enum Waits {
 }
 
 /// Where a call's events go.
-pub(crate) struct Desk(Mutex<Waits>);
+pub(crate) struct EventSink(Mutex<Waits>);
 
-impl Desk {
-    fn tell(&self, event: Event) {
+impl EventSink {
+    fn send(&self, event: Event) {
         match &*lock(&self.0) {
             Waits::Nobody => {}
             // The waiter may be gone; the call is cancelled then.
@@ -86,7 +86,7 @@ impl Desk {
     /// Runs on the thread of the library that has just learned the length.
     pub(crate) fn memory(&self, length: usize, lender: Lender, cancel: &Cancel) -> Option<Raw> {
         let (reply, answer) = channel();
-        self.tell(Event::Wanted(Wanted {
+        self.send(Event::Wanted(Wanted {
             length,
             lender,
             reply,
@@ -112,7 +112,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Says that the call is over, however its future ends.
 struct Ends {
-    desk: Arc<Desk>,
+    sink: Arc<EventSink>,
     finish: Option<Finish>,
 }
 
@@ -123,9 +123,9 @@ impl Drop for Ends {
                 "the call has ended without a result: a defect",
             ))
         });
-        self.desk.tell(Event::Ended(self.finish.take().unwrap_or(lost)));
+        self.sink.send(Event::Ended(self.finish.take().unwrap_or(lost)));
         // The last sender to a thread goes with this.
-        *lock(&self.desk.0) = Waits::Nobody;
+        *lock(&self.sink.0) = Waits::Nobody;
     }
 }
 
@@ -133,9 +133,9 @@ impl Drop for Ends {
 #[pyclass(frozen, module = "pget._pget")]
 pub(crate) struct Op {
     state: Mutex<State>,
-    desk: Arc<Desk>,
+    sink: Arc<EventSink>,
     cancel: Cancel,
-    told: Arc<Told>,
+    latest: Arc<LatestProgress>,
     progress: Option<Py<PyAny>>,
     /// Buffers lent for the call.
     lent: Mutex<Vec<Lent>>,
@@ -155,9 +155,9 @@ enum State {
 pub(crate) struct Call {
     pub(crate) builder: Builder,
     pub(crate) cancel: Cancel,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) sink: Arc<EventSink>,
     user: Option<Cancel>,
-    told: Arc<Told>,
+    latest: Arc<LatestProgress>,
     progress: Option<Py<PyAny>>,
 }
 
@@ -169,26 +169,31 @@ impl Call {
             progress,
             ..
         } = settings;
-        let (builder, told) = match progress {
-            Some(_) => Told::by(builder),
+        let (builder, latest) = match progress {
+            Some(_) => LatestProgress::by(builder),
             None => (builder, Arc::default()),
         };
-        Self::of(builder, user, told, progress)
+        Self::of(builder, user, latest, progress)
     }
 
-    /// Returns a wait for a read that has begun, and that reports its progress to `told`.
-    pub(crate) fn of_read(told: Arc<Told>, progress: Option<Py<PyAny>>) -> Self {
-        Self::of(pget_rs::builder(""), None, told, progress)
+    /// Returns a wait for a read that has begun, and that reports its progress to `latest`.
+    pub(crate) fn of_read(latest: Arc<LatestProgress>, progress: Option<Py<PyAny>>) -> Self {
+        Self::of(pget_rs::builder(""), None, latest, progress)
     }
 
-    fn of(builder: Builder, user: Option<Cancel>, told: Arc<Told>, progress: Option<Py<PyAny>>) -> Self {
+    fn of(
+        builder: Builder,
+        user: Option<Cancel>,
+        latest: Arc<LatestProgress>,
+        progress: Option<Py<PyAny>>,
+    ) -> Self {
         let cancel = Cancel::new();
         Self {
             builder: builder.cancel(cancel.clone()),
             cancel,
-            desk: Arc::new(Desk(Mutex::new(Waits::Nobody))),
+            sink: Arc::new(EventSink(Mutex::new(Waits::Nobody))),
             user,
-            told,
+            latest,
             progress,
         }
     }
@@ -228,9 +233,9 @@ impl Call {
         });
         Op {
             state: Mutex::new(State::Ready(work)),
-            desk: self.desk,
+            sink: self.sink,
             cancel: self.cancel,
-            told: self.told,
+            latest: self.latest,
             progress: self.progress,
             lent: Mutex::new(lent),
             memory: Mutex::default(),
@@ -241,24 +246,24 @@ impl Call {
 
 impl Op {
     /// Has the library's threads begin the call.
-    fn run(&self, py: Python<'_>, waits: Waits, tells_progress: bool) -> PyResult<()> {
+    fn run(&self, py: Python<'_>, waits: Waits, reports_progress: bool) -> PyResult<()> {
         let runtime = blocking::runtime().map_err(|error| exception(py, &error))?;
         let mut state = lock(&self.state);
         let State::Ready(work) = std::mem::replace(&mut *state, State::Ended) else {
             return Err(PyRuntimeError::new_err("a call is made once"));
         };
-        *lock(&self.desk.0) = waits;
-        let desk = Arc::clone(&self.desk);
+        *lock(&self.sink.0) = waits;
+        let sink = Arc::clone(&self.sink);
         let task = runtime.spawn(async move {
-            let mut ends = Ends { desk, finish: None };
+            let mut ends = Ends { sink, finish: None };
             let mut work = work;
             ends.finish = Some(loop {
-                if !tells_progress {
+                if !reports_progress {
                     break work.await;
                 }
                 match timeout(PROGRESS_EVERY, &mut work).await {
                     Ok(finish) => break finish,
-                    Err(_) => ends.desk.tell(Event::Progress),
+                    Err(_) => ends.sink.send(Event::Progress),
                 }
             });
         });
@@ -277,13 +282,13 @@ impl Op {
                 None
             }
             Event::Progress => {
-                self.tell(py);
+                self.report(py);
                 None
             }
             Event::Ended(finish) => {
                 *lock(&self.state) = State::Ended;
                 lock(&self.lent).clear();
-                self.tell(py);
+                self.report(py);
                 let result = finish(py);
                 let memory = lock(&self.memory).take();
                 if let Some(failure) = lock(&self.failure).take() {
@@ -311,10 +316,10 @@ impl Op {
         Ok(())
     }
 
-    fn tell(&self, py: Python<'_>) {
+    fn report(&self, py: Python<'_>) {
         if let Some(progress) = &self.progress
             && lock(&self.failure).is_none()
-            && let Err(error) = self.told.call(progress.bind(py))
+            && let Err(error) = self.latest.call(progress.bind(py))
         {
             self.fail(error);
         }

@@ -19,7 +19,7 @@ use crate::{
     error::{exception, in_use},
     memory::{Lent, Loan, Raw, new_bytearray, refuse_overlap},
     op::{Call, Op, object},
-    settings::{Settings, Told},
+    settings::{LatestProgress, Settings},
 };
 
 /// The core of `read_ranges` and `iter_ranges`.
@@ -28,7 +28,7 @@ pub(crate) struct RawRanges {
     running: Own<Arc<Running>>,
     /// The caller's buffers, or those that were made for it, by range.
     views: Vec<Py<PyAny>>,
-    told: Arc<Told>,
+    latest: Arc<LatestProgress>,
     progress: Option<Py<PyAny>>,
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn read_ranges(
 ) -> PyResult<RawRanges> {
     let mut settings = Settings::new(url, options)?;
     let (progress, user) = (settings.progress.take(), settings.cancel.clone());
-    let (builder, told) = match progress {
-        Some(_) => Told::by(settings.builder),
+    let (builder, latest) = match progress {
+        Some(_) => LatestProgress::by(settings.builder),
         None => (settings.builder, Arc::default()),
     };
     settings.builder = builder;
@@ -130,7 +130,7 @@ pub(crate) fn read_ranges(
     Ok(RawRanges {
         running: Own::new(running),
         views,
-        told,
+        latest,
         progress,
     })
 }
@@ -151,7 +151,7 @@ impl RawRanges {
             ranges: Some(ranges),
         };
         let progress = self.progress.as_ref().map(|progress| progress.clone_ref(py));
-        let call = Call::of_read(Arc::clone(&self.told), progress);
+        let call = Call::of_read(Arc::clone(&self.latest), progress);
         let stop = call.cancel.clone();
         let work = async move {
             let Some(ranges) = &mut held.ranges else {

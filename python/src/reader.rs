@@ -25,7 +25,7 @@ use crate::{
     lease::{Lease, View},
     memory::{Lent, Loan, new_bytes},
     op::{Call, Op, STEP, is_main, object},
-    settings::{Settings, Told, object_info, stats},
+    settings::{LatestProgress, Settings, object_info, stats},
 };
 
 struct State {
@@ -166,7 +166,7 @@ impl Drop for Held {
 #[pyclass(frozen, module = "pget._pget")]
 pub(crate) struct RawReader {
     shared: Own<Arc<Shared>>,
-    told: Arc<Told>,
+    latest: Arc<LatestProgress>,
     progress: Option<Py<PyAny>>,
 }
 
@@ -218,7 +218,7 @@ impl RawReader {
         let Some(progress) = &self.progress else {
             return Ok(());
         };
-        self.told
+        self.latest
             .call(progress.bind(py))
             .inspect_err(|_| self.shared.cancel.trigger())
     }
@@ -229,8 +229,8 @@ impl RawReader {
 pub(crate) fn open(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Op> {
     let mut settings = Settings::new(url, options)?;
     let (offset, progress) = (settings.offset, settings.progress.take());
-    let (builder, told) = match progress {
-        Some(_) => Told::by(settings.builder),
+    let (builder, latest) = match progress {
+        Some(_) => LatestProgress::by(settings.builder),
         None => (settings.builder, Arc::default()),
     };
     settings.builder = builder;
@@ -277,7 +277,7 @@ pub(crate) fn open(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyRes
             }
             let reader = RawReader {
                 shared: Own::new(shared),
-                told,
+                latest,
                 progress,
             };
             Ok(Py::new(py, reader)?.into_any())
@@ -299,7 +299,7 @@ impl RawReader {
     fn fill_op(&self, py: Python<'_>) -> PyResult<Op> {
         let mut held = self.held(py)?;
         let progress = self.progress.as_ref().map(|progress| progress.clone_ref(py));
-        let call = Call::of_read(Arc::clone(&self.told), progress);
+        let call = Call::of_read(Arc::clone(&self.latest), progress);
         let stop = call.cancel.clone();
         let work = async move {
             let shared = Arc::clone(&held.shared);
@@ -404,7 +404,7 @@ impl RawReader {
     }
 
     /// The next byte to be read, from the first that was asked for.
-    fn tell(&self, py: Python<'_>) -> PyResult<u64> {
+    fn report(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.held(py)?.state()?.position)
     }
 
@@ -424,8 +424,8 @@ impl RawReader {
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.check_process(py)?;
-        let told = py.detach(|| lock(&self.shared.monitor).stats());
-        stats(py, &told)
+        let latest = py.detach(|| lock(&self.shared.monitor).stats());
+        stats(py, &latest)
     }
 
     /// Ends the download; calls that wait, and later ones, raise `CancelledError`.

@@ -259,17 +259,17 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &pget_rs::Stats) -> PyResult<Bo
 
 /// The latest progress, for the caller's function.
 #[derive(Default)]
-pub(crate) struct Told(std::sync::Mutex<Option<pget_rs::Progress>>);
+pub(crate) struct LatestProgress(std::sync::Mutex<Option<pget_rs::Progress>>);
 
-impl Told {
+impl LatestProgress {
     /// Makes `builder` keep its progress here, on any thread: no Python runs then.
     pub(crate) fn by(builder: Builder) -> (Builder, Arc<Self>) {
-        let told = Arc::new(Self::default());
-        let keep = Arc::clone(&told);
+        let latest = Arc::new(Self::default());
+        let keep = Arc::clone(&latest);
         let builder = builder.progress(move |progress| {
             *keep.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(progress);
         });
-        (builder, told)
+        (builder, latest)
     }
 
     /// Calls the caller's function with what is new.

@@ -18,7 +18,7 @@ use pyo3::{
 
 use crate::{
     memory::{Lender, Lent, Loan},
-    op::{Call, Desk, Op, object, size_unknown},
+    op::{Call, EventSink, Op, object, size_unknown},
     settings::{Settings, object_info, stats},
 };
 
@@ -44,7 +44,7 @@ pub(crate) fn stat(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyRes
 
 /// An object whose bytes go to memory that is made when its length is known.
 struct Whole {
-    desk: Arc<Desk>,
+    sink: Arc<EventSink>,
     cancel: Cancel,
     lender: Lender,
     /// A small object; filled through a `Raw` of the same loan.
@@ -81,7 +81,7 @@ impl Destination for Whole {
         }
         // Another thread takes over the other tasks of this one.
         let memory =
-            tokio::task::block_in_place(|| self.desk.memory(length, self.lender.clone(), &self.cancel));
+            tokio::task::block_in_place(|| self.sink.memory(length, self.lender.clone(), &self.cancel));
         match memory {
             Some(memory) => Ok(Transfer::Memory(Box::new(memory))),
             None => Err(Error::new(ErrorKind::Cancelled, "", "")),
@@ -102,7 +102,7 @@ pub(crate) fn read(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyRes
     let call = Call::new(Settings::new(url, options)?);
     let (loan, builder) = (Loan::new(), call.builder.clone());
     let whole = Arc::new(Whole {
-        desk: Arc::clone(&call.desk),
+        sink: Arc::clone(&call.sink),
         cancel: call.cancel.clone(),
         lender: loan.lender(),
         small: Mutex::default(),

@@ -45,7 +45,7 @@ pub(crate) struct Ask {
     pub(crate) headers: HeaderMap,
     /// The same Location may serve other ranges.
     pub(crate) remember: bool,
-    pub(crate) over: ConnectionPolicy,
+    pub(crate) connection: ConnectionPolicy,
     /// What is sent with it.
     pub(crate) content: Content,
 }
@@ -252,7 +252,7 @@ impl Cluster {
         head.range = ask.range;
         head.from_server = url.host() != ask.url.host();
         head.follow = RedirectPolicy::No;
-        head.over = ask.over;
+        head.connection = ask.connection;
         head.headers = ask.headers.clone();
         head.content = match &ask.content {
             Content::ToProxy(content) if *url == ask.url => content.clone(),

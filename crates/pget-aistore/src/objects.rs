@@ -190,7 +190,7 @@ impl Objects {
             range: None,
             headers,
             remember: false,
-            over: ConnectionPolicy::Any,
+            connection: ConnectionPolicy::Any,
             content: Content::ToProxy(message.to_string().into_bytes()),
         };
         let response = cluster.fetch(&ask).await?.response;
@@ -230,7 +230,7 @@ impl Objects {
             range: None,
             headers: HeaderMap::new(),
             remember: false,
-            over: ConnectionPolicy::Any,
+            connection: ConnectionPolicy::Any,
             content,
         })
     }

@@ -70,7 +70,7 @@ impl AistoreSource {
     /// name: the endpoint, the backend, the archive's member, the transformation. Without user and
     /// password.
     #[must_use]
-    pub fn place(&self) -> String {
+    pub fn endpoint_id(&self) -> String {
         // An address that cannot be made was refused when this was.
         self.url(&[]).map_or_else(
             |_| String::new(),
@@ -106,7 +106,7 @@ impl AistoreSource {
             range: None,
             headers: HeaderMap::new(),
             remember: false,
-            over: ConnectionPolicy::Any,
+            connection: ConnectionPolicy::Any,
             content: Content::Nothing,
         };
         let url = self.url(&[("props", PROPS)])?;
@@ -164,7 +164,7 @@ impl AistoreSource {
             range: None,
             headers,
             remember: false,
-            over: ConnectionPolicy::Any,
+            connection: ConnectionPolicy::Any,
             content: Content::Nothing,
         };
         let mut response = self.cluster.fetch(&ask).await?.response;
@@ -198,7 +198,7 @@ impl AistoreSource {
             range,
             headers: HeaderMap::new(),
             remember: !latest,
-            over: request.into(),
+            connection: request.into(),
             content: Content::Nothing,
         };
         let answer = self.cluster.fetch(&ask).await?;

@@ -214,7 +214,7 @@ impl Client {
                 body: Body::detour(detour, &framing, partial),
             });
         }
-        let (kept, avoid) = match request.over {
+        let (kept, avoid) = match request.connection {
             ConnectionPolicy::Any => (inner.pool.take(&origin), None),
             ConnectionPolicy::Fresh { avoid } => (None, avoid),
         };

@@ -152,7 +152,7 @@ pub struct RequestHead {
     /// What to do about a redirect.
     pub follow: RedirectPolicy,
     /// Over which connection.
-    pub over: ConnectionPolicy,
+    pub connection: ConnectionPolicy,
     /// The host was named by a server, not by the caller: it is not looked for at link-local
     /// addresses, where the metadata services of clouds live. Set it for an address from
     /// [`Response::location`](crate::Response::location) whose host is another.
@@ -175,7 +175,7 @@ impl RequestHead {
             headers: HeaderMap::new(),
             range: None,
             follow: RedirectPolicy::Yes,
-            over: ConnectionPolicy::Any,
+            connection: ConnectionPolicy::Any,
             from_server: false,
             content: Vec::new(),
             direct: false,

@@ -136,7 +136,7 @@ impl HttpSource {
             more.insert(header::IF_MATCH, condition);
         }
         let mut head = self.request(range, more);
-        head.over = request.into();
+        head.connection = request.into();
         let ranges = &self.learned.ranges;
         let (error, is_refusal) = match self.learned.fetch(&self.client, &head, request.attempt).await {
             Ok(response) => {

@@ -15,7 +15,7 @@ use crate::{
         contract::Ask,
         keys::{Keys, Secret},
     },
-    failure::{Document, clean},
+    errors::{Document, clean},
 };
 
 static CLIENT: LazyLock<Client> =

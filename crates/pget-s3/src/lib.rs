@@ -8,12 +8,12 @@ mod address;
 mod arn;
 mod clock;
 mod cloud;
-mod failure;
+mod errors;
+mod exchange;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod object_store;
-mod refusal;
 mod roots;
 mod session;
 mod settings;

@@ -14,7 +14,7 @@ use pget_core::{
     BufMut as _, ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
 };
 
-use crate::failure;
+use crate::errors;
 
 /// Reads one object of a store.
 ///
@@ -66,7 +66,7 @@ impl ObjectStoreSource {
         };
         match self.store.get_opts(&self.location, options).await {
             Ok(result) => Ok(result.meta),
-            Err(error) => Err(failure::of_store("asking for its size", error)),
+            Err(error) => Err(errors::of_store("asking for its size", error)),
         }
     }
 
@@ -78,9 +78,9 @@ impl ObjectStoreSource {
             && meta.size <= start
         {
             let text = format!("it has {} bytes, asked for those from {start}", meta.size);
-            return SourceError::fatal(ErrorKind::Range, text).with_cause(failure::Cause::of(&error));
+            return SourceError::fatal(ErrorKind::Range, text).with_cause(errors::Cause::of(&error));
         }
-        failure::of_store("reading a range", error)
+        errors::of_store("reading a range", error)
     }
 }
 
@@ -111,7 +111,7 @@ impl RangeSource for ObjectStoreSource {
         chunk.begin(reply(request, &result.meta, &result.range)?)?;
         let mut body = result.into_stream();
         while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|error| failure::of_store("receiving a range", error))?;
+            let piece = piece.map_err(|error| errors::of_store("receiving a range", error))?;
             put(&mut chunk, &piece).await?;
         }
         Ok(())

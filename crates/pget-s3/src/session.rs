@@ -32,9 +32,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// A request that is ready to be sent.
 #[derive(Debug)]
-pub(crate) struct Ticket {
-    pub(crate) signed: Signed,
-    /// Distinguishes credentials: what a server refused is refused for all tickets of that issue.
+pub(crate) struct SignedRequest {
+    pub(crate) parts: Signed,
+    /// Distinguishes credentials: what a server refused is refused for all requests of that issue.
     issue: u64,
     /// The credentials were looked for after asking had begun.
     pub(crate) fresh: bool,
@@ -104,7 +104,7 @@ impl Session {
 
     /// Returns a request for what is `wanted`. Waits while another request looks for credentials.
     /// Cancelling is safe.
-    pub(crate) async fn ticket(&self, wanted: &Wanted<'_>) -> Result<Ticket, SourceError> {
+    pub(crate) async fn sign(&self, wanted: &Wanted<'_>) -> Result<SignedRequest, SourceError> {
         let held = self.held().await?;
         let (issue, region, offset) = {
             let state = self.state();
@@ -119,9 +119,8 @@ impl Session {
             range: wanted.range,
             pin: wanted.pin,
         };
-        let signed = self.cloud.request(&ask)?;
-        Ok(Ticket {
-            signed,
+        Ok(SignedRequest {
+            parts: self.cloud.request(&ask)?,
             issue,
             fresh: held.since >= wanted.since,
             anonymous: held.keys.is_none(),
@@ -173,24 +172,24 @@ impl Session {
         }
     }
 
-    /// Notes that the server refuses `ticket`: the next one comes from new credentials. Others that
+    /// Notes that the server refuses `signed`: the next one comes from new credentials. Others that
     /// were refused with the same ones find it done.
-    pub(crate) fn refused(&self, ticket: &Ticket) {
+    pub(crate) fn refused(&self, signed: &SignedRequest) {
         let mut state = self.state();
-        if state.issue == ticket.issue {
+        if state.issue == signed.issue {
             state.held = None;
             state.issue += 1;
         }
     }
 
     /// Notes that the server says that the bucket is in `region`, which [can be
-    /// one](crate::refusal::Refusal::region). `Ok(false)`: that is where the request went.
+    /// one](crate::errors::Refusal::region). `Ok(false)`: that is where the request went.
     ///
     /// # Errors
     /// If that is not the first one that is named.
-    pub(crate) fn moved(&self, ticket: &Ticket, region: &str) -> Result<bool, SourceError> {
+    pub(crate) fn moved(&self, signed: &SignedRequest, region: &str) -> Result<bool, SourceError> {
         let mut state = self.state();
-        if ticket.region.as_deref().is_none_or(|signed| signed == region) {
+        if signed.region.as_deref().is_none_or(|signed| signed == region) {
             return Ok(false);
         }
         match &state.region {
@@ -206,14 +205,14 @@ impl Session {
         }
     }
 
-    /// Notes that the server refuses the time of `ticket`, its own being `offset` from this
-    /// machine's. `false`: the ticket was for that time.
-    pub(crate) fn late(&self, ticket: &Ticket, offset: Offset) -> bool {
-        if ticket.anonymous {
+    /// Notes that the server refuses the time of `signed`, its own being `offset` from this
+    /// machine's. `false`: it was signed for that time.
+    pub(crate) fn late(&self, signed: &SignedRequest, offset: Offset) -> bool {
+        if signed.anonymous {
             return false;
         }
         let mut state = self.state();
-        if ticket.offset.is_like(offset) {
+        if signed.offset.is_like(offset) {
             return false;
         }
         state.offset = offset;
@@ -226,9 +225,9 @@ impl Session {
     }
 
     /// Adds to a refusal of a request without a signature what was looked for.
-    pub(crate) fn explained(&self, ticket: &Ticket, error: SourceError) -> SourceError {
+    pub(crate) fn explained(&self, signed: &SignedRequest, error: SourceError) -> SourceError {
         let missing = self.state().missing.clone();
-        match missing.filter(|_| ticket.anonymous && error.kind() == ErrorKind::PermissionDenied) {
+        match missing.filter(|_| signed.anonymous && error.kind() == ErrorKind::PermissionDenied) {
             Some(missing) if error.retry() == Retry::Refused => {
                 SourceError::refused(error.kind(), format!("{error}; {missing}"))
             }
@@ -238,8 +237,8 @@ impl Session {
     }
 
     /// Returns where the bucket is looked for.
-    pub(crate) fn place(&self) -> String {
-        self.cloud.place()
+    pub(crate) fn endpoint_id(&self) -> String {
+        self.cloud.endpoint_id()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

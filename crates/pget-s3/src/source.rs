@@ -17,12 +17,12 @@ use async_trait::async_trait;
 use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{
-    ChunkWriter, Error, ErrorKind, Match, ObjectInfo, Published, RangeRequest, RangeSource, Reply, Retry,
-    Revision, SourceError, Verify,
+    ChunkWriter, Error, ErrorKind, Match, ObjectInfo, Published, RangeRequest, RangeSource, Retry, Revision,
+    SourceError, Verify,
 };
 use pget_http::{
-    ByteRange, Client, Codings, ConnectionPolicy, Method, Ranges, RedirectPolicy, RequestHead, Response,
-    amazon_checksum, amazon_etag, google_checksum, range_of, reply_from_parts, revision_from_headers,
+    ByteRange, Client, Codings, ConnectionPolicy, Method, Ranges, Response, amazon_checksum, amazon_etag,
+    google_checksum, range_of, revision_from_headers,
 };
 use tokio::time::timeout;
 use url::Url;
@@ -30,10 +30,9 @@ use url::Url;
 use crate::{
     address::{Address, Cloud},
     cloud,
-    failure::Document,
-    object_store::put,
-    refusal::Refusal,
-    session::{Session, Ticket, Wanted},
+    errors::Refusal,
+    exchange::{examine, may_be_an_error, reply_of, request},
+    session::{Session, SignedRequest, Wanted},
     settings::Settings,
 };
 
@@ -63,7 +62,7 @@ pub struct S3Source {
     /// The version that is asked for; none: the one that is there.
     version: Option<String>,
     name: String,
-    place: String,
+    endpoint_id: String,
     ranges: Ranges,
     codings: Codings,
 }
@@ -98,7 +97,7 @@ impl S3Source {
         let session = Session::new(cloud::open(address, settings, client.clone())?);
         Ok(Self {
             client,
-            place: session.place(),
+            endpoint_id: session.endpoint_id(),
             session,
             cloud,
             version,
@@ -112,8 +111,8 @@ impl S3Source {
     /// the endpoint that is set (none: the cloud's own) and, of Azure, the account. Holds no
     /// credential.
     #[must_use]
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn endpoint_id(&self) -> &str {
+        &self.endpoint_id
     }
 
     /// Asks until there is an answer that a new signature, another region or another time would not
@@ -123,14 +122,14 @@ impl S3Source {
         method: Method,
         range: Option<ByteRange>,
         pin: Option<&str>,
-        over: ConnectionPolicy,
+        connection: ConnectionPolicy,
     ) -> Result<Response, SourceError> {
         let (mut again, since) = (Again::default(), Instant::now());
         let text = range.map(|range| range.to_string());
         loop {
-            let ticket = self
+            let signed = self
                 .session
-                .ticket(&Wanted {
+                .sign(&Wanted {
                     since,
                     method,
                     range: text.as_deref(),
@@ -138,8 +137,8 @@ impl S3Source {
                     to: again.to.as_ref(),
                 })
                 .await?;
-            let mut head = request(method, range, pin, &ticket)?;
-            head.over = over;
+            let mut head = request(method, range, pin, &signed)?;
+            head.connection = connection;
             head.from_server = again.to.is_some();
             let response = self.client.get(head).await?;
             match response.status {
@@ -151,18 +150,18 @@ impl S3Source {
             }
             let to = self.followable(&response);
             let refusal = Refusal::read(response).await;
-            if !again.moved && self.is_elsewhere(&refusal, &ticket)? {
+            if !again.moved && self.is_elsewhere(&refusal, &signed)? {
                 again.moved = true;
             } else if let Some(to) = to.filter(|_| again.followed < MOST_REDIRECTS) {
                 again.followed += 1;
                 again.to = Some(to);
-            } else if !again.corrected && self.is_skewed(&refusal, &ticket) {
+            } else if !again.corrected && self.is_skewed(&refusal, &signed) {
                 again.corrected = true;
-            } else if !again.renewed && refusal.may_be_stale(&ticket) {
+            } else if !again.renewed && refusal.may_be_stale(&signed) {
                 again.renewed = true;
-                self.session.refused(&ticket);
+                self.session.refused(&signed);
             } else {
-                return Err(self.session.explained(&ticket, refusal.error()));
+                return Err(self.session.explained(&signed, refusal.error()));
             }
             tracing::debug!(object = %self.name, status = %refusal.status, ?again, "asking again with another signature");
         }
@@ -182,21 +181,21 @@ impl S3Source {
     /// Source: "Making requests by using REST to dual-stack endpoints" and "Request redirection and
     /// the REST API" of the Amazon S3 user guide: 301 and 307, or 400 for a signature of another
     /// region, with the bucket's region in `x-amz-bucket-region` or in the error document.
-    fn is_elsewhere(&self, refusal: &Refusal, ticket: &Ticket) -> Result<bool, SourceError> {
+    fn is_elsewhere(&self, refusal: &Refusal, signed: &SignedRequest) -> Result<bool, SourceError> {
         if self.cloud != Cloud::Aws || !matches!(refusal.status.as_u16(), 301 | 307 | 400 | 403) {
             return Ok(false);
         }
         match &refusal.region {
-            Some(region) => self.session.moved(ticket, region),
+            Some(region) => self.session.moved(signed, region),
             None => Ok(false),
         }
     }
 
     /// Whether the server's clock is not the one that we signed by.
-    fn is_skewed(&self, refusal: &Refusal, ticket: &Ticket) -> bool {
+    fn is_skewed(&self, refusal: &Refusal, signed: &SignedRequest) -> bool {
         let blamed = matches!(refusal.status.as_u16(), 400 | 401 | 403) && refusal.document.may_be_skew();
         match refusal.clock {
-            Some(offset) if blamed => self.session.late(ticket, offset),
+            Some(offset) if blamed => self.session.late(signed, offset),
             _ => false,
         }
     }
@@ -421,7 +420,7 @@ impl RangeSource for S3Source {
 
     /// The endpoint that is set; the hosts of a cloud are many.
     fn endpoint(&self) -> Option<String> {
-        let url = Url::parse(self.place.split(' ').next()?).ok()?;
+        let url = Url::parse(self.endpoint_id.split(' ').next()?).ok()?;
         let (host, port) = (url.host_str()?, url.port_or_known_default()?);
         Some(format!("{}://{host}:{port}", url.scheme()))
     }
@@ -472,68 +471,6 @@ fn patience(request: &RangeRequest) -> Duration {
         Verify::Require => PATIENCE,
         _ => GRACE / (1 << request.attempt.min(16)),
     }
-}
-
-fn request(
-    method: Method,
-    range: Option<ByteRange>,
-    pin: Option<&str>,
-    ticket: &Ticket,
-) -> Result<RequestHead, SourceError> {
-    let mut head = RequestHead::get(ticket.signed.url.clone());
-    head.method = method;
-    head.range = range;
-    head.headers = ticket.signed.headers.clone();
-    // A signature is for one host: a redirect takes another one.
-    head.follow = RedirectPolicy::No;
-    if let Some(etag) = pin {
-        let etag = HeaderValue::from_str(etag)
-            .map_err(|_| SourceError::fatal(ErrorKind::Protocol, "the server's ETag cannot be sent back"))?;
-        head.headers.insert(header::IF_MATCH, etag);
-    }
-    Ok(head)
-}
-
-/// What an answer says. The stores keep `Content-Encoding` as a property that an object was put
-/// with: its bytes and ranges are those that were put. Something that codes on the way does not
-/// know how long the body will be.
-fn reply_of(request: &RangeRequest, response: &Response) -> Result<Reply, SourceError> {
-    let mut headers = response.headers.clone();
-    if headers.contains_key(header::CONTENT_LENGTH) {
-        headers.remove(header::CONTENT_ENCODING);
-    }
-    reply_from_parts(request, response.status, &headers)
-}
-
-/// S3 is known to answer 200 with an error document; objects come with an ETag.
-fn may_be_an_error(response: &Response, reply: &Reply) -> bool {
-    let kind = response
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok());
-    response.status == StatusCode::OK
-        && reply.revision.etag.is_none()
-        && kind.is_some_and(|kind| kind.starts_with("application/xml") || kind.starts_with("text/xml"))
-        && reply.length.is_none_or(|length| length <= Document::LIMIT as u64)
-}
-
-async fn examine(response: Response, mut reply: Reply, mut chunk: ChunkWriter) -> Result<(), SourceError> {
-    let status = response.status;
-    // One byte more, to see whether that is all of it.
-    let body = response.body.bytes(Document::LIMIT + 1).await?;
-    let document = Document::parse(&body);
-    if body.len() > Document::LIMIT {
-        return Err(SourceError::retryable(
-            ErrorKind::Protocol,
-            "an answer 200 without an ETag and a length",
-        ));
-    }
-    if !document.code.is_empty() {
-        return Err(document.failure(status, None));
-    }
-    reply.length = Some(body.len() as u64);
-    chunk.begin(reply)?;
-    put(&mut chunk, &body).await
 }
 
 #[cfg(test)]

@@ -10,28 +10,28 @@ use crate::{Address, Builder, properties};
 
 /// A source, and what its address does not say of where the object is: the endpoint. Empty where
 /// the address is all there is. No credential.
-pub(crate) struct Placed {
+pub(crate) struct Located {
     pub(crate) source: Arc<dyn RangeSource>,
-    pub(crate) place: String,
+    pub(crate) endpoint_id: String,
 }
 
-impl<S: RangeSource + 'static> From<S> for Placed {
+impl<S: RangeSource + 'static> From<S> for Located {
     fn from(source: S) -> Self {
         Self {
             source: Arc::new(source),
-            place: String::new(),
+            endpoint_id: String::new(),
         }
     }
 }
 
 /// Returns the source that `address` names.
-pub(crate) fn source(address: Address, builder: &Builder) -> Result<Placed, Error> {
+pub(crate) fn source(address: Address, builder: &Builder) -> Result<Located, Error> {
     properties::check(&address, &builder.settings.properties)?;
     let made = of_transport(address.clone(), builder);
     made.map_err(|error| properties::explain(&address, &builder.settings.properties, error))
 }
 
-fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
+fn of_transport(address: Address, builder: &Builder) -> Result<Located, Error> {
     if !builder.settings.headers.is_empty() && !matches!(address, Address::Http(_)) {
         let message = "headers are for http and https addresses";
         return Err(Error::new(ErrorKind::InvalidArgument, "", message));
@@ -58,9 +58,9 @@ fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
             };
             let client = client(builder, tls)?;
             let source = pget_aistore::AistoreSource::new(client, config, object)?;
-            let place = source.place();
-            Ok(Placed {
-                place,
+            let endpoint_id = source.endpoint_id();
+            Ok(Located {
+                endpoint_id,
                 ..source.into()
             })
         }
@@ -76,9 +76,9 @@ fn of_transport(address: Address, builder: &Builder) -> Result<Placed, Error> {
             };
             let client = client(builder, tls)?;
             let source = pget_s3::S3Source::open(&url, &settings, client)?;
-            let place = source.place().to_owned();
-            Ok(Placed {
-                place,
+            let endpoint_id = source.endpoint_id().to_owned();
+            Ok(Located {
+                endpoint_id,
                 ..source.into()
             })
         }

@@ -196,13 +196,13 @@ impl Object {
             }
             Origin::Address(builder, opened) => opened.get_or_try_init(|| {
                 let address = Address::parse(&builder.address)?;
-                let connect::Placed { source, place } = connect::source(address.clone(), builder)?;
+                let connect::Located { source, endpoint_id } = connect::source(address.clone(), builder)?;
                 let address = match address {
                     // A relative path names another file in another folder.
                     Address::File(path) => Address::File(std::path::absolute(&path).unwrap_or(path)),
                     address => address,
                 };
-                Opened::new(source, &builder.settings, fingerprint(&address, &place))
+                Opened::new(source, &builder.settings, fingerprint(&address, &endpoint_id))
             }),
         }
     }
@@ -284,7 +284,7 @@ impl Object {
         pget_core::head(&*opened.source, &self.settings().options).await
     }
 
-    /// Reads into `buffer`, each range straight to its place; returns the number of bytes read, and
+    /// Reads into `buffer`, each range straight to its endpoint_id; returns the number of bytes read, and
     /// the buffer. The buffer is returned except if its own code panics.
     ///
     /// After an error the content of the buffer is unspecified.
@@ -357,7 +357,7 @@ impl Object {
         self.download()?.read_ranges(ranges)
     }
 
-    /// Reads to `destination`, each range at its place as it arrives. Of the result, `delivered` is
+    /// Reads to `destination`, each range at its endpoint_id as it arrives. Of the result, `delivered` is
     /// the number of bytes placed.
     ///
     /// When it has returned, nothing is written to `destination` any more.
@@ -418,7 +418,7 @@ impl Object {
         self.download()?.read_extents_to(extents, destination).await
     }
 
-    /// Reads into the file at `path`. Each range is written at its place in `PATH.pget-part`, which
+    /// Reads into the file at `path`. Each range is written at its endpoint_id in `PATH.pget-part`, which
     /// gets the name when it is complete and replaces the file that has it. Of a symbolic link, the
     /// link is replaced.
     ///

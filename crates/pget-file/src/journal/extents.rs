@@ -1,4 +1,4 @@
-//! Which bytes of an object have landed: a set of ranges. Pure; used by the journal and its keeper.
+//! Which bytes of an object have landed: a set of ranges. Pure; used by the journal and its writer.
 //!
 //! Invariant: the ranges are in order, not empty, and neither overlap nor touch, so that there are
 //! as few as can be.

@@ -17,7 +17,7 @@ use super::{Journal, SLOT};
 use crate::{
     descriptor::above_stdio,
     failure::destination,
-    part::lock::{Claim, check_is_ours},
+    part::lock::{LockedPart, check_is_ours},
 };
 
 /// The journal that speaks of the claimed file, if there is one to go on from.
@@ -29,7 +29,7 @@ use crate::{
 /// If there is a journal, and bytes that it may speak of, and it does not fit them. To start over
 /// would destroy them.
 pub(crate) fn earlier(
-    claim: &Claim,
+    locked: &LockedPart,
     path: &Path,
     adopt: bool,
 ) -> Result<Option<(Journal, File, u64)>, Error> {
@@ -51,11 +51,11 @@ pub(crate) fn earlier(
             Err(cause) => return Err(failed(cause)),
         }
     }
-    let length = claim.file.metadata().map_err(failed)?.len();
+    let length = locked.file.metadata().map_err(failed)?.len();
     if length == 0 {
         return Ok(None);
     }
-    let part = claim.path.display();
+    let part = locked.path.display();
     let refused = |message: String| {
         let message = format!("{message}; read without resume to start over");
         Err(Error::new(ErrorKind::Destination, "", message))
@@ -73,8 +73,8 @@ pub(crate) fn earlier(
     if journal.landed.is_empty() {
         return Ok(None);
     }
-    let is_another = journal.inode != claim.inode
-        || matches!((journal.born, claim.born), (Some(was), Some(is)) if was != is);
+    let is_another = journal.inode != locked.inode
+        || matches!((journal.born, locked.born), (Some(was), Some(is)) if was != is);
     if journal.landed.end().saturating_sub(journal.asked.offset) > length {
         return refused(format!(
             "{part} has only {length} bytes, fewer than {} says that it has",

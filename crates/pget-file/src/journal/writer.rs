@@ -25,7 +25,7 @@ use super::{Journal, SLOT, extents::Extents};
 use crate::{refusal::is_refusal, settings::Settings, warnings::Warnings};
 
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct JournalWriter {
     part: Arc<File>,
     /// The journal's path, for messages.
     path: PathBuf,
@@ -54,7 +54,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Keeper {
+impl JournalWriter {
     /// Goes on from `journal`, which `file` holds as `sequence`; 0: nothing is written yet.
     pub(crate) fn new(
         part: Arc<File>,
@@ -86,7 +86,7 @@ impl Keeper {
     /// Starts to write down what lands, at most once in `interval`, and so that at least half of
     /// the time is spent otherwise.
     pub(crate) fn start(self: &Arc<Self>, interval: Duration) -> io::Result<()> {
-        let keeper = Arc::clone(self);
+        let writer = Arc::clone(self);
         let interval = interval.max(Settings::MIN_JOURNAL_INTERVAL);
         let work = move || {
             // The host's signals are for its own threads.
@@ -94,9 +94,9 @@ impl Keeper {
                 tracing::debug!(%error, "cannot block signals in the journal's thread");
             }
             let mut pause = interval;
-            while keeper.sleeps(pause) {
+            while writer.sleeps(pause) {
                 let began = Instant::now();
-                if !keeper.write_down(false) {
+                if !writer.write_down(false) {
                     return;
                 }
                 pause = interval.max(began.elapsed());

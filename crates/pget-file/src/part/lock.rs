@@ -1,11 +1,11 @@
 //! A part that is this process's alone: opened or made, and locked.
 //!
-//! Invariant: while a [`Claim`] lives, no other pget writes to its file. The lock is `flock`'s, of
+//! Invariant: while a [`LockedPart`] lives, no other pget writes to its file. The lock is `flock`'s, of
 //! the open file: it goes with the last descriptor, however the process ends. Where a file system
 //! has no locks, or does not permit them, what was there before is refused. Its path is the file's
 //! when it is taken, and as long as only pget touches either. Since any process may remove or
 //! replace it, a rename or removal by the path is preceded by a look whether it [is still
-//! that](Claim::is_still_named). What is left is the moment between the look and the deed. Called
+//! that](LockedPart::is_still_named). What is left is the moment between the look and the deed. Called
 //! by the part.
 
 use std::{
@@ -27,7 +27,7 @@ const TURNS: u32 = 100;
 
 /// An open and locked file.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub(crate) struct LockedPart {
     pub(crate) file: Arc<File>,
     pub(crate) path: PathBuf,
     device: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Claim {
     pub(crate) is_locked: bool,
 }
 
-impl Claim {
+impl LockedPart {
     /// Opens what is at `path`, or makes it with what the process's umask leaves of `mode`. Its
     /// content is left as it is.
     pub(crate) fn take(path: &Path, mode: u32) -> Result<Self, Error> {
@@ -149,18 +149,20 @@ mod tests {
     fn one_at_a_time_and_the_next_takes_over() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
-        let first = Claim::take(&path, 0o666).expect("it is free");
+        let first = LockedPart::take(&path, 0o666).expect("it is free");
         assert!(!first.existed);
-        let refused = Claim::take(&path, 0o666).expect_err("it is taken").to_string();
+        let refused = LockedPart::take(&path, 0o666)
+            .expect_err("it is taken")
+            .to_string();
         assert!(refused.contains("another pget"), "{refused}");
         // The first is done: its file has another name now, and the path is free.
         fs::rename(&path, folder.path().join("y")).expect("renamed");
         assert!(!first.is_still_named(), "there is nothing");
-        let second = Claim::take(&path, 0o666).expect("it is free");
+        let second = LockedPart::take(&path, 0o666).expect("it is free");
         assert!(!second.existed && second.inode != first.inode);
         assert!(second.is_still_named() && !first.is_still_named());
         drop((first, second));
-        assert!(Claim::take(&path, 0o666).expect("it is free").existed);
+        assert!(LockedPart::take(&path, 0o666).expect("it is free").existed);
     }
 
     #[test]
@@ -173,13 +175,13 @@ mod tests {
                 scope.spawn(move || {
                     let mut taken = 0;
                     for _ in 0..20_000 {
-                        if let Ok(claim) = Claim::take(path, 0o666) {
+                        if let Ok(locked) = LockedPart::take(path, 0o666) {
                             use std::sync::atomic::Ordering::SeqCst;
                             assert_eq!(holders.fetch_add(1, SeqCst), 0, "alone");
                             taken += 1;
                             assert_eq!(holders.fetch_sub(1, SeqCst), 1, "alone");
                             fs::remove_file(path).expect("it is there");
-                            drop(claim);
+                            drop(locked);
                         }
                     }
                     assert!(taken > 0);
@@ -194,7 +196,7 @@ mod tests {
         let (path, other) = (folder.path().join("x"), folder.path().join("other"));
         fs::write(&other, "kept").expect("a file");
         fs::hard_link(&other, &path).expect("a link");
-        let refused = Claim::take(&path, 0o666)
+        let refused = LockedPart::take(&path, 0o666)
             .expect_err("it is more than a part")
             .to_string();
         assert!(refused.contains("another name"), "{refused}");

@@ -8,26 +8,25 @@
 //! A call that is a convenience (a sync, a reservation, a lock, a journal) may be refused: then the
 //! download does without it and warns. A failure that may have lost bytes ends the download.
 
+mod journal_file;
 pub(crate) mod lock;
+mod remains;
 pub(crate) mod space;
+mod sync;
 
 use std::{
     fs::{self, File},
     io,
     ops::Range,
-    os::unix::fs::{FileExt, MetadataExt},
-    path::{Path, PathBuf},
+    os::unix::fs::FileExt,
+    path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{FallocateFlags, fallocate},
-    unistd::{close, syncfs},
-};
+use nix::{errno::Errno, unistd::close};
 use pget_core::{Destination, Error, ErrorKind, Keeps, ObjectInfo, Options, Transfer};
 
 use crate::{
@@ -35,19 +34,19 @@ use crate::{
     journal::{
         Asked, Identity, Journal, SLOT,
         reader::{earlier, open},
-        writer::Keeper,
+        writer::JournalWriter,
     },
-    names::{Names, folder_of},
+    names::Names,
     refusal::is_refusal,
     replace::{Standing, publish},
     settings::Settings,
-    warnings::Warnings,
 };
-use lock::{Claim, is_named};
+use journal_file::{JournalFile, reserve_entries};
+use lock::LockedPart;
+use remains::{Remains, with_a_way};
 use space::size_limit;
+use sync::{sync_file, sync_folder};
 
-/// Bytes of each of a journal's slots that are reserved, so that a full disk still takes an entry.
-const RESERVED: i64 = 64 << 10;
 /// Objects of fewer bytes are not worth a reservation.
 const WORTH_RESERVING: u64 = 8 << 20;
 
@@ -66,30 +65,17 @@ pub struct Plan {
     pub in_order: bool,
 }
 
-/// What a failed download has left.
-enum Left {
-    Nothing,
-    /// As it was found.
-    Untouched,
-    /// Bytes that another read can go on with, of so many.
-    Some(u64, u64),
-    /// All that was wanted.
-    Complete,
-}
-
 /// A file that grows beside its name: the destination of a download.
 #[derive(Debug)]
 pub struct Part {
-    claim: Claim,
+    locked: LockedPart,
     /// Takes the place of one that could not be emptied.
-    renewed: OnceLock<Claim>,
+    renewed: OnceLock<LockedPart>,
     /// What is replaced.
     standing: Option<Standing>,
     /// A copy of the descriptor, for the last close: there may be no other descriptor then.
     closing: Mutex<Option<File>>,
-    journal: PathBuf,
-    /// Device and inode number of the journal that is written to.
-    own_journal: OnceLock<(u64, u64)>,
+    journal: JournalFile,
     asked: Asked,
     settings: Settings,
     /// What an earlier download has left to go on from, its journal's file and sequence.
@@ -97,7 +83,7 @@ pub struct Part {
     /// No file of this process may be longer.
     limit: u64,
     has_begun: AtomicBool,
-    keeper: OnceLock<Arc<Keeper>>,
+    writer: OnceLock<Arc<JournalWriter>>,
     /// All has landed, was verified, and the system has reported no loss.
     is_complete: AtomicBool,
     /// It has its final name, or is to stay for another time.
@@ -126,9 +112,9 @@ impl Part {
         } = plan;
         let standing = Standing::of(target)?;
         let mode = Standing::mode_of_part(standing.as_ref());
-        let claim = Claim::take(&names.part, mode).map_err(|error| with_a_way(error, target))?;
-        let earlier = if settings.resume && claim.existed && !in_order {
-            earlier(&claim, &names.journal, is_verified)?
+        let locked = LockedPart::take(&names.part, mode).map_err(|error| with_a_way(error, target))?;
+        let earlier = if settings.resume && locked.existed && !in_order {
+            earlier(&locked, &names.journal, is_verified)?
         } else {
             None
         };
@@ -148,24 +134,23 @@ impl Part {
             );
             return Err(Error::new(ErrorKind::Destination, "", message));
         }
-        if claim.existed
+        if locked.existed
             && let Some(standing) = &standing
         {
-            standing.narrow(&claim.file, &names.part)?;
+            standing.narrow(&locked.file, &names.part)?;
         }
         Ok(Self {
-            closing: Mutex::new(claim.file.try_clone().ok()),
-            claim,
+            closing: Mutex::new(locked.file.try_clone().ok()),
+            locked,
             renewed: OnceLock::new(),
             standing,
-            journal: names.journal,
-            own_journal: OnceLock::new(),
+            journal: JournalFile::new(names.journal),
             asked,
             settings,
             earlier,
             limit: size_limit(),
             has_begun: AtomicBool::new(false),
-            keeper: OnceLock::new(),
+            writer: OnceLock::new(),
             is_complete: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),
             in_order,
@@ -174,8 +159,8 @@ impl Part {
         })
     }
 
-    fn claim(&self) -> &Claim {
-        self.renewed.get().unwrap_or(&self.claim)
+    fn locked(&self) -> &LockedPart {
+        self.renewed.get().unwrap_or(&self.locked)
     }
 
     /// Whether the download has failed because the file system takes bytes in order only: then
@@ -197,7 +182,7 @@ impl Part {
         let pin = journal.pinned_with(options.pin.take()).map_err(|how| {
             let message = format!(
                 "{} holds bytes of another revision than the pinned one ({how}); read without resume to start over",
-                self.claim.path.display()
+                self.locked.path.display()
             );
             Error::new(ErrorKind::ObjectChanged, self.asked.object.clone(), message)
         })?;
@@ -215,7 +200,7 @@ impl Part {
     /// All has landed: the part becomes the file at `target`.
     pub fn finish(&self, target: &Path) -> Result<(), Error> {
         let failed = |what: &str| {
-            let path = self.claim().path.clone();
+            let path = self.locked().path.clone();
             let what = what.to_owned();
             move |cause| destination(&path, &what, cause)
         };
@@ -223,13 +208,14 @@ impl Part {
             // Nothing was asked for, and so nothing of the object was learnt.
             self.start_over()?;
         }
-        if let Some(keeper) = self.keeper.get() {
-            keeper.stop();
-            self.check(keeper)?;
+        if let Some(writer) = self.writer.get() {
+            writer.stop();
+            self.check(writer)?;
         }
         self.flush().map_err(failed("cannot be written"))?;
         let unsynced = if self.settings.sync {
-            self.sync_all().map_err(failed("cannot be synced"))?
+            sync_file(&self.locked().file, self.writer.get().map(|writer| &**writer))
+                .map_err(failed("cannot be synced"))?
         } else {
             None
         };
@@ -238,25 +224,25 @@ impl Part {
         // It may be another one by now.
         let standing = Standing::of(target)?;
         if let Some(standing) = &standing {
-            let dressed = standing.dress(&self.claim().file, target, &self.settings.warnings);
+            let dressed = standing.dress(&self.locked().file, target, &self.settings.warnings);
             dressed.map_err(failed("cannot be looked at"))?;
         }
-        let (path, sync) = (&self.claim().path, self.settings.sync);
+        let (path, sync) = (&self.locked().path, self.settings.sync);
         let secure = || {
-            if let Some(keeper) = self.keeper.get() {
-                keeper.last();
+            if let Some(writer) = self.writer.get() {
+                writer.last();
             }
         };
-        let file = &self.claim().file;
+        let file = &self.locked().file;
         publish(path, file, target, sync, &self.settings.warnings, secure).inspect_err(|_| {
-            Standing::undress(&self.claim().file);
+            Standing::undress(&self.locked().file);
         })?;
         self.is_settled.store(true, Ordering::Relaxed);
         // If that fails: it speaks of no part, so the next download removes it.
-        self.remove_own_journal();
+        self.journal.remove_own();
         self.unlock();
         if self.settings.sync {
-            sync_folder(target, &self.claim().file, &self.settings.warnings)?;
+            sync_folder(target, &self.locked().file, &self.settings.warnings)?;
         }
         unsynced.map_or(Ok(()), |cause| {
             let what = "is complete, and its file system refuses to sync it";
@@ -264,28 +250,10 @@ impl Part {
         })
     }
 
-    /// Syncs the part. Returns the refusal of a file system that does not know how.
-    fn sync_all(&self) -> io::Result<Option<io::Error>> {
-        let file = &self.claim().file;
-        let synced = match self.keeper.get() {
-            Some(keeper) => keeper.sync_all(),
-            None => file.sync_all(),
-        };
-        match synced {
-            Err(error) if is_refusal(&error) => {}
-            result => return result.map(|()| None),
-        }
-        // Each of them does what was asked for.
-        match file.sync_data().or_else(|_| Ok(syncfs(file)?)) {
-            Err(error) if is_refusal(&error) => Ok(Some(error)),
-            result => result.map(|()| None),
-        }
-    }
-
     /// File systems over a network may write at a close, and report only then that they could not;
     /// the part itself is closed when it has its name, which is too late.
     fn flush(&self) -> io::Result<()> {
-        let file = &self.claim().file;
+        let file = &self.locked().file;
         let copy = match file.try_clone() {
             Ok(copy) => copy,
             Err(error) => {
@@ -297,8 +265,8 @@ impl Part {
             Ok(()) => Ok(()),
             Err(errno) if is_refusal(&errno.into()) => Ok(()),
             Err(errno) => {
-                if let Some(keeper) = self.keeper.get() {
-                    keeper.distrust();
+                if let Some(writer) = self.writer.get() {
+                    writer.distrust();
                 }
                 Err(errno.into())
             }
@@ -309,132 +277,83 @@ impl Part {
     /// caller can do.
     pub fn fail(&self, error: Error) -> Error {
         let left = self.leave(error.kind());
-        let part = self.claim().path.display();
+        let path = &self.locked().path;
         match left {
             // The caller that cancels knows.
             _ if error.kind() == ErrorKind::Cancelled => error,
-            Left::Some(bytes, of) if error.kind() != ErrorKind::ObjectChanged => error.with_advice(format!(
-                "{bytes} of {of} bytes stay in {part}: read with resume to go on (pget get --resume)"
-            )),
-            Left::Complete if self.keeper.get().is_none() => {
-                error.with_advice(format!("all bytes are in {part}, which stays: rename it"))
-            }
-            Left::Complete => error.with_advice(format!(
-                "all bytes are in {part}, which stays: rename it, or read with resume (pget get --resume)"
-            )),
-            Left::Nothing if error.kind() == ErrorKind::Destination && self.has_landed() => {
+            Remains::Nothing if error.kind() == ErrorKind::Destination && self.has_landed() => {
                 error.with_advice("what was fetched could not be secured, and is removed")
             }
-            Left::Nothing | Left::Untouched | Left::Some(..) => self.advise(error),
+            left => left.advise(error, path, self.writer.get().is_some(), self.earlier.is_some()),
         }
     }
 
     /// Whether this download has brought anything.
     fn has_landed(&self) -> bool {
         self.appended.load(Ordering::Relaxed) > 0
-            || self.keeper.get().is_some_and(|keeper| keeper.has_landed())
+            || self.writer.get().is_some_and(|writer| writer.has_landed())
     }
 
     /// Nothing is written any more, and the part is not complete: removes it, or leaves it with its
     /// journal, and in either case to others. Does nothing the second time.
-    fn leave(&self, why: ErrorKind) -> Left {
+    fn leave(&self, why: ErrorKind) -> Remains {
         if self.is_settled.swap(true, Ordering::Relaxed) {
-            return Left::Untouched;
+            return Remains::Untouched;
         }
         let is_complete = self.is_complete.load(Ordering::Relaxed);
-        let left = match self.keeper.get() {
+        let left = match self.writer.get() {
             // Another part, in order, takes its place.
             _ if self.needs_order() => {
-                if let Some(keeper) = self.keeper.get() {
-                    keeper.stop();
+                if let Some(writer) = self.writer.get() {
+                    writer.stop();
                 }
-                Left::Nothing
+                Remains::Nothing
             }
-            None if is_complete => Left::Complete,
+            None if is_complete => Remains::Complete,
             // What was there before, and was not written to, is another time's.
-            None if self.claim.existed && !self.has_begun.load(Ordering::Relaxed) => Left::Untouched,
+            None if self.locked.existed && !self.has_begun.load(Ordering::Relaxed) => Remains::Untouched,
             None if let Some((journal, ..)) = &self.earlier => {
                 let whole = journal.range();
-                Left::Some(journal.landed.total(), whole.end - whole.start)
+                Remains::Some(journal.landed.total(), whole.end - whole.start)
             }
-            None => Left::Nothing,
-            Some(keeper) => {
-                keeper.stop();
-                self.left_with(keeper, why, is_complete)
+            None => Remains::Nothing,
+            Some(writer) => {
+                writer.stop();
+                Remains::of(writer, why, is_complete, self.settings.resume)
             }
         };
-        let is_there = self.claim().is_still_named();
-        let stays = !matches!(left, Left::Nothing);
+        let is_there = self.locked().is_still_named();
+        let stays = !matches!(left, Remains::Nothing);
         // A journal without its part is of no use either.
         if !(stays && is_there) {
-            self.remove_own_journal();
-            if is_there && let Err(error) = fs::remove_file(&self.claim().path) {
-                tracing::debug!(%error, part = %self.claim().path.display(), "stays, and cannot be gone on from");
+            self.journal.remove_own();
+            if is_there && let Err(error) = fs::remove_file(&self.locked().path) {
+                tracing::debug!(%error, part = %self.locked().path.display(), "stays, and cannot be gone on from");
             }
         }
         // A thread that still writes an entry keeps the lock until it has.
-        if self.keeper.get().is_none_or(|keeper| keeper.is_at_rest()) {
+        if self.writer.get().is_none_or(|writer| writer.is_at_rest()) {
             self.unlock();
         }
-        if is_there { left } else { Left::Nothing }
-    }
-
-    /// What stays of a part that has a keeper, which is stopped.
-    fn left_with(&self, keeper: &Keeper, why: ErrorKind, is_complete: bool) -> Left {
-        // What is there is known to be wrong: nothing may go on from it. (That it cannot be
-        // verified is reported before anything begins.)
-        let is_wrong = why == ErrorKind::Checksum;
-        let is_of_use = self.settings.resume || why != ErrorKind::ObjectChanged;
-        // Who cancels does not want to wait for a disk.
-        if !is_wrong
-            && is_of_use
-            && why != ErrorKind::Cancelled
-            && (self.settings.resume || why == ErrorKind::Destination || keeper.has_journal())
-        {
-            keeper.last();
-        }
-        if is_complete && !is_wrong {
-            Left::Complete
-        } else if !is_wrong && is_of_use && keeper.has_journal() {
-            let (bytes, of) = keeper.written_down();
-            Left::Some(bytes, of)
-        } else {
-            Left::Nothing
-        }
+        if is_there { left } else { Remains::Nothing }
     }
 
     /// Not left to the last owner of this, who may be a task that ends a little later.
     fn unlock(&self) {
-        if let Err(error) = self.claim().file.unlock() {
+        if let Err(error) = self.locked().file.unlock() {
             tracing::debug!(%error, "a part stays locked until it is closed");
         }
-    }
-
-    fn advise(&self, error: Error) -> Error {
-        if self.earlier.is_none() || error.kind() != ErrorKind::ObjectChanged {
-            return error;
-        }
-        let message = format!(
-            "{} holds bytes of the revision before; read without resume to start over",
-            self.claim.path.display()
-        );
-        Error::with_cause(
-            ErrorKind::ObjectChanged,
-            error.object().to_owned(),
-            message,
-            error,
-        )
     }
 
     /// # Errors
     /// If another file has the part's name, or none has: what is there is not this download's.
     fn check_named(&self) -> Result<(), Error> {
-        if self.claim().is_still_named() {
+        if self.locked().is_still_named() {
             return Ok(());
         }
         let message = format!(
             "{} was removed or replaced during the read",
-            self.claim().path.display()
+            self.locked().path.display()
         );
         Err(Error::new(ErrorKind::Destination, "", message))
     }
@@ -443,87 +362,55 @@ impl Part {
     /// from here on.
     fn start_over(&self) -> Result<(), Error> {
         self.check_named()?;
-        self.garble_journal()?;
-        if self.remove_journal()? {
-            sync_folder(&self.claim.path, &self.claim.file, &self.settings.warnings)?;
+        self.journal.garble();
+        if self.journal.remove()? {
+            sync_folder(&self.locked.path, &self.locked.file, &self.settings.warnings)?;
         }
-        if !self.claim.existed {
+        if !self.locked.existed {
             return Ok(());
         }
-        match self.claim.file.set_len(0) {
+        match self.locked.file.set_len(0) {
             // Then a new one, under the same name.
             Err(error) if is_refusal(&error) => self.renew(),
-            emptied => emptied.map_err(|cause| destination(&self.claim.path, "cannot be emptied", cause)),
+            emptied => emptied.map_err(|cause| destination(&self.locked.path, "cannot be emptied", cause)),
         }
     }
 
     fn renew(&self) -> Result<(), Error> {
-        let path = &self.claim.path;
+        let path = &self.locked.path;
         fs::remove_file(path).map_err(|cause| destination(path, "cannot be emptied", cause))?;
-        let claim = Claim::take(path, Standing::mode_of_part(self.standing.as_ref()))?;
-        self.renewed.get_or_init(|| claim);
+        let locked = LockedPart::take(path, Standing::mode_of_part(self.standing.as_ref()))?;
+        self.renewed.get_or_init(|| locked);
         Ok(())
     }
 
-    /// Makes an earlier journal unreadable before it is removed, as the removal may not be on the
-    /// disk when the machine crashes: not every folder can be synced.
-    fn garble_journal(&self) -> Result<(), Error> {
-        let Ok(journal) = open(&self.journal, false) else {
-            return Ok(());
-        };
-        let garbled = journal.set_len(0).and_then(|()| journal.sync_data());
-        if let Err(error) = garbled {
-            tracing::debug!(%error, journal = %self.journal.display(), "is removed without being emptied");
-        }
-        Ok(())
-    }
-
-    /// Whether there was one.
-    fn remove_journal(&self) -> Result<bool, Error> {
-        match fs::remove_file(&self.journal) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(cause) => Err(destination(&self.journal, "cannot be removed", cause)),
-        }
-    }
-
-    /// Not another one's: once the part has lost its name, the next download may have begun.
-    fn remove_own_journal(&self) {
-        let own = self.own_journal.get();
-        if own.is_some_and(|own| is_named(&self.journal, *own))
-            && let Err(error) = self.remove_journal()
-        {
-            tracing::debug!(error = error.to_line(), "a journal stays, and is of no use");
-        }
-    }
-
-    /// A keeper for what is to land; `None` where there would be nothing to know the object by, or
+    /// A writer for what is to land; `None` where there would be nothing to know the object by, or
     /// where no journal can be kept.
-    fn keep(&self, object: &ObjectInfo) -> Option<Arc<Keeper>> {
+    fn keep(&self, object: &ObjectInfo) -> Option<Arc<JournalWriter>> {
         match self.journal_of(object) {
-            Ok(keeper) => keeper,
+            Ok(writer) => writer,
             Err(error) => {
                 self.settings.warnings.push(format!(
                     "{} cannot be kept ({error}): the download goes on, and cannot be resumed from here if it is interrupted",
-                    self.journal.display()
+                    self.journal.path().display()
                 ));
                 None
             }
         }
     }
 
-    fn journal_of(&self, object: &ObjectInfo) -> io::Result<Option<Arc<Keeper>>> {
+    fn journal_of(&self, object: &ObjectInfo) -> io::Result<Option<Arc<JournalWriter>>> {
         let (journal, file, sequence) = match (&self.earlier, object.size) {
             (Some((journal, file, sequence)), _) => (journal.clone(), file.try_clone()?, *sequence),
             // Not where the journal itself might be too long for the process.
             (None, Some(size)) if object.revision.is_identity() && self.limit >= 2 * SLOT as u64 => {
-                if !self.claim().is_locked {
+                if !self.locked().is_locked {
                     return Err(io::Error::other("the file system has no locks"));
                 }
-                let file = open(&self.journal, true)?;
+                let file = open(self.journal.path(), true)?;
                 let journal = Journal {
-                    inode: self.claim().inode,
-                    born: self.claim().born,
+                    inode: self.locked().inode,
+                    born: self.locked().born,
                     asked: self.asked.clone(),
                     size,
                     revision: Identity::from(&object.revision),
@@ -537,28 +424,31 @@ impl Part {
             }
             _ => return Ok(None),
         };
-        let meta = file.metadata()?;
-        self.own_journal.get_or_init(|| (meta.dev(), meta.ino()));
-        let part = Arc::clone(&self.claim().file);
+        self.journal.own(&file)?;
+        let part = Arc::clone(&self.locked().file);
         let warnings = self.settings.warnings.clone();
-        let keeper = Keeper::new(part, self.journal.clone(), file, journal, sequence, warnings);
-        keeper
-            .start(self.settings.journal_interval)
-            .inspect_err(|_| self.remove_own_journal_that_is_new(sequence))?;
-        Ok(Some(keeper))
-    }
-
-    fn remove_own_journal_that_is_new(&self, sequence: u64) {
-        if sequence == 0 {
-            self.remove_own_journal();
-        }
+        let writer = JournalWriter::new(
+            part,
+            self.journal.path().to_owned(),
+            file,
+            journal,
+            sequence,
+            warnings,
+        );
+        writer.start(self.settings.journal_interval).inspect_err(|_| {
+            // A new one is of no use.
+            if sequence == 0 {
+                self.journal.remove_own();
+            }
+        })?;
+        Ok(Some(writer))
     }
 
     /// Remembers that the file system takes bytes in order only.
     fn refuse_disorder(&self, cause: io::Error) -> Error {
         self.needs_order.store(true, Ordering::Relaxed);
         let what = "takes bytes in order only (--concurrency 1)";
-        destination(&self.claim().path, what, cause)
+        destination(&self.locked().path, what, cause)
     }
 
     /// Puts `bytes` after those that are there. For a part whose bytes come in order.
@@ -567,12 +457,12 @@ impl Part {
         self.put(self.asked.offset + at, bytes)
     }
 
-    fn check(&self, keeper: &Keeper) -> Result<(), Error> {
-        if !keeper.has_failed() {
+    fn check(&self, writer: &JournalWriter) -> Result<(), Error> {
+        if !writer.has_failed() {
             return Ok(());
         }
-        let cause = keeper.failure().unwrap_or_else(|| io::ErrorKind::Other.into());
-        Err(destination(&self.claim.path, "cannot be synced", cause))
+        let cause = writer.failure().unwrap_or_else(|| io::ErrorKind::Other.into());
+        Err(destination(&self.locked.path, "cannot be synced", cause))
     }
 }
 
@@ -588,8 +478,8 @@ impl Destination for Part {
         };
         if let Some(whole) = whole {
             let length = whole.end.saturating_sub(whole.start);
-            let file = &self.claim().file;
-            let no_room = |cause| destination(&self.claim().path, "has no room", cause);
+            let file = &self.locked().file;
+            let no_room = |cause| destination(&self.locked().path, "has no room", cause);
             if self.in_order {
                 // What is reserved may count as written.
                 space::look_for(file, length, self.limit).map_err(no_room)?;
@@ -606,24 +496,24 @@ impl Destination for Part {
             }
         }
         if !self.in_order
-            && let Some(keeper) = self.keep(object)
+            && let Some(writer) = self.keep(object)
         {
             // `begin` is called once.
-            self.keeper.get_or_init(|| keeper);
+            self.writer.get_or_init(|| writer);
         }
         Ok(Transfer::Put)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        if let Some(keeper) = self.keeper.get() {
-            self.check(keeper)?;
+        if let Some(writer) = self.writer.get() {
+            self.check(writer)?;
         }
-        let failed = |cause| destination(&self.claim().path, "cannot be written", cause);
+        let failed = |cause| destination(&self.locked().path, "cannot be written", cause);
         let at = offset - self.asked.offset;
         if at + bytes.len() as u64 > self.limit {
             return Err(failed(Errno::EFBIG.into()));
         }
-        self.claim().file.write_all_at(bytes, at).map_err(|cause| {
+        self.locked().file.write_all_at(bytes, at).map_err(|cause| {
             if self.earlier.is_none() && !self.in_order && is_refusal(&cause) {
                 return self.refuse_disorder(cause);
             }
@@ -642,15 +532,15 @@ impl Destination for Part {
 
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let read = self
-            .claim()
+            .locked()
             .file
             .read_exact_at(buffer, offset - self.asked.offset);
-        read.map_err(|cause| destination(&self.claim().path, "cannot be read back", cause))
+        read.map_err(|cause| destination(&self.locked().path, "cannot be read back", cause))
     }
 
     fn landed(&self, range: Range<u64>) -> Result<(), Error> {
-        if let Some(keeper) = self.keeper.get() {
-            keeper.landed(range);
+        if let Some(writer) = self.writer.get() {
+            writer.landed(range);
         }
         Ok(())
     }
@@ -660,47 +550,6 @@ impl Drop for Part {
     fn drop(&mut self) {
         // A future that was dropped reports no outcome: its download was cancelled.
         self.leave(ErrorKind::Cancelled);
-    }
-}
-
-/// Keeps room for an entry in each of a journal's slots, as far as that is possible.
-fn reserve_entries(journal: &File) {
-    let second = i64::try_from(SLOT).unwrap_or_default();
-    for at in [0, second] {
-        if let Err(error) = fallocate(journal, FallocateFlags::FALLOC_FL_KEEP_SIZE, at, RESERVED) {
-            tracing::trace!(%error, "no room is kept for a journal's entry");
-        }
-    }
-}
-
-/// Adds another way to write `target` to the error of a part that its folder does not take.
-fn with_a_way(error: Error, target: &Path) -> Error {
-    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    let is_refused = cause.is_some_and(is_refusal);
-    if is_refused && fs::symlink_metadata(target).is_ok_and(|meta| meta.is_file()) {
-        return error.with_advice("pget cat URL > FILE overwrites a file where its folder takes no other");
-    }
-    error
-}
-
-/// Makes what was done to the names in a folder outlive a crash of the machine, as far as its file
-/// system can do that.
-fn sync_folder(path: &Path, file: &File, warnings: &Warnings) -> Result<(), Error> {
-    let folder = folder_of(path);
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    let refused = match synced {
-        Ok(()) => return Ok(()),
-        Err(error) if is_refusal(&error) => error,
-        Err(cause) => return Err(destination(folder, "cannot be synced", cause)),
-    };
-    // The folder cannot be read, or not be synced alone.
-    match syncfs(file) {
-        Ok(()) => Ok(()),
-        Err(errno) if is_refusal(&errno.into()) => {
-            warnings.push(format!("{} cannot be synced ({refused})", folder.display()));
-            Ok(())
-        }
-        Err(errno) => Err(destination(folder, "cannot be synced", errno.into())),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What becomes of a part that another process removed or replaced while it grew.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use pget_core::Revision;
 use tempfile::TempDir;

@@ -38,7 +38,7 @@ pub(crate) trait Cloud: fmt::Debug + Send + Sync {
     fn may_follow(&self, url: &Url) -> bool;
 
     /// Returns what distinguishes the bucket from another of the same name. Holds no credential.
-    fn place(&self) -> String;
+    fn endpoint_id(&self) -> String;
 }
 
 /// Whether requests carry a credential.

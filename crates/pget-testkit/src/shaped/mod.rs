@@ -13,6 +13,7 @@ mod content;
 mod control;
 mod network;
 mod pace;
+mod reply;
 mod request;
 mod server;
 mod shared;

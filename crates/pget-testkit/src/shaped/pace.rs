@@ -2,6 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+/// What a connection sends in one go at a rate: what the rate brings in this time, within limits.
+pub(super) const SLICE: Duration = Duration::from_millis(2);
+pub(super) const LEAST_SLICE: u64 = 16 << 10;
+const LONGEST_SLICE: Duration = Duration::from_millis(5);
+
 /// A delay that is made up for by sending faster afterwards.
 pub(super) const BURST: Duration = Duration::from_millis(5);
 
@@ -43,6 +48,13 @@ pub(super) fn takes(bytes: u64, rate: u64) -> Duration {
 pub(super) fn brings(rate: u64, time: Duration) -> u64 {
     let bytes = u128::from(rate) * time.as_nanos() / 1_000_000_000;
     u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// What is sent in one go at `rate`.
+pub(super) fn slice(rate: u64) -> u64 {
+    brings(rate, SLICE)
+        .max(LEAST_SLICE.min(brings(rate, LONGEST_SLICE)))
+        .clamp(1, 1 << 20)
 }
 
 #[cfg(test)]

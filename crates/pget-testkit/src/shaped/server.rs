@@ -22,9 +22,9 @@ use super::{
     connection::{Connection, Sent, Stage},
     content::Content,
     control, lock,
-    pace::{Pace, brings},
+    pace::{LEAST_SLICE, Pace, SLICE, brings, slice},
+    reply::reply,
     request::{self, Request},
-    size,
 };
 
 const LISTENER: u64 = 0;
@@ -33,10 +33,6 @@ const TIMER: u64 = 2;
 /// The first connection's name.
 const FIRST: u64 = 16;
 
-/// What a connection sends in one go at a rate: what the rate brings in this time, within limits.
-const SLICE: Duration = Duration::from_millis(2);
-const LEAST_SLICE: u64 = 16 << 10;
-const LONGEST_SLICE: Duration = Duration::from_millis(5);
 /// What a connection without a rate sends before the next one has its turn.
 const TURN: u64 = 256 << 10;
 /// The shortest wait: pieces that come due within it are sent together.
@@ -554,54 +550,4 @@ impl Server {
         self.go_on(id, now);
         sent
     }
-}
-
-/// What is sent in one go at `rate`.
-fn slice(rate: u64) -> u64 {
-    brings(rate, SLICE)
-        .max(LEAST_SLICE.min(brings(rate, LONGEST_SLICE)))
-        .clamp(1, 1 << 20)
-}
-
-/// The head of an answer and what follows of the object.
-fn reply(request: &Request) -> (Vec<u8>, std::ops::Range<u64>) {
-    let name = request.path.split('?').next().unwrap_or_default();
-    let name = name.rsplit('/').next().unwrap_or_default();
-    let Some(total) = size(name) else {
-        let head = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
-        return (head.into(), 0..0);
-    };
-    let etag = format!("\"shaped-{total}\"");
-    if request
-        .if_match
-        .as_ref()
-        .is_some_and(|wanted| wanted != "*" && *wanted != etag)
-    {
-        let head = "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n";
-        return (head.into(), 0..0);
-    }
-    let (status, range) = match request::range(request.range.as_deref(), total) {
-        Ok(None) => ("200 OK\r\n".to_owned(), 0..total),
-        Ok(Some(range)) => {
-            let last = range.end - 1;
-            let text = format!(
-                "206 Partial Content\r\nContent-Range: bytes {}-{last}/{total}\r\n",
-                range.start
-            );
-            (text, range)
-        }
-        Err(()) => {
-            let head = format!(
-                "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */{total}\r\n\
-                 Content-Length: 0\r\n\r\n"
-            );
-            return (head.into_bytes(), 0..0);
-        }
-    };
-    let head = format!(
-        "HTTP/1.1 {status}Content-Type: application/octet-stream\r\nAccept-Ranges: bytes\r\n\
-         ETag: {etag}\r\nLast-Modified: Sun, 29 Nov 2026 10:00:00 GMT\r\nContent-Length: {}\r\n\r\n",
-        range.end - range.start
-    );
-    (head.into_bytes(), if request.head { 0..0 } else { range })
 }

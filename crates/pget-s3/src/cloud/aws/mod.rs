@@ -194,7 +194,7 @@ impl Cloud for Aws {
         self.config.endpoint.is_some() || url.host_str().is_some_and(|host| partition.has(host))
     }
 
-    fn place(&self) -> String {
+    fn endpoint_id(&self) -> String {
         let endpoint = self.config.endpoint.as_ref();
         endpoint.map_or_else(String::new, |url| url.as_str().trim_end_matches('/').to_owned())
     }

@@ -27,7 +27,7 @@ use crate::{
         keys::{Credential, Keys, denied, unusable},
         service::left,
     },
-    failure::Document,
+    errors::Document,
 };
 
 /// The version of the token service's interface.

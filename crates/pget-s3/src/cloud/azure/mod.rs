@@ -225,7 +225,7 @@ impl Cloud for Azure {
         false
     }
 
-    fn place(&self) -> String {
+    fn endpoint_id(&self) -> String {
         format!("{} {}", self.base.as_str().trim_end_matches('/'), self.account)
     }
 }

@@ -266,7 +266,7 @@ impl Cloud for Google {
         false
     }
 
-    fn place(&self) -> String {
+    fn endpoint_id(&self) -> String {
         if self.custom {
             self.base.clone()
         } else {

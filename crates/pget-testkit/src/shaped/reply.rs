@@ -1,0 +1,51 @@
+//! The answer to a request: its head, and which bytes of the object follow.
+
+use std::ops::Range;
+
+use super::{
+    request::{self, Request},
+    size,
+};
+
+/// The head of an answer and what follows of the object.
+pub(super) fn reply(request: &Request) -> (Vec<u8>, Range<u64>) {
+    let name = request.path.split('?').next().unwrap_or_default();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    let Some(total) = size(name) else {
+        let head = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        return (head.into(), 0..0);
+    };
+    let etag = format!("\"shaped-{total}\"");
+    if request
+        .if_match
+        .as_ref()
+        .is_some_and(|wanted| wanted != "*" && *wanted != etag)
+    {
+        let head = "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n";
+        return (head.into(), 0..0);
+    }
+    let (status, range) = match request::range(request.range.as_deref(), total) {
+        Ok(None) => ("200 OK\r\n".to_owned(), 0..total),
+        Ok(Some(range)) => {
+            let last = range.end - 1;
+            let text = format!(
+                "206 Partial Content\r\nContent-Range: bytes {}-{last}/{total}\r\n",
+                range.start
+            );
+            (text, range)
+        }
+        Err(()) => {
+            let head = format!(
+                "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */{total}\r\n\
+                 Content-Length: 0\r\n\r\n"
+            );
+            return (head.into_bytes(), 0..0);
+        }
+    };
+    let head = format!(
+        "HTTP/1.1 {status}Content-Type: application/octet-stream\r\nAccept-Ranges: bytes\r\n\
+         ETag: {etag}\r\nLast-Modified: Sun, 29 Nov 2026 10:00:00 GMT\r\nContent-Length: {}\r\n\r\n",
+        range.end - range.start
+    );
+    (head.into_bytes(), if request.head { 0..0 } else { range })
+}
