@@ -148,6 +148,11 @@ func WithSync() Option {
 	return flag("sync", func(o *C.pget_options) C.pget_status { return C.pget_options_set_sync(o, 1) })
 }
 
+// flag is an option that is there or not.
+func flag(name string, set func(*C.pget_options) C.pget_status) Option {
+	return func(s *settings) { s.steps = append(s.steps, step{name + " cannot be set", set}) }
+}
+
 // WithOffset sets the first byte to read; default 0. One at the object's end reads nothing, one
 // beyond it is ErrRange.
 func WithOffset(bytes int64) Option {

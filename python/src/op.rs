@@ -103,7 +103,7 @@ impl EventSink {
 
 /// The object that `builder` names, to be read on the library's threads.
 pub(crate) fn object(builder: &Builder) -> Result<Object, Error> {
-    Ok(builder.blocking()?.asynchronous().clone())
+    Ok(builder.blocking()?.asynchronous())
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

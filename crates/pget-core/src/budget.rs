@@ -27,6 +27,17 @@ const UNTOLD: u64 = 2 << 30;
 const CONNECTIONS: usize = 512;
 
 /// A limit on buffered bytes and on requests in flight, shared by any number of downloads.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// // 256 MiB and 64 requests, for two downloads together.
+/// let budget = pget_core::Budget::new(256 << 20, 64);
+/// let (mut one, mut other) = (pget_core::Options::default(), pget_core::Options::default());
+/// one.budget = Arc::clone(&budget);
+/// other.budget = Arc::clone(&budget);
+/// assert_eq!(budget.limit(), 256 << 20);
+/// ```
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,

@@ -19,6 +19,18 @@ use crate::{
 
 /// Ends every download that was given it, and those begun later, once it is
 /// [triggered](Self::trigger). Clones are the same handle.
+///
+/// Any thread may trigger it, not a signal handler. A forked child has a copy, which ends the
+/// downloads of the child alone.
+///
+/// # Examples
+/// ```
+/// let cancel = pget_core::Cancel::new();
+/// let mut options = pget_core::Options::default();
+/// options.cancel = Some(cancel.clone());
+/// std::thread::spawn(move || cancel.trigger()).join().unwrap();
+/// assert!(options.cancel.unwrap().is_triggered());
+/// ```
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<Inner>);
 

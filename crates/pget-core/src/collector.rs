@@ -15,6 +15,16 @@ use crate::{
 /// Collects what a source writes for one request of one chunk. It checks a reply against the
 /// request and against the pinned revision, as a download does, but neither retries nor goes on to
 /// a second chunk.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example(source: &dyn pget_core::RangeSource) {
+/// let request = pget_core::RangeRequest::new(0, Some(4096));
+/// let collector = pget_core::Collector::new(request.clone());
+/// let writer = collector.writer().expect("the first one");
+/// source.read(&request, writer).await.expect("the source serves it");
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Collector {
     state: Arc<CollectorState>,

@@ -14,7 +14,21 @@ use crate::{
     options::Options,
 };
 
-/// A read of one object, not yet begun: a source and options.
+/// A read of one object, not yet begun: a source and options. Each call of a method begins a read
+/// of its own.
+///
+/// # Examples
+/// ```no_run
+/// # use std::sync::Arc;
+/// # async fn example(source: Arc<dyn pget_core::RangeSource>) -> Result<(), pget_core::Error> {
+/// let download = pget_core::Download::new(source, pget_core::Options::default())?;
+/// let mut reader = download.reader();
+/// while let Some(lease) = reader.next().await? {
+///     println!("{} bytes at {}", lease.len(), lease.offset());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Download {
     pub(crate) source: Arc<dyn RangeSource>,

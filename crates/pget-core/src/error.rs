@@ -102,7 +102,22 @@ pub enum Retry {
     Throttled(Option<Duration>),
 }
 
-/// Why one attempt of a [`RangeSource`](crate::RangeSource) failed.
+/// Why one attempt of a [`RangeSource`](crate::RangeSource) failed, and whether another one may
+/// help.
+///
+/// # Examples
+/// ```
+/// use pget_core::{ErrorKind, Retry, SourceError};
+/// fn failed(status: u16) -> SourceError {
+///     match status {
+///         404 => SourceError::fatal(ErrorKind::NotFound, "there is no such object"),
+///         429 => SourceError::throttled("too many requests", None),
+///         _ => SourceError::retryable(ErrorKind::Unavailable, "the server failed"),
+///     }
+/// }
+/// assert_eq!(failed(404).retry(), Retry::Never);
+/// assert_eq!(failed(503).retry(), Retry::Backoff);
+/// ```
 #[derive(Debug)]
 pub struct SourceError {
     kind: ErrorKind,
@@ -246,6 +261,16 @@ impl std::error::Error for SourceError {
 /// cause, and how often it was tried.
 ///
 /// Cloning is cheap; every call after the first failure returns the same error.
+///
+/// # Examples
+/// ```
+/// use pget_core::{Error, ErrorKind};
+/// let error = Error::new(ErrorKind::NotFound, "s3://bucket/key", "the server answers 404");
+/// match error.kind() {
+///     ErrorKind::NotFound => println!("{} does not exist", error.object()),
+///     _ => println!("{}", error.to_line()),
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

@@ -49,6 +49,17 @@ pub struct Progress {
 pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// How to read. Start from [`Options::default`] and set what differs.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// let mut options = pget_core::Options::default();
+/// options.chunk_size = Some(8 << 20);
+/// options.concurrency = Some(16);
+/// options.deadlines.stall = Duration::from_secs(10);
+/// options.check()?;
+/// # Ok::<(), pget_core::Error>(())
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {

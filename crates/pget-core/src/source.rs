@@ -15,6 +15,77 @@ use crate::{ChunkWriter, ObjectInfo, RangeRequest, SourceError};
 /// Implementations are shared by many concurrent reads. Dropping the future of [`read`](Self::read)
 /// cancels it: the implementation must stop writing, and a part that cannot stop (a blocking
 /// `pread`) must own the [`ChunkWriter`] so that its memory stays reserved until it is done.
+///
+/// # Examples
+/// An object in memory:
+/// ```
+/// use async_trait::async_trait;
+/// use pget_core::{
+///     BufMut, ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision,
+///     SourceError,
+/// };
+///
+/// #[derive(Debug)]
+/// struct Constant(&'static [u8]);
+///
+/// impl Constant {
+///     fn revision(&self) -> Revision {
+///         let mut revision = Revision::default();
+///         // The bytes never change, so any constant identifies them.
+///         revision.version = Some("1".into());
+///         revision
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl RangeSource for Constant {
+///     async fn head(&self) -> Result<ObjectInfo, SourceError> {
+///         let mut info = ObjectInfo::default();
+///         info.size = Some(self.0.len() as u64);
+///         info.revision = self.revision();
+///         Ok(info)
+///     }
+///
+///     async fn read(
+///         &self,
+///         request: &RangeRequest,
+///         mut chunk: ChunkWriter,
+///     ) -> Result<(), SourceError> {
+///         let total = self.0.len() as u64;
+///         if request.start >= total {
+///             return Err(SourceError::fatal(ErrorKind::Range, "the object is shorter"));
+///         }
+///         let end = request.end.unwrap_or(total).min(total);
+///         chunk.begin(Reply {
+///             start: request.start,
+///             length: Some(end - request.start),
+///             total: Some(total),
+///             revision: self.revision(),
+///             ..Reply::default()
+///         })?;
+///         while chunk.position() < end && chunk.ready().await? {
+///             let rest = &self.0[chunk.position() as usize..end as usize];
+///             let count = rest.len().min(chunk.remaining_mut());
+///             chunk.put_slice(&rest[..count]);
+///         }
+///         Ok(())
+///     }
+///
+///     fn name(&self) -> String {
+///         "a constant".into()
+///     }
+/// }
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # runtime.block_on(async {
+/// let source = std::sync::Arc::new(Constant(b"some bytes"));
+/// let download = pget_core::Download::new(source, pget_core::Options::default())?;
+/// let mut read = Vec::new();
+/// download.reader().copy_to(&mut read).await?;
+/// assert_eq!(read, b"some bytes");
+/// # Ok::<(), pget_core::Error>(())
+/// # }).unwrap();
+/// ```
 #[async_trait]
 pub trait RangeSource: Send + Sync + fmt::Debug {
     /// What is known without reading. Not called by an ordinary download, whose first ranged read

@@ -12,6 +12,17 @@ use std::{
 use crate::{ErrorKind, Verification, error::in_words, memory::Gauge};
 
 /// What a download has done so far. A snapshot: the numbers were true at about the same moment.
+///
+/// # Examples
+/// ```no_run
+/// # fn example(reader: &pget_core::Reader) {
+/// let stats = reader.stats();
+/// println!("{} of {} requests were retries", stats.retries, stats.requests);
+/// if stats.consumer_wait > stats.window_full {
+///     println!("the server is the bottleneck, not the consumer");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

@@ -42,7 +42,8 @@ pub(crate) fn reply_of(request: &RangeRequest, response: &Response) -> Result<Re
     reply_from_parts(request, response.status, &headers)
 }
 
-/// Whether an answer may be an error: S3 is known to answer 200 with an error document; objects come with an ETag.
+/// Whether an answer may be an error: S3 is known to answer 200 with an error document; objects
+/// come with an ETag.
 pub(crate) fn may_be_an_error(response: &Response, reply: &Reply) -> bool {
     let kind = response
         .headers

@@ -12,12 +12,13 @@
 use std::{ops::Range, path::Path, sync::Arc};
 
 use pget_core::{
-    BlockingReader, Cancel, Destination, Error, ErrorKind, ObjectInfo, RangeSource, Stats, fork::Own,
-    threads::block_on,
+    BlockingReader, Destination, Error, ErrorKind, ObjectInfo, RangeSource, Stats, threads::block_on,
 };
 use tokio::runtime::Handle;
 
-use crate::{Settings, file, runtime};
+use crate::{Builder, Settings, file, runtime, source::ObjectSource};
+
+pub use crate::runtime::{WhenTriggered, when_triggered};
 
 #[cfg(feature = "shm")]
 pub use crate::shared::BlockingDownload as SharedDownload;
@@ -34,7 +35,7 @@ pub use crate::shared::BlockingDownload as SharedDownload;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open(address: &str) -> Result<BlockingReader, Error> {
-    crate::builder(address).blocking()?.reader()
+    Builder::new(address).blocking()?.reader()
 }
 
 /// Returns size and revision of the object at `address`, without reading it.
@@ -48,7 +49,31 @@ pub fn open(address: &str) -> Result<BlockingReader, Error> {
 /// # Ok::<(), pget::Error>(())
 /// ```
 pub fn stat(address: &str) -> Result<ObjectInfo, Error> {
-    crate::builder(address).blocking()?.stat()
+    Builder::new(address).blocking()?.stat()
+}
+
+impl Builder {
+    /// Checks address and settings, and returns the object, to be read by threads that may block.
+    /// Sends nothing.
+    ///
+    /// # Errors
+    /// As [`object`](Self::object).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// let object = pget::builder("ais://shards/train-000.tar").blocking()?;
+    /// let mut archive = Vec::new();
+    /// object.reader()?.write_to(&mut archive)?;
+    /// # Ok::<(), pget::Error>(())
+    /// ```
+    pub fn blocking(&self) -> Result<Object, Error> {
+        let builder = Self {
+            #[cfg(feature = "http")]
+            on_process_runtime: true,
+            ..self.clone()
+        };
+        Object::new(ObjectSource::at(builder)?)
+    }
 }
 
 /// One object and how to read it, for threads that may block. Any number of threads may read it at
@@ -66,12 +91,15 @@ pub fn stat(address: &str) -> Result<ObjectInfo, Error> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Object {
-    pub(crate) object: crate::Object,
+    source: Arc<ObjectSource>,
 }
 
 impl Object {
-    pub(crate) const fn new(object: crate::Object) -> Self {
-        Self { object }
+    fn new(source: Arc<ObjectSource>) -> Result<Self, Error> {
+        if let Some(threads) = source.settings().threads {
+            runtime::use_threads(threads);
+        }
+        Ok(Self { source })
     }
 
     /// Returns the object that `source` reads, as [`crate::Object::from_source`] does.
@@ -88,19 +116,14 @@ impl Object {
     /// # }
     /// ```
     pub fn from_source(source: Arc<dyn RangeSource>, settings: Settings) -> Result<Self, Error> {
-        let threads = settings.threads;
-        let object = crate::Object::from_source(source, settings)?;
-        if let Some(threads) = threads {
-            runtime::use_threads(threads);
-        }
-        Ok(Self { object })
+        Self::new(ObjectSource::of(source, settings)?)
     }
 
     /// The same object, to be read on the process's [`runtime`].
     #[doc(hidden)]
     #[must_use]
-    pub const fn asynchronous(&self) -> &crate::Object {
-        &self.object
+    pub fn asynchronous(&self) -> crate::Object {
+        crate::Object::new(Arc::clone(&self.source))
     }
 
     /// Begins to read in order, and waits for the first reply, so that an error of the credentials
@@ -126,10 +149,7 @@ impl Object {
     /// # Ok::<(), pget::Error>(())
     /// ```
     pub fn reader(&self) -> Result<BlockingReader, Error> {
-        let runtime = runtime::handle()?;
-        let reader = self.object.download()?.blocking_reader_on(runtime);
-        reader.info()?;
-        Ok(reader)
+        self.source.blocking_reader()
     }
 
     /// Returns size and revision without reading. A failed request is retried as ranges are.
@@ -148,10 +168,10 @@ impl Object {
     /// ```
     pub fn stat(&self) -> Result<ObjectInfo, Error> {
         let runtime = runtime::handle()?;
-        let object = self.object.clone();
+        let source = Arc::clone(&self.source);
         // On a worker: a write to a closed socket raises SIGPIPE, which is the caller's to have on
         // its own thread.
-        let asked = runtime.spawn(async move { object.stat().await });
+        let asked = runtime.spawn(async move { source.stat().await });
         block_on(runtime, asked).unwrap_or_else(|cause| {
             let message = "the request's task has ended";
             Err(Error::with_cause(ErrorKind::Internal, "", message, cause))
@@ -180,7 +200,7 @@ impl Object {
     /// ```
     pub fn read_into(&self, buffer: &mut [u8]) -> Result<usize, Error> {
         let runtime = runtime::handle()?;
-        self.object.download()?.read_into_on(runtime, buffer)
+        self.source.download()?.read_into_on(runtime, buffer)
     }
 
     /// Reads many ranges of one revision, each into its own buffer. `each` is called on this thread
@@ -217,7 +237,7 @@ impl Object {
         each: impl FnMut(usize, &mut [u8]),
     ) -> Result<Stats, Error> {
         let runtime = runtime::handle()?;
-        self.object.download()?.read_ranges_on(runtime, ranges, each)
+        self.source.download()?.read_ranges_on(runtime, ranges, each)
     }
 
     /// Reads to `destination`, each range at its place as it arrives. Of the result, `delivered` is
@@ -242,7 +262,7 @@ impl Object {
     /// ```
     pub fn read_to(&self, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
         let runtime = runtime::handle()?;
-        self.object.download()?.read_to_on(runtime, destination)
+        self.source.download()?.read_to_on(runtime, destination)
     }
 
     /// Reads only `extents` of the object to `destination`: the part of it that is missing there.
@@ -272,7 +292,7 @@ impl Object {
         destination: Arc<dyn Destination>,
     ) -> Result<Stats, Error> {
         let runtime = runtime::handle()?;
-        let download = self.object.download()?;
+        let download = self.source.download()?;
         download.read_extents_to_on(runtime, extents, destination)
     }
 
@@ -292,7 +312,7 @@ impl Object {
     /// # Ok::<(), pget::Error>(())
     /// ```
     pub fn get_file(&self, path: &Path) -> Result<Stats, Error> {
-        file::get_blocking(self, path)
+        file::get_blocking(&self.source, path)
     }
 }
 
@@ -319,7 +339,7 @@ impl Object {
     /// # Ok::<(), pget::Error>(())
     /// ```
     pub fn get_shared(&self, placement: crate::Placement) -> Result<SharedDownload, Error> {
-        crate::shared::get_blocking(self, placement)
+        crate::shared::get_blocking(&self.source, placement)
     }
 
     /// Writes the object into `ring` as its next one; returns when the process that reads the ring
@@ -345,34 +365,7 @@ impl Object {
     /// # Ok::<(), pget::Error>(())
     /// ```
     pub fn put_into_ring(&self, ring: &mut crate::shm::RingWriter) -> Result<Stats, Error> {
-        crate::shared::put_into_ring(self, ring)
-    }
-}
-
-/// Calls `then` on a thread of the process's runtime when `cancel` is triggered, or soon if it was;
-/// never after the result is dropped. For waits of the caller's own.
-///
-/// # Errors
-/// [`Resources`](ErrorKind::Resources) if the runtime cannot have a thread.
-pub fn when_triggered(cancel: &Cancel, then: impl FnOnce() + Send + 'static) -> Result<WhenTriggered, Error> {
-    let cancel = cancel.clone();
-    let task = runtime::handle_with_threads()?.spawn(async move {
-        cancel.triggered().await;
-        then();
-    });
-    Ok(WhenTriggered(Own::new(task)))
-}
-
-/// Stands for a call of [`when_triggered`], which ends with this.
-#[derive(Debug)]
-#[must_use]
-pub struct WhenTriggered(Own<tokio::task::JoinHandle<()>>);
-
-impl Drop for WhenTriggered {
-    fn drop(&mut self) {
-        if !Own::is_forked(&self.0) {
-            self.0.abort();
-        }
+        crate::shared::put_into_ring(&self.source, ring)
     }
 }
 

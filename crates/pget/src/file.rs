@@ -5,18 +5,17 @@ use std::{io, ops::Range, path::Path, sync::Arc};
 use pget_core::{Download, Error, ErrorKind, Stats, Verify};
 use pget_file::{Asked, Names, Part, Plan, Stream, Target, Wanted, absolute_target, destination};
 
-use crate::{Object, blocking, runtime};
+use crate::{runtime, source::ObjectSource};
 
-/// Reads `read` into the file `target`, from a thread that may block.
-pub(crate) fn get_blocking(read: &blocking::Object, target: &Path) -> Result<Stats, Error> {
+/// Reads `object` into the file `target`, from a thread that may block.
+pub(crate) fn get_blocking(object: &ObjectSource, target: &Path) -> Result<Stats, Error> {
     let target = &absolute_target(target);
     let runtime = runtime::handle()?;
-    let object = read.asynchronous();
     match Target::of(object.file().as_deref(), target)? {
         Target::Stream => {
             let caller = Arc::new(());
             let wanted = wanted(object, &caller);
-            let mut reader = read.reader()?;
+            let mut reader = object.blocking_reader()?;
             let mut stream = Stream::open(target, wanted.clone())?;
             let written = reader.write_to(&mut stream);
             written.map_err(|error| ended(&wanted, error))?;
@@ -34,7 +33,7 @@ pub(crate) fn get_blocking(read: &blocking::Object, target: &Path) -> Result<Sta
                 Err(error) if part.needs_order() => {
                     give_up(part, error);
                     let part = Part::take(plan(object, &names, true)?, target)?;
-                    let result = append_blocking(read, &part);
+                    let result = append_blocking(object, &part);
                     settle(&part, target, result)
                 }
                 result => settle(&part, target, result),
@@ -45,11 +44,11 @@ pub(crate) fn get_blocking(read: &blocking::Object, target: &Path) -> Result<Sta
 
 /// Reads into a part whose file system takes bytes in order only. Ranges are still fetched in
 /// parallel, within the window.
-fn append_blocking(read: &blocking::Object, part: &Part) -> Result<Stats, Error> {
+fn append_blocking(object: &ObjectSource, part: &Part) -> Result<Stats, Error> {
     use pget_core::Destination as _;
-    let mut reader = read.reader()?;
+    let mut reader = object.blocking_reader()?;
     let info = reader.info()?;
-    let (start, end) = wanted_of(read.asynchronous(), info.size);
+    let (start, end) = wanted_of(object, info.size);
     part.begin(&info, start, end)?;
     while let Some(lease) = reader.next_lease()? {
         part.append(&lease)?;
@@ -58,7 +57,7 @@ fn append_blocking(read: &blocking::Object, part: &Part) -> Result<Stats, Error>
 }
 
 /// [`append_blocking`] on the caller's tokio runtime.
-async fn append(object: &Object, part: &Arc<Part>) -> Result<Stats, Error> {
+async fn append(object: &ObjectSource, part: &Arc<Part>) -> Result<Stats, Error> {
     use pget_core::Destination as _;
     let mut reader = object.reader().await?;
     let info = reader.info().await?;
@@ -73,7 +72,7 @@ async fn append(object: &Object, part: &Arc<Part>) -> Result<Stats, Error> {
 }
 
 /// The bytes that are wanted of an object.
-fn wanted_of(object: &Object, size: Option<u64>) -> (u64, Option<u64>) {
+fn wanted_of(object: &ObjectSource, size: Option<u64>) -> (u64, Option<u64>) {
     let options = &object.settings().options;
     let end = size.map(|size| {
         let length = options.length.unwrap_or(u64::MAX);
@@ -96,8 +95,8 @@ fn give_up(part: Arc<Part>, error: Error) {
 }
 
 /// The same on the caller's tokio runtime.
-pub(crate) async fn get(object: &Object, target: &Path) -> Result<Stats, Error> {
-    let owned = (object.clone(), target.to_owned());
+pub(crate) async fn get(object: &Arc<ObjectSource>, target: &Path) -> Result<Stats, Error> {
+    let owned = (Arc::clone(object), target.to_owned());
     let found = spawn_blocking(move || {
         let (object, target) = owned;
         let target = absolute_target(&target);
@@ -118,7 +117,7 @@ pub(crate) async fn get(object: &Object, target: &Path) -> Result<Stats, Error> 
     };
     let (part, result) = match result {
         Err(error) if part.needs_order() => {
-            let owned = (object.clone(), target.clone());
+            let owned = (Arc::clone(object), target.clone());
             let again = move || {
                 give_up(part, error);
                 Part::take(plan(&owned.0, &names, true)?, &owned.1)
@@ -133,7 +132,7 @@ pub(crate) async fn get(object: &Object, target: &Path) -> Result<Stats, Error> 
 }
 
 /// To a device, a pipe or an open file, a lease at a time.
-async fn stream(object: &Object, target: &Path) -> Result<Stats, Error> {
+async fn stream(object: &Arc<ObjectSource>, target: &Path) -> Result<Stats, Error> {
     use io::Write as _;
     let caller = Arc::new(());
     let wanted = wanted(object, &caller);
@@ -154,13 +153,13 @@ async fn stream(object: &Object, target: &Path) -> Result<Stats, Error> {
         .await
         .map_err(|error| ended(&wanted, error))?;
     }
-    let owned = (object.clone(), target.to_owned());
+    let owned = (Arc::clone(object), target.to_owned());
     spawn_blocking(move || complete(&owned.0, &owned.1, stream)).await?;
     Ok(reader.stats())
 }
 
 /// While `caller` is there.
-fn wanted(object: &Object, caller: &Arc<()>) -> Wanted {
+fn wanted(object: &ObjectSource, caller: &Arc<()>) -> Wanted {
     Wanted {
         cancel: object.settings().options.cancel.clone(),
         caller: Arc::downgrade(caller),
@@ -176,7 +175,7 @@ fn ended(wanted: &Wanted, error: Error) -> Error {
 }
 
 /// All is written to it.
-fn complete(object: &Object, target: &Path, stream: Stream) -> Result<(), Error> {
+fn complete(object: &ObjectSource, target: &Path, stream: Stream) -> Result<(), Error> {
     if object.settings().file.sync {
         let synced = stream.sync();
         synced.map_err(|cause| destination(target, "cannot be synced", cause))?;
@@ -188,7 +187,7 @@ fn complete(object: &Object, target: &Path, stream: Stream) -> Result<(), Error>
 /// The part, locked, its download, and what is missing, if something is there.
 type Prepared = (Arc<Part>, Download, Option<Vec<Range<u64>>>);
 
-fn prepare(object: &Object, target: &Path, names: &Names) -> Result<Prepared, Error> {
+fn prepare(object: &ObjectSource, target: &Path, names: &Names) -> Result<Prepared, Error> {
     let opened = object.opened()?;
     let part = Part::take(plan(object, names, false)?, target)?;
     let mut options = object.settings().options.clone();
@@ -201,7 +200,7 @@ fn prepare(object: &Object, target: &Path, names: &Names) -> Result<Prepared, Er
     })
 }
 
-fn plan(object: &Object, names: &Names, in_order: bool) -> Result<Plan, Error> {
+fn plan(object: &ObjectSource, names: &Names, in_order: bool) -> Result<Plan, Error> {
     let (opened, settings) = (object.opened()?, object.settings());
     let asked = Asked {
         object: opened.source.name(),

@@ -84,6 +84,7 @@ mod runtime;
 mod settings;
 #[cfg(feature = "shm")]
 mod shared;
+mod source;
 
 #[doc(hidden)]
 pub use pget_core::threads::can_start as threads_can_start;

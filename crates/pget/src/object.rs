@@ -1,20 +1,12 @@
-//! One object, ready to be read: a source, and how to read it.
+//! One object, ready to be read on tokio runtimes.
 //!
-//! [`Builder`] names the object, [`Object`] reads it on the caller's tokio runtime, and
-//! [`blocking::Object`](crate::blocking::Object) does the same for threads that may block.
-//!
-//! Invariants:
-//! - making an object sends nothing;
-//! - all reads of an object share its source, and so its connections and credentials;
-//! - a forked child makes a source of its own.
+//! [`Builder`] names the object, and [`Object`] reads it on the caller's runtime.
 
 use std::{ops::Range, path::Path, sync::Arc};
 
-use pget_core::{
-    Destination, Download, Error, ErrorKind, ObjectInfo, RangeSource, Ranges, Reader, Stats, fork::PerProcess,
-};
+use pget_core::{Destination, Error, ObjectInfo, RangeSource, Ranges, Reader, Stats};
 
-use crate::{Address, Builder, Settings, connect, file, fingerprint::fingerprint, runtime};
+use crate::{Builder, Settings, file, source::ObjectSource};
 
 impl Builder {
     /// Checks address and settings, and returns the object, to be read on tokio runtimes. Sends
@@ -23,9 +15,9 @@ impl Builder {
     /// The files that the settings name are read now.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable address, setting, property
-    /// or header, [`Unsupported`](ErrorKind::Unsupported) if the transport is not built in, and
-    /// errors of the transport.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for an unusable address, setting,
+    /// property or header, [`Unsupported`](crate::ErrorKind::Unsupported) if the transport is not
+    /// built in, and errors of the transport.
     ///
     /// # Examples
     /// ```no_run
@@ -36,33 +28,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn object(&self) -> Result<Object, Error> {
-        Object::new(self.clone())
-    }
-
-    /// Checks address and settings, and returns the object, to be read by threads that may block.
-    /// Sends nothing.
-    ///
-    /// # Errors
-    /// As [`object`](Self::object).
-    ///
-    /// # Examples
-    /// ```no_run
-    /// let object = pget::builder("ais://shards/train-000.tar").blocking()?;
-    /// let mut archive = Vec::new();
-    /// object.reader()?.write_to(&mut archive)?;
-    /// # Ok::<(), pget::Error>(())
-    /// ```
-    pub fn blocking(&self) -> Result<crate::blocking::Object, Error> {
-        let builder = Self {
-            #[cfg(feature = "http")]
-            on_process_runtime: true,
-            ..self.clone()
-        };
-        let object = Object::new(builder)?;
-        if let Some(threads) = self.settings.threads {
-            runtime::use_threads(threads);
-        }
-        Ok(crate::blocking::Object::new(object))
+        Ok(Object::new(ObjectSource::at(self.clone())?))
     }
 }
 
@@ -87,128 +53,34 @@ impl Builder {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Object {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    settings: Settings,
-    origin: Origin,
-}
-
-/// Where the source comes from.
-#[derive(Debug)]
-enum Origin {
-    /// An address: each process makes a source of its own.
-    Address(Box<Builder>, PerProcess<Opened>),
-    /// The caller's source, which belongs to the process that made it.
-    Source(Box<Opened>),
-}
-
-/// A source, and what distinguishes its object from others.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) download: Download,
-    pub(crate) source: Arc<dyn RangeSource>,
-    /// A digest of address and endpoint, for the journal of a file.
-    pub(crate) fingerprint: String,
-    /// The process that the caller's source was made in.
-    generation: pget_core::fork::Generation,
-}
-
-impl Opened {
-    fn new(source: Arc<dyn RangeSource>, settings: &Settings, fingerprint: String) -> Result<Self, Error> {
-        Ok(Self {
-            download: Download::new(Arc::clone(&source), settings.options.clone())?,
-            source,
-            fingerprint,
-            generation: pget_core::fork::Generation::current(),
-        })
-    }
+    source: Arc<ObjectSource>,
 }
 
 impl Object {
-    fn new(builder: Builder) -> Result<Self, Error> {
-        let object = Self {
-            inner: Arc::new(Inner {
-                settings: builder.settings.clone(),
-                origin: Origin::Address(Box::new(builder), PerProcess::new()),
-            }),
-        };
-        object.settings().check()?;
-        object.opened()?;
-        Ok(object)
-    }
-
     /// Returns the object that `source` reads. Sends nothing.
     ///
     /// Of the settings, `properties` and `headers` have no meaning here and must be empty.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unusable setting.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for an unusable setting.
     ///
     /// # Examples
     /// ```no_run
-    /// # async fn example(source: std::sync::Arc<dyn pget::RangeSource>) -> Result<(), pget::Error> {
+    /// # use std::sync::Arc;
+    /// # async fn example(source: Arc<dyn pget::RangeSource>) -> Result<(), pget::Error> {
     /// let object = pget::Object::from_source(source, pget::Settings::default())?;
     /// object.get_file("copy.bin".as_ref()).await?;
     /// # Ok(())
     /// # }
     /// ```
     pub fn from_source(source: Arc<dyn RangeSource>, settings: Settings) -> Result<Self, Error> {
-        settings.check()?;
-        if !(settings.properties.is_empty() && settings.headers.is_empty()) {
-            let message = "properties and headers are for addresses, and a source of one's own has none";
-            return Err(Error::new(ErrorKind::InvalidArgument, source.name(), message));
-        }
-        let digest = crate::fingerprint::of_source(&source.name(), source.endpoint().as_deref());
-        let origin = Origin::Source(Box::new(Opened::new(source, &settings, digest)?));
         Ok(Self {
-            inner: Arc::new(Inner { settings, origin }),
+            source: ObjectSource::of(source, settings)?,
         })
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.inner.settings
-    }
-
-    /// Returns the file that is read, if it is one.
-    pub(crate) fn file(&self) -> Option<std::path::PathBuf> {
-        match &self.inner.origin {
-            Origin::Address(builder, _) => match Address::parse(&builder.address) {
-                Ok(Address::File(path)) => Some(path),
-                _ => None,
-            },
-            Origin::Source(_) => None,
-        }
-    }
-
-    /// The source of this process.
-    ///
-    /// # Errors
-    /// As [`Builder::object`], in a forked child at its first use;
-    /// [`Forked`](ErrorKind::Forked) there for a source of the caller's own.
-    pub(crate) fn opened(&self) -> Result<&Opened, Error> {
-        match &self.inner.origin {
-            Origin::Source(opened) => {
-                opened.generation.check("the object")?;
-                Ok(opened)
-            }
-            Origin::Address(builder, opened) => opened.get_or_try_init(|| {
-                let address = Address::parse(&builder.address)?;
-                let connect::Located { source, endpoint_id } = connect::source(address.clone(), builder)?;
-                let address = match address {
-                    // A relative path names another file in another folder.
-                    Address::File(path) => Address::File(std::path::absolute(&path).unwrap_or(path)),
-                    address => address,
-                };
-                Opened::new(source, &builder.settings, fingerprint(&address, &endpoint_id))
-            }),
-        }
-    }
-
-    pub(crate) fn download(&self) -> Result<&Download, Error> {
-        Ok(&self.opened()?.download)
+    pub(crate) const fn new(source: Arc<ObjectSource>) -> Self {
+        Self { source }
     }
 
     /// Returns the object's address for messages, without credentials or signatures.
@@ -221,18 +93,19 @@ impl Object {
     /// ```
     #[must_use]
     pub fn name(&self) -> String {
-        match self.opened() {
+        match self.source.opened() {
             Ok(opened) => opened.source.name(),
             Err(error) => error.object().to_owned(),
         }
     }
 
-    /// Returns the transport's source of the object, for a [`Download`] of one's own.
+    /// Returns the transport's source of the object, for a [`Download`](crate::Download) of one's
+    /// own.
     ///
     /// # Errors
     /// In a forked child, as [`Builder::object`].
     pub fn source(&self) -> Result<Arc<dyn RangeSource>, Error> {
-        Ok(Arc::clone(&self.opened()?.source))
+        Ok(Arc::clone(&self.source.opened()?.source))
     }
 
     /// Begins to read in order, and waits for the first reply, so that an error of the credentials
@@ -258,9 +131,7 @@ impl Object {
     /// # }
     /// ```
     pub async fn reader(&self) -> Result<Reader, Error> {
-        let reader = self.download()?.reader();
-        reader.info().await?;
-        Ok(reader)
+        self.source.reader().await
     }
 
     /// Returns size and revision without reading. A failed request is retried as ranges are.
@@ -280,19 +151,18 @@ impl Object {
     /// # }
     /// ```
     pub async fn stat(&self) -> Result<ObjectInfo, Error> {
-        let opened = self.opened()?;
-        pget_core::head(&*opened.source, &self.settings().options).await
+        self.source.stat().await
     }
 
-    /// Reads into `buffer`, each range straight to its endpoint_id; returns the number of bytes read, and
-    /// the buffer. The buffer is returned except if its own code panics.
+    /// Reads into `buffer`, each range straight to its place; returns the number of bytes
+    /// read, and the buffer. The buffer is returned except if its own code panics.
     ///
     /// After an error the content of the buffer is unspecified.
     ///
     /// # Errors
     /// As [`reader`](Self::reader), and errors of later requests;
-    /// [`BufferTooSmall`](ErrorKind::BufferTooSmall) with the [needed size](Error::needed), if it
-    /// is known: then nothing was written.
+    /// [`BufferTooSmall`](crate::ErrorKind::BufferTooSmall) with the [needed size](Error::needed),
+    /// if it is known: then nothing was written.
     ///
     /// # Panics
     /// Outside a tokio runtime with time enabled.
@@ -314,7 +184,7 @@ impl Object {
         &self,
         buffer: B,
     ) -> (Result<usize, Error>, Option<B>) {
-        match self.download() {
+        match self.source.download() {
             Ok(download) => download.read_into(buffer).await,
             Err(error) => (Err(error), Some(buffer)),
         }
@@ -327,10 +197,10 @@ impl Object {
     /// Near ones are fetched [together](Builder::gap).
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if a range ends before it begins or an
-    /// offset or a length is set, [`BufferTooSmall`](ErrorKind::BufferTooSmall). Errors of requests
-    /// are returned by [`Ranges::next`], which names the range that reaches beyond the object as
-    /// [`Range`](ErrorKind::Range).
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a range ends before it begins or
+    /// an offset or a length is set, [`BufferTooSmall`](crate::ErrorKind::BufferTooSmall). Errors
+    /// of requests are returned by [`Ranges::next`], which names the range that reaches beyond the
+    /// object as [`Range`](crate::ErrorKind::Range).
     ///
     /// # Panics
     /// Outside a tokio runtime with time enabled.
@@ -354,11 +224,11 @@ impl Object {
         &self,
         ranges: Vec<(Range<u64>, B)>,
     ) -> Result<Ranges<B>, Error> {
-        self.download()?.read_ranges(ranges)
+        self.source.download()?.read_ranges(ranges)
     }
 
-    /// Reads to `destination`, each range at its endpoint_id as it arrives. Of the result, `delivered` is
-    /// the number of bytes placed.
+    /// Reads to `destination`, each range at its place as it arrives. Of the result,
+    /// `delivered` is the number of bytes placed.
     ///
     /// When it has returned, nothing is written to `destination` any more.
     ///
@@ -383,7 +253,7 @@ impl Object {
     /// # }
     /// ```
     pub async fn read_to(&self, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
-        self.download()?.read_to(destination).await
+        self.source.download()?.read_to(destination).await
     }
 
     /// Reads only `extents` of the object to `destination`: the part of it that is missing there.
@@ -392,8 +262,8 @@ impl Object {
     /// out. Without any, nothing is sent, and the destination is not called.
     ///
     /// # Errors
-    /// As [`read_to`](Self::read_to); [`InvalidArgument`](ErrorKind::InvalidArgument) if an extent
-    /// ends before it begins, or an offset or a length is set.
+    /// As [`read_to`](Self::read_to); [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an
+    /// extent ends before it begins, or an offset or a length is set.
     ///
     /// # Panics
     /// Outside a tokio runtime with time enabled.
@@ -415,12 +285,15 @@ impl Object {
         extents: &[Range<u64>],
         destination: Arc<dyn Destination>,
     ) -> Result<Stats, Error> {
-        self.download()?.read_extents_to(extents, destination).await
+        self.source
+            .download()?
+            .read_extents_to(extents, destination)
+            .await
     }
 
-    /// Reads into the file at `path`. Each range is written at its endpoint_id in `PATH.pget-part`, which
-    /// gets the name when it is complete and replaces the file that has it. Of a symbolic link, the
-    /// link is replaced.
+    /// Reads into the file at `path`. Each range is written at its place in `PATH.pget-part`,
+    /// which gets the name when it is complete and replaces the file that has it. Of a symbolic
+    /// link, the link is replaced.
     ///
     /// A device or a pipe is written to in order (a reader that opens a pipe with `O_NONBLOCK` may
     /// find it without a writer until the first bytes). So is a file that is open already
@@ -441,9 +314,9 @@ impl Object {
     ///
     /// # Errors
     /// As [`reader`](Self::reader), and errors of later requests;
-    /// [`Destination`](ErrorKind::Destination) if the file cannot be written, another process is
-    /// writing it (where a file system has no locks: if a part is there), its path ends as that of
-    /// a part or a journal does, or its part was removed or replaced during the read.
+    /// [`Destination`](crate::ErrorKind::Destination) if the file cannot be written, another
+    /// process is writing it (where a file system has no locks: if a part is there), its path ends
+    /// as that of a part or a journal does, or its part was removed or replaced during the read.
     ///
     /// # Panics
     /// Outside a tokio runtime with time enabled.
@@ -461,7 +334,7 @@ impl Object {
     /// # }
     /// ```
     pub async fn get_file(&self, path: &Path) -> Result<Stats, Error> {
-        file::get(self, path).await
+        file::get(&self.source, path).await
     }
 
     /// Reads into shared memory, in the background on the caller's tokio runtime. Returns when the
@@ -472,9 +345,9 @@ impl Object {
     /// thread of the runtime.
     ///
     /// # Errors
-    /// As [`reader`](Self::reader); [`Destination`](ErrorKind::Destination) if there is no room
-    /// or the name is taken; [`Unsupported`](ErrorKind::Unsupported) if the server does not
-    /// state the size. A buffer to be reused is closed then.
+    /// As [`reader`](Self::reader); [`Destination`](crate::ErrorKind::Destination) if there is no
+    /// room or the name is taken; [`Unsupported`](crate::ErrorKind::Unsupported) if the server does
+    /// not state the size. A buffer to be reused is closed then.
     ///
     /// # Panics
     /// Outside a tokio runtime with time enabled.
@@ -494,6 +367,6 @@ impl Object {
     /// ```
     #[cfg(feature = "shm")]
     pub async fn get_shared(&self, placement: crate::Placement) -> Result<crate::SharedDownload, Error> {
-        crate::shared::get(self, placement).await
+        crate::shared::get(&self.source, placement).await
     }
 }

@@ -9,7 +9,11 @@ use std::{
 };
 
 use nix::sys::signal::{SigSet, Signal};
-use pget_core::{Error, ErrorKind, fork::PerProcess, threads};
+use pget_core::{
+    Cancel, Error, ErrorKind,
+    fork::{Own, PerProcess},
+    threads,
+};
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
 static RUNTIME: PerProcess<Process> = PerProcess::new();
@@ -70,6 +74,33 @@ pub(crate) fn handle_with_threads() -> Result<&'static Handle, Error> {
         return Err(Error::new(ErrorKind::Resources, "", message));
     }
     Ok(handle)
+}
+
+/// Calls `then` on a thread of the process's runtime when `cancel` is triggered, or soon if it was;
+/// never after the result is dropped. For waits of the caller's own.
+///
+/// # Errors
+/// [`Resources`](ErrorKind::Resources) if the runtime cannot have a thread.
+pub fn when_triggered(cancel: &Cancel, then: impl FnOnce() + Send + 'static) -> Result<WhenTriggered, Error> {
+    let cancel = cancel.clone();
+    let task = handle_with_threads()?.spawn(async move {
+        cancel.triggered().await;
+        then();
+    });
+    Ok(WhenTriggered(Own::new(task)))
+}
+
+/// Stands for a call of [`when_triggered`], which ends with this.
+#[derive(Debug)]
+#[must_use]
+pub struct WhenTriggered(Own<tokio::task::JoinHandle<()>>);
+
+impl Drop for WhenTriggered {
+    fn drop(&mut self) {
+        if !Own::is_forked(&self.0) {
+            self.0.abort();
+        }
+    }
 }
 
 fn has_no_thread(handle: &Handle) -> bool {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pget_core::{
-    Cancel, Error, ErrorKind, Stats,
+    Cancel, Destination, Error, ErrorKind, Stats,
     fork::{Own, forked},
     threads::block_on,
 };
@@ -15,7 +15,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-use crate::{Object, blocking, runtime};
+use crate::{runtime, source::ObjectSource};
 
 /// A download into shared memory that goes on in the background.
 ///
@@ -147,9 +147,17 @@ fn lost(cause: JoinError) -> Result<Stats, Error> {
     Err(Error::with_cause(kind, "", message, cause))
 }
 
+async fn read_to(source: &ObjectSource, destination: Arc<dyn Destination>) -> Result<Stats, Error> {
+    source.download()?.read_to(destination).await
+}
+
 /// Begins the download on `runtime`, and waits until its first reply has said how long the object
 /// is.
-async fn begin(object: Object, placement: Placement, runtime: &Handle) -> Result<SharedDownload, Error> {
+async fn begin(
+    source: Arc<ObjectSource>,
+    placement: Placement,
+    runtime: &Handle,
+) -> Result<SharedDownload, Error> {
     placement.check()?;
     let (made, is_made) = oneshot::channel();
     let into = Arc::new(IntoShared::new(placement, |buffer| {
@@ -157,7 +165,7 @@ async fn begin(object: Object, placement: Placement, runtime: &Handle) -> Result
         drop(made.send(buffer));
     }));
     let handle = runtime.spawn(async move {
-        let result = object.read_to(Arc::clone(&into) as _).await;
+        let result = read_to(&source, Arc::clone(&into) as _).await;
         into.finish(result.as_ref().map(drop))?;
         result
     });
@@ -180,17 +188,16 @@ async fn begin(object: Object, placement: Placement, runtime: &Handle) -> Result
     }
 }
 
-pub(crate) async fn get(object: &Object, placement: Placement) -> Result<SharedDownload, Error> {
-    begin(object.clone(), placement, &Handle::current()).await
+pub(crate) async fn get(source: &Arc<ObjectSource>, placement: Placement) -> Result<SharedDownload, Error> {
+    begin(Arc::clone(source), placement, &Handle::current()).await
 }
 
 pub(crate) fn get_blocking(
-    object: &blocking::Object,
+    source: &Arc<ObjectSource>,
     placement: Placement,
 ) -> Result<BlockingDownload, Error> {
     let runtime = runtime::handle_with_threads()?;
-    let object = object.asynchronous().clone();
-    block_on(runtime, begin(object, placement, runtime)).map(BlockingDownload)
+    block_on(runtime, begin(Arc::clone(source), placement, runtime)).map(BlockingDownload)
 }
 
 /// The ring while an object is put into it. What stopped that does not stop what is put next, also
@@ -204,11 +211,11 @@ impl Drop for Stopping<'_> {
 }
 
 /// The object as the ring's next one.
-pub(crate) fn put_into_ring(object: &blocking::Object, ring: &mut RingWriter) -> Result<Stats, Error> {
-    let mut reader = object.reader()?;
-    let cancel = object.asynchronous().settings().options.cancel.as_ref();
+pub(crate) fn put_into_ring(source: &ObjectSource, ring: &mut RingWriter) -> Result<Stats, Error> {
+    let mut reader = source.blocking_reader()?;
+    let cancel = source.settings().options.cancel.as_ref();
     let waker = ring.waker();
-    let watch = cancel.map(|cancel| blocking::when_triggered(cancel, move || waker.wake()));
+    let watch = cancel.map(|cancel| runtime::when_triggered(cancel, move || waker.wake()));
     let _watch = watch.transpose()?;
     let cancel = cancel.cloned();
     ring.stop_when(move || cancel.as_ref().is_some_and(Cancel::is_triggered));

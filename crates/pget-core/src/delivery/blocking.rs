@@ -20,7 +20,7 @@ impl BlockingReader {
         Self { reader, runtime }
     }
 
-    /// What the first reply said of the object; waits for it.
+    /// Returns what the first reply said of the object; waits for it.
     ///
     /// # Errors
     /// If the download fails before.
@@ -47,7 +47,17 @@ impl BlockingReader {
         self.reader.monitor()
     }
 
-    /// The next bytes, without a copy; `None` at the end.
+    /// Returns the next bytes, without a copy; `None` at the end.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # fn example(reader: &mut pget_core::BlockingReader) -> Result<(), pget_core::Error> {
+    /// while let Some(lease) = reader.next_lease()? {
+    ///     println!("{} bytes at {}", lease.len(), lease.offset());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What ended the download.
@@ -62,7 +72,16 @@ impl BlockingReader {
         block_on(&self.runtime, self.reader.next())
     }
 
-    /// Writes all of it to `writer`, and flushes; returns the number of bytes.
+    /// Writes all remaining bytes to `writer`, and flushes; returns the number of bytes.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # fn example(reader: &mut pget_core::BlockingReader) -> Result<(), pget_core::Error> {
+    /// let count = reader.write_to(&mut std::io::stdout())?;
+    /// eprintln!("{count} bytes");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What ended the download, or [`Destination`](crate::ErrorKind::Destination) if the writer

@@ -12,6 +12,35 @@ use crate::{Error, ErrorKind, ObjectInfo};
 /// An error of a destination ends the download at once, and is its error: it should be a
 /// [`Destination`](ErrorKind::Destination) one, with its cause. When `read_to` has returned, well
 /// or not, the destination is called no more.
+///
+/// # Examples
+/// Counts the zeros of an object without keeping it:
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use pget_core::{Destination, Error, ObjectInfo, Transfer};
+///
+/// #[derive(Debug, Default)]
+/// struct Zeros(AtomicUsize);
+///
+/// impl Destination for Zeros {
+///     fn begin(&self, _: &ObjectInfo, _: u64, _: Option<u64>) -> Result<Transfer, Error> {
+///         Ok(Transfer::Put)
+///     }
+///
+///     fn put(&self, _offset: u64, bytes: &[u8]) -> Result<(), Error> {
+///         let zeros = bytes.iter().filter(|byte| **byte == 0).count();
+///         self.0.fetch_add(zeros, Ordering::Relaxed);
+///         Ok(())
+///     }
+/// }
+///
+/// # async fn example(download: pget_core::Download) -> Result<(), Error> {
+/// let zeros = std::sync::Arc::new(Zeros::default());
+/// download.read_to(zeros.clone()).await?;
+/// println!("{} zeros", zeros.0.load(Ordering::Relaxed));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Destination: Send + Sync + fmt::Debug {
     /// Only these extents of the object will be put here, says
     /// [`read_extents_to`](crate::Download::read_extents_to), before anything is asked for. In any

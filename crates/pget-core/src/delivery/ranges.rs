@@ -156,8 +156,22 @@ async fn failed(engine: &Engine) -> Error {
 }
 
 impl<B> Ranges<B> {
-    /// The place in the list, and the buffer, of the next range that is complete; `None` when all
-    /// have been given. Its first bytes are those of the range.
+    /// Waits for the next range that is complete, and returns its index in the list and its buffer,
+    /// whose first bytes are those of the range; `None` when all ranges have been returned.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no range.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(download: &pget_core::Download) -> Result<(), pget_core::Error> {
+    /// let mut ranges = download.read_ranges(vec![(0..8, vec![0; 8]), (96..128, vec![0; 32])])?;
+    /// while let Some((index, bytes)) = ranges.next().await? {
+    ///     println!("range {index}: {} bytes", bytes.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What ended the download, again and again. What was given before is right in any case.

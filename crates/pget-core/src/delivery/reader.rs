@@ -82,7 +82,18 @@ impl Reader {
         }
     }
 
-    /// What the first reply said of the object; waits for it.
+    /// Returns what the first reply said of the object; waits for it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(reader: &pget_core::Reader) -> Result<(), pget_core::Error> {
+    /// println!("{:?} bytes", reader.info().await?.size);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If the download fails before.
@@ -121,7 +132,20 @@ impl Reader {
         Monitor(Own::clone(&self.engine))
     }
 
-    /// The next bytes, without a copy; `None` at the end.
+    /// Returns the next bytes, without a copy; `None` at the end.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no byte.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(reader: &mut pget_core::Reader) -> Result<(), pget_core::Error> {
+    /// while let Some(lease) = reader.next().await? {
+    ///     println!("{} bytes at {}", lease.len(), lease.offset());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What ended the download.
@@ -129,7 +153,20 @@ impl Reader {
         std::future::poll_fn(|cx| self.poll_lease(cx)).await
     }
 
-    /// Writes all of it to `writer`, and flushes; returns the number of bytes.
+    /// Writes all remaining bytes to `writer`, and flushes; returns the number of bytes.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves an unknown number of bytes written.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(reader: &mut pget_core::Reader) -> Result<(), pget_core::Error> {
+    /// let mut bytes = Vec::new();
+    /// let count = reader.copy_to(&mut bytes).await?;
+    /// assert_eq!(count, bytes.len() as u64);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What ended the download, or [`Destination`](ErrorKind::Destination) if the writer failed.
@@ -312,6 +349,18 @@ impl fmt::Debug for Reader {
 }
 
 /// Reports how a download stands, and cancels it, from any thread; does not keep it alive.
+///
+/// # Examples
+/// ```no_run
+/// # fn example(reader: &pget_core::BlockingReader) {
+/// let monitor = reader.monitor();
+/// std::thread::spawn(move || {
+///     std::thread::sleep(std::time::Duration::from_secs(60));
+///     println!("{} of {:?} bytes", monitor.stats().delivered, monitor.total());
+///     monitor.cancel();
+/// });
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Monitor(Own<Arc<Engine>>);
 

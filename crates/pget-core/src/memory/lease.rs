@@ -16,6 +16,18 @@ use super::page::Page;
 /// A lease may outlive the reader that gave it; its memory goes back for reuse when it is dropped.
 /// What a consumer keeps is the consumer's: it does not count against the window, so that a
 /// collected stream of leases cannot stop the download that feeds it.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example(reader: &mut pget_core::Reader) -> Result<(), pget_core::Error> {
+/// let mut kept = Vec::new();
+/// while let Some(lease) = reader.next().await? {
+///     // No copy: the memory stays with `kept`.
+///     kept.push(lease);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Lease {
     page: Arc<Page>,
     range: Range<usize>,

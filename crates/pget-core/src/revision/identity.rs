@@ -25,6 +25,17 @@ pub struct Checksum {
 }
 
 /// What distinguishes one content of an object from another; every part is optional.
+///
+/// # Examples
+/// ```
+/// use pget_core::{Match, Revision};
+/// let mut before = Revision::default();
+/// before.etag = Some("\"a\"".into());
+/// let mut after = before.clone();
+/// assert_eq!(before.compare(&after), Match::Same);
+/// after.etag = Some("\"b\"".into());
+/// assert!(matches!(before.compare(&after), Match::Changed(_)));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Revision {
     /// The ETag with its quotes, and with `W/` if it is weak.

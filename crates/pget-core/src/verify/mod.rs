@@ -36,7 +36,14 @@ pub enum Verify {
 }
 
 impl Verify {
-    /// From `auto`, `require` or `off`.
+    /// Returns the mode of this name: `auto`, `require` or `off`.
+    ///
+    /// # Examples
+    /// ```
+    /// use pget_core::Verify;
+    /// assert_eq!(Verify::from_name("require"), Some(Verify::Require));
+    /// assert_eq!(Verify::from_name("perhaps"), None);
+    /// ```
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {

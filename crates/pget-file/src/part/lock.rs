@@ -1,12 +1,12 @@
 //! A part that is this process's alone: opened or made, and locked.
 //!
-//! Invariant: while a [`LockedPart`] lives, no other pget writes to its file. The lock is `flock`'s, of
-//! the open file: it goes with the last descriptor, however the process ends. Where a file system
-//! has no locks, or does not permit them, what was there before is refused. Its path is the file's
-//! when it is taken, and as long as only pget touches either. Since any process may remove or
-//! replace it, a rename or removal by the path is preceded by a look whether it [is still
-//! that](LockedPart::is_still_named). What is left is the moment between the look and the deed. Called
-//! by the part.
+//! Invariant: while a [`LockedPart`] lives, no other pget writes to its file. The lock is
+//! `flock`'s, of the open file: it goes with the last descriptor, however the process ends. Where a
+//! file system has no locks, or does not permit them, what was there before is refused. Its path is
+//! the file's when it is taken, and as long as only pget touches either. Since any process may
+//! remove or replace it, a rename or removal by the path is preceded by a look whether it [is still
+//! that](LockedPart::is_still_named). What is left is the moment between the look and the deed.
+//! Called by the part.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, TryLockError},
