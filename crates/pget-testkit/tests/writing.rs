@@ -29,6 +29,7 @@ const CHECKED: &[&str] = &[
     "crates/pget-http/README.md",
     "crates/pget-http/src",
     "crates/pget-object-store/README.md",
+    "crates/pget-object-store/examples",
     "crates/pget-object-store/src",
     "crates/pget-object-store/tests",
     "crates/pget-s3/README.md",
