@@ -7,7 +7,8 @@ A server in this process hands out one object at RATE, by ranges, over HTTP and 
 checks no signature. In mid read it goes away: it refuses connections and resets those that are open.
 After the outage it listens again. For each run the table has whether all bytes came, and how long
 after the server's return the first request arrived. Programs that are not found are left out:
-curl, aria2c, s5cmd, and boto3 by a Python that has it (--python).
+curl, aria2c, s5cmd, boto3 by a Python that has it (--python), and object_store by the program that
+benches/lies/run.sh builds (--object-store target/lies/debug/pget-lies).
 """
 import argparse
 import asyncio
@@ -130,6 +131,10 @@ def commands(arguments):
         found['s5cmd'] = lambda url, s3, out, chunk, n: (
             [s5cmd, '--endpoint-url', s3, 'cp', '-c', str(n), '-p', str(max(chunk // MIB, 5)),
              's3://b/o', out], keys)
+    if arguments.object_store:
+        found['object_store'] = lambda url, s3, out, chunk, n: (
+            [arguments.object_store, 'object_store'],
+            {'ENDPOINT': s3, 'OUT': out, 'CHUNK': str(chunk), 'CONCURRENCY': str(n), 'SIZE': str(SIZE)})
     if arguments.python:
         found['boto3'] = lambda url, s3, out, chunk, n: (
             [arguments.python, '-c', BOTO, s3, out, str(chunk), str(n)], keys)
@@ -184,6 +189,7 @@ async def main():
     parser.add_argument('--concurrency', default='1,8,64')
     parser.add_argument('--beside', type=int, default=4, help='runs at a time')
     parser.add_argument('--python', help='a Python that has boto3')
+    parser.add_argument('--object-store', help='a pget-lies, which reads by object_store')
     parser.add_argument('--only', help='these readers alone, by name')
     arguments = parser.parse_args()
     readers = commands(arguments)

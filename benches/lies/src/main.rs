@@ -6,6 +6,7 @@ mod readers;
 
 use std::{
     fmt,
+    io::Write as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -73,7 +74,9 @@ async fn tell(lie: &Lie, reader: &Reader) -> Verdict {
     verdict
 }
 
-/// Only reads, for `benches/stragglers.sh --other`: the object at `ENDPOINT`, in ranges of `CHUNK` bytes, `CONCURRENCY` at a time, with the reader's own deadlines and retries.
+/// Reads the object at `ENDPOINT` in ranges of `CHUNK` bytes, `CONCURRENCY` at a time, with the
+/// reader's own deadlines and retries, into the file `OUT` if that is set. For
+/// `benches/stragglers.sh --other` and `benches/outages.py --object-store`.
 async fn object_store() {
     let number = |name| -> usize {
         let value = std::env::var(name).ok().and_then(|value| value.parse().ok());
@@ -82,13 +85,19 @@ async fn object_store() {
     let endpoint = std::env::var("ENDPOINT").expect("ENDPOINT is set");
     let (chunk, concurrency) = (number("CHUNK") as u64, number("CONCURRENCY"));
     let mut bytes = 0;
+    let mut out = std::env::var_os("OUT").map(|out| std::fs::File::create(out).expect("a file"));
     let read = readers::object_store_ranges(
         &endpoint,
         chunk,
         concurrency,
         ClientOptions::default(),
         RetryConfig::default(),
-        |part| bytes += part.len(),
+        |part| {
+            bytes += part.len();
+            if let Some(out) = &mut out {
+                out.write_all(part).expect("room");
+            }
+        },
     );
     if let Err(error) = read.await {
         eprintln!("object_store: {error}");
