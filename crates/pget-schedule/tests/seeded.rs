@@ -1,9 +1,11 @@
 //! A hundred thousand random downloads through the schedule, in virtual time and without tokio.
 //!
-//! Each seed makes a server, a consumer, options and faults (`seeded/scene.rs`); `seeded/world.rs` plays them and keeps its own books, so that it notices when the schedule
-//! asks for a wrong range, breaks a bound, gives up too early or too late, or stops.
+//! Each seed makes a server, a consumer, options and faults (`seeded/scene.rs`);
+//! `seeded/world.rs` plays them and keeps its own books, so that it notices when the schedule asks
+//! for a wrong range, breaks a bound, gives up too early or too late, or stops.
 //!
-//! A seed that fails is replayed with the command that the failure prints. `PGET_SEEDS=n` runs another number of them.
+//! A seed that fails is replayed with the command that the failure prints. `PGET_SEEDS=n` runs
+//! another number of them.
 
 #[path = "seeded/scene.rs"]
 mod scene;
@@ -16,7 +18,7 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use scene::{Counts, Scene};
@@ -25,8 +27,6 @@ use world::World;
 const SEEDS: u64 = 100_000;
 /// Each kind of fault must have been met so often.
 const LEAST: u64 = 1_000;
-/// In a debug build on a machine of two slow cores.
-const MOST_TIME: Duration = Duration::from_secs(180);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -77,6 +77,5 @@ fn a_hundred_thousand_random_downloads() {
         for (kind, count) in met.all() {
             assert!(count >= LEAST, "{kind} was met {count} times only");
         }
-        assert!(began.elapsed() < MOST_TIME, "it took {:?}", began.elapsed());
     }
 }
