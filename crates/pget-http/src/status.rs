@@ -271,12 +271,15 @@ mod tests {
                 Retry::Backoff,
             ),
             (
-                &[520, 521, 522, 523, 524, 525, 526, 527, 530, 561, 598, 599],
+                // A status of no class is treated as a 5xx (RFC 9110 section 15).
+                &[
+                    520, 521, 522, 523, 524, 525, 526, 527, 530, 561, 598, 599, 600, 999,
+                ],
                 ErrorKind::Unavailable,
                 Retry::Backoff,
             ),
             (
-                &[100, 204, 300, 301, 304, 305, 307, 501, 505, 600, 999],
+                &[100, 204, 300, 301, 304, 305, 307, 501, 505],
                 ErrorKind::Protocol,
                 Retry::Never,
             ),
