@@ -149,7 +149,7 @@ fn random_networks() {
         return;
     }
     let [_, close, bounded] =
-        shares(number("PGET_SEEDS").unwrap_or(if cfg!(debug_assertions) { 12 } else { 300 }));
+        shares(number("PGET_SEEDS").unwrap_or(if cfg!(debug_assertions) { 60 } else { 300 }));
     assert!(close >= 0.9, "{close} within 1.3 of the best");
     assert!(bounded >= 0.98, "{bounded} within 2 of the best");
 }
