@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{BoxError, ErrorKind};
+use super::kind::{BoxError, ErrorKind};
 
 /// Whether another attempt at the same range may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
