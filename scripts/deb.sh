@@ -7,11 +7,12 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 architecture=$(dpkg --print-architecture)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
+chmod 755 "$stage"
 multiarch=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch)
 make -s install PREFIX=/usr LIBDIR="/usr/lib/$multiarch" DESTDIR="$stage" ${LIBS:+LIBS="$LIBS"}
 # The debug information is three times as large as the rest; it stays in dist/, not in the package.
 mkdir -p dist/debug "$stage/DEBIAN" "$stage/usr/share/doc/pget"
-find "$stage" -name '*.debug' -exec mv -f {} dist/debug/ \;
+find "$stage" -type f -name '*.debug' -exec mv -f {} dist/debug/ \;
 find "$stage" -name .debug -type d -empty -delete
 find "$stage/usr/share/man" -name '*.1' -exec gzip -9n {} +
 cp LICENSE "$stage/usr/share/doc/pget/copyright"
