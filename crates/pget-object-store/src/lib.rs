@@ -1,7 +1,7 @@
 //! An `ObjectStore` that wraps another one and reads large objects in parallel.
 //!
-//! One source, `store`, is compiled once for each version of the trait: [`v0_13`] for object_store
-//! 0.13 and [`v0_14`] for object_store 0.14, each by the feature of its name. The module `settings`
+//! One source, `store`, is compiled once for each version of the trait: `v0_13` for object_store
+//! 0.13 and `v0_14` for object_store 0.14, each by the feature of its name. The module `settings`
 //! is what callers set, and `runtime` is the thread that drives reads.
 //!
 #![doc = include_str!("../README.md")]

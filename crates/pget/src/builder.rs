@@ -87,9 +87,9 @@ impl Builder {
         self
     }
 
-    /// Sets the revision that the object must have, as an earlier [`stat`](Self::stat) or read
-    /// reported it; another is [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the first
-    /// reply.
+    /// Sets the revision that the object must have, as an earlier [`stat`](crate::Object::stat) or
+    /// read reported it; another is [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the
+    /// first reply.
     pub fn pin(mut self, info: ObjectInfo) -> Self {
         self.settings.options.pin = Some(info);
         self
