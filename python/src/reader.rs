@@ -404,7 +404,7 @@ impl RawReader {
     }
 
     /// The next byte to be read, from the first that was asked for.
-    fn report(&self, py: Python<'_>) -> PyResult<u64> {
+    fn tell(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.held(py)?.state()?.position)
     }
 
