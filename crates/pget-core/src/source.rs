@@ -21,8 +21,7 @@ use crate::{ChunkWriter, ObjectInfo, RangeRequest, SourceError};
 /// ```
 /// use async_trait::async_trait;
 /// use pget_core::{
-///     BufMut, ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision,
-///     SourceError,
+///     ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
 /// };
 ///
 /// #[derive(Debug)]
@@ -63,11 +62,7 @@ use crate::{ChunkWriter, ObjectInfo, RangeRequest, SourceError};
 ///             revision: self.revision(),
 ///             ..Reply::default()
 ///         })?;
-///         while chunk.position() < end && chunk.ready().await? {
-///             let rest = &self.0[chunk.position() as usize..end as usize];
-///             let count = rest.len().min(chunk.remaining_mut());
-///             chunk.put_slice(&rest[..count]);
-///         }
+///         chunk.put_wanted(&self.0[request.start as usize..end as usize]).await?;
 ///         Ok(())
 ///     }
 ///

@@ -8,6 +8,7 @@
 use std::{
     future::Future,
     io,
+    os::unix::net::UnixStream,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +23,7 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-use crate::fork::PerProcess;
+use crate::{Error, ErrorKind, fork::PerProcess};
 
 /// How long it counts that there were threads to spare, in milliseconds: to start one costs some 20
 /// µs.
@@ -105,6 +106,48 @@ pub async fn may_block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
 }
 
 /// A runtime without threads, and what to do on a thread before it drives the runtime.
+/// A runtime of the process that is never joined: dropped, it does not wait for its threads.
+///
+/// If two threads make one at once, the second one is dropped, which then has no task.
+#[derive(Debug)]
+pub struct Unjoined(Option<Runtime>);
+
+impl Unjoined {
+    /// The runtime that `build` makes, unless tokio would panic, as it does where it cannot have
+    /// the descriptors that it needs for itself: six, and one more for a connection.
+    ///
+    /// # Errors
+    /// [`Resources`](ErrorKind::Resources) if no descriptors are left; the error of `build`.
+    pub fn build(build: impl FnOnce() -> Result<Runtime, Error>) -> Result<Self, Error> {
+        let pairs: io::Result<Vec<_>> = (0..4).map(|_| UnixStream::pair()).collect();
+        drop(pairs.map_err(no_descriptors)?);
+        build().map(|runtime| Self(Some(runtime)))
+    }
+
+    /// Returns the runtime.
+    ///
+    /// # Errors
+    /// None before it is dropped.
+    pub fn get(&self) -> Result<&Runtime, Error> {
+        let gone = || Error::new(ErrorKind::Internal, "", "the runtime is gone");
+        self.0.as_ref().ok_or_else(gone)
+    }
+}
+
+impl Drop for Unjoined {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The error of a runtime that cannot have its descriptors.
+pub fn no_descriptors(cause: io::Error) -> Error {
+    let message = "no file descriptors are left";
+    Error::with_cause(ErrorKind::Resources, "", message, cause)
+}
+
 type WithoutThreads = (&'static Runtime, fn());
 
 static WITHOUT_THREADS: PerProcess<Mutex<Option<WithoutThreads>>> = PerProcess::new();

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use object_store::{Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, path::Path};
 use pget_core::{
-    BufMut as _, ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
+    ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
 };
 
 use crate::errors;
@@ -165,17 +165,10 @@ fn revision(meta: &ObjectMeta) -> Revision {
 }
 
 /// Copies `piece` into the chunk, which must want all of it.
-pub(crate) async fn put(chunk: &mut ChunkWriter, mut piece: &[u8]) -> Result<(), SourceError> {
-    while !piece.is_empty() {
-        if !chunk.ready().await? {
-            return Err(SourceError::fatal(
-                ErrorKind::Protocol,
-                "the store continues after the end of the range",
-            ));
-        }
-        let (now, rest) = piece.split_at(piece.len().min(chunk.remaining_mut()));
-        chunk.put_slice(now);
-        piece = rest;
+pub(crate) async fn put(chunk: &mut ChunkWriter, piece: &[u8]) -> Result<(), SourceError> {
+    if chunk.put_wanted(piece).await?.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let text = "the store continues after the end of the range";
+    Err(SourceError::fatal(ErrorKind::Protocol, text))
 }

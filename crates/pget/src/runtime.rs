@@ -2,8 +2,6 @@
 //! child; never joined: nothing blocks at exit.
 
 use std::{
-    io,
-    os::unix::net::UnixStream,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -12,32 +10,18 @@ use nix::sys::signal::{SigSet, Signal};
 use pget_core::{
     Cancel, Error, ErrorKind,
     fork::{Own, PerProcess},
-    threads,
+    threads::{self, Unjoined},
 };
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
-static RUNTIME: PerProcess<Process> = PerProcess::new();
+static RUNTIME: PerProcess<Unjoined> = PerProcess::new();
 
-/// The runtime of this process. Of two threads that make one at once, one wins; the other's has no
-/// task, and goes without waiting for its threads.
-struct Process(Option<Runtime>);
-
-impl Process {
-    fn start() -> Result<Self, Error> {
-        let wanted = match WANTED.load(Ordering::Relaxed) {
-            0 => setting(std::env::var(THREADS).ok().as_deref())?,
-            wanted => wanted,
-        };
-        start(wanted).map(|runtime| Self(Some(runtime)))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
+fn make() -> Result<Unjoined, Error> {
+    let wanted = match WANTED.load(Ordering::Relaxed) {
+        0 => setting(std::env::var(THREADS).ok().as_deref())?,
+        wanted => wanted,
+    };
+    Unjoined::build(|| start(wanted))
 }
 
 /// More threads than these add wake-ups and no speed: one receives about 3 GiB a second.
@@ -57,10 +41,7 @@ pub(crate) fn use_threads(count: u32) {
 
 /// The runtime that blocking calls run on.
 pub(crate) fn handle() -> Result<&'static Handle, Error> {
-    match &RUNTIME.get_or_try_init(Process::start)?.0 {
-        Some(runtime) => Ok(usable(runtime)),
-        None => Err(Error::new(ErrorKind::Internal, "", "the runtime is gone")),
-    }
+    RUNTIME.get_or_try_init(make)?.get().map(usable)
 }
 
 /// As [`handle`], for work that goes on while no thread waits for it.
@@ -118,11 +99,6 @@ fn usable(runtime: &'static Runtime) -> &'static Handle {
 /// A runtime with as many threads as there can be, up to `wanted`. Without any, it is driven by the
 /// threads that wait for it.
 fn start(wanted: usize) -> Result<Runtime, Error> {
-    let failed = |cause| {
-        let message = "no file descriptors are left";
-        Error::with_cause(ErrorKind::Resources, "", message, cause)
-    };
-    has_descriptors_left().map_err(failed)?;
     // tokio panics where it cannot start one.
     let mut builder = match threads::startable(wanted) {
         Ok(0) | Err(_) => Builder::new_current_thread(),
@@ -139,22 +115,12 @@ fn start(wanted: usize) -> Result<Runtime, Error> {
         .enable_time();
     // Another process of the user may have taken the last thread since.
     match catch_unwind(AssertUnwindSafe(|| builder.build())) {
-        Ok(built) => built.map_err(failed),
+        Ok(built) => built.map_err(threads::no_descriptors),
         Err(_) => {
             let message = "worker threads cannot be started";
             Err(Error::new(ErrorKind::Resources, "", message))
         }
     }
-}
-
-/// tokio panics where it cannot have the descriptors that it needs for itself: six, and one more
-/// for a connection.
-fn has_descriptors_left() -> io::Result<()> {
-    let mut pairs = Vec::new();
-    for _ in 0..4 {
-        pairs.push(UnixStream::pair()?);
-    }
-    Ok(())
 }
 
 fn setting(setting: Option<&str>) -> Result<usize, Error> {

@@ -243,9 +243,7 @@ impl Download {
         extents: &[Range<u64>],
         destination: Arc<dyn Destination>,
     ) -> Result<Stats, Error> {
-        self.check_extents(extents)?;
-        destination.check_extents(extents)?;
-        let wanted = Wanted::of(extents.to_vec());
+        let wanted = self.wanted_for(&*destination, extents)?;
         self.deliver_to(&Handle::current(), Some(wanted), destination)
             .await
     }
@@ -264,13 +262,12 @@ impl Download {
         extents: &[Range<u64>],
         destination: Arc<dyn Destination>,
     ) -> Result<Stats, Error> {
-        self.check_extents(extents)?;
-        destination.check_extents(extents)?;
-        let wanted = Wanted::of(extents.to_vec());
+        let wanted = self.wanted_for(&*destination, extents)?;
         block_on(runtime, self.deliver_to(runtime, Some(wanted), destination))
     }
 
-    fn check_extents(&self, extents: &[Range<u64>]) -> Result<(), Error> {
+    /// The `extents`, if they can be read to `destination`.
+    fn wanted_for(&self, destination: &dyn Destination, extents: &[Range<u64>]) -> Result<Wanted, Error> {
         self.check_process()?;
         self.check_has_no_range()?;
         for extent in extents {
@@ -278,7 +275,8 @@ impl Download {
                 return Err(self.invalid(format!("an extent from {} to {}", extent.start, extent.end)));
             }
         }
-        Ok(())
+        destination.check_extents(extents)?;
+        Ok(Wanted::of(extents.to_vec()))
     }
 
     async fn deliver_to(

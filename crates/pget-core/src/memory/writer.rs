@@ -193,6 +193,20 @@ impl ChunkWriter {
         Ok(true)
     }
 
+    /// Puts what the chunk wants of `bytes`, waits for room as [`ready`](Self::ready) does, and
+    /// returns the bytes that it does not want.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub async fn put_wanted<'b>(&mut self, mut bytes: &'b [u8]) -> Result<&'b [u8], SourceError> {
+        while !bytes.is_empty() && self.ready().await? {
+            let (now, later) = bytes.split_at(bytes.len().min(self.remaining_mut()));
+            self.put_slice(now);
+            bytes = later;
+        }
+        Ok(bytes)
+    }
+
     /// Lets `fill` write into the memory that the next bytes belong in (at most `most` bytes, at
     /// most a page), publishes the first bytes of it, and returns their count. Works with any
     /// reader.

@@ -13,9 +13,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use pget_aistore::{AistoreSource, Bucket, Config, Entry, Objects};
-use pget_core::{
-    Checksum, ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Revision, SourceError,
-};
+use pget_core::{Checksum, Error, ErrorKind, ObjectInfo, Revision, SourceError};
 use pget_http::Client;
 use tokio::runtime::Handle;
 
@@ -26,7 +24,7 @@ use super::super::object_store::{
 };
 use super::{
     failure, ranges,
-    source::AbortOnDrop,
+    source::run_on,
     stream::{Begin, Parallel},
 };
 use crate::{Options, runtime, settings::Settings};
@@ -104,9 +102,8 @@ impl AistoreStore {
             Some(runtime) => runtime.clone(),
             None => runtime::handle().map_err(failed)?.clone(),
         };
-        let mut task = AbortOnDrop(runtime.spawn(work));
         let name = format!("{self}/{location}");
-        match (&mut task.0).await {
+        match run_on(&runtime, work).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => Err(failed(Error::from_source(name, error))),
             Err(error) => {
@@ -143,7 +140,7 @@ impl AistoreStore {
             },
             ..ObjectInfo::default()
         };
-        Ok((Arc::new(Native(source)), pin))
+        Ok((Arc::new(source), pin))
     }
 
     async fn put_bytes(&self, location: &Path, content: Vec<u8>) -> Result<PutResult> {
@@ -237,34 +234,8 @@ fn missing(operation: &str) -> object_store::Error {
     }
 }
 
-/// An object of the cluster. Its connections belong to the runtime that drives its download.
-#[derive(Debug)]
-struct Native(AistoreSource);
-
-#[async_trait]
-impl RangeSource for Native {
-    async fn head(&self) -> std::result::Result<ObjectInfo, SourceError> {
-        self.0.head().await
-    }
-
-    async fn read(&self, request: &RangeRequest, chunk: ChunkWriter) -> std::result::Result<(), SourceError> {
-        self.0.read(request, chunk).await
-    }
-
-    fn endpoint(&self) -> Option<String> {
-        self.0.endpoint()
-    }
-
-    fn most_requests(&self) -> u32 {
-        self.0.most_requests()
-    }
-
-    fn name(&self) -> String {
-        self.0.name()
-    }
-}
-
-impl Begin for Native {
+/// Its connections belong to the runtime that drives its download.
+impl Begin for AistoreSource {
     fn call_on(&self, _: Option<Handle>) {}
 }
 

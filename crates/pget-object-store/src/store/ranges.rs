@@ -11,7 +11,7 @@ use super::super::object_store::{GetOptions, GetRange, GetResultPayload, ObjectS
 use super::{
     PgetStore, failure,
     get::{head_of, is_large},
-    source::{AbortOnDrop, Probe, Source, has_identity},
+    source::{Probe, Source, has_identity, run_on},
     stream::{Begin, begin},
 };
 
@@ -81,8 +81,7 @@ pub(super) async fn read(
     let (download, runtime) = begin(source, options, runtime).map_err(failed)?;
     // It waits with timers, which the caller's runtime may not have.
     let task = async move { collect(download.read_ranges(buffers)?).await };
-    let mut task = AbortOnDrop(runtime.spawn(task));
-    match (&mut task.0).await {
+    match run_on(&runtime, task).await {
         Ok(read) => read.map_err(failed),
         Err(error) => {
             let message = "the read of several ranges has ended without a result";

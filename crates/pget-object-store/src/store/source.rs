@@ -14,8 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use pget_core::{
-    BufMut as _, ChunkWriter, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, Revision,
-    SourceError,
+    ChunkWriter, ErrorKind, Match, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
 };
 use tokio::{
     runtime::Handle,
@@ -237,8 +236,7 @@ impl<T> Source<T> {
         let Some(runtime) = runtime else {
             return work.await;
         };
-        let mut task = AbortOnDrop(runtime.spawn(work));
-        match (&mut task.0).await {
+        match run_on(&runtime, work).await {
             Ok(result) => result,
             Err(error) => Err(self.ended(error)),
         }
@@ -265,8 +263,20 @@ impl<T> fmt::Debug for Source<T> {
     }
 }
 
-/// A task that ends when it is no longer waited for.
-pub(super) struct AbortOnDrop<R>(pub(super) JoinHandle<R>);
+/// Runs `work` on `runtime`; it ends with this future.
+///
+/// # Errors
+/// If `work` panics, or the runtime shuts down.
+pub(super) async fn run_on<R: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = R> + Send + 'static,
+) -> Result<R, JoinError> {
+    let mut task = AbortOnDrop(runtime.spawn(work));
+    (&mut task.0).await
+}
+
+/// A task that ends with this.
+struct AbortOnDrop<R>(JoinHandle<R>);
 
 impl<R> Drop for AbortOnDrop<R> {
     fn drop(&mut self) {
@@ -313,15 +323,9 @@ async fn receive(body: impl Stream<Item = Piece> + Send, chunk: &mut ChunkWriter
     let mut body = std::pin::pin!(body);
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|error| failure::of_store("receiving a range", error))?;
-        let mut rest: &[u8] = &piece;
-        while !rest.is_empty() {
-            if !chunk.ready().await? {
-                let text = "the store continues after the end of the range";
-                return Err(SourceError::fatal(ErrorKind::Protocol, text));
-            }
-            let (now, later) = rest.split_at(rest.len().min(chunk.remaining_mut()));
-            chunk.put_slice(now);
-            rest = later;
+        if !chunk.put_wanted(&piece).await?.is_empty() {
+            let text = "the store continues after the end of the range";
+            return Err(SourceError::fatal(ErrorKind::Protocol, text));
         }
     }
     Ok(())
