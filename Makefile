@@ -1,6 +1,7 @@
-# Builds and installs the program and what C, C++ and Go programs need: `make install PREFIX=/usr/local [DESTDIR=/tmp/stage]`.
-# For a build that was made elsewhere, LIBS is the folder of its libpget.so and libpget.a, and nothing is built. A program
-# in that folder is installed as well.
+# Builds and installs the program and what C, C++ and Go programs need:
+# `make install PREFIX=/usr/local [DESTDIR=/tmp/stage]`. For a build that was made elsewhere, LIBS is
+# the folder of its libpget.so and libpget.a, and nothing is built. A program in that folder is
+# installed as well.
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
@@ -22,7 +23,7 @@ PROGRAM ?= $(wildcard $(LIBS)/pget)
 
 fill = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|'
 
-.PHONY: help check test test-all lib program install uninstall deb header docs fuzz bench
+.PHONY: version help check test test-all lib program install uninstall deb header docs fuzz bench
 .DEFAULT_GOAL := help
 
 help:
@@ -66,6 +67,10 @@ bench:
 lib:
 	$(CARGO) build --release --locked -p pget-ffi
 	ln -sf libpget.so $(RELEASE)/$(SONAME)
+
+# For scripts, which take it from here.
+version:
+	@echo '$(VERSION)'
 
 program:
 	$(CARGO) build --release --locked -p pget-cli

@@ -82,7 +82,7 @@ all() {
     guard "size that was told" pget-core/src/revision/accept.rs 'let total = total.or(known);' ''
     guard "part is no end" pget-core/src/engine/events.rs 'if answer.total.is_none() && answer.body_end != flight.request.end {' 'if false {'
     guard "revision as before" pget-core/src/revision/accept.rs 'Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),' 'Match::Changed(_) => Ok(true),'
-    guard "what later replies told" pget-core/src/revision/accept.rs 'told.revision.learn(&reply.revision);' ''
+    guard "what later replies told" pget-core/src/revision/accept.rs 'known.revision.learn(&reply.revision);' ''
     guard "reply tells its revision" pget-core/src/revision/accept.rs 'if !same_revision(pinned, revision)? && pinned.revision.is_identity() {' 'if !same_revision(pinned, revision)? && false {'
     guard "range ignored later" pget-core/src/revision/accept.rs 'if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {' 'if false {'
     guard "attempts in flight" pget-schedule/src/lib.rs 'if self.in_flight >= permits {' 'if self.in_flight > permits {'

@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+version=$(make -s version)
 rm -rf dist
 mkdir -p dist/crates dist/try
 step() { printf '\n== %s\n' "$1"; }
