@@ -3,7 +3,8 @@
 //!
 //! ```sh
 //! truncate -s 8G disk.img
-//! cargo run --release -p libpget --example custom_destination -- s3://bucket/root.img disk.img 1048576
+//! cargo run --release -p libpget --example custom_destination -- \
+//!     s3://bucket/root.img disk.img 1048576
 //! ```
 
 use std::{env, error::Error, fs::File, os::unix::fs::FileExt, path::Path, sync::Arc, sync::OnceLock};

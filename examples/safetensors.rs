@@ -2,7 +2,8 @@
 //! names begin with a prefix, all of one revision of the file.
 //!
 //! ```sh
-//! cargo run --release -p libpget --example safetensors -- s3://models/weights.safetensors model.layers.0.
+//! cargo run --release -p libpget --example safetensors -- \
+//!     s3://models/weights.safetensors model.layers.0.
 //! ```
 
 use std::{collections::BTreeMap, env, error::Error, ops::Range};

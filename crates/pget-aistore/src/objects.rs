@@ -128,7 +128,7 @@ impl Objects {
     /// Stores `content` as the object of this name, in place of an earlier one.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such bucket.
+    /// [`NotFound`](ErrorKind::NotFound) if the bucket does not exist.
     pub async fn put(&self, name: &str, content: Vec<u8>) -> Result<Entry, SourceError> {
         let cluster = self.cluster(name)?;
         let size = content.len() as u64;
@@ -165,7 +165,7 @@ impl Objects {
     /// Lists the objects whose names begin with `prefix`, from `after` on.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such bucket.
+    /// [`NotFound`](ErrorKind::NotFound) if the bucket does not exist.
     pub async fn list(&self, prefix: &str, after: Option<&Continuation>) -> Result<Page, SourceError> {
         let (list, token) = after.map_or(("", ""), |after| (&after.list, &after.token));
         let message = json!({

@@ -218,7 +218,7 @@ fn refuse_coded(headers: &HeaderMap, length: Option<u64>) -> Result<(), SourceEr
         return Ok(());
     };
     let revision = revision_from_headers(headers);
-    // A tag beyond ASCII is no identity, and may still be a weak one.
+    // A tag beyond ASCII does not identify the object, and may still be a weak one.
     let looks_weak = |tag: &HeaderValue| {
         let tag = tag.as_bytes().trim_ascii_start();
         tag.starts_with(b"W/") || tag.starts_with(b"w/")

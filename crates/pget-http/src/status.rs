@@ -33,7 +33,7 @@ const EPOCH_MILLISECONDS: u64 = 1_000_000_000_000;
 /// | other 4xx | [`Protocol`](ErrorKind::Protocol) | if others are served |
 /// | 412 | [`ObjectChanged`](ErrorKind::ObjectChanged) | no |
 /// | 416 | [`Range`](ErrorKind::Range) | no |
-/// | 501, 505, and whatever is no refusal (1xx, 2xx, 3xx) | `Protocol` | no |
+/// | 501, 505, and what does not refuse (1xx, 2xx, 3xx) | `Protocol` | no |
 ///
 /// "If others are served" is [`Retry::Refused`](pget_core::Retry::Refused).
 #[must_use]

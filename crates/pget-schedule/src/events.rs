@@ -13,9 +13,9 @@ const WRONG: u32 = 3;
 const BELIEVED_AFTER: Duration = Duration::from_secs(10);
 
 impl Schedule {
-    /// The attempt's reply states the object's size (`total`), or that only its end tells (`None`);
+    /// The attempt's reply states the object's size (`total`), or does not (`None`);
     /// whether the body is the whole object although a part was asked for (`whole`); whether the
-    /// object has an identity that later replies can be held against; and where its body ends
+    /// object has an identity that later replies can be compared with; and where its body ends
     /// (`body_end`). The caller has checked that the body starts where it should, and that the
     /// numbers fit the pinned ones on later replies.
     pub fn begun(

@@ -255,8 +255,9 @@ fn case_143_permits_settle_where_the_server_serves() {
     }
 }
 
-/// A server that counts a request for a moment after its end, as nginx does, refuses one now and then
-/// that is not too many. What was found before is soon there again, and nothing beyond it is tried.
+/// A server that counts a request for a moment after its end, as nginx does, refuses one now and
+/// then that is not too many. What was found before is soon there again, and nothing beyond it is
+/// tried.
 #[test]
 fn case_143_a_refusal_within_the_limit_costs_one_request() {
     for (limit, concurrency) in [(4, 8), (4, 16), (16, 64)] {

@@ -49,6 +49,7 @@ fn run(command: &mut Command) -> Output {
             child.kill().ok();
             panic!("{command:?} does not end");
         }
+        // The standard library has no wait with a deadline.
         std::thread::sleep(Duration::from_millis(10));
     }
     child.wait_with_output().expect("its output")

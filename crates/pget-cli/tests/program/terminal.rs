@@ -31,7 +31,7 @@ fn shown(columns: u16, term: &str, arguments: &[&str]) -> String {
     let reader = thread::spawn(move || {
         let mut text = Vec::new();
         let mut part = [0; 4096];
-        // A terminal that nobody writes to any more is an error here.
+        // Reading fails when the last writer has closed the terminal.
         while let Ok(count @ 1..) = master.read(&mut part) {
             text.extend_from_slice(&part[..count]);
         }

@@ -13,7 +13,7 @@ pub enum ErrorKind {
     InvalidArgument,
     /// Asked for something that this source or build cannot do.
     Unsupported,
-    /// There is no such object.
+    /// The object does not exist.
     NotFound,
     /// The server refuses the credentials, or their lack.
     PermissionDenied,
@@ -40,7 +40,7 @@ pub enum ErrorKind {
     Cancelled,
     /// An object from before a `fork` was used in the child. New ones work there.
     Forked,
-    /// Verification is required, and there is no published checksum that it could use.
+    /// Verification is required, and the source publishes no checksum that it could use.
     Unverifiable,
     /// The process can have no more threads or file descriptors.
     Resources,

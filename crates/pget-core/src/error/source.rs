@@ -116,9 +116,8 @@ impl SourceError {
         self
     }
 
-    /// Marks a reply that is no answer in the protocol that was asked: a server, or what stands
-    /// before it, may be starting. It is final for an object that was never served, and passes for
-    /// another.
+    /// Marks a reply that is not in the protocol of the request: a server, or a proxy before it,
+    /// may be starting. It is final for an object that was never served, and passes for another.
     #[must_use]
     pub const fn with_no_answer(mut self) -> Self {
         self.no_answer = true;

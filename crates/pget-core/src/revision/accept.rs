@@ -138,14 +138,14 @@ pub(crate) fn hold_against(
     same_size(pinned, size)
 }
 
-/// Compares an accepted reply with `told`, which earlier replies stated, and adds what it states.
-pub(crate) fn learn(told: &mut ObjectInfo, reply: &Reply, total: Option<u64>) -> Result<(), SourceError> {
-    same_revision(told, &reply.revision)?;
-    same_checksum(told, reply)?;
-    same_size(told, total)?;
-    told.revision.learn(&reply.revision);
-    told.checksum = told.checksum.or(reply.checksum);
-    told.size = told.size.or(total);
+/// Compares an accepted reply with `known`, which earlier replies stated, and adds what it states.
+pub(crate) fn learn(known: &mut ObjectInfo, reply: &Reply, total: Option<u64>) -> Result<(), SourceError> {
+    same_revision(known, &reply.revision)?;
+    same_checksum(known, reply)?;
+    same_size(known, total)?;
+    known.revision.learn(&reply.revision);
+    known.checksum = known.checksum.or(reply.checksum);
+    known.size = known.size.or(total);
     Ok(())
 }
 

@@ -212,11 +212,12 @@ async fn bucket(shared: &Shared, request: &Request, name: &str, wire: &mut Wire)
     }
 }
 
-/// Entries of a page unless the message asks for fewer; the most for `ais` buckets (`MaxPageSizeAIS`).
+/// Entries of a page unless the message asks for fewer; the most for `ais` buckets
+/// (`MaxPageSizeAIS`).
 const PAGE: usize = 10_000;
 
-/// A page of `GET /v1/buckets/BUCKET` with the action `list`, as JSON: `cmn/objlist.go` and `api/apc/lsmsg.go` of AIStore. The continuation token is the last name
-/// of the page before.
+/// A page of `GET /v1/buckets/BUCKET` with the action `list`, as JSON: `cmn/objlist.go` and
+/// `api/apc/lsmsg.go` of AIStore. The continuation token is the last name of the page before.
 fn list(shared: &Shared, bucket: &Bucket, asked: &Value) -> Result<Answer, Failure> {
     let text = |key: &str| asked[key].as_str().unwrap_or_default();
     let after = match text("continuation_token") {

@@ -200,7 +200,8 @@ impl Store {
             .is_some_and(|state| state.slots.remove(name).is_some())
     }
 
-    /// The first `most` objects whose names begin with `prefix` and come after `after`; `None` when there is no such bucket.
+    /// The first `most` objects whose names begin with `prefix` and come after `after`; `None` when
+    /// the bucket does not exist.
     pub(super) fn list(
         &self,
         bucket: &Bucket,

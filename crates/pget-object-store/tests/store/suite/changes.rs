@@ -83,6 +83,7 @@ async fn race(store: impl ObjectStore, replaced: impl ObjectStore) -> BTreeMap<&
                 break;
             }
             put(seed).await;
+            // The moments of the replacements differ; none is waited for.
             tokio::time::sleep(Duration::from_millis(seed % 9)).await;
         }
     };

@@ -145,6 +145,7 @@ async fn small_ranges_and_heads_are_passed_on() {
 async fn nothing_is_asked_for_before_the_first_poll() {
     let store = large(Made::new(64 * MIB));
     let result = store.get(&path()).await.expect("there");
+    // What must not happen has no signal: a prefetch would have begun by then.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(store.inner().requests(), 1);
     assert_eq!(store.inner().taken.load(Ordering::SeqCst), 0);
@@ -173,6 +174,7 @@ async fn a_dropped_stream_ends_its_requests() {
         timeout(SOON, ends).await.expect("all bodies are dropped");
     }
     let asked = store.inner().requests();
+    // A request that comes after the end would have come by then.
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(store.inner().requests(), asked);
 }
