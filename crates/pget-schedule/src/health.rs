@@ -7,7 +7,7 @@
 //! 2. If nothing else is in flight that may still succeed, or nothing has succeeded for
 //!    [`UNSURE`], the source is *in trouble*. The download then sends one probe at a time, each
 //!    after a jittered tenth of the time that the trouble has lasted.
-//! 3. An attempt that brings [`PROGRESS`](super::PROGRESS) bytes, or completes its chunk, ends the
+//! 3. An attempt that brings [`PROGRESS`] bytes, or completes its chunk, ends the
 //!    trouble.
 //! 4. A run that has lasted for `retry_timeout` ends the download.
 //!
@@ -16,8 +16,13 @@
 
 use std::time::Duration;
 
-use super::{Backoff, silence};
+use super::Backoff;
 
+/// Progress below this many bytes in an attempt proves nothing, unless it completes the chunk: a
+/// server that gives a byte per connection must not be asked in a tight loop.
+pub(super) const PROGRESS: u64 = 4096;
+/// An answer is awaited for at least so long before its attempt is silent.
+pub(super) const LEAST_SILENCE: Duration = Duration::from_secs(1);
 /// Attempts in flight are waited for this long after a failure before a probe is sent beside them.
 pub(super) const UNSURE: Duration = Duration::from_secs(1);
 /// The first pause is halved no more often than this.
@@ -155,7 +160,7 @@ impl Health {
         if let Some(trouble) = &mut self.trouble {
             trouble.probe = Some(id);
             let pause = backoff.probe(now.saturating_sub(trouble.since));
-            trouble.probe_at = now + pause.max(silence::LEAST);
+            trouble.probe_at = now + pause.max(LEAST_SILENCE);
         }
     }
 

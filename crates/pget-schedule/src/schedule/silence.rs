@@ -1,7 +1,7 @@
 //! Which attempts are silent, and what that means. Pure; a part of `Schedule`.
 //!
 //! An attempt is *silent* if its request is out and its answer has not come for [`SILENT`] times as
-//! long as answers take here, and at least [`LEAST`]. What it means follows from what else the
+//! long as answers take here, and at least [`LEAST_SILENCE`]. What it means follows from what else the
 //! source has answered:
 //! 1. If attempts were answered that are not older than the silent one, its connection is silent.
 //!    The attempt is fenced, no permit waits for it, and each fence of its chunk makes the next
@@ -15,12 +15,14 @@
 
 use std::time::Duration;
 
-use super::{Phase, Place, Schedule, State};
+use super::{Phase, Schedule};
+use crate::{
+    health::LEAST_SILENCE,
+    open_chunk::{Place, State},
+};
 
 /// An answer is awaited for so many times as long as answers take.
 const SILENT: u32 = 8;
-/// And at least for so long.
-pub(super) const LEAST: Duration = Duration::from_secs(1);
 /// A source is not silent before this.
 const LEAST_OF_ALL: Duration = Duration::from_secs(2);
 /// As long as nothing was answered, answers are taken to last so long.
@@ -32,7 +34,7 @@ impl Schedule {
     /// How long an answer is awaited before its attempt is silent.
     fn silence(&self) -> Duration {
         let usual = self.stragglers.usual_answer().unwrap_or(UNKNOWN);
-        LEAST.max(usual * SILENT)
+        LEAST_SILENCE.max(usual * SILENT)
     }
 
     /// Whether the connection of the attempt at `index` is silent: others were answered.
@@ -88,13 +90,5 @@ impl Schedule {
             [_, next, ..] => (next, self.silence()),
         };
         (now.saturating_sub(asked) >= awaited).then_some(index)
-    }
-}
-
-impl Place {
-    /// When the attempt in flight was asked, if it has no answer and is not to be fenced already.
-    fn asked_at(&self) -> Option<Duration> {
-        let waits = matches!(self.state, State::InFlight(_)) && !self.begun && !self.fencing;
-        self.track.asked_at().filter(|_| waits)
     }
 }

@@ -3,7 +3,13 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{Begun, Ended, Limit, PROGRESS, Phase, Schedule, State, Verdict, straggler::Track};
+use super::{Phase, Schedule};
+use crate::{
+    Begun, Ended, Limit, Verdict,
+    health::PROGRESS,
+    open_chunk::{Place, State},
+    track::Track,
+};
 
 /// So many wrong replies in a row of one range are believed to be all that there is.
 const WRONG: u32 = 3;
@@ -354,7 +360,7 @@ impl Schedule {
         Verdict::Failed(limit)
     }
 
-    fn place_of(&mut self, id: u64) -> Option<&mut super::Place> {
+    fn place_of(&mut self, id: u64) -> Option<&mut Place> {
         self.places
             .iter_mut()
             .find(|place| place.state == State::InFlight(id))

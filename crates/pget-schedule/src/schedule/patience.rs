@@ -8,7 +8,11 @@
 
 use std::time::Duration;
 
-use super::{Limit, Place, Schedule, State, earlier};
+use super::{Schedule, earlier};
+use crate::{
+    Limit,
+    open_chunk::{Place, State},
+};
 
 impl Schedule {
     /// Returns when the download gives up unless bytes arrive before, or the limit that ends it

@@ -2,17 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Action, Phase, Place, Schedule, State};
-
-impl Place {
-    /// Offset of the first byte that is not known to have come.
-    const fn known_position(&self) -> u64 {
-        match self.state {
-            State::InFlight(_) => self.track.position(),
-            State::Waiting(_) | State::Filled => self.position,
-        }
-    }
-}
+use super::{Phase, REFUSALS, Schedule};
+use crate::{Action, open_chunk::State};
 
 impl Schedule {
     /// Everything that its future depends on except clocks and what was learned, as numbers, for
@@ -51,7 +42,7 @@ impl Schedule {
                 state,
                 place.known_position(),
                 place.counted.into(),
-                place.refusals.min(super::REFUSALS).into(),
+                place.refusals.min(REFUSALS).into(),
                 flags,
             ]);
         }

@@ -1,9 +1,9 @@
-//! The place of an open chunk: whether it waits, is in flight or is filled, and how its attempts
+//! An open chunk: whether it waits, is in flight or is filled, and how its attempts
 //! went. Pure; a part of `Schedule`.
 
 use std::time::Duration;
 
-use super::{Attempt, Phase, Schedule, control::Told, straggler::Track};
+use super::{control::Told, track::Track};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -18,7 +18,7 @@ pub(super) struct Place {
     pub(super) state: State,
     /// Offset of the first byte not received.
     pub(super) position: u64,
-    /// Attempts in a row that brought fewer than [`PROGRESS`](super::PROGRESS) bytes.
+    /// Attempts in a row that brought fewer than [`PROGRESS`](super::health::PROGRESS) bytes.
     pub(super) fruitless: u32,
     /// Of these, the ones that count against `retries`.
     pub(super) counted: u32,
@@ -57,7 +57,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn new(position: u64) -> Self {
+    pub(super) fn new(position: u64) -> Self {
         Self {
             state: State::Waiting(Duration::ZERO),
             position,
@@ -95,61 +95,18 @@ impl Place {
     pub(super) const fn is_receiving(&self) -> bool {
         self.begun && matches!(self.state, State::InFlight(_))
     }
-}
 
-impl Schedule {
-    /// Opens the next chunk. Returns its index.
-    pub(super) fn open_place(&mut self) -> usize {
-        self.memory = false;
-        let chunk = self.cursor + self.places.len() as u64;
-        let position = self.plan.range(chunk).map_or(u64::MAX, |range| range.start);
-        self.places.push_back(Place::new(position));
-        self.places.len() - 1
+    /// Offset of the first byte that is not known to have come.
+    pub(super) const fn known_position(&self) -> u64 {
+        match self.state {
+            State::InFlight(_) => self.track.position(),
+            State::Waiting(_) | State::Filled => self.position,
+        }
     }
 
-    /// Starts an attempt at the chunk of `index`.
-    pub(super) fn attempt(&mut self, index: usize, now: Duration, opens: bool) -> Attempt {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.in_flight += 1;
-        let chunk = self.cursor + index as u64;
-        let range = self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX);
-        let one_stream = self.is_stream() || (self.phase == Phase::Probe && self.streams_by_choice());
-        if self.in_flight > 1 {
-            self.places.iter_mut().for_each(|place| place.alone = false);
-        }
-        self.throttle.launched(now);
-        let in_flight = self.in_flight;
-        let told = self
-            .control
-            .as_mut()
-            .map_or_else(Told::default, |control| control.launched(now, in_flight));
-        let place = &mut self.places[index];
-        if let (State::Waiting(at), Some(since)) = (place.state, place.failing_since) {
-            place.failing_since = Some(since + now.saturating_sub(at));
-        }
-        (place.begun, place.proved, place.alone) = (false, false, self.in_flight == 1);
-        (place.answered_at, place.silent) = (None, false);
-        place.state = State::InFlight(id);
-        place.track = Track::new(now, place.position);
-        place.told = told;
-        // A connection that was far slower than the others is left alone.
-        let fresh = std::mem::take(&mut place.fresh) | self.stragglers.renews(id);
-        Attempt {
-            id,
-            chunk,
-            chunk_start: range.start,
-            chunk_end: range.end,
-            start: place.position,
-            end: if one_stream {
-                self.plan.end()
-            } else {
-                Some(range.end)
-            },
-            fruitless: place.fruitless,
-            at_cursor: index == 0,
-            opens,
-            fresh,
-        }
+    /// When the attempt in flight was asked, if it has no answer and is not to be fenced already.
+    pub(super) fn asked_at(&self) -> Option<Duration> {
+        let waits = matches!(self.state, State::InFlight(_)) && !self.begun && !self.fencing;
+        self.track.asked_at().filter(|_| waits)
     }
 }

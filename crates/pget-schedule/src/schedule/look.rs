@@ -1,0 +1,302 @@
+//! Looks at the attempts in flight: which have brought bytes, and which one is to be fenced.
+
+use std::time::Duration;
+
+use super::{Phase, Schedule, earlier};
+use crate::{
+    Flow,
+    health::{LEAST_SILENCE, PROGRESS},
+    open_chunk::{Place, State},
+    straggler::{FAR, LEAST_SIBLINGS, MARGIN, Norm, Pace, SETUP, SHARE, median, time},
+    track::{Track, rate},
+};
+
+/// Fences of one chunk at the most. More would say that it is not the connection.
+const MOST_OF_A_CHUNK: u32 = 2;
+
+impl Schedule {
+    /// Fences so far.
+    #[must_use]
+    pub const fn fences(&self) -> u64 {
+        self.stragglers.fences
+    }
+
+    /// When to [look](Self::look) next; `None`: not before another event.
+    #[must_use]
+    pub fn look_at(&self) -> Option<Duration> {
+        earlier(self.straggler_at(), self.control_at())
+    }
+
+    fn straggler_at(&self) -> Option<Duration> {
+        let compares = self.phase == Phase::Parallel && self.settings.concurrency > 1;
+        let over = self.phase == Phase::Over;
+        let matters =
+            !over && self.in_flight > 0 && (compares || self.some_range_fails || !self.health.is_well());
+        matters.then(|| {
+            let next = self.stragglers.looked + self.stragglers.step;
+            self.last_look_at().map_or(next, |last| next.min(last))
+        })
+    }
+
+    /// Looks at what the attempts in flight have brought by `now`, each as `flow` reports it.
+    /// Returns the attempt to be fenced, if there is one.
+    ///
+    /// The driver ends that attempt and reports it by [`fenced`](Self::fenced), or by
+    /// [`ended`](Self::ended) if the attempt came to its end by itself. Before it is
+    /// [time](Self::look_at), nothing is looked at.
+    pub fn look(&mut self, now: Duration, flow: impl Fn(u64) -> Option<Flow>) -> Option<u64> {
+        self.control(now, &flow);
+        if self.straggler_at().is_none_or(|at| at > now) {
+            return None;
+        }
+        self.stragglers.looked = now;
+        self.see(now, flow);
+        let index = if self.health.is_in_trouble() {
+            let index = self.silent_probe(now)?;
+            self.places[index].silent = true;
+            index
+        } else if let Some(since) = self.silent_since(now) {
+            self.health.sink(now, since, &mut self.backoff);
+            self.throttle.outage();
+            return None;
+        } else {
+            self.straggler(now)?
+        };
+        let place = &mut self.places[index];
+        let State::InFlight(id) = place.state else {
+            return None;
+        };
+        place.fencing = true;
+        Some(id)
+    }
+
+    /// Notes what the attempts in flight have brought.
+    fn see(&mut self, now: Duration, flow: impl Fn(u64) -> Option<Flow>) {
+        let (mut flows, mut accepted, mut proved) = (false, false, Vec::new());
+        for place in &mut self.places {
+            let State::InFlight(id) = place.state else {
+                continue;
+            };
+            let Some(flow) = flow(id) else { continue };
+            let (moved, more) = place.track.saw(now, flow);
+            place.begun |= flow.bytes > 0;
+            flows |= moved;
+            if more {
+                accepted = true;
+                self.wrong_passes |= place.progressed();
+            }
+            if !place.proved && flow.position.saturating_sub(place.position) >= PROGRESS {
+                place.proved = true;
+                proved.push(id);
+            }
+            if place.begun && place.answered_at.is_none() {
+                place.answered_at = Some(now);
+                self.stragglers.answered(now);
+                self.stragglers.pays(place, now, true);
+            }
+        }
+        if accepted {
+            self.health.progressed();
+        }
+        if flows {
+            self.health.flows();
+        }
+        for id in proved {
+            self.succeeded(Some(now), self.is_oldest(id));
+        }
+    }
+
+    /// The attempt that is far slower than the others, or silent.
+    fn straggler(&mut self, now: Duration) -> Option<usize> {
+        // While the server wants a pause or fewer requests, the rest could not be asked for at
+        // once. A consumer that has something to take is not waiting.
+        if !self.may_fence()
+            || self.phase != Phase::Parallel
+            || self.settings.concurrency == 1
+            || self.paused_until > now
+            || self.consumer_has_all()
+        {
+            return None;
+        }
+        let near = match self.next_to_open() {
+            Some(_) => self.settings.concurrency as usize,
+            None => usize::MAX,
+        };
+        let near = self.places.len().min(near);
+        let may_ask = self.in_flight <= self.throttle.permits();
+        let norm = self.norm().filter(|_| may_ask);
+        let slow = norm.and_then(|norm| {
+            let index = (0..near).find(|&index| self.is_straggler(index, now, &norm))?;
+            let track = &self.places[index].track;
+            let rest = match track.rate(self.stragglers.long_enough()) {
+                Some(rate) if track.first.is_some() => time(
+                    self.chunk_end(self.cursor + index as u64) - track.received(),
+                    rate,
+                ),
+                _ => now - track.launched,
+            };
+            Some((index, rest))
+        });
+        let silent = || {
+            let index = (0..near).find(|&index| self.is_connection_silent(index, now))?;
+            Some((index, now - self.places[index].track.launched))
+        };
+        let (index, owed) = slow.or_else(silent)?;
+        let place = &mut self.places[index];
+        place.fences += 1;
+        place.owed = Some(owed);
+        place.silent = !place.begun;
+        place.owed_for_silence = place.silent;
+        self.stragglers.fences += 1;
+        if place.silent
+            && let State::InFlight(id) = place.state
+        {
+            let young = |place: &&Place| {
+                matches!(place.state, State::InFlight(_))
+                    && (place.begun || now.saturating_sub(place.track.launched) < LEAST_SILENCE)
+            };
+            let served = self.places.iter().filter(young).count();
+            let served = u32::try_from(served).unwrap_or(u32::MAX);
+            self.throttle.unanswered(now, id, self.next_id, served);
+        }
+        Some(index)
+    }
+
+    /// The attempt that was to be fenced has let go of its slot, whose watermark is at `position`.
+    pub fn fenced(&mut self, id: u64, now: Duration, position: u64) {
+        self.in_flight -= 1;
+        let Some(index) = self
+            .places
+            .iter()
+            .position(|place| place.state == State::InFlight(id))
+        else {
+            return;
+        };
+        let end = self.chunk_end(self.cursor + index as u64);
+        let progress = position.saturating_sub(self.places[index].position);
+        self.tell_end(index, now, progress);
+        let set_up = self.stragglers.set_up();
+        let place = &mut self.places[index];
+        if position > place.position {
+            self.wrong_passes |= place.progressed();
+            self.health.progressed();
+        }
+        place.position = position;
+        place.fencing = false;
+        // A silent one is asked for over a connection that is served, if there is one.
+        let silent = std::mem::take(&mut place.silent);
+        // In trouble, connections that were kept may all be dead: each second time, a fresh one is
+        // tried.
+        place.silences += u32::from(silent);
+        // A fresh connection starts slowly: for a short rest, one that was used last is as fast.
+        let owed = place.owed.unwrap_or(Duration::MAX);
+        place.fresh =
+            !silent && owed >= set_up || self.health.is_in_trouble() && place.silences.is_multiple_of(2);
+        place.state = State::Waiting(now);
+        if position >= end {
+            place.state = State::Filled;
+            place.failing_since = None;
+        } else if silent && self.health.is_in_trouble() {
+            // It counts as a failure, as its deadline would.
+            place.failing_since.get_or_insert(now);
+            place.failures += 1;
+            self.some_range_fails = true;
+            self.health.failed(id, now, &mut self.backoff);
+            self.health.probe_now(now);
+        }
+    }
+
+    /// Whether all of the chunk at the cursor is there to be taken.
+    fn consumer_has_all(&self) -> bool {
+        self.places.front().is_some_and(|place| {
+            place.state == State::Filled || place.track.position >= self.chunk_end(self.cursor)
+        })
+    }
+
+    /// Whether the attempt at the cursor takes far longer than complete chunks did.
+    pub(super) fn cursor_lags(&self, now: Duration) -> bool {
+        let Some(place) = self.places.front() else {
+            return false;
+        };
+        let usual = median(self.stragglers.complete.iter().map(|pace| pace.took).collect());
+        matches!(place.state, State::InFlight(_))
+            && usual.is_some_and(|usual| now.saturating_sub(place.track.launched) > usual * 2)
+    }
+
+    const fn may_fence(&self) -> bool {
+        self.stragglers.fences.saturating_sub(self.stragglers.paid * 2) < self.next_id.div_ceil(SHARE) + 1
+    }
+
+    fn norm(&self) -> Option<Norm> {
+        let stragglers = &self.stragglers;
+        let long_enough = stragglers.long_enough();
+        let tracks = self
+            .places
+            .iter()
+            .filter(|place| matches!(place.state, State::InFlight(_)))
+            .map(|place| &place.track);
+        let mut rates: Vec<u64> = tracks
+            .clone()
+            .filter_map(|track| track.rate(long_enough))
+            .collect();
+        let wanted = (self.settings.concurrency as usize).max(LEAST_SIBLINGS + 1);
+        let complete = stragglers.complete.iter().rev();
+        rates.extend(
+            complete
+                .clone()
+                .take(wanted.saturating_sub(rates.len()))
+                .map(|pace| rate(pace.bytes, pace.took)),
+        );
+        if rates.len() <= LEAST_SIBLINGS {
+            return None;
+        }
+        let firsts = tracks.filter_map(|track| Some(track.first? - track.launched));
+        let firsts = firsts.chain(complete.map(|pace| pace.first)).collect();
+        Some(Norm {
+            rate: median(rates).filter(|&rate| rate > 0)?,
+            first: median(firsts).unwrap_or_default(),
+        })
+    }
+
+    fn is_straggler(&self, index: usize, now: Duration, norm: &Norm) -> bool {
+        let place = &self.places[index];
+        let track = &place.track;
+        let chunk = self.cursor + index as u64;
+        let Some(range) = self.plan.range(chunk) else {
+            return false;
+        };
+        let candidate =
+            matches!(place.state, State::InFlight(_)) && !place.fencing && place.fences < MOST_OF_A_CHUNK;
+        if !candidate || track.position >= range.end || track.count == 0 {
+            return false;
+        }
+        let long_enough = self.stragglers.long_enough();
+        let whole = norm.first + time(range.end - range.start, norm.rate);
+        if track.first.is_none() {
+            return now - track.launched >= long_enough + norm.first + whole;
+        }
+        // While others wait for the cursor, one more request for its rest costs nothing.
+        if index == 0 && self.is_window_full() {
+            return self.is_worth_asking_again(range.end, track, norm);
+        }
+        let Some(rate) = track.rate(long_enough) else {
+            return false;
+        };
+        let rest = time(range.end.saturating_sub(track.received()), rate);
+        rate.saturating_mul(FAR) <= norm.rate && !track.speeds_up() && rest >= whole * MARGIN + SETUP
+    }
+
+    /// Whether another request would bring the rest of a chunk up to `end` in half the time.
+    pub(super) fn is_worth_asking_again(&self, end: u64, track: &Track, norm: &Norm) -> bool {
+        let paces = self.stragglers.complete.iter();
+        let Some(usual) = median(paces.map(Pace::body_rate).collect()) else {
+            return false;
+        };
+        let Some(rate) = track.rate(self.stragglers.step * 2) else {
+            return false;
+        };
+        let left = end.saturating_sub(track.received());
+        let again = norm.first + time(left, usual);
+        time(left, rate) >= again * MARGIN + SETUP && !track.speeds_up()
+    }
+}
