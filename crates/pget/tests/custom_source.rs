@@ -10,8 +10,9 @@ use pget_testkit::{
 };
 use tempfile::TempDir;
 
-#[path = "../../../examples/custom_source/split.rs"]
-mod split;
+#[path = "../../../examples/custom_source.rs"]
+#[allow(dead_code, reason = "the test does not call the example's main")]
+mod custom_source;
 
 /// Bytes in a piece: no multiple of a chunk, so that ranges lie in several.
 const PIECE: usize = 100_003;
@@ -42,11 +43,11 @@ impl Fixture for Pieces {
             let path = PathBuf::from(format!("{prefix}{number:03}"));
             fs::write(path, piece).expect("a piece");
         }
-        Arc::new(split::SplitFile::new(prefix))
+        Arc::new(custom_source::SplitFile(prefix))
     }
 
     async fn missing(&self) -> Arc<dyn RangeSource> {
-        Arc::new(split::SplitFile::new(self.prefix("missing")))
+        Arc::new(custom_source::SplitFile(self.prefix("missing")))
     }
 }
 
