@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use http::StatusCode;
 use pget_core::{ErrorKind, Retry, SourceError};
 use pget_http::Method;
 use url::Url;
@@ -38,10 +39,19 @@ pub(crate) struct SignedRequest {
     issue: u64,
     /// The credentials were looked for after asking had begun.
     pub(crate) fresh: bool,
-    /// There was no credential.
-    anonymous: bool,
+    /// What carries the credential, and where it came from; `None`: there was none.
+    authority: Option<Authority>,
     region: Option<String>,
     offset: Offset,
+}
+
+/// How a request proves who asks, for people. Holds no credential.
+#[derive(Clone, Debug)]
+struct Authority {
+    /// "signed in its headers" and the like.
+    how: &'static str,
+    /// Where the credential came from.
+    source: Arc<str>,
 }
 
 /// What a request is to ask for.
@@ -79,6 +89,7 @@ struct State {
 struct Held {
     since: Instant,
     keys: Option<Arc<Keys>>,
+    authority: Option<Authority>,
     renew: Option<Instant>,
     end: Option<Instant>,
 }
@@ -123,7 +134,7 @@ impl Session {
             parts: self.cloud.request(&ask)?,
             issue,
             fresh: held.since >= wanted.since,
-            anonymous: held.keys.is_none(),
+            authority: held.authority.clone(),
             region: self.cloud.region(region.as_deref()).map(str::to_owned),
             offset,
         })
@@ -208,7 +219,7 @@ impl Session {
     /// Notes that the server refuses the time of `signed`, its own being `offset` from this
     /// machine's. `false`: it was signed for that time.
     pub(crate) fn late(&self, signed: &SignedRequest, offset: Offset) -> bool {
-        if signed.anonymous {
+        if signed.authority.is_none() {
             return false;
         }
         let mut state = self.state();
@@ -224,15 +235,29 @@ impl Session {
         self.cloud.may_follow(url)
     }
 
-    /// Adds to a refusal of a request without a signature what was looked for.
-    pub(crate) fn explained(&self, signed: &SignedRequest, error: SourceError) -> SourceError {
-        let missing = self.state().missing.clone();
-        match missing.filter(|_| signed.anonymous && error.kind() == ErrorKind::PermissionDenied) {
-            Some(missing) if error.retry() == Retry::Refused => {
-                SourceError::refused(error.kind(), format!("{error}; {missing}"))
-            }
-            Some(missing) => denied(format!("{error}; {missing}")),
-            None => error,
+    /// Adds to a refusal how the request was signed, or what was looked for if it was not.
+    pub(crate) fn explained(
+        &self,
+        signed: &SignedRequest,
+        status: StatusCode,
+        error: SourceError,
+    ) -> SourceError {
+        let is_about_asker = matches!(status.as_u16(), 400 | 401 | 403);
+        if !is_about_asker && error.kind() != ErrorKind::PermissionDenied {
+            return error;
+        }
+        let why = match &signed.authority {
+            Some(Authority { how, source }) => format!("the request was {how} with {source}"),
+            None => match self.state().missing.clone() {
+                Some(missing) => missing,
+                None => return error,
+            },
+        };
+        let text = format!("{error}; {why}");
+        match error.retry() {
+            Retry::Refused => SourceError::refused(error.kind(), text),
+            Retry::Never => SourceError::fatal(error.kind(), text),
+            _ => error,
         }
     }
 
@@ -263,16 +288,22 @@ impl State {
         tracing::debug!(source = %found.source, seconds_left = found.left.map(|left| left.as_secs()), "credentials");
         self.ever = true;
         self.missing = None;
-        self.hold(Some(Arc::new(found.keys)), found.left)
+        let authority = Authority {
+            how: found.keys.how(),
+            source: found.source.into(),
+        };
+        self.hold(Some((Arc::new(found.keys), authority)), found.left)
     }
 
-    fn hold(&mut self, keys: Option<Arc<Keys>>, left: Option<Duration>) -> Held {
+    fn hold(&mut self, found: Option<(Arc<Keys>, Authority)>, left: Option<Duration>) -> Held {
         let now = Instant::now();
         // What is said to be over already may be so by this machine's clock alone.
         let left = left.map(|left| if left.is_zero() { AHEAD } else { left });
+        let (keys, authority) = found.unzip();
         let held = Held {
             since: now,
             keys,
+            authority,
             renew: left.map(|left| now + left - AHEAD.min(left / 3)),
             end: left.map(|left| now + left),
         };

@@ -161,7 +161,7 @@ impl S3Source {
                 again.renewed = true;
                 self.session.refused(&signed);
             } else {
-                return Err(self.session.explained(&signed, refusal.error()));
+                return Err(self.session.explained(&signed, refusal.status, refusal.error()));
             }
             tracing::debug!(object = %self.name, status = %refusal.status, ?again, "asking again with another signature");
         }

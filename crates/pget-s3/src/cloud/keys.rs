@@ -45,6 +45,17 @@ pub(crate) enum Keys {
     Sas(Secret),
 }
 
+impl Keys {
+    /// Returns how a request carries them, for people.
+    pub(crate) const fn how(&self) -> &'static str {
+        match self {
+            Self::Aws { .. } | Self::Shared(_) => "signed in its headers",
+            Self::Bearer { .. } => "authorized by a token in its headers",
+            Self::Sas(_) => "authorized by a signature in its query",
+        }
+    }
+}
+
 /// A credential that a chain found.
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
