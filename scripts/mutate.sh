@@ -80,7 +80,7 @@ all() {
     guard "body within the object" pget-core/src/revision/accept.rs '&& end > total' '&& end > total && false'
     guard "size as before" pget-core/src/revision/accept.rs '(Some(was), Some(is)) if was != is =>' '(Some(was), Some(is)) if was != is && false =>'
     guard "size that was told" pget-core/src/revision/accept.rs 'let total = total.or(known);' ''
-    guard "part is no end" pget-core/src/engine/events.rs 'if answer.total.is_none() && answer.body_end != flight.request.end {' 'if false {'
+    guard "part is no end" pget-core/src/engine/events.rs 'if answer.total.is_none() && answer.body_end != request.end {' 'if false {'
     guard "revision as before" pget-core/src/revision/accept.rs 'Match::Changed(how) => Err(SourceError::fatal(ErrorKind::ObjectChanged, how)),' 'Match::Changed(_) => Ok(true),'
     guard "what later replies told" pget-core/src/revision/accept.rs 'known.revision.learn(&reply.revision);' ''
     guard "reply tells its revision" pget-core/src/revision/accept.rs 'if !same_revision(pinned, revision)? && pinned.revision.is_identity() {' 'if !same_revision(pinned, revision)? && false {'

@@ -37,6 +37,21 @@ pub struct Config {
     pub etl: Option<String>,
 }
 
+/// The names of properties after `ais.`.
+const KNOWN: [&str; 11] = [
+    "endpoint",
+    "token",
+    "token_file",
+    "client_ca",
+    "crt",
+    "crt_key",
+    "skip_verify_crt",
+    "provider",
+    "latest",
+    "archpath",
+    "etl",
+];
+
 impl Config {
     /// Reads `environment` (`AIS_ENDPOINT`, `AIS_AUTHN_TOKEN`, `AIS_AUTHN_TOKEN_FILE`,
     /// `AIS_CLIENT_CA`, `AIS_CRT`, `AIS_CRT_KEY`, `AIS_SKIP_VERIFY_CRT`) and `properties`
@@ -51,20 +66,6 @@ impl Config {
         environment: impl Fn(&str) -> Option<String>,
         properties: &BTreeMap<String, String>,
     ) -> Result<Self, Error> {
-        let invalid = |message: String| Error::new(ErrorKind::InvalidArgument, "", message);
-        const KNOWN: [&str; 11] = [
-            "endpoint",
-            "token",
-            "token_file",
-            "client_ca",
-            "crt",
-            "crt_key",
-            "skip_verify_crt",
-            "provider",
-            "latest",
-            "archpath",
-            "etl",
-        ];
         if let Some(unknown) = properties.keys().find(|key| {
             key.strip_prefix("ais.")
                 .is_some_and(|name| !KNOWN.contains(&name))
@@ -87,22 +88,7 @@ impl Config {
                 })
                 .filter(|value| !value.is_empty())
         };
-        let endpoint = setting("endpoint", "AIS_ENDPOINT").ok_or_else(|| {
-            invalid(
-                "where is the cluster? Set AIS_ENDPOINT or the property ais.endpoint (http://host:51080)"
-                    .into(),
-            )
-        })?;
-        let with_scheme = if endpoint.contains("://") {
-            endpoint
-        } else {
-            format!("http://{endpoint}")
-        };
-        let endpoint =
-            Url::parse(&with_scheme).map_err(|error| invalid(format!("ais.endpoint is no URL: {error}")))?;
-        if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none_or(str::is_empty) {
-            return Err(invalid("ais.endpoint must be an http or https address".into()));
-        }
+        let endpoint = endpoint_of(setting("endpoint", "AIS_ENDPOINT"))?;
         let token = setting("token", "AIS_AUTHN_TOKEN");
         if token
             .as_ref()
@@ -112,22 +98,12 @@ impl Config {
                 "the AIStore token contains control characters or spaces".into(),
             ));
         }
-        let default_file = || {
-            // An empty or relative one does not count (XDG Base Directory Specification): anyone
-            // who can write to the working directory would choose the token.
-            let folder = |name: &str| {
-                let path = environment(name).map(PathBuf::from);
-                path.filter(|path| path.is_absolute())
-            };
-            let home = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
-            Some(home.join("ais/cli/auth.token")).filter(|file| file.is_file())
-        };
         Ok(Self {
             endpoint,
             token,
             token_file: setting("token_file", "AIS_AUTHN_TOKEN_FILE")
                 .map(PathBuf::from)
-                .or_else(default_file),
+                .or_else(|| default_token_file(&environment)),
             client_ca: setting("client_ca", "AIS_CLIENT_CA").map(PathBuf::from),
             certificate: setting("crt", "AIS_CRT").map(PathBuf::from),
             certificate_key: setting("crt_key", "AIS_CRT_KEY").map(PathBuf::from),
@@ -141,6 +117,42 @@ impl Config {
             etl: setting("etl", ""),
         })
     }
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, "", message)
+}
+
+/// The cluster's address; http if it names no scheme.
+fn endpoint_of(setting: Option<String>) -> Result<Url, Error> {
+    let endpoint = setting.ok_or_else(|| {
+        invalid(
+            "where is the cluster? Set AIS_ENDPOINT or the property ais.endpoint (http://host:51080)".into(),
+        )
+    })?;
+    let with_scheme = if endpoint.contains("://") {
+        endpoint
+    } else {
+        format!("http://{endpoint}")
+    };
+    let endpoint =
+        Url::parse(&with_scheme).map_err(|error| invalid(format!("ais.endpoint is no URL: {error}")))?;
+    if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none_or(str::is_empty) {
+        return Err(invalid("ais.endpoint must be an http or https address".into()));
+    }
+    Ok(endpoint)
+}
+
+/// The file that `ais auth login` writes, if it is there.
+fn default_token_file(environment: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    // An empty or relative folder does not count (XDG Base Directory Specification): anyone who can
+    // write to the working directory would choose the token.
+    let folder = |name: &str| {
+        let path = environment(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    let home = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
+    Some(home.join("ais/cli/auth.token")).filter(|file| file.is_file())
 }
 
 /// Yes and no, as AIStore's own client reads them (`cos.ParseBool`).

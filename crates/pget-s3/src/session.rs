@@ -48,7 +48,7 @@ pub(crate) struct SignedRequest {
 /// How a request proves who asks, for people. Holds no credential.
 #[derive(Clone, Debug)]
 struct Authority {
-    /// "signed in its headers" and the like.
+    /// What it is called, such as "signed in its headers".
     how: &'static str,
     /// Where the credential came from.
     source: Arc<str>,

@@ -51,7 +51,6 @@ impl Address {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown scheme, a missing bucket or
     /// key, or control characters. The error does not repeat what may hold a credential.
     pub fn parse(address: &str) -> Result<Self, Error> {
-        let invalid = |message: String| Error::new(ErrorKind::InvalidArgument, "", message);
         if address.is_empty() {
             return Err(invalid("the address is empty".into()));
         }
@@ -59,21 +58,7 @@ impl Address {
             return Err(invalid("the address contains control characters".into()));
         }
         let Some((scheme, rest)) = address.split_once("://") else {
-            // Taken for a path, a slip of the pen would have its password in messages, as paths are
-            // named in full.
-            if let Some((scheme, _)) = address.split_once(':')
-                && SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
-            {
-                return Err(invalid(format!(
-                    "{scheme}: needs two slashes after it (a file of that name is ./{scheme}:…)"
-                )));
-            }
-            if lacks_its_scheme(address) {
-                return Err(invalid(
-                    "the address has a password or a query, and no scheme (https://, …); a file of that name is ./NAME".into(),
-                ));
-            }
-            return Ok(Self::File(PathBuf::from(address)));
+            return path(address);
         };
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             || !scheme
@@ -88,18 +73,7 @@ impl Address {
             return Ok(Self::File(PathBuf::from(address)));
         }
         let scheme = scheme.to_ascii_lowercase();
-        let bucket_and_key = || {
-            let rest = rest.split('?').next().unwrap_or(rest);
-            match rest.split_once('/') {
-                Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(()),
-                Some((bucket, _)) if !bucket.is_empty() => Err(invalid(format!(
-                    "the {scheme} address names no object after its bucket"
-                ))),
-                _ => Err(invalid(format!(
-                    "{scheme}:// needs a bucket and an object: {scheme}://bucket/object"
-                ))),
-            }
-        };
+        let bucket_and_key = || check_bucket_and_key(&scheme, rest);
         match scheme.as_str() {
             "ais" => {
                 if rest.is_empty() {
@@ -118,18 +92,7 @@ impl Address {
                 }
                 Ok(Self::Http(address.to_owned()))
             }
-            "file" => {
-                let path = match rest.strip_prefix("localhost/") {
-                    Some(path) => format!("/{path}"),
-                    None if rest.starts_with('/') => rest.to_owned(),
-                    None => return Err(invalid("file:// needs an absolute path: file:///path".into())),
-                };
-                let path: Vec<u8> = percent_encoding::percent_decode_str(&path).collect();
-                if path.contains(&0) {
-                    return Err(invalid("no path has a %00 in it".into()));
-                }
-                Ok(Self::File(PathBuf::from(os_string(path))))
-            }
+            "file" => file_url(rest),
             _ => {
                 // A longer text is not a misspelt scheme, and is not repeated.
                 let named = match scheme.len() {
@@ -141,6 +104,55 @@ impl Address {
                 )))
             }
         }
+    }
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, "", message)
+}
+
+/// An address without a scheme. Taken for a path, a slip of the pen would have its password in
+/// messages, as paths are named in full.
+fn path(address: &str) -> Result<Address, Error> {
+    if let Some((scheme, _)) = address.split_once(':')
+        && SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
+    {
+        return Err(invalid(format!(
+            "{scheme}: needs two slashes after it (a file of that name is ./{scheme}:…)"
+        )));
+    }
+    if lacks_its_scheme(address) {
+        return Err(invalid(
+            "the address has a password or a query, and no scheme (https://, …); a file of that name is ./NAME".into(),
+        ));
+    }
+    Ok(Address::File(PathBuf::from(address)))
+}
+
+/// What is after `file://`.
+fn file_url(rest: &str) -> Result<Address, Error> {
+    let path = match rest.strip_prefix("localhost/") {
+        Some(path) => format!("/{path}"),
+        None if rest.starts_with('/') => rest.to_owned(),
+        None => return Err(invalid("file:// needs an absolute path: file:///path".into())),
+    };
+    let path: Vec<u8> = percent_encoding::percent_decode_str(&path).collect();
+    if path.contains(&0) {
+        return Err(invalid("no path has a %00 in it".into()));
+    }
+    Ok(Address::File(PathBuf::from(os_string(path))))
+}
+
+fn check_bucket_and_key(scheme: &str, rest: &str) -> Result<(), Error> {
+    let rest = rest.split('?').next().unwrap_or(rest);
+    match rest.split_once('/') {
+        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(()),
+        Some((bucket, _)) if !bucket.is_empty() => Err(invalid(format!(
+            "the {scheme} address names no object after its bucket"
+        ))),
+        _ => Err(invalid(format!(
+            "{scheme}:// needs a bucket and an object: {scheme}://bucket/object"
+        ))),
     }
 }
 

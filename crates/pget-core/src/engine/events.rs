@@ -16,9 +16,9 @@ use super::{
     state::{Beginning, Engine, State},
 };
 use crate::{
-    ErrorKind, ObjectInfo, Reply, SourceError,
+    ErrorKind, ObjectInfo, RangeRequest, Reply, SourceError,
     memory::{Accepted, PAGE, Slot, WriterEvents},
-    revision::accept,
+    revision::{Answer, Known, accept},
     sync::{MutexGuard, atomic::Ordering},
 };
 
@@ -92,6 +92,22 @@ impl Engine {
     }
 }
 
+/// What `reply` means for its request, with the size that others stated if it states none.
+fn answer_of(known: &Known, request: &RangeRequest, reply: &Reply) -> Result<Answer, SourceError> {
+    let revision = known.revision();
+    let mut answer = accept(request, revision.map(|revision| &**revision), reply)?;
+    if answer.total.is_none() && !answer.whole {
+        answer.total = known.size();
+        if answer.total.is_none() && known.first().is_none() {
+            return Err(SourceError::fatal(ErrorKind::Protocol, NO_SIZE));
+        }
+        if answer.total.is_none() && answer.body_end != request.end {
+            return Err(SourceError::retryable(ErrorKind::Protocol, NO_END));
+        }
+    }
+    Ok(answer)
+}
+
 impl WriterEvents for Engine {
     fn accept_reply(&self, id: u64, reply: &Reply) -> Result<Accepted, SourceError> {
         let mut guard = self.state();
@@ -99,17 +115,7 @@ impl WriterEvents for Engine {
         let Some(flight) = state.requests.get_mut(&id).filter(|_| state.outcome.is_none()) else {
             return Err(self.over_error());
         };
-        let revision = state.known.revision();
-        let mut answer = accept(&flight.request, revision.map(|revision| &**revision), reply)?;
-        if answer.total.is_none() && !answer.whole {
-            answer.total = state.known.size();
-            if answer.total.is_none() && state.known.first().is_none() {
-                return Err(SourceError::fatal(ErrorKind::Protocol, NO_SIZE));
-            }
-            if answer.total.is_none() && answer.body_end != flight.request.end {
-                return Err(SourceError::retryable(ErrorKind::Protocol, NO_END));
-            }
-        }
+        let answer = answer_of(&state.known, &flight.request, reply)?;
         // Of a stream whose first reply had none, no later one has one that those before it had,
         // too.
         let had_none = |first: &Arc<ObjectInfo>| !first.revision.is_identity();

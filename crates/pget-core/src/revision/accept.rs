@@ -30,7 +30,36 @@ pub(crate) fn accept(
     pinned: Option<&ObjectInfo>,
     reply: &Reply,
 ) -> Result<Answer, SourceError> {
-    let protocol = |text: String| SourceError::fatal(ErrorKind::Protocol, text);
+    let (body_end, total) = stated(reply)?;
+    if let Some(pinned) = pinned {
+        hold_against(pinned, &reply.revision, None)?;
+        same_checksum(pinned, reply)?;
+        // Check this before the size: a body as long as the range does not prove another object.
+        // A stream of a source that never served a range goes on as it began.
+        let is_all = request.start == 0 && request.end == body_end;
+        if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {
+            return Err(SourceError::retryable(
+                ErrorKind::Protocol,
+                "the server ignored the range although it served ranges before",
+            ));
+        }
+        hold_against(pinned, &reply.revision, total)?;
+    }
+    let total = known_size(request, pinned, body_end, total)?;
+    if reply.whole {
+        return accept_whole(request, reply, body_end, total);
+    }
+    accept_part(request, pinned, reply, body_end)?;
+    Ok(Answer {
+        skip: 0,
+        body_end,
+        total,
+        whole: false,
+    })
+}
+
+/// Where the body ends and how long the object is, as far as `reply` states both.
+fn stated(reply: &Reply) -> Result<(Option<u64>, Option<u64>), SourceError> {
     let body_end = match reply.length {
         Some(length) => Some(
             reply
@@ -49,22 +78,19 @@ pub(crate) fn accept(
             "the body goes to byte {end} of an object of {total} bytes"
         )));
     }
-    if let Some(pinned) = pinned {
-        hold_against(pinned, &reply.revision, None)?;
-        same_checksum(pinned, reply)?;
-        // Check this before the size: a body as long as the range does not prove another object.
-        // A stream of a source that never served a range goes on as it began.
-        let is_all = request.start == 0 && request.end == body_end;
-        if reply.whole && request.end.is_some() && !is_all && pinned.ranges != Some(false) {
-            return Err(SourceError::retryable(
-                ErrorKind::Protocol,
-                "the server ignored the range although it served ranges before",
-            ));
-        }
-        hold_against(pinned, &reply.revision, total)?;
-    }
-    // A size that is known stays known, whether this reply states it or not: a body that only ends
-    // with its connection must not end before it.
+    Ok((body_end, total))
+}
+
+/// The object's size by this reply or an earlier one, if it allows for the body and the request.
+///
+/// A size that is known stays known, whether this reply states it or not: a body that only ends
+/// with its connection must not end before it.
+fn known_size(
+    request: &RangeRequest,
+    pinned: Option<&ObjectInfo>,
+    body_end: Option<u64>,
+    total: Option<u64>,
+) -> Result<Option<u64>, SourceError> {
     let known = pinned.and_then(|pinned| pinned.size);
     if let (None, Some(end), Some(was)) = (total, body_end, known)
         && end > was
@@ -86,9 +112,16 @@ pub(crate) fn accept(
             ),
         ));
     }
-    if reply.whole {
-        return accept_whole(request, reply, body_end, total);
-    }
+    Ok(total)
+}
+
+/// Whether a part of the object is the one that was asked for, or its beginning.
+fn accept_part(
+    request: &RangeRequest,
+    pinned: Option<&ObjectInfo>,
+    reply: &Reply,
+    body_end: Option<u64>,
+) -> Result<(), SourceError> {
     if reply.start != request.start {
         return Err(protocol(format!(
             "asked for bytes from {}, the answer starts at {}",
@@ -115,12 +148,11 @@ pub(crate) fn accept(
             request.start
         )));
     }
-    Ok(Answer {
-        skip: 0,
-        body_end,
-        total,
-        whole: false,
-    })
+    Ok(())
+}
+
+fn protocol(text: String) -> SourceError {
+    SourceError::fatal(ErrorKind::Protocol, text)
 }
 
 /// Whether `revision`, and `size` if it is stated, are those of `pinned`.

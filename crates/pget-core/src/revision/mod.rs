@@ -8,6 +8,6 @@ mod accept;
 mod identity;
 mod known;
 
-pub(crate) use accept::accept;
+pub(crate) use accept::{Answer, accept};
 pub use identity::{Checksum, Match, ObjectInfo, Revision};
 pub(crate) use known::Known;
