@@ -17,10 +17,13 @@ const MEMORY: u64 = 128 << 20;
 pub struct Deadlines {
     /// To a connection, name look-up and TLS included; kept by the transports.
     pub connect: Duration,
-    /// From the start of a request to its reply's header, connecting included.
+    /// From the start of a request to its reply's header, connecting included. Unless it is more
+    /// than its default, it is never longer than
+    /// [`retry_timeout`](crate::Options::retry_timeout).
     pub first_byte: Duration,
     /// Without progress in a body: fewer than 4 KiB received in this time. It stops while the
-    /// consumer is what we wait for.
+    /// consumer is what we wait for. Unless it is more than its default, it is never longer than
+    /// half of [`retry_timeout`](crate::Options::retry_timeout).
     pub stall: Duration,
 }
 
@@ -31,6 +34,27 @@ impl Default for Deadlines {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(30),
             stall: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Deadlines {
+    /// Returns the deadlines of a download with this patience. A deadline that was not raised above
+    /// its default ends no later than patience does, and a stall in half of that time, so that
+    /// another attempt can follow it.
+    pub(crate) fn within(self, retry_timeout: Duration) -> Self {
+        let default = Self::default();
+        let cut = |deadline: Duration, default, most| {
+            if deadline > default {
+                deadline
+            } else {
+                deadline.min(most)
+            }
+        };
+        Self {
+            connect: self.connect,
+            first_byte: cut(self.first_byte, default.first_byte, retry_timeout),
+            stall: cut(self.stall, default.stall, retry_timeout / 2),
         }
     }
 }
@@ -91,8 +115,9 @@ pub struct Options {
     /// 0 to 1,000; `None`: time alone decides (`retry_timeout`). With 0, the first failure is the
     /// end.
     pub retries: Option<u32>,
-    /// How long a download goes on trying without an accepted byte, since its first failure in a
-    /// row; more than 0 and at most a day. The clock of each range runs while the range is tried.
+    /// How long a download goes on trying without an accepted byte; more than 0 and at most a day.
+    /// The clock of each range runs while the range is tried. No clock runs while the consumer is
+    /// waited for. A deadline that is longer is waited for besides.
     pub retry_timeout: Duration,
     /// How long to wait for what.
     pub deadlines: Deadlines,

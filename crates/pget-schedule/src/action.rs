@@ -120,7 +120,7 @@ pub enum Limit {
     RetryTimeout {
         /// The time without progress.
         waited: Duration,
-        /// Attempts that failed in this time.
+        /// Attempts that failed in this time, or were given up at its end.
         attempts: u32,
         /// Where that range begins, if the others made progress.
         position: Option<u64>,

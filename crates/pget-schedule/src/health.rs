@@ -2,8 +2,9 @@
 //! `Schedule`.
 //!
 //! Patience is time, not a count. [`Health`] acts in this order:
-//! 1. A passing failure (refused, reset, unreachable, no address, 5xx, 408, 429, a deadline) starts
-//!    the clock of the *run*: the failures since the last accepted byte.
+//! 1. A passing failure (refused, reset, unreachable, no address, 5xx, 408, 429, a deadline) begins
+//!    a *run*: the failures since the last accepted byte. Its clock starts when the attempt that
+//!    failed had last brought a byte: the time until a silence is noticed counts as silence.
 //! 2. If nothing else is in flight that may still succeed, or nothing has succeeded for
 //!    [`UNSURE`], the source is *in trouble*. The download then sends one probe at a time, each
 //!    after a jittered tenth of the time that the trouble has lasted.
@@ -11,8 +12,9 @@
 //!    trouble.
 //! 4. A run that has lasted for `retry_timeout` ends the download.
 //!
-//! Invariants: any accepted byte resets the clock; only an attempt that proves itself ends the
-//! trouble, so a server that gives a byte per connection is not asked in a tight loop.
+//! Invariants: any accepted byte resets the clock, and no clock starts before the last one; only an
+//! attempt that proves itself ends the trouble, so a server that gives a byte per connection is not
+//! asked in a tight loop.
 
 use std::time::Duration;
 
@@ -31,7 +33,10 @@ const MOST_BRIEF: u32 = 5;
 /// The failures since the last accepted byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
+    /// Since when nothing has arrived.
     since: Duration,
+    /// When that was noticed.
+    noticed: Duration,
     attempts: u32,
 }
 
@@ -49,6 +54,9 @@ struct Trouble {
 pub(super) struct Health {
     retry_timeout: Duration,
     run: Option<Run>,
+    /// When the last byte was accepted, as far as is known; and whether one came since.
+    progressed_at: Duration,
+    moved: bool,
     trouble: Option<Trouble>,
     /// The first failure since an attempt last succeeded, while others are still in flight.
     unsure_since: Option<Duration>,
@@ -59,7 +67,7 @@ pub(super) struct Health {
 /// How long a source has been in trouble, for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// When the failures began.
+    /// Since when nothing has arrived.
     pub since: Duration,
     /// When the download gives up, unless a byte arrives before.
     pub gives_up_at: Duration,
@@ -72,6 +80,8 @@ impl Health {
         Self {
             retry_timeout,
             run: None,
+            progressed_at: Duration::ZERO,
+            moved: false,
             trouble: None,
             unsure_since: None,
             brief: 0,
@@ -87,13 +97,9 @@ impl Health {
         self.trouble.is_some()
     }
 
-    /// A passing failure of the attempt `id`.
-    pub(super) fn failed(&mut self, id: u64, now: Duration, backoff: &mut Backoff) {
-        let run = self.run.get_or_insert(Run {
-            since: now,
-            attempts: 0,
-        });
-        run.attempts += 1;
+    /// A passing failure of the attempt `id`, which had brought nothing since `quiet_since`.
+    pub(super) fn failed(&mut self, id: u64, quiet_since: Duration, now: Duration, backoff: &mut Backoff) {
+        self.run(quiet_since, now).attempts += 1;
         self.unsure_since.get_or_insert(now);
         if let Some(trouble) = &mut self.trouble
             && trouble.probe == Some(id)
@@ -104,9 +110,36 @@ impl Health {
         }
     }
 
-    /// Bytes have been accepted.
-    pub(super) const fn progressed(&mut self) {
+    /// The run that nothing since `quiet_since` is part of.
+    fn run(&mut self, quiet_since: Duration, now: Duration) -> &mut Run {
+        self.at(now);
+        let since = quiet_since.max(self.progressed_at).min(now);
+        let run = self.run.get_or_insert(Run {
+            since,
+            noticed: now,
+            attempts: 0,
+        });
+        run.since = run.since.min(since);
+        run
+    }
+
+    /// Bytes have been accepted, the last of them at `at`.
+    pub(super) fn progressed(&mut self, at: Duration) {
         self.run = None;
+        self.progressed_at = self.progressed_at.max(at);
+    }
+
+    /// Bytes have been accepted, a short time before the next call that has a time.
+    pub(super) const fn moved(&mut self) {
+        self.run = None;
+        self.moved = true;
+    }
+
+    /// It is `now`.
+    pub(super) fn at(&mut self, now: Duration) {
+        if std::mem::take(&mut self.moved) {
+            self.progressed_at = self.progressed_at.max(now);
+        }
     }
 
     /// Attempts that were in flight at the last failure bring bytes.
@@ -132,9 +165,13 @@ impl Health {
                 .is_some_and(|since| in_flight == 0 || since + UNSURE <= now)
     }
 
-    /// The trouble begins, with the first failure in a row, or `since` if there was none.
+    /// The trouble begins, with the first failure in a row, or with the silence since `since` if
+    /// there was none.
     pub(super) fn sink(&mut self, now: Duration, since: Duration, backoff: &mut Backoff) {
-        let since = self.run.map_or(since, |run| run.since.min(since));
+        if since < now {
+            self.run(since, now);
+        }
+        let since = self.run.map_or(since, |run| run.noticed.min(since));
         self.trouble = Some(Trouble {
             since,
             probe_at: now + backoff.probe(now.saturating_sub(since)) / (1 << self.brief),
@@ -189,7 +226,7 @@ impl Health {
     /// For how long failures have come in a row.
     pub(super) fn lasted(&self, now: Duration) -> Duration {
         self.run
-            .map_or(Duration::ZERO, |run| now.saturating_sub(run.since))
+            .map_or(Duration::ZERO, |run| now.saturating_sub(run.noticed))
     }
 
     /// The failures in a row, for reports.

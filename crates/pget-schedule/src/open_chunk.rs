@@ -22,8 +22,13 @@ pub(super) struct Place {
     pub(super) fruitless: u32,
     /// Of these, the ones that count against `retries`.
     pub(super) counted: u32,
-    /// When the first failure in a row was; later by the time for which it waited for a permit.
+    /// Since when it brings nothing, once an attempt has failed; later by the time for which it
+    /// waited for a permit.
     pub(super) failing_since: Option<Duration>,
+    /// Since when attempts that were fenced before a failure have brought nothing, likewise.
+    pub(super) fenced_since: Option<Duration>,
+    /// Since when the attempt that is about to end has brought nothing, if that was reported.
+    pub(super) quiet_since: Option<Duration>,
     /// Wrong replies in a row, and when the first of them came.
     pub(super) wrong: u32,
     pub(super) wrong_since: Duration,
@@ -64,6 +69,8 @@ impl Place {
             fruitless: 0,
             counted: 0,
             failing_since: None,
+            fenced_since: None,
+            quiet_since: None,
             wrong: 0,
             wrong_since: Duration::ZERO,
             failures: 0,
@@ -88,7 +95,24 @@ impl Place {
     pub(super) const fn progressed(&mut self) -> bool {
         let was_wrong = self.wrong > 0;
         (self.failing_since, self.failures, self.refusals, self.wrong) = (None, 0, 0, 0);
+        self.fenced_since = None;
         was_wrong
+    }
+
+    /// An attempt has failed that had brought nothing since `quiet_since`. Returns since when it and
+    /// those that were fenced before it have.
+    pub(super) fn fails(&mut self, quiet_since: Duration) -> Duration {
+        self.failures += 1;
+        let since = self.quiet_from(quiet_since);
+        self.failing_since.get_or_insert(since);
+        self.fenced_since = None;
+        since
+    }
+
+    /// Since when attempts have brought nothing, if the one in flight has not since then.
+    pub(super) fn quiet_from(&self, quiet_since: Duration) -> Duration {
+        self.fenced_since
+            .map_or(quiet_since, |since| since.min(quiet_since))
     }
 
     /// Its attempt in flight has been answered: bytes may arrive at any time.

@@ -166,6 +166,7 @@ impl Schedule {
                 Action::Wait(None)
             };
         }
+        self.health.at(now);
         let gives_up_at = match self.patience(now) {
             Ok(gives_up_at) => gives_up_at,
             Err(limit) => {

@@ -371,3 +371,78 @@ fn permits_come_back_step_by_step_after_an_outage() {
     assert!(matches!(at_once[..], [2, 8 | 4, ..]), "{at_once:?}");
     assert_eq!(at_once.last(), Some(&16), "{at_once:?}");
 }
+
+/// Silence counts from the last byte, and not from the time at which an attempt fails by it.
+#[test]
+fn case_108_silence_before_the_first_failure_counts() {
+    for seconds in [5, 30, 120] {
+        let timeout = seconds * SECOND;
+        let deadline = SECOND + (timeout / 2).min(20 * SECOND);
+        let mut schedule = Schedule::new(settings(timeout));
+        let [first, second] = two(&mut schedule);
+        schedule.begun(second.id, Some(10 * CHUNK), false, true, None, Some(2 * CHUNK));
+        let mut now = Duration::ZERO;
+        while now < deadline {
+            // Both have received seven bytes within a second, and nothing since.
+            let bytes = if now < SECOND { 0 } else { 7 };
+            let flow = |id| {
+                let start = if id == first.id { 0 } else { CHUNK };
+                Some(Flow {
+                    asked: true,
+                    bytes,
+                    position: start + bytes,
+                })
+            };
+            assert_eq!(schedule.look(now, flow), None, "{now:?}");
+            assert!(
+                matches!(poll(&mut schedule, now), Err(Action::Wait(_))),
+                "{now:?}"
+            );
+            now = schedule.look_at().expect("a look").max(now);
+        }
+        for (attempt, position) in [(first, 7), (second, CHUNK + 7)] {
+            schedule.was_quiet(attempt.id, SECOND);
+            let verdict = schedule.ended(attempt.id, now, position, Ended::Retry);
+            assert_eq!(verdict, Verdict::GoesOn);
+        }
+        let gives_up_at = loop {
+            schedule.look(now, |_| None);
+            match poll(&mut schedule, now) {
+                Ok(attempt) => {
+                    schedule.ended(attempt.id, now, attempt.start, Ended::Retry);
+                }
+                Err(Action::Wait(until)) => now = until.expect("a time").max(now),
+                Err(Action::GiveUp(Limit::RetryTimeout { .. })) => break now,
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        let silent_for = gives_up_at - SECOND;
+        assert!(
+            silent_for >= timeout && silent_for <= timeout + SECOND / 5,
+            "{silent_for:?} of {timeout:?}"
+        );
+    }
+}
+
+/// Bytes of other ranges that came while an attempt was silent keep the download alive: only that
+/// attempt's range may end it.
+#[test]
+fn silence_of_one_range_is_no_silence_of_the_download() {
+    let mut schedule = Schedule::new(settings(30 * SECOND));
+    let [first, second] = two(&mut schedule);
+    let mut now = 19 * SECOND;
+    schedule.begun(second.id, Some(10 * CHUNK), false, true, None, Some(2 * CHUNK));
+    schedule.was_quiet(second.id, now);
+    assert_eq!(
+        schedule.ended(second.id, now, 2 * CHUNK, Ended::Complete),
+        Verdict::GoesOn
+    );
+    now = 20 * SECOND;
+    schedule.was_quiet(first.id, Duration::ZERO);
+    schedule.ended(first.id, now, 0, Ended::Retry);
+    if let Err(Action::GiveUp(limit)) = poll(&mut schedule, now) {
+        panic!("it has given up: {limit:?}");
+    }
+    let trial = schedule.trial();
+    assert!(trial.is_none_or(|trial| trial.since == 19 * SECOND), "{trial:?}");
+}

@@ -141,6 +141,9 @@ impl Engine {
             },
         };
         let position = flight.slot.position();
+        if let Some(quiet_for) = flight.pulse.quiet_for() {
+            state.schedule.was_quiet(id, now.saturating_sub(quiet_for));
+        }
         let verdict = state.schedule.ended(id, now, position, how);
         // The end of a body of unknown length is the end of its slot.
         if let Some(end) = state.schedule.plan().known_end() {

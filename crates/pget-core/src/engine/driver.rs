@@ -15,6 +15,7 @@ use super::{
     executor::{Event, Executor, Reserving, TaskEnd, Tokio},
     hosts,
     state::Engine,
+    watchdog::Watch,
 };
 use crate::{
     Error, ErrorKind, Options, RangeSource, Retry, SourceError,
@@ -57,7 +58,11 @@ pub(crate) fn start(
     if let Some(cancel) = &options.cancel {
         cancel.watch(&engine);
     }
-    let executor = Tokio::new(source, options.deadlines, engine.began);
+    let watch = Watch {
+        deadlines: options.deadlines.within(options.retry_timeout),
+        retry_timeout: options.retry_timeout,
+    };
+    let executor = Tokio::new(source, watch, engine.began);
     let mut driver = Driver::new(Arc::clone(&engine), executor, options.deadlines.stall, endpoint);
     let span = tracing::debug_span!("download", object = %engine.object());
     let run = async move { driver.run().await };

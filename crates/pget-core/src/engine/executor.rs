@@ -22,11 +22,9 @@ use super::{
     classify::{classify, explained, panicked},
     gathered::Gathered,
     state::Engine,
-    watchdog::watch,
+    watchdog::{Watch, watch},
 };
-use crate::{
-    Deadlines, Error, RangeRequest, RangeSource, SourceError, budget::Reservation, memory::ChunkWriter,
-};
+use crate::{Error, RangeRequest, RangeSource, SourceError, budget::Reservation, memory::ChunkWriter};
 
 /// Memory to come.
 pub(crate) type Reserving = Pin<Box<dyn Future<Output = Reservation> + Send>>;
@@ -110,7 +108,7 @@ pub(crate) async fn connected(
 /// When it is dropped, no attempt of its download is left: its `JoinSet` goes with it.
 pub(crate) struct Tokio {
     source: Arc<dyn RangeSource>,
-    deadlines: Deadlines,
+    watch: Watch,
     began: Instant,
     attempts: JoinSet<Result<(), SourceError>>,
     tasks: HashMap<Id, Task>,
@@ -124,10 +122,10 @@ struct Task {
 }
 
 impl Tokio {
-    pub(crate) fn new(source: Arc<dyn RangeSource>, deadlines: Deadlines, began: Instant) -> Self {
+    pub(crate) fn new(source: Arc<dyn RangeSource>, watch: Watch, began: Instant) -> Self {
         Self {
             source,
-            deadlines,
+            watch,
             began,
             attempts: JoinSet::new(),
             tasks: HashMap::new(),
@@ -142,7 +140,7 @@ impl Executor for Tokio {
 
     fn spawn(&mut self, engine: &Arc<Engine>, attempt: Attempt, request: RangeRequest, writer: ChunkWriter) {
         let (source, engine) = (Arc::clone(&self.source), Arc::clone(engine));
-        let deadlines = self.deadlines;
+        let limits = self.watch;
         let span = tracing::debug_span!(
             "request",
             start = request.start,
@@ -158,11 +156,11 @@ impl Executor for Tokio {
                 let result = watch(
                     Gathered::new(source.read(&request, writer), &engine),
                     &pulse,
-                    deadlines,
+                    limits,
                     &engine.counters.stalls,
                 )
                 .await;
-                let result = classify(&*source, &engine, &request, &pulse, deadlines, result).await;
+                let result = classify(&*source, &engine, &request, &pulse, limits.deadlines, result).await;
                 let (bytes, milliseconds) = (pulse.bytes(), began.elapsed().as_millis());
                 match &result {
                     Ok(()) => tracing::trace!(bytes, milliseconds, "request done"),
@@ -223,7 +221,12 @@ impl Executor for Tokio {
 
     /// A cancelled download does not wait for it.
     async fn explain(&mut self, engine: &Engine, error: Error) -> Error {
-        let mut looking = pin!(explained(&*self.source, engine, self.deadlines, error.clone()));
+        let mut looking = pin!(explained(
+            &*self.source,
+            engine,
+            self.watch.deadlines,
+            error.clone()
+        ));
         loop {
             tokio::select! {
                 biased;

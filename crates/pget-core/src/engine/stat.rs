@@ -40,13 +40,15 @@ async fn head_patiently(source: &dyn RangeSource, options: &Options) -> Result<O
         let left = failing_since.map_or(options.retry_timeout, |since: Instant| {
             options.retry_timeout.saturating_sub(since.elapsed())
         });
-        let error = match timeout(deadline.min(left), source.head()).await {
+        let (began, within) = (Instant::now(), deadline.min(left));
+        let error = match timeout(within, source.head()).await {
             Ok(Ok(info)) => return Ok(info),
             Ok(Err(error)) => error,
-            Err(_) => SourceError::retryable(ErrorKind::Timeout, format!("no answer within {deadline:?}")),
+            Err(_) => SourceError::retryable(ErrorKind::Timeout, format!("no answer within {within:?}")),
         };
         attempts += 1;
-        let lasted = failing_since.get_or_insert_with(Instant::now).elapsed();
+        // Nothing has come since the first attempt began.
+        let lasted = failing_since.get_or_insert(began).elapsed();
         let after = match error.retry() {
             Retry::Backoff => Duration::ZERO,
             Retry::Throttled(after) => after.unwrap_or_default(),

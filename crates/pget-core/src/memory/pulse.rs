@@ -16,6 +16,8 @@ pub(crate) struct Pulse {
     waiting: AtomicBool,
     pub(super) from: OnceLock<SocketAddr>,
     pub(super) asked_before: OnceLock<Duration>,
+    /// How long it had brought nothing when it ended.
+    quiet_for: OnceLock<Duration>,
 }
 
 impl Pulse {
@@ -36,6 +38,16 @@ impl Pulse {
     /// How long before the attempt its request was sent.
     pub(crate) fn asked_before(&self) -> Option<Duration> {
         self.asked_before.get().copied()
+    }
+
+    /// It ends, having waited for its source for so long since its last byte.
+    pub(crate) fn ends_after(&self, quiet_for: Duration) {
+        self.quiet_for.get_or_init(|| quiet_for);
+    }
+
+    /// How long it had brought nothing when it ended, if that counts.
+    pub(crate) fn quiet_for(&self) -> Option<Duration> {
+        self.quiet_for.get().copied()
     }
 
     pub(crate) fn has_begun(&self) -> bool {

@@ -59,6 +59,7 @@ counts! {
     shares,
     gave_up,
     back_after_outages,
+    dead_for_good,
     blocking_writers,
     lingering_writers,
     withheld_bodies,
@@ -120,6 +121,8 @@ pub(crate) enum Away {
     Throttles(Option<Duration>),
     /// No answer.
     Silent,
+    /// An answer without a body.
+    Stalls,
     /// 403 or 404, as when a key is revoked.
     Forbids,
 }
@@ -331,7 +334,7 @@ impl Scene {
     /// reply told tells the object from the one that replaces it; and nobody, or only the caller, told how long it is.
     fn told_apart(self) -> Self {
         let kind = self.seed % 100;
-        if !matches!(kind, 7..=9 | 11..=16) {
+        if !matches!(kind, 7..=9 | 11..=17) {
             return self;
         }
         let in_order = if self.way == Way::Read {
@@ -434,6 +437,27 @@ impl Scene {
                         Away::Refuses
                     } else {
                         Away::Throttles(None)
+                    },
+                },
+                ..special
+            },
+            // Or one that outlasts patience.
+            17 => Self {
+                pause: Duration::ZERO,
+                faults: 0,
+                damaged: 1,
+                published: false,
+                require: false,
+                retries: None,
+                retry_timeout: self.retry_timeout,
+                weather: Weather::Outage {
+                    from: Duration::from_millis(self.seed / 400 % 12),
+                    lasts: self.retry_timeout * 2,
+                    away: match self.seed / 100 % 4 {
+                        0 => Away::Refuses,
+                        1 => Away::Throttles(None),
+                        2 => Away::Silent,
+                        _ => Away::Stalls,
                     },
                 },
                 ..special

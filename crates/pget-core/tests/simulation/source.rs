@@ -143,7 +143,10 @@ impl RangeSource for Network {
                 fate = Fate::Right;
             }
         }
-        if let Some(away) = self.weather() {
+        let weather = self.weather();
+        if weather == Some(Away::Stalls) {
+            fate = Fate::Stalls(0);
+        } else if let Some(away) = weather {
             match self.answer_when_away(away) {
                 Some(error) => return Err(error),
                 None => std::future::pending().await,
@@ -214,7 +217,7 @@ impl Network {
                 let count = match away {
                     Away::Refuses => &mut met.counts.outages_that_refuse,
                     Away::Throttles(_) => &mut met.counts.outages_that_throttle,
-                    Away::Silent => &mut met.counts.outages_in_silence,
+                    Away::Silent | Away::Stalls => &mut met.counts.outages_in_silence,
                     Away::Forbids => &mut met.counts.outages_that_forbid,
                 };
                 (away, count)
@@ -250,7 +253,7 @@ impl Network {
                 met.soft(ErrorKind::Unavailable);
                 Some(SourceError::throttled("slow down", after))
             }
-            Away::Silent => {
+            Away::Silent | Away::Stalls => {
                 met.soft(ErrorKind::Timeout);
                 met.silent = true;
                 None

@@ -168,6 +168,15 @@ fn weather(
             let bound = (lasts / 10).max(Duration::from_secs(2));
             let quick =
                 scene.pause.is_zero() && scene.leaves == Leaves::No && met.soft == met.in_outage.len() as u64;
+            if only_this && lasts > scene.retry_timeout && quick && taken.end.is_err() {
+                counts.dead_for_good += 1;
+                let most = from + scene.retry_timeout * 11 / 10 + Duration::from_millis(100);
+                if took > most {
+                    return Err(format!(
+                        "dead by {away:?}, and it took {took:?}, {most:?} at the most"
+                    ));
+                }
+            }
             let in_time = away != Away::Silent && !matches!(away, Away::Throttles(Some(_)));
             if only_this && quick && in_time && taken.end.is_ok() {
                 counts.back_after_outages += 1;

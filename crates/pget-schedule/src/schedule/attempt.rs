@@ -38,9 +38,12 @@ impl Schedule {
             .as_mut()
             .map_or_else(Told::default, |control| control.launched(now, in_flight));
         let place = &mut self.places[index];
-        if let (State::Waiting(at), Some(since)) = (place.state, place.failing_since) {
-            place.failing_since = Some(since + now.saturating_sub(at));
+        if let State::Waiting(at) = place.state {
+            let waited = now.saturating_sub(at);
+            place.failing_since = place.failing_since.map(|since| since + waited);
+            place.fenced_since = place.fenced_since.map(|since| since + waited);
         }
+        place.quiet_since = None;
         (place.begun, place.proved, place.alone) = (false, false, self.in_flight == 1);
         (place.answered_at, place.silent) = (None, false);
         place.state = State::InFlight(id);

@@ -94,7 +94,8 @@ impl Schedule {
             last.failing_since = None;
             proved = last.proved;
         }
-        self.health.progressed();
+        // Nothing else is in flight whose silence this would end.
+        self.health.progressed(self.stragglers.looked);
         if !proved {
             self.succeeded(None, true);
         }
@@ -105,6 +106,14 @@ impl Schedule {
         (place.begun, place.proved, place.alone) = (true, true, true);
         let chunk = self.cursor + index as u64;
         Some((chunk, self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX)))
+    }
+
+    /// The attempt `id`, which is about to end, has brought no byte since `since`. What it waited for
+    /// was its source, and not its consumer.
+    pub fn was_quiet(&mut self, id: u64, since: Duration) {
+        if let Some(place) = self.place_of(id) {
+            place.quiet_since = Some(since);
+        }
     }
 
     /// The attempt ended, having brought its bytes up to `position` (an offset in the object).
@@ -132,7 +141,7 @@ impl Schedule {
             }
             if unread && how != Ended::Complete {
                 // What is left is opened as a new chunk.
-                return self.passes(id, now, how);
+                return self.passes(id, now, now, how);
             }
             return Verdict::GoesOn;
         };
@@ -153,7 +162,7 @@ impl Schedule {
         let place = &mut self.places[index];
         if progress > 0 {
             self.wrong_passes |= place.progressed();
-            self.health.progressed();
+            self.health.progressed(place.quiet_since.unwrap_or(now).min(now));
         }
         if position >= end || progress >= PROGRESS {
             self.health.flows();
@@ -212,8 +221,8 @@ impl Schedule {
             let too_many = is_refusal && is_served && self.settings.retries != Some(0);
             place.counted += u32::from(!too_many);
         }
-        place.failing_since.get_or_insert(now);
-        place.failures += 1;
+        let quiet_since = place.quiet_since.unwrap_or(now).min(now);
+        let quiet_since = place.fails(quiet_since);
         place.refusals += u32::from(how == Ended::Refused);
         if is_wrong && place.wrong == 0 {
             place.wrong_since = now;
@@ -242,7 +251,7 @@ impl Schedule {
             return Verdict::GoesOn;
         }
         if progress < PROGRESS {
-            self.passes(id, now, how);
+            self.passes(id, quiet_since, now, how);
         }
         if is_refusal {
             let by_status = matches!(how, Ended::Throttled(_) | Ended::Refused);
@@ -264,8 +273,8 @@ impl Schedule {
     }
 
     /// A failure that another attempt may make up for.
-    fn passes(&mut self, id: u64, now: Duration, how: Ended) -> Verdict {
-        self.health.failed(id, now, &mut self.backoff);
+    fn passes(&mut self, id: u64, quiet_since: Duration, now: Duration, how: Ended) -> Verdict {
+        self.health.failed(id, quiet_since, now, &mut self.backoff);
         if let Ended::Throttled(Some(after)) = how {
             let after = self.health.honoured(now, after);
             self.paused_until = self.paused_until.max(now.saturating_add(after));
@@ -325,7 +334,7 @@ impl Schedule {
         self.wrong_passes |= place.wrong > 0;
         if place.state != State::Filled {
             // Its last bytes have come since the last look, and complete it.
-            self.health.progressed();
+            self.health.moved();
             if !place.proved {
                 self.succeeded(None, true);
             }

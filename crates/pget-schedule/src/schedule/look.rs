@@ -96,7 +96,7 @@ impl Schedule {
             }
         }
         if accepted {
-            self.health.progressed();
+            self.health.progressed(now);
         }
         if flows {
             self.health.flows();
@@ -177,10 +177,15 @@ impl Schedule {
         self.tell_end(index, now, progress);
         let set_up = self.stragglers.set_up();
         let place = &mut self.places[index];
-        if position > place.position {
+        let quiet_since = if position > place.position {
             self.wrong_passes |= place.progressed();
-            self.health.progressed();
-        }
+            self.health.progressed(now);
+            now
+        } else {
+            let launched = place.track.launched;
+            place.fenced_since.get_or_insert(launched);
+            launched
+        };
         place.position = position;
         place.fencing = false;
         // A silent one is asked for over a connection that is served, if there is one.
@@ -198,10 +203,9 @@ impl Schedule {
             place.failing_since = None;
         } else if silent && self.health.is_in_trouble() {
             // It counts as a failure, as its deadline would.
-            place.failing_since.get_or_insert(now);
-            place.failures += 1;
+            let quiet_since = place.fails(quiet_since);
             self.some_range_fails = true;
-            self.health.failed(id, now, &mut self.backoff);
+            self.health.failed(id, quiet_since, now, &mut self.backoff);
             self.health.probe_now(now);
         }
     }

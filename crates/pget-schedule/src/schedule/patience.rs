@@ -1,9 +1,9 @@
 //! When a download gives up, by its own clock or that of one of its ranges. Pure; a part of
 //! `Schedule`.
 //!
-//! The clock of the download starts with the first failure in a row (see `health`), and that of a
-//! range with the range's own. Accepted bytes stop both. Bytes are known by looks, which are up to
-//! 100 ms apart. Bytes that no look has seen must count, too, so a look is due when patience ends.
+//! The clock of the download starts when it last received a byte before the first failure in a row
+//! (see `health`), and that of a range when its failing attempt last did. Accepted bytes stop both.
+//! Bytes are known by looks, which are up to 100 ms apart. Bytes that no look has seen must count, too, so a look is due when patience ends.
 //! The driver looks before it polls.
 
 use std::time::Duration;
@@ -24,7 +24,8 @@ impl Schedule {
         {
             return Err(Limit::RetryTimeout {
                 waited: now.saturating_sub(trial.since),
-                attempts: trial.attempts,
+                // Those in flight are given up.
+                attempts: trial.attempts + self.in_flight,
                 position: None,
             });
         }
@@ -39,7 +40,7 @@ impl Schedule {
             if at <= now {
                 return Err(Limit::RetryTimeout {
                     waited: place.failing_since.map_or(now, |since| now.saturating_sub(since)),
-                    attempts: place.failures,
+                    attempts: place.failures + u32::from(matches!(place.state, State::InFlight(_))),
                     position: Some(place.position),
                 });
             }

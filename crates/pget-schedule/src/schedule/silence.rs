@@ -66,7 +66,11 @@ impl Schedule {
         }
         let oldest = self.places.iter().filter_map(Place::asked_at).min()?;
         let since = oldest.max(self.stragglers.answered);
-        (now.saturating_sub(since) >= self.silence().max(LEAST_OF_ALL)).then_some(since)
+        if now.saturating_sub(since) < self.silence().max(LEAST_OF_ALL) {
+            return None;
+        }
+        let quiet_from = |place: &Place| Some(place.quiet_from(place.asked_at()?));
+        self.places.iter().filter_map(quiet_from).min()
     }
 
     /// The silent probe that makes room for the next one, if one does.

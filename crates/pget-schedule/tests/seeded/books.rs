@@ -14,7 +14,7 @@ const BELIEVED: Duration = Duration::from_secs(10);
 impl World<'_> {
     /// Bytes have come, and the schedule knows it.
     pub(super) fn progress_is_seen(&mut self) {
-        self.failing_since = None;
+        self.failing = None;
         self.last_byte = self.now;
     }
 
@@ -50,12 +50,12 @@ impl World<'_> {
     pub(super) fn check_patience(&self) {
         let most = self.scene.settings.retry_timeout;
         let patient = self
-            .failing_since
-            .is_none_or(|since| self.now.saturating_sub(since) <= most);
+            .failing
+            .is_none_or(|(since, _)| self.now.saturating_sub(since) <= most);
         assert!(
             patient || self.outcome != Outcome::Running,
             "it fails since {:?}, and it is {:?}",
-            self.failing_since,
+            self.failing,
             self.now
         );
         for slot in &self.slots {
@@ -112,9 +112,11 @@ impl World<'_> {
             let progress = flight.at - slot.base;
             slot.base = flight.at;
             if progress > 0 {
-                (self.failing_since, self.last_byte) = (None, self.now);
+                let last_byte = flight.quiet_since;
+                (self.failing, self.last_byte) = (None, self.last_byte.max(last_byte));
                 self.wrong_passes |= slot.wrong > 0;
-                (slot.last_byte, slot.wrong, slot.tried) = (self.now, 0, None);
+                slot.last_byte = slot.last_byte.max(last_byte);
+                (slot.wrong, slot.tried, slot.fenced) = (0, None, Duration::ZERO);
             }
             let slot_filled = flight.at >= slot_end;
             if slot_filled {
@@ -128,9 +130,10 @@ impl World<'_> {
             let more = end.is_none_or(|end| flight.at < end);
             must_fail = how == Ended::Fatal || (more && cannot_go_on);
             if more && !must_fail && how != Ended::Complete {
-                self.fails(how);
+                self.fails(self.now, how);
             }
         }
+        self.schedule.was_quiet(flight.attempt.id, flight.quiet_since);
         let verdict = self.schedule.ended(flight.attempt.id, self.now, flight.at, how);
         if running {
             assert_eq!(verdict != Verdict::GoesOn, must_fail, "{how:?} of {flight:?}");
@@ -152,8 +155,8 @@ impl World<'_> {
         let wrong = matches!(how, Ended::Wrong | Ended::Damaged);
         let refusal = !flight.began && !wrong && how != Ended::Complete;
         let fruitless_for = self
-            .failing_since
-            .map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
+            .failing
+            .map_or(Duration::ZERO, |(_, noticed)| self.now.saturating_sub(noticed));
         let retries = self.scene.settings.retries;
         let slot = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk);
         let slot = slot.expect("it was there before");
@@ -171,7 +174,9 @@ impl World<'_> {
         let took = self.now - flight.launched;
         // A server that clips ranges does nothing wrong.
         let clipped = how == Ended::Complete && progress >= PROGRESS;
-        slot.tried = (!clipped).then(|| slot.tried.map_or(Duration::ZERO, |tried| tried + took));
+        let quiet_since = flight.quiet_since - std::mem::take(&mut slot.fenced);
+        let quiet = self.now - quiet_since;
+        slot.tried = (!clipped).then(|| slot.tried.map_or(quiet, |tried| tried + took));
         let alone = !self.wrong_passes && wrong_for >= BELIEVED;
         let lasts = how == Ended::Damaged || fruitless_for >= BELIEVED || alone;
         let believed = wrong && slot.wrong >= 3 && lasts;
@@ -180,14 +185,22 @@ impl World<'_> {
             || retries.is_some_and(|retries| slot.counted > retries)
             || believed;
         if progress < PROGRESS && !fails {
-            self.fails(how);
+            self.fails(quiet_since, how);
         }
         fails
     }
 
+    /// What was tried has brought nothing since then. Returns since when nothing has.
+    pub(super) fn is_quiet_since(&mut self, since: Duration) -> Duration {
+        let since = since.max(self.last_byte);
+        let (before, noticed) = self.failing.unwrap_or((since, self.now));
+        self.failing = Some((before.min(since), noticed));
+        before.min(since)
+    }
+
     /// An attempt has failed, and another may succeed.
-    fn fails(&mut self, how: Ended) {
-        let since = *self.failing_since.get_or_insert(self.now);
+    fn fails(&mut self, quiet_since: Duration, how: Ended) {
+        let since = self.is_quiet_since(quiet_since);
         if let Ended::Throttled(Some(after)) = how {
             let left = (since + self.scene.settings.retry_timeout).saturating_sub(self.now);
             self.paused_until = self.paused_until.max(self.now + after.min(left - left / 20));

@@ -16,10 +16,11 @@ impl World<'_> {
             let mut seen = false;
             for slot in &mut self.slots {
                 let more = slot.filled > slot.seen;
-                if more && self.flights.values().any(|flight| flight.chunk == slot.chunk) {
-                    (slot.seen, slot.last_byte, seen) = (slot.filled, self.now, true);
+                let flight = self.flights.values().find(|flight| flight.chunk == slot.chunk);
+                if let Some(flight) = flight.filter(|_| more) {
+                    (slot.seen, slot.last_byte, seen) = (slot.filled, flight.quiet_since, true);
                     self.wrong_passes |= slot.wrong > 0;
-                    (slot.wrong, slot.tried) = (0, None);
+                    (slot.wrong, slot.tried, slot.fenced) = (0, None, Duration::ZERO);
                 }
             }
             if seen {
@@ -44,6 +45,13 @@ impl World<'_> {
             self.fence(id);
         } else {
             assert_eq!(self.schedule.fences(), before);
+        }
+        if let Some(trial) = self.schedule.trial()
+            && self.failing.is_none()
+        {
+            // The source is silent.
+            assert!(trial.since >= self.last_byte, "silent since before the last byte");
+            self.is_quiet_since(trial.since);
         }
         match self.schedule.look_at() {
             Some(at) if self.outcome == Outcome::Running && self.look.is_none_or(|look| at < look) => {
@@ -134,19 +142,27 @@ impl World<'_> {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk) {
             slot.fresh = slot.filled < slot.end;
             self.fenced_rests += u64::from(slot.fresh);
+            let mut quiet_since = flight.launched;
             if slot.filled > slot.base {
+                quiet_since = self.now;
                 self.wrong_passes |= slot.wrong > 0;
                 (slot.last_byte, slot.wrong, slot.tried) = (self.now, 0, None);
-                (self.failing_since, self.last_byte) = (None, self.now);
+                slot.fenced = Duration::ZERO;
+                (self.failing, self.last_byte) = (None, self.now);
             }
             slot.base = slot.filled;
             slot.after_fence = true;
             let took = self.now - flight.launched;
+            if quiet_since == flight.launched {
+                slot.fenced += took;
+            }
             slot.tried = slot.tried.map(|tried| tried + took);
             if flight.silent && slot.fresh && self.schedule.is_in_trouble() {
                 // A probe without an answer has failed, as its deadline would say later.
-                self.failing_since.get_or_insert(self.now);
-                slot.tried.get_or_insert(Duration::ZERO);
+                let tried = std::mem::take(&mut slot.fenced);
+                quiet_since = quiet_since.min(self.now - tried);
+                slot.tried.get_or_insert(tried);
+                self.is_quiet_since(quiet_since);
             }
         }
         self.schedule.fenced(id, self.now, flight.at);

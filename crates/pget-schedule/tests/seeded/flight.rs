@@ -43,6 +43,8 @@ pub(super) struct Flight {
     pub(super) fate: Fate,
     pub(super) connection: Connection,
     pub(super) launched: Duration,
+    /// When its last byte came; until then, its reply or its launch.
+    pub(super) quiet_since: Duration,
     /// Its end is asked for.
     pub(super) fenced: bool,
     /// It had no answer then.
@@ -118,6 +120,7 @@ impl World<'_> {
             fate,
             connection,
             launched: self.now,
+            quiet_since: self.now,
             fenced: false,
             silent: false,
             alone: false,

@@ -64,6 +64,7 @@ impl World<'_> {
             said_end,
         );
         flight.began = true;
+        flight.quiet_since = self.now;
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk) {
             self.answered_after_fences += u64::from(std::mem::take(&mut slot.after_fence));
         }
@@ -134,6 +135,7 @@ impl World<'_> {
             flight.at += bytes;
             flight.left -= bytes.min(flight.left);
             if bytes > 0 {
+                flight.quiet_since = self.now;
                 self.call_consumer();
             }
             if flight.left == 0 {
@@ -168,6 +170,8 @@ impl World<'_> {
         );
         self.counts.streams_over_gaps += u64::from(range.start > flight.at);
         self.progress_is_seen();
+        // Until now, it may have waited for the consumer.
+        flight.quiet_since = self.now;
         flight.at = range.start;
         if flight.at > flight.body_end {
             // Its body was clipped in the gap.

@@ -48,6 +48,8 @@ struct Slot {
     wrong_since: Duration,
     /// For how long it was tried without a byte since an attempt failed, if one did.
     tried: Option<Duration>,
+    /// For how long attempts that were fenced have brought nothing.
+    fenced: Duration,
     fences: u32,
     /// The attempt before was fenced.
     fresh: bool,
@@ -84,8 +86,9 @@ pub(crate) struct World<'a> {
     resumable: bool,
     requests: u64,
     faults: u64,
-    /// Since when attempts fail without a byte in between, and when the last byte was seen.
-    failing_since: Option<Duration>,
+    /// Since when nothing has come and when that was noticed, once attempts fail; and when the last
+    /// byte was seen.
+    failing: Option<(Duration, Duration)>,
     last_byte: Duration,
     /// A range has had wrong replies and then bytes.
     wrong_passes: bool,
@@ -106,7 +109,7 @@ impl<'a> World<'a> {
         Self {
             schedule: Schedule::new(scene.settings.clone()),
             position: scene.settings.wanted.start(),
-            failing_since: None,
+            failing: None,
             last_byte: Duration::ZERO,
             wrong_passes: false,
             answered_after_fences: 0,
@@ -299,6 +302,7 @@ impl<'a> World<'a> {
             wrong: 0,
             wrong_since: Duration::ZERO,
             tried: None,
+            fenced: Duration::ZERO,
             fences: 0,
             fresh: false,
             after_fence: false,
