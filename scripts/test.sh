@@ -15,6 +15,8 @@ if cargo tree -q --locked -p libpget --no-default-features -e normal | grep -E '
     echo "the base feature set pulls in what it should not" >&2
     exit 1
 fi
+# The library for other systems than Linux.
+scripts/portable.sh
 cargo test --workspace --locked
 # Ring, fence, budget and wake-ups through many interleavings.
 cargo test -q --locked -p pget-core --features model --lib model

@@ -109,6 +109,74 @@ fn unsafe_code_is_in_the_named_modules_only() {
     );
 }
 
+/// Calls that Linux alone has, outside of the program and of what is Linux's as a whole. Files that
+/// have them anyway choose by `cfg` (scripts/portable.sh builds the other choice).
+#[test]
+fn calls_of_linux_are_in_the_named_modules_only() {
+    const CALLS: [&str; 12] = [
+        "fallocate",
+        "statx",
+        "syncfs",
+        "fstatfs",
+        "eventfd",
+        "memfd_create",
+        "renameat2",
+        "copy_file_range",
+        "F_OFD_",
+        "F_SETPIPE_SZ",
+        "Advice::Linux",
+        "SO_RCVLOWAT",
+    ];
+    const CHOOSING: [&str; 3] = [
+        "crates/pget-core/src/memory/block.rs",
+        "crates/pget-file/src/system/linux.rs",
+        "crates/pget-http/src/low_water_mark.rs",
+    ];
+    const PORTABLE: [&str; 8] = [
+        "pget",
+        "pget-aistore",
+        "pget-core",
+        "pget-file",
+        "pget-http",
+        "pget-object-store",
+        "pget-s3",
+        "pget-schedule",
+    ];
+    let mut found = BTreeSet::new();
+    for path in files(".rs") {
+        let name = path.display().to_string();
+        if !PORTABLE
+            .iter()
+            .any(|member| name.starts_with(&format!("crates/{member}/src/")))
+        {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(&path)).expect("a source");
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        if code
+            .into_iter()
+            .any(|line| CALLS.iter().any(|call| line.contains(call)))
+        {
+            found.insert(name);
+        }
+    }
+    let expected: BTreeSet<_> = CHOOSING.into_iter().map(str::to_owned).collect();
+    assert_eq!(found, expected);
+    for name in CHOOSING {
+        let folder = Path::new(name).with_file_name("mod.rs");
+        let chooser = if name.ends_with("linux.rs") {
+            &folder
+        } else {
+            Path::new(name)
+        };
+        let text = fs::read_to_string(root().join(chooser)).expect("a source");
+        assert!(
+            text.contains("target_os = \"linux\""),
+            "{name} is built everywhere"
+        );
+    }
+}
+
 /// Permissive ones: whoever ships pget owes no more than a notice. (libFuzzer, which is under NCSA's too, is not among them: only `cfg(fuzzing)` has it.)
 const LICENCES: [&str; 11] = [
     "MIT",

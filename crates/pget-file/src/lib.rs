@@ -24,6 +24,7 @@ mod refusal;
 mod replace;
 mod settings;
 mod source;
+mod system;
 mod target;
 mod warnings;
 

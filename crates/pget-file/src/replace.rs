@@ -18,17 +18,19 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FallocateFlags, OFlag, fallocate},
+    fcntl::OFlag,
     unistd::{close, geteuid},
 };
 use pget_core::Error;
-use rustix::fs::{
-    AtFlags, CWD, StatxAttributes, StatxFlags, XattrFlags, fgetxattr, fremovexattr, fsetxattr, lgetxattr,
-    statx,
-};
+use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr, lgetxattr};
 
 use crate::{
-    descriptor::above_stdio, failure::destination, names::folder_of, refusal::is_refusal, warnings::Warnings,
+    descriptor::above_stdio,
+    failure::destination,
+    names::folder_of,
+    refusal::is_refusal,
+    system::{Length, allocate, attributes},
+    warnings::Warnings,
 };
 
 /// The name of a file's access list (acl(5)).
@@ -186,13 +188,12 @@ fn check(target: &Path, named: &Metadata) -> Result<(), Error> {
     if !(kind.is_file() || kind.is_symlink() || kind.is_socket()) {
         return Ok(());
     }
-    let attributes = statx(CWD, target, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
-        .map_or(StatxAttributes::empty(), |found| found.stx_attributes);
-    for (attribute, what) in [
-        (StatxAttributes::IMMUTABLE, "is immutable (chattr -i)"),
-        (StatxAttributes::APPEND, "can only be appended to (chattr -a)"),
+    let attributes = attributes(target);
+    for (has, what) in [
+        (attributes.is_immutable, "is immutable (chattr -i)"),
+        (attributes.is_append_only, "can only be appended to (chattr -a)"),
     ] {
-        if attributes.contains(attribute) {
+        if has {
             return Err(destination(target, what, Errno::EPERM.into()));
         }
     }
@@ -202,7 +203,7 @@ fn check(target: &Path, named: &Metadata) -> Result<(), Error> {
         const STICKY: u32 = 0o1000;
         folder.mode() & STICKY != 0 && ![folder.uid(), named.uid()].contains(&user.as_raw())
     });
-    let reason = if attributes.contains(StatxAttributes::MOUNT_ROOT) {
+    let reason = if attributes.is_mount_point {
         "is a mount point"
     } else if is_sticky && !user.is_root() {
         "is another user's in a sticky folder"
@@ -303,9 +304,9 @@ fn copy(part: &File, target: &Path, sync: bool) -> io::Result<()> {
 /// Overwrites `to` with the `length` bytes of `from`, in order.
 fn fill(mut from: &File, to: File, length: u64, sync: bool) -> io::Result<()> {
     // A full disk is found before the first byte of what is there is lost.
-    let keep = FallocateFlags::FALLOC_FL_KEEP_SIZE;
     if let Ok(length @ 1..) = i64::try_from(length)
-        && let Err(error @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) = fallocate(&to, keep, 0, length)
+        && let Err(error @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) =
+            allocate(&to, 0, length, Length::Stays)
     {
         return Err(error.into());
     }

@@ -20,7 +20,7 @@ use crate::{Builder, Settings, file, runtime, source::ObjectSource};
 
 pub use crate::runtime::{WhenTriggered, when_triggered};
 
-#[cfg(feature = "shm")]
+#[cfg(all(feature = "shm", target_os = "linux", not(pget_portable)))]
 pub use crate::shared::BlockingDownload as SharedDownload;
 
 /// Opens the object at `address` with default settings and waits for the first reply.
@@ -316,7 +316,7 @@ impl Object {
     }
 }
 
-#[cfg(feature = "shm")]
+#[cfg(all(feature = "shm", target_os = "linux", not(pget_portable)))]
 impl Object {
     /// Reads into shared memory, in the background on the process's runtime. Returns when the first
     /// reply has stated the size and the segment is made.

@@ -82,7 +82,7 @@ mod object;
 mod properties;
 mod runtime;
 mod settings;
-#[cfg(feature = "shm")]
+#[cfg(all(feature = "shm", target_os = "linux", not(pget_portable)))]
 mod shared;
 mod source;
 
@@ -101,12 +101,12 @@ pub use pget_core::{
     Waiting, verify,
 };
 pub use pget_file::{Settings as FileSettings, Warnings};
-#[cfg(feature = "shm")]
+#[cfg(all(feature = "shm", target_os = "linux", not(pget_portable)))]
 pub use pget_shm as shm;
-#[cfg(feature = "shm")]
+#[cfg(all(feature = "shm", target_os = "linux", not(pget_portable)))]
 pub use pget_shm::{Placement, SharedBuffer};
 pub use settings::Settings;
-#[cfg(feature = "shm")]
+#[cfg(all(feature = "shm", target_os = "linux", not(pget_portable)))]
 pub use shared::SharedDownload;
 
 /// Opens the object at `address` with default settings, on the caller's tokio runtime.

@@ -365,7 +365,7 @@ impl Object {
     /// # Ok(())
     /// # }
     /// ```
-    #[cfg(feature = "shm")]
+    #[cfg(all(feature = "shm", target_os = "linux", not(pget_portable)))]
     pub async fn get_shared(&self, placement: crate::Placement) -> Result<crate::SharedDownload, Error> {
         crate::shared::get(&self.source, placement).await
     }

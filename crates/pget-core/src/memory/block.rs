@@ -40,6 +40,12 @@ const LAYOUT: Layout = match Layout::from_size_align(BLOCK, BLOCK) {
     Err(_) => panic!("the size of a block is a power of two"),
 };
 
+/// The advice to back memory with a huge page; none where the system has none to give.
+#[cfg(all(target_os = "linux", not(pget_portable)))]
+const HUGE: rustix::mm::Advice = rustix::mm::Advice::LinuxHugepage;
+#[cfg(not(all(target_os = "linux", not(pget_portable))))]
+const HUGE: rustix::mm::Advice = rustix::mm::Advice::Normal;
+
 /// The first touch of a block that takes longer costs more than all touches of small pages.
 /// Measured on two virtual machines: 0.2 ms or 4.5 ms; small pages take 0.8 to 1.7 ms.
 const DEAR: Duration = Duration::from_millis(1);
@@ -104,7 +110,7 @@ impl Block {
             handle_alloc_error(LAYOUT)
         };
         if FAULTS.may_be_huge() {
-            let advice = rustix::mm::Advice::LinuxHugepage;
+            let advice = HUGE;
             // SAFETY: the memory is this block's own and no code has touched it; advice changes no
             // content.
             let advised = unsafe { rustix::mm::madvise(start.as_ptr().cast(), BLOCK, advice) };

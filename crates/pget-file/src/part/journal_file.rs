@@ -10,13 +10,13 @@ use std::{
     sync::OnceLock,
 };
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use pget_core::Error;
 
 use super::lock::is_named;
 use crate::{
     failure::destination,
     journal::{SLOT, reader::open},
+    system::{Length, allocate},
 };
 
 /// Bytes of each of a journal's slots that are reserved, so that a full disk still takes an entry.
@@ -84,7 +84,7 @@ impl JournalFile {
 pub(super) fn reserve_entries(journal: &File) {
     let second = i64::try_from(SLOT).unwrap_or_default();
     for at in [0, second] {
-        if let Err(error) = fallocate(journal, FallocateFlags::FALLOC_FL_KEEP_SIZE, at, RESERVED) {
+        if let Err(error) = allocate(journal, at, RESERVED, Length::Stays) {
             tracing::trace!(%error, "no room is kept for a journal's entry");
         }
     }

@@ -7,13 +7,10 @@ use std::{fs::File, io, os::unix::fs::MetadataExt};
 
 use nix::{
     errno::Errno,
-    fcntl::{FallocateFlags, fallocate},
-    sys::{
-        resource::{Resource, getrlimit},
-        statfs::{FUSE_SUPER_MAGIC, Statfs, TMPFS_MAGIC, fstatfs},
-    },
-    unistd::geteuid,
+    sys::resource::{Resource, getrlimit},
 };
+
+use crate::system::{Length, Space, allocate, space};
 
 /// How often a reservation that signals interrupt begins again before the file does without.
 const INTERRUPTIONS: u32 = 100;
@@ -36,13 +33,12 @@ pub(crate) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<bool> 
     }
     // There, to reserve is to fill: as long as writing takes, and all before the first byte is
     // received.
-    if system.is_some_and(|system| system.filesystem_type() == TMPFS_MAGIC) {
+    if system.is_some_and(|system| system.is_memory) {
         return Ok(file.set_len(length).is_ok());
     }
     let length = i64::try_from(length).map_err(|_| Errno::EFBIG)?;
     for _ in 0..INTERRUPTIONS {
-        // Not posix_fallocate, which writes to each block where nothing else is supported.
-        match fallocate(file, FallocateFlags::empty(), 0, length) {
+        match allocate(file, 0, length, Length::Grows) {
             Ok(()) => return Ok(true),
             Err(Errno::EINTR) => {}
             Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EIO)) => {
@@ -60,32 +56,24 @@ pub(crate) fn reserve(file: &File, length: u64, limit: u64) -> io::Result<bool> 
 ///
 /// # Errors
 /// If there is not as much.
-pub(crate) fn look_for(file: &File, length: u64, limit: u64) -> io::Result<Option<Statfs>> {
+pub(crate) fn look_for(file: &File, length: u64, limit: u64) -> io::Result<Option<Space>> {
     if length > limit {
         return Err(Errno::EFBIG.into());
     }
     // A file system that does not report what it has is written to as it is.
-    let Ok(system) = fstatfs(file) else {
+    let Some(system) = space(file) else {
         return Ok(None);
     };
-    check(file, length, &system)?;
+    check(file, length, system)?;
     Ok(Some(system))
 }
 
 /// # Errors
 /// If `system` has not as many bytes left as `file` still needs for `length`.
-fn check(file: &File, length: u64, system: &Statfs) -> io::Result<()> {
+fn check(file: &File, length: u64, system: Space) -> io::Result<()> {
     // Looked at first: to reserve until nothing is left would take it from all others in that time.
-    let free = if geteuid().is_root() {
-        system.blocks_free()
-    } else {
-        system.blocks_available()
-    };
-    let block = u64::try_from(system.block_size()).unwrap_or(1);
     let has = file.metadata()?.blocks().saturating_mul(512);
-    // A file system that does not know its size says 0, and one in user space may say anything.
-    let knows = system.blocks() > 0 && system.filesystem_type() != FUSE_SUPER_MAGIC;
-    if knows && length.saturating_sub(has) > free.saturating_mul(block) {
+    if system.free.is_some_and(|free| length.saturating_sub(has) > free) {
         return Err(Errno::ENOSPC.into());
     }
     Ok(())
@@ -99,7 +87,7 @@ mod tests {
     fn room_is_reserved_on_a_disk_and_not_filled_in_memory() {
         for folder in ["/dev/shm", "/var/tmp"] {
             let file = tempfile::tempfile_in(folder).expect("a file");
-            let is_memory = fstatfs(&file).expect("a file system").filesystem_type() == TMPFS_MAGIC;
+            let is_memory = space(&file).expect("a file system").is_memory;
             reserve(&file, 1 << 20, u64::MAX).expect("there is room");
             let meta = file.metadata().expect("a file");
             assert_eq!(meta.len(), 1 << 20);

@@ -2,12 +2,11 @@
 
 use std::{fs::File, io, path::Path};
 
-use nix::unistd::syncfs;
 use pget_core::Error;
 
 use crate::{
     failure::destination, journal::writer::JournalWriter, names::folder_of, refusal::is_refusal,
-    warnings::Warnings,
+    system::sync_file_system, warnings::Warnings,
 };
 
 /// Syncs a part, by its journal's writer if it has one. Returns the refusal of a file system that
@@ -22,7 +21,7 @@ pub(super) fn sync_file(file: &File, writer: Option<&JournalWriter>) -> io::Resu
         result => return result.map(|()| None),
     }
     // Each of them does what was asked for.
-    match file.sync_data().or_else(|_| Ok(syncfs(file)?)) {
+    match file.sync_data().or_else(|_| Ok(sync_file_system(file)?)) {
         Err(error) if is_refusal(&error) => Ok(Some(error)),
         result => result.map(|()| None),
     }
@@ -38,7 +37,7 @@ pub(super) fn sync_folder(path: &Path, file: &File, warnings: &Warnings) -> Resu
         Err(cause) => return Err(destination(folder, "cannot be synced", cause)),
     };
     // The folder cannot be read, or not be synced alone.
-    match syncfs(file) {
+    match sync_file_system(file) {
         Ok(()) => Ok(()),
         Err(errno) if is_refusal(&errno.into()) => {
             warnings.push(format!("{} cannot be synced ({refused})", folder.display()));

@@ -6,14 +6,14 @@
 
 use std::{
     fs::{File, OpenOptions},
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use pget_core::{BufMut, ChunkWriter, ErrorKind, Reply, Revision, SourceError};
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    event::{PollFd, PollFlags, poll},
     io::Errno,
 };
 
@@ -21,24 +21,23 @@ use super::{
     blocking::{failed, spawn_blocking},
     plain::open_flags,
 };
+use crate::system::Event;
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
 
 /// Wakes the blocking thread when its caller waits no more.
-struct Cancel(Arc<OwnedFd>);
+struct Cancel(Arc<Event>);
 
 impl Drop for Cancel {
     fn drop(&mut self) {
-        // It fails only when the counter is full, which is a wake-up as well.
-        rustix::io::write(&self.0, &1_u64.to_ne_bytes()).ok();
+        self.0.signal();
     }
 }
 
 /// Reads all there is.
 pub(crate) async fn read(path: Arc<PathBuf>, mut chunk: ChunkWriter) -> Result<(), SourceError> {
-    let event =
-        eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed("make an event descriptor", error))?;
+    let event = Event::new().map_err(|error| failed("make an event descriptor", error))?;
     let event = Arc::new(event);
     let _cancel = Cancel(Arc::clone(&event));
     let file = Arc::new(spawn_blocking(move || open(&path)).await?);
@@ -89,7 +88,7 @@ fn open(path: &Path) -> Result<File, SourceError> {
 }
 
 /// Waits until the file can be read (`true`) or the caller waits no more (`false`).
-fn is_ready(file: &File, event: &OwnedFd) -> Result<bool, SourceError> {
+fn is_ready(file: &File, event: &Event) -> Result<bool, SourceError> {
     loop {
         let mut waited = [
             PollFd::new(event, PollFlags::IN),
