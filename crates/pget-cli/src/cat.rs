@@ -16,8 +16,8 @@ pub(crate) fn run(cat: &Cat) -> Result<(), Error> {
     let cancel = Cancel::new();
     // Before there are other threads, which would else be interrupted.
     let signals = Signals::cancel(&cancel)?;
-    let result = reported(cat, builder.cancel(cancel.clone()), |builder| {
-        to_ring(builder, name, cancel)
+    let result = reported(cat, builder.cancel(cancel.clone()), |builder, report| {
+        to_ring(builder, report, name, cancel)
     });
     // The ring's name is gone.
     result.inspect_err(|error| signals.end(error))
@@ -26,10 +26,10 @@ pub(crate) fn run(cat: &Cat) -> Result<(), Error> {
 fn reported(
     cat: &Cat,
     builder: Builder,
-    write: impl FnOnce(&Builder) -> Result<Stats, Error>,
+    write: impl FnOnce(&Builder, &Report) -> Result<Stats, Error>,
 ) -> Result<(), Error> {
     let (report, builder) = Report::begin(&cat.show, builder);
-    match write(&builder) {
+    match write(&builder, &report) {
         Ok(stats) => {
             report.end(&stats);
             Ok(())
@@ -42,10 +42,11 @@ fn reported(
 }
 
 /// Writes the object to standard output, in order.
-fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
+fn to_stdout(builder: &Builder, report: &Report) -> Result<Stats, Error> {
     let mut output = Output::new()?;
     output.grow_pipe();
     let mut reader = builder.blocking()?.reader()?;
+    report.watch(reader.monitor());
     reader.write_to(&mut output)?;
     output.close()?;
     Ok(reader.stats())
@@ -53,8 +54,9 @@ fn to_stdout(builder: &Builder) -> Result<Stats, Error> {
 
 /// Puts the object into a ring in shared memory, and waits until it was taken or `cancel` is
 /// triggered.
-fn to_ring(builder: &Builder, name: &str, cancel: Cancel) -> Result<Stats, Error> {
+fn to_ring(builder: &Builder, report: &Report, name: &str, cancel: Cancel) -> Result<Stats, Error> {
     let mut reader = builder.blocking()?.reader()?;
+    report.watch(reader.monitor());
     let mut ring = RingWriter::create(Some(name), RING)?;
     let waker = ring.waker();
     let _watch = pget::blocking::when_triggered(&cancel, move || waker.wake())?;

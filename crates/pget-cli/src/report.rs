@@ -5,17 +5,21 @@ use std::{
     io::{self, IsTerminal, Write},
     path::Path,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
-use pget::{Builder, Error, Stats, Warnings};
+use pget::{Builder, Error, Monitor, Stats, Warnings};
 use terminal_size::terminal_size_of;
 
 use crate::args::{Show, When};
+
+/// How often a line is drawn again while nothing changes.
+const TICK: Duration = Duration::from_millis(500);
 
 /// Writes a line to standard error. If standard error is closed, the line is discarded.
 pub(crate) fn line(text: &str) {
@@ -42,7 +46,9 @@ pub(crate) fn log(verbose: u8) {
 
 /// The progress bar and the summary of one read.
 pub(crate) struct Report {
-    bar: Arc<ProgressBar>,
+    bar: Bar,
+    plain: Plain,
+    wanted: bool,
     json: bool,
     began: Instant,
     warnings: Warnings,
@@ -51,36 +57,19 @@ pub(crate) struct Report {
 impl Report {
     /// Begins to report, and lets the read report to the bar.
     pub(crate) fn begin(show: &Show, builder: Builder) -> (Self, Builder) {
-        let (wanted, target) = drawn(show);
-        let bar = Arc::new(ProgressBar::no_length());
-        bar.set_draw_target(target);
-        let width = width();
-        let style = style(of_bar(width));
-        bar.set_style(style.clone());
+        let Drawn {
+            wanted,
+            target,
+            plain,
+        } = drawn(show);
+        let bar = Bar::new(target);
         let builder = if wanted {
             // It has a thread, and panics without.
             if pget::threads_can_start() {
-                bar.enable_steady_tick(Duration::from_millis(500));
+                bar.line.enable_steady_tick(TICK);
             }
-            let bar = Arc::clone(&bar);
-            let waiting_style = self::style(WAITING);
-            let was_waiting = AtomicBool::new(false);
-            builder.progress(move |progress| {
-                if let Some(total) = progress.total {
-                    bar.set_length(total);
-                }
-                bar.set_position(progress.stats.delivered);
-                let waiting = progress.stats.waiting;
-                let waits = waiting.is_some();
-                if waits != was_waiting.swap(waits, Ordering::Relaxed) {
-                    bar.set_style(if waits {
-                        waiting_style.clone()
-                    } else {
-                        style.clone()
-                    });
-                }
-                bar.set_message(waiting.map_or_else(String::new, |waiting| format!("waiting: {waiting}")));
-            })
+            let bar = bar.clone();
+            builder.progress(move |progress| bar.update(progress.total, &progress.stats))
         } else {
             builder
         };
@@ -89,6 +78,8 @@ impl Report {
         (
             Self {
                 bar,
+                plain,
+                wanted,
                 json: show.json,
                 began: Instant::now(),
                 warnings,
@@ -97,9 +88,26 @@ impl Report {
         )
     }
 
+    /// Reports also while no bytes come, which a reader's own progress does not.
+    pub(crate) fn watch(&self, monitor: Monitor) {
+        if !self.wanted || !pget::threads_can_start() {
+            return;
+        }
+        let bar = self.bar.clone();
+        let watch = move || {
+            while !bar.line.is_finished() {
+                bar.update(monitor.total(), &monitor.stats());
+                thread::sleep(TICK);
+            }
+        };
+        // Without it, the line stands still while the read waits.
+        drop(thread::Builder::new().name("pget-report".into()).spawn(watch));
+    }
+
     /// Ends the bar and prints the summary, if it is wanted, and what was done without.
     pub(crate) fn end(self, stats: &Stats) {
-        self.bar.finish();
+        self.plain.let_through();
+        self.bar.line.finish();
         let warnings = self.warnings.take();
         if self.json {
             let seconds = self.began.elapsed().as_secs_f64();
@@ -134,7 +142,64 @@ impl Report {
 
     /// Takes the bar away, for the error's line to stand alone.
     pub(crate) fn abandon(self) {
-        self.bar.finish_and_clear();
+        self.bar.line.finish_and_clear();
+    }
+}
+
+/// The line of one read.
+#[derive(Clone)]
+struct Bar {
+    line: ProgressBar,
+    /// What it shows now, as a number of [`Shows`].
+    shows: Arc<AtomicU8>,
+    styles: Arc<[ProgressStyle; 3]>,
+}
+
+/// What the line of one read shows.
+#[derive(Clone, Copy)]
+enum Shows {
+    /// Bytes, of how many is not known yet.
+    Bytes = 0,
+    /// Why the read waits.
+    Waiting = 1,
+    /// How much of the object has come.
+    Share = 2,
+}
+
+impl Bar {
+    fn new(target: ProgressDrawTarget) -> Self {
+        let line = ProgressBar::no_length();
+        line.set_draw_target(target);
+        let share = if is_drawn_on() {
+            of_bar(width())
+        } else {
+            of_line(width())
+        };
+        let styles = [UNKNOWN, WAITING, share].map(style);
+        line.set_style(styles[Shows::Bytes as usize].clone());
+        Self {
+            line,
+            shows: Arc::new(AtomicU8::new(Shows::Bytes as u8)),
+            styles: Arc::new(styles),
+        }
+    }
+
+    fn update(&self, total: Option<u64>, stats: &Stats) {
+        if let Some(total) = total {
+            self.line.set_length(total);
+        }
+        self.line.set_position(stats.delivered);
+        let shows = match (&stats.waiting, total) {
+            (Some(_), _) => Shows::Waiting,
+            (None, Some(_)) => Shows::Share,
+            (None, None) => Shows::Bytes,
+        };
+        if shows as u8 != self.shows.swap(shows as u8, Ordering::Relaxed) {
+            self.line.set_style(self.styles[shows as usize].clone());
+        }
+        let waiting = stats.waiting.as_ref();
+        self.line
+            .set_message(waiting.map_or_else(String::new, |waiting| format!("waiting: {waiting}")));
     }
 }
 
@@ -146,7 +211,7 @@ fn per_second(bytes: u64, seconds: f64) -> f64 {
 
 /// Columns of the terminal, or of a line in a log.
 fn width() -> u16 {
-    terminal_size_of(io::stderr()).map_or_else(|| Plain.width(), |(columns, _)| columns.0)
+    terminal_size_of(io::stderr()).map_or(100, |(columns, _)| columns.0)
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -162,6 +227,17 @@ const fn of_bar(width: u16) -> &'static str {
         _ => "{percent:>3}% {eta}",
     }
 }
+
+/// The line of a read in a log, where a bar would be noise.
+const fn of_line(width: u16) -> &'static str {
+    match width {
+        60.. => "{percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+        _ => of_bar(width),
+    }
+}
+
+/// The line of a read of which the size is not known, or not yet.
+const UNKNOWN: &str = "{binary_bytes} in {elapsed}";
 
 /// The line of a read that waits; it ends where the terminal does.
 const WAITING: &str = "{percent:>3}% {wide_msg}";
@@ -189,21 +265,32 @@ fn is_drawn_on() -> bool {
 }
 
 /// Whether a progress bar is wanted, and where it is drawn.
-fn drawn(show: &Show) -> (bool, ProgressDrawTarget) {
+struct Drawn {
+    wanted: bool,
+    target: ProgressDrawTarget,
+    /// Where it is drawn if no cursor moves.
+    plain: Plain,
+}
+
+fn drawn(show: &Show) -> Drawn {
     let terminal = is_drawn_on();
     let wanted = match show.progress {
         When::Always => true,
         When::Never => false,
         When::Auto => io::stderr().is_terminal(),
     };
+    let plain = Plain::default();
     // Ten times a second is enough for an eye.
     let target = match (wanted, terminal) {
         (true, true) => ProgressDrawTarget::stderr_with_hz(10),
-        // Once a second is enough for a log.
-        (true, false) => ProgressDrawTarget::term_like_with_hz(Box::new(Plain), 1),
+        (true, false) => ProgressDrawTarget::term_like_with_hz(Box::new(plain.clone()), 1),
         (false, _) => ProgressDrawTarget::hidden(),
     };
-    (wanted, target)
+    Drawn {
+        wanted,
+        target,
+        plain,
+    }
 }
 
 /// The progress bars and the summary of several reads: one line for each object that is being read,
@@ -230,12 +317,12 @@ pub(crate) struct Line<'a> {
 impl Reports {
     /// Begins to report on so many objects.
     pub(crate) fn begin(show: &Show, objects: usize) -> Self {
-        let (wanted, target) = drawn(show);
+        let Drawn { wanted, target, .. } = drawn(show);
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(objects as u64));
         total.set_style(style(of_total(width())));
         if wanted && pget::threads_can_start() {
-            total.enable_steady_tick(Duration::from_millis(500));
+            total.enable_steady_tick(TICK);
         }
         Self {
             bars,
@@ -337,13 +424,37 @@ impl Line<'_> {
     }
 }
 
-/// Standard error that is no terminal: the bar comes line by line.
-#[derive(Debug)]
-struct Plain;
+/// Standard error on which no cursor moves: a log, or a dumb terminal. At most one line a second is
+/// written.
+#[derive(Clone, Debug, Default)]
+struct Plain {
+    /// When the last line was written.
+    last: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Plain {
+    /// Writes the next line, however soon it comes.
+    fn let_through(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn show(&self, text: &str) {
+        // The bar is padded to the width, and at times by nothing else.
+        if text.trim().is_empty() {
+            return;
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            return;
+        }
+        *last = Some(Instant::now());
+        line(text.trim_end());
+    }
+}
 
 impl TermLike for Plain {
     fn width(&self) -> u16 {
-        100
+        width()
     }
 
     fn move_cursor_up(&self, _: usize) -> io::Result<()> {
@@ -363,15 +474,12 @@ impl TermLike for Plain {
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        line(text.trim_end());
+        self.show(text);
         Ok(())
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        // The bar is padded to the width, and at times by nothing else.
-        if !text.trim().is_empty() {
-            line(text.trim_end());
-        }
+        self.show(text);
         Ok(())
     }
 

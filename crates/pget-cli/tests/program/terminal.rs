@@ -1,15 +1,22 @@
 //! What the progress display looks like on terminals of several widths, on a dumb one, and in a
 //! log.
 
-use std::{fs::File, io::Read, process::Stdio, thread};
+use std::{fs::File, io::Read, process::Stdio, thread, time::Instant};
 
 use nix::pty::{Winsize, openpty};
-use pget_testkit::hostile::{Hostile, Object, Route};
+use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 
-use crate::run::{pget, plain_environment, wait};
+use crate::run::{Ended, pget, plain_environment, wait};
 
 /// Reads an object of 6 MB to nowhere, and returns what it wrote on a terminal of `columns`.
 fn shown(columns: u16, term: &str, arguments: &[&str]) -> String {
+    let (ended, text) = on_terminal(columns, term, arguments);
+    ended.succeeded();
+    text
+}
+
+/// Runs pget, and returns how it ended and what it wrote on a terminal of `columns`.
+fn on_terminal(columns: u16, term: &str, arguments: &[&str]) -> (Ended, String) {
     let size = Winsize {
         ws_row: 24,
         ws_col: columns,
@@ -37,8 +44,8 @@ fn shown(columns: u16, term: &str, arguments: &[&str]) -> String {
         }
         String::from_utf8_lossy(&text).into_owned()
     });
-    wait(child).succeeded();
-    reader.join().expect("it is read")
+    let ended = wait(child);
+    (ended, reader.join().expect("it is read"))
 }
 
 /// The lines that are seen, without the codes that move the cursor.
@@ -94,4 +101,44 @@ fn a_dumb_terminal_gets_lines() {
     }
     let text = shown(80, "dumb", &["cat", &url, "--progress", "never"]);
     assert_eq!(text, "");
+}
+
+/// The bar would be broken in two by an 80-column terminal, and a log needs no more than a line a
+/// second, however fast the bytes come.
+#[test]
+fn lines_are_few_and_have_no_bar() {
+    let server = Hostile::start().expect("a server");
+    // Two seconds of many small pieces.
+    let slow = Fault::Pace {
+        bytes_per_second: 3_000_000,
+    };
+    let url = server.route(
+        "/o",
+        Route::new(Object::new(7, 6_000_000)).fault(When::Always, slow),
+    );
+    let began = Instant::now();
+    let text = shown(80, "dumb", &["cat", &url, "--concurrency", "1"]);
+    let seconds = usize::try_from(began.elapsed().as_secs()).expect("few");
+    let lines = lines(&text);
+    assert!(lines.iter().all(|line| line.chars().count() < 80), "{lines:?}");
+    assert!(!text.contains('░') && !text.contains('█'), "{text:?}");
+    // The first, one for each second, and the last.
+    assert!(lines.len() <= seconds + 3, "{seconds} s: {lines:?}");
+    assert!(
+        lines[0].starts_with("0 B in"),
+        "the size is not known yet: {lines:?}"
+    );
+}
+
+#[test]
+fn a_read_that_waits_for_its_server_shows_it() {
+    let server = Hostile::start().expect("a server");
+    let route = Route::new(Object::new(7, 6_000_000)).fault(When::Later, Fault::status(503));
+    let url = server.route("/o", route);
+    let (ended, text) = on_terminal(80, "xterm", &["cat", &url, "--retry-timeout", "3s"]);
+    assert_eq!(ended.status.code(), Some(6), "{text:?}");
+    let lines = lines(&text);
+    assert!(lines.iter().any(|line| line.contains("waiting: ")), "{lines:?}");
+    let last = lines.last().expect("an error");
+    assert!(!last.contains("waiting: "), "the line is taken away: {lines:?}");
 }
