@@ -1,4 +1,4 @@
-//! Names as messages may show them: without a password, a signature or a token.
+//! Names and texts as messages may show them: without a password, a signature or a token.
 //!
 //! An address that was given without its scheme is read as a path, and a path is named in full. So
 //! what looks like a credential is left out of every name, wherever it stands. Pure.
@@ -15,6 +15,60 @@ pub fn name(name: &str) -> String {
         None => (name, ""),
     };
     without_user(place) + &without_values(more)
+}
+
+/// Longest message that is kept, in characters.
+const LONGEST: usize = 600;
+
+/// Returns `text`, which a server or a library wrote, as one line of at most 600 characters and an
+/// ellipsis: without users, passwords and queries of addresses, without control characters, and
+/// without an XML document, which may repeat a request's signature.
+#[must_use]
+pub fn message(text: &str) -> String {
+    let document = ["<?xml", "<Error"]
+        .into_iter()
+        .filter_map(|tag| text.find(tag))
+        .min();
+    let plain = plain(&text[..document.unwrap_or(text.len())]);
+    let mut clipped: String = plain.chars().take(LONGEST).collect();
+    if clipped.len() < plain.len() {
+        clipped.push('…');
+    }
+    clipped.trim().to_owned()
+}
+
+/// Without control characters, and without users, passwords and queries of URLs.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut address = false;
+    // Where the host, or the user before it, begins in `plain`.
+    let mut authority = None;
+    let mut query = false;
+    let mut last = [' '; 3];
+    for c in text.chars() {
+        last = [last[1], last[2], c];
+        if last == [':', '/', '/'] && !query {
+            address = true;
+            authority = Some(plain.len() + 1);
+        } else if c.is_whitespace() || matches!(c, '"' | '<' | '>' | '`') {
+            // None of these stands in a query as it is sent; brackets and apostrophes may.
+            (address, authority, query) = (false, None, false);
+        } else if address && c == '?' {
+            plain.push_str("?…");
+            query = true;
+        } else if c == '/' {
+            authority = None;
+        } else if c == '@'
+            && let Some(begin) = authority
+        {
+            plain.truncate(begin);
+            plain.push('…');
+        }
+        if !query {
+            plain.push(if c.is_control() { ' ' } else { c });
+        }
+    }
+    plain
 }
 
 /// Where `code`, a percent-encoded byte in lower case, begins.
@@ -88,6 +142,28 @@ fn without_values(more: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_have_no_queries_and_no_documents() {
+        let denied = "<?xml?><Error><Code>AccessDenied</Code><StringToSign>canary</StringToSign></Error>";
+        let text = format!(
+            "GET http://host:1/b/k?X-Amz-Signature=canary failed (see \"s3://b/k?sig=canary\"): {denied}"
+        );
+        assert_eq!(
+            message(&text),
+            "GET http://host:1/b/k?… failed (see \"s3://b/k?…\"):"
+        );
+        assert_eq!(message("why? because\r\nso"), "why? because  so");
+        assert_eq!(
+            message("a <Error><StringToSign>canary <?xml ?><Code>C</Code>"),
+            "a"
+        );
+        let text = "PUT http://u:p@w@h:1/a@b?c@d, s3://e@f";
+        assert_eq!(message(text), "PUT http://…@h:1/a@b?… s3://…@f");
+        let text = "http://h/k?name=a(1)'&sig=canary http://h/x";
+        assert_eq!(message(text), "http://h/k?… http://h/x");
+        assert!(message(&"é".repeat(10_000)).chars().count() <= LONGEST + 1);
+    }
 
     #[test]
     fn case_139_names_show_no_credential() {

@@ -19,4 +19,4 @@ pub mod v0_13;
 )]
 pub mod v0_14;
 
-pub use pget_core::Options;
+pub use pget_core::{Download, Options};

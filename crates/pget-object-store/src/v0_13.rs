@@ -15,7 +15,7 @@ mod store;
 
 #[cfg(feature = "aistore")]
 pub use store::AistoreStore;
-pub use store::PgetStore;
+pub use store::{ObjectStoreSource, PgetStore};
 
 store::pass_on_uploads! {}
 #[cfg(feature = "signer")]

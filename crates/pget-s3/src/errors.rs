@@ -7,56 +7,13 @@
 //! Invariant: no text leaves this module with a URL's query (a presigned URL is a credential) or
 //! with the parts of an S3 error document that repeat the request's signature.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
-use object_store::Error as StoreError;
-use pget_core::{ErrorKind, Retry, SourceError};
+use pget_core::{ErrorKind, Retry, SourceError, redact::message};
 use pget_http::{Response, error_for_status, retry_after};
 
 use crate::{clock::Offset, session::SignedRequest};
-
-/// Longest text kept of a cause, in characters.
-const CAUSE_LIMIT: usize = 600;
-
-/// A cause by its text only, cleaned.
-#[derive(Debug)]
-pub(crate) struct Cause(String);
-
-impl Cause {
-    pub(crate) fn of(error: &dyn std::error::Error) -> Self {
-        Self(clean(&error.to_string()))
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Cause {}
-
-/// What a store's error means for the download, with what was being done.
-pub(crate) fn of_store(doing: &str, error: StoreError) -> SourceError {
-    let cause = Cause::of(&error);
-    let kind = match error {
-        StoreError::NotFound { .. } => ErrorKind::NotFound,
-        StoreError::Precondition { .. } | StoreError::NotModified { .. } => ErrorKind::ObjectChanged,
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
-            ErrorKind::PermissionDenied
-        }
-        StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => ErrorKind::Unsupported,
-        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => {
-            ErrorKind::InvalidArgument
-        }
-        StoreError::JoinError { .. } => ErrorKind::Internal,
-        // Generic and what is to come: stores put everything here from a reset connection to a 500,
-        // so another attempt may help.
-        _ => return SourceError::retryable(ErrorKind::Unavailable, doing).with_cause(cause),
-    };
-    SourceError::fatal(kind, doing).with_cause(cause)
-}
 
 /// The parts of an S3 or Azure error document that say what is wrong.
 ///
@@ -81,8 +38,7 @@ impl Document {
             let (_, rest) = text.split_once(&format!("<{name}>"))?;
             let (inner, _) = rest.split_once(&format!("</{name}>"))?;
             // A document in a document is not looked into: each level would double the work.
-            let (text, _) = split_off_document(inner);
-            Some(clip(&plain(text)))
+            Some(message(inner))
         };
         Self {
             code: element("Code").unwrap_or_default(),
@@ -193,72 +149,6 @@ impl Document {
     }
 }
 
-/// One line without control characters, URL queries and error documents, and not too long.
-pub(crate) fn clean(text: &str) -> String {
-    // Error documents repeat the key id, the string to sign and the signature.
-    let (before, document) = split_off_document(text);
-    let mut line = plain(before);
-    let document = document.map(|document| Document::parse(document.as_bytes()));
-    if let Some(document) = document.filter(|document| !document.code.is_empty()) {
-        line.push_str(&format!("{}: {}", document.code, document.message));
-    }
-    clip(&line)
-}
-
-/// What stands before an error document, and what begins with it.
-fn split_off_document(text: &str) -> (&str, Option<&str>) {
-    let begins = ["<?xml", "<Error"]
-        .into_iter()
-        .filter_map(|tag| text.find(tag))
-        .min();
-    match begins {
-        Some(at) => (&text[..at], Some(&text[at..])),
-        None => (text, None),
-    }
-}
-
-/// Without control characters, and without users, passwords and queries of URLs.
-fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut address = false;
-    // Where the host, or the user before it, begins in `plain`.
-    let mut authority = None;
-    let mut query = false;
-    let mut last = [' '; 3];
-    for c in text.chars() {
-        last = [last[1], last[2], c];
-        if last == [':', '/', '/'] && !query {
-            address = true;
-            authority = Some(plain.len() + 1);
-        } else if c.is_whitespace() || matches!(c, '"' | '<' | '>' | '`') {
-            // None of these stands in a query as it is sent; brackets and apostrophes may.
-            (address, authority, query) = (false, None, false);
-        } else if address && c == '?' {
-            plain.push_str("?…");
-            query = true;
-        } else if c == '/' {
-            authority = None;
-        } else if c == '@'
-            && let Some(begin) = authority
-        {
-            plain.truncate(begin);
-            plain.push('…');
-        }
-        if !query {
-            plain.push(if c.is_control() { ' ' } else { c });
-        }
-    }
-    plain
-}
-
-fn clip(text: &str) -> String {
-    let mut clipped: String = text.chars().take(CAUSE_LIMIT).collect();
-    if clipped.len() < text.len() {
-        clipped.push('…');
-    }
-    clipped.trim().to_owned()
-}
-
 static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
 /// An answer that is neither the object nor a part of it.
@@ -344,27 +234,6 @@ mod tests {
         <SignatureProvided>canary</SignatureProvided></Error>";
 
     #[test]
-    fn cleaning_takes_queries_and_documents_out() {
-        let text = format!(
-            "GET http://host:1/b/k?X-Amz-Signature=canary failed (see \"s3://b/k?sig=canary\"): {DENIED}"
-        );
-        let cleaned = clean(&text);
-        assert!(!cleaned.to_lowercase().contains("canary"), "{cleaned}");
-        assert!(cleaned.starts_with("GET http://host:1/b/k?… failed"), "{cleaned}");
-        assert!(cleaned.ends_with("SignatureDoesNotMatch: no match"), "{cleaned}");
-        assert_eq!(clean("why? because\r\nso"), "why? because  so");
-        assert_eq!(
-            clean("a <Error><StringToSign>canary <?xml ?><Code>C</Code>"),
-            "a C:"
-        );
-        let text = "PUT http://u:p@w@h:1/a@b?c@d, s3://e@f";
-        assert_eq!(clean(text), "PUT http://…@h:1/a@b?… s3://…@f");
-        let text = "http://h/k?name=a(1)'&sig=canary http://h/x";
-        assert_eq!(clean(text), "http://h/k?… http://h/x");
-        assert!(clean(&"é".repeat(10_000)).chars().count() <= CAUSE_LIMIT + 1);
-    }
-
-    #[test]
     fn a_document_is_read_by_its_tags_only() {
         let document = Document::parse(DENIED.as_bytes());
         assert_eq!(document.code, "SignatureDoesNotMatch");
@@ -375,7 +244,6 @@ mod tests {
         // As many steps as there are ways through it would never end.
         let nested = "<Error><Code><Message>".repeat(2000) + "x</Message></Code>";
         assert_eq!(Document::parse(nested.as_bytes()).message, "");
-        assert_eq!(clean(&format!("why: {nested}")), "why: <Message>:");
         let mut huge = vec![b'x'; Document::LIMIT];
         huge.extend_from_slice(b"<Code>AccessDenied</Code>");
         assert_eq!(Document::parse(&huge).code, "");

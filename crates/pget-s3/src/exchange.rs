@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use pget_core::{ChunkWriter, ErrorKind, RangeRequest, Reply, SourceError};
 use pget_http::{ByteRange, Method, RedirectPolicy, RequestHead, Response, reply_from_parts};
 
-use crate::{errors::Document, object_store::put, session::SignedRequest};
+use crate::{errors::Document, session::SignedRequest};
 
 /// Returns the head of a signed request.
 pub(crate) fn request(
@@ -77,5 +77,9 @@ pub(crate) async fn examine(
     }
     reply.length = Some(body.len() as u64);
     chunk.begin(reply)?;
-    put(&mut chunk, &body).await
+    if chunk.put_wanted(&body).await?.is_empty() {
+        return Ok(());
+    }
+    let text = "the answer continues after the end of the range";
+    Err(SourceError::fatal(ErrorKind::Protocol, text))
 }

@@ -5,6 +5,7 @@ use std::{sync::LazyLock, time::SystemTime};
 
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
+use pget_core::redact;
 use pget_http::{Client, ClientOptions, Method};
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         contract::Ask,
         keys::{Keys, Secret},
     },
-    errors::{Document, clean},
+    errors::Document,
 };
 
 static CLIENT: LazyLock<Client> =
@@ -151,9 +152,9 @@ pub fn document(body: &[u8]) {
     }
     let text = String::from_utf8_lossy(body);
     if !text.contains("CANARY") {
-        let shown = clean(&format!("{text} http://u:CANARY@h/k?sig=CANARY {text}"));
+        let shown = redact::message(&format!("{text} http://u:CANARY@h/k?sig=CANARY {text}"));
         assert!(!shown.contains("CANARY"), "{shown}");
-        let shown = clean(&format!(
+        let shown = redact::message(&format!(
             "<Error><StringToSign>CANARY {text}</StringToSign></Error>"
         ));
         assert!(!shown.contains("CANARY"), "{shown}");

@@ -48,7 +48,6 @@ const CHECKED: &[&str] = &[
     "crates/pget-s3/src/errors.rs",
     "crates/pget-s3/src/exchange.rs",
     "crates/pget-s3/src/lib.rs",
-    "crates/pget-s3/src/object_store.rs",
     "crates/pget-s3/src/roots.rs",
     "crates/pget-s3/src/session.rs",
     "crates/pget-s3/src/settings.rs",

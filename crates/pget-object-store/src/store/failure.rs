@@ -4,7 +4,9 @@
 //! Invariant: the error that a caller gets has the variant of the wrapped store's own error, if the
 //! store had one. Its source is the download's error, whose last cause is that of the store.
 
-use pget_core::{Error, ErrorKind, SourceError};
+use std::fmt;
+
+use pget_core::{Error, ErrorKind, SourceError, redact};
 
 use super::super::object_store::{self, path::Path};
 
@@ -14,8 +16,35 @@ const STORE: &str = "PgetStore";
 /// Returns what `error` means for the download that was `doing` something. The store's error is the
 /// cause.
 pub(super) fn of_store(doing: &'static str, error: object_store::Error) -> SourceError {
+    meaning(doing, &error).with_cause(error)
+}
+
+/// The same; the cause is the store's text alone, as a plain line.
+pub(super) fn of_store_plain(doing: &'static str, error: object_store::Error) -> SourceError {
+    meaning(doing, &error).with_cause(Plain::of(&error))
+}
+
+/// The text of a store's error, without what may be a credential.
+#[derive(Debug)]
+pub(super) struct Plain(String);
+
+impl Plain {
+    pub(super) fn of(error: &object_store::Error) -> Self {
+        Self(redact::message(&error.to_string()))
+    }
+}
+
+impl fmt::Display for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Plain {}
+
+fn meaning(doing: &'static str, error: &object_store::Error) -> SourceError {
     use object_store::Error as E;
-    let meaning = match &error {
+    match error {
         E::NotFound { .. } => SourceError::refused(ErrorKind::NotFound, doing),
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
             SourceError::refused(ErrorKind::PermissionDenied, doing)
@@ -30,8 +59,7 @@ pub(super) fn of_store(doing: &'static str, error: object_store::Error) -> Sourc
         // Stores report everything else like this, from a reset connection to a 500, so another
         // attempt may help.
         _ => SourceError::retryable(ErrorKind::Unavailable, doing),
-    };
-    meaning.with_cause(error)
+    }
 }
 
 /// Whether a store may have refused the range, and not the object.

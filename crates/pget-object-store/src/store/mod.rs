@@ -4,6 +4,7 @@
 //! - [`PgetStore`] is the wrapper; `get` decides which reads are split, `ranges` does the same for
 //!   several ranges of one object.
 //! - `source` lets a download read ranges of the wrapped store, `stream` delivers them.
+//! - [`ObjectStoreSource`] is one object of a store as the source of a download.
 //! - `failure` translates errors in both directions.
 
 use std::{fmt, ops::Range, sync::Arc};
@@ -26,6 +27,7 @@ use crate::settings::Settings;
 mod aistore;
 mod failure;
 mod get;
+mod object;
 mod passed_on;
 mod ranges;
 mod source;
@@ -33,6 +35,7 @@ mod stream;
 
 #[cfg(feature = "aistore")]
 pub use aistore::AistoreStore;
+pub use object::ObjectStoreSource;
 #[cfg(feature = "signer")]
 pub(super) use passed_on::pass_on_signatures;
 pub(super) use passed_on::pass_on_uploads;

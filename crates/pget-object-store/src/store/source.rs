@@ -64,7 +64,7 @@ fn strong_etag(meta: &ObjectMeta) -> Option<&String> {
     meta.e_tag.as_ref().filter(|tag| !tag.starts_with("W/"))
 }
 
-fn revision(meta: &ObjectMeta) -> Revision {
+pub(super) fn revision(meta: &ObjectMeta) -> Revision {
     Revision {
         etag: meta.e_tag.clone(),
         version: meta.version.clone(),
@@ -289,7 +289,7 @@ fn head_to(range: &Range<u64>, end: Option<u64>) -> Range<u64> {
     range.start..end.map_or(range.end, |end| end.min(range.end))
 }
 
-fn reply(meta: &ObjectMeta, range: &Range<u64>) -> Result<Reply, SourceError> {
+pub(super) fn reply(meta: &ObjectMeta, range: &Range<u64>) -> Result<Reply, SourceError> {
     let Some(length) = range.end.checked_sub(range.start) else {
         let text = format!("the store answers with bytes {}..{}", range.start, range.end);
         return Err(SourceError::fatal(ErrorKind::Protocol, text));
@@ -323,10 +323,16 @@ async fn receive(body: impl Stream<Item = Piece> + Send, chunk: &mut ChunkWriter
     let mut body = std::pin::pin!(body);
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|error| failure::of_store("receiving a range", error))?;
-        if !chunk.put_wanted(&piece).await?.is_empty() {
-            let text = "the store continues after the end of the range";
-            return Err(SourceError::fatal(ErrorKind::Protocol, text));
-        }
+        put(chunk, &piece).await?;
     }
     Ok(())
+}
+
+/// Copies `piece` into the chunk, which must want all of it.
+pub(super) async fn put(chunk: &mut ChunkWriter, piece: &[u8]) -> Result<(), SourceError> {
+    if chunk.put_wanted(piece).await?.is_empty() {
+        return Ok(());
+    }
+    let text = "the store continues after the end of the range";
+    Err(SourceError::fatal(ErrorKind::Protocol, text))
 }

@@ -17,6 +17,7 @@ mod faults;
 mod integration;
 mod made;
 mod memory;
+mod object;
 mod ranges;
 mod streams;
 

@@ -12,16 +12,19 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
-use object_store::{
-    CopyOptions, Error as StoreError, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, Result as StoreResult, local::LocalFileSystem, memory::InMemory, path::Path,
-};
 use pget_core::{Download, Error, ErrorKind, Options, RangeSource};
-use pget_s3::ObjectStoreSource;
 use pget_testkit::{
     conformance::{self, Fixture},
     content::Pattern,
+};
+
+use super::super::pget::{
+    ObjectStoreSource,
+    object_store::{
+        CopyOptions, Error as StoreError, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+        MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMultipartOptions, PutOptions,
+        PutPayload, PutResult, Result as StoreResult, local::LocalFileSystem, memory::InMemory, path::Path,
+    },
 };
 
 const CHUNK: u64 = 64 << 10;
@@ -92,7 +95,7 @@ async fn sizes_are_exact(store: Arc<dyn ObjectStore>) {
         assert!(empty.is_empty());
         let beyond = read(Arc::clone(&store), &key, options(size + 1, None)).await;
         assert_eq!(
-            beyond.expect_err("behind the end").kind(),
+            beyond.expect_err("after the end").kind(),
             ErrorKind::Range,
             "size {size}"
         );

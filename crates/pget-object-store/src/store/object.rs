@@ -1,25 +1,59 @@
-//! A source over any `object_store` store: memory, local files, a store of the caller's own.
+//! One object of a store as the source of a download, for destinations that no stream of a store
+//! has: a file, memory, shared memory.
 //!
 //! Invariants: what the store says of a range goes to the download unchanged, and what it delivers
 //! beyond that is refused; so a store that serves other bytes than it announces is an error, never
-//! a splice. Bytes are copied once, from the store's buffers into the slot: S3, GCS and Azure are
-//! read faster by [`S3Source`](crate::S3Source).
+//! a splice. No text of the store leaves this module with an address's query or an error document.
+//! Bytes are copied once, from the store's buffers into the slot.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use object_store::{Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, path::Path};
-use pget_core::{
-    ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Revision, SourceError,
+use pget_core::{ChunkWriter, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, SourceError};
+
+use super::super::object_store::{
+    Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, path::Path,
+};
+use super::{
+    failure,
+    source::{put, reply, revision},
 };
 
-use crate::errors;
-
-/// Reads one object of a store.
+/// Reads one object of a store into what no stream of the store can fill: a file, memory, shared
+/// memory.
 ///
 /// The download retries by itself, with its own deadlines: give the store a `RetryConfig` without
 /// retries, or its patience comes on top. Cancelling a read drops the store's future and stream.
+/// Errors show the store's own text as one plain line, without queries of addresses.
+///
+/// # Examples
+/// ```
+/// # #[cfg(feature = "v0_14")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use pget_object_store::{
+///     Download, Options,
+///     v0_14::{
+///         ObjectStoreSource,
+///         object_store::{ObjectStoreExt, memory::InMemory, path::Path},
+///     },
+/// };
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let store = std::sync::Arc::new(InMemory::new());
+/// let path = Path::from("large");
+/// store.put(&path, vec![7; 8 << 20].into()).await?;
+/// let source = std::sync::Arc::new(ObjectStoreSource::new(store, path));
+/// let download = Download::new(source, Options::default())?;
+/// let (count, memory) = download.read_into(vec![0; 8 << 20]).await;
+/// assert_eq!(count?, 8 << 20);
+/// assert!(memory.expect("returned").iter().all(|byte| *byte == 7));
+/// # Ok(())
+/// # })
+/// # }
+/// # #[cfg(not(feature = "v0_14"))]
+/// # fn main() {}
+/// ```
 pub struct ObjectStoreSource {
     store: Arc<dyn ObjectStore>,
     location: Path,
@@ -66,7 +100,7 @@ impl ObjectStoreSource {
         };
         match self.store.get_opts(&self.location, options).await {
             Ok(result) => Ok(result.meta),
-            Err(error) => Err(errors::of_store("asking for its size", error)),
+            Err(error) => Err(failure::of_store_plain("asking for its size", error)),
         }
     }
 
@@ -78,9 +112,9 @@ impl ObjectStoreSource {
             && meta.size <= start
         {
             let text = format!("it has {} bytes, asked for those from {start}", meta.size);
-            return SourceError::fatal(ErrorKind::Range, text).with_cause(errors::Cause::of(&error));
+            return SourceError::fatal(ErrorKind::Range, text).with_cause(failure::Plain::of(&error));
         }
-        errors::of_store("reading a range", error)
+        failure::of_store_plain("reading a range", error)
     }
 }
 
@@ -91,9 +125,7 @@ impl RangeSource for ObjectStoreSource {
         Ok(ObjectInfo {
             size: Some(meta.size),
             revision: revision(&meta),
-            chunk_hint: None,
-            checksum: None,
-            ranges: None,
+            ..ObjectInfo::default()
         })
     }
 
@@ -108,10 +140,14 @@ impl RangeSource for ObjectStoreSource {
             Ok(result) => result,
             Err(error) => return Err(self.explain(request.start, error).await),
         };
-        chunk.begin(reply(request, &result.meta, &result.range)?)?;
+        let (meta, range) = (&result.meta, &result.range);
+        chunk.begin(Reply {
+            whole: range.start == 0 && range.end == meta.size && request.start > 0,
+            ..reply(meta, range)?
+        })?;
         let mut body = result.into_stream();
         while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|error| errors::of_store("receiving a range", error))?;
+            let piece = piece.map_err(|error| failure::of_store_plain("receiving a range", error))?;
             put(&mut chunk, &piece).await?;
         }
         Ok(())
@@ -134,41 +170,4 @@ impl fmt::Debug for ObjectStoreSource {
             .field("version", &self.version)
             .finish_non_exhaustive()
     }
-}
-
-fn reply(request: &RangeRequest, meta: &ObjectMeta, range: &Range<u64>) -> Result<Reply, SourceError> {
-    let Some(length) = range.end.checked_sub(range.start) else {
-        let text = format!("the store answers with bytes {}..{}", range.start, range.end);
-        return Err(SourceError::fatal(ErrorKind::Protocol, text));
-    };
-    let ignored = range.start == 0 && range.end == meta.size && request.start > 0;
-    Ok(Reply {
-        start: range.start,
-        length: Some(length),
-        total: Some(meta.size),
-        whole: ignored,
-        revision: revision(meta),
-        chunk_hint: None,
-        checksum: None,
-    })
-}
-
-fn revision(meta: &ObjectMeta) -> Revision {
-    Revision {
-        etag: meta.e_tag.clone(),
-        version: meta.version.clone(),
-        checksum: None,
-        // Every store says a time; with all of its digits, as in-memory and file systems have more
-        // than seconds.
-        last_modified: Some(meta.last_modified.to_rfc3339()),
-    }
-}
-
-/// Copies `piece` into the chunk, which must want all of it.
-pub(crate) async fn put(chunk: &mut ChunkWriter, piece: &[u8]) -> Result<(), SourceError> {
-    if chunk.put_wanted(piece).await?.is_empty() {
-        return Ok(());
-    }
-    let text = "the store continues after the end of the range";
-    Err(SourceError::fatal(ErrorKind::Protocol, text))
 }
