@@ -79,14 +79,16 @@ impl Error {
 
     /// What a source said of `object` outside a ranged read (`head`, opening).
     pub fn from_source(object: impl Into<String>, error: SourceError) -> Self {
-        Self::from_attempt(object.into(), None, Limit::Final, error)
+        Self::from_attempt(object.into(), None, Limit::Final, error, None)
     }
 
+    /// The error of a read that `limit` ended, after this `error` of the server at `endpoint`.
     pub(crate) fn from_attempt(
         object: String,
         range: Option<Range<u64>>,
         limit: Limit,
         error: SourceError,
+        endpoint: Option<&str>,
     ) -> Self {
         let SourceError {
             kind,
@@ -97,22 +99,31 @@ impl Error {
             status: _,
             no_answer: _,
         } = error;
+        // An address of a bucket does not show which server was asked.
+        let host = endpoint.and_then(|endpoint| endpoint.split("://").nth(1)?.rsplit_once(':'));
+        let is_new = host.is_some_and(|(host, _)| !object.contains(host) && !message.contains(host));
+        let from = endpoint
+            .filter(|_| is_new)
+            .map(|endpoint| format!(" from {endpoint}"));
+        let from = from.unwrap_or_default();
         let (attempts, message) = match limit {
             Limit::Final => (1, message),
             // The caller wanted it so: there is nothing to explain.
             Limit::Retries { attempts } if attempts <= 1 => (1, message),
             Limit::Retries { attempts } => (
                 attempts,
-                format!("gave up after {attempts} attempts without progress (retries); last: {message}"),
+                format!(
+                    "gave up after {attempts} attempts without progress (retries); last{from}: {message}"
+                ),
             ),
             Limit::Wrong { attempts } => (
                 attempts,
-                format!("{attempts} wrong answers in a row; last: {message}"),
+                format!("{attempts} wrong answers in a row; last{from}: {message}"),
             ),
             Limit::RetryTimeout { waited, attempts, .. } => (
                 attempts,
                 format!(
-                    "gave up after {} without progress (retry_timeout), {attempts} attempts; last: {message}",
+                    "gave up after {} without progress (retry_timeout), {attempts} attempts; last{from}: {message}",
                     in_words(waited)
                 ),
             ),
@@ -319,6 +330,38 @@ mod tests {
     use std::{error::Error as _, io};
 
     use super::*;
+
+    #[test]
+    fn a_read_that_gave_up_names_the_server_that_its_address_does_not_show() {
+        let limits = [
+            Limit::Retries { attempts: 3 },
+            Limit::Wrong { attempts: 3 },
+            Limit::RetryTimeout {
+                waited: Duration::from_secs(120),
+                attempts: 44,
+                position: None,
+            },
+        ];
+        for limit in limits {
+            let line = |object: &str, message: &str| {
+                let error = SourceError::retryable(ErrorKind::Unavailable, message);
+                let endpoint = Some("http://10.0.0.1:9000");
+                Error::from_attempt(object.into(), None, limit, error, endpoint).to_line()
+            };
+            let text = line("s3://bucket/key", "HTTP status 503");
+            assert!(
+                text.ends_with("; last from http://10.0.0.1:9000: HTTP status 503"),
+                "{text}"
+            );
+            for (object, message) in [
+                ("http://10.0.0.1:9000/o", "503"),
+                ("s3://b/k", "10.0.0.1:9000 refused"),
+            ] {
+                let text = line(object, message);
+                assert!(text.ends_with(&format!("; last: {message}")), "{text}");
+            }
+        }
+    }
 
     #[test]
     fn advice_ends_the_message_and_changes_nothing_else() {

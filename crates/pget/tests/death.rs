@@ -1,6 +1,6 @@
 //! Case 108: a server that dies for good, in each way that servers do, over real sockets. However it
 //! dies and however the object is read, the read ends about `retry_timeout` after the last byte.
-#![cfg(feature = "http")]
+#![cfg(all(feature = "aistore", feature = "file", feature = "http", feature = "s3"))]
 
 use std::{
     io::{Read as _, Write as _},
@@ -295,4 +295,74 @@ fn full_backlog() -> (Vec<TcpStream>, SocketAddr) {
     // It stays, unaccepted, as long as the process.
     std::mem::forget(listener);
     (waiting, address)
+}
+
+/// Properties that give a source of objects in a bucket this endpoint.
+fn at(address: &str, endpoint: &str) -> Builder {
+    let builder = pget::builder(address);
+    match address.split(':').next() {
+        Some("s3") => builder
+            .property("aws.endpoint", endpoint)
+            .property("aws.region", "us-east-1")
+            .property("aws.access_key_id", "key")
+            .property("aws.secret_access_key", "secret"),
+        Some("ais") => builder.property("ais.endpoint", endpoint),
+        _ => builder,
+    }
+}
+
+/// Downloads from one server share what they find out about it, so each transport names its server,
+/// without credentials.
+#[test]
+fn each_transport_names_its_server() {
+    for (address, endpoint, named) in [
+        (
+            "http://example.org/o?sig=secret",
+            "",
+            Some("http://example.org:80"),
+        ),
+        (
+            "https://user:secret@example.org:8443/o",
+            "",
+            Some("https://example.org:8443"),
+        ),
+        (
+            "s3://bucket/o",
+            "http://10.0.0.1:9000/",
+            Some("http://10.0.0.1:9000"),
+        ),
+        (
+            "s3://bucket/o",
+            "https://store.example.org",
+            Some("https://store.example.org:443"),
+        ),
+        (
+            "ais://bucket/o",
+            "http://10.0.0.1:51080",
+            Some("http://10.0.0.1:51080"),
+        ),
+        ("/tmp/o", "", None),
+    ] {
+        let object = at(address, endpoint).object().expect("an object");
+        let source = object.source().expect("a source");
+        assert_eq!(source.endpoint().as_deref(), named, "{address} at {endpoint}");
+    }
+}
+
+/// A read that gives up says what limit ended it, what it read, and from where.
+#[tokio::test]
+async fn case_142_an_error_names_the_server_behind_a_bucket() {
+    for address in ["s3://bucket/o", "ais://bucket/o"] {
+        let server = Server::start(Death::Status(503), 0, SIZE);
+        let endpoint = format!("http://{}", server.address);
+        let builder = at(address, &endpoint).retry_timeout(Duration::from_secs(1));
+        for way in [Way::InOrder(4), Way::Stat] {
+            let error = read(builder.clone(), way, SIZE).await.expect_err("it is dead");
+            let line = error.to_line();
+            for words in [address, "without progress (retry_timeout)", "503", &endpoint] {
+                assert!(line.contains(words), "{way:?} has no {words:?}: {line}");
+            }
+            assert!(!line.contains("secret"), "{line}");
+        }
+    }
 }

@@ -120,6 +120,7 @@ impl Engine {
         id: u64,
         now: Duration,
         result: Result<(), SourceError>,
+        endpoint: Option<&str>,
     ) -> Option<Error> {
         let mut state = self.state();
         let flight = state.requests.remove(&id)?;
@@ -179,17 +180,18 @@ impl Engine {
             Some(range),
             limit,
             error,
+            endpoint,
         ))
     }
 
     /// The error of a download whose patience has run out between two attempts.
-    pub(crate) fn gave_up(&self, last: Option<SourceError>, limit: Limit) -> Error {
+    pub(crate) fn gave_up(&self, last: Option<SourceError>, limit: Limit, endpoint: Option<&str>) -> Error {
         let range = match limit {
             Limit::RetryTimeout { position, .. } => position.map(|position| position..u64::MAX),
             Limit::Final | Limit::Retries { .. } | Limit::Wrong { .. } => None,
         };
         let last = last.unwrap_or_else(|| SourceError::fatal(ErrorKind::Timeout, "no answer"));
-        Error::from_attempt(self.object.clone(), range, limit, last)
+        Error::from_attempt(self.object.clone(), range, limit, last, endpoint)
     }
 
     /// The object is known to end where the read begins.

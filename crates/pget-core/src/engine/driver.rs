@@ -228,7 +228,8 @@ impl<E: Executor> Driver<E> {
             self.wait_for_writer(id, now, Some(result));
             return None;
         }
-        self.engine.attempt_ended(id, now, result)
+        self.engine
+            .attempt_ended(id, now, result, self.endpoint.as_deref())
     }
 
     fn wait_for_writer(&mut self, id: u64, since: Duration, result: Option<Result<(), SourceError>>) {
@@ -243,7 +244,10 @@ impl<E: Executor> Driver<E> {
             match result {
                 None if self.engine.fenced_released(id, now) => {}
                 Some(result) if !self.engine.lingers(id) => {
-                    if let Some(error) = self.engine.attempt_ended(id, now, result) {
+                    if let Some(error) = self
+                        .engine
+                        .attempt_ended(id, now, result, self.endpoint.as_deref())
+                    {
                         return Some(error);
                     }
                 }
@@ -352,7 +356,8 @@ impl<E: Executor> Driver<E> {
                 Action::GiveUp(limit) => {
                     let last = state.last_failure.take();
                     drop(state);
-                    self.engine.finish(Err(self.engine.gave_up(last, limit)));
+                    let error = self.engine.gave_up(last, limit, self.endpoint.as_deref());
+                    self.engine.finish(Err(error));
                     return None;
                 }
                 Action::Finished => {

@@ -36,15 +36,18 @@ async fn head_patiently(source: &dyn RangeSource, options: &Options) -> Result<O
     let deadline = options.deadlines.first_byte;
     let mut failing_since = None;
     let mut attempts = 0;
+    let mut last = None;
     loop {
         let left = failing_since.map_or(options.retry_timeout, |since: Instant| {
             options.retry_timeout.saturating_sub(since.elapsed())
         });
         let (began, within) = (Instant::now(), deadline.min(left));
-        let error = match timeout(within, source.head()).await {
-            Ok(Ok(info)) => return Ok(info),
-            Ok(Err(error)) => error,
-            Err(_) => SourceError::retryable(ErrorKind::Timeout, format!("no answer within {within:?}")),
+        let error = match (timeout(within, source.head()).await, last.take()) {
+            (Ok(Ok(info)), _) => return Ok(info),
+            (Ok(Err(error)), _) => error,
+            // Patience has ended it: the failure before shows more.
+            (Err(_), Some(last)) if within < deadline => last,
+            (Err(_), _) => SourceError::retryable(ErrorKind::Timeout, format!("no answer within {within:?}")),
         };
         attempts += 1;
         // Nothing has come since the first attempt began.
@@ -53,7 +56,7 @@ async fn head_patiently(source: &dyn RangeSource, options: &Options) -> Result<O
             Retry::Backoff => Duration::ZERO,
             Retry::Throttled(after) => after.unwrap_or_default(),
             Retry::Never | Retry::Refused => {
-                return Err(Error::from_attempt(source.name(), None, Limit::Final, error));
+                return Err(Error::from_source(source.name(), error));
             }
         };
         let limit = if options.retries.is_some_and(|retries| attempts > retries) {
@@ -68,11 +71,19 @@ async fn head_patiently(source: &dyn RangeSource, options: &Options) -> Result<O
             None
         };
         if let Some(limit) = limit {
-            return Err(Error::from_attempt(source.name(), None, limit, error));
+            let endpoint = source.endpoint();
+            return Err(Error::from_attempt(
+                source.name(),
+                None,
+                limit,
+                error,
+                endpoint.as_deref(),
+            ));
         }
         let left = options.retry_timeout.saturating_sub(lasted);
         let pause = backoff.probe(lasted).max(after.min(left - left / 20)).min(left);
         tracing::debug!(object = source.name(), %error, attempts, ?pause, "asked again after a pause");
         sleep(pause).await;
+        last = Some(error);
     }
 }
