@@ -17,6 +17,10 @@ use crate::status::error_for_status;
 /// How long HEAD may take before a byte is asked for beside it.
 const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long a download's first range may go without an answer before everything is asked for beside
+/// it.
+pub(crate) const RANGE_WITHIN: Duration = Duration::from_secs(5);
+
 /// After so many failures that would pass, a plain GET is tried beside the range, and again after
 /// as many.
 const FAILS_AFTER: u32 = 2;
@@ -59,6 +63,11 @@ impl Ranges {
         let passes = matches!(error.retry(), Retry::Backoff | Retry::Throttled(None))
             && error.kind() == ErrorKind::Unavailable;
         request.pinned.is_none() && known != SERVED && is_turn && passes
+    }
+
+    /// Whether `request`, a download's first, may have no answer because it asks for a range.
+    pub(crate) fn may_be_silent(&self, request: &RangeRequest) -> bool {
+        request.pinned.is_none() && self.0.load(Ordering::Relaxed) != SERVED
     }
 
     /// Whether this answer to `request`, a download's first, may be about its range alone, so that

@@ -1,12 +1,14 @@
 //! A plain object at an `http://` or `https://` address.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::pin, sync::Arc};
 
 use async_trait::async_trait;
+use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{
     ChunkWriter, Error, ErrorKind, ObjectInfo, RangeRequest, RangeSource, Reply, Retry, SourceError,
 };
+use tokio::time::timeout;
 use url::Url;
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
     courtesy,
     head::content_length,
     learned::{Codings, Learned},
-    ranges::head_or_byte,
+    ranges::{RANGE_WITHIN, head_or_byte},
     reply::{reply_from_response, revision_from_headers},
     request::{ByteRange, RequestHead, range_of, redacted},
     status::{error_for_status, retry_after},
@@ -138,12 +140,14 @@ impl HttpSource {
         let mut head = self.request(range, more);
         head.connection = request.into();
         let ranges = &self.learned.ranges;
-        let (error, is_refusal) = match self.learned.fetch(&self.client, &head, request.attempt).await {
-            Ok(response) => {
+        let (error, is_refusal) = match self.first_answer(&head, request).await {
+            Ok((response, is_plain)) => {
                 let error = match reply_from_response(request, &response) {
                     Ok(reply) => {
                         if response.status == StatusCode::PARTIAL_CONTENT {
                             ranges.served();
+                        } else if is_plain && reply.whole {
+                            ranges.refused();
                         }
                         return Ok((reply, response));
                     }
@@ -176,6 +180,34 @@ impl HttpSource {
                 response.body.drain_small(ERROR_BODY).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Waits for the answer to `head`. If that is the download's first range and has no answer for
+    /// long, also for the answer to a plain GET: some servers never answer where a range is asked
+    /// for. Returns whether the plain one came first.
+    async fn first_answer(
+        &self,
+        head: &RequestHead,
+        request: &RangeRequest,
+    ) -> Result<(Response, bool), SourceError> {
+        let mut ranged = pin!(self.learned.fetch(&self.client, head, request.attempt));
+        if head.range.is_none() || !self.learned.ranges.may_be_silent(request) {
+            return Ok((ranged.await?, false));
+        }
+        if let Ok(answer) = timeout(RANGE_WITHIN, &mut ranged).await {
+            return Ok((answer?, false));
+        }
+        tracing::debug!(object = %self.name, "the range has no answer; asking for everything beside it");
+        let whole = RequestHead {
+            range: None,
+            ..head.clone()
+        };
+        let plain = pin!(self.learned.fetch(&self.client, &whole, request.attempt));
+        match select(ranged, plain).await {
+            Either::Left((answer, _)) => Ok((answer?, false)),
+            Either::Right((Ok(response), _)) if response.status == StatusCode::OK => Ok((response, true)),
+            Either::Right((_, ranged)) => Ok((ranged.await?, false)),
         }
     }
 

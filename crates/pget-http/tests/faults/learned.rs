@@ -270,6 +270,28 @@ async fn case_117_a_refused_first_range_becomes_one_plain_stream() {
     assert_eq!(kinds(source(&url), options, half).await, None);
 }
 
+/// Some servers never answer where a range is asked for.
+#[tokio::test]
+async fn case_117_a_first_range_without_an_answer_becomes_one_plain_stream() {
+    for shape in [Shape::Part, Shape::Ranges(4)] {
+        let server = Hostile::start().expect("a server");
+        let url = server.route("/o", with(When::Ranged, Fault::StallBeforeHead));
+        let mut options = options();
+        options.deadlines.first_byte = Duration::from_secs(30);
+        let mut size = SIZE;
+        if shape == Shape::Part {
+            options.concurrency = Some(1);
+            size -= 1000;
+            options.length = Some(size);
+        }
+        read_with(source(&url), options)
+            .await
+            .complete(Pattern::new(SEED), size);
+        let (ranged, all) = (server.served("/o"), server.requests("/o").len());
+        assert_eq!((ranged, all), (1, 2), "{shape:?}");
+    }
+}
+
 /// Some servers fail at ranges instead of refusing them, again and again, and serve a plain GET.
 #[tokio::test]
 async fn case_117_a_first_range_that_always_fails_becomes_one_plain_stream() {
