@@ -15,6 +15,7 @@ use std::{
 const CHECKED: &[&str] = &[
     "CODE_OF_CONDUCT.md",
     "COMPARE.md",
+    "DESIGN.md",
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
