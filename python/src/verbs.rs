@@ -83,7 +83,7 @@ impl Destination for Whole {
         let memory =
             tokio::task::block_in_place(|| self.sink.memory(length, self.lender.clone(), &self.cancel));
         match memory {
-            Some(memory) => Ok(Transfer::Memory(Box::new(memory))),
+            Some(memory) => Ok(Transfer::Fresh(Box::new(memory))),
             None => Err(Error::new(ErrorKind::Cancelled, "", "")),
         }
     }

@@ -129,6 +129,10 @@ pub enum Transfer {
     /// Straight into this memory, whose first byte is the first wanted byte of the object; dropped
     /// when the last writer has let go of it. As long as what is wanted, or longer.
     Memory(Box<dyn AsMut<[u8]> + Send>),
+    /// As [`Memory`](Self::Memory), of which no byte was touched since it was allocated. The system
+    /// is asked for huge pages where they are cheap, as the faults of small ones cost more than
+    /// receiving does.
+    Fresh(Box<dyn AsMut<[u8]> + Send>),
 }
 
 impl fmt::Debug for Transfer {
@@ -136,6 +140,7 @@ impl fmt::Debug for Transfer {
         f.write_str(match self {
             Self::Put => "Put",
             Self::Memory(_) => "Memory",
+            Self::Fresh(_) => "Fresh",
         })
     }
 }

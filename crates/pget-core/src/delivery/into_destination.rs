@@ -87,6 +87,7 @@ impl IntoDestination {
     fn in_memory(
         &self,
         memory: Box<dyn AsMut<[u8]> + Send>,
+        is_fresh: bool,
         pass: GatePass,
         offer: &Offer<'_>,
     ) -> Result<Place, Error> {
@@ -102,6 +103,7 @@ impl IntoDestination {
         if length < wanted {
             return refused(format!("{wanted} bytes do not fit in {length}"));
         }
+        let region = if is_fresh { region.that_is_fresh() } else { region };
         Ok(Place::Memory(Landing::new(region, offer.start)))
     }
 }
@@ -121,7 +123,8 @@ impl Delivery for IntoDestination {
         let transfer = self.gate.begin(&pass, offer.object, offer.start, offer.end)?;
         let begun = match transfer {
             Transfer::Put => Place::Put,
-            Transfer::Memory(memory) => self.in_memory(memory, pass, offer)?,
+            Transfer::Memory(memory) => self.in_memory(memory, false, pass, offer)?,
+            Transfer::Fresh(memory) => self.in_memory(memory, true, pass, offer)?,
         };
         let mut place = self.place();
         // What it lends after the end goes back at once, outside the lock.

@@ -1,5 +1,5 @@
 //! Where pages are cut from: blocks of two, each block a huge page of the machine where the kernel
-//! provides one.
+//! provides one. [`FreshBlocks`] asks for the same in fresh memory of a caller's.
 //!
 //! First touch of fresh memory costs one fault for each 4 KiB, about twice what receiving into it
 //! costs; with a huge page it is one fault for 2 MiB.
@@ -7,8 +7,8 @@
 //! Except where that one fault is dear: in a virtual machine that has returned its free memory to
 //! the host, the host must find 2 MiB first, which takes 4.5 ms (2.3 s per GiB; 0.1 s where the
 //! memory is there, 0.7 s in pages of 4 KiB). [`Faults`] measures the first touch of each block and
-//! asks for no huge pages for a while after a dear one. A touch that another process interrupted
-//! looks dear, too, and costs a few blocks of small pages.
+//! asks for no huge pages for a while after a dear one. It measures the thread's own time, so that
+//! a touch that another process interrupted does not look dear.
 //!
 //! Invariant: a [`Memory`] is the only way to its bytes; a block lives as long as a piece of it.
 
@@ -20,12 +20,18 @@
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     mem::MaybeUninit,
+    ops::Range,
     ptr::NonNull,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
+};
+
+use rustix::{
+    mm::Advice,
+    time::{ClockId, clock_gettime},
 };
 
 /// Bytes in a page. Larger ones cost fewer system calls; smaller ones leave less of a chunk's
@@ -42,9 +48,15 @@ const LAYOUT: Layout = match Layout::from_size_align(BLOCK, BLOCK) {
 
 /// The advice to back memory with a huge page; none where the system has none to give.
 #[cfg(all(target_os = "linux", not(pget_portable)))]
-const HUGE: rustix::mm::Advice = rustix::mm::Advice::LinuxHugepage;
+const HUGE: Advice = Advice::LinuxHugepage;
 #[cfg(not(all(target_os = "linux", not(pget_portable))))]
-const HUGE: rustix::mm::Advice = rustix::mm::Advice::Normal;
+const HUGE: Advice = Advice::Normal;
+
+/// The advice to fault memory in, which leaves what is in it; `None` where the system has none.
+#[cfg(all(target_os = "linux", not(pget_portable)))]
+const FAULT_IN: Option<Advice> = Some(Advice::LinuxPopulateWrite);
+#[cfg(not(all(target_os = "linux", not(pget_portable))))]
+const FAULT_IN: Option<Advice> = None;
 
 /// The first touch of a block that takes longer costs more than all touches of small pages.
 /// Measured on two virtual machines: 0.2 ms or 4.5 ms; small pages take 0.8 to 1.7 ms.
@@ -94,6 +106,66 @@ impl Faults {
     }
 }
 
+/// The blocks of fresh memory that is not of this module, each of which is asked for as the first
+/// bytes come to it.
+///
+/// One at a time, because only the time that a block took shows whether the next is cheap.
+#[derive(Debug)]
+pub(super) struct FreshBlocks {
+    /// The first block's place in the memory.
+    first: usize,
+    /// Whether a block was asked for.
+    asked: Box<[AtomicBool]>,
+}
+
+impl FreshBlocks {
+    /// The whole blocks of `length` bytes at `start`.
+    pub(super) fn of(start: NonNull<u8>, length: usize) -> Self {
+        let first = start.as_ptr().align_offset(BLOCK);
+        let count = length.saturating_sub(first) / BLOCK;
+        Self {
+            first,
+            asked: (0..count).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// Asks for huge pages for the blocks that have bytes of `range`, if these are the first.
+    ///
+    /// # Safety
+    /// The memory that this was made for begins at `start` and is alive.
+    pub(super) unsafe fn ask(&self, start: NonNull<u8>, range: Range<usize>) {
+        let Some(fault_in) = FAULT_IN else { return };
+        let blocks = range.start.saturating_sub(self.first) / BLOCK
+            ..range.end.saturating_sub(self.first).div_ceil(BLOCK);
+        for index in blocks.start..blocks.end.min(self.asked.len()) {
+            if self.asked[index].swap(true, Ordering::Relaxed) || !FAULTS.may_be_huge() {
+                continue;
+            }
+            // SAFETY: the block lies in the memory, as `of` counted.
+            let block = unsafe { start.add(self.first + index * BLOCK) };
+            // SAFETY: the caller promises that it is alive. Advice changes no content, and so does
+            // not disturb writers.
+            let advised = unsafe { rustix::mm::madvise(block.as_ptr().cast(), BLOCK, HUGE) };
+            if advised.is_err() {
+                continue;
+            }
+            let began = spent();
+            // SAFETY: as above: this faults pages in and leaves what is in them.
+            let touched = unsafe { rustix::mm::madvise(block.as_ptr().cast(), BLOCK, fault_in) };
+            // A kernel before 5.14 cannot; the first bytes then fault the block in.
+            if touched.is_ok() {
+                FAULTS.touched(spent().saturating_sub(began));
+            }
+        }
+    }
+}
+
+/// Returns the processor's time that this thread has used.
+fn spent() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 struct Block(NonNull<u8>);
 
 // SAFETY: a block is an address that it owns; its memory is reached through one `Memory` a
@@ -117,11 +189,11 @@ impl Block {
             if let Err(error) = advised {
                 tracing::trace!(%error, "no huge pages for slots");
             }
-            let began = Instant::now();
+            let began = spent();
             // SAFETY: the first byte of the block, which no other code has an address of. Volatile,
             // as nothing reads it.
             unsafe { start.as_ptr().write_volatile(0) };
-            FAULTS.touched(began.elapsed());
+            FAULTS.touched(spent().saturating_sub(began));
         }
         Self(start)
     }
@@ -238,6 +310,47 @@ mod tests {
         assert_eq!(small(&faults), 0);
         faults.touched(dear);
         assert_eq!(small(&faults), PAUSE);
+    }
+
+    #[cfg(all(target_os = "linux", not(pget_portable)))]
+    #[test]
+    fn fresh_blocks_are_asked_for_once_and_keep_what_is_in_them() {
+        const PLACES: [usize; 4] = [0, BLOCK - 1, 3 * BLOCK, 5 * BLOCK + 99];
+        for skipped in [0, 1, 4096, BLOCK - 1] {
+            let mut memory = vec![0_u8; 6 * BLOCK + 100];
+            let memory = &mut memory[skipped..];
+            for place in PLACES {
+                if let Some(byte) = memory.get_mut(place) {
+                    *byte = 7;
+                }
+            }
+            let before = memory.to_vec();
+            let start = NonNull::from(&mut *memory).cast();
+            let blocks = FreshBlocks::of(start, memory.len());
+            let asked = |blocks: &FreshBlocks| {
+                let asked = blocks.asked.iter().map(|asked| asked.load(Ordering::Relaxed));
+                asked.collect::<Vec<_>>()
+            };
+            assert!((4..=6).contains(&blocks.asked.len()), "{skipped}");
+            assert!(blocks.first + blocks.asked.len() * BLOCK <= memory.len());
+            // One byte of the third block, then all, and beyond the last whole block.
+            let third = blocks.first + 2 * BLOCK + 5;
+            // SAFETY: the memory is there.
+            unsafe { blocks.ask(start, third..third + 1) };
+            let mut wanted = vec![false; blocks.asked.len()];
+            wanted[2] = true;
+            assert_eq!(asked(&blocks), wanted, "{skipped}");
+            // SAFETY: as above.
+            unsafe { blocks.ask(start, 0..memory.len()) };
+            assert!(asked(&blocks).into_iter().all(|asked| asked));
+            assert!(memory == before, "{skipped}: advice changed the content");
+        }
+        let mut short = vec![0_u8; BLOCK / 2];
+        let start = NonNull::from(&mut *short).cast();
+        let none = FreshBlocks::of(start, short.len());
+        assert!(none.asked.is_empty());
+        // SAFETY: as above.
+        unsafe { none.ask(start, 0..short.len()) };
     }
 
     #[test]

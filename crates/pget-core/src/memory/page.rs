@@ -180,6 +180,7 @@ impl Page {
             "{length} bytes at {offset} lie outside of a region of {}",
             region.len()
         );
+        region.prepare(offset..offset + length);
         Self {
             place: PageMemory::Lent {
                 region,

@@ -10,9 +10,11 @@
     reason = "keeps a buffer alive, and its owner away from it, while writers may write to it"
 )]
 
-use std::{fmt, ptr::NonNull};
+use std::{fmt, ops::Range, ptr::NonNull};
 
 use tokio::sync::oneshot;
+
+use super::block::FreshBlocks;
 
 /// Returns the buffer, or signals that a borrowed one is free.
 type Return = Box<dyn FnOnce() + Send>;
@@ -20,6 +22,8 @@ type Return = Box<dyn FnOnce() + Send>;
 pub(crate) struct Region {
     start: NonNull<u8>,
     length: usize,
+    /// Huge pages to ask for, if no byte of it was touched before.
+    fresh: Option<FreshBlocks>,
     /// Taken on drop.
     end: Option<Return>,
 }
@@ -53,7 +57,22 @@ impl Region {
         Self {
             start,
             length,
+            fresh: None,
             end: Some(Box::new(move || end(owned.into_inner()))),
+        }
+    }
+
+    /// Notes that its memory was only just allocated: pages are faulted in as bytes come.
+    pub(crate) fn that_is_fresh(mut self) -> Self {
+        self.fresh = Some(FreshBlocks::of(self.start, self.length));
+        self
+    }
+
+    /// Prepares `range` for its first bytes.
+    pub(super) fn prepare(&self, range: Range<usize>) {
+        if let Some(fresh) = &self.fresh {
+            // SAFETY: the region keeps this memory, for which the blocks were counted.
+            unsafe { fresh.ask(self.start, range) };
         }
     }
 
@@ -82,6 +101,7 @@ impl Region {
         Self {
             start: NonNull::from(&mut *buffer).cast(),
             length: buffer.len(),
+            fresh: None,
             end: Some(Box::new(end)),
         }
     }
@@ -117,7 +137,7 @@ impl Region {
     /// # Safety
     /// All of `range` was written, nothing writes there while the slice lives, and both is known
     /// across threads (by a lock, or an `Acquire` of what was released after the bytes).
-    pub(crate) unsafe fn landed(&self, range: std::ops::Range<usize>) -> &[u8] {
+    pub(crate) unsafe fn landed(&self, range: Range<usize>) -> &[u8] {
         assert!(
             range.start <= range.end && range.end <= self.length,
             "{range:?} in a region of {}",

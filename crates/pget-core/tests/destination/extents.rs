@@ -39,7 +39,7 @@ async fn completes(source: impl Fn() -> Arc<Staged>) -> Arc<Staged> {
     let bytes: u64 = some().iter().map(|extent| extent.end - extent.start).sum();
     let mut last = source();
     for concurrency in [1, 4] {
-        for mode in [Mode::Put, Mode::Memory] {
+        for mode in [Mode::Put, Mode::Memory, Mode::Fresh] {
             last = source();
             let (result, ledger) = read(&last, options(concurrency), &some(), mode).await;
             let stats = result.expect("it is read");

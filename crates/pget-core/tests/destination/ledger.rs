@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 pub(crate) enum Mode {
     Put,
     Memory,
+    /// The same, said to be fresh: advice must not change what is in it.
+    Fresh,
     /// Memory that is one byte too short.
     ShortMemory,
     BeginFails,
@@ -178,14 +180,15 @@ impl Destination for Ledger {
                 ));
             };
             let length = usize::try_from(end - start).expect("small") + more;
-            Ok(Transfer::Memory(Box::new(Lent {
+            Ok(Box::new(Lent {
                 bytes: vec![0xAA; length],
                 entries: Arc::clone(&self.entries),
                 _inside: Inside::new(&self.inside),
-            })))
+            }))
         };
         match self.mode {
-            Mode::Memory | Mode::LandedPanics | Mode::LandedFails => memory(10),
+            Mode::Memory | Mode::LandedPanics | Mode::LandedFails => Ok(Transfer::Memory(memory(10)?)),
+            Mode::Fresh => Ok(Transfer::Fresh(memory(10)?)),
             Mode::ShortMemory => Ok(Transfer::Memory(Box::new(vec![
                 0;
                 usize::try_from(

@@ -53,7 +53,7 @@ async fn read_to(
 
 /// Reads all of it to both kinds of place.
 async fn completes(source: impl Fn() -> Arc<Staged>, options: &Options, end: u64) {
-    for mode in [Mode::Put, Mode::Memory] {
+    for mode in [Mode::Put, Mode::Memory, Mode::Fresh] {
         let ledger = Ledger::new(object().pattern, mode);
         let stats = read_to(source(), options.clone(), &ledger)
             .await
@@ -86,7 +86,7 @@ async fn sizes_and_ranges_are_right() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_larger_than_a_page_and_pages_that_fit_no_chunk_are_right() {
     let page = PAGE as u64;
-    let size = 7 * page + 77;
+    let size = 27 * page + 77;
     for chunk in [page, 2 * page, 5 * page / 2, page - 1, 20 * page] {
         for concurrency in [1, 4] {
             let mut options = options(concurrency);
