@@ -2,10 +2,14 @@
 
 use std::{io, ops::Range, path::Path, sync::Arc};
 
-use pget_core::{Download, Error, ErrorKind, Stats, Verify};
+use pget_core::{Download, Error, ErrorKind, Stats, Verify, threads::block_on};
 use pget_file::{Asked, Names, Part, Plan, Stream, Target, Wanted, absolute_target, destination};
 
-use crate::{runtime, source::ObjectSource};
+use crate::{
+    complete::{compared, may_be_complete},
+    runtime,
+    source::ObjectSource,
+};
 
 /// Reads `object` into the file `target`, from a thread that may block.
 pub(crate) fn get_blocking(object: &ObjectSource, target: &Path) -> Result<Stats, Error> {
@@ -23,6 +27,12 @@ pub(crate) fn get_blocking(object: &ObjectSource, target: &Path) -> Result<Stats
             Ok(reader.stats())
         }
         Target::Part(names) => {
+            if may_be_complete(object, target, &names) {
+                let info = block_on(runtime, object.stat())?;
+                if let Some(stats) = compared(object, target, &info)? {
+                    return Ok(stats);
+                }
+            }
             let (part, download, missing) = prepare(object, target, &names)?;
             let destination = Arc::clone(&part) as _;
             let result = match missing {
@@ -96,19 +106,36 @@ fn give_up(part: Arc<Part>, error: Error) {
 
 /// The same on the caller's tokio runtime.
 pub(crate) async fn get(object: &Arc<ObjectSource>, target: &Path) -> Result<Stats, Error> {
-    let owned = (Arc::clone(object), target.to_owned());
+    let (owned, target) = (Arc::clone(object), target.to_owned());
     let found = spawn_blocking(move || {
-        let (object, target) = owned;
         let target = absolute_target(&target);
-        let prepared = match Target::of(object.file().as_deref(), &target)? {
-            Target::Stream => None,
-            Target::Part(names) => Some((prepare(&object, &target, &names)?, names)),
-        };
-        Ok((target, prepared))
+        let found = Target::of(owned.file().as_deref(), &target)?;
+        let may_be_complete =
+            matches!(&found, Target::Part(names) if may_be_complete(&owned, &target, names));
+        Ok((target, found, may_be_complete))
     });
-    let (target, prepared) = found.await?;
-    let Some(((part, download, missing), names)) = prepared else {
+    let (target, found, may_be_complete) = found.await?;
+    let Target::Part(names) = found else {
         return stream(object, &target).await;
+    };
+    let info = if may_be_complete {
+        Some(object.stat().await?)
+    } else {
+        None
+    };
+    let owned = (Arc::clone(object), target.clone(), names.clone());
+    let prepared = spawn_blocking(move || {
+        let (object, target, names) = owned;
+        if let Some(info) = info
+            && let Some(stats) = compared(&object, &target, &info)?
+        {
+            return Ok(Err(stats));
+        }
+        Ok(Ok(prepare(&object, &target, &names)?))
+    });
+    let (part, download, missing) = match prepared.await? {
+        Ok(prepared) => prepared,
+        Err(stats) => return Ok(stats),
     };
     let destination = Arc::clone(&part) as _;
     let result = match missing {

@@ -72,6 +72,7 @@ pub mod blocking;
 mod builder;
 #[cfg(feature = "http")]
 mod clients;
+mod complete;
 mod connect;
 mod file;
 mod fingerprint;

@@ -2,7 +2,11 @@
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration};
 
-use pget::{Builder, Cancel, ErrorKind, Verify};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use pget::{
+    Builder, Cancel, ErrorKind, Verify,
+    verify::{Algorithm, Hasher},
+};
 use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 
 const CHUNK: u64 = 16 << 10;
@@ -345,4 +349,84 @@ fn options_that_cannot_be_used_touch_nothing() {
     server.route("/o", good());
     let stats = get(&range, &file).expect("it goes on");
     assert!(stats.delivered < SIZE - 10);
+}
+
+/// The object, with its crc32c in each answer.
+fn published() -> Object {
+    let mut hasher = Hasher::new(Algorithm::Crc32c);
+    hasher.update(
+        &Object::new(7, SIZE)
+            .pattern
+            .bytes(0, usize::try_from(SIZE).expect("small")),
+    );
+    let text = BASE64_STANDARD.encode(hasher.finish().bytes());
+    let mut object = Object::new(7, SIZE);
+    object
+        .headers
+        .push(("x-goog-hash".into(), format!("crc32c={text}")));
+    object
+}
+
+fn got(server: &Hostile, path: &str) -> usize {
+    let requests = server.requests(path);
+    requests.iter().filter(|seen| seen.method == "GET").count()
+}
+
+#[test]
+fn a_complete_file_is_recognised_by_its_checksum_and_nothing_else() {
+    let server = Hostile::start().expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x");
+    let url = server.route("/o", Route::new(published()));
+    let unpublished = server.route("/unpublished", good());
+    get(&builder(&url), &file).expect("it is read");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    for is_blocking in [true, false] {
+        let before = got(&server, "/o");
+        let builder = builder(&url).sync(true);
+        let stats = if is_blocking {
+            get(&builder, &file)
+        } else {
+            runtime.block_on(async { builder.object()?.get_file(&file).await })
+        };
+        let stats = stats.expect("it is there");
+        assert_eq!(
+            (stats.delivered, stats.received),
+            (0, 0),
+            "nothing was read again"
+        );
+        assert_eq!(stats.verification.verified(), Some(Algorithm::Crc32c));
+        assert_eq!(got(&server, "/o"), before, "no range was asked for");
+    }
+    // Whatever makes it doubtful, it is read.
+    let flipped = || {
+        let whole = fs::OpenOptions::new().write(true).open(&file).expect("a file");
+        whole.write_all_at(&[0xaa], SIZE / 2).expect("written");
+    };
+    let longer = || {
+        let whole = fs::OpenOptions::new().write(true).open(&file).expect("a file");
+        whole.write_all_at(&[0xaa], SIZE).expect("written");
+    };
+    let linked = || {
+        fs::rename(&file, folder.path().join("elsewhere")).expect("renamed");
+        std::os::unix::fs::symlink("elsewhere", &file).expect("linked");
+    };
+    let nothing = || {};
+    let doubts: [(&str, &dyn Fn(), Builder); 6] = [
+        ("another byte", &flipped, builder(&url)),
+        ("another length", &longer, builder(&url)),
+        ("a symbolic link", &linked, builder(&url)),
+        ("no resume", &nothing, builder(&url).resume(false)),
+        ("no verification", &nothing, builder(&url).verify(Verify::Off)),
+        ("no checksum", &nothing, builder(&unpublished)),
+    ];
+    for (doubt, make, builder) in doubts {
+        make();
+        let stats = get(&builder, &file).unwrap_or_else(|error| panic!("{doubt}: {error}"));
+        assert_eq!(stats.received, SIZE, "{doubt}");
+        assert!(right(&file), "{doubt}");
+    }
 }
