@@ -6,7 +6,7 @@ import select
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from . import _pget
 from ._settings import Options, Url
@@ -16,6 +16,7 @@ from .errors import PgetError
 if TYPE_CHECKING:
     from ._calls import Calls
 
+T = TypeVar("T")
 Failure = PgetError | ValueError
 
 # The exit statuses of the program, worst last: of several failures, the last of these is raised.
@@ -158,38 +159,61 @@ def get_files(
     """
     table = check(pairs, at_once)
     shared = share(self._with(options), min(at_once, len(table.pairs)))
+
+    def begin(index: int) -> _pget.Op[Stats]:
+        url, path = table.pairs[index]
+        how = with_state(table, index, shared)
+        return self._get_file(url, path, resume=resume, sync=sync, **how)
+
+    def changed() -> None:
+        if files_progress is not None:
+            files_progress(table.progress())
+
+    together(begin, table.results, at_once, changed)
+    return table.finished(return_exceptions)
+
+
+def together(
+    begin: Callable[[int], _pget.Op[T]],
+    results: list[T | Failure | None],
+    at_once: int,
+    changed: Callable[[], None] = lambda: None,
+) -> None:
+    """Makes a call for each place in ``results``, at most ``at_once`` at the same time, and puts
+    its result or its failure there.
+
+    ``changed`` is called on this thread about ten times a second and after each end. When an
+    exception leaves, every call has ended.
+    """
     bridge = _pget.Bridge()
-    calls: dict[int, _pget.Op[Stats]] = {}
-    waiting = deque(range(len(table.pairs)))
+    calls: dict[int, _pget.Op[T]] = {}
+    waiting = deque(range(len(results)))
     poll = select.poll()
     poll.register(bridge.fileno(), select.POLLIN)
     try:
         while waiting or calls:
             while waiting and len(calls) < at_once:
                 index = waiting.popleft()
-                url, path = table.pairs[index]
                 try:
-                    how = with_state(table, index, shared)
-                    call = self._get_file(url, path, resume=resume, sync=sync, **how)
+                    call = begin(index)
                 except ValueError as error:
-                    table.results[index] = error
+                    results[index] = error
                     continue
                 calls[index] = call
                 call.start(bridge, index)
-            poll.poll(100)
+            if calls:
+                poll.poll(100)
             for index, value, _succeeded in bridge.drain(calls):
                 del calls[index]
                 if isinstance(value, BaseException) and not isinstance(value, Failure):
                     raise value
-                table.results[index] = value
-            if files_progress is not None:
-                files_progress(table.progress())
+                results[index] = value
+            changed()
     finally:
         # After an exception; each call ends with no writer to its file.
         for call in calls.values():
             call.cancel()
         calls.clear()
-    return table.finished(return_exceptions)
 
 
 def with_state(table: Table, index: int, options: dict[str, Any]) -> Options:

@@ -9,6 +9,7 @@ own thread, so it works with uvloop, too. Nothing happens at import.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -43,10 +44,20 @@ __all__ = [
 ]
 
 
+# Seconds for which calls may be begun before the loop runs what else is due.
+_TURN = 0.005
+
+
 class _Bridge:
-    """Delivers the ends of calls to one event loop; used in the loop's thread only."""
+    """Delivers the ends of calls to one event loop; used in the loop's thread only.
+
+    Neither beginning many calls at once nor their ends keep the loop from other work for more than
+    a few milliseconds.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # When this pass of the loop began its first call; ``None`` if it began none.
+        self._turn: float | None = None
         self._native = _pget.Bridge()
         self._calls: dict[int, _pget.Op[Any]] = {}
         self._futures: dict[int, asyncio.Future[Any]] = {}
@@ -54,12 +65,15 @@ class _Bridge:
         self._listens = False
         self._loop = weakref.ref(loop)
 
-    async def run(self, op: _pget.Op[T]) -> T:
+    async def run(self, make: Callable[[], _pget.Op[T]]) -> T:
         """Makes the call, and returns its result.
 
         If the caller is cancelled, the call is cancelled, and its end is awaited.
         """
         loop = asyncio.get_running_loop()
+        while not self._may_begin(loop):
+            await asyncio.sleep(0)
+        op = make()
         token = self._next
         self._next += 1
         future: asyncio.Future[T] = loop.create_future()
@@ -87,6 +101,16 @@ class _Bridge:
                 future.exception()
             raise
 
+    def _may_begin(self, loop: asyncio.AbstractEventLoop) -> bool:
+        if self._turn is None:
+            self._turn = loop.time()
+            loop.call_soon(self._pass_ended)
+            return True
+        return loop.time() - self._turn < _TURN
+
+    def _pass_ended(self) -> None:
+        self._turn = None
+
     def _drain(self) -> None:
         # The loop's thread runs this, so progress functions run there, too.
         for token, value, succeeded in self._native.drain(self._calls):
@@ -113,12 +137,12 @@ _bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Bridge] = (
 )
 
 
-async def _run(op: _pget.Op[T]) -> T:
+async def _run(make: Callable[[], _pget.Op[T]]) -> T:
     loop = asyncio.get_running_loop()
     bridge = _bridges.get(loop)
     if bridge is None:
         bridge = _bridges.setdefault(loop, _Bridge(loop))
-    return await bridge.run(op)
+    return await bridge.run(make)
 
 
 class Reader(ReaderState):
@@ -141,7 +165,7 @@ class Reader(ReaderState):
     async def _lease(self, most: int | None) -> Lease | None:
         lease = self._raw.take(most)
         if lease is None:
-            await _run(self._raw.fill_op())
+            await _run(self._raw.fill_op)
             lease = self._raw.take(most)
         return lease
 
@@ -149,25 +173,59 @@ class Reader(ReaderState):
         """Returns ``size`` bytes, fewer only at the end; all that are left for a negative
         number.
         """
+        if size == 0:
+            return b""
+        if self._raw.seekable():
+            begun = self._raw.tell()
+            try:
+                return await _run(lambda: self._raw.read_op(size))
+            except asyncio.CancelledError:
+                self._go_back(begun)
+                raise
         parts: list[Lease] = []
         left = size
-        while left != 0 and (lease := await self._lease(None if size < 0 else left)) is not None:
-            parts.append(lease)
-            if size >= 0:
-                left -= len(lease)
+        try:
+            while left and (lease := await self._lease(None if size < 0 else left)) is not None:
+                parts.append(lease)
+                if size >= 0:
+                    left -= len(lease)
+        except asyncio.CancelledError:
+            self._put_back(parts)
+            raise
         return b"".join(parts)
 
     async def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fills ``buffer``, or as much of it as there is to the end; returns how much."""
+        begun = self._raw.tell()
+        seekable = self._raw.seekable()
+        parts: list[Lease] = []
         with memoryview(buffer) as whole, whole.cast("B") as place:
             filled = 0
-            while filled < len(place):
-                lease = await self._lease(len(place) - filled)
-                if lease is None:
-                    break
-                place[filled : filled + len(lease)] = memoryview(lease)
-                filled += len(lease)
+            try:
+                while filled < len(place):
+                    lease = await self._lease(len(place) - filled)
+                    if lease is None:
+                        break
+                    place[filled : filled + len(lease)] = memoryview(lease)
+                    filled += len(lease)
+                    if not seekable:
+                        parts.append(lease)
+            except asyncio.CancelledError:
+                if seekable:
+                    self._go_back(begun)
+                else:
+                    self._put_back(parts)
+                raise
             return filled
+
+    # A reader that was closed during the wait has no place to go back to.
+    def _go_back(self, place: int) -> None:
+        with contextlib.suppress(ValueError, PgetError):
+            self._raw.seek(place)
+
+    def _put_back(self, parts: list[Lease]) -> None:
+        with contextlib.suppress(ValueError, PgetError):
+            self._raw.put_back(parts)
 
     def seek(self, offset: int, /) -> None:
         """Goes to a place, counted from the first byte that was asked for; the next read starts
@@ -202,7 +260,7 @@ def awaited(
 
     @functools.wraps(make)
     async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await _run(make(self, *args, **kwargs))
+        return await _run(lambda: make(self, *args, **kwargs))
 
     return method
 
@@ -228,7 +286,8 @@ class Client(Calls):
         **options: Unpack[Options],
     ) -> Reader:
         """As ``pget.Client.open``."""
-        return Reader(await _run(self._open(url, offset=offset, length=length, **options)))
+        make = functools.partial(self._open, url, offset=offset, length=length, **options)
+        return Reader(await _run(make))
 
     async def read_ranges(
         self,
@@ -275,8 +334,9 @@ class Client(Calls):
             url, path = table.pairs[index]
             async with free:
                 how = with_state(table, index, shared)
+                make = functools.partial(self._get_file, url, path, resume=resume, sync=sync, **how)
                 try:
-                    done = await _run(self._get_file(url, path, resume=resume, sync=sync, **how))
+                    done = await _run(make)
                     table.results[index] = done
                 except (PgetError, ValueError) as error:
                     table.results[index] = error
@@ -291,7 +351,7 @@ class Client(Calls):
 
 async def _each(raw: _pget.RawRanges) -> AsyncIterator[tuple[int, memoryview]]:
     try:
-        while (index := await _run(raw.next_op())) is not None:
+        while (index := await _run(raw.next_op)) is not None:
             yield index, raw.view(index)
     finally:
         raw.close()

@@ -15,223 +15,27 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fsspec import AbstractFileSystem, filesystem
-from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.implementations.chained import ChainedFileSystem
-from fsspec.utils import isfilelike, stringify_path
+from fsspec.utils import stringify_path
 
 from . import errors
 from ._client import Client
-from ._fsspec_file import PgetFile
+from ._fsspec_reads import Reads
 from ._targets import Source, source_of
-from ._types import ObjectInfo, Progress
 
 __all__ = ["AISFileSystem", "PgetFileSystem"]
 
-_AT_ONCE = 8
 
-
-class _Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
-    """Reads by pget, for a file system that says what its paths' addresses are."""
-
-    _client: Client
-    _files: Callable[..., Any] = PgetFile
-
-    def _url(self, path: str) -> str:
-        raise NotImplementedError
-
-    def _open_for_writing(self, path: str, mode: str, **options: Any) -> Any:
-        raise NotImplementedError(f"{self.protocol} cannot be opened with mode {mode!r}")
-
-    def _open(
-        self,
-        path: str,
-        mode: str = "rb",
-        block_size: int | None = None,
-        autocommit: bool = True,
-        cache_options: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        if mode != "rb":
-            return self._open_for_writing(
-                path,
-                mode,
-                block_size=block_size,
-                autocommit=autocommit,
-                cache_options=cache_options,
-                **kwargs,
-            )
-        url = self._url(path)
-        info = self._client.stat(url)
-        if info.size is None:
-            # It can only be read from front to end.
-            return self._client.open(url)
-        return self._files(
-            self,
-            path,
-            block_size=block_size,
-            cache_options=cache_options,
-            reads=self._client,
-            url=url,
-            info=info,
-            **kwargs,
-        )
-
-    def cat_file(
-        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
-    ) -> bytes:
-        """Returns the bytes from ``start`` to ``end``, which may be negative, as in a slice."""
-        url = self._url(self._strip_protocol(path))
-        if not start and end is None:
-            return self._client.read(url)
-        if (start or 0) < 0 or (end is not None and end < 0):
-            info = self._client.stat(url)
-            first, last = _within(info, start, end)
-            return self._client.read(url, offset=first, length=last - first, pin=info)
-        length = None if end is None else max(0, end - (start or 0))
-        try:
-            return self._client.read(url, offset=start or 0, length=length)
-        except errors.RangeError:
-            # Beyond the end, a slice is empty.
-            return b""
-
-    def cat_ranges(
-        self,
-        paths: Sequence[str],
-        starts: int | Sequence[int | None] | None,
-        ends: int | Sequence[int | None] | None,
-        max_gap: int | None = None,
-        on_error: str = "return",
-        **kwargs: Any,
-    ) -> list[Any]:
-        """Returns the bytes of many ranges; those of one file together, of one revision, near ones
-        in one request.
-        """
-        if not isinstance(paths, (list, tuple)):
-            raise TypeError("paths must be a list")
-        count = len(paths)
-        firsts, lasts = _spread(starts, count), _spread(ends, count)
-        if not count == len(firsts) == len(lasts):
-            raise ValueError(f"{count} paths, {len(firsts)} starts and {len(lasts)} ends")
-        found: list[Any] = [b""] * count
-        by_path: dict[str, list[int]] = {}
-        for index, path in enumerate(paths):
-            by_path.setdefault(path, []).append(index)
-
-        def read(item: tuple[str, list[int]]) -> None:
-            path, indices = item
-            try:
-                url = self._url(self._strip_protocol(path))
-                info = self._client.stat(url)
-                ranges = [_within(info, firsts[index], lasts[index]) for index in indices]
-                views = self._client.read_ranges(url, ranges, pin=info, gap=max_gap)
-                for index, view in zip(indices, views, strict=True):
-                    found[index] = bytes(view)
-            except Exception as error:
-                if on_error == "raise":
-                    raise
-                for index in indices:
-                    found[index] = error
-
-        _at_once(read, list(by_path.items()))
-        return found
-
-    def cat(
-        self, path: Any, recursive: bool = False, on_error: str = "raise", **kwargs: Any
-    ) -> Any:
-        """Returns the bytes of a file, or a dict of those of many, which are read several at
-        once.
-        """
-        paths = self.expand_path(path, recursive=recursive, **kwargs)
-        if not (
-            isinstance(path, (list, tuple))
-            or len(paths) > 1
-            or paths[0] != self._strip_protocol(path)
-        ):
-            return self.cat_file(paths[0], **kwargs)
-        found: dict[str, Any] = dict.fromkeys(paths)
-
-        def read(name: str) -> None:
-            try:
-                found[name] = self.cat_file(name, **kwargs)
-            except Exception as error:
-                if self.isdir(name):
-                    # A list of a folder's files has its folders, too.
-                    del found[name]
-                elif on_error == "raise":
-                    raise
-                elif on_error == "return":
-                    found[name] = error
-                else:
-                    del found[name]
-
-        _at_once(read, paths)
-        return found
-
-    def get_file(
-        self,
-        rpath: str,
-        lpath: Any,
-        callback: Any = DEFAULT_CALLBACK,
-        outfile: Any = None,
-        *,
-        resume: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Reads into the local file ``lpath``, which appears under its name when it is complete.
-
-        With ``resume``, an earlier call that was interrupted is gone on with.
-        """
-        if outfile is None and isfilelike(lpath):
-            outfile = lpath
-        if outfile is not None:
-            super().get_file(rpath, lpath, callback=callback, outfile=outfile, **kwargs)
-            return
-        path = self._strip_protocol(rpath)
-        local = stringify_path(lpath)
-        if folder := os.path.dirname(local):
-            os.makedirs(folder, exist_ok=True)
-
-        def progress(state: Progress) -> None:
-            if state.total is not None:
-                callback.set_size(state.total)
-            callback.absolute_update(state.delivered)
-
-        try:
-            done = self._client.get_file(self._url(path), local, resume=resume, progress=progress)
-        except (OSError, ValueError):
-            if not self.isdir(path):
-                raise
-            os.makedirs(local, exist_ok=True)
-        else:
-            callback.set_size(done.delivered)
-            callback.absolute_update(done.delivered)
-
-
-def _spread(bound: int | Sequence[int | None] | None, count: int) -> list[int | None]:
-    return [bound] * count if bound is None or isinstance(bound, int) else list(bound)
-
-
-def _within(info: ObjectInfo, start: int | None, end: int | None) -> tuple[int, int]:
-    if info.size is None:
-        raise errors.UnsupportedError("a range of an object whose size is not known")
-    first, last, _ = slice(start, end).indices(info.size)
-    return first, max(first, last)
-
-
-def _at_once(work: Callable[[Any], None], items: Sequence[Any]) -> None:
-    """Does ``work`` for each item, some at once; raises the first failure in their order."""
-    if len(items) < 2:
-        for item in items:
-            work(item)
-        return
-    with ThreadPoolExecutor(min(_AT_ONCE, len(items)), "pget-fsspec") as pool:
-        for done in [pool.submit(work, item) for item in items]:
-            done.result()
+def _unchained(path: Any) -> Any:
+    """Returns the path in the wrapped file system."""
+    text = stringify_path(path)
+    for prefix in ("pget::", "pget://"):
+        text = text.removeprefix(prefix)
+    return text
 
 
 def _delegated(name: str) -> Any:
@@ -245,7 +49,7 @@ def _delegated(name: str) -> Any:
     return call
 
 
-class PgetFileSystem(_Reads, ChainedFileSystem):  # type: ignore[misc, unused-ignore]
+class PgetFileSystem(Reads, ChainedFileSystem):  # type: ignore[misc, unused-ignore]
     """Reads through pget; lists and writes through the file system that it wraps.
 
     Args:
@@ -294,10 +98,7 @@ class PgetFileSystem(_Reads, ChainedFileSystem):  # type: ignore[misc, unused-ig
     def _strip(self, path: Any) -> Any:
         if isinstance(path, list):
             return [self._strip(one) for one in path]
-        text = stringify_path(path)
-        for prefix in ("pget::", "pget://"):
-            text = text.removeprefix(prefix)
-        return self.fs._strip_protocol(text)
+        return self.fs._strip_protocol(_unchained(path))
 
     def unstrip_protocol(self, name: str) -> str:
         """Returns the chained address ``pget::…``."""
@@ -339,6 +140,22 @@ class PgetFileSystem(_Reads, ChainedFileSystem):  # type: ignore[misc, unused-ig
         if self._source is None:
             return self.fs.cat_ranges(paths, starts, ends, *args, **kwargs)
         return super().cat_ranges(paths, starts, ends, *args, **kwargs)
+
+    def cat(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns the bytes of a file, or a dict of those of many."""
+        if self._source is None:
+            return self.fs.cat(self._strip(path), *args, **kwargs)
+        return super().cat(path, *args, **kwargs)
+
+    def get(self, rpath: Any, lpath: Any, *args: Any, **kwargs: Any) -> None:
+        """Reads files into local ones, several at once; a tree of them with ``recursive``."""
+        if self._source is None:
+            # A slash at the end has a meaning here.
+            many = isinstance(rpath, (list, tuple))
+            inner = [_unchained(one) for one in rpath] if many else _unchained(rpath)
+            self.fs.get(inner, lpath, *args, **kwargs)
+        else:
+            super().get(rpath, lpath, *args, **kwargs)
 
     def get_file(self, rpath: Any, lpath: Any, *args: Any, **kwargs: Any) -> None:
         """Reads into the local file ``lpath``, which appears under its name when it is complete."""
@@ -384,7 +201,7 @@ class PgetFileSystem(_Reads, ChainedFileSystem):  # type: ignore[misc, unused-ig
     sign = _delegated("sign")
 
 
-class AISFileSystem(_Reads):
+class AISFileSystem(Reads):
     """An AIStore cluster: ``ais://bucket/object``, ``ais://@alias#namespace/bucket/object``.
 
     Reads, ``info``, ``ls``, ``glob``, ``find`` and ``walk``; it does not write. Listing takes the

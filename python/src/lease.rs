@@ -79,6 +79,11 @@ impl Lease {
         }
     }
 
+    /// The same bytes again; `None` after `release`.
+    pub(crate) fn to_view(&self) -> Option<View> {
+        self.view().clone()
+    }
+
     fn view(&self) -> std::sync::MutexGuard<'_, Option<View>> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -24,7 +24,7 @@ mod settings;
 mod shared;
 mod verbs;
 
-use pyo3::{prelude::*, types::PyModule};
+use pyo3::{exceptions::PyImportError, ffi, prelude::*, types::PyModule};
 
 /// Runs the program `pget` and returns its exit status; the first of `arguments` is its name.
 #[pyfunction]
@@ -32,8 +32,26 @@ fn main(py: Python<'_>, arguments: Vec<std::ffi::OsString>) -> u8 {
     py.detach(|| pget_cli::main(arguments))
 }
 
+/// Refuses an interpreter beside the main one: classes and what is kept of them are one for the
+/// process.
+///
+/// Python itself refuses only those that have a GIL of their own.
+fn check_interpreter() -> PyResult<()> {
+    // SAFETY: the GIL is held, so there is a current interpreter.
+    let current = unsafe { ffi::PyInterpreterState_Get() };
+    // SAFETY: the current one is alive.
+    let number = unsafe { ffi::PyInterpreterState_GetID(current) };
+    if number == 0 {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(
+        "pget cannot be imported into a sub-interpreter: use the main interpreter, or another process",
+    ))
+}
+
 #[pymodule(gil_used = false)]
 fn _pget(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    check_interpreter()?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<op::Op>()?;
     module.add_class::<op::Bridge>()?;

@@ -5,10 +5,9 @@
 //! - writers have a [`Raw`], which is only an address;
 //! - a [`Lent`] is dropped after its last [`Raw`], for which [`Loan::returned`] waits.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, ffi::c_char};
 
 use pyo3::{
-    buffer::PyUntypedBuffer,
     exceptions::{PyBufferError, PyTypeError},
     ffi,
     prelude::*,
@@ -17,47 +16,59 @@ use pyo3::{
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// A writable buffer of any item type, exported by its owner.
-pub(crate) struct Lent(PyUntypedBuffer);
+pub(crate) struct Lent(Box<ffi::Py_buffer>);
+
+// SAFETY: a view may be released on any thread that has the GIL, as `drop` has; else it is only
+// read.
+unsafe impl Send for Lent {}
+// SAFETY: as above.
+unsafe impl Sync for Lent {}
 
 impl Lent {
     /// # Errors
     /// `TypeError` if `object` has no buffer, `BufferError` if it cannot be written to or is not
-    /// contiguous.
+    /// contiguous, and what the owner raises.
     pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let buffer = PyUntypedBuffer::get(object).map_err(|error| {
-            let py = object.py();
-            if error.is_instance_of::<PyBufferError>(py) {
-                return error;
+        let py = object.py();
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // Strides may be missing, as ctypes arrays have none: so the checks are Python's own.
+        // SAFETY: an object and a place for a view.
+        let status = unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_FULL_RO) };
+        if status != 0 {
+            let error = PyErr::fetch(py);
+            if !error.is_instance_of::<PyTypeError>(py) {
+                return Err(error);
             }
-            PyTypeError::new_err(format!(
-                "a writable buffer is needed, not {}",
-                object
-                    .get_type()
-                    .name()
-                    .map_or_else(|_| "this".into(), |name| name.to_string())
-            ))
-        })?;
-        if buffer.readonly() {
+            let kind = object.get_type().name();
+            let kind = kind.map_or_else(|_| "this".into(), |name| name.to_string());
+            return Err(PyTypeError::new_err(format!(
+                "a writable buffer is needed, not {kind}"
+            )));
+        }
+        let lent = Self(view);
+        if lent.0.readonly != 0 {
             return Err(PyBufferError::new_err("the buffer cannot be written to"));
         }
-        if !buffer.is_c_contiguous() {
+        let order = b'C' as c_char;
+        // SAFETY: a view that was filled above.
+        if unsafe { ffi::PyBuffer_IsContiguous(&raw const *lent.0, order) } == 0 {
             return Err(PyBufferError::new_err("the buffer is not C-contiguous"));
         }
-        Ok(Self(buffer))
+        Ok(lent)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len_bytes()
+        usize::try_from(self.0.len).unwrap_or_default()
     }
 
     pub(crate) fn address(&self) -> usize {
-        self.0.buf_ptr() as usize
+        self.0.buf as usize
     }
 
     /// Its memory for writers.
     pub(crate) fn raw(&self, loan: &Loan) -> Raw {
         Raw {
-            start: self.0.buf_ptr().cast(),
+            start: self.0.buf.cast(),
             length: self.len(),
             _loan: loan.sender.clone(),
         }
@@ -77,7 +88,14 @@ impl Lent {
         }
         // SAFETY: it is exported, so valid for its length; the caller promises that nothing else
         // touches it.
-        unsafe { std::slice::from_raw_parts_mut(self.0.buf_ptr().cast(), self.len()) }
+        unsafe { std::slice::from_raw_parts_mut(self.0.buf.cast(), self.len()) }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // SAFETY: filled by `new`, and released once. An interpreter that is gone has no use for it.
+        Python::try_attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.0) });
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{RecvTimeoutError, Sender, channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -35,6 +35,9 @@ use crate::{
 
 /// How long a thread waits before it looks at signals.
 pub(crate) const STEP: Duration = Duration::from_millis(50);
+
+/// How long an event loop is kept by one delivery of events.
+const TURN: Duration = Duration::from_millis(5);
 
 /// How often a progress function is called.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -271,6 +274,11 @@ impl Op {
         Ok(())
     }
 
+    /// Makes `bytes` the result. The call fills it through memory that it was lent.
+    pub(crate) fn keep(&self, bytes: Bound<'_, PyBytes>) {
+        *lock(&self.memory) = Some(bytes.unbind());
+    }
+
     /// Does what `event` asks for; the result, if that was the end.
     fn accept(&self, py: Python<'_>, event: Event) -> Option<PyResult<Py<PyAny>>> {
         match event {
@@ -427,6 +435,14 @@ struct Queue {
 impl Queue {
     fn push(&self, token: u64, event: Event) {
         lock(&self.events).push_back((token, event));
+        self.signal();
+    }
+
+    fn pop(&self) -> Option<(u64, Event)> {
+        lock(&self.events).pop_front()
+    }
+
+    fn signal(&self) {
         // It counts up, and could only be full after 2^64 - 1 of them.
         self.ready.write(1).ok();
     }
@@ -457,18 +473,24 @@ impl Bridge {
         self.queue.ready.as_raw_fd()
     }
 
-    /// Hands the events to their calls, which `calls` has by token.
+    /// Hands events to their calls, which `calls` has by token, for a few milliseconds at most.
     ///
-    /// Returns the tokens of those that are over, with a result or an exception.
+    /// Returns the tokens of those that are over, with a result or an exception. If events are
+    /// left, the descriptor stays readable, so that a loop runs what else is due before the next.
     fn drain(
         &self,
         py: Python<'_>,
         calls: &Bound<'_, pyo3::types::PyDict>,
     ) -> PyResult<Vec<(u64, Py<PyAny>, bool)>> {
+        let began = Instant::now();
         self.queue.ready.read().ok();
-        let events = std::mem::take(&mut *lock(&self.queue.events));
         let mut over = Vec::new();
-        for (token, event) in events {
+        while let Some((token, event)) = self.queue.pop() {
+            if began.elapsed() >= TURN {
+                lock(&self.queue.events).push_front((token, event));
+                self.queue.signal();
+                break;
+            }
             let Some(op) = calls.get_item(token)? else {
                 continue;
             };

@@ -5,6 +5,7 @@
 //! out and puts it back, so an abandoned call loses no byte: the next one finds the bytes there.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -24,7 +25,7 @@ use crate::{
     error::{exception, in_use},
     lease::{Lease, View},
     memory::{Lent, Loan, new_bytes},
-    op::{Call, Op, STEP, is_main, object},
+    op::{Call, Op, STEP, is_main, object, size_unknown},
     settings::{LatestProgress, Settings, object_info, stats},
 };
 
@@ -33,6 +34,8 @@ struct State {
     reader: Option<Reader>,
     /// What has come and was not taken.
     view: Option<View>,
+    /// What follows that, of bytes that were put back; empty while there is no `view`.
+    later: VecDeque<View>,
     /// The next byte to be taken, counted from the first that was asked for.
     position: u64,
     at_end: bool,
@@ -110,6 +113,24 @@ impl Shared {
         state.came(lease);
         Ok(())
     }
+
+    /// Fills `place`, which is not longer than what is left.
+    async fn copy(&self, state: &mut State, place: &mut [u8]) -> Result<(), Error> {
+        let mut filled = 0;
+        while filled < place.len() {
+            self.fill(state).await?;
+            let Some(view) = state.take(place.len() - filled) else {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "",
+                    "the object ended before its end",
+                ));
+            };
+            place[filled..filled + view.len()].copy_from_slice(view.bytes());
+            filled += view.len();
+        }
+        Ok(())
+    }
 }
 
 impl State {
@@ -124,12 +145,21 @@ impl State {
     fn take(&mut self, most: usize) -> Option<View> {
         let view = self.view.as_mut()?;
         let taken = if most >= view.len() {
-            self.view.take()?
+            let next = self.later.pop_front();
+            std::mem::replace(&mut self.view, next)?
         } else {
             view.split_to(most)
         };
         self.position += taken.len() as u64;
         Some(taken)
+    }
+
+    /// Puts back what was taken last.
+    fn put_back(&mut self, taken: Vec<View>) {
+        self.position -= taken.iter().map(|view| view.len() as u64).sum::<u64>();
+        let rest = self.view.take().into_iter().chain(self.later.drain(..));
+        self.later = taken.into_iter().chain(rest).collect();
+        self.view = self.later.pop_front();
     }
 }
 
@@ -254,6 +284,7 @@ pub(crate) fn open(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyRes
                 state: Mutex::new(Some(State {
                     reader: Some(reader),
                     view: None,
+                    later: VecDeque::new(),
                     position: 0,
                     at_end: false,
                 })),
@@ -314,6 +345,46 @@ impl RawReader {
             }
         };
         Ok(call.op(Vec::new(), Loan::new(), work, |py, ()| Ok(py.None())))
+    }
+
+    /// Begins a read of `size` bytes, less only at the end, into a `bytes` object; all of them for
+    /// a negative `size`. The caller's loop waits.
+    ///
+    /// A wait that is given up leaves the reader somewhere in between: the caller seeks.
+    fn read_op(&self, py: Python<'_>, size: i64) -> PyResult<Op> {
+        let mut held = self.held(py)?;
+        let total = self.shared.total.ok_or_else(|| exception(py, &size_unknown()))?;
+        let left = total.saturating_sub(held.state()?.position);
+        let length = usize::try_from(u64::try_from(size).map_or(left, |size| size.min(left)))?;
+        let progress = self.progress.as_ref().map(|progress| progress.clone_ref(py));
+        let call = Call::of_read(Arc::clone(&self.latest), progress);
+        let stop = call.cancel.clone();
+        let (loan, (bytes, start)) = (Loan::new(), new_bytes(py, length)?);
+        // SAFETY: the object has no other owner yet, and is kept until the call has ended, when the
+        // memory is unused.
+        let mut memory = unsafe { loan.lender().raw(start, length) };
+        let work = async move {
+            let shared = Arc::clone(&held.shared);
+            let Some(state) = &mut held.state else {
+                return Ok(());
+            };
+            tokio::select! {
+                biased;
+                copied = shared.copy(state, memory.as_mut()) => copied,
+                () = stop.triggered() => Err(Error::new(ErrorKind::Cancelled, "", "the wait was given up")),
+            }
+        };
+        let op = call.op(Vec::new(), loan, work, |py, ()| Ok(py.None()));
+        op.keep(bytes);
+        Ok(op)
+    }
+
+    /// Puts back what was taken last, in its order.
+    fn put_back(&self, py: Python<'_>, taken: Vec<Py<Lease>>) -> PyResult<()> {
+        let views: Option<Vec<View>> = taken.iter().map(|lease| lease.get().to_view()).collect();
+        let views = views.ok_or_else(|| PyValueError::new_err("a lease was released"))?;
+        self.held(py)?.state()?.put_back(views);
+        Ok(())
     }
 
     /// Returns up to `most` bytes that are there, where the socket wrote them; `None` if there are
@@ -453,6 +524,7 @@ impl State {
     fn go_to(&mut self, position: u64) {
         self.reader = None;
         self.view = None;
+        self.later.clear();
         self.at_end = false;
         self.position = position;
     }

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 
 import fsspec
 import pytest
@@ -181,6 +182,78 @@ def test_files_are_fetched_whole_or_not_at_all(place, tmp_path):
     assert not (tmp_path / "none").exists()
     fs.get_file(f"{root}/data", tmp_path / "again", resume=True)
     assert (tmp_path / "again").read_bytes() == DATA
+
+
+def test_many_files_are_read_at_the_same_time(store, tmp_path):
+    """Four requests must be there before one is answered."""
+    for number in range(12):
+        store.put("bucket", f"many/{number}", pattern(1000 + number, number))
+    names = [f"bucket/many/{number}" for number in range(12)]
+    wanted = [pattern(1000 + number, number) for number in range(12)]
+    fs = AISFileSystem(endpoint=store.endpoint, client={"retries": 0}, skip_instance_cache=True)
+
+    def meet():
+        four = threading.Barrier(4)
+
+        def before_get(request):
+            # The folder is asked for, too.
+            if not request["path"].endswith("/many"):
+                four.wait(30)
+
+        store.before_get = before_get
+
+    meet()
+    assert fs.cat(names) == dict(zip(names, wanted, strict=True))
+    meet()
+    whole = Bar()
+    fs.get("bucket/many", f"{tmp_path}/tree", recursive=True, callback=whole)
+    assert (whole.size, whole.value) == (13, 13), "the folder is one of them"
+    meet()
+    fs.get(names, [f"{tmp_path}/list/{number}" for number in range(12)])
+    store.before_get = lambda request: None
+    for number, data in enumerate(wanted):
+        assert (tmp_path / f"tree/{number}").read_bytes() == data
+        assert (tmp_path / f"list/{number}").read_bytes() == data
+    with open(tmp_path / "opened", "wb") as out:
+        fs.get(names[:1], [out])
+    assert (tmp_path / "opened").read_bytes() == wanted[0]
+
+
+def test_a_failure_of_one_file_does_not_end_the_others(place, tmp_path):
+    fs, root = place
+    names = [f"{root}/data", f"{root}/none", f"{root}/below/small"]
+    with pytest.raises(FileNotFoundError):
+        fs.get(names, [os.fspath(tmp_path / f"to/{number}") for number in range(3)])
+    assert (tmp_path / "to/0").read_bytes() == DATA and not (tmp_path / "to/1").exists()
+    assert (tmp_path / "to/2").read_bytes() == b"0123456789"
+
+
+class Bars(Callback):
+    """Keeps what it was called with for each file."""
+
+    def __init__(self):
+        super().__init__()
+        self.children = {}
+
+    def branched(self, path_1, path_2, **kwargs):
+        child = self.children[os.path.basename(path_1)] = Callback()
+        return child
+
+
+def test_files_that_are_there_are_not_fetched_again(store, tmp_path):
+    fs = AISFileSystem(endpoint=store.endpoint, skip_instance_cache=True)
+    names, to = ["bucket/data", "bucket/below/small"], [f"{tmp_path}/data", f"{tmp_path}/small"]
+    for resume in (False, True):
+        seen, bars = len(store.requests), Bars()
+        fs.get(names, to, resume=resume, callback=bars)
+        got = [request for request in store.requests[seen:] if request["method"] == "GET"]
+        assert bool(got) is not resume, got
+        assert (tmp_path / "data").read_bytes() == DATA and bars.value == 2
+        if not resume:
+            assert {name: bar.value for name, bar in bars.children.items()} == {
+                "data": SIZE,
+                "small": 10,
+            }
 
 
 def read_in_child(arguments):

@@ -1,0 +1,144 @@
+"""How late a task of an event loop is beside 1,000 small reads and one of a GiB.
+
+`python heartbeat.py SMALL BIG [--reads 1000] [--rounds 3] [--loop asyncio|uvloop|both]`: SMALL is
+an object of any size up to some hundred KiB, BIG one of about a GiB. A task sleeps for 10 ms again
+and again. Prints, for each kind of read of BIG, how late it was at worst, and how much the loop's
+thread computed at most between two beats: a thread that waits for a processor is late, too, and
+that is the machine's doing. The line "a process beside it" has the same reads in another process,
+which is what the machine alone does to the task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+STEP = 0.01
+
+
+class Heartbeat:
+    """A task that notes how late it was, and the CPU time of the thread until then."""
+
+    def __init__(self) -> None:
+        self.beats: list[tuple[float, float]] = []
+
+    async def run(self) -> None:
+        while True:
+            begun, computed = time.monotonic(), time.thread_time()
+            await asyncio.sleep(STEP)
+            late = time.monotonic() - begun - STEP
+            self.beats.append((late, time.thread_time() - computed))
+
+    def worst(self) -> tuple[float, float]:
+        """Returns the latest beat, and the most CPU time between two."""
+        late = max(late for late, _ in self.beats)
+        return late, max(computed for _, computed in self.beats)
+
+
+def ways(big: str) -> dict[str, Callable[[], Awaitable[int]]]:
+    """Returns the ways to read BIG; each returns its size."""
+    import pget
+    import pget.aio
+
+    # Made here: to make and to clear it would keep the loop.
+    place = bytearray(pget.stat(big).size or 0)
+
+    async def read() -> int:
+        return len(await pget.aio.read(big))
+
+    async def leases() -> int:
+        size = 0
+        async with await pget.aio.open(big) as reader:
+            async for lease in reader:
+                size += len(lease)
+        return size
+
+    async def reader() -> int:
+        async with await pget.aio.open(big) as opened:
+            return len(await opened.read())
+
+    async def into() -> int:
+        return await pget.aio.read_into(big, place)
+
+    return {"read": read, "open, leases": leases, "open, read()": reader, "read_into": into}
+
+
+async def beside(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
+    """Returns the worst of the heartbeat while ``work`` runs."""
+    heart = Heartbeat()
+    beats = asyncio.create_task(heart.run())
+    await asyncio.sleep(0.1)
+    await work()
+    await asyncio.sleep(0.05)
+    beats.cancel()
+    return heart.worst()
+
+
+async def measure(way: Callable[[], Awaitable[int]], small: str, reads: int) -> tuple[float, float]:
+    """Returns the worst beside all reads."""
+    import pget.aio
+
+    async def work() -> None:
+        many = [pget.aio.read(small) for _ in range(reads)]
+        big, *rest = await asyncio.gather(way(), *many)
+        assert big and len(set(map(len, rest))) == 1
+
+    return await beside(work)
+
+
+async def of_machine(small: str, big: str, reads: int) -> tuple[float, float]:
+    """Returns the worst beside another process that reads."""
+    code = (
+        "import asyncio, pget.aio, sys; small, big, reads = sys.argv[1:]\n"
+        "async def main():\n"
+        "    many = [pget.aio.read(small) for _ in range(int(reads))]\n"
+        "    await asyncio.gather(pget.aio.read(big), *many)\n"
+        "asyncio.run(main())"
+    )
+
+    async def work() -> None:
+        child = subprocess.Popen([sys.executable, "-c", code, small, big, str(reads)])
+        while child.poll() is None:
+            await asyncio.sleep(0.05)
+        assert child.returncode == 0
+
+    return await beside(work)
+
+
+def main() -> None:
+    """Measures each way in each loop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("small")
+    parser.add_argument("big")
+    parser.add_argument("--reads", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loop", choices=["asyncio", "uvloop", "both"], default="both")
+    options = parser.parse_args()
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {}
+    if options.loop != "uvloop":
+        loops["asyncio"] = asyncio.new_event_loop
+    if options.loop != "asyncio":
+        import uvloop
+
+        loops["uvloop"] = uvloop.new_event_loop
+    print("| loop | read of the big object | late, ms | computing, ms |\n|---|---|---|---|")
+    for loop, make in loops.items():
+        for name, way in {"": None, **ways(options.big)}.items():
+            worst = []
+            for _ in range(options.rounds):
+                with asyncio.Runner(loop_factory=make) as runner:
+                    if way is None:
+                        one = of_machine(options.small, options.big, options.reads)
+                    else:
+                        one = measure(way, options.small, options.reads)
+                    worst.append(runner.run(one))
+            late, computed = (max(values) * 1000 for values in zip(*worst, strict=True))
+            print(f"| {loop} | {name or 'a process beside it'} | {late:.0f} | {computed:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
