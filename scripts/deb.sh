@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds dist/pget_VERSION_ARCHITECTURE.deb: library, headers, program, completions, manual. Needs
-# dpkg-deb. LIBS is passed to `make install`.
+# Builds dist/pget_VERSION_ARCHITECTURE.deb: library, headers, program, completions, manual, notices
+# and the bill of materials. Needs dpkg-deb and Python 3. LIBS is passed to `make install`.
 set -eu
 cd "$(dirname "$0")/.."
 version=$(make -s version)
@@ -16,6 +16,8 @@ find "$stage" -type f -name '*.debug' -exec mv -f {} dist/debug/ \;
 find "$stage" -name .debug -type d -empty -delete
 find "$stage/usr/share/man" -name '*.1' -exec gzip -9n {} +
 cp LICENSE "$stage/usr/share/doc/pget/copyright"
+scripts/third-party.py "$stage/usr/share/doc/pget/THIRD-PARTY-NOTICES" \
+    "$stage/usr/share/doc/pget/pget.cdx.json" pget-cli pget-ffi
 gzip -9nc CHANGELOG.md >"$stage/usr/share/doc/pget/changelog.gz"
 # The oldest C library that has all the symbols.
 libc=$(find "$stage/usr" -type f \( -name 'libpget.so.*' -o -path '*/bin/pget' \) -exec objdump -T {} + |

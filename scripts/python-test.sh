@@ -29,6 +29,9 @@ environment "$packages" python/requirements-test.txt
 export CARGO_TARGET_DIR=$root/target
 cargo build -q --locked -p pget-testkit --example serve
 rm -rf target/python
+mkdir -p target/python
+# What the wheel and the sdist hold as `licenses/`; maturin writes the bill of materials itself.
+scripts/third-party.py python/THIRD-PARTY-NOTICES target/python/sbom.json pget-python
 "$tools/bin/maturin" build -q --release --locked -m python/Cargo.toml --out target/python/wheel
 "$tools/bin/maturin" sdist -m python/Cargo.toml --out target/python/sdist
 wheel=$(echo target/python/wheel/*.whl)
