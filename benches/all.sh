@@ -1,6 +1,8 @@
 #!/bin/sh
-# Every figure that has a goal, measured in turn, and at the end one table: the goal, what was measured, whether that reaches it. Exits with 1 if a goal was missed.
-# ROUNDS (default 5) is for all of them; what each prints is in target/figures/. The readers that are measured beside pget come with lies/run.sh.
+# Measures every figure that has a goal, and prints one table: the goal, the figure, whether it is
+# reached. Exits with 1 if a goal was missed. Writes target/figures/figures.json and the chart
+# docs/benchmarks.svg. ROUNDS (default 5) is for all parts; the output of each is in target/figures/.
+# The readers that are measured beside pget come with lies/run.sh.
 set -eu
 cd "$(dirname "$0")"
 rounds=${ROUNDS:-5}
@@ -78,4 +80,6 @@ cat "$out"/* | awk -F '|' -v goals="$out/.goals" '
         exit missed > 0
     }' && status=0 || status=$?
 sed 's/^/load: /' "$out/load"
+./chart.py "$out" "$out/figures.json" ../docs/benchmarks.svg
+echo "figures: $out/figures.json; chart: docs/benchmarks.svg"
 exit $status
