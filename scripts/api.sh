@@ -14,11 +14,14 @@ for manifest in crates/*/Cargo.toml; do
     library=$(sed -n '/^\[lib\]/,/^\[/s/^name = "\(.*\)"/\1/p' "$manifest")
     crates="$crates $package=$(echo "${library:-$package}" | tr - _)"
 done
-packages=$(for crate in $crates; do echo "-p ${crate%=*}"; done)
-# shellcheck disable=SC2086
-RUSTDOC=$PWD/scripts/api/rustdoc RUSTDOCFLAGS='-Z unstable-options --output-format json' \
-    cargo doc -q --locked --no-deps $packages \
-    --features pget-object-store/aistore,pget-object-store/signer,pget-object-store/v0_13
+export RUSTDOC="$PWD/scripts/api/rustdoc" RUSTDOCFLAGS='-Z unstable-options --output-format json'
+for crate in $crates; do
+    # Its default is one version of object_store. Elsewhere, features of tests would come along.
+    features=
+    [ "${crate%=*}" != pget-object-store ] || features=--all-features
+    cargo doc -q --locked --no-deps --lib -p "${crate%=*}" $features
+done
+unset RUSTDOC RUSTDOCFLAGS
 cargo build -q --locked --manifest-path scripts/api/Cargo.toml --target-dir target/api
 new=target/api/new
 rm -rf "$new"
