@@ -283,6 +283,28 @@ fn case_143_a_refusal_within_the_limit_costs_one_request() {
     }
 }
 
+/// A level that is lost again and again is tried as seldom as the step beyond a limit.
+#[test]
+fn case_143_a_level_that_is_lost_again_is_tried_more_seldom() {
+    for (limit, period) in [(2, 40), (4, 40), (8, 40), (4, 60), (8, 60)] {
+        let server: Server = Box::new(move |number, _, serves| {
+            let is_early = serves + 1 == limit && number % period < 4;
+            if serves >= limit || is_early {
+                THROTTLED
+            } else {
+                Fate::Served
+            }
+        });
+        let outcome = play(&settings(4000, 16), ms(1), ms(50), server);
+        assert_eq!(outcome.ended, None);
+        let (refused, of) = outcome.refused_after(100);
+        assert!(
+            refused * 50 <= of,
+            "{limit} at once, 4 of {period} early: {refused} of {of} refused"
+        );
+    }
+}
+
 #[test]
 fn case_143_a_limit_that_is_lifted_is_noticed() {
     let mut served = 0;
@@ -523,4 +545,57 @@ fn case_105_a_share_of_failures_costs_few_connections_little() {
             }
         }
     }
+}
+
+/// One refusal and then a success are no outage, even if nothing else was in flight: permits do not
+/// come back step by step.
+#[test]
+fn case_105_one_refusal_is_no_outage() {
+    for how in [Ended::Throttled(None), Ended::Retry] {
+        let mut schedule = Schedule::new(settings(1000, 16));
+        let mut now = ms(10);
+        let first = next(&mut schedule, &mut now);
+        schedule.ended(first.id, now, first.start, how);
+        assert!(schedule.is_in_trouble());
+        let probe = next(&mut schedule, &mut now);
+        let size = Some(1000 * CHUNK);
+        schedule.begun(probe.id, size, false, true, None, Some(probe.chunk_end));
+        schedule.ended(probe.id, now, probe.chunk_end, Ended::Complete);
+        let mut at_once = 0;
+        loop {
+            match schedule.poll(now) {
+                Action::Reserve { .. } => schedule.reserved(),
+                Action::Request(_) => at_once += 1,
+                Action::Wait(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(at_once, 16, "{how:?}");
+    }
+}
+
+/// Polls until something is requested, and waits for it.
+fn next(schedule: &mut Schedule, now: &mut Duration) -> Attempt {
+    loop {
+        match schedule.poll(*now) {
+            Action::Reserve { .. } => schedule.reserved(),
+            Action::Request(attempt) => return attempt,
+            Action::Wait(Some(until)) => *now = until,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Where a share of requests fails, a level is no help, even if refusals of nothing else in flight
+/// hide that: it is given up.
+#[test]
+fn case_105_a_level_that_does_not_help_is_given_up() {
+    let best = ideal(2, ms(50));
+    for (of, most) in [(3, 19), (4, 17), (6, 16)] {
+        let took = (1..=5).map(|seed| thousand(2, ms(50), one_of(of, seed, THROTTLED)).took);
+        let mean = took.sum::<Duration>() / 5;
+        assert!(mean * 10 <= best * most, "1 of {of}: {mean:?}, {best:?} without");
+    }
+    let took = thousand(2, ms(50), every(3, THROTTLED)).took;
+    assert!(took * 10 <= best * 13, "each third: {took:?}, {best:?} without");
 }
