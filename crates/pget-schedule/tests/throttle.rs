@@ -1,233 +1,16 @@
 //! What a download does at a server that serves so many requests at once, or so many a second, fails
 //! now and then, or goes away for a while: whole downloads on a virtual clock.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
+#[path = "throttle/play.rs"]
+mod play;
+
+use std::time::Duration;
+
+use pget_schedule::{Action, Attempt, Ended, Limit, Schedule, Settings, Verdict};
+use play::{
+    CHUNK, Fate, Server, THROTTLED, a_second, at_most, away, every, ideal, ms, one_of, play, settings,
+    thousand,
 };
-
-use pget_schedule::{Action, Attempt, Backoff, Ended, Flow, Limit, Schedule, Settings, Wanted};
-
-const CHUNK: u64 = 1 << 20;
-
-const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-/// What becomes of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Served,
-    /// It ends like this.
-    Fails(Ended),
-    /// It has no answer.
-    Silent,
-}
-
-/// A server, asked with each request: its number, the time, and how many it serves now.
-type Server = Box<dyn FnMut(u64, Duration, usize) -> Fate>;
-
-#[derive(Debug)]
-struct Flight {
-    attempt: Attempt,
-    at: Duration,
-    fate: Fate,
-}
-
-/// What came of a download.
-#[derive(Debug, Default)]
-struct Outcome {
-    took: Duration,
-    /// When each request was sent, and what became of it.
-    requests: Vec<(Duration, Fate)>,
-    most_in_flight: usize,
-    ended: Option<Limit>,
-}
-
-impl Outcome {
-    fn refused_after(&self, first: usize) -> (usize, usize) {
-        let later = self.requests.get(first..).unwrap_or_default();
-        let refused = later.iter().filter(|(_, fate)| *fate != Fate::Served).count();
-        (refused, later.len())
-    }
-}
-
-fn settings(chunks: u64, concurrency: u32) -> Settings {
-    Settings {
-        wanted: Wanted::from(0..chunks * CHUNK),
-        chunk_size: CHUNK,
-        follow_hint: false,
-        concurrency,
-        window: 3 * concurrency,
-        window_follows: false,
-        control: None,
-        retries: None,
-        retry_timeout: Duration::from_secs(120),
-        seed: 1,
-    }
-}
-
-/// An answer comes after `latency`, a body after `service`.
-fn play(settings: &Settings, latency: Duration, service: Duration, mut server: Server) -> Outcome {
-    let mut schedule = Schedule::new(settings.clone());
-    let mut now = Duration::ZERO;
-    let mut flights: BTreeMap<u64, Flight> = BTreeMap::new();
-    let mut outcome = Outcome::default();
-    let mut filled: VecDeque<bool> = VecDeque::new();
-    let silent_for = Duration::from_secs(30);
-    loop {
-        let until = loop {
-            match schedule.poll(now) {
-                Action::Request(attempt) => {
-                    let serves = flights
-                        .values()
-                        .filter(|flight| flight.fate == Fate::Served)
-                        .count();
-                    let fate = server(outcome.requests.len() as u64, now, serves);
-                    outcome.requests.push((now, fate));
-                    let at = now
-                        + match fate {
-                            Fate::Served => latency + service,
-                            Fate::Fails(_) => latency,
-                            Fate::Silent => silent_for,
-                        };
-                    let index = usize::try_from(attempt.chunk - schedule.cursor()).expect("few");
-                    filled.resize(filled.len().max(index + 1), false);
-                    flights.insert(attempt.id, Flight { attempt, at, fate });
-                    outcome.most_in_flight = outcome.most_in_flight.max(flights.len());
-                }
-                Action::Reserve { .. } => schedule.reserved(),
-                Action::Wait(until) => break until,
-                Action::GiveUp(limit) => {
-                    outcome.ended = Some(limit);
-                    outcome.took = now;
-                    return outcome;
-                }
-                Action::Finished => {
-                    outcome.took = now;
-                    return outcome;
-                }
-            }
-        };
-        let begins = |flight: &Flight| (flight.fate == Fate::Served).then(|| (flight.at - service).max(now));
-        let next = flights
-            .values()
-            .flat_map(|flight| [Some(flight.at), begins(flight).filter(|&at| at > now)])
-            .flatten()
-            .chain(until)
-            .chain(schedule.look_at().map(|at| at.max(now + ms(1))))
-            .min()
-            .expect("something will happen");
-        now = now.max(next);
-        assert!(
-            now < Duration::from_secs(3600),
-            "it does not come to an end: {schedule:?}"
-        );
-        for id in flights.keys().copied().collect::<Vec<_>>() {
-            let flight = &flights[&id];
-            let end = flight.attempt.end.expect("ranges have ends");
-            if flight.fate == Fate::Served && now >= flight.at - service {
-                schedule.begun(id, settings.wanted.end(), false, true, None, Some(end));
-            }
-            if now < flight.at {
-                continue;
-            }
-            let flight = flights.remove(&id).expect("it is there");
-            let (position, how) = match flight.fate {
-                Fate::Served => (end, Ended::Complete),
-                Fate::Fails(how) => (flight.attempt.start, how),
-                Fate::Silent => (flight.attempt.start, Ended::Retry),
-            };
-            if flight.fate == Fate::Served {
-                let index = usize::try_from(flight.attempt.chunk - schedule.cursor()).expect("few");
-                filled[index] = true;
-            }
-            if let pget_schedule::Verdict::Failed(limit) = schedule.ended(id, now, position, how) {
-                outcome.ended = Some(limit);
-                outcome.took = now;
-                return outcome;
-            }
-        }
-        while filled.front() == Some(&true) {
-            filled.pop_front();
-            schedule.consumed();
-        }
-        let flow = |id| {
-            let flight: &Flight = flights.get(&id)?;
-            let (start, end) = (flight.attempt.start, flight.attempt.end?);
-            let since = (now + service).saturating_sub(flight.at);
-            let brought = if flight.fate == Fate::Served && !service.is_zero() {
-                u64::try_from(u128::from(end - start) * since.as_nanos() / service.as_nanos()).ok()?
-            } else {
-                0
-            };
-            Some(Flow {
-                asked: true,
-                bytes: brought,
-                position: start + brought,
-            })
-        };
-        if let Some(id) = schedule.look(now, flow) {
-            let flight = flights.remove(&id).expect("it is in flight");
-            schedule.fenced(id, now, flight.attempt.start);
-        }
-    }
-}
-
-const THROTTLED: Fate = Fate::Fails(Ended::Throttled(None));
-
-fn at_most(limit: usize, refusal: Fate) -> Server {
-    Box::new(move |_, _, serves| if serves >= limit { refusal } else { Fate::Served })
-}
-
-fn a_second(rate: usize) -> Server {
-    let mut times: VecDeque<Duration> = VecDeque::new();
-    Box::new(move |_, now, _| {
-        while times
-            .front()
-            .is_some_and(|&at| at + Duration::from_secs(1) <= now)
-        {
-            times.pop_front();
-        }
-        if times.len() >= rate {
-            return THROTTLED;
-        }
-        times.push_back(now);
-        Fate::Served
-    })
-}
-
-fn every(nth: u64, refusal: Fate) -> Server {
-    Box::new(move |number, _, _| {
-        if number > 0 && number.is_multiple_of(nth) {
-            refusal
-        } else {
-            Fate::Served
-        }
-    })
-}
-
-fn away(from: Duration, lasts: Duration, how: Fate) -> Server {
-    Box::new(move |_, now, _| {
-        if (from..from + lasts).contains(&now) {
-            how
-        } else {
-            Fate::Served
-        }
-    })
-}
-
-/// A thousand chunks.
-fn thousand(concurrency: u32, service: Duration, server: Server) -> Outcome {
-    let outcome = play(&settings(1000, concurrency), ms(1), service, server);
-    assert_eq!(outcome.ended, None);
-    outcome
-}
-
-/// The time at a fixed concurrency, if no request is refused.
-fn ideal(concurrency: u32, service: Duration) -> Duration {
-    (ms(1) + service) * 1000 / concurrency
-}
 
 #[test]
 fn case_143_permits_settle_where_the_server_serves() {
@@ -516,19 +299,6 @@ fn case_105_a_pace_that_does_not_help_is_given_up() {
     }
 }
 
-/// Of `of` requests, one is refused, and which one depends on `seed`.
-fn one_of(of: u64, seed: u64, refusal: Fate) -> Server {
-    let mut random = Backoff::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    Box::new(move |_, _, _| {
-        let at = random.probe(Duration::ZERO).as_nanos();
-        if at.is_multiple_of(u128::from(of)) {
-            refusal
-        } else {
-            Fate::Served
-        }
-    })
-}
-
 /// A share of refusals costs few connections no more than many: about the share itself.
 #[test]
 fn case_105_a_share_of_failures_costs_few_connections_little() {
@@ -598,4 +368,150 @@ fn case_105_a_level_that_does_not_help_is_given_up() {
     }
     let took = thousand(2, ms(50), every(3, THROTTLED)).took;
     assert!(took * 10 <= best * 13, "each third: {took:?}, {best:?} without");
+}
+
+/// A bucket of tokens that fills at `rate` a second: `burst` requests are served at once.
+fn tokens(rate: u32, burst: u32) -> Server {
+    let (mut level, mut filled) = (f64::from(burst), Duration::ZERO);
+    Box::new(move |_, now, _| {
+        let since = now.saturating_sub(filled).as_secs_f64();
+        (level, filled) = ((level + since * f64::from(rate)).min(f64::from(burst)), now);
+        if level < 1.0 {
+            return THROTTLED;
+        }
+        level -= 1.0;
+        Fate::Served
+    })
+}
+
+#[test]
+fn case_107_a_bucket_of_tokens_is_not_overdrawn() {
+    for (rate, burst, concurrency) in [(10, 10, 8), (10, 2, 8), (20, 5, 16), (5, 5, 2)] {
+        let outcome = thousand(concurrency, ms(20), tokens(rate, burst));
+        let best = Duration::from_secs(1000) / rate;
+        assert!(
+            outcome.took * 4 <= best * 5,
+            "{rate} a second, {burst} at once: {:?}, and {best:?} at best",
+            outcome.took
+        );
+        let (refused, of) = outcome.refused_after(200);
+        assert!(refused * 10 <= of, "{rate} a second: {refused} of {of} refused");
+    }
+}
+
+/// A rate that is limited in the middle, and then no more.
+#[test]
+fn case_107_a_limit_that_comes_and_goes_ends_nothing() {
+    for concurrency in [2, 8, 32] {
+        let mut limited = a_second(10);
+        let server: Server = Box::new(move |number, now, serves| {
+            if (200..600).contains(&number) {
+                limited(number, now, serves)
+            } else {
+                Fate::Served
+            }
+        });
+        let outcome = thousand(concurrency, ms(20), server);
+        assert!(outcome.took < Duration::from_secs(100), "{:?}", outcome.took);
+    }
+}
+
+#[test]
+fn case_113_one_connection_is_enough_however_the_others_are_refused() {
+    for refusal in [Fate::Fails(Ended::Refused), Fate::Fails(Ended::Retry), THROTTLED] {
+        for concurrency in [2, 8, 64] {
+            let outcome = thousand(concurrency, ms(50), at_most(1, refusal));
+            let most = ideal(1, ms(50)) * 5 / 4;
+            assert!(
+                outcome.took < most,
+                "{refusal:?} at {concurrency}: {:?}, {most:?} at the most",
+                outcome.took
+            );
+        }
+    }
+}
+
+/// The one that is served changes: every so often, it is another number of connections.
+#[test]
+fn case_113_a_number_of_connections_that_shrinks_and_grows_is_followed() {
+    let server: Server = Box::new(|_, now, serves| {
+        let limit = [1, 4, 2, 8][usize::try_from(now.as_secs() / 5 % 4).expect("few")];
+        if serves >= limit { THROTTLED } else { Fate::Served }
+    });
+    let outcome = thousand(16, ms(50), server);
+    let most = ideal(1, ms(50));
+    assert!(outcome.took < most, "{:?}, {most:?} at the most", outcome.took);
+}
+
+#[test]
+fn case_136_silence_at_random_costs_little() {
+    for (of, concurrency) in [(10, 4), (10, 16), (30, 2), (50, 8)] {
+        let outcome = thousand(concurrency, ms(50), one_of(of, 7, Fate::Silent));
+        let most = ideal(concurrency, ms(50)) * 8 + Duration::from_secs(120);
+        assert!(
+            outcome.took < most,
+            "1 of {of} at {concurrency}: {:?}, {most:?} at the most",
+            outcome.took
+        );
+    }
+}
+
+/// Silence comes in bursts: all that are in flight have no answer, and the next ones have one.
+#[test]
+fn case_136_bursts_of_silence_cost_seconds() {
+    let server: Server = Box::new(|number, _, _| {
+        if number % 200 < 8 && number >= 200 {
+            Fate::Silent
+        } else {
+            Fate::Served
+        }
+    });
+    let outcome = thousand(8, ms(50), server);
+    let most = ideal(8, ms(50)) + Duration::from_secs(60);
+    assert!(outcome.took < most, "{:?}, {most:?} at the most", outcome.took);
+}
+
+/// More connections than are served are refused by a status that is final elsewhere.
+#[test]
+fn case_111_refusals_of_more_connections_end_nothing() {
+    for (limit, concurrency) in [(2, 8), (3, 64), (16, 32)] {
+        let outcome = thousand(concurrency, ms(20), at_most(limit, Fate::Fails(Ended::Refused)));
+        let (refused, of) = outcome.refused_after(100);
+        assert!(
+            refused * 50 <= of,
+            "{limit} of {concurrency}: {refused} of {of} refused"
+        );
+    }
+}
+
+/// Each attempt brings more than 4 KiB and is cut: that is progress, whatever `retries` says.
+#[test]
+fn case_106_an_attempt_that_is_cut_behind_its_progress_is_no_failure() {
+    for retries in [Some(0), Some(3), None] {
+        let mut schedule = Schedule::new(Settings {
+            retries,
+            ..settings(4, 4)
+        });
+        let (mut now, mut cuts, mut received) = (Duration::ZERO, 0, 0);
+        while received < 4 * CHUNK {
+            let attempt = next(&mut schedule, &mut now);
+            now += ms(5);
+            let end = attempt.end.expect("a range");
+            schedule.begun(attempt.id, Some(4 * CHUNK), false, true, None, Some(end));
+            let position = (attempt.start + 100_000).min(end);
+            received += position - attempt.start;
+            let is_cut = position < end;
+            cuts += u64::from(is_cut);
+            let how = if is_cut { Ended::Retry } else { Ended::Complete };
+            let verdict = schedule.ended(attempt.id, now, position, how);
+            assert_eq!(verdict, Verdict::GoesOn, "{retries:?} after {cuts} cuts");
+            while schedule.is_cursor_filled() {
+                schedule.consumed();
+            }
+        }
+        assert!(
+            cuts > 30 && now < Duration::from_secs(2),
+            "{cuts} cuts in {now:?}"
+        );
+    }
 }
