@@ -1,10 +1,13 @@
-//! What test objects contain: bytes computed from their offset, so that an object of any size can be served and checked
-//! without being kept.
+//! The content of test objects: each byte is computed from its offset.
 //!
-//! Invariant: the object is a sequence of 64-bit little-endian words, and word `i` is a bijection of `i` that depends on
-//! the seed. So no two words of one object are equal, and data that landed at the wrong place (by any shift) differs from
-//! what belongs there in practically every word; two seeds are two revisions. Called by the servers of this crate and by
-//! every test that checks delivered bytes.
+//! A server can therefore serve an object of any size, and a test can check it, without keeping it.
+//!
+//! Invariants:
+//! - An object is a sequence of 64-bit little-endian words. Word `i` is a bijection of `i` that
+//!   depends on the seed.
+//! - No two words of one object are equal. Data at a wrong offset therefore differs from the right
+//!   data in practically every word.
+//! - Two seeds are two revisions of an object.
 
 use std::fmt::Write as _;
 
@@ -12,30 +15,31 @@ use sha2::{Digest, Sha256};
 
 /// Bytes of a word.
 const WORD: u64 = 8;
-/// Step between words: the odd constant of splitmix64, which spreads neighbouring indices over all 64 bits.
+/// Step between words: the odd constant of splitmix64. It spreads neighbouring indices over all 64
+/// bits.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// An endless test object: the byte at each `u64` offset is a function of the seed and the offset.
 ///
-/// Cheap to copy, and safe to use from any thread.
+/// A `Pattern` is cheap to copy and can be used from any thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {
-    /// Chooses the object; another seed is another revision of it.
+    /// Chooses the object. Another seed is another revision of it.
     pub seed: u64,
 }
 
 impl Pattern {
-    /// The object of this seed.
+    /// Returns the object of this seed.
     pub const fn new(seed: u64) -> Self {
         Self { seed }
     }
 
-    /// The byte at `offset`.
+    /// Returns the byte at `offset`.
     pub const fn byte(&self, offset: u64) -> u8 {
         self.word(offset / WORD)[(offset % WORD) as usize]
     }
 
-    /// Write the bytes from `offset` on into `out`. Offsets past `u64::MAX` wrap to 0.
+    /// Writes the bytes from `offset` on into `out`. Offsets past `u64::MAX` wrap to 0.
     pub fn fill(&self, offset: u64, out: &mut [u8]) {
         let (head, rest) = out.split_at_mut(head_length(offset, out.len()));
         self.fill_bytes(offset, head);
@@ -50,17 +54,17 @@ impl Pattern {
         self.fill_bytes(offset.wrapping_add(whole), tail);
     }
 
-    /// The bytes of `length` from `offset` on.
+    /// Returns `length` bytes from `offset` on.
     pub fn bytes(&self, offset: u64, length: usize) -> Vec<u8> {
         let mut out = vec![0; length];
         self.fill(offset, &mut out);
         out
     }
 
-    /// Compare `data` with what belongs at `offset`.
+    /// Compares `data` with the object's bytes at `offset`.
     ///
     /// # Errors
-    /// The object offset of the first byte that is wrong.
+    /// Returns the object offset of the first wrong byte.
     pub fn check(&self, offset: u64, data: &[u8]) -> Result<(), u64> {
         let mut expected = [0; 4096];
         let mut at = offset;
@@ -78,7 +82,7 @@ impl Pattern {
         Ok(())
     }
 
-    /// SHA-256 of the first `length` bytes, in lower-case hex.
+    /// Returns the SHA-256 of the first `length` bytes, in lower-case hex.
     pub fn sha256(&self, length: u64) -> String {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 16];
@@ -92,7 +96,10 @@ impl Pattern {
         hex(&hasher.finalize())
     }
 
-    /// Each step (add, xor of shifts, multiplication by an odd number) can be undone, so this is a bijection of `index`.
+    /// Returns the word at `index`.
+    ///
+    /// Each step (addition, xor of a shift, multiplication by an odd number) can be undone. The
+    /// function is therefore a bijection of `index`.
     #[inline]
     const fn word(&self, index: u64) -> [u8; 8] {
         let seed = self.seed.wrapping_add(1).wrapping_mul(0xd6e8_feb8_6659_fd93);
@@ -110,7 +117,7 @@ impl Pattern {
     }
 }
 
-/// SHA-256 of `data`, in lower-case hex.
+/// Returns the SHA-256 of `data`, in lower-case hex.
 pub fn sha256(data: &[u8]) -> String {
     hex(&Sha256::digest(data))
 }
@@ -123,7 +130,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// How many bytes come before the next word boundary, at most `length`.
+/// Returns the number of bytes before the next word boundary, at most `length`.
 fn head_length(offset: u64, length: usize) -> usize {
     let head = (WORD - offset % WORD) % WORD;
     // `head` is below 8.
@@ -204,7 +211,7 @@ mod tests {
         assert_eq!(PATTERN.sha256(100_001), sha256(&PATTERN.bytes(0, 100_001)));
     }
 
-    /// Run with `--release -- --ignored --nocapture`: a measurement.
+    /// Measures the speed of `fill`. Run it with `--release -- --ignored --nocapture`.
     #[test]
     #[ignore = "a measurement, not a check"]
     fn fill_speed() {

@@ -1,11 +1,13 @@
-//! The committed corpora of the fuzz targets (`fuzz/corpus`), for the unit tests that run what a target requires over its corpus in an ordinary build.
+//! The committed corpora of the fuzz targets (`fuzz/corpus`).
+//!
+//! Unit tests run a fuzz target over its corpus in an ordinary build.
 
 use std::{fs, path::Path};
 
-/// Gives each input of the corpus `name` to `target`.
+/// Runs `target` on each input of the corpus `name`.
 ///
 /// # Panics
-/// If the corpus cannot be read or is empty, and as `target` does.
+/// If the corpus cannot be read or is empty, or if `target` panics.
 pub fn replay(name: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../fuzz/corpus")

@@ -1,7 +1,8 @@
-//! Forked children for tests: a body that runs in a child of the test's process, and its outcome.
+//! Forked children for tests: a body runs in a child of the test's process.
 //!
-//! Invariants: a child ends with its body, without what the test's process does at its end; one that hangs is
-//! killed by its own alarm.
+//! Invariants:
+//! - A child exits as soon as its body returns. It skips the exit handlers of the test's process.
+//! - A child that hangs is killed by its own alarm.
 
 use std::{
     any::Any,
@@ -23,17 +24,20 @@ use nix::{
 pub struct Child(Pid);
 
 impl Child {
-    /// Forks, and runs `body` in the child, which ends with it, after `within` (whole seconds) at the latest. The parent drops
-    /// what the body owns at once.
+    /// Forks and runs `body` in the child.
+    ///
+    /// The child exits when the body returns, and after `within` (whole seconds) at the latest. The
+    /// parent immediately drops everything that the body owns.
     ///
     /// # Panics
-    /// If the system has no more processes.
+    /// If the system cannot create another process.
     pub fn start(within: Duration, body: impl FnOnce()) -> Self {
         #[allow(
             unsafe_code,
             reason = "forks a process with several threads, which is what is tested"
         )]
-        // SAFETY: the child runs the body, whose use of this process's state is the test's subject, and ends.
+        // SAFETY: the child runs the body and exits. The body's use of this process's state is what
+        // the test checks.
         match unsafe { fork() }.expect("a process") {
             ForkResult::Parent { child } => Self(child),
             ForkResult::Child => {
@@ -43,7 +47,7 @@ impl Child {
                     writeln!(std::io::stderr(), "in a child: {}", text(&**panic)).ok();
                 }
                 #[allow(unsafe_code, reason = "ends without the parent's destructors and buffers")]
-                // SAFETY: has no preconditions.
+                // SAFETY: `_exit` has no preconditions.
                 unsafe {
                     libc::_exit(i32::from(outcome.is_err()))
                 }
@@ -51,10 +55,10 @@ impl Child {
         }
     }
 
-    /// Waits for the child's end.
+    /// Waits for the end of the child.
     ///
     /// # Panics
-    /// If the body panicked, or did not end in time.
+    /// If the body panicked or did not return in time.
     pub fn succeeds(self) {
         let ended = loop {
             match waitpid(self.0, None) {
@@ -66,10 +70,10 @@ impl Child {
     }
 }
 
-/// Runs `body` in a forked child, and waits for its end.
+/// Runs `body` in a forked child and waits for its end.
 ///
 /// # Panics
-/// As [`Child::succeeds`].
+/// As [`Child::succeeds`] does.
 pub fn in_child(within: Duration, body: impl FnOnce()) {
     Child::start(within, body).succeeds();
 }

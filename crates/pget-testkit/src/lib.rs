@@ -1,5 +1,12 @@
-//! Servers and sources for pget's tests: a misbehaving HTTP server, an AIStore stand-in, real servers started on free ports, conformance, and the
-//! ways in which a download's bytes go.
+//! Servers and sources for pget's tests.
+//!
+//! - [`hostile`]: an HTTP server that misbehaves as its rules say.
+//! - [`shaped`]: a server of one object that behaves like a network.
+//! - [`aistore`]: a stand-in for an AIStore cluster.
+//! - [`servers`]: real servers as child processes on free ports.
+//! - [`sources`]: sources inside the test's process.
+//! - [`conformance`]: the suite that every transport must pass.
+//! - [`modes`]: the ways in which a download can deliver its bytes.
 
 pub mod aistore;
 pub mod conformance;
@@ -12,7 +19,7 @@ pub mod servers;
 pub mod shaped;
 pub mod sources;
 
-/// A download of chunks of `chunk_size` bytes by `concurrency` connections, whose attempts may fail three times.
+/// Returns options with chunks of `chunk_size` bytes, `concurrency` connections and three retries.
 #[must_use]
 pub fn options(chunk_size: u64, concurrency: u32) -> pget_core::Options {
     let mut options = pget_core::Options::default();

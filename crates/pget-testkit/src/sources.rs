@@ -1,7 +1,10 @@
-//! Sources inside the process: one that serves a [`Pattern`] as it should, and the same one made to fail on purpose, read by read.
+//! Sources inside the process: one that serves a [`Pattern`] correctly, and one that fails on
+//! purpose.
 //!
-//! A [`Staged`] source asks its script before each read how that read is to go (a [`Play`]), and keeps a ledger of what it was asked and what it gave, so that a test can say
-//! that a fault was met and how many requests it took. Called by tests; no network, no randomness.
+//! A [`Staged`] source asks its script before each read. The script returns a [`Play`], which
+//! describes how the read goes. The source records every request and the bytes that it served. A
+//! test can thus prove that a fault occurred, and count the requests. The source uses neither a
+//! network nor random numbers.
 
 use std::{
     fmt,
@@ -21,23 +24,23 @@ use pget_core::{
 
 use crate::content::Pattern;
 
-/// One revision of an object: its bytes and what is said of it.
+/// One revision of an object: its bytes, and its description in replies.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// Its bytes.
+    /// The object's bytes.
     pub pattern: Pattern,
-    /// How many of them.
+    /// The object's size in bytes.
     pub size: u64,
-    /// Its identity.
+    /// The object's identity.
     pub revision: Revision,
-    /// What [`Reply::chunk_hint`] says.
+    /// The [`Reply::chunk_hint`] of replies.
     pub chunk_hint: Option<u64>,
-    /// What [`Reply::checksum`] says.
+    /// The [`Reply::checksum`] of replies.
     pub checksum: Option<Published>,
 }
 
 impl Object {
-    /// `size` bytes of the pattern of `seed`, with a strong `ETag` that names both.
+    /// Returns `size` bytes of the pattern of `seed`, with a strong `ETag` that names both.
     #[must_use]
     pub fn new(seed: u64, size: u64) -> Self {
         Self {
@@ -52,14 +55,14 @@ impl Object {
         }
     }
 
-    /// The same without anything that identifies its content.
+    /// Removes everything that identifies the content.
     #[must_use]
     pub fn without_identity(mut self) -> Self {
         self.revision = Revision::default();
         self
     }
 
-    /// The reply with the bytes of `range`, as a server should answer.
+    /// Returns a correct server's reply with the bytes of `range`.
     #[must_use]
     pub fn part(&self, range: Range<u64>) -> Reply {
         Reply {
@@ -74,12 +77,12 @@ impl Object {
     }
 }
 
-/// What a reply says of its body.
+/// The reply's description of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// The range asked for, cut at the object's end.
+    /// The requested range, cut at the object's end.
     Range,
-    /// At most this many bytes of it, and says so.
+    /// At most this many bytes of the range, labelled correctly.
     Clipped(u64),
     /// The range shifted by one byte, as a broken server answers.
     Shifted,
@@ -87,22 +90,22 @@ pub enum Form {
     RangeWithoutTotal,
     /// The whole object, with its size.
     Whole,
-    /// The whole object; only the end of the body tells its size.
+    /// The whole object, without its size. Only the end of the body shows the size.
     WholeUntilEnd,
 }
 
 /// How a body stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// As its framing says.
+    /// As its framing announces.
     End,
-    /// By a failure that another attempt may mend.
+    /// By a failure after which a retry may succeed.
     Retry(ErrorKind),
-    /// By a failure for good.
+    /// By a permanent failure.
     Fatal(ErrorKind),
     /// The server asks for fewer requests.
     Throttle(Option<Duration>),
-    /// It neither ends nor goes on.
+    /// The body neither ends nor continues.
     Stall,
     /// The source panics.
     Panic,
@@ -111,28 +114,29 @@ pub enum Stop {
 /// How one read goes.
 #[derive(Clone, Debug)]
 pub struct Play {
-    /// The revision that is served.
+    /// The revision that the read serves.
     pub object: Object,
-    /// What the reply says.
+    /// The form of the reply.
     pub form: Form,
-    /// How many times [`ChunkWriter::begin`] is called: once, or wrongly.
+    /// Number of calls of [`ChunkWriter::begin`]. Any number except 1 breaks the contract.
     pub begins: u32,
-    /// Before the reply.
+    /// Pause before the reply.
     pub delay: Duration,
-    /// Bytes put at a time.
+    /// Bytes written at a time.
     pub piece: usize,
-    /// Before each piece.
+    /// Pause before each piece.
     pub pace: Duration,
-    /// Bytes of the body before it stops as `stop` says; a body that is all put stops before, well.
+    /// Bytes of the body after which `stop` happens. A body that is no longer than this ends
+    /// normally instead.
     pub bytes: u64,
-    /// How it stops.
+    /// How the body stops.
     pub stop: Stop,
-    /// Keep the bytes back until the body has ended well.
+    /// Whether the bytes are held back until the body has ended normally.
     pub withhold: bool,
 }
 
 impl Play {
-    /// `object` as it should be served.
+    /// Returns a play that serves `object` correctly.
     #[must_use]
     pub const fn right(object: Object) -> Self {
         Self {
@@ -148,14 +152,14 @@ impl Play {
         }
     }
 
-    /// The same, with another reply.
+    /// Changes the form of the reply.
     #[must_use]
     pub const fn form(mut self, form: Form) -> Self {
         self.form = form;
         self
     }
 
-    /// The same, but it stops after `bytes`.
+    /// Makes the body stop after `bytes` bytes, in the way of `stop`.
     #[must_use]
     pub const fn stop(mut self, bytes: u64, stop: Stop) -> Self {
         self.bytes = bytes;
@@ -163,7 +167,7 @@ impl Play {
         self
     }
 
-    /// The same in pieces of `piece` bytes with a pause of `pace` before each.
+    /// Divides the body into pieces of `piece` bytes with a pause of `pace` before each.
     #[must_use]
     pub const fn paced(mut self, piece: usize, pace: Duration) -> Self {
         self.piece = piece;
@@ -171,7 +175,7 @@ impl Play {
         self
     }
 
-    /// The same with its reply after `delay`.
+    /// Delays the reply by `delay`.
     #[must_use]
     pub const fn delayed(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -179,19 +183,19 @@ impl Play {
     }
 }
 
-/// One read, as it was asked for.
+/// One recorded read.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// How many reads came before.
+    /// Number of earlier reads.
     pub number: usize,
-    /// What is asked for.
+    /// The request.
     pub request: RangeRequest,
 }
 
-/// How each read goes.
+/// Decides how each read goes.
 type Script = dyn Fn(&Call) -> Play + Send + Sync;
 
-/// A source that does what its script says.
+/// A source that follows its script.
 pub struct Staged {
     script: Box<Script>,
     head: Mutex<Option<Object>>,
@@ -203,7 +207,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// A source whose reads go as `script` says.
+    /// Returns a source whose reads follow `script`.
     pub fn new(script: impl Fn(&Call) -> Play + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
             script: Box::new(script),
@@ -216,7 +220,7 @@ impl Staged {
         })
     }
 
-    /// A source that always serves `object`, as it should.
+    /// Returns a source that always serves `object` correctly.
     pub fn right(object: Object) -> Arc<Self> {
         let source = Self::new({
             let object = object.clone();
@@ -226,32 +230,32 @@ impl Staged {
         source
     }
 
-    /// What [`RangeSource::head`] tells; until then it fails.
+    /// Sets the result of [`RangeSource::head`]. Until then, `head` fails.
     pub fn set_head(&self, object: Object) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(object);
     }
 
-    /// Every read so far, in order.
+    /// Returns all reads so far, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How often [`RangeSource::head`] was asked.
+    /// Returns the number of calls of [`RangeSource::head`].
     pub fn heads(&self) -> usize {
         self.heads.load(Ordering::SeqCst)
     }
 
-    /// Reads that are neither ended nor dropped.
+    /// Returns the number of reads that are neither finished nor dropped.
     pub fn active(&self) -> usize {
         self.active.load(Ordering::SeqCst)
     }
 
-    /// The most of them at any time.
+    /// Returns the largest number of reads that were active at the same time.
     pub fn most_active(&self) -> usize {
         self.most_active.load(Ordering::SeqCst)
     }
 
-    /// Bytes put so far, skipped ones included.
+    /// Returns the number of bytes written so far, including skipped ones.
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::SeqCst)
     }
@@ -266,7 +270,7 @@ impl fmt::Debug for Staged {
     }
 }
 
-/// Counts a read for as long as it lives.
+/// Counts a read as active as long as this value lives.
 struct Active<'a>(&'a Staged);
 
 impl<'a> Active<'a> {
@@ -292,7 +296,7 @@ impl RangeSource for Staged {
             || {
                 Err(SourceError::fatal(
                     ErrorKind::Unsupported,
-                    "this source tells nothing",
+                    "this source has no metadata",
                 ))
             },
             |object| {
@@ -327,7 +331,7 @@ impl RangeSource for Staged {
         if is_part && request.start >= size && play.begins > 0 {
             return Err(SourceError::fatal(
                 ErrorKind::Range,
-                "the range starts behind the end",
+                "the range starts past the end",
             ));
         }
         let (reply, end) = reply(&play, request);
@@ -369,7 +373,7 @@ impl RangeSource for Staged {
     }
 }
 
-/// The reply, and behind which byte its body ends.
+/// Returns the reply, and the offset at which its body ends.
 fn reply(play: &Play, request: &RangeRequest) -> (Reply, u64) {
     let size = play.object.size;
     let wanted = request.end.unwrap_or(u64::MAX).min(size);
@@ -398,7 +402,7 @@ async fn stop(how: Stop) -> Result<(), SourceError> {
     match how {
         Stop::End => Ok(()),
         Stop::Retry(kind) => Err(SourceError::retryable(kind, "staged failure")),
-        Stop::Fatal(kind) => Err(SourceError::fatal(kind, "staged failure for good")),
+        Stop::Fatal(kind) => Err(SourceError::fatal(kind, "permanent staged failure")),
         Stop::Throttle(after) => Err(SourceError::throttled("staged throttling", after)),
         Stop::Stall => std::future::pending().await,
         Stop::Panic => panic!("staged panic"),

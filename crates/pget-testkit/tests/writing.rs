@@ -58,6 +58,7 @@ const CHECKED: &[&str] = &[
     "crates/pget-shm/README.md",
     "crates/pget-shm/src",
     "crates/pget-testkit/README.md",
+    "crates/pget-testkit/src",
     "crates/pget/README.md",
     "crates/pget/src",
     "docs/architecture.md",

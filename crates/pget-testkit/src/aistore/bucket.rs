@@ -1,9 +1,9 @@
-//! Buckets: who owns a name (provider, namespace), and where the cluster places the objects.
+//! Buckets: they identify an object (provider, namespace, name) and determine its target.
 
 use percent_encoding::percent_decode_str;
 use xxhash_rust::xxh64::xxh64;
 
-/// Names that AIStore takes for a provider, the canonical one, and the scheme it prints.
+/// AIStore's names of each provider: an accepted name, the canonical one, and the printed scheme.
 const PROVIDERS: [(&str, &str, &str); 12] = [
     ("", "ais", "ais"),
     ("ais", "ais", "ais"),
@@ -31,15 +31,18 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A bucket of the cluster's own: `ais://name`.
+    /// Returns a bucket of the cluster's own: `ais://name`.
     pub fn ais(name: &str) -> Self {
         Self::new("ais", "", name)
     }
 
-    /// Any bucket. `provider` as in the query of a request (`ais`, `aws` or `s3`, `gcp` or `gs`, …).
+    /// Returns a bucket of any provider.
+    ///
+    /// `provider` is a value from a request's query: `ais`, `aws` or `s3`, `gcp` or `gs`, and so
+    /// on.
     ///
     /// # Panics
-    /// When there is no such provider.
+    /// If the provider does not exist.
     pub fn new(provider: &str, namespace: &str, name: &str) -> Self {
         Self {
             provider: canonical(provider).expect("a provider of AIStore").into(),
@@ -48,7 +51,9 @@ impl Bucket {
         }
     }
 
-    /// The bucket that a request's path segment and query name, or the provider that does not exist.
+    /// Returns the bucket that a request's path segment and query name.
+    ///
+    /// The error is the name of a provider that does not exist.
     pub(super) fn of_request(name: &str, query: &str) -> Result<Self, String> {
         let provider = query_value(query, "provider").unwrap_or_default();
         let namespace = query_value(query, "namespace").unwrap_or_default();
@@ -67,7 +72,8 @@ impl Bucket {
         self.provider == "ais"
     }
 
-    /// As in messages of the server: `ais://pget`, `s3://pget`, `ais://@uuid#name/pget`.
+    /// Returns the bucket as in the server's messages: `ais://pget`, `s3://pget`,
+    /// `ais://@uuid#name/pget`.
     pub(super) fn display(&self) -> String {
         let scheme = PROVIDERS
             .iter()
@@ -79,8 +85,10 @@ impl Bucket {
         }
     }
 
-    /// Which of the targets with these digests owns an object: highest random weight, as every client that computes it
-    /// and every node of a real cluster does.
+    /// Returns the index of the target that owns an object. `targets` are the targets' digests.
+    ///
+    /// The choice is by highest random weight. Every node of a real cluster, and every client that
+    /// computes the owner, chooses the same way.
     pub(super) fn owner(&self, object: &str, targets: &[u64]) -> usize {
         let namespace = if self.namespace.is_empty() {
             "@#"
@@ -97,7 +105,7 @@ impl Bucket {
 }
 
 impl From<&str> for Bucket {
-    /// The `ais` bucket of this name.
+    /// Returns the `ais` bucket of this name.
     fn from(name: &str) -> Self {
         Self::ais(name)
     }
@@ -116,14 +124,14 @@ fn canonical(provider: &str) -> Option<&'static str> {
         .map(|(_, canonical, _)| *canonical)
 }
 
-/// The decoded value of a parameter in a raw query.
+/// Returns the decoded value of a parameter in a raw query.
 pub(super) fn query_value(query: &str, name: &str) -> Option<String> {
     url::form_urlencoded::parse(query.as_bytes())
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
 }
 
-/// A path's percent-escapes undone; `None` when that is not UTF-8.
+/// Decodes the percent-escapes of a path. Returns `None` if the result is not UTF-8.
 pub(super) fn decode_path(path: &str) -> Option<String> {
     percent_decode_str(path).decode_utf8().ok().map(Into::into)
 }
@@ -132,7 +140,9 @@ pub(super) fn digest(name: &str) -> u64 {
     xxh64(name.as_bytes(), DIGEST_SEED)
 }
 
-/// One step of the generator whose output orders the targets for an object (`xoshiro256_hash` of the Python client).
+/// Returns one output of the generator that orders the targets for an object.
+///
+/// It is `xoshiro256_hash` of the Python client.
 fn weight(seed: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     const FIRST: u64 = 0xbf58_476d_1ce4_e5b9;
@@ -151,7 +161,7 @@ fn weight(seed: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Where the recorded cluster had them.
+    /// The recorded cluster placed these objects on these targets.
     #[test]
     fn objects_live_where_a_real_cluster_puts_them() {
         let targets = [digest("target1-8080"), digest("target2-8080")];

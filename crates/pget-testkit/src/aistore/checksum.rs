@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256, Sha512};
 use xxhash_rust::xxh64::Xxh64;
 
-/// A checksum as two headers state it: `Ais-Checksum-Type`, `Ais-Checksum-Value`.
+/// A checksum as the headers `Ais-Checksum-Type` and `Ais-Checksum-Value` state it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Checksum {
     /// `xxhash2`, `xxhash`, `crc32c`, `md5`, `sha256` or `sha512`.
@@ -23,10 +23,10 @@ pub(super) enum Hasher {
 }
 
 impl Hasher {
-    /// `None` for the checksum type `none`.
+    /// Returns a hasher of this type, or `None` for the type `none`.
     ///
     /// # Panics
-    /// On a type that AIStore does not have.
+    /// If AIStore has no such type.
     pub(super) fn new(kind: &str) -> Option<Self> {
         Some(match kind {
             // Both names are XXH64 with seed 0.

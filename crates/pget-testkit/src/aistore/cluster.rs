@@ -1,4 +1,4 @@
-//! The cluster: its nodes' sockets and tasks, and what a test says and asks.
+//! The cluster: the sockets and tasks of its nodes, and its interface to tests.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +18,8 @@ use super::store::BucketOptions;
 
 /// One proxy and two targets on loopback sockets, served by tasks of the runtime that started it.
 ///
-/// All methods may be called from any thread. Dropping it ends all connections, answers under way included.
+/// All methods may be called from any thread. Drop ends all connections, even in the middle of an
+/// answer.
 #[derive(Debug)]
 pub struct Cluster {
     shared: Arc<Shared>,
@@ -26,10 +27,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Start a cluster, on free ports.
+    /// Starts a cluster on free ports.
     ///
     /// # Panics
-    /// When no loopback port can be had.
+    /// If no loopback port is free.
     pub async fn start(options: ClusterOptions) -> Self {
         let ids = ["proxy0-8080", "target1-8080", "target2-8080"].map(String::from);
         let mut members = Vec::new();
@@ -67,103 +68,109 @@ impl Cluster {
         cluster
     }
 
-    /// The proxy's URL, as `AIS_ENDPOINT` takes it.
+    /// Returns the proxy's URL, as `AIS_ENDPOINT` accepts it.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.shared.addresses(Node::Proxy)[0])
     }
 
-    /// The addresses of a node.
+    /// Returns the addresses of a node.
     pub fn addresses(&self, node: Node) -> Vec<SocketAddr> {
         self.shared.addresses(node).to_vec()
     }
 
-    /// Create a bucket; false when it exists.
+    /// Creates a bucket. Returns false if it exists.
     pub fn create_bucket(&self, bucket: impl Into<Bucket>, options: BucketOptions) -> bool {
         self.shared.store.create(bucket.into(), options)
     }
 
-    /// Store an object, as the next version of its name; the bucket is created with default options if need be. Waits for
-    /// no reader: answers under way go on with the revision that they began with.
+    /// Stores an object as the next version of its name.
     ///
-    /// Hashes the object unless its checksum is stated, which takes about 0.4 s a GiB in a release build.
+    /// A missing bucket is created with default options. The call waits for no reader: answers that
+    /// have begun continue with the revision that they began with.
+    ///
+    /// Unless the object states its checksum, the call computes it. That takes about 0.4 s per GiB
+    /// in a release build.
     ///
     /// # Panics
-    /// When the object is above 8 GiB and its checksum is neither stated nor `none`, and when it is cold in an `ais` bucket.
+    /// - If the object is larger than 8 GiB and its checksum is neither stated nor `none`.
+    /// - If the object is cold and the bucket is an `ais` bucket.
     pub fn put(&self, bucket: impl Into<Bucket>, name: &str, object: Object) {
         let bucket = bucket.into();
         self.shared.store.create(bucket.clone(), BucketOptions::default());
         self.shared.store.put(&bucket, name, object);
     }
 
-    /// Delete an object; false when there is none. The next one of its name is version 1 again.
+    /// Deletes an object. Returns false if it does not exist. The next object of its name is
+    /// version 1.
     pub fn delete(&self, bucket: impl Into<Bucket>, name: &str) -> bool {
         self.shared.store.delete(&bucket.into(), name)
     }
 
-    /// Move an object to the other target, as a rebalance does; false when there is none.
+    /// Moves an object to the other target, as a rebalance does. Returns false if it does not
+    /// exist.
     pub fn move_object(&self, bucket: impl Into<Bucket>, name: &str) -> bool {
         self.shared.store.relocate(&bucket.into(), name)
     }
 
-    /// The target that has, or would get, the object.
+    /// Returns the index of the target that has the object, or that would receive it.
     pub fn target_of(&self, bucket: impl Into<Bucket>, name: &str) -> usize {
         self.shared.store.target_of(&bucket.into(), name)
     }
 
-    /// Whether the cluster holds the object; `None` when there is none.
+    /// Returns whether the cluster holds the object, or `None` if the object does not exist.
     pub fn is_present(&self, bucket: impl Into<Bucket>, name: &str) -> Option<bool> {
         self.shared
             .store
             .with(&bucket.into(), name, |slot| slot.is_present())
     }
 
-    /// A cold object has arrived in the cluster: those who wait for it get their answers.
+    /// Completes the arrival of a cold object. The requests that wait for it get their answers.
     pub fn release_pull(&self, bucket: impl Into<Bucket>, name: &str) {
         self.shared.store.arrived(&bucket.into(), name);
     }
 
-    /// Let something go wrong.
+    /// Adds a rule that makes requests fail.
     pub fn inject(&self, rule: Rule) {
         self.shared.rules().add(rule);
     }
 
-    /// Forget all rules that are left.
+    /// Removes all remaining rules.
     pub fn clear_rules(&self) {
         self.shared.rules().clear();
     }
 
-    /// From now on the proxy demands this token, or none.
+    /// Makes the proxy require this token, or none, from now on.
     pub fn set_token(&self, token: Option<&str>) {
         self.shared.control().token = token.map(Into::into);
     }
 
-    /// The bearer of this token may not read: 403.
+    /// Makes the proxy answer 403 to requests with this token.
     pub fn deny_token(&self, token: &str) {
         self.shared.control().denied.insert(token.into());
     }
 
-    /// While true, every node answers 503 with an empty body.
+    /// Sets whether every node answers 503 with an empty body.
     pub fn set_starting(&self, starting: bool) {
         self.shared.starting.store(starting, Ordering::Relaxed);
     }
 
-    /// Take a node down: its connections end, its ports refuse. Done when that is so.
+    /// Stops a node, and waits until its connections have ended and its ports refuse.
     pub async fn stop(&self, node: Node) {
         let stopped: Vec<_> = self.lock_tasks().extract_if(.., |(of, _)| *of == node).collect();
         for (_, task) in &stopped {
             task.abort();
         }
         for (_, task) in stopped {
-            // Cancelled, which is what was asked for.
+            // The task was cancelled on purpose.
             task.await.ok();
         }
         self.until(|counts| counts.open_at(node) == 0).await;
     }
 
-    /// Bring a stopped node back, on its old ports.
+    /// Restarts a stopped node on its old ports.
     ///
     /// # Errors
-    /// When one of them is taken.
+    /// If another process has taken one of them.
     pub async fn restart(&self, node: Node) -> io::Result<()> {
         for address in self.shared.addresses(node) {
             let listener = TcpListener::bind(address).await?;
@@ -172,17 +179,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// Totals so far.
+    /// Returns the totals so far.
     pub fn counts(&self) -> Counts {
         self.shared.ledger.counts()
     }
 
-    /// All exchanges so far, in the order of their answers.
+    /// Returns all exchanges so far, in the order of their answers.
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.shared.ledger.exchanges()
     }
 
-    /// Wait until the totals satisfy `condition`: put it under a deadline of the test's.
+    /// Waits until the totals satisfy `condition`. The caller must add a deadline.
     pub async fn until(&self, condition: impl Fn(&Counts) -> bool) -> Counts {
         self.shared.ledger.until(condition).await
     }
@@ -205,7 +212,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Accept connections for ever. The connections' tasks end with this one.
+/// Accepts connections until this task ends. The connections' tasks end with it.
 async fn accept(shared: Arc<Shared>, node: Node, listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
@@ -218,7 +225,8 @@ async fn accept(shared: Arc<Shared>, node: Node, listener: TcpListener) {
                     peer.to_string(),
                 ));
             }
-            // A connection that was gone before it was accepted, or no descriptor: the next may do better.
+            // The client has closed the connection already, or the process has no free descriptor.
+            // Try again.
             Err(_) => tokio::task::yield_now().await,
         }
         while connections.try_join_next().is_some() {}

@@ -1,4 +1,4 @@
-//! Errors as AIStore's nodes state them: a JSON object, in the body or, for HEAD, in a header.
+//! The errors of AIStore's nodes: a JSON object in the body, or in a header for HEAD.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::wire::{Answer, Body, Request};
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: u16,
-    /// The error's type in the server; empty: not stated.
+    /// The name of the error's type in the server. It is empty if the server states none.
     pub(super) code: &'static str,
     pub(super) message: String,
 }
@@ -22,7 +22,7 @@ impl Failure {
         }
     }
 
-    /// What a status looks like when a test asks for it.
+    /// Returns the error that AIStore reports with this status.
     pub(super) fn of_status(status: u16, node: &str, object: &str) -> Self {
         match status {
             401 => Self::new(status, "", "token required"),
@@ -35,19 +35,19 @@ impl Failure {
         }
     }
 
-    /// A GET that waited too long for another one to pull the object.
+    /// Returns the error of a GET that waited too long while another one pulled the object.
     pub(super) fn busy(node: &str, object: &str) -> Self {
         let message =
             format!("node \"{node}\" is currently busy (conflict getting '{object}'), please try again");
         Self::new(409, "ErrBusy", message)
     }
 
-    /// The answer of `node` (`t[target1-8080]`) to this request.
+    /// Returns the answer of `node` (for example `t[target1-8080]`) to this request.
     pub(super) fn answer(&self, node: &str, request: &Request) -> Answer {
         if self.status == 503 {
             return Answer::new(503);
         }
-        // By hand, for the order of the members.
+        // Format the object by hand, to keep the order of its members.
         let code = match self.code {
             "" => String::new(),
             code => format!("\"tcode\":{},", json!(code)),

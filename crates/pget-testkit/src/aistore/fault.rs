@@ -1,7 +1,10 @@
-//! What goes wrong on purpose: a rule names the requests that it is for and what happens to them.
+//! Deliberate faults: a rule selects requests and applies a fault to them.
 //!
-//! Invariant: a rule is used up only by a request to which its fault really happens, and each time is counted
-//! (`Counts::faults`), so a test can tell that it met the fault. Rules are tried in the order in which they were injected.
+//! Invariants:
+//! - Only a request that really meets the fault uses up the rule.
+//! - Each fault that occurs is counted in `Counts::faults`, so a test can prove that it met the
+//!   fault.
+//! - Rules are tried in the order in which they were injected.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -19,48 +22,52 @@ pub enum Node {
     Target(usize),
 }
 
-/// What happens to a request.
+/// The effect on a request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Instead of its answer, one with this status, shaped as AIStore shapes it: JSON in the body, for HEAD in `Hdr-Error`;
-    /// 503 has an empty body.
+    /// Replaces the answer by an error with this status.
+    ///
+    /// The error has AIStore's form: JSON in the body, or in `Hdr-Error` for HEAD. A 503 has an
+    /// empty body.
     Status(u16),
-    /// The connection ends without an answer, cleanly.
+    /// Ends the connection cleanly without an answer.
     Hangup,
-    /// No answer, and the connection stays open.
+    /// Sends no answer, and keeps the connection open.
     Silence,
-    /// The answer begins this much later.
+    /// Delays the answer by this time.
     Delay(Duration),
-    /// Before the request is looked at, its object is stored anew with these bytes: another revision.
+    /// Stores these bytes as a new revision of the object before the request is processed.
     Replace(Object),
-    /// Before the request is looked at, its object is deleted.
+    /// Deletes the object before the request is processed.
     Delete,
-    /// Before the request is looked at, its object is moved to the other target.
+    /// Moves the object to the other target before the request is processed.
     Move,
-    /// A ranged GET is answered with 200 and the whole object.
+    /// Answers a ranged GET with 200 and the whole object.
     IgnoreRange,
-    /// The connection is reset when this many bytes of the body were written; the peer may get fewer.
+    /// Resets the connection after `after` bytes of the body were written.
+    ///
+    /// The peer may receive fewer bytes.
     Reset {
-        /// Bytes of this answer's body.
+        /// Number of bytes of this answer's body.
         after: u64,
     },
-    /// The connection ends cleanly after this many bytes of the body.
+    /// Ends the connection cleanly after `after` bytes of the body.
     Cut {
-        /// Bytes of this answer's body.
+        /// Number of bytes of this answer's body.
         after: u64,
     },
-    /// Nothing more comes after this many bytes of the body, and the connection stays open.
+    /// Sends nothing after `after` bytes of the body, and keeps the connection open.
     Stall {
-        /// Bytes of this answer's body.
+        /// Number of bytes of this answer's body.
         after: u64,
     },
-    /// The body comes this slowly.
+    /// Limits the rate of the body.
     Pace {
-        /// Bytes a second, above 0.
+        /// Bytes per second, above 0.
         rate: u64,
     },
-    /// One bit of the byte at this offset of the object is wrong.
+    /// Inverts one bit of the byte at `offset`.
     Flip {
         /// Offset in the object, not in the answer.
         offset: u64,
@@ -68,7 +75,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The name by which `Counts::faults` counts it.
+    /// Returns the name under which `Counts::faults` counts the fault.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Status(_) => "status",
@@ -87,7 +94,7 @@ impl Fault {
         }
     }
 
-    /// Whether it happens to a body under way, of these bytes of the object.
+    /// Returns whether the fault occurs in a body with these bytes of the object.
     const fn hits(&self, content: &Range<u64>) -> bool {
         let length = content.end - content.start;
         match self {
@@ -110,7 +117,8 @@ impl Fault {
     }
 }
 
-/// Which requests a fault happens to: by default the next one, of any kind, at any node.
+/// Selects the requests that meet a fault. By default, it is the next request of any kind at any
+/// node.
 #[derive(Clone, Debug)]
 pub struct Rule {
     fault: Fault,
@@ -124,7 +132,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// This fault, once.
+    /// Returns a rule that applies this fault once.
     pub const fn new(fault: Fault) -> Self {
         Self {
             fault,
@@ -138,49 +146,49 @@ impl Rule {
         }
     }
 
-    /// Only at this node.
+    /// Restricts the rule to this node.
     #[must_use]
     pub const fn at(mut self, node: Node) -> Self {
         self.node = Some(node);
         self
     }
 
-    /// Only at targets.
+    /// Restricts the rule to targets.
     #[must_use]
     pub const fn at_targets(mut self) -> Self {
         self.targets = true;
         self
     }
 
-    /// Only requests of this method.
+    /// Restricts the rule to requests with this method.
     #[must_use]
     pub const fn method(mut self, method: &'static str) -> Self {
         self.method = Some(method);
         self
     }
 
-    /// Only requests for the object of this name, in any bucket.
+    /// Restricts the rule to requests for the object of this name, in any bucket.
     #[must_use]
     pub fn object(mut self, name: &str) -> Self {
         self.object = Some(name.into());
         self
     }
 
-    /// Only requests for a range that starts at this offset.
+    /// Restricts the rule to requests for a range that starts at this offset.
     #[must_use]
     pub const fn range_from(mut self, offset: u64) -> Self {
         self.from = Some(offset);
         self
     }
 
-    /// Let the first `count` of its requests pass.
+    /// Makes the rule skip the first `count` of its requests.
     #[must_use]
     pub const fn skip(mut self, count: u64) -> Self {
         self.skip = count;
         self
     }
 
-    /// For that many requests; `u64::MAX`: for all.
+    /// Applies the rule to this many requests. `u64::MAX` means all.
     #[must_use]
     pub const fn times(mut self, count: u64) -> Self {
         self.times = count;
@@ -196,7 +204,7 @@ impl Rule {
     }
 }
 
-/// The rules that are left.
+/// The rules that are not used up.
 #[derive(Debug, Default)]
 pub(super) struct Rules(Vec<Rule>);
 
@@ -209,7 +217,7 @@ impl Rules {
         self.0.clear();
     }
 
-    /// The fault of a request that has just come.
+    /// Returns the fault of a request that has just arrived.
     pub(super) fn of_request(
         &mut self,
         node: Node,
@@ -219,7 +227,7 @@ impl Rules {
         self.take(|rule| !rule.fault.is_of_body() && rule.is_for(node, request, object))
     }
 
-    /// The fault of an answer that is about to send these bytes of an object.
+    /// Returns the fault of an answer that is about to send these bytes of an object.
     pub(super) fn of_body(
         &mut self,
         node: Node,

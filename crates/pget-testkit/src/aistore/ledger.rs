@@ -1,7 +1,10 @@
-//! What the cluster has seen and done, for tests to check that they met what they meant to meet.
+//! Records of the cluster's requests and answers, so that tests can prove what happened.
 //!
-//! Invariant: a request is counted when it arrives, and its exchange is in the ledger before the first byte of the answer
-//! is sent, so once a client has an answer the ledger has it too. Every change wakes those who wait for one.
+//! Invariants:
+//! - A request is counted when it arrives.
+//! - An exchange is recorded before the first byte of its answer is sent. When a client has an
+//!   answer, the record contains it.
+//! - Every change wakes the tasks that wait for one.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,22 +17,22 @@ use super::fault::Node;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exchange {
-    /// Where it arrived.
+    /// The node at which it arrived.
     pub node: Node,
-    /// The connection that it came on; unique in the cluster.
+    /// The number of its connection, unique in the cluster.
     pub connection: u64,
-    /// `GET`, `HEAD`, …
+    /// The method: `GET`, `HEAD` and so on.
     pub method: String,
-    /// Path and query, as sent.
+    /// Path and query as sent.
     pub target: String,
     /// Headers as sent, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The answer's status; 0 when there was none.
+    /// The status of the answer, or 0 if there was no answer.
     pub status: u16,
 }
 
 impl Exchange {
-    /// The value of a header, by its lower-case name.
+    /// Returns the value of a header by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -42,9 +45,9 @@ impl Exchange {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Requests by node and method, counted when they arrive.
+    /// Requests by node and method, counted at their arrival.
     pub requests: BTreeMap<(Node, String), u64>,
-    /// Answers by node and status (0: none), counted when they begin.
+    /// Answers by node and status (0 for no answer), counted at their beginning.
     pub answers: BTreeMap<(Node, u16), u64>,
     /// Connections accepted, by node.
     pub connections: BTreeMap<Node, u64>,
@@ -54,20 +57,20 @@ pub struct Counts {
     pub redirects: u64,
     /// Ranges that targets began to send (206, and the ranged 200 of old servers).
     pub ranges: u64,
-    /// Requests at targets that carried an `Authorization`: a client must not send it there.
+    /// Requests at targets with an `Authorization` header. A client must not send one there.
     pub tokens_at_targets: u64,
-    /// Faults that happened, by `Fault::name`.
+    /// Faults that occurred, by `Fault::name`.
     pub faults: BTreeMap<&'static str, u64>,
     /// Requests that a rate limit refused.
     pub throttled: u64,
-    /// Requests with `latest-ver=true` that a target asked its backend for.
+    /// Requests with `latest-ver=true` for which a target asked its backend.
     pub latest_checks: u64,
-    /// Bytes of objects that were handed to sockets.
+    /// Bytes of objects written to sockets.
     pub body_bytes: u64,
 }
 
 impl Counts {
-    /// Requests at the targets together, of this method.
+    /// Returns the number of requests with this method at all targets together.
     pub fn at_targets(&self, method: &str) -> u64 {
         let all = self.requests.iter();
         all.filter(|((node, m), _)| *node != Node::Proxy && m == method)
@@ -75,7 +78,7 @@ impl Counts {
             .sum()
     }
 
-    /// Requests at the proxy, of this method.
+    /// Returns the number of requests with this method at the proxy.
     pub fn at_proxy(&self, method: &str) -> u64 {
         self.requests
             .get(&(Node::Proxy, method.into()))
@@ -83,17 +86,17 @@ impl Counts {
             .unwrap_or(0)
     }
 
-    /// Connections that are open now at this node.
+    /// Returns the number of open connections at this node.
     pub fn open_at(&self, node: Node) -> u64 {
         self.open.get(&node).copied().unwrap_or(0)
     }
 
-    /// Connections that are open now at all nodes.
+    /// Returns the number of open connections at all nodes.
     pub fn all_open(&self) -> u64 {
         self.open.values().sum()
     }
 
-    /// How often the fault of this name happened.
+    /// Returns the number of times that the fault of this name occurred.
     pub fn fault(&self, name: &str) -> u64 {
         self.faults.get(name).copied().unwrap_or(0)
     }
@@ -136,7 +139,9 @@ impl Ledger {
         self.changed.notify_waiters();
     }
 
-    /// Wait until the totals satisfy `condition`. Cancel safe; has no deadline of its own.
+    /// Waits until the totals satisfy `condition`.
+    ///
+    /// The wait is cancel safe, and has no deadline of its own.
     pub(super) async fn until(&self, condition: impl Fn(&Counts) -> bool) -> Counts {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());

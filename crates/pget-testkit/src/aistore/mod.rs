@@ -1,13 +1,21 @@
-//! A stand-in for an AIStore cluster, inside the test's process: one proxy and two targets on loopback sockets, speaking as
-//! much of AIStore 5.0's HTTP API as a reading client and the official Python client meet, its oddities included.
+//! A stand-in for an AIStore cluster inside the test's process.
 //!
-//! Purpose: tests of an AIStore client that need no AIStore, and that need what a real one does not do on demand (faults,
-//! moves and overwrites at a certain request, cold objects, old servers). What it answers is compared with exchanges
-//! recorded from a real cluster (`tests/aistore_standin.rs`, which also runs against a real one), and the official Python
-//! client reads from it (`tests/aistore_python.rs`).
+//! It consists of a proxy and two targets on loopback sockets. It supports the part of AIStore
+//! 5.0's HTTP API that a reading client and the official Python client use, oddities included. The
+//! S3 API, TLS and erasure coding are missing.
 //!
-//! Invariants: one answer is of one revision, as under a real target's read lock; whatever a rule did is counted; nothing
-//! outlives the [`Cluster`]. The S3 API, TLS, and erasure coding are not there.
+//! Tests of an AIStore client need no AIStore. They can also cause events that a real cluster does
+//! not produce on demand: faults, moves and overwrites at a certain request, cold objects, old
+//! servers.
+//!
+//! - `tests/aistore_standin.rs` compares the answers with exchanges recorded from a real cluster.
+//!   It can also run against a real one.
+//! - `tests/aistore_python.rs` reads from the stand-in with the official Python client.
+//!
+//! Invariants:
+//! - An answer is of a single revision, as under a real target's read lock.
+//! - Every effect of a rule is counted.
+//! - Nothing outlives the [`Cluster`].
 //!
 //! ```
 //! use pget_testkit::aistore::{Cluster, ClusterOptions, Fault, Object, Rule};

@@ -1,8 +1,9 @@
-//! What a bucket of the stand-in holds: an object's bytes (kept, or computed from their offset), and what a test says
-//! about how it is stored.
+//! The objects of the stand-in's buckets: their bytes, and the way in which they are stored.
 //!
-//! Invariant: an [`Object`] is immutable and cheap to clone; storing another one under the same name is another revision,
-//! and answers already under way keep the one that they began with.
+//! The bytes are kept in memory or computed from their offset.
+//!
+//! Invariant: an [`Object`] is immutable and cheap to clone. Another object under the same name is
+//! another revision. Answers that have begun continue with the revision that they began with.
 
 use std::time::Duration;
 
@@ -11,10 +12,12 @@ use bytes::Bytes;
 use super::checksum::{Checksum, Hasher};
 use crate::content::Pattern;
 
-/// Bytes of the block that [`Object::repeated`] repeats: large, so that one write takes much of it, and odd, so that no
-/// two aligned ranges of an object hold the same bytes.
+/// Size in bytes of the block that [`Object::repeated`] repeats.
+///
+/// The block is large, so that one write sends much of it. Its size is odd, so that no two aligned
+/// ranges of an object hold the same bytes.
 const BLOCK: usize = (4 << 20) - 3;
-/// Largest piece that is generated or handed to the socket at a time.
+/// Largest piece that is generated, or passed to the socket, at a time.
 pub(super) const PIECE: usize = 256 << 10;
 
 #[derive(Clone)]
@@ -24,17 +27,17 @@ enum Content {
     Repeated(Bytes, u64),
 }
 
-/// How a remote bucket's object that the cluster does not hold yet comes into it.
+/// The way in which a cold object of a remote bucket arrives in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pull {
-    /// The whole object has arrived this long after the first GET that needs it.
+    /// The whole object arrives this long after the first GET that needs it.
     After(Duration),
-    /// The whole object has arrived when the test says so: `Cluster::release_pull`.
+    /// The whole object arrives when the test calls `Cluster::release_pull`.
     WhenReleased,
 }
 
-/// An object to store, with the settings of its storage.
+/// An object to store, and the way in which it is stored.
 #[derive(Clone)]
 pub struct Object {
     content: Content,
@@ -55,17 +58,19 @@ impl std::fmt::Debug for Object {
 }
 
 impl Object {
-    /// An object of these bytes.
+    /// Returns an object of these bytes.
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
         Self::of(Content::Bytes(bytes.into()))
     }
 
-    /// The first `size` bytes of `Pattern::new(seed)`, computed as they are sent.
+    /// Returns the first `size` bytes of `Pattern::new(seed)`, computed during the send.
     pub fn pattern(seed: u64, size: u64) -> Self {
         Self::of(Content::Pattern(Pattern::new(seed), size))
     }
 
-    /// A block of about 4 MiB of `Pattern::new(seed)`, repeated to `size`: costs nothing per byte to serve.
+    /// Returns a block of about 4 MiB of `Pattern::new(seed)`, repeated up to `size` bytes.
+    ///
+    /// To serve it costs no computation per byte.
     pub fn repeated(seed: u64, size: u64) -> Self {
         Self::of(Content::Repeated(Pattern::new(seed).bytes(0, BLOCK).into(), size))
     }
@@ -80,10 +85,11 @@ impl Object {
         }
     }
 
-    /// Stored as chunks of these sizes in bytes, as after a multipart upload of such parts.
+    /// Stores the object as chunks of these sizes in bytes, as after a multipart upload of such
+    /// parts.
     ///
     /// # Panics
-    /// When the sizes do not sum up to the object's.
+    /// If the sum of the sizes is not the object's size.
     #[must_use]
     pub fn with_chunks(mut self, sizes: impl Into<Vec<u64>>) -> Self {
         self.chunks = sizes.into();
@@ -95,7 +101,7 @@ impl Object {
         self
     }
 
-    /// Stored as even chunks of `size` bytes, but the last.
+    /// Stores the object as chunks of `size` bytes. The last chunk may be smaller.
     #[must_use]
     pub fn with_chunk_size(self, size: u64) -> Self {
         let total = self.size();
@@ -105,16 +111,19 @@ impl Object {
         self.with_chunks(chunks)
     }
 
-    /// Not yet in the cluster: `Ais-Present: false` until a GET has pulled it. Only in a bucket of another provider
-    /// than `ais`.
+    /// Makes the object cold: `Ais-Present` is false until a GET has pulled it into the cluster.
+    ///
+    /// Only buckets of another provider than `ais` can hold a cold object.
     #[must_use]
     pub const fn cold(mut self, pull: Pull) -> Self {
         self.pull = Some(pull);
         self
     }
 
-    /// Headers state this checksum instead of the computed one: for objects too large to hash in a test, and for
-    /// wrong checksums. `kind` as on the wire: `xxhash2`, `xxhash`, `crc32c`, `md5`, `sha256`, `sha512`.
+    /// Makes headers state this checksum instead of the computed one.
+    ///
+    /// It serves for objects too large to hash in a test, and for wrong checksums. `kind` is the
+    /// name in the headers: `xxhash2`, `xxhash`, `crc32c`, `md5`, `sha256`, `sha512`.
     #[must_use]
     pub fn with_stated_checksum(mut self, kind: &str, value: &str) -> Self {
         self.stated = Some(Checksum {
@@ -124,14 +133,14 @@ impl Object {
         self
     }
 
-    /// An archive that has this member; `archpath=name` reads it.
+    /// Makes the object an archive with this member, which `archpath=name` reads.
     #[must_use]
     pub fn with_member(mut self, name: &str, bytes: impl Into<Bytes>) -> Self {
         self.member = Some((name.into(), bytes.into()));
         self
     }
 
-    /// Bytes of the object.
+    /// Returns the object's size in bytes.
     pub const fn size(&self) -> u64 {
         match &self.content {
             Content::Bytes(bytes) => bytes.len() as u64,
@@ -139,10 +148,10 @@ impl Object {
         }
     }
 
-    /// The object's bytes of `length` from `offset` on, for a test to compare with.
+    /// Returns `length` of the object's bytes from `offset` on, so that a test can compare them.
     ///
     /// # Panics
-    /// When they are not all within the object.
+    /// If they are not all within the object.
     pub fn read(&self, offset: u64, length: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(length);
         let mut at = offset;
@@ -154,10 +163,10 @@ impl Object {
         out
     }
 
-    /// Compare `data` with the object's bytes at `offset`.
+    /// Compares `data` with the object's bytes at `offset`.
     ///
     /// # Errors
-    /// The offset of the first byte that is wrong, or that the object does not have.
+    /// Returns the offset of the first byte that is wrong, or that the object does not have.
     pub fn check(&self, offset: u64, data: &[u8]) -> Result<(), u64> {
         let mut at = offset;
         let mut rest = data;
@@ -176,7 +185,7 @@ impl Object {
         Ok(())
     }
 
-    /// Some of the bytes from `offset` on, at most `length`: as many as come in one piece.
+    /// Returns the bytes from `offset` on that come in one piece, at most `length`.
     pub(super) fn piece(&self, offset: u64, length: usize) -> Bytes {
         assert!(offset < self.size(), "offset {offset} of {} bytes", self.size());
         let left = usize::try_from(self.size() - offset).unwrap_or(usize::MAX);
@@ -194,7 +203,7 @@ impl Object {
         }
     }
 
-    /// Checksum of the `length` bytes from `offset` on.
+    /// Returns the checksum of `length` bytes from `offset` on.
     pub(super) fn hash(&self, kind: &str, offset: u64, length: u64) -> Option<Checksum> {
         let mut hasher = Hasher::new(kind)?;
         let mut at = offset;
@@ -211,7 +220,7 @@ impl Object {
     }
 }
 
-/// An offset into memory that exists.
+/// Converts an offset into memory that exists.
 fn index(offset: u64) -> usize {
     usize::try_from(offset).expect("within memory")
 }

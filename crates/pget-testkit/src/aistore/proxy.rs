@@ -1,4 +1,5 @@
-//! The proxy: who may ask, which target has the object, and the few calls about buckets and the cluster that clients make.
+//! The proxy: checks access, redirects to targets, and serves a few calls about buckets and the
+//! cluster.
 
 use std::time::SystemTime;
 
@@ -12,7 +13,7 @@ use super::shared::Shared;
 use super::store::BucketOptions;
 use super::wire::{Answer, Body, Request, Wire};
 
-/// What the server escapes in the path of a Location.
+/// Characters that the server escapes in the path of a `Location` header.
 const PATH: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -29,12 +30,12 @@ const PATH: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'|')
     .add(b'}');
-/// Most bytes of a request's JSON.
+/// Largest JSON of a request in bytes.
 const MESSAGE_LIMIT: usize = 64 << 10;
-/// Most bytes of a PUT that are read only to be able to answer it with a redirect.
+/// Most bytes of a PUT that the proxy reads in order to be able to answer with a redirect.
 const DRAIN_LIMIT: usize = 1 << 30;
 
-/// Answer a request at the proxy.
+/// Answers a request at the proxy.
 pub(super) async fn answer(shared: &Shared, request: &Request, wire: &mut Wire) -> Result<Answer, Failure> {
     if let Some(token) = shared.required_token()
         && request.path != "/v1/health"
@@ -119,7 +120,8 @@ async fn object(
         "HEAD" => Ok(html(moved(307)).body(Body::Bare)),
         "PUT" | "DELETE" | "POST" => {
             let mut answer = moved(307);
-            // The body is meant for the target. A client that waits for leave to send it need not send it twice.
+            // The body is meant for the target. A client that sends `Expect` has not sent the body
+            // yet, and need not send it twice.
             let unsent = request.header("expect").is_some();
             answer.close = unsent || !matches!(wire.body(request, DRAIN_LIMIT).await, Ok(Some(_)));
             Ok(answer)
@@ -128,7 +130,9 @@ async fn object(
     }
 }
 
-/// The URL at the target: the request's own query with the redirect's marks, re-encoded where the server does.
+/// Returns the URL at the target: the request's query and the marks of a redirect.
+///
+/// The URL is encoded again in the cases in which the server does so.
 fn location(shared: &Shared, request: &Request, path: &str, target: usize) -> String {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -160,7 +164,7 @@ fn location(shared: &Shared, request: &Request, path: &str, target: usize) -> St
     }
 }
 
-/// The path as it is, quotes, backslashes and tabs included, but for what is not ASCII.
+/// Escapes only bytes outside ASCII. Quotes, backslashes and tabs stay unchanged.
 fn hex_escaped(path: &str) -> String {
     let escaped = path.bytes().map(|byte| match byte {
         0..=0x7f => char::from(byte).to_string(),
@@ -212,12 +216,14 @@ async fn bucket(shared: &Shared, request: &Request, name: &str, wire: &mut Wire)
     }
 }
 
-/// Entries of a page unless the message asks for fewer; the most for `ais` buckets
+/// Entries per page unless the message asks for fewer. It is the maximum for `ais` buckets
 /// (`MaxPageSizeAIS`).
 const PAGE: usize = 10_000;
 
-/// A page of `GET /v1/buckets/BUCKET` with the action `list`, as JSON: `cmn/objlist.go` and
-/// `api/apc/lsmsg.go` of AIStore. The continuation token is the last name of the page before.
+/// Returns a page of `GET /v1/buckets/BUCKET` with the action `list`, as JSON.
+///
+/// The format follows `cmn/objlist.go` and `api/apc/lsmsg.go` of AIStore. The continuation token is
+/// the last name of the preceding page.
 fn list(shared: &Shared, bucket: &Bucket, asked: &Value) -> Result<Answer, Failure> {
     let text = |key: &str| asked[key].as_str().unwrap_or_default();
     let after = match text("continuation_token") {
@@ -241,7 +247,7 @@ fn list(shared: &Shared, bucket: &Bucket, asked: &Value) -> Result<Answer, Failu
     };
     let wants = |name: &str| text("props").split(',').any(|asked| asked == name);
     let entry = |(name, stored): &(String, std::sync::Arc<super::store::Stored>)| {
-        // `EntryIsCached`.
+        // The flag is `EntryIsCached`.
         let mut entry = json!({"name": name, "flags": 64});
         let size = stored.object.size();
         if wants("size") && size > 0 {
@@ -269,7 +275,7 @@ fn list(shared: &Shared, bucket: &Bucket, asked: &Value) -> Result<Answer, Failu
     Ok(answer.body(Body::Bytes(page.to_string().into())))
 }
 
-/// `GET /v1/daemon?what=smap`, as far as clients read it.
+/// Returns the part of `GET /v1/daemon?what=smap` that clients read.
 fn cluster_map(shared: &Shared) -> Answer {
     let net = |address: std::net::SocketAddr| {
         json!({

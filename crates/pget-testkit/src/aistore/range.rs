@@ -1,21 +1,21 @@
-//! How a target reads the `Range` header, oddities included.
+//! A target's interpretation of the `Range` header, oddities included.
 //!
-//! Seen on AIStore 5.0: exchanges 13 to 27 of the recorded ones.
+//! It follows exchanges 13 to 27 of those recorded from AIStore 5.0.
 
 use std::ops::Range;
 
-/// What the header asks of an object of a known size.
+/// The request of the header for an object of a known size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// These bytes, perhaps none of them (`bytes=-0`).
+    /// These bytes. The range may be empty (`bytes=-0`).
     Bytes(Range<u64>),
-    /// No range at all: the target panics.
+    /// No range. A real target panics.
     Nothing,
     /// More than one range.
     Several,
-    /// All of it past the end; the ranges as the message prints them.
+    /// Only ranges past the end. The text is their list in the error message.
     Unsatisfiable(String),
-    /// Not a range, and why.
+    /// Not a range. The text is the reason.
     Malformed(String),
 }
 
@@ -40,7 +40,7 @@ pub(super) fn parse(header: &str, size: u64) -> Asked {
     }
 }
 
-/// `None`: begins past the end.
+/// Parses one range. Returns `None` if it begins past the end.
 fn one(item: &str, header: &str, size: u64) -> Result<Option<Range<u64>>, String> {
     let Some((start, end)) = item.split_once('-') else {
         return Err(format!("read range \"{header}\" is invalid (-)"));
@@ -74,14 +74,16 @@ fn one(item: &str, header: &str, size: u64) -> Result<Option<Range<u64>>, String
     }
 }
 
-/// The server's numbers are signed.
+/// Parses a number. The server's numbers are signed.
 fn number(text: &str) -> Option<u64> {
     text.parse::<i64>()
         .ok()
         .and_then(|number| u64::try_from(number).ok())
 }
 
-/// `Content-Range` as the server prints it; for an empty range its end is before its start, even −1.
+/// Returns `Content-Range` as the server prints it.
+///
+/// The end of an empty range is before its start, and may be −1.
 pub(super) fn content_range(range: &Range<u64>, size: u64) -> String {
     let last = i128::from(range.end) - 1;
     format!("bytes {}-{last}/{size}", range.start)

@@ -1,4 +1,4 @@
-//! One connection of a node: requests in, faults, answers out.
+//! One connection of a node: reads requests, applies faults, sends answers.
 
 use std::io;
 use std::ops::Range;
@@ -20,19 +20,19 @@ use super::target::{self, Reaction};
 use super::wire::{Answer, Body, Request, Wire};
 use super::{object, proxy};
 
-/// Largest piece of a body that is handed to the socket at once.
+/// Largest piece of a body that is passed to the socket at a time.
 const WRITE: usize = 1 << 20;
-/// Pieces that a paced body comes in, a second.
+/// Pieces per second of a paced body.
 const PACES_A_SECOND: u64 = 50;
 
-/// Whether the connection goes on after an answer.
+/// Whether the connection continues after an answer.
 #[derive(PartialEq, Eq)]
 enum Next {
     Request,
     Close,
 }
 
-/// Counts an open connection for as long as it lives.
+/// Counts a connection as open as long as this value lives.
 struct Open(Arc<Shared>, Node);
 
 impl Drop for Open {
@@ -43,14 +43,14 @@ impl Drop for Open {
     }
 }
 
-/// Serve a connection until either side ends it.
+/// Serves a connection until either side ends it.
 pub(super) async fn connection(shared: Arc<Shared>, node: Node, stream: TcpStream, peer: String) {
     let number = shared.next_connection();
     shared.ledger.count(|counts| {
         *counts.open.entry(node).or_default() += 1;
         *counts.connections.entry(node).or_default() += 1;
     });
-    // Declared before the socket, so that the socket is closed when the count says so.
+    // Declare the count before the socket. The socket is then closed before the count decreases.
     let _open = Open(Arc::clone(&shared), node);
     let mut session = Session {
         shared,
@@ -58,7 +58,7 @@ pub(super) async fn connection(shared: Arc<Shared>, node: Node, stream: TcpStrea
         number,
         wire: Wire::new(stream, peer),
     };
-    // An error of the socket is the client's end of the connection; the client has its own view of it.
+    // Ignore a socket error: the client has ended the connection and sees that itself.
     session.run().await.ok();
 }
 
@@ -91,7 +91,7 @@ impl Session {
         Ok(())
     }
 
-    /// Answer one request.
+    /// Answers one request.
     async fn one(&mut self, request: &Request) -> io::Result<Next> {
         let place = place(request);
         let object = place.as_ref().map(|(_, name)| name.as_str());
@@ -166,7 +166,7 @@ impl Session {
         };
         reaction.unwrap_or_else(|failure| {
             let mut answer = failure.answer(printed, request);
-            // Its body may not have been read.
+            // The body of the request may not have been read.
             answer.close = matches!(request.method.as_str(), "PUT" | "POST");
             Reaction::Answer(answer)
         })
@@ -238,7 +238,7 @@ impl Session {
             self.write(&piece).await?;
             at += piece.len() as u64;
             if let Some(Fault::Pace { rate }) = fault {
-                // By the clock since the beginning, so that late wake-ups do not add up.
+                // Compute the time from the beginning, so that late wake-ups do not add up.
                 #[allow(clippy::cast_precision_loss, reason = "a pace is no offset")]
                 let due = Duration::from_secs_f64((at - range.start) as f64 / rate as f64);
                 tokio::time::sleep_until(began + due).await;
@@ -277,12 +277,12 @@ impl Session {
     }
 }
 
-/// A length of at most a piece.
+/// Limits a length to the size of a piece.
 fn limited(length: u64) -> usize {
     usize::try_from(length).map_or(WRITE, |length| length.min(WRITE))
 }
 
-/// The piece, of the bytes from `at` on, with a bit of the byte at `offset` changed.
+/// Inverts one bit of the byte at `offset`, if `piece`, which begins at `at`, contains it.
 fn flipped(piece: Bytes, at: u64, offset: u64) -> Bytes {
     let index = offset
         .checked_sub(at)
@@ -295,7 +295,7 @@ fn flipped(piece: Bytes, at: u64, offset: u64) -> Bytes {
     changed.freeze()
 }
 
-/// The object that a request is for.
+/// Returns the object that a request names.
 fn place(request: &Request) -> Option<(Bucket, String)> {
     let path = decode_path(&request.path)?;
     let (bucket, name) = path.strip_prefix("/v1/objects/")?.split_once('/')?;

@@ -1,4 +1,4 @@
-//! The state that all nodes of a cluster share, and how a cluster is set up.
+//! The state that all nodes of a cluster share, and the options of a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,37 +13,48 @@ use super::fault::{Node, Rules};
 use super::ledger::Ledger;
 use super::store::Store;
 
-/// Targets of a cluster.
+/// Number of targets in a cluster.
 const TARGETS: usize = 2;
 
-/// Object requests that the proxy lets through, for each bucket and method: so many tokens, that come again.
+/// The proxy's limit of object requests, for each bucket and method.
+///
+/// It is a bucket of tokens, which are refilled.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimit {
-    /// Requests that may come at once.
+    /// Number of requests that may come at once.
     pub burst: u32,
-    /// Requests a second after that.
+    /// Requests per second after that.
     pub per_second: u32,
 }
 
-/// How a cluster is set up.
+/// The options of a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
-    /// The proxy demands this bearer token (`auth.client_auth_required`), and targets refuse what was not redirected.
+    /// The bearer token that the proxy requires (`auth.client_auth_required`).
+    ///
+    /// Targets then refuse requests that were not redirected.
     pub token: Option<String>,
-    /// Redirects are signed and targets demand it (`auth.intra_cluster.request_auth`). AIStore 5.0 only demands the marks
-    /// of a redirect as yet, so this goes by its source and not by a recording.
+    /// Whether redirects are signed, and targets require a signature
+    /// (`auth.intra_cluster.request_auth`).
+    ///
+    /// AIStore 5.0 requires only the marks of a redirect as yet. This option follows its source,
+    /// not a recording.
     pub signing: bool,
     /// The proxy's limit of object requests.
     pub rate_limit: Option<RateLimit>,
-    /// A connection on which no request came for so long is closed.
+    /// A connection without a request for this long is closed.
     pub idle_close: Duration,
-    /// A ranged request is answered by 200 with `Content-Range`, as by servers before 4.1.
+    /// Whether a ranged request is answered by 200 with `Content-Range`, as by servers before 4.1.
     pub before_4_1: bool,
-    /// Every redirect has its query decoded, sorted and encoded again; otherwise only where a real proxy does that.
+    /// Whether every redirect has its query decoded, sorted and encoded again.
+    ///
+    /// Without it, that happens only where a real proxy does so.
     pub reencode_queries: bool,
-    /// Addresses of each target (127.0.0.1, 127.0.0.2, …), which the proxy hands out in turn.
+    /// Number of addresses per target (127.0.0.1, 127.0.0.2, …). The proxy uses them in turn.
     pub interfaces: u8,
-    /// How long a GET waits for another one's pull of its cold object before it is 409 (`timeout.cold_get_conflict`).
+    /// Time that a GET waits while another one pulls its cold object (`timeout.cold_get_conflict`).
+    ///
+    /// After it, the answer is 409.
     pub cold_get_conflict: Duration,
 }
 
@@ -73,11 +84,11 @@ pub(super) struct Member {
 pub(super) struct Control {
     pub(super) token: Option<String>,
     pub(super) denied: BTreeSet<String>,
-    /// Requests that the rate limit still lets through, and when that was so.
+    /// Remaining tokens of the rate limit, and the time of that count.
     allowed: BTreeMap<(Bucket, String), (f64, Instant)>,
 }
 
-/// What all nodes share.
+/// The state that all nodes share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) options: ClusterOptions,
@@ -127,7 +138,7 @@ impl Shared {
         &self.member(node).id
     }
 
-    /// As messages name the node: `t[target1-8080]`.
+    /// Returns the node as messages name it: `t[target1-8080]`.
     pub(super) fn printed(&self, node: Node) -> &str {
         &self.member(node).printed
     }
@@ -136,11 +147,11 @@ impl Shared {
         &self.member(node).addresses
     }
 
-    /// The address that the next redirect to this target names.
+    /// Returns the address that the next redirect to this target names.
     pub(super) fn address_of(&self, target: usize) -> SocketAddr {
         let addresses = self.addresses(Node::Target(target));
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        // Below the count of addresses.
+        // The index is less than the number of addresses.
         let index = usize::try_from(turn % addresses.len() as u64).unwrap_or_default();
         addresses[index]
     }
@@ -153,10 +164,13 @@ impl Shared {
         self.nonce.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Ties a redirect to its path. No secret: nobody here forges one.
+    /// Returns a signature that ties a redirect to its path.
+    ///
+    /// It contains no secret, because tests do not forge signatures.
     pub(super) fn signature(&self, path: &str, nonce: &str) -> String {
         let digest = xxh64(format!("{path} {nonce}").as_bytes(), 0);
-        // As long as a real one, and with characters that must survive as they are.
+        // The signature is as long as a real one. It contains characters that must not be changed
+        // on the way.
         format!("{digest:016x}-_{digest:016x}{digest:016x}{digest:016x}{digest:016x}0123")
     }
 
@@ -176,7 +190,7 @@ impl Shared {
         self.starting.load(Ordering::Relaxed)
     }
 
-    /// Whether the rate limit lets one more object request through: each bucket and method has its own.
+    /// Takes a token of the rate limit. Returns false if this bucket and method have none left.
     pub(super) fn take_turn(&self, bucket: &Bucket, method: &str) -> bool {
         let Some(limit) = self.options.rate_limit else {
             return true;

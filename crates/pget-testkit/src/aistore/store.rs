@@ -1,7 +1,9 @@
-//! The objects: revisions, where they live, whether the cluster holds them yet, and the lock of each.
+//! The objects: their revisions, targets, presence in the cluster, and locks.
 //!
-//! Invariants: a [`Stored`] never changes, so an answer that holds one sends one revision, whatever happens to the name
-//! meanwhile. Versions of a name count from 1, and start again at 1 after a delete.
+//! Invariants:
+//! - A [`Stored`] never changes. An answer that holds one sends a single revision, even if the name
+//!   is overwritten during the answer.
+//! - Versions of a name count from 1. After a delete, they begin at 1 again.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,16 +17,17 @@ use super::bucket::Bucket;
 use super::checksum::Checksum;
 use super::object::{Object, Pull};
 
-/// Largest object that is hashed: some seconds' work.
+/// Largest object that is hashed. That takes some seconds.
 const HASH_LIMIT: u64 = 8 << 30;
 
-/// Properties of a bucket that change what its answers say.
+/// Properties of a bucket that change its answers.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BucketOptions {
-    /// `checksum.type`: `xxhash2` unless changed.
+    /// `checksum.type`. The default is `xxhash2`.
     pub checksum: String,
-    /// `checksum.enable_read_range`: a 206 carries the checksum of its range, not of the object.
+    /// `checksum.enable_read_range`: whether a 206 carries the checksum of its range instead of the
+    /// object's.
     pub read_range_checksum: bool,
 }
 
@@ -38,14 +41,15 @@ impl Default for BucketOptions {
 }
 
 impl BucketOptions {
-    /// With this type of checksum: `xxhash`, `xxhash2`, `crc32c`, `md5`, `sha256`, `sha512` or `none`.
+    /// Changes the type of checksum: `xxhash`, `xxhash2`, `crc32c`, `md5`, `sha256`, `sha512` or
+    /// `none`.
     #[must_use]
     pub fn checksum(mut self, kind: &str) -> Self {
         self.checksum = kind.into();
         self
     }
 
-    /// With range checksums.
+    /// Enables checksums of ranges.
     #[must_use]
     pub const fn read_range_checksum(mut self) -> Self {
         self.read_range_checksum = true;
@@ -67,7 +71,7 @@ pub(super) struct Stored {
     pub(super) accessed: u128,
 }
 
-/// A name in a bucket, for as long as something is stored under it.
+/// A name in a bucket. It exists as long as something is stored under it.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) target: usize,
@@ -82,7 +86,7 @@ impl Slot {
     }
 }
 
-/// The coming of a remote object into the cluster.
+/// The arrival of a remote object in the cluster.
 #[derive(Debug)]
 struct Arrival {
     pull: Pull,
@@ -105,7 +109,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// `targets`: the digests of the targets' ids.
+    /// Creates a store. `targets` are the digests of the targets' ids.
     pub(super) fn new(targets: Vec<u64>) -> Self {
         Self {
             targets,
@@ -114,7 +118,7 @@ impl Store {
         }
     }
 
-    /// False when the bucket exists already.
+    /// Creates a bucket. Returns false if it already exists.
     pub(super) fn create(&self, bucket: Bucket, options: BucketOptions) -> bool {
         let mut buckets = self.lock();
         if buckets.contains_key(&bucket) {
@@ -133,12 +137,15 @@ impl Store {
         self.lock().get(bucket).map(|state| state.options.clone())
     }
 
-    /// Store an object, as the next revision of its name. Waits for nobody. False when there is no such bucket.
+    /// Stores an object as the next revision of its name. Returns false if the bucket does not
+    /// exist.
+    ///
+    /// The call does not wait for readers.
     pub(super) fn put(&self, bucket: &Bucket, name: &str, object: Object) -> bool {
         let Some(options) = self.options(bucket) else {
             return false;
         };
-        // Hashing may take long: not under the lock.
+        // Hash without the lock, because hashing may take long.
         let checksum = match &object.stated {
             Some(stated) => Some(stated.clone()),
             None => {
@@ -200,8 +207,9 @@ impl Store {
             .is_some_and(|state| state.slots.remove(name).is_some())
     }
 
-    /// The first `most` objects whose names begin with `prefix` and come after `after`; `None` when
-    /// the bucket does not exist.
+    /// Returns the first `most` objects whose names begin with `prefix` and come after `after`.
+    ///
+    /// Returns `None` if the bucket does not exist.
     pub(super) fn list(
         &self,
         bucket: &Bucket,
@@ -217,7 +225,7 @@ impl Store {
         Some(found.take(most).collect())
     }
 
-    /// Look at a name's slot; `None` when nothing is stored there.
+    /// Calls `look` with a name's slot. Returns `None` if nothing is stored there.
     pub(super) fn with<T>(
         &self,
         bucket: &Bucket,
@@ -227,7 +235,7 @@ impl Store {
         self.lock().get_mut(bucket)?.slots.get_mut(name).map(look)
     }
 
-    /// The target that has the object, or that would get it.
+    /// Returns the index of the target that has the object, or that would receive it.
     pub(super) fn target_of(&self, bucket: &Bucket, name: &str) -> usize {
         self.with(bucket, name, |slot| slot.target)
             .unwrap_or_else(|| bucket.owner(name, &self.targets))
@@ -239,21 +247,23 @@ impl Store {
             .is_some()
     }
 
-    /// Bring a cold object into the cluster, and wait until it is there: the first caller begins and waits for as long as
-    /// it takes; the others wait `limit`. False when that was not enough.
+    /// Pulls a cold object into the cluster and waits until it has arrived.
+    ///
+    /// The first caller begins the pull and waits until it is done. Other callers wait `limit`.
+    /// Returns false if that was not enough.
     pub(super) async fn arrive(self: &Arc<Self>, bucket: &Bucket, name: &str, limit: Duration) -> bool {
         let Some(arrival) = self.with(bucket, name, |slot| slot.cold.clone()).flatten() else {
             return true;
         };
         let mut done = arrival.done.subscribe();
-        // The sender lives in `arrival`: waiting for it cannot fail.
+        // The sender lives in `arrival`, so this wait cannot fail.
         let all = async { done.wait_for(|done| *done).await.is_ok() };
         if std::mem::replace(&mut *guard(&arrival.begun), true) {
             return tokio::time::timeout(limit, all).await.unwrap_or(false);
         }
         if let Pull::After(delay) = arrival.pull {
             let (store, bucket, name) = (Arc::clone(self), bucket.clone(), name.to_owned());
-            // Goes on when the client that began it goes away, as in a real target.
+            // The pull continues when the client that began it closes, as in a real target.
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
                 store.arrived(&bucket, &name);
@@ -262,13 +272,13 @@ impl Store {
         all.await
     }
 
-    /// True for the first who asks to stream a cold object while it arrives.
+    /// Returns true for the first request that streams a cold object during its arrival.
     pub(super) fn begin_stream(&self, bucket: &Bucket, name: &str) -> bool {
         let arrival = self.with(bucket, name, |slot| slot.cold.clone()).flatten();
         arrival.is_some_and(|arrival| !std::mem::replace(&mut *guard(&arrival.begun), true))
     }
 
-    /// The object is in the cluster now.
+    /// Records that the object has arrived in the cluster.
     pub(super) fn arrived(&self, bucket: &Bucket, name: &str) {
         if let Some(arrival) = self.with(bucket, name, |slot| slot.cold.take()).flatten() {
             arrival.done.send_replace(true);
@@ -284,7 +294,7 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An object's lock: many readers, each for as long as its answer lasts, or one writer.
+/// An object's lock: many readers or one writer. A reader holds it until its answer ends.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lock(Arc<LockState>);
 
@@ -304,7 +314,9 @@ impl Lock {
         ReadLock(Arc::clone(&self.0))
     }
 
-    /// Waits until nobody reads. The stand-in's writes take no time, so there is no writer's hold to return.
+    /// Waits until there is no reader.
+    ///
+    /// The stand-in's writes take no time. A writer therefore needs no hold on the lock.
     pub(super) fn unread(&self) -> impl Future<Output = ()> + Send + use<> {
         let state = Arc::clone(&self.0);
         async move {
@@ -321,7 +333,7 @@ impl Lock {
 }
 
 impl ReadLock {
-    /// Never let go: what a target does that panics in the middle of an answer.
+    /// Never releases the lock, like a target that panics in the middle of an answer.
     pub(super) fn wedge(self) {
         std::mem::forget(self);
     }

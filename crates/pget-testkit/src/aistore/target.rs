@@ -1,4 +1,4 @@
-//! A target: HEAD, GET, PUT and DELETE of the objects that live on it.
+//! A target: HEAD, GET, PUT and DELETE of its objects.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use super::shared::Shared;
 use super::store::{ReadLock, Slot, Store, Stored};
 use super::wire::{Answer, Body, Request, Wire};
 
-/// Largest object that is taken by PUT.
+/// Largest object in bytes that PUT accepts.
 const PUT_LIMIT: usize = 1 << 30;
-/// What `props` may ask for.
+/// The accepted values of `props`.
 const PROPERTIES: [&str; 12] = [
     "name",
     "size",
@@ -30,16 +30,17 @@ const PROPERTIES: [&str; 12] = [
     "etag",
 ];
 
-/// How a target reacts.
+/// A target's reaction to a request.
 pub(super) enum Reaction {
     Answer(Answer),
-    /// An answer whose end, complete or not, brings a cold object into the cluster.
+    /// An answer to a GET of a cold object. When the answer ends, complete or not, the object has
+    /// arrived.
     Streaming(Answer, Arriving),
-    /// The connection ends without one.
+    /// The connection ends without an answer.
     Hangup,
 }
 
-/// Marks its object as present when dropped.
+/// Marks its object as present when it is dropped.
 pub(super) struct Arriving(Arc<Store>, Bucket, String);
 
 impl Drop for Arriving {
@@ -57,7 +58,7 @@ struct Asking<'a> {
     name: String,
 }
 
-/// Answer a request at a target. `ignore_range`: a fault.
+/// Answers a request at a target. `ignore_range` is a fault.
 pub(super) async fn react(
     shared: &Shared,
     index: usize,
@@ -95,7 +96,7 @@ pub(super) async fn react(
 }
 
 impl Asking<'_> {
-    /// Whether the request comes from a redirect, where that is demanded.
+    /// Checks that the request comes from a redirect, if the cluster requires that.
     fn admit(&self, path: &str) -> Result<(), Failure> {
         let mark = |name| query_value(&self.request.query, name);
         let marked = mark("pid").is_some() && mark("utm").is_some();
@@ -129,7 +130,7 @@ impl Asking<'_> {
         Failure::new(404, "ErrNotFound", message)
     }
 
-    /// Look at the object's slot, if it is on this target.
+    /// Calls `look` with the object's slot, if the object is on this target.
     fn slot<T>(&self, look: impl FnOnce(&mut Slot) -> T) -> Result<T, Failure> {
         let here = |slot: &mut Slot| (slot.target == self.index).then(|| look(slot));
         self.shared
@@ -175,14 +176,15 @@ impl Asking<'_> {
                     Some(etag) => answer.with("Etag", etag.clone()),
                     None => answer,
                 },
-                // `name` is accepted and brings nothing; `ec` and `custom` where there is none.
+                // A real target accepts `name` without an effect. `ec` and `custom` have no effect
+                // on this object.
                 _ => answer,
             };
         }
         Ok(answer)
     }
 
-    /// HEAD without `props`; it has no Content-Length for an empty object.
+    /// Returns the answer to HEAD without `props`. It has no `Content-Length` for an empty object.
     fn old_head(&self, stored: &Stored, present: bool) -> Answer {
         let answer = Answer::new(200)
             .body(Body::Bare)
@@ -316,7 +318,9 @@ impl Asking<'_> {
             .body(Body::Bytes(found.1)))
     }
 
-    /// What a transform makes of the object: here the object itself, with neither length nor identity.
+    /// Returns a transform of the object.
+    ///
+    /// The stand-in's transform is the object itself, with neither length nor identity.
     fn transformed(&self) -> Result<Answer, Failure> {
         let (stored, lock) = self.slot(|slot| (Arc::clone(&slot.stored), slot.lock.read()))?;
         let all = 0..stored.object.size();
@@ -372,7 +376,7 @@ impl Asking<'_> {
         Ok(Answer::new(200))
     }
 
-    /// Wait for the object's readers, as each write does.
+    /// Waits for the object's readers, as each write does.
     async fn unread(&self) {
         if let Ok(unread) = self.slot(|slot| slot.lock.unread()) {
             unread.await;

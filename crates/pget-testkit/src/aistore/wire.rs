@@ -1,4 +1,4 @@
-//! HTTP/1.1 on one connection: the head of a request in, the head of an answer out. No policy.
+//! HTTP/1.1 on one connection: reads the heads of requests and writes the heads of answers.
 
 use std::fmt::Write as _;
 use std::io;
@@ -12,16 +12,16 @@ use tokio::net::TcpStream;
 
 use super::store::{ReadLock, Stored};
 
-/// Longest head of a request.
+/// Longest head of a request in bytes.
 const HEAD_LIMIT: usize = 64 << 10;
-/// Most headers of a request.
+/// Largest number of headers in a request.
 const HEADERS: usize = 64;
 
 /// The head of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) method: String,
-    /// Path as sent, still escaped.
+    /// Path as sent, with its escapes.
     pub(super) path: String,
     /// Query as sent, without the question mark.
     pub(super) query: String,
@@ -31,7 +31,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// A header by its lower-case name.
+    /// Returns a header by its lower-case name.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -44,15 +44,17 @@ impl Request {
     }
 }
 
-/// What follows the head of an answer.
+/// The body that follows the head of an answer.
 pub(super) enum Body {
-    /// No body, and `Content-Length` only if it is among the headers.
+    /// No body. `Content-Length` is sent only if it is among the headers.
     Bare,
-    /// These bytes; `Content-Length` is added.
+    /// These bytes. `Content-Length` is added.
     Bytes(Bytes),
-    /// These bytes of an object; `Content-Length` is among the headers. The lock is held until they are sent.
+    /// These bytes of an object. `Content-Length` is among the headers.
+    ///
+    /// The lock is held until the bytes are sent.
     Content(Arc<Stored>, Range<u64>, ReadLock),
-    /// As `Content`, in HTTP chunks.
+    /// Like `Content`, in HTTP chunks.
     Chunked(Arc<Stored>, Range<u64>, ReadLock),
 }
 
@@ -61,7 +63,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Body,
-    /// Close the connection after it.
+    /// Whether the connection closes after the answer.
     pub(super) close: bool,
 }
 
@@ -87,7 +89,7 @@ impl Answer {
         self
     }
 
-    /// The head as it is sent.
+    /// Returns the head as it is sent.
     pub(super) fn head(&self) -> String {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         for (name, value) in &self.headers {
@@ -109,7 +111,7 @@ impl Answer {
     }
 }
 
-/// A connection and what of it was read but not yet used.
+/// A connection and its bytes that were read but not yet used.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) stream: TcpStream,
@@ -126,10 +128,12 @@ impl Wire {
         }
     }
 
-    /// The next request; `None` at the end of the connection, or when what came is not HTTP.
+    /// Reads the next request.
+    ///
+    /// Returns `None` at the end of the connection, and for bytes that are not HTTP.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Returns the errors of the socket.
     pub(super) async fn request(&mut self) -> io::Result<Option<Request>> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; HEADERS];
@@ -157,10 +161,12 @@ impl Wire {
         }
     }
 
-    /// The body of a request, up to `limit` bytes; `None` when it is longer, or its end cannot be told.
+    /// Reads the body of a request, up to `limit` bytes.
+    ///
+    /// Returns `None` if the body is longer, or if its length is unknown.
     ///
     /// # Errors
-    /// Those of the socket, and its early end.
+    /// Returns the errors of the socket, including its early end.
     pub(super) async fn body(&mut self, request: &Request, limit: usize) -> io::Result<Option<Bytes>> {
         if request.header("expect").is_some() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
@@ -213,13 +219,14 @@ impl Wire {
         Ok(())
     }
 
-    /// Wait until the peer closes or resets the connection; what it sends meanwhile is dropped.
+    /// Waits until the peer closes or resets the connection. Bytes that it sends until then are
+    /// discarded.
     pub(super) async fn closed(&mut self) {
         let mut sink = [0; 1024];
         while self.stream.read(&mut sink).await.is_ok_and(|count| count > 0) {}
     }
 
-    /// Make the coming close of the socket a reset.
+    /// Makes the next close of the socket a reset.
     pub(super) fn reset_on_close(&self) {
         let zero = Some(std::time::Duration::ZERO);
         let socket = socket2::SockRef::from(&self.stream);

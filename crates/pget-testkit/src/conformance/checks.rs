@@ -27,7 +27,7 @@ fn pin_of(reply: &Reply) -> Arc<ObjectInfo> {
     })
 }
 
-/// The first byte of the object, for what its reply says.
+/// Reads the first byte of the object, and returns its reply.
 async fn first_reply(source: &dyn RangeSource) -> Reply {
     let collector = Collector::new(RangeRequest::new(0, Some(1)));
     collect(source, &collector)
@@ -48,7 +48,7 @@ pub(super) async fn exact_ranges(fixture: &dyn Fixture) {
         (SIZE - 1, SIZE),
         (SIZE - 65_536, SIZE),
         (0, SIZE),
-        // The first request of a download does not know where the object ends.
+        // The first request of a download does not know the end of the object.
         (SIZE - 10, SIZE + 100_000),
         (0, SIZE + 1),
     ];
@@ -80,7 +80,8 @@ pub(super) async fn exact_ranges(fixture: &dyn Fixture) {
     }
 }
 
-/// No download asks for one; who does must not be sent the whole object.
+/// Checks that a read of an empty range never delivers the whole object. Downloads request no such
+/// range.
 pub(super) async fn an_empty_range_brings_nothing(fixture: &dyn Fixture) {
     let source = fixture.put("empty_range", PATTERN, SIZE).await;
     for at in [0, 1_000, SIZE] {
@@ -117,7 +118,7 @@ pub(super) async fn a_half_filled_chunk_is_completed(fixture: &dyn Fixture) {
         let mut request = RangeRequest::new(start, Some(end));
         request.pinned = Some(pin_of(&reply));
         let collector = Collector::new(request);
-        let mut writer = collector.writer().expect("nobody has it yet");
+        let mut writer = collector.writer().expect("the writer is not taken yet");
         writer
             .begin(Reply {
                 start,
@@ -159,8 +160,9 @@ pub(super) async fn another_revision_is_refused(fixture: &dyn Fixture) {
     }
     let size = if fixture.tells_same_size() { SIZE } else { SIZE + 1 };
     let new = fixture.put("changing", Pattern::new(12), size).await;
-    // A source that is opened anew sees the new content; one that holds on to the old content may go on with that.
-    for (name, source) in [("opened before", old), ("opened anew", new)] {
+    // A source that is opened again sees the new content. One that was open before may continue
+    // with the old content.
+    for (name, source) in [("opened before", old), ("opened again", new)] {
         let mut request = RangeRequest::new(1_000, Some(2_000));
         request.pinned = Some(pin_of(&reply));
         let collector = Collector::new(request);
@@ -199,7 +201,7 @@ pub(super) async fn missing_is_not_found(fixture: &dyn Fixture) {
     assert_eq!(error.kind(), ErrorKind::NotFound, "missing, head: {error}");
 }
 
-/// Drops the read at its `polls`-th wake-up; whether it was done before.
+/// Drops the read at its `polls`-th wake-up. Returns whether it had finished before.
 async fn drop_at_poll(read: impl Future<Output = Result<(), SourceError>>, polls: usize) -> bool {
     let mut read = pin!(read);
     let mut count = 0;
@@ -218,9 +220,10 @@ pub(super) async fn drop_leaves_no_writer(fixture: &dyn Fixture) {
     let source = fixture.put("dropped", PATTERN, size).await;
     for polls in (0..6).chain([10, 20, 40]) {
         let collector = Collector::new(RangeRequest::new(0, Some(size)));
-        let writer = collector.writer().expect("nobody has it yet");
+        let writer = collector.writer().expect("the writer is not taken yet");
         let done = drop_at_poll(source.read(&collector.rest(), writer), polls).await;
-        // A read that blocks a thread keeps its writer until it notices; that must be soon.
+        // A read that blocks a thread keeps its writer until it notices the drop. It must notice
+        // soon.
         let mut waited = Duration::ZERO;
         while collector.writer().is_none() {
             assert!(

@@ -1,4 +1,4 @@
-//! What a transport under test provides.
+//! The interface between the suite and a transport under test.
 
 use std::sync::Arc;
 
@@ -7,21 +7,26 @@ use pget_core::RangeSource;
 
 use crate::content::Pattern;
 
-/// A place where objects can be put, and how the transport under test reads them.
+/// A place that holds objects, and the sources that read them through the transport under test.
 #[async_trait]
 pub trait Fixture: Send + Sync {
-    /// Makes `size` bytes of `pattern` the content of object `name`, in place of what it was, and gives a source that reads that object.
+    /// Stores `size` bytes of `pattern` as object `name`, and returns a source of that object.
+    ///
+    /// The new content replaces an earlier one.
     async fn put(&self, name: &str, pattern: Pattern, size: u64) -> Arc<dyn RangeSource>;
 
-    /// A source of an object that does not exist.
+    /// Returns a source of an object that does not exist.
     async fn missing(&self) -> Arc<dyn RangeSource>;
 
-    /// Whether two contents of the same size that are put at once after another differ in their identity. Not with servers that only know seconds and size.
+    /// Returns whether an overwrite with the same size changes the object's identity immediately.
+    ///
+    /// The answer is false for servers whose identity consists of the size and the time in seconds.
     fn tells_same_size(&self) -> bool {
         true
     }
 
-    /// Bytes in a chunk for whole reads. Larger where a request is dear.
+    /// Returns the bytes per chunk of whole reads. It is larger for transports with costly
+    /// requests.
     fn chunk_size(&self) -> u64 {
         64 << 10
     }

@@ -1,7 +1,10 @@
-//! What every [`RangeSource`](pget_core::RangeSource) must do, as one suite that each transport's tests run against their own servers.
+//! The contract of [`RangeSource`](pget_core::RangeSource), as a suite of checks.
 //!
-//! A transport implements [`Fixture`] and calls [`run`]; a failure panics and names the check. Each check has a deadline. It covers what the contract says of well-behaved
-//! servers; what a lying server does to a transport is for that transport's own tests.
+//! The tests of each transport run the suite with their own servers. A transport implements
+//! [`Fixture`] and calls [`run`]. A failure panics and names the check. Each check has a deadline.
+//!
+//! The suite covers the contract for well-behaved servers. Each transport tests separately that
+//! lying servers do no harm.
 
 mod checks;
 mod fixture;
@@ -11,10 +14,13 @@ use std::time::Duration;
 
 pub use fixture::Fixture;
 
-/// How long one check may take.
+/// Time limit of one check.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Runs every check. On a runtime with time enabled; multi-threaded, unless all that the fixture runs is on other threads.
+/// Runs every check.
+///
+/// The runtime must have its timer enabled. It must be multi-threaded unless the whole fixture runs
+/// on other threads.
 ///
 /// # Panics
 /// If the source does not conform.

@@ -10,7 +10,7 @@ use crate::content::Pattern;
 
 const PATTERN: Pattern = Pattern::new(13);
 
-/// Reads it all: length, and SHA-256 in lower-case hex.
+/// Reads the whole object. Returns its length, and its SHA-256 in lower-case hex.
 async fn digest(source: &Arc<dyn RangeSource>, options: Options) -> Result<(u64, String), Error> {
     let mut reader = Download::new(Arc::clone(source), options)?.reader();
     let (mut length, mut hasher) = (0, Sha256::new());
@@ -57,18 +57,14 @@ pub(super) async fn offsets_at_and_behind_the_end(fixture: &dyn Fixture) {
         };
         let (length, _) = at(1000, None).await.expect("nothing is left at the end");
         assert_eq!(length, 0, "offset at the end, concurrency {concurrency}");
-        let error = at(1001, None).await.expect_err("behind the end");
+        let error = at(1001, None).await.expect_err("an offset past the end");
         assert_eq!(
             error.kind(),
             ErrorKind::Range,
-            "offset behind the end, concurrency {concurrency}: {error}"
+            "offset past the end, concurrency {concurrency}: {error}"
         );
         let (length, sum) = at(0, Some(5000)).await.expect("a length is cut at the end");
-        assert_eq!(
-            (length, sum),
-            (1000, PATTERN.sha256(1000)),
-            "length behind the end"
-        );
+        assert_eq!((length, sum), (1000, PATTERN.sha256(1000)), "length past the end");
         let (length, sum) = at(0, Some(601)).await.expect("a part");
         assert_eq!((length, sum), (601, PATTERN.sha256(601)), "length inside");
         let (length, sum) = at(350, Some(400)).await.expect("a part");

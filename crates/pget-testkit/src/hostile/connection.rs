@@ -1,4 +1,4 @@
-//! Accepts connections and answers the requests on them, one after the other.
+//! Accepts connections and answers their requests one after the other.
 
 use std::io;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use super::reply::Reply;
 use super::request::{Request, Requests};
 use super::wire::{self, After, Witness};
 
-/// Serve until dropped, which closes every connection.
+/// Accepts connections until this future is dropped. The drop closes every connection.
 pub(super) async fn accept(listener: TcpListener, ledger: Arc<Ledger>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
@@ -24,7 +24,8 @@ pub(super) async fn accept(listener: TcpListener, ledger: Arc<Ledger>) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => { connections.spawn(serve(stream, Arc::clone(&ledger))); }
-                // Out of descriptors, most likely, and nothing says when some are free again.
+                // The process has most likely run out of descriptors. No event announces a free
+                // one.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             Some(ended) = connections.join_next() => {
@@ -36,7 +37,7 @@ pub(super) async fn accept(listener: TcpListener, ledger: Arc<Ledger>) {
     }
 }
 
-/// Counts a connection for as long as it lives, however it ends.
+/// Counts a connection as open as long as this value lives.
 struct Open<'a>(&'a Ledger);
 
 impl Drop for Open<'_> {
@@ -45,7 +46,7 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Counts a request for as long as it is being answered.
+/// Counts a request as in flight as long as this value lives.
 struct InFlight<'a>(&'a Ledger);
 
 impl Drop for InFlight<'_> {
@@ -57,9 +58,10 @@ impl Drop for InFlight<'_> {
 async fn serve(mut stream: TcpStream, ledger: Arc<Ledger>) {
     let number = ledger.opened();
     let _open = Open(&ledger);
-    // An error is the client's close or reset, which is the client's right; the counters have noted what came before.
+    // Ignore an error: the client has closed or reset the connection. The counters already contain
+    // the earlier events.
     converse(&mut stream, number, &ledger).await.ok();
-    // Before the connection is counted as closed it is.
+    // Close the socket before the connection is counted as closed.
     drop(stream);
 }
 

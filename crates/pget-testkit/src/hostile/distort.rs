@@ -1,4 +1,4 @@
-//! Turns the right reply into the one that a fault demands.
+//! Turns the correct reply into the one that a fault demands.
 
 use super::fault::Fault;
 use super::ledger::Plan;
@@ -7,8 +7,10 @@ use super::reply::{Cut, Framing, Part, Reply, Shows, Span, content_range, object
 use super::request::Request;
 use crate::content::Pattern;
 
-/// The reply to `request` as the plan has it. A fault that cannot show in this reply (a short body of an error, say) leaves
-/// it as it is, and is then not counted.
+/// Returns the planned reply to `request`.
+///
+/// Some faults cannot occur in some replies: the body of an error cannot be cut short, for example.
+/// Such a fault leaves the reply unchanged and is not counted.
 pub(super) fn reply(plan: &Plan, request: &Request) -> Reply {
     let object = match plan.fault() {
         Some(Fault::Revision(object)) => object,
@@ -94,7 +96,7 @@ impl Distortion<'_> {
         }
     }
 
-    /// The bytes that the right reply carries, when it is a 206.
+    /// Returns the byte range of the correct reply, if that is a 206.
     fn part(&self) -> Option<(u64, u64)> {
         match span(self.request.asked, self.object.size) {
             Span::Part { start, end } => Some((start, end)),
@@ -193,7 +195,7 @@ impl Distortion<'_> {
         reply
     }
 
-    /// Hops are counted in the query, so that the server needs no memory of a client.
+    /// The query counts the hops, so the server keeps no state per client.
     fn redirect(&self, hops: u32, reply: Reply) -> Reply {
         let made = self.request.query_number("hop").unwrap_or_default();
         if made >= hops {
@@ -242,7 +244,8 @@ impl Distortion<'_> {
             Fault::LongChunked { by } => {
                 resize(&mut reply.body, length.saturating_add(*by));
                 reply.framing = chunked();
-                // What is too much has its chunk, which is there before the body's end.
+                // The excess has a chunk of its own, which the server writes before the end of the
+                // body.
                 reply.shows = Shows::InLastPiece;
             }
             Fault::Excess { by } => reply.excess = *by,
@@ -274,14 +277,14 @@ impl Distortion<'_> {
             }
             Fault::Pace { bytes_per_second } => {
                 let rate = (*bytes_per_second).max(1);
-                // Twenty pieces a second are smooth enough for any deadline worth testing.
+                // Twenty pieces per second are smooth enough for every deadline in the tests.
                 reply.piece =
                     usize::try_from(rate / 20).map_or(reply.piece, |piece| piece.clamp(1, reply.piece));
                 (reply.bytes_per_second, reply.shows) = (Some(rate), Shows::InBody);
             }
             other => unreachable!("{other:?} is not a fault of the body"),
         }
-        // A cut past the end, or a body of nothing, would be no fault.
+        // A cut past the end, or in an empty body, would not be a fault.
         if reply.cut.is_some_and(|(after, _)| after >= length) {
             (reply.cut, reply.shows) = (None, Shows::Never);
         }
@@ -303,7 +306,7 @@ fn replace_pattern(body: &mut [Part], other: Pattern) {
     }
 }
 
-/// Give a body of one part another length; pattern bytes go on past the object's end.
+/// Changes the length of a body with a single part. Pattern bytes continue past the object's end.
 fn resize(body: &mut [Part], to: u64) {
     if let [Part::Object { length, .. }] = body {
         *length = to;

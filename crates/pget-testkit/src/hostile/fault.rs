@@ -1,166 +1,187 @@
-//! The catalogue of what goes wrong. Each fault is data; `distort` turns it into a changed reply.
+//! The catalogue of faults. Each fault is data; `distort` turns it into a changed reply.
 
 use std::time::Duration;
 
-/// One kind of misbehaviour. Numbers in brackets are the cases of the project's list of faults.
+/// A kind of misbehaviour. Numbers in parentheses are the cases of the project's list of faults.
 ///
-/// Byte counts are of the body. Where a fault changes only what is said, the bytes are those of the range that was asked.
+/// Byte counts refer to the body. If a fault changes only the headers, the body has the bytes of
+/// the requested range.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// 200 with the whole object, whatever range was asked (1, 2, 3).
+    /// 200 with the whole object, whatever range was requested (1, 2, 3).
     RangeIgnored,
-    /// 200 without `Content-Range`, as long as the range but with the object's first bytes (2).
+    /// 200 without `Content-Range`: as long as the range, but with the object's first bytes (2).
     WrongOk,
-    /// Another range of the same length, honestly labelled; moved back where the object would end (4).
+    /// Another range of the same length, correctly labelled (4).
+    ///
+    /// The range moves back if it would end past the object.
     Shifted {
-        /// How many bytes later it starts.
+        /// Distance in bytes from the requested start to the served one.
         by: u64,
     },
-    /// At most `length` bytes of the range, honestly labelled (5).
+    /// At most `length` bytes of the range, correctly labelled (5).
     Clipped {
-        /// Bytes sent, at most; 0 means 1.
+        /// Largest number of bytes sent. 0 means 1.
         length: u64,
     },
-    /// The range and `by` bytes more, honestly labelled (6).
+    /// The range and `by` further bytes, correctly labelled (6).
     Extended {
-        /// Bytes more; they are pattern bytes even past the object's end.
+        /// Number of further bytes. They are pattern bytes, even past the object's end.
         by: u64,
     },
     /// 206 without `Content-Range` (7).
     NoContentRange,
-    /// `Content-Range` replaced, once for each value; `{start}`, `{end}` (inclusive) and `{total}` are filled in (8, 9, 10).
+    /// Replaces `Content-Range`, once per value (8, 9, 10).
+    ///
+    /// Each value may contain `{start}`, `{end}` (inclusive) and `{total}`, which are replaced by
+    /// numbers.
     ContentRange(Vec<String>),
     /// The range as a `multipart/byteranges` of one part (11).
     Multipart,
-    /// `Content-Encoding` says this; the bytes are as they would be without (12).
+    /// `Content-Encoding` contains this value. The bytes are not encoded (12).
     ContentEncoding(String),
-    /// All headers right, bytes of another seed (13).
+    /// All headers correct, bytes of another seed (13).
     WrongBytes,
-    /// This answer instead: any status, headers and body (14–18, 30–38, 45, 51); see also [`Fault::status`].
+    /// This answer instead: any status, headers and body (14–18, 30–38, 45, 51).
+    ///
+    /// See also [`Fault::status`].
     Answer {
         /// Status code.
         status: u16,
-        /// Headers beside `Content-Length`, written as they are, line breaks included.
+        /// Further headers after `Content-Length`. They are written unchanged, line breaks
+        /// included.
         headers: Vec<(String, String)>,
         /// The body.
         body: Vec<u8>,
     },
-    /// `Content-Length` honest about a body that lacks its last bytes (19).
+    /// A body without its last bytes. `Content-Length` is the length of that body (19).
     ShortLength {
-        /// Bytes left out.
+        /// Number of missing bytes.
         by: u64,
     },
-    /// Chunked and properly ended, but the last bytes are missing (20).
+    /// A chunked body that ends properly, without the last bytes (20).
     ShortChunked {
-        /// Bytes left out.
+        /// Number of missing bytes.
         by: u64,
     },
     /// HTTP/1.0 without a length, closed before the last bytes (21).
     ShortClosed {
-        /// Bytes left out.
+        /// Number of missing bytes.
         by: u64,
     },
-    /// The connection is reset after so many bytes; what the client has not received by then may be lost (22).
+    /// Resets the connection after `after` bytes (22).
+    ///
+    /// The client may lose bytes that it has not received by then.
     Reset {
-        /// Body bytes sent.
+        /// Number of body bytes sent.
         after: u64,
     },
-    /// The connection is closed in order after so many bytes (22).
+    /// Closes the connection in order after `after` bytes (22).
     Fin {
-        /// Body bytes sent.
+        /// Number of body bytes sent.
         after: u64,
     },
-    /// `Content-Length` and body longer than the range, whose label stays right (23).
+    /// `Content-Length` and body longer than the range; `Content-Range` stays correct (23).
     LongLength {
-        /// Bytes too many.
+        /// Number of excess bytes.
         by: u64,
     },
-    /// A chunked body longer than the range, whose label stays right (23).
+    /// A chunked body longer than the range; `Content-Range` stays correct (23).
     LongChunked {
-        /// Bytes too many.
+        /// Number of excess bytes.
         by: u64,
     },
-    /// All right, but bytes follow the body on the kept-alive connection (23).
+    /// The correct answer, followed by further bytes on the kept-alive connection (23).
     Excess {
-        /// Bytes too many.
+        /// Number of excess bytes.
         by: u64,
     },
-    /// A few body bytes at a time, each piece after a pause; in chunks of that size if asked (24).
+    /// A few bytes of the body at a time, each piece after a pause (24).
     Drip {
-        /// Bytes in a piece, at least 1.
+        /// Bytes per piece, at least 1.
         bytes: usize,
-        /// The pause before each.
+        /// Pause before each piece.
         every: Duration,
         /// Whether each piece is a chunk of the chunked coding.
         chunked: bool,
     },
-    /// A header that never ends, a byte after each pause (24).
+    /// A header that never ends, one byte after each pause (24).
     DripHead {
-        /// The pause before each byte.
+        /// Pause before each byte.
         every: Duration,
     },
-    /// Nothing is answered, the connection stays open until the client closes it (25).
+    /// No answer. The connection stays open until the client closes it (25).
     StallBeforeHead,
-    /// The head and so many bytes, then nothing more (25).
+    /// The head and `after` bytes, then nothing more (25).
     Stall {
-        /// Body bytes sent.
+        /// Number of body bytes sent.
         after: u64,
     },
-    /// Interim responses before the right answer (26).
+    /// Interim responses before the correct answer (26).
     Interim {
-        /// 100–199.
+        /// Status of each interim response, 100 to 199.
         status: u16,
-        /// How many.
+        /// Number of interim responses.
         count: u32,
     },
-    /// The right answer in chunks, with an extension on every chunk and with trailers (26).
+    /// The correct answer in chunks, with an extension on every chunk and with trailers (26).
     Chunked {
-        /// Bytes in a chunk, at least 1.
+        /// Bytes per chunk, at least 1.
         bytes: usize,
-        /// After the size, e.g. `;name=value`; may be empty.
+        /// Text after the size, for example `;name=value`. It may be empty.
         extension: String,
-        /// Trailers, written as they are.
+        /// Trailers, written unchanged.
         trailers: Vec<(String, String)>,
     },
-    /// The right answer with more headers, written as they are: huge ones, very many, ones with line breaks (26, 65).
+    /// The correct answer with further headers, written unchanged (26, 65).
+    ///
+    /// They can be huge, very many, or contain line breaks.
     Headers(Vec<(String, String)>),
-    /// Closed without an answer when the request came on a connection used before; the right answer otherwise (29).
+    /// Closes a reused connection without an answer (29).
+    ///
+    /// The first request of a connection gets the correct answer.
     CloseOnReuse,
-    /// The right answer, promising nothing about the connection, which is then closed (29).
+    /// The correct answer, after which the connection closes without an announcement (29).
     CloseAfter,
-    /// No byte is answered, the connection is closed in order.
+    /// Closes the connection in order without an answer.
     Empty,
-    /// The connection is reset without an answer.
+    /// Resets the connection without an answer.
     ResetBeforeHead,
-    /// `ETag` says this, or is missing; the bytes are unchanged and conditions are not checked (40, 42, 43, 44).
+    /// Replaces or removes the `ETag` (40, 42, 43, 44).
+    ///
+    /// The bytes are unchanged, and the server does not check conditions.
     Etag(Option<String>),
-    /// `ETag` says one after the other, from request to request, over and over (52).
+    /// Sends these `ETag`s in turn, one per request (52).
     EtagCycle(Vec<String>),
-    /// Another revision of the object: other bytes, size and `ETag` if so seeded; conditions are checked against it (41, 47).
+    /// Serves another revision of the object, and checks conditions against it (41, 47).
+    ///
+    /// Bytes, size and `ETag` are those of the other object.
     Revision(super::Object),
-    /// HEAD claims another length (50).
+    /// HEAD reports this length (50).
     HeadLength(u64),
-    /// `Content-Length` says this text; the right body follows and the connection is closed (56).
+    /// `Content-Length` contains this text (56).
+    ///
+    /// The correct body follows, then the connection closes.
     ContentLength(String),
-    /// To the same path, again and again, until so many hops are made; `u32::MAX` for ever (63).
+    /// Redirects to the same path until `hops` redirects were followed (63).
     RedirectChain {
-        /// Hops before the right answer.
+        /// Number of redirects before the correct answer. `u32::MAX` never ends.
         hops: u32,
     },
-    /// These bytes instead of HTTP, then closed.
+    /// These bytes instead of HTTP, then the close.
     Raw(Vec<u8>),
-    /// No faster than this.
+    /// Limits the rate of the body.
     Pace {
-        /// Body bytes a second, at least 1.
+        /// Body bytes per second, at least 1.
         bytes_per_second: u64,
     },
-    /// The right answer, later.
+    /// The correct answer, delayed.
     Delay(Duration),
 }
 
 impl Fault {
-    /// An answer with this status and a short text.
+    /// Returns an answer with this status and a short text.
     pub fn status(status: u16) -> Self {
         Self::Answer {
             status,
@@ -169,7 +190,7 @@ impl Fault {
         }
     }
 
-    /// 429 or 503 with this `Retry-After`, which may be a number, a date or junk (30, 31).
+    /// Returns a 429 or 503 with this `Retry-After`: a number, a date or junk (30, 31).
     pub fn throttle(status: u16, retry_after: &str) -> Self {
         Self::Answer {
             status,
@@ -178,7 +199,7 @@ impl Fault {
         }
     }
 
-    /// A redirect with a body (18, 38, 62, 63).
+    /// Returns a redirect with a body (18, 38, 62, 63).
     pub fn redirect(status: u16, location: &str) -> Self {
         Self::Answer {
             status,
@@ -187,7 +208,7 @@ impl Fault {
         }
     }
 
-    /// 416, with `Content-Range: bytes */total` if a total is given (14, 16).
+    /// Returns a 416, with `Content-Range: bytes */total` if there is a total (14, 16).
     pub fn unsatisfiable(total: Option<u64>) -> Self {
         let headers = total.map(|total| ("Content-Range".into(), format!("bytes */{total}")));
         Self::Answer {
@@ -197,7 +218,7 @@ impl Fault {
         }
     }
 
-    /// S3's 200 that carries an error document (33).
+    /// Returns S3's 200 that carries an error document (33).
     pub fn error_document() -> Self {
         Self::Answer {
             status: 200,
@@ -206,12 +227,12 @@ impl Fault {
         }
     }
 
-    /// `Content-Range` replaced by this one value; see [`Fault::ContentRange`].
+    /// Returns a fault that replaces `Content-Range` by this value. See [`Fault::ContentRange`].
     pub fn content_range(value: &str) -> Self {
         Self::ContentRange(vec![value.into()])
     }
 
-    /// So many headers more, each with a value of so many bytes.
+    /// Returns a fault that adds `count` headers, each with a value of `value_bytes` bytes.
     pub fn many_headers(count: usize, value_bytes: usize) -> Self {
         Self::Headers(
             (0..count)

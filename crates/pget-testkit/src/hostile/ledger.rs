@@ -1,6 +1,7 @@
-//! What the server has been asked, what it has done, and the routes it does it by.
+//! The server's routes, and records of the requests that it has received and answered.
 //!
-//! One mutex, held for a few instructions and never across a write; every change is announced to those who wait.
+//! One mutex guards the records. It is held for a few instructions and never across a write. Every
+//! change wakes the tasks that wait for one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,24 +15,24 @@ use super::{Fault, Route};
 /// A request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// `GET`, `HEAD` or what else it was.
+    /// `GET`, `HEAD` or another method.
     pub method: String,
     /// Path with query.
     pub target: String,
     /// All headers, in order, names as written.
     pub headers: Vec<(String, String)>,
-    /// The range, when one (and only one, well formed) was asked.
+    /// The requested range, if there is exactly one and it is well formed.
     pub asked: Option<Asked>,
-    /// Which connection it came on, counted from 0 over the server's life.
+    /// The number of its connection, counted from 0 over the server's life.
     pub connection: u64,
-    /// Whether that connection had carried a request before.
+    /// Whether that connection had carried an earlier request.
     pub reused: bool,
-    /// The rule that met it, if any, by its place in the route.
+    /// The index in the route of the rule that applied, if any.
     pub rule: Option<usize>,
 }
 
 impl Seen {
-    /// The first header of this name, in any case.
+    /// Returns the first header of this name, in upper or lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -40,34 +41,34 @@ impl Seen {
     }
 }
 
-/// What the server carries and has carried.
+/// The server's load: current, highest and total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     /// Connections open now.
     pub open: u64,
-    /// The most that were open at once.
+    /// The largest number of connections that were open at the same time.
     pub peak_open: u64,
     /// Connections accepted.
     pub connections: u64,
     /// Requests being answered now.
     pub in_flight: u64,
-    /// The most that were being answered at once.
+    /// The largest number of requests that were being answered at the same time.
     pub peak_in_flight: u64,
     /// Requests that arrived.
     pub requests: u64,
-    /// Body bytes handed to the kernel (or just being so), framing not counted.
+    /// Body bytes passed, or just being passed, to the kernel. Framing does not count.
     pub body_bytes: u64,
 }
 
-/// What is to be done about a request.
+/// The server's decision about a request.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) route: Arc<Route>,
-    /// The rule that meets the request.
+    /// The index of the rule that applies to the request.
     rule: Option<usize>,
-    /// How many requests the rule had met before.
+    /// Number of earlier requests that the rule applied to.
     pub(super) met_before: u64,
-    /// The counters of the route as it was when the request arrived, so that a new route starts from none.
+    /// The counters of the route at the request's arrival, so that a new route starts from zero.
     served: Arc<[AtomicU64]>,
 }
 
@@ -87,13 +88,13 @@ struct Entry {
 struct Serving {
     route: Arc<Route>,
     gets: u64,
-    /// Per rule: the requests that it was chosen for.
+    /// For each rule: the number of requests that it was chosen for.
     met: Vec<u64>,
-    /// Per rule: the faults put on the wire.
+    /// For each rule: the number of faults put on the wire.
     served: Arc<[AtomicU64]>,
 }
 
-/// The server's memory.
+/// The server's records.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     state: Mutex<State>,
@@ -108,7 +109,7 @@ struct State {
 
 impl Ledger {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds the lock can leave a half-made change.
+        // A panic cannot leave an incomplete change: no holder of the lock stops half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -154,7 +155,7 @@ impl Ledger {
         self.lock().load
     }
 
-    /// A connection was accepted; its number.
+    /// Records an accepted connection, and returns its number.
     pub(super) fn opened(&self) -> u64 {
         self.change(|state| {
             let load = &mut state.load;
@@ -169,7 +170,7 @@ impl Ledger {
         self.change(|state| state.load.open -= 1);
     }
 
-    /// Note a request and decide about it; `None` without a route.
+    /// Records a request and decides about it. Returns `None` if the path has no route.
     pub(super) fn arrived(&self, request: &Request, connection: u64) -> Option<Plan> {
         self.change(|state| {
             let load = &mut state.load;
@@ -198,16 +199,16 @@ impl Ledger {
         self.change(|state| state.load.in_flight -= 1);
     }
 
-    /// The plan's fault goes on the wire.
+    /// Counts the plan's fault, which goes on the wire now.
     pub(super) fn fault_served(&self, plan: &Plan) {
         if let Some(rule) = plan.rule {
-            // Only a count: nothing else is published by it.
+            // `Relaxed` is enough: the counter publishes no other data.
             plan.served[rule].fetch_add(1, Ordering::Relaxed);
             self.changes.send_replace(());
         }
     }
 
-    /// It did not get there after all.
+    /// Takes the count back, because the fault did not go on the wire.
     pub(super) fn fault_lost(&self, plan: &Plan) {
         if let Some(rule) = plan.rule {
             plan.served[rule].fetch_sub(1, Ordering::Relaxed);

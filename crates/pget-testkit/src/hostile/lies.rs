@@ -1,22 +1,26 @@
-//! Twenty-nine lies that a server can tell about ranges, bodies and versions, for any reader to be told. None of them needs a checksum to be seen through.
+//! Twenty-nine lies of a server about ranges, bodies and versions, for any reader to detect.
+//!
+//! A reader needs no checksum to detect any of them.
 
 use super::{Fault, Object, Route, When};
 
-/// One of [`lies`].
+/// A case of [`lies`].
 #[derive(Clone, Debug)]
 pub struct Lie {
     /// Its number in the catalogue of faults.
     pub case: u32,
-    /// What the server does.
+    /// The server's behaviour.
     pub name: &'static str,
-    /// The object, served with the lie.
+    /// The route that serves the object with the lie.
     pub route: Route,
-    /// Whether all of the object's bytes can be had nevertheless, by who asks again.
+    /// Whether a reader that retries can still obtain all bytes of the object.
     pub survivable: bool,
 }
 
-/// The lies, told about the object of this seed and size. They are of answers for later bytes where they can be, as a reader that believes its first answer is to be
-/// misled; `unit` is about a quarter of what a reader asks for at once.
+/// Returns the lies about the object of this seed and size.
+///
+/// Where possible, a lie concerns answers for later bytes, so that it misleads a reader that trusts
+/// its first answer. `unit` is about a quarter of the bytes that a reader requests at a time.
 pub fn lies(seed: u64, size: u64, unit: u64) -> Vec<Lie> {
     let object = Object::new(seed, size);
     let other = Object::new(seed + 1, size);
@@ -110,7 +114,7 @@ pub fn lies(seed: u64, size: u64, unit: u64) -> Vec<Lie> {
         ),
         lie(
             19,
-            "short body, its length told",
+            "short body with its own length",
             false,
             later(Fault::ShortLength { by: 5 }),
         ),
@@ -140,7 +144,7 @@ pub fn lies(seed: u64, size: u64, unit: u64) -> Vec<Lie> {
         ),
         lie(
             23,
-            "long body, its length told",
+            "long body with its own length",
             false,
             later(Fault::LongLength { by: 3 }),
         ),
@@ -152,7 +156,7 @@ pub fn lies(seed: u64, size: u64, unit: u64) -> Vec<Lie> {
         ),
         lie(
             23,
-            "bytes behind the body",
+            "bytes after the body",
             true,
             plain().fault(When::Always, Fault::Excess { by: 9 }),
         ),

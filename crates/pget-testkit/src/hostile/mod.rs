@@ -1,18 +1,25 @@
-//! The misbehaving HTTP/1.1 server: raw sockets, so that it can say anything that a broken server, proxy or network would.
+//! The misbehaving HTTP/1.1 server.
 //!
-//! A server has routes. A [`Route`] serves one object, correctly (200, 206, 416, 412, HEAD, keep-alive), except where its
-//! rules say otherwise: each rule joins a [`When`] (which requests) with a [`Fault`] (what goes wrong).
+//! It writes to raw sockets. It can therefore send everything that a broken server, proxy or
+//! network would. A server has routes. A [`Route`] serves one object correctly: 200, 206, 416, 412,
+//! HEAD, keep-alive. Its rules are the exceptions: each rule joins a [`When`] (which requests) with
+//! a [`Fault`] (what goes wrong).
 //!
-//! Invariants: a fault is counted when it goes on the wire (just before the system call, and taken back if that fails, so
-//! that a client which has met it finds it counted), not when it was planned: [`Hostile::served`] proves that a test met it; object bytes are those of [`Pattern`](crate::content::Pattern), computed as they are sent; the
-//! server runs on a thread and a clock of its own, so tests may block, pause time, or use no runtime at all; drop closes
-//! every socket and joins the thread. Called by tests and benches only.
+//! Invariants:
+//! - A fault is counted just before the system call that puts it on the wire. If the call fails,
+//!   the count is taken back. [`Hostile::served`] therefore proves that a test met the fault, and a
+//!   client that has met it finds it counted.
+//! - Object bytes are those of [`Pattern`](crate::content::Pattern), computed during the send.
+//! - The server runs on a thread and a clock of its own. Tests may block, pause time, or use no
+//!   runtime.
+//! - Drop closes every socket and joins the thread.
 //!
 //! ```
 //! use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 //!
 //! let server = Hostile::start()?;
-//! let url = server.route("/a", Route::new(Object::new(7, 1 << 30)).fault(When::Later, Fault::Reset { after: 1000 }));
+//! let route = Route::new(Object::new(7, 1 << 30));
+//! let url = server.route("/a", route.fault(When::Later, Fault::Reset { after: 1000 }));
 //! assert!(url.starts_with("http://127.0.0.1:"));
 //! assert_eq!(server.served("/a"), 0);
 //! # Ok::<(), std::io::Error>(())
@@ -45,7 +52,7 @@ pub use route::{Route, When};
 
 use ledger::Ledger;
 
-/// A running misbehaving server. All methods may be called from any thread.
+/// A running server that misbehaves. All methods may be called from any thread.
 #[derive(Debug)]
 pub struct Hostile {
     address: SocketAddr,
@@ -56,10 +63,12 @@ pub struct Hostile {
 }
 
 impl Hostile {
-    /// Start a server without routes on a free loopback port; every path is 404 until [`route`](Self::route) adds it.
+    /// Starts a server without routes on a free loopback port.
+    ///
+    /// Every path is 404 until [`route`](Self::route) adds it.
     ///
     /// # Errors
-    /// When no socket, runtime or thread is to be had.
+    /// If no socket, runtime or thread can be created.
     pub fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -76,7 +85,7 @@ impl Hostile {
                 runtime.block_on(async {
                     tokio::select! {
                         () = connection::accept(listener, shared) => {}
-                        // The sender is dropped, never used.
+                        // The sender is dropped and never used.
                         _ = stopped => {}
                     }
                 });
@@ -89,49 +98,53 @@ impl Hostile {
         })
     }
 
-    /// Serve `route` under `path` (which begins with a slash), in place of what was there; the URL of it.
+    /// Serves `route` under `path`, which begins with a slash, and returns its URL.
     ///
-    /// A new route in place of another changes the object while it is read. Its rules are counted from 0, as are the GETs of
-    /// [`When`]; [`requests`](Self::requests) goes on.
+    /// A new route replaces an earlier one of the path, even while a client reads the object. Its
+    /// rules and the GETs of [`When`] are counted from 0. [`requests`](Self::requests) keeps the
+    /// earlier requests.
     pub fn route(&self, path: &str, route: Route) -> String {
         self.ledger.set_route(path, route);
         self.url(path)
     }
 
-    /// `http://127.0.0.1:PORT` with `path`, which begins with a slash.
+    /// Returns `http://127.0.0.1:PORT` with `path`, which begins with a slash.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Where the server listens.
+    /// Returns the address at which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many faults were put on the wire for `path`, by all of its rules.
+    /// Returns the number of faults that all rules of `path` put on the wire.
     pub fn served(&self, path: &str) -> u64 {
         self.ledger.served(path).iter().sum()
     }
 
-    /// How many faults each rule of `path` put on the wire, in the order of the rules.
+    /// Returns the number of faults that each rule of `path` put on the wire, in the order of the
+    /// rules.
     pub fn served_by_rule(&self, path: &str) -> Vec<u64> {
         self.ledger.served(path)
     }
 
-    /// The requests for `path`, in the order of their arrival; for a path without a route too.
+    /// Returns the requests for `path` in the order of their arrival, even if it has no route.
     pub fn requests(&self, path: &str) -> Vec<Seen> {
         self.ledger.requests(path)
     }
 
-    /// Connections, requests in flight, bytes: what the server carries and has carried.
+    /// Returns the counts of connections, requests in flight and bytes.
     pub fn load(&self) -> Load {
         self.ledger.load()
     }
 
-    /// Wait until `done` says so; it is asked again whenever a counter has changed. Put a deadline around it.
+    /// Waits until `done` returns true. It is called again after every change of a counter.
+    ///
+    /// The wait has no deadline of its own.
     pub async fn wait_until(&self, mut done: impl FnMut(&Self) -> bool) {
         let mut changes = self.ledger.changes();
-        // The sender lives in the ledger, which `self` holds.
+        // The sender lives in the ledger, which `self` owns.
         while !done(self) && changes.changed().await.is_ok() {}
     }
 }

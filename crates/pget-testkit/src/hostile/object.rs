@@ -1,4 +1,4 @@
-//! What a misbehaving server serves.
+//! The objects that a misbehaving server serves.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,18 +11,22 @@ pub struct Object {
     pub pattern: Pattern,
     /// Its length in bytes.
     pub size: u64,
-    /// The `ETag` header, quotes included; none is sent without.
+    /// The `ETag` header, quotes included. With `None`, the server sends none.
     pub etag: Option<String>,
-    /// The `Last-Modified` header; none is sent without.
+    /// The `Last-Modified` header. With `None`, the server sends none.
     pub last_modified: Option<SystemTime>,
-    /// More headers of every good answer, e.g. a checksum or a version id.
+    /// Further headers of every successful answer, for example a checksum or a version id.
     pub headers: Vec<(String, String)>,
 }
 
 impl Object {
-    /// The object of this seed and size, with a strong `ETag` made of both, modified `seed` seconds after the year 2020.
+    /// Returns the object of this seed and size.
+    ///
+    /// Its strong `ETag` names both. It was modified `seed` seconds after the start of the year
+    /// 2020.
     pub fn new(seed: u64, size: u64) -> Self {
-        // Seconds from 1970 to 2020; the modulus keeps the date within four-digit years.
+        // The base is the number of seconds from 1970 to 2020. The modulus keeps the year below
+        // 10,000.
         let modified = Duration::from_secs(1_577_836_800 + seed % 1_000_000_000);
         Self {
             pattern: Pattern::new(seed),

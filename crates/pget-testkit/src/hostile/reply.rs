@@ -1,4 +1,4 @@
-//! A reply as data, and the right one for a request. What goes wrong is a change to it, made by `distort`.
+//! Replies as data, and the correct reply to a request. `distort` changes it into a fault.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Part {
     }
 }
 
-/// How the client learns where the body ends.
+/// The way in which the client learns where the body ends.
 #[derive(Clone, Debug)]
 pub(super) enum Framing {
     /// `Content-Length` with this text.
@@ -36,11 +36,11 @@ pub(super) enum Framing {
         extension: String,
         trailers: Vec<(String, String)>,
     },
-    /// By the close; the status line says HTTP/1.0.
+    /// The close of the connection. The status line says HTTP/1.0.
     Close,
 }
 
-/// What ends a body early.
+/// The event that ends a body early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     Reset,
@@ -48,10 +48,10 @@ pub(super) enum Cut {
     Stall,
 }
 
-/// When the reply's fault is on the wire.
+/// The point at which the reply's fault is on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shows {
-    /// There is none.
+    /// The reply has no fault.
     Never,
     /// Once the head is sent.
     InHead,
@@ -59,15 +59,15 @@ pub(super) enum Shows {
     InBody,
     /// Once the last piece of the body is sent.
     InLastPiece,
-    /// When all of the reply is sent, or the cut is made.
+    /// Once the whole reply is sent, or the cut is made.
     AtEnd,
 }
 
-/// Everything that is done about one request.
+/// The complete answer to one request.
 #[derive(Clone, Debug)]
 pub(super) struct Reply {
     pub(super) delay: Duration,
-    /// Sent before the head, so often.
+    /// Bytes sent before the head, and how many times.
     pub(super) preface: (Vec<u8>, u32),
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
@@ -75,26 +75,26 @@ pub(super) struct Reply {
     pub(super) body: Vec<Part>,
     /// Bytes that follow the framed body.
     pub(super) excess: u64,
-    /// Stop after so many body bytes.
+    /// Stops after this many body bytes, in this way.
     pub(super) cut: Option<(u64, Cut)>,
-    /// Largest piece of the body that is written at once.
+    /// Largest piece of the body per write.
     pub(super) piece: usize,
     /// Pause before each piece.
     pub(super) pause: Duration,
     pub(super) bytes_per_second: Option<u64>,
-    /// A header that never ends, a byte after each pause, instead of the rest.
+    /// Pause before each byte of a header that never ends. It replaces the rest of the reply.
     pub(super) endless_head: Option<Duration>,
-    /// These bytes, or this end, instead of everything above.
+    /// Bytes and end that replace all of the above.
     pub(super) instead: Option<(Vec<u8>, Cut)>,
     pub(super) closes: bool,
     pub(super) shows: Shows,
 }
 
-/// Large enough that a kernel call costs little beside what it carries.
+/// A piece this large makes the cost of a system call small in comparison.
 const PIECE: usize = 1 << 18;
 
 impl Reply {
-    /// A reply of this status with a body held in memory.
+    /// Returns a reply of this status with a body held in memory.
     pub(super) fn new(status: u16, headers: Vec<(String, String)>, body: Vec<Part>) -> Self {
         let length: u64 = body.iter().map(Part::length).sum();
         Self {
@@ -116,7 +116,7 @@ impl Reply {
         }
     }
 
-    /// What a server that does everything right answers.
+    /// Returns the reply of a correct server.
     pub(super) fn right(route: &Route, object: &Object, request: &Request, conditions: bool) -> Self {
         if request.method != "GET" && request.method != "HEAD" {
             return Self::new(405, vec![("Allow".into(), "GET, HEAD".into())], Vec::new());
@@ -147,7 +147,7 @@ impl Reply {
         }
     }
 
-    /// A reply with the bytes `start..end` of the object.
+    /// Returns a reply with the bytes `start..end` of the object.
     pub(super) fn of(
         status: u16,
         object: &Object,
@@ -177,7 +177,7 @@ impl Reply {
     }
 }
 
-/// The part of an object that a request is for.
+/// The part of an object that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Span {
     Whole,
@@ -185,7 +185,7 @@ pub(super) enum Span {
     Outside,
 }
 
-/// What an asked range means for an object of `size` bytes (RFC 9110 section 14.1.2).
+/// Returns the part that `asked` selects in an object of `size` bytes (RFC 9110, section 14.1.2).
 pub(super) fn span(asked: Option<Asked>, size: u64) -> Span {
     match asked {
         None => Span::Whole,
@@ -201,12 +201,12 @@ pub(super) fn span(asked: Option<Asked>, size: u64) -> Span {
     }
 }
 
-/// The header's text for `start..end` of `total`.
+/// Returns the `Content-Range` value for `start..end` of `total`.
 pub(super) fn content_range(start: u64, end: u64, total: u64) -> String {
     format!("bytes {start}-{}/{total}", end - 1)
 }
 
-/// The headers that describe the object.
+/// Returns the headers that describe the object.
 pub(super) fn object_headers(object: &Object) -> Vec<(String, String)> {
     let mut headers = vec![
         ("Accept-Ranges".to_owned(), "bytes".to_owned()),
@@ -219,7 +219,7 @@ pub(super) fn object_headers(object: &Object) -> Vec<(String, String)> {
     headers
 }
 
-/// Strong comparison with any of the listed tags (RFC 9110 section 13.1.1).
+/// Compares the object's `ETag` strongly with the listed ones (RFC 9110, section 13.1.1).
 fn matches(wanted: &str, object: &Object) -> bool {
     wanted.trim() == "*"
         || object.etag.as_ref().is_some_and(|etag| {

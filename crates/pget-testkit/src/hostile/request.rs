@@ -1,14 +1,14 @@
-//! Reading a request's head off a connection.
+//! Reads the heads of requests from a connection.
 
 use std::io;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-/// A head longer than this ends the connection.
+/// Longest accepted head in bytes. A longer one ends the connection.
 const HEAD_LIMIT: usize = 1 << 18;
 
-/// The range that a request asked for.
+/// The range that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// From `start` to `end` (exclusive), or to the object's end.
@@ -18,7 +18,7 @@ pub enum Asked {
         /// One past the last byte.
         end: Option<u64>,
     },
-    /// The last so many bytes.
+    /// The last bytes of the object, this many.
     Last(u64),
 }
 
@@ -46,7 +46,7 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// The number under `name` in the query.
+    /// Returns the number under `name` in the query.
     pub(super) fn query_number(&self, name: &str) -> Option<u32> {
         let (_, query) = self.target.split_once('?')?;
         let value = query
@@ -56,7 +56,7 @@ impl Request {
     }
 }
 
-/// Reads request after request off one connection.
+/// Reads one request after another from a connection.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     buffer: Vec<u8>,
@@ -64,7 +64,9 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// The next request, or `None` when the client has closed or writes something that is no request.
+    /// Returns the next request.
+    ///
+    /// Returns `None` if the client has closed, or has sent something other than a request.
     pub(super) async fn next(&mut self, stream: &mut TcpStream) -> io::Result<Option<Request>> {
         loop {
             if let Some(end) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -108,7 +110,7 @@ fn parse(head: &[u8], reused: bool) -> Option<Request> {
     Some(request)
 }
 
-/// One range of RFC 9110 section 14.1.2; anything else is ignored, as that section allows.
+/// Parses one range (RFC 9110, section 14.1.2). Anything else is ignored, as that section allows.
 fn parse_range(value: &str) -> Option<Asked> {
     let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
     if first.is_empty() {

@@ -1,4 +1,4 @@
-//! What a path serves: an object, and rules about what goes wrong with which requests.
+//! The content of a path: an object, and rules about the requests that go wrong.
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
@@ -6,54 +6,65 @@ use super::Fault;
 use super::object::Object;
 use super::request::{Asked, Request};
 
-/// Which requests of a route a fault meets. All but [`When::Head`], [`When::HeadToo`] and [`When::SignedOff`] mean GET requests only.
+/// The requests of a route to which a fault applies.
+///
+/// Only [`When::Head`], [`When::HeadToo`] and [`When::SignedOff`] include requests other than GET.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum When {
     /// Every GET.
     Always,
-    /// Those from the object's first byte (or without a range).
+    /// GETs from the object's first byte, or without a range.
     First,
-    /// Those from a later byte.
+    /// GETs from a later byte.
     Later,
-    /// Those for a range.
+    /// GETs for a range.
     Ranged,
-    /// The nth to arrive, counted from 1.
+    /// The nth GET, counted from 1.
     Nth(u64),
-    /// The first n to arrive.
+    /// The first n GETs.
     UpTo(u64),
-    /// The nth to arrive and all after it.
+    /// The nth GET and all later ones.
     From(u64),
-    /// Those that come on a connection used before.
+    /// GETs on a reused connection.
     Reused,
-    /// Those on one connection in `of`, counted from 0 as they are accepted: `number`, `number + of` and so on. So a client that replaces such a connection by
-    /// a new one meets the next such connection when its turn comes, as any other client would.
+    /// GETs on one connection in `of`: `number`, `number + of` and so on.
+    ///
+    /// Connections are counted from 0 as they are accepted. A client that replaces an affected
+    /// connection meets the next one in its turn, as any other client would.
     Connection {
-        /// One in so many.
+        /// One connection in this many is affected.
         of: u64,
-        /// The first of them.
+        /// The number of the first affected connection.
         number: u64,
     },
-    /// Those that arrive once an earlier rule of the route has put a fault on the wire.
+    /// GETs that arrive after an earlier rule of the route has put a fault on the wire.
     AfterFault,
     /// HEAD requests.
     Head,
     /// HEAD and GET requests.
     HeadToo,
-    /// HEAD and GET requests with an AWS signature of more than 15 minutes before or after this machine's time plus so many seconds, or with none: as a server of S3
-    /// would refuse them whose clock is so far ahead.
+    /// HEAD and GET requests that an S3 server with a wrong clock would refuse.
+    ///
+    /// The server's clock is `ahead` seconds ahead of this machine's. The rule applies to AWS
+    /// signatures that are more than 15 minutes before or after that clock, and to requests without
+    /// a signature.
     SignedOff {
-        /// How far the clock is ahead, in seconds; behind, if negative.
+        /// Seconds by which the server's clock is ahead. A negative number makes it slow.
         ahead: i64,
     },
 }
 
 impl When {
-    /// Whether it holds for the `nth` GET of a route (counted from 1), on the connection of this number, with `before` faults served by earlier rules.
+    /// Returns whether the rule applies to the `nth` GET of a route, counted from 1.
+    ///
+    /// `connection` is the number of the request's connection, and `before` the number of faults
+    /// that earlier rules have served.
     pub(super) fn holds(self, request: &Request, connection: u64, nth: u64, before: u64) -> bool {
         let start = match request.asked {
             Some(Asked::From { start, .. }) => start,
-            // A suffix range starts at the first byte only when it is the whole object; count it as later.
+            // Count a suffix range as later: it starts at the first byte only if it covers the
+            // whole object.
             Some(Asked::Last(_)) => u64::MAX,
             None => 0,
         };
@@ -80,7 +91,7 @@ impl When {
     }
 }
 
-/// `X-Amz-Date`, as a header or in the query.
+/// Returns the time in `X-Amz-Date`, which is a header or part of the query.
 fn signed_at(request: &Request) -> Option<Timestamp> {
     let (_, query) = request.target.split_once('?').unwrap_or_default();
     let query = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Date="));
@@ -93,7 +104,7 @@ fn signed_at(request: &Request) -> Option<Timestamp> {
     TimeZone::UTC.to_timestamp(date).ok()
 }
 
-/// A fault, the requests it meets, and how often.
+/// A fault, the requests to which it applies, and how many of them.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
     pub(super) when: When,
@@ -101,7 +112,7 @@ pub(super) struct Rule {
     pub(super) fault: Fault,
 }
 
-/// What a path serves. The first rule that holds decides; without one the answer is right.
+/// The content of a path. The first rule that applies decides. Otherwise, the answer is correct.
 #[derive(Clone, Debug)]
 pub struct Route {
     pub(super) object: Object,
@@ -110,7 +121,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Serve `object` correctly: ranges, HEAD, `If-Match`, `If-Range`, keep-alive.
+    /// Serves `object` correctly: ranges, HEAD, `If-Match`, `If-Range`, keep-alive.
     pub fn new(object: Object) -> Self {
         Self {
             object,
@@ -119,26 +130,28 @@ impl Route {
         }
     }
 
-    /// What it serves where nothing goes wrong.
+    /// Returns the object that the route serves correctly.
     pub fn object(&self) -> &Object {
         &self.object
     }
 
-    /// Let `fault` meet the requests that `when` names.
+    /// Applies `fault` to the requests that `when` selects.
     #[must_use]
     pub fn fault(self, when: When, fault: Fault) -> Self {
         self.fault_times(when, u64::MAX, fault)
     }
 
-    /// Let `fault` meet the first `times` of the requests that `when` names.
+    /// Applies `fault` to the first `times` requests that `when` selects.
     #[must_use]
     pub fn fault_times(mut self, when: When, times: u64, fault: Fault) -> Self {
         self.rules.push(Rule { when, times, fault });
         self
     }
 
-    /// The same, but that the first answer from the object's first byte is cut in order after so many bytes. A client that reads one stream then asks again, from
-    /// a later byte, and so meets faults that it otherwise would not.
+    /// Closes the connection in order after `after` bytes of the first answer from the first byte.
+    ///
+    /// A client that reads a single stream then requests a later byte. It thus meets faults that it
+    /// would otherwise miss.
     #[must_use]
     pub fn cut_first(mut self, after: u64) -> Self {
         let rule = Rule {
@@ -150,7 +163,7 @@ impl Route {
         self
     }
 
-    /// Ignore `If-Match` and `If-Range`, as AIStore and others do.
+    /// Ignores `If-Match` and `If-Range`, as AIStore and other servers do.
     #[must_use]
     pub fn ignoring_conditions(mut self) -> Self {
         self.checks_conditions = false;

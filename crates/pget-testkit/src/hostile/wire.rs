@@ -1,4 +1,4 @@
-//! Puts a reply on a connection, byte by byte as it says.
+//! Writes a reply to a connection, byte by byte as the reply demands.
 
 use std::io;
 use std::time::Duration;
@@ -10,17 +10,19 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::reply::{Cut, Framing, Part, Reply, Shows};
 
-/// What is told of the sending as it goes.
+/// Receives the events of a send.
 pub(super) trait Witness {
-    /// The reply's fault goes on the wire now. Told before the client can notice it, at most once.
+    /// Reports that the reply's fault goes on the wire now.
+    ///
+    /// The call happens at most once, before the client can notice the fault.
     fn fault_goes_out(&mut self);
-    /// The write that was to carry it has failed, and nothing of it went out.
+    /// Reports that the write with the fault has failed before its first byte.
     fn fault_was_lost(&mut self);
-    /// So many more body bytes go out now.
+    /// Reports that `body_bytes` further body bytes go on the wire now.
     fn sending(&mut self, body_bytes: u64);
 }
 
-/// Write `bytes`, which carry the fault if `shows`.
+/// Writes `bytes`. They carry the fault if `shows` is true.
 async fn write(
     stream: &mut TcpStream,
     bytes: &[u8],
@@ -39,7 +41,8 @@ async fn write(
         match written {
             Ok(count) => rest = &rest[count..],
             Err(error) => {
-                // Of a write that fails half-way, the client may have met the fault, and failed it for that.
+                // After a partial write the fault still counts. The client may have met it, and
+                // closed for that.
                 if shows && rest.len() == bytes.len() {
                     witness.fault_was_lost();
                 }
@@ -57,7 +60,7 @@ pub(super) enum After {
     Close,
 }
 
-/// Send `reply`; without the body when it answers a HEAD.
+/// Sends `reply`, without its body if it answers a HEAD.
 pub(super) async fn send(
     stream: &mut TcpStream,
     reply: Reply,
@@ -80,7 +83,7 @@ pub(super) async fn send(
         write(stream, preface, index == 0, witness).await?;
     }
     let bodiless = to_head || (reply.length() == 0 && reply.cut.is_none() && reply.excess == 0);
-    // Interim answers are the fault themselves.
+    // Interim answers are themselves the fault.
     let shows = (reply.shows == Shows::InHead && *times == 0)
         || (reply.shows == Shows::AtEnd && bodiless && !to_head);
     write(stream, &head(&reply), shows, witness).await?;
@@ -100,9 +103,9 @@ pub(super) async fn send(
     Ok(if reply.closes { After::Close } else { After::Keep })
 }
 
-/// End the connection; that is the fault if `shows`.
+/// Ends the connection. The end is the fault if `shows` is true.
 async fn cut(stream: &mut TcpStream, end: Cut, shows: bool, witness: &mut impl Witness) -> io::Result<After> {
-    // The reset goes out when the connection is dropped, which is next.
+    // The kernel sends the reset when the connection is dropped, which happens next.
     if end == Cut::Reset {
         SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
     }
@@ -119,7 +122,7 @@ async fn cut(stream: &mut TcpStream, end: Cut, shows: bool, witness: &mut impl W
             closed?;
         }
         Cut::Stall => {
-            // Whatever else the client says is not answered.
+            // The server reads further requests and does not answer them.
             let mut ignored = [0; 1024];
             while stream.read(&mut ignored).await? > 0 {}
         }
@@ -171,16 +174,18 @@ fn reason(status: u16) -> &'static str {
 struct Sender<'a> {
     stream: &'a mut TcpStream,
     reply: &'a Reply,
-    /// Body bytes in all, if nothing cuts them short.
+    /// Length of the uncut body in bytes.
     length: u64,
-    /// Body bytes so far.
+    /// Number of body bytes sent so far.
     sent: u64,
     start: Instant,
     buffer: Vec<u8>,
 }
 
 impl Sender<'_> {
-    /// Send the body with its framing, up to the cut, which is returned. `told` says that a fault at the end has shown.
+    /// Sends the body with its framing, up to the cut, which it returns.
+    ///
+    /// `told` is true if a fault at the end has already been reported.
     async fn body(&mut self, told: bool, witness: &mut impl Witness) -> io::Result<Option<Cut>> {
         let reply = self.reply;
         let limit = reply.cut.map_or(u64::MAX, |(after, _)| after);
@@ -231,7 +236,7 @@ impl Sender<'_> {
         }
     }
 
-    /// Put the next piece with its framing into the buffer.
+    /// Puts the next piece with its framing into the buffer.
     fn fill(&mut self, part: &Part, at: u64, length: usize) {
         self.buffer.clear();
         let extension = match &self.reply.framing {

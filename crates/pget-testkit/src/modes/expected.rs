@@ -1,34 +1,36 @@
-//! What should be read, and a check of memory against it.
+//! The expected content of a read, and a check of memory against it.
 
 use crate::content::Pattern;
 
-/// Bytes behind the object, which nobody may touch.
+/// Bytes after the object, which a download must not touch.
 const MARGIN: usize = 4096;
-/// What memory holds before a run.
+/// The value of every byte of the memory before a run.
 const UNTOUCHED: u8 = 0xa5;
 
-/// What should be read: `size` bytes of `pattern` from `offset` on.
+/// The expected content of a read: `size` bytes of `pattern` from `offset` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The object's content.
     pub pattern: Pattern,
-    /// The object's offset of the first byte read.
+    /// Offset in the object of the first byte read.
     pub offset: u64,
-    /// How many bytes.
+    /// Number of bytes read.
     pub size: u64,
 }
 
-/// Memory for `size` bytes, with the margin behind them.
+/// Returns memory for `size` bytes, followed by the margin.
 pub(super) fn blank(size: u64) -> Vec<u8> {
     let size = usize::try_from(size).expect("small");
     vec![UNTOUCHED; size + MARGIN]
 }
 
-/// Each byte is the object's or, unless it is complete, untouched; and nothing is behind it.
+/// Checks that each byte is the object's, and that the margin is untouched.
+///
+/// If the read is not complete, bytes of the object may also be untouched.
 pub(super) fn memory_is_right(buffer: &[u8], expected: Expected, complete: bool) -> Result<(), String> {
     let (object, margin) = buffer.split_at(buffer.len() - MARGIN);
     if margin.iter().any(|byte| *byte != UNTOUCHED) {
-        return Err("bytes behind the object".into());
+        return Err("bytes were written after the object".into());
     }
     let right = expected.pattern.bytes(expected.offset, object.len());
     let wrong = (object.iter().zip(&right)).position(|(is, due)| is != due && (complete || *is != UNTOUCHED));

@@ -1,7 +1,12 @@
-//! The ways in which the bytes of a download can go, so that one test holds for all of them.
+//! The ways in which a download can deliver its bytes, so that one test covers all of them.
 //!
-//! Invariant: a run ends, or panics at its deadline; and after it every byte that can be seen was looked at. In order: what was handed out. In memory: all of the buffer, and a margin behind it; each byte of it
-//! must be the object's or untouched, however the run ended, because an answer that failed a check must not have left a byte anywhere. At a destination: the same, and what it was told has landed is right. Called by tests only.
+//! Invariants:
+//! - A run ends, or panics at its deadline.
+//! - After a run, every byte that is visible was checked. A run in order checks the bytes that the
+//!   reader returned. A run into memory checks the whole buffer and a margin after it. A run with a
+//!   destination checks its memory, and the ranges that were reported as landed.
+//! - However a run into memory ended, each byte of the memory is the object's or untouched. An
+//!   answer that failed a check must not have written a byte anywhere.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,26 +23,26 @@ pub use relay::Relay;
 use witness::Witness;
 pub use writer::{Tally, reads_under_a_writer};
 
-/// No run may take longer; most take milliseconds.
+/// Time limit of a run. Most runs take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Where the bytes go.
+/// The place to which the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mode {
     /// To a reader, in order.
     InOrder,
-    /// Into memory that is given away and comes back.
+    /// Into a buffer that the caller passes by value, and that the download returns.
     Memory,
-    /// Into memory that is lent while a thread waits.
+    /// Into memory that is borrowed while a thread waits.
     Lent,
-    /// To a destination that is handed the bytes.
+    /// To a destination that receives the bytes.
     Put,
-    /// To a destination whose memory is written to.
+    /// Into the memory of a destination.
     Placed,
 }
 
 impl Mode {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 5] = [Self::InOrder, Self::Memory, Self::Lent, Self::Put, Self::Placed];
 }
 
@@ -53,28 +58,30 @@ impl fmt::Display for Mode {
     }
 }
 
-/// How a run ended. Whatever bytes it left are right: [`run`] has checked that.
+/// The end of a run. [`run`] has already checked the bytes that it left.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Bytes handed out, or placed if the run succeeded.
+    /// Number of bytes that the reader returned, or that were placed by a successful run.
     pub bytes: u64,
-    /// The end.
+    /// The result of the run.
     pub end: Result<(), Error>,
-    /// The counters, of a run in order.
+    /// The counters, if the run was in order.
     pub stats: Option<Stats>,
 }
 
 impl Outcome {
-    /// Whether it failed, and how.
+    /// Returns the kind of the failure, if the run failed.
     pub fn kind(&self) -> Option<ErrorKind> {
         self.end.as_ref().err().map(Error::kind)
     }
 }
 
-/// Reads what is expected of `source`, the way that `mode` says; needs a tokio runtime. `options` must ask for the expected offset.
+/// Reads the expected bytes of `source` in the given mode. It needs a tokio runtime.
+///
+/// `options` must ask for the expected offset.
 ///
 /// # Panics
-/// When a byte is wrong, when not all bytes came and yet no error did, and when it takes too long.
+/// If a byte is wrong, if bytes are missing without an error, or if the run takes too long.
 pub async fn run(mode: Mode, source: Arc<dyn RangeSource>, options: Options, expected: Expected) -> Outcome {
     let (left, outcome) = read(mode, source, options, expected.offset, expected.size).await;
     if let Err(wrong) = left.check(expected, outcome.end.is_ok()) {
@@ -83,7 +90,7 @@ pub async fn run(mode: Mode, source: Arc<dyn RangeSource>, options: Options, exp
     outcome
 }
 
-/// What a run left where it can be seen.
+/// The visible bytes that a run has left.
 enum Left {
     Prefix(Vec<u8>),
     Buffer(Vec<u8>),
@@ -106,7 +113,7 @@ impl Left {
         }
     }
 
-    /// The bytes, from the first that was asked for on.
+    /// Calls `work` with the bytes, from the first requested one on.
     fn with_bytes<T>(&mut self, work: impl FnOnce(&mut [u8]) -> T) -> T {
         match self {
             Self::Prefix(bytes) | Self::Buffer(bytes) => work(bytes),
@@ -115,7 +122,7 @@ impl Left {
     }
 }
 
-/// Reads `size` bytes from `offset`, into room for a few more.
+/// Reads `size` bytes from `offset`, into a buffer with a margin.
 async fn read(
     mode: Mode,
     source: Arc<dyn RangeSource>,

@@ -1,7 +1,14 @@
-//! A relay between one read and its server, which keeps what the server told: so that whoever finds bytes of two revisions in a read knows whose they are.
+//! A relay between one read and its server, which records the server's answers.
 //!
-//! Invariant: a byte is kept before it is passed on, so what a client has received is known here. HTTP/1.1 with a length for each body, and a request at a time on a connection, as
-//! pget sends them. Nothing that passes is changed: a signature that names the relay's address as its host stays right. Called by tests only.
+//! If a read delivers bytes of two revisions, the record shows whether the server labelled them
+//! wrongly.
+//!
+//! Invariants:
+//! - A byte is recorded before it is passed on. The record therefore contains everything that a
+//!   client has received.
+//! - The relay changes nothing. A signature that names the relay's address as its host stays valid.
+//! - The relay supports the HTTP/1.1 that pget sends: a length for each body, one request at a time
+//!   per connection.
 
 use std::{
     io,
@@ -15,21 +22,23 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// No head of these servers is near it.
+/// Limit of a head in bytes. The servers of these tests send far shorter ones.
 const HEAD_LIMIT: usize = 64 << 10;
 
-/// One answer with bytes of the object, as far as it has been passed on.
+/// An answer with bytes of the object, as far as the relay has passed it on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
-    /// What it said that the bytes are of, as it was written; empty if it did not say.
+    /// The `ETag` of the answer, as written. It is empty if the answer had none.
     pub(super) etag: String,
-    /// The object's offset of its first byte, as it said.
+    /// The offset in the object of the first byte, according to the answer.
     pub(super) start: u64,
-    /// Its body.
+    /// The body of the answer.
     pub(super) bytes: Vec<u8>,
 }
 
-/// See the module. It ends, with all its connections, when it is dropped; it needs a tokio runtime.
+/// A relay before one server. It needs a tokio runtime.
+///
+/// Drop ends it, with all its connections.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
@@ -38,10 +47,10 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts one, on a free loopback port, before the server at this address.
+    /// Starts a relay on a free loopback port, before the server at this address.
     ///
     /// # Errors
-    /// If no port is to be had.
+    /// If no port is free.
     pub async fn before(server: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -51,19 +60,19 @@ impl Relay {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let keep = Arc::clone(&keep);
-                // One that breaks is closed, as it would be without a relay.
+                // A connection that breaks is closed, as it would be without a relay.
                 connections.spawn(async move { relay(client, server, &keep).await.ok() });
             }
         });
         Ok(Self { address, told, task })
     }
 
-    /// Where it listens.
+    /// Returns the address at which the relay listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The answers so far.
+    /// Returns the answers so far.
     pub(super) fn told(&self) -> Vec<Told> {
         lock(&self.told).clone()
     }
@@ -86,7 +95,8 @@ async fn relay(mut client: TcpStream, server: SocketAddr, keep: &Mutex<Vec<Told>
     loop {
         let request = tokio::select! {
             request = head(&mut reader) => request?,
-            // Nothing is due from the server: it has closed, and so does the relay.
+            // No answer is due, so the server has closed the connection. The relay closes its side
+            // too.
             _ = server.fill_buf() => return Ok(()),
         };
         server.write_all(&request).await?;
@@ -118,7 +128,7 @@ async fn relay(mut client: TcpStream, server: SocketAddr, keep: &Mutex<Vec<Told>
     }
 }
 
-/// All up to the empty line.
+/// Reads a head up to its empty line.
 async fn head(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -132,7 +142,7 @@ async fn head(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<Vec<
 
 /// The head of an answer.
 struct Answer {
-    /// If its body is bytes of the object.
+    /// The record of the answer, if its body consists of bytes of the object.
     told: Option<Told>,
     length: u64,
 }
@@ -176,7 +186,7 @@ mod tests {
         hostile::{Fault, Hostile, Object, Route, When},
     };
 
-    /// One request by a socket; all that came back.
+    /// Sends one request over a socket, and returns everything that comes back.
     fn ask(address: SocketAddr, request: &str) -> Vec<u8> {
         let mut stream = std::net::TcpStream::connect(address).expect("it listens");
         let limit = Some(Duration::from_secs(30));

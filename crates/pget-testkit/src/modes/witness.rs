@@ -1,4 +1,4 @@
-//! A destination that keeps what it is given and what it is told has landed, to be looked at afterwards.
+//! A destination that records its bytes and the ranges reported as landed, for later checks.
 
 use std::{
     ops::Range,
@@ -11,18 +11,18 @@ use super::expected::{Expected, blank, memory_is_right};
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// All of what is expected and a margin; with the download while that writes to it itself.
+    /// All expected bytes and a margin. It is empty while the memory is lent to the download.
     memory: Vec<u8>,
     landed: Vec<Range<u64>>,
     put: Vec<Range<u64>>,
 }
 
-/// See the module.
+/// A destination whose bytes and landed ranges can be checked after a run.
 #[derive(Debug)]
 pub(super) struct Witness {
     offset: u64,
     size: u64,
-    /// Whether the download is given the memory to write to.
+    /// Whether the destination lends its memory to the download.
     lends: bool,
     kept: Arc<Mutex<Kept>>,
 }
@@ -45,12 +45,16 @@ impl Witness {
         })
     }
 
-    /// All of its memory, after the run.
+    /// Calls `work` with the whole memory, after the run.
     pub(super) fn with_memory<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
         work(&mut lock(&self.kept).memory)
     }
 
-    /// Checks all that was left, after a run that succeeded or not: what landed is right and landed once; nothing else was put; the rest of the memory is right or untouched.
+    /// Checks everything that a run has left, whether or not it succeeded.
+    ///
+    /// - Every landed byte is right and landed once.
+    /// - No other byte was put.
+    /// - The rest of the memory is right or untouched.
     pub(super) fn check(&self, expected: Expected, complete: bool) -> Result<(), String> {
         let Expected {
             pattern,
@@ -78,7 +82,9 @@ impl Witness {
     }
 }
 
-/// The union, sorted; an error when two overlap: a byte had two writers.
+/// Returns the sorted union of the ranges.
+///
+/// The result is an error if two ranges overlap, because a byte then had two writers.
 fn merged(ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>, String> {
     let mut sorted: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).cloned().collect();
     sorted.sort_by_key(|range| range.start);
@@ -93,7 +99,7 @@ fn merged(ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>, String> {
     Ok(union)
 }
 
-/// The witness's memory in the hands of writers, who give it back by dropping it.
+/// The witness's memory while writers hold it. Drop returns it.
 struct Loan {
     memory: Vec<u8>,
     kept: Arc<Mutex<Kept>>,

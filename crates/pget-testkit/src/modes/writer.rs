@@ -1,7 +1,10 @@
-//! Reads of an object that is being overwritten all the time: each must be of one revision, or say that it changed.
+//! Reads of an object that is overwritten all the time.
 //!
-//! A server that sends the bytes of one revision with the `ETag` of another lies in a way that no client can notice. Behind a [`Relay`] what it told is known, and only such an answer, given to that very
-//! read, excuses bytes of another revision, and no others than it had.
+//! Each read must deliver a single revision, or report that the object changed.
+//!
+//! A server may send the bytes of one revision with the `ETag` of another. No client can notice
+//! such a lie. A read through a [`Relay`] has a record of its answers. Only a lie in that record
+//! excuses bytes of another revision, and only the bytes of that lie.
 
 use std::{
     fmt,
@@ -18,25 +21,26 @@ use pget_core::{ErrorKind, Options, RangeSource};
 use super::{Expected, Left, Mode, Relay, read, relay::Told};
 use crate::content::{self, Pattern};
 
-/// Seeds of the revisions, which are written in turn.
+/// Number of revisions, which are written in turn. Each has its own seed.
 const REVISIONS: u64 = 8;
-/// Reads at the same time.
+/// Number of simultaneous reads.
 const READERS: usize = 4;
 
-/// What came of the reads.
+/// The results of the reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Reads of all of one revision.
+    /// Number of complete reads of a single revision.
     pub complete: u64,
     /// Reads that ended with `ObjectChanged`.
     pub changed: u64,
-    /// Reads of bytes of two revisions, each byte of the second as the server told it to be of the first.
+    /// Number of reads with bytes of two revisions, all of them excused by a wrong label of the
+    /// server.
     pub torn: u64,
-    /// Revisions written meanwhile.
+    /// Number of revisions written during the reads.
     pub written: u64,
-    /// Answers with bytes of the object that a relay saw.
+    /// Number of answers with bytes of the object that a relay recorded.
     pub answers: u64,
-    /// Those of them whose bytes were not those of the revision that they named.
+    /// Number of those answers whose bytes were not of the revision that they named.
     pub lies: u64,
 }
 
@@ -57,13 +61,19 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Reads the object, `size` bytes, `each` times in every mode, while `write` puts one revision after the other in its place: the pattern of the seed it
-/// is given, as long as the last. Needs a tokio runtime.
+/// Reads an object of `size` bytes `each` times in every mode while `write` overwrites it.
 ///
-/// `source` opens it for one read, behind a [`Relay`] of that read's own if the server may lie; its `ETag`s must be MD5s then.
+/// `write` receives a seed, and stores the pattern of that seed as a new revision of the same
+/// length. The function needs a tokio runtime.
+///
+/// `source` opens the object for one read. If the server may lie, each read needs its own
+/// [`Relay`], and the server's `ETag`s must be MD5 digests.
 ///
 /// # Panics
-/// When a read is neither of one revision nor `ObjectChanged`, but for bytes that the server itself sent as those of that revision; when no read met a change; and when one is not complete once the writer has ended.
+/// - If a read neither delivers a single revision nor reports `ObjectChanged`. Bytes that the
+///   server itself sent with that revision's label are excused.
+/// - If no read met a change.
+/// - If a read is incomplete after the writer has ended.
 pub async fn reads_under_a_writer(
     source: impl AsyncFn() -> (Arc<dyn RangeSource>, Option<Relay>),
     options: &Options,
@@ -74,7 +84,7 @@ pub async fn reads_under_a_writer(
     let revisions = &Revision::all(size);
     write(revisions[0].pattern).await;
     let (written, done) = (AtomicU64::new(0), AtomicBool::new(false));
-    // It ends by itself: a write that is dropped may yet happen.
+    // The writer ends by itself. A write that is dropped may still take effect.
     let writer = async {
         for revision in revisions.iter().cycle().skip(1) {
             if done.load(Ordering::Relaxed) {
@@ -133,7 +143,7 @@ pub async fn reads_under_a_writer(
         lies: sum(|tally| tally.lies),
     };
     assert!(tally.changed > 0, "no read met a change: {tally}");
-    // How many are complete depends on who is faster. Without the writer every one is.
+    // The number of complete reads depends on timing. Without the writer, every read is complete.
     for mode in Mode::ALL {
         let (source, _relay) = source().await;
         let (left, outcome) = read(mode, source, options.clone(), 0, size).await;
@@ -146,7 +156,7 @@ pub async fn reads_under_a_writer(
     tally
 }
 
-/// What is written, and the `ETag` by which an S3 server tells it.
+/// A revision that is written, and the `ETag` that an S3 server computes for it.
 struct Revision {
     pattern: Pattern,
     etag: String,
@@ -166,7 +176,7 @@ impl Revision {
     }
 }
 
-/// An answer with bytes that are not of the revision it named.
+/// An answer whose bytes are not of the revision that it named.
 struct Lie<'a> {
     named: Pattern,
     told: &'a Told,
@@ -200,7 +210,7 @@ impl Left {
         patterns.any(|pattern| self.is(pattern, size, complete))
     }
 
-    /// Whether it is of one revision when the bytes are put right that the server said to be of that revision.
+    /// Returns whether the bytes are of one revision, except for those that the server mislabelled.
     fn is_one_but_for(
         &mut self,
         lies: &[Lie<'_>],
@@ -223,7 +233,9 @@ impl Left {
     }
 }
 
-/// Where `bytes`, those of the object from its first on, are what was told, they become what they should be.
+/// Replaces the bytes that came from the answer `told` by those of `pattern`.
+///
+/// `bytes` begins at the object's first byte.
 fn put_right(bytes: &mut [u8], pattern: Pattern, told: &Told) {
     let start = usize::try_from(told.start).expect("small");
     let places = bytes.iter_mut().skip(start).zip(&told.bytes);
@@ -241,7 +253,7 @@ mod tests {
     const SIZE: u64 = 5000;
     const END: usize = 5000;
 
-    /// The first 2000 bytes of revision 2, the rest of revision 3.
+    /// Returns the first 2000 bytes of revision 2 and the rest of revision 3.
     fn mixed() -> Vec<u8> {
         let mut bytes = Pattern::new(2).bytes(0, 2000);
         bytes.extend(Pattern::new(3).bytes(2000, END - 2000));
@@ -255,7 +267,7 @@ mod tests {
         left.is_one_but_for(&lies(told, &revisions), &revisions, SIZE, true)
     }
 
-    /// An answer named as revision `named`, with the bytes of `sent`.
+    /// Returns an answer with the label of revision `named` and the bytes of revision `sent`.
     fn told(named: usize, sent: u64, start: u64, length: usize) -> Told {
         Told {
             etag: Revision::all(SIZE)[named].etag.clone(),
@@ -271,10 +283,10 @@ mod tests {
             mixed(),
             &[told(2, 3, 2000, 1000), told(2, 3, 3000, 2000)]
         ));
-        // The reader mixed them: each answer said whose its bytes were.
+        // The reader mixed the revisions: each answer had the right label.
         assert!(!excused(mixed(), &[told(2, 2, 0, 2000), told(3, 3, 2000, 3000)]));
         assert!(!excused(mixed(), &[]));
-        // A lie, but of less; of another revision; with other bytes.
+        // A lie does not excuse more bytes than it had, another revision, or other bytes.
         assert!(!excused(mixed(), &[told(2, 3, 2000, 2999)]));
         assert!(!excused(mixed(), &[told(4, 3, 2000, 3000)]));
         assert!(!excused(mixed(), &[told(2, 4, 2000, 3000)]));

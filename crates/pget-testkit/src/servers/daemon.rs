@@ -1,4 +1,4 @@
-//! A server as a child process: where it is found, how it starts and ends.
+//! A server as a child process: finds, starts and ends it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,16 +15,16 @@ use tempfile::TempDir;
 
 use super::error::StartError;
 
-/// How long a server has to become ready.
+/// Time within which a server must become ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long a server has to end by itself before it is killed.
+/// Time within which a server must end by itself before it is killed.
 const STOP_WITHIN: Duration = Duration::from_millis(500);
 
-/// What installs every component that may be missing.
+/// The advice for a missing component.
 const INSTALL: &str = "run scripts/test-tools.sh";
 
-/// How a child was started, to start it again.
+/// The start of a child, recorded so that it can be repeated.
 #[derive(Debug)]
 struct Launch {
     program: OsString,
@@ -57,20 +57,23 @@ impl Launch {
     }
 }
 
-/// A child process with its own process group, folder and port; ended by drop.
+/// A child process with its own process group, folder and port. Drop ends it.
 #[derive(Debug)]
 pub(super) struct Daemon {
     child: Child,
     launch: Launch,
     pub(super) address: SocketAddr,
-    /// Holds what the server wrote; removed after the process has ended, because fields drop after `Drop::drop`.
+    /// The server's files. The folder is removed after the process has ended, because fields drop
+    /// after `Drop::drop`.
     folder: TempDir,
 }
 
 impl Daemon {
-    /// Start `component` on a free port. `command` gets the address and the folder and says what to run.
+    /// Starts `component` on a free port.
     ///
-    /// A port that was free may be taken before the server binds it, so an early end is tried again on another one.
+    /// `command` receives the address and the folder, and returns the command to run. Another
+    /// process may take the free port before the server binds it. If the server ends early, the
+    /// start is therefore repeated on another port.
     pub(super) fn start(
         component: &'static str,
         command: impl Fn(SocketAddr, &Path) -> Result<Command, StartError>,
@@ -131,7 +134,8 @@ impl Daemon {
         })
     }
 
-    /// Ends the process and its children at once, as a crash would. Its port refuses from then on.
+    /// Kills the process and its children, as a crash would. Its port refuses connections from then
+    /// on.
     pub(super) fn crash(&mut self) {
         if let Ok(group) = i32::try_from(self.child.id()).map(Pid::from_raw) {
             killpg(group, Signal::SIGKILL).ok();
@@ -139,13 +143,13 @@ impl Daemon {
         self.child.wait().ok();
     }
 
-    /// Sends the process a signal.
+    /// Sends a signal to the process.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         let id = i32::try_from(self.child.id()).map_err(io::Error::other)?;
         Ok(kill(Pid::from_raw(id), signal)?)
     }
 
-    /// Starts a process that has ended again, on its port and in its folder.
+    /// Restarts a process that has ended, on the same port and in the same folder.
     pub(super) fn start_again(&mut self) -> io::Result<()> {
         let log = File::options().append(true).open(self.path("log"))?;
         self.child = self
@@ -163,7 +167,9 @@ impl Daemon {
         }
     }
 
-    /// Whether the port answers before the process ends or time is up. Other programs give no signal to wait for.
+    /// Waits until the port accepts connections. Returns false if the process ends or time is up.
+    ///
+    /// The function polls the port, because the programs send no signal when they are ready.
     fn becomes_ready(&mut self) -> bool {
         let deadline = Instant::now() + READY_WITHIN;
         while Instant::now() < deadline {
@@ -185,11 +191,12 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // A failed signal means that it has ended already, which is what is wanted.
+        // Ignore a failed signal: it means that the process has already ended.
         let group = i32::try_from(self.child.id()).map(Pid::from_raw);
         if let Ok(group) = group {
-            // A master that is asked ends its workers and waits for them. Nobody else could, so they would stay as zombies
-            // where the first process of a container reaps none.
+            // A master process that receives SIGTERM ends its workers and waits for them. No other
+            // process could reap them. They would remain as zombies in a container whose first
+            // process reaps none.
             kill(group, Signal::SIGTERM).ok();
             let deadline = Instant::now() + STOP_WITHIN;
             while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
@@ -205,7 +212,10 @@ pub(super) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-/// The program's path: in `$PGET_TOOLS/bin`, the repository's `.tools/bin`, `PATH`, or the folders of system daemons.
+/// Returns the program's path.
+///
+/// It looks in `$PGET_TOOLS/bin`, the repository's `.tools/bin`, `PATH`, and the folders of system
+/// daemons.
 pub(super) fn find(component: &'static str) -> Result<PathBuf, StartError> {
     let mut folders = Vec::new();
     if let Some(tools) = std::env::var_os("PGET_TOOLS") {

@@ -1,8 +1,8 @@
-//! Why a server could not be started or set up.
+//! The errors of starting and setting up a server.
 
 use std::{io, net::SocketAddr};
 
-/// Why a request to set up an S3 server failed.
+/// The failure of a request that sets up an S3 server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum S3Error {
@@ -13,7 +13,7 @@ pub enum S3Error {
         method: &'static str,
         /// The request's path and query.
         path: String,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// The request cannot be written or signed.
@@ -23,7 +23,7 @@ pub enum S3Error {
         method: &'static str,
         /// The request's path and query.
         path: String,
-        /// Why not.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The server refused.
@@ -38,7 +38,7 @@ pub enum S3Error {
     },
 }
 
-/// Why a server could not be started.
+/// The failure of a server's start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -47,36 +47,36 @@ pub enum StartError {
     Missing {
         /// The program.
         component: &'static str,
-        /// What to do about it.
+        /// The command that installs it.
         install: &'static str,
     },
-    /// The program was started and did not become ready; its last words follow.
+    /// The program was started and did not become ready. The message contains its last output.
     #[error("{component} did not become ready on {address}: {log}")]
     NotReady {
         /// The program.
         component: &'static str,
-        /// Where it should have listened.
+        /// The address at which it should have listened.
         address: SocketAddr,
-        /// The end of what it wrote.
+        /// The end of its output.
         log: String,
     },
-    /// The file system, a socket or the process could not be had.
+    /// A file, a socket or a process could not be created.
     #[error("cannot {doing} for {component}")]
     Io {
         /// The program.
         component: &'static str,
-        /// What was being done.
+        /// The action that failed.
         doing: &'static str,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// A certificate could not be made.
     #[error("cannot make a certificate")]
     Certificate(#[from] rcgen::Error),
-    /// The server is up, and refused to be set up.
+    /// The server runs, and has refused a request that sets it up.
     #[error("cannot set up the server")]
     Setup(#[from] S3Error),
-    /// The proxy is up, and did not do as it was told.
+    /// The proxy runs, and has refused a request that sets it up.
     #[error("cannot set up the proxy")]
     Proxy(#[source] io::Error),
 }

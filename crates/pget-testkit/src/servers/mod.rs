@@ -1,10 +1,21 @@
-//! Real servers as child processes, for tests that need the genuine article: nginx, versitygw (S3), gofakes3 (S3 that
-//! ignores conditions), Python's `http.server` (ignores ranges), toxiproxy (a bad network before another server), and big sparse files for them to serve.
+//! Real servers as child processes, for tests that need the original programs.
 //!
-//! Invariants: a server listens on a free loopback port, keeps everything it writes in its own temporary folder, is ready
-//! when its `start` returns, and is gone, with its process group and folder, when its value is dropped. Nothing needs
-//! privileges. A component that is not installed is [`StartError::Missing`], which names what installs it; tests go through
-//! [`require`]. Starting blocks the calling thread for at most [`READY_WITHIN`]. Called by tests and benches only.
+//! - nginx.
+//! - versitygw, an S3 server.
+//! - gofakes3, an S3 server that ignores conditions.
+//! - Python's `http.server`, which ignores ranges.
+//! - toxiproxy, a bad network before another server.
+//!
+//! [`sparse_file`] makes large files for them to serve.
+//!
+//! Invariants:
+//! - A server listens on a free loopback port, and writes only to its own temporary folder.
+//! - A server is ready when its `start` returns. Drop ends its process group and removes its
+//!   folder.
+//! - No server needs privileges.
+//! - A missing component is [`StartError::Missing`], which names the script that installs it. Tests
+//!   call [`require`].
+//! - A start blocks the calling thread for at most [`READY_WITHIN`].
 
 use std::fs::File;
 use std::io;
@@ -26,10 +37,12 @@ pub use s3::{Gofakes3, S3Endpoint, Versitygw, VersitygwOptions};
 pub use tls::{Authority, Leaf, Validity};
 pub use toxiproxy::{Toxic, Toxiproxy};
 
-/// The started server, or `None` with a message when a component is missing and the environment has no `CI`.
+/// Returns the started server.
+///
+/// Returns `None` and prints a message if a component is missing and the environment has no `CI`.
 ///
 /// # Panics
-/// When a component is missing and `CI` is set, and whenever an installed server does not start.
+/// If a component is missing and `CI` is set, or if an installed server does not start.
 pub fn require<T>(started: Result<T, StartError>) -> Option<T> {
     match started {
         Ok(server) => Some(server),
@@ -41,7 +54,7 @@ pub fn require<T>(started: Result<T, StartError>) -> Option<T> {
     }
 }
 
-/// The error with its causes, on one line.
+/// Returns the error and its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -53,10 +66,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Make a file of `length` bytes that are all zero and take no space on disk.
+/// Creates a file of `length` zero bytes that takes no space on disk.
 ///
 /// # Errors
-/// When the file exists already or the file system refuses the length.
+/// If the file already exists, or if the file system rejects the length.
 pub fn sparse_file(path: &Path, length: u64) -> io::Result<()> {
     File::create_new(path)?.set_len(length)
 }

@@ -1,6 +1,7 @@
 //! A private nginx with files in a temporary folder.
 //!
-//! Never touches the package's own service: configuration, process id, logs and temporary files are all its own.
+//! It never touches the service of the system's package. It has its own configuration, process id,
+//! logs and temporary files.
 
 use std::fmt::Write as _;
 use std::io;
@@ -14,17 +15,19 @@ use super::{
     tls::Leaf,
 };
 
-/// What differs from a plain static file server.
+/// Differences from a plain static file server.
 #[derive(Debug)]
 pub struct NginxOptions {
-    /// Worker processes.
+    /// Number of worker processes.
     pub workers: u32,
     /// Directives for the `http` block, e.g. `limit_req_zone $server_name zone=z:1m rate=10r/s;`.
     pub http: String,
-    /// Directives for the `server` block, e.g. `max_ranges 0;`, `etag off;`, `keepalive_requests 3;`, `send_timeout 1s;`,
-    /// `gzip on; gzip_types *;`, `location /loop { return 302 /loop; }`.
+    /// Directives for the `server` block.
+    ///
+    /// Examples: `max_ranges 0;`, `etag off;`, `keepalive_requests 3;`, `send_timeout 1s;`, `gzip
+    /// on; gzip_types *;`, `location /loop { return 302 /loop; }`.
     pub server: String,
-    /// Serve HTTPS too, with this certificate, on a port of its own.
+    /// The certificate of an additional HTTPS port. With `None`, there is no such port.
     pub tls: Option<Leaf>,
 }
 
@@ -49,10 +52,13 @@ pub struct Nginx {
 impl Nginx {
     const NAME: &'static str = "nginx";
 
-    /// Start it. `sendfile` is on, connections are kept alive without limit unless the options say otherwise.
+    /// Starts the server.
+    ///
+    /// Unless the options differ, `sendfile` is on and connections are kept alive without limit.
     ///
     /// # Errors
-    /// [`StartError`]; a directive that nginx refuses is [`StartError::NotReady`] with nginx's words.
+    /// Returns a [`StartError`]. A directive that nginx rejects is [`StartError::NotReady`] with
+    /// nginx's message.
     pub fn start(options: &NginxOptions) -> Result<Self, StartError> {
         let program = find(Self::NAME)?;
         let tls_port = std::cell::Cell::new(None);
@@ -82,7 +88,7 @@ impl Nginx {
             std::fs::write(&file, configuration(options, &listen, folder))
                 .map_err(io("write its configuration"))?;
             let mut command = Command::new(&program);
-            // Before it has read its configuration nginx wants to write to a log; standard error is one it has.
+            // nginx opens a log before it reads its configuration. Standard error always exists.
             command
                 .arg("-e")
                 .arg("stderr")
@@ -98,52 +104,57 @@ impl Nginx {
         })
     }
 
-    /// Ends it as a crash would, keeps it down for so long, and starts it again on its port. Blocks.
+    /// Kills the server as a crash would, waits for `time`, and restarts it on the same port.
+    ///
+    /// The call blocks.
     ///
     /// # Errors
-    /// If it cannot be started again.
+    /// If the server cannot be restarted.
     pub fn crash_for(&mut self, time: Duration) -> io::Result<()> {
         self.daemon.crash();
         std::thread::sleep(time);
         self.daemon.start_again()
     }
 
-    /// Has it read its configuration again: new workers serve, and old ones end with their requests.
+    /// Reloads the configuration. New workers serve, and old ones end with their requests.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If the process does not exist.
     pub fn reload(&self) -> io::Result<()> {
         self.daemon.signal(nix::sys::signal::Signal::SIGHUP)
     }
 
-    /// `http://127.0.0.1:PORT` with `path`, which begins with a slash.
+    /// Returns `http://127.0.0.1:PORT` with `path`, which begins with a slash.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.daemon.address)
     }
 
-    /// `https://localhost:PORT` with `path`; `None` without [`NginxOptions::tls`].
+    /// Returns `https://localhost:PORT` with `path`, or `None` without [`NginxOptions::tls`].
     pub fn https_url(&self, path: &str) -> Option<String> {
         self.tls_port
             .map(|port| format!("https://localhost:{port}{path}"))
     }
 
-    /// The folder whose files are served.
+    /// Returns the folder of the served files.
     pub fn root(&self) -> PathBuf {
         self.daemon.path("root")
     }
 
-    /// Put a file of this content under `name`.
+    /// Writes a file with this content under `name`.
     ///
     /// # Errors
-    /// As [`std::fs::write`].
+    /// As [`std::fs::write`] does.
     pub fn put(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<()> {
         std::fs::write(self.root().join(name), content)
     }
 
-    /// One line per finished request: connection number, request number on it, status, method, path, `Range`, body bytes.
+    /// Returns the access log: one line per finished request.
+    ///
+    /// A line contains: connection number, number of the request on it, status, method, path,
+    /// `Range`, and body bytes.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// If the log cannot be read.
     pub fn access_log(&self) -> io::Result<Vec<String>> {
         Ok(std::fs::read_to_string(self.daemon.path("access.log"))?
             .lines()
@@ -153,7 +164,8 @@ impl Nginx {
 }
 
 fn configuration(options: &NginxOptions, listen: &str, folder: &Path) -> String {
-    // Workers of a root master would run as `nobody`, who may not enter the temporary folder.
+    // If the master runs as root, its workers run as `nobody`. That user cannot enter the temporary
+    // folder.
     let user = if nix::unistd::geteuid().is_root() {
         "user root root;"
     } else {

@@ -1,4 +1,5 @@
-//! Python's `http.server`: a common server that ignores `Range` and answers the whole file with 200.
+//! Python's `http.server`: a common server that ignores `Range` and answers 200 with the whole
+//! file.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,10 +19,10 @@ pub struct PythonServer {
 impl PythonServer {
     const NAME: &'static str = "python3";
 
-    /// Start it.
+    /// Starts the server.
     ///
     /// # Errors
-    /// [`StartError`].
+    /// Returns a [`StartError`].
     pub fn start() -> Result<Self, StartError> {
         let program = find(Self::NAME)?;
         let daemon = Daemon::start(Self::NAME, |address, folder| {
@@ -44,20 +45,20 @@ impl PythonServer {
         Ok(Self { daemon })
     }
 
-    /// `http://127.0.0.1:PORT` with `path`, which begins with a slash.
+    /// Returns `http://127.0.0.1:PORT` with `path`, which begins with a slash.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.daemon.address)
     }
 
-    /// The folder whose files are served.
+    /// Returns the folder of the served files.
     pub fn root(&self) -> PathBuf {
         self.daemon.path("root")
     }
 
-    /// Put a file of this content under `name`.
+    /// Writes a file with this content under `name`.
     ///
     /// # Errors
-    /// As [`std::fs::write`].
+    /// As [`std::fs::write`] does.
     pub fn put(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<()> {
         std::fs::write(self.root().join(name), content)
     }

@@ -1,7 +1,8 @@
-//! S3 servers: versitygw, which checks signatures and conditions, and gofakes3, which checks neither.
+//! S3 servers: versitygw checks signatures and conditions, gofakes3 checks neither.
 //!
-//! Objects are put with real signed requests, so that ETag and version id are those of the server. The client for that is
-//! a blocking one of a few lines, on purpose another than the one under test.
+//! Tests put objects with real signed requests. ETag and version id are therefore those of the
+//! server. The requests are sent by a small blocking client, deliberately not by the client under
+//! test.
 
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -21,64 +22,71 @@ use crate::content::{self, Pattern};
 const ACCESS_KEY: &str = "pgettestaccess";
 const SECRET_KEY: &str = "pget-test-secret-not-a-real-one";
 const REGION: &str = "us-east-1";
-/// The bucket that every S3 server of this module has from its start.
+/// The bucket that exists on every S3 server of this module from its start.
 const BUCKET: &str = "bucket";
 
-/// Where an S3 server is and what opens it. Requests block the calling thread, at most 60 s without progress.
+/// The address and the keys of an S3 server.
+///
+/// Requests block the calling thread. They fail after 60 s without progress.
 #[derive(Clone, Debug)]
 pub struct S3Endpoint {
     address: SocketAddr,
 }
 
 impl S3Endpoint {
-    /// `http://127.0.0.1:PORT`.
+    /// Returns `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where it listens.
+    /// Returns the address at which the server listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same server, asked at another address: that of a relay before it.
+    /// Returns the same server with another address, which is that of a relay before it.
     #[must_use]
     pub const fn behind(&self, address: SocketAddr) -> Self {
         Self { address }
     }
 
-    /// The access key id.
+    /// Returns the access key id.
     pub fn access_key(&self) -> &'static str {
         ACCESS_KEY
     }
 
-    /// The secret access key.
+    /// Returns the secret access key.
     pub fn secret_key(&self) -> &'static str {
         SECRET_KEY
     }
 
-    /// The region that requests are signed for.
+    /// Returns the region for signed requests.
     pub fn region(&self) -> &'static str {
         REGION
     }
 
-    /// The bucket that exists from the start.
+    /// Returns the bucket that exists from the start.
     pub fn bucket(&self) -> &'static str {
         BUCKET
     }
 
-    /// Put `data` as object `key` of the bucket; the ETag as the server wrote it, quotes included.
+    /// Stores `data` as object `key` of the bucket.
+    ///
+    /// Returns the ETag as the server wrote it, quotes included.
     ///
     /// # Errors
-    /// [`S3Error`].
+    /// Returns an [`S3Error`].
     pub fn put(&self, key: &str, data: &[u8]) -> Result<String, S3Error> {
         self.put_with(key, data, &[])
     }
 
-    /// The same with more headers: a checksum that the server holds the data against, and keeps.
+    /// Stores `data` as object `key` of the bucket, with further request headers.
+    ///
+    /// The server compares a checksum in the headers with the data, and keeps it. See also
+    /// [`put`](Self::put).
     ///
     /// # Errors
-    /// [`S3Error`].
+    /// Returns an [`S3Error`].
     pub fn put_with(&self, key: &str, data: &[u8], headers: &[(&str, &str)]) -> Result<String, S3Error> {
         let digest = content::sha256(data);
         let length = data.len() as u64;
@@ -88,10 +96,12 @@ impl S3Endpoint {
         Ok(header(&head, "etag").unwrap_or_default().to_owned())
     }
 
-    /// Put the first `length` bytes of `pattern` as object `key` of the bucket; the ETag as the server wrote it.
+    /// Stores the first `length` bytes of `pattern` as object `key` of the bucket.
+    ///
+    /// Returns the ETag as the server wrote it.
     ///
     /// # Errors
-    /// [`S3Error`].
+    /// Returns an [`S3Error`].
     pub fn put_pattern(&self, key: &str, pattern: Pattern, length: u64) -> Result<String, S3Error> {
         let digest = pattern.sha256(length);
         let head = self.request("PUT", &object_path(key), &digest, length, |to| {
@@ -108,15 +118,15 @@ impl S3Endpoint {
         Ok(header(&head, "etag").unwrap_or_default().to_owned())
     }
 
-    /// Delete object `key` of the bucket.
+    /// Deletes object `key` of the bucket.
     ///
     /// # Errors
-    /// [`S3Error`].
+    /// Returns an [`S3Error`].
     pub fn delete(&self, key: &str) -> Result<(), S3Error> {
         self.small("DELETE", &object_path(key), "").map(drop)
     }
 
-    /// Keep old versions of the bucket's objects from now on.
+    /// Makes the bucket keep old versions of its objects from now on.
     fn enable_versioning(&self) -> Result<(), S3Error> {
         let body = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
                     <Status>Enabled</Status></VersioningConfiguration>";
@@ -124,7 +134,7 @@ impl S3Endpoint {
             .map(drop)
     }
 
-    /// Let everybody read the bucket's objects without a signature.
+    /// Allows reads of the bucket's objects without a signature.
     fn allow_anonymous_reads(&self) -> Result<(), S3Error> {
         let body = format!(
             r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":"*","Action":["s3:GetObject"],"Resource":["arn:aws:s3:::{BUCKET}/*"]}}]}}"#
@@ -154,7 +164,7 @@ impl S3Endpoint {
         self.request_with(method, path, &[], digest, length, body)
     }
 
-    /// Send a signed request; the answer's head when it is a success.
+    /// Sends a signed request. Returns the head of a successful answer.
     fn request_with(
         &self,
         method: &'static str,
@@ -259,16 +269,16 @@ fn bytes_of_hex(hex: &str) -> Result<Vec<u8>, std::num::ParseIntError> {
         .collect()
 }
 
-/// What differs from a gateway with one private bucket without versions.
+/// Differences from a gateway with one private bucket without versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VersitygwOptions {
-    /// Keep old versions; replies carry `x-amz-version-id`.
+    /// Whether old versions are kept. Replies then carry `x-amz-version-id`.
     pub versioning: bool,
-    /// Let requests without a signature read objects.
+    /// Whether requests without a signature may read objects.
     pub anonymous: bool,
 }
 
-/// A running versitygw over a folder; honours ranges, conditions and signatures.
+/// A running versitygw over a folder. It honours ranges, conditions and signatures.
 #[derive(Debug)]
 pub struct Versitygw {
     daemon: Daemon,
@@ -278,10 +288,10 @@ pub struct Versitygw {
 impl Versitygw {
     const NAME: &'static str = "versitygw";
 
-    /// Start it, with an empty bucket.
+    /// Starts the server with an empty bucket.
     ///
     /// # Errors
-    /// [`StartError`].
+    /// Returns a [`StartError`].
     pub fn start(options: VersitygwOptions) -> Result<Self, StartError> {
         let program = find(Self::NAME)?;
         let daemon = Daemon::start(Self::NAME, |address, folder| {
@@ -320,29 +330,33 @@ impl Versitygw {
         Ok(Self { daemon, endpoint })
     }
 
-    /// Where it is and what opens it.
+    /// Returns the address and the keys of the server.
     pub fn endpoint(&self) -> &S3Endpoint {
         &self.endpoint
     }
 
-    /// Ends it as a crash would, keeps it down for so long, and starts it again on its port. Blocks.
+    /// Kills the server as a crash would, waits for `time`, and restarts it on the same port.
+    ///
+    /// The call blocks.
     ///
     /// # Errors
-    /// If it cannot be started again.
+    /// If the server cannot be restarted.
     pub fn crash_for(&mut self, time: Duration) -> io::Result<()> {
         self.daemon.crash();
         std::thread::sleep(time);
         self.daemon.start_again()
     }
 
-    /// The folder of the bucket. A file placed here is an object with an **empty** ETag: for objects too big to put
-    /// (see [`sparse_file`](super::sparse_file)), and to stand for a server that sends none.
+    /// Returns the folder of the bucket.
+    ///
+    /// A file placed here is an object with an **empty** ETag. Tests use it for objects too large
+    /// to put (see [`sparse_file`](super::sparse_file)), and as a server that sends no ETag.
     pub fn bucket_folder(&self) -> PathBuf {
         self.daemon.path("root").join(BUCKET)
     }
 }
 
-/// A running gofakes3: an S3 server in memory that ignores `If-Match` on reads, and signatures.
+/// A running gofakes3: an S3 server in memory that ignores signatures, and `If-Match` on reads.
 #[derive(Debug)]
 pub struct Gofakes3 {
     _daemon: Daemon,
@@ -352,10 +366,10 @@ pub struct Gofakes3 {
 impl Gofakes3 {
     const NAME: &'static str = "gofakes3";
 
-    /// Start it, with an empty bucket.
+    /// Starts the server with an empty bucket.
     ///
     /// # Errors
-    /// [`StartError`].
+    /// Returns a [`StartError`].
     pub fn start() -> Result<Self, StartError> {
         let program = find(Self::NAME)?;
         let daemon = Daemon::start(Self::NAME, |address, _| {
@@ -377,7 +391,7 @@ impl Gofakes3 {
         })
     }
 
-    /// Where it is.
+    /// Returns the address of the server.
     pub fn endpoint(&self) -> &S3Endpoint {
         &self.endpoint
     }

@@ -1,6 +1,9 @@
-//! Certificates for test servers: a private authority and leaves signed by it, good ones and ones that must be refused.
+//! Certificates for test servers: a private authority and the leaves that it signs.
 //!
-//! Invariant: nothing here is trusted by any machine; a test hands the authority to the client it tests.
+//! Some leaves are valid, and some must be refused.
+//!
+//! Invariant: no machine trusts these certificates. A test passes the authority to the client under
+//! test.
 
 use std::path::{Path, PathBuf};
 
@@ -11,18 +14,18 @@ use rcgen::{
 
 use super::error::StartError;
 
-/// A certificate authority of its own key, good until it is dropped.
+/// A certificate authority with its own key. It lives until it is dropped.
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// When a leaf is valid.
+/// The validity period of a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
-    /// For years around today.
+    /// Valid for years around today.
     Now,
-    /// Until the year 2001.
+    /// Valid until the year 2001.
     Expired,
 }
 
@@ -36,10 +39,10 @@ pub struct Leaf {
 }
 
 impl Authority {
-    /// A new authority.
+    /// Creates an authority.
     ///
     /// # Errors
-    /// [`StartError::Certificate`].
+    /// Returns [`StartError::Certificate`].
     pub fn new() -> Result<Self, StartError> {
         let mut params = CertificateParams::new(Vec::new())?;
         params
@@ -52,20 +55,20 @@ impl Authority {
         })
     }
 
-    /// The authority's certificate, in PEM.
+    /// Returns the authority's certificate in PEM.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// The authority's certificate, in DER.
+    /// Returns the authority's certificate in DER.
     pub fn der(&self) -> Vec<u8> {
         self.issuer.der().to_vec()
     }
 
-    /// A certificate for a server that is known under `names` (host names or IP addresses).
+    /// Creates a certificate for a server with these `names` (host names or IP addresses).
     ///
     /// # Errors
-    /// [`StartError::Certificate`], also for a name that cannot stand in a certificate.
+    /// Returns [`StartError::Certificate`], also for a name that a certificate cannot contain.
     pub fn leaf(&self, names: &[&str], validity: Validity) -> Result<Leaf, StartError> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         self.sign(
@@ -76,10 +79,10 @@ impl Authority {
         )
     }
 
-    /// A certificate for a client.
+    /// Creates a certificate for a client.
     ///
     /// # Errors
-    /// [`StartError::Certificate`].
+    /// Returns [`StartError::Certificate`].
     pub fn client_leaf(&self, name: &str) -> Result<Leaf, StartError> {
         self.sign(
             name,
@@ -117,10 +120,10 @@ fn set_validity(params: &mut CertificateParams, validity: Validity) {
 }
 
 impl Leaf {
-    /// A certificate for a server that is signed by nobody but itself.
+    /// Creates a certificate for a server that is signed only by itself.
     ///
     /// # Errors
-    /// [`StartError::Certificate`].
+    /// Returns [`StartError::Certificate`].
     pub fn self_signed(names: &[&str]) -> Result<Self, StartError> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate()?;
@@ -131,10 +134,10 @@ impl Leaf {
         })
     }
 
-    /// A certificate for a server that is its own authority, as `openssl req -x509` makes it.
+    /// Creates a certificate for a server that is its own authority, as `openssl req -x509` does.
     ///
     /// # Errors
-    /// [`StartError::Certificate`].
+    /// Returns [`StartError::Certificate`].
     pub fn own_authority(names: &[&str], validity: Validity) -> Result<Self, StartError> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
@@ -148,7 +151,7 @@ impl Leaf {
         })
     }
 
-    /// Write `leaf.pem` and `leaf.key` into `folder` and say where they are.
+    /// Writes `leaf.pem` and `leaf.key` into `folder` and returns their paths.
     pub(super) fn write(&self, folder: &Path) -> std::io::Result<(PathBuf, PathBuf)> {
         let certificate = folder.join("leaf.pem");
         let key = folder.join("leaf.key");

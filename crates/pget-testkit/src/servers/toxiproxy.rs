@@ -1,4 +1,4 @@
-//! toxiproxy: a proxy that makes the network bad between a client and a server.
+//! toxiproxy: a proxy that imitates a bad network between a client and a server.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,26 +12,26 @@ use super::{
     error::StartError,
 };
 
-/// The name of the only route through it.
+/// The name of the only route through the proxy.
 const ROUTE: &str = "route";
 
-/// What is wrong with the network, from the server to the client, for every connection.
+/// A fault of the network from the server to the client. It affects every connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Toxic {
-    /// Each connection is reset so long after its first byte, which does not get through.
+    /// Resets each connection this long after its first byte, which is not delivered.
     ResetPeer(Duration),
-    /// Bytes come so much later, give or take a fifth.
+    /// Delays bytes by this time, plus or minus a fifth.
     Latency(Duration),
-    /// Kilobytes a second, for each connection.
+    /// Limits each connection to this many kilobytes per second.
     Bandwidth(u32),
-    /// Connections close so much later than they should.
+    /// Delays the close of connections by this time.
     SlowClose(Duration),
-    /// Each connection ends after so many bytes.
+    /// Ends each connection after this many bytes.
     LimitData(u64),
-    /// Bytes come in pieces of about this many, each of them so much later.
+    /// Divides bytes into pieces of about this size, and delays each piece by this time.
     Slicer(u32, Duration),
-    /// Nothing comes any more, and connections end after so long; never if it is zero.
+    /// Stops all data, and ends connections after this time. With zero, they never end.
     Timeout(Duration),
 }
 
@@ -70,10 +70,10 @@ pub struct Toxiproxy {
 impl Toxiproxy {
     const NAME: &'static str = "toxiproxy-server";
 
-    /// Start it before the server that listens on `upstream`; the network is good at first.
+    /// Starts the proxy before the server that listens on `upstream`. The network is good at first.
     ///
     /// # Errors
-    /// [`StartError`].
+    /// Returns a [`StartError`].
     pub fn start(upstream: &str) -> Result<Self, StartError> {
         let program = find(Self::NAME)?;
         let daemon = Daemon::start(Self::NAME, |address, _| {
@@ -92,24 +92,24 @@ impl Toxiproxy {
         })
     }
 
-    /// Where to connect instead of the server, `127.0.0.1:PORT`.
+    /// Returns the address to connect to instead of the server, `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.listens
     }
 
-    /// Make the network bad, also for connections that are open.
+    /// Makes the network bad, also for open connections.
     ///
     /// # Errors
-    /// When the proxy refuses.
+    /// If the proxy refuses.
     pub fn spoil(&self, toxic: Toxic) -> io::Result<()> {
         let path = format!("/proxies/{ROUTE}/toxics");
         ask(self.daemon.address, "POST", &path, &toxic.told()).map(drop)
     }
 
-    /// Make the network good again.
+    /// Makes the network good again.
     ///
     /// # Errors
-    /// When the proxy refuses.
+    /// If the proxy refuses.
     pub fn heal(&self) -> io::Result<()> {
         let path = format!("/proxies/{ROUTE}/toxics/toxic");
         ask(self.daemon.address, "DELETE", &path, &Value::Null).map(drop)
@@ -117,17 +117,17 @@ impl Toxiproxy {
 }
 
 impl Toxiproxy {
-    /// Refuses connections and ends those that are open, or takes them again.
+    /// Takes the proxy down or up. While it is down, it refuses connections, and open ones end.
     ///
     /// # Errors
-    /// When the proxy refuses.
+    /// If the proxy refuses.
     pub fn set_up(&self, up: bool) -> io::Result<()> {
         let path = format!("/proxies/{ROUTE}");
         ask(self.daemon.address, "POST", &path, &json!({"enabled": up})).map(drop)
     }
 }
 
-/// One request to the proxy's own interface, and the answer's document.
+/// Sends one request to the proxy's control interface, and returns the JSON of the answer.
 fn ask(address: SocketAddr, method: &str, path: &str, body: &Value) -> io::Result<Value> {
     let limit = Some(Duration::from_secs(20));
     let mut stream = TcpStream::connect(address)?;

@@ -1,4 +1,4 @@
-//! One connection: its bytes in and out, plain or over TLS.
+//! One connection: reads and writes its bytes, plain or over TLS.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -15,23 +15,23 @@ use super::{
     pace::Pace,
 };
 
-/// Where a connection is.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// It waits for a request.
+    /// The connection waits for a request.
     Reading,
-    /// Its answer is due at a time, or is being sent.
+    /// The connection sends an answer, or waits for the time at which it is due.
     Answering,
-    /// It says nothing more.
+    /// The connection sends nothing more.
     Dead,
 }
 
-/// What came of a send.
+/// The result of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// So many bytes of the body, at least one.
+    /// Number of bytes of the body that were sent, at least one.
     Bytes(u64),
-    /// The socket takes nothing now.
+    /// The socket accepts nothing now.
     Blocked,
 }
 
@@ -42,34 +42,35 @@ pub(super) struct Connection {
     tls: Option<Box<ServerConnection>>,
     pub(super) odd: Option<Odd>,
     pub(super) stage: Stage,
-    /// Nothing is read before this time: the connection is being set up.
+    /// The server reads nothing before this time, because the connection is being set up.
     pub(super) opens_at: Instant,
-    /// Nothing is sent before this time.
+    /// The server sends nothing before this time.
     pub(super) answer_at: Instant,
-    /// The time that its entry in the queue of times has.
+    /// The time of the connection's entry in the queue of times.
     pub(super) due: Option<Instant>,
-    /// It is in the queue of those that may send.
+    /// Whether the connection is in the queue of those that may send.
     pub(super) ready: bool,
-    /// The socket was full.
+    /// Whether the socket was full.
     pub(super) blocked: bool,
     pub(super) input: Vec<u8>,
     pub(super) ended: bool,
-    /// The head of the answer, as far as it is not sent.
+    /// The part of the answer's head that is not sent yet.
     pub(super) head: Vec<u8>,
-    /// What is to be sent of the object.
+    /// The bytes of the object that are not sent yet.
     pub(super) body: Range<u64>,
-    /// The answer counts as a request in flight.
+    /// Whether the answer counts as a request in flight.
     pub(super) counted: bool,
-    /// The body has begun to be paced.
+    /// Whether the body's pacing has begun.
     pub(super) paced: bool,
     pub(super) closes: bool,
     pub(super) pace: Pace,
-    /// Bytes that a round trip brings, while the connection starts slowly, and when the round began.
+    /// Bytes per round trip during the slow start. `round` is the time at which the current round
+    /// trip began.
     pub(super) window: Option<u64>,
     pub(super) round: Instant,
-    /// How much of a round trip the body before has left.
+    /// Time that the preceding body has used of its last round trip.
     pub(super) in_round: Duration,
-    /// Bytes of bodies that it has brought.
+    /// Bytes of bodies that this connection has sent.
     pub(super) brought: u64,
 }
 
@@ -110,12 +111,12 @@ impl Connection {
         &self.stream
     }
 
-    /// Whether the handshake still has something to say, or encrypted bytes wait for the socket.
+    /// Returns whether encrypted bytes, of the handshake or of the body, wait for the socket.
     pub(super) fn has_ciphertext(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Reads what there is; notes the end of the stream.
+    /// Reads all bytes that have arrived, and records the end of the stream.
     pub(super) fn receive(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 << 10];
         loop {
@@ -156,7 +157,7 @@ impl Connection {
         }
     }
 
-    /// Sends what is left of the head and of encrypted bytes; whether all of it is sent.
+    /// Sends the rest of the head and of the encrypted bytes. Returns whether all of it was sent.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         if let Some(tls) = &mut self.tls {
             if !self.head.is_empty() {

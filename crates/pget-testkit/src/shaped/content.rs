@@ -1,6 +1,7 @@
-//! The content of every shaped object: a pattern that repeats after a number of pages that no power of two divides.
+//! The content of every shaped object: a pattern that repeats every 513 pages.
 //!
-//! A chunk at a wrong offset therefore differs, although the server keeps 2 MiB only.
+//! No power of two is a multiple of the period. A chunk at a wrong offset therefore differs,
+//! although the server keeps only 2 MiB.
 
 use std::io;
 
@@ -9,7 +10,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::content::Pattern;
 
-/// Bytes after which the content repeats: 513 pages.
+/// Length of the content's period in bytes: 513 pages.
 pub(super) const PERIOD: u64 = 513 * 4096;
 
 const PATTERN: Pattern = Pattern::new(14);

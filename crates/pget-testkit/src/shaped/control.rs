@@ -2,7 +2,7 @@
 
 use super::{Network, Shared, reset};
 
-/// Answers a request under `/-/`: status and text.
+/// Answers a request under `/-/`. Returns the status and the text.
 pub(super) fn answer(shared: &mut Shared, path: &str) -> (u16, String) {
     let (name, argument) = path.split_once('?').unwrap_or((path, ""));
     match name {

@@ -1,12 +1,15 @@
-//! A server of one object of any size that behaves like a network: rates, latency, limits, bad connections.
+//! A server of one object of any size that behaves like a network.
 //!
-//! [`Network`] describes the network, [`Shaped`] serves over it, and [`Counters`] reports what clients did.
-//! One thread runs an epoll loop; bodies leave by `sendfile` from a short repeated content.
+//! It imitates rates, latency, limits and bad connections. [`Network`] describes the network,
+//! [`Shaped`] serves over it, and [`Counters`] reports the clients' activity. One thread runs an
+//! epoll loop. Bodies are sent with `sendfile` from a short repeated content.
 //!
 //! Invariants:
 //! - The last byte of a body never leaves before the latency and the rates allow it.
-//! - A delay of the server's thread is made up for up to 5 ms; a longer one is lost to the client.
-//! - Requests under `/-/` (`stats`, `reset`, `set?KEY=VALUE`, `preset?NAME`) are neither shaped nor counted.
+//! - The server makes up for a delay of its thread of at most 5 ms. The client loses the rest of a
+//!   longer delay.
+//! - Requests under `/-/` are neither shaped nor counted. They are `stats`, `reset`,
+//!   `set?KEY=VALUE` and `preset?NAME`.
 
 mod connection;
 mod content;
@@ -53,7 +56,7 @@ impl Shaped {
         Self::listen(network, "127.0.0.1:0", None)
     }
 
-    /// Starts a server of `network` at `address`, over TLS if there is a configuration for that.
+    /// Starts a server of `network` at `address`. With a TLS configuration, it serves HTTPS.
     ///
     /// # Errors
     /// If the socket, the content or the thread cannot be made.
@@ -82,7 +85,7 @@ impl Shaped {
         })
     }
 
-    /// Returns the address that it listens at.
+    /// Returns the address at which the server listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -95,13 +98,13 @@ impl Shaped {
         format!("{scheme}://{}/{size}", self.address)
     }
 
-    /// Returns what clients did so far.
+    /// Returns the counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
         lock(&self.shared).counters
     }
 
-    /// Changes the network from now on and starts the clock of its changes.
+    /// Replaces the network from now on, and restarts the clock of its changes.
     pub fn set(&self, network: Network) {
         let mut shared = lock(&self.shared);
         shared.network = network;
@@ -120,7 +123,7 @@ impl Drop for Shaped {
         // Fails only if the counter overflows.
         rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
         if let Some(thread) = self.thread.take() {
-            // Its panic has been printed.
+            // The thread has already printed its panic.
             thread.join().ok();
         }
     }

@@ -1,22 +1,22 @@
-//! What a network is like, its presets N1 to N8, and its settings as text.
+//! The description of a network, its presets N1 to N8, and its settings as text.
 
 use std::{fmt, time::Duration};
 
 /// Names of the presets, in order.
 pub const PRESETS: [&str; 8] = ["N1", "N2", "N3", "N4", "N5", "N6", "N7", "N8"];
 
-/// What one connection in [`Network::every`] is like.
+/// The behaviour of an odd connection: every [`Network::every`]-th one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(
     clippy::exhaustive_enums,
     reason = "the servers and benches of this workspace match on it"
 )]
 pub enum Odd {
-    /// It brings this many bytes per second.
+    /// The connection carries this many bytes per second.
     Slow(u64),
-    /// After this many bytes nothing more comes, and the connection stays open.
+    /// The connection carries this many bytes, then nothing more. It stays open.
     Stalled(u64),
-    /// Its requests are never answered.
+    /// The connection's requests are never answered.
     Silent,
 }
 
@@ -24,7 +24,7 @@ pub enum Odd {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "made by tests")]
 pub struct Change {
-    /// When it changes, counted from the first request.
+    /// Time of the change, counted from the first request.
     pub at: Duration,
     /// The name of the setting.
     pub key: String,
@@ -32,7 +32,7 @@ pub struct Change {
     pub value: String,
 }
 
-/// A network. Unset limits do not limit.
+/// A network. An unset limit does not limit anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Network {
@@ -44,7 +44,7 @@ pub struct Network {
     pub latency: Duration,
     /// Up to this much is added to the latency of each answer.
     pub jitter: Duration,
-    /// Bytes that a fresh connection brings in its first round trip; the number doubles in each further one.
+    /// Bytes of a new connection's first round trip. The number doubles in each further round trip.
     pub slow_start: Option<u64>,
     /// Requests above this many in flight are refused with 503.
     pub in_flight: Option<u32>,
@@ -54,15 +54,15 @@ pub struct Network {
     pub connections: Option<u32>,
     /// Seconds in `Retry-After` of a 503.
     pub retry_after: Option<u32>,
-    /// One connection in this many is odd; 0: none.
+    /// One connection in this many is odd. With 0, none is.
     pub every: u64,
-    /// What the odd connections are like.
+    /// The behaviour of the odd connections.
     pub odd: Option<Odd>,
-    /// Changes while it runs.
+    /// Changes that occur while the server runs.
     pub changes: Vec<Change>,
 }
 
-/// A setting that is not known, or a value that cannot be read.
+/// An unknown setting, or a value that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unknown(String);
 
@@ -81,7 +81,7 @@ impl Network {
         Self::default()
     }
 
-    /// Returns the preset of this name: N1 to N8, in any case of letters.
+    /// Returns the preset of this name: N1 to N8, in upper or lower case.
     ///
     /// # Errors
     /// [`Unknown`].
@@ -156,7 +156,7 @@ impl Network {
             "at" => {
                 let (at, setting) = value.split_once(':').ok_or_else(unknown)?;
                 let (key, value) = setting.split_once('=').ok_or_else(unknown)?;
-                // Refuse what could not be applied later.
+                // Reject a change that could not be applied later.
                 Self::default().set(key, value)?;
                 self.changes.push(Change {
                     at: time(at).ok_or_else(unknown)?,
@@ -170,7 +170,7 @@ impl Network {
         Ok(())
     }
 
-    /// Returns what the connection of this number (from 0) is like, if it is odd.
+    /// Returns the behaviour of the connection with this number (from 0), if it is odd.
     #[must_use]
     pub fn odd(&self, number: u64) -> Option<Odd> {
         let is_odd = self.every > 0 && number % self.every == self.every / 2;
@@ -178,7 +178,7 @@ impl Network {
     }
 }
 
-/// Reads a number of bytes: `123`, `64KiB`, `20MB`, `1GiB`.
+/// Parses a number of bytes: `123`, `64KiB`, `20MB`, `1GiB`.
 #[must_use]
 pub fn size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -196,7 +196,7 @@ pub fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// Reads a time: `20ms`, `150us`, `2s`.
+/// Parses a time: `20ms`, `150us`, `2s`.
 #[must_use]
 pub fn time(text: &str) -> Option<Duration> {
     let digits = text

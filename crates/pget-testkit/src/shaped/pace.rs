@@ -1,16 +1,18 @@
-//! Rates as times: after so many bytes, nothing more before that time. Pure.
+//! Rates as times: after a number of bytes, the next one may not be sent before a certain time.
+//!
+//! This module does no input or output and reads no clock.
 
 use std::time::{Duration, Instant};
 
-/// What a connection sends in one go at a rate: what the rate brings in this time, within limits.
+/// Time whose bytes, at the connection's rate, are sent at once, within limits.
 pub(super) const SLICE: Duration = Duration::from_millis(2);
 pub(super) const LEAST_SLICE: u64 = 16 << 10;
 const LONGEST_SLICE: Duration = Duration::from_millis(5);
 
-/// A delay that is made up for by sending faster afterwards.
+/// The longest delay that the server makes up for by sending faster afterwards.
 pub(super) const BURST: Duration = Duration::from_millis(5);
 
-/// The time before which a rate allows no more bytes.
+/// The time before which a rate allows no further byte.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     next: Instant,
@@ -21,12 +23,13 @@ impl Pace {
         Self { next: now }
     }
 
-    /// Returns when the next bytes may be sent.
+    /// Returns the time at which the next bytes may be sent.
     pub(super) const fn next(&self) -> Instant {
         self.next
     }
 
-    /// Begins a body at `now` whose first piece of `bytes` is sent when it would have arrived.
+    /// Begins a body at `now`. The first piece of `bytes` is sent at the time at which it would
+    /// have arrived.
     pub(super) fn begin(&mut self, now: Instant, bytes: u64, rate: u64) {
         self.next = self.next.max(now) + takes(bytes, rate);
     }
@@ -38,19 +41,19 @@ impl Pace {
     }
 }
 
-/// How long `bytes` take at `rate` bytes per second.
+/// Returns the time that `bytes` take at `rate` bytes per second.
 pub(super) fn takes(bytes: u64, rate: u64) -> Duration {
     let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 4))
 }
 
-/// How many bytes `rate` brings in `time`.
+/// Returns the number of bytes that `rate` allows in `time`.
 pub(super) fn brings(rate: u64, time: Duration) -> u64 {
     let bytes = u128::from(rate) * time.as_nanos() / 1_000_000_000;
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// What is sent in one go at `rate`.
+/// Returns the number of bytes that are sent at once at `rate`.
 pub(super) fn slice(rate: u64) -> u64 {
     brings(rate, SLICE)
         .max(LEAST_SLICE.min(brings(rate, LONGEST_SLICE)))

@@ -1,4 +1,4 @@
-//! The answer to a request: its head, and which bytes of the object follow.
+//! The answer to a request: its head, and the bytes of the object that follow.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::{
     size,
 };
 
-/// The head of an answer and what follows of the object.
+/// Returns the head of the answer, and the bytes of the object that follow it.
 pub(super) fn reply(request: &Request) -> (Vec<u8>, Range<u64>) {
     let name = request.path.split('?').next().unwrap_or_default();
     let name = name.rsplit('/').next().unwrap_or_default();

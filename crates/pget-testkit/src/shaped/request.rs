@@ -1,4 +1,4 @@
-//! Request heads: what is asked for, and of which object.
+//! Request heads: the object and the range that a client requests.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ pub(super) struct Request {
     pub(super) if_match: Option<String>,
 }
 
-/// Takes a request from the front of `input`: `Ok(None)` until all of its head is there.
+/// Removes a request from the front of `input`. Returns `Ok(None)` until the whole head is there.
 pub(super) fn take(input: &mut Vec<u8>) -> Result<Option<Request>, httparse::Error> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Request::new(&mut headers);
@@ -39,12 +39,14 @@ pub(super) fn take(input: &mut Vec<u8>) -> Result<Option<Request>, httparse::Err
     Ok(Some(request))
 }
 
-/// What a `Range` header asks of an object of `size` bytes: `None`: all of it; `Err`: nothing that exists.
+/// Returns the range that a `Range` header requests of an object of `size` bytes.
+///
+/// The result is `None` for the whole object, and `Err` if none of the range exists.
 pub(super) fn range(header: Option<&str>, size: u64) -> Result<Option<Range<u64>>, ()> {
     let Some(spec) = header.and_then(|header| header.strip_prefix("bytes=")) else {
         return Ok(None);
     };
-    // Several ranges, or one that cannot be read, are ignored, as the standard allows.
+    // The standard allows a server to ignore several ranges, and a range that cannot be read.
     let Some((first, last)) = spec.split_once('-').filter(|_| !spec.contains(',')) else {
         return Ok(None);
     };

@@ -1,4 +1,4 @@
-//! The event loop: accepts, answers when an answer is due, sends what the rates allow.
+//! The event loop: accepts connections, answers at the due time, and sends what the rates allow.
 
 use std::{
     cmp::Reverse,
@@ -30,15 +30,15 @@ use super::{
 const LISTENER: u64 = 0;
 const WAKE: u64 = 1;
 const TIMER: u64 = 2;
-/// The first connection's name.
+/// The number of the first connection in epoll's events.
 const FIRST: u64 = 16;
 
-/// What a connection without a rate sends before the next one has its turn.
+/// Bytes that a connection without a rate sends before the next connection's turn.
 const TURN: u64 = 256 << 10;
-/// The shortest wait: pieces that come due within it are sent together.
+/// The shortest wait. Pieces that become due within it are sent together.
 const TICK: Duration = Duration::from_micros(300);
 
-/// The server of one thread.
+/// The state of the server's single thread.
 #[derive(Debug)]
 pub(super) struct Server {
     listener: TcpListener,
@@ -51,15 +51,15 @@ pub(super) struct Server {
     network: Network,
     connections: HashMap<u64, Connection>,
     next_id: u64,
-    /// Connections by the time at which they have something to do.
+    /// Connections in the order of the time at which they can continue.
     times: BinaryHeap<Reverse<(Instant, u64)>>,
-    /// Connections that may send as far as their own rate is concerned.
+    /// Connections whose own rate allows them to send.
     ready: VecDeque<u64>,
     link: Pace,
-    /// When the next request of those per second may come.
+    /// The time at which the limit per second allows the next request.
     requests: Pace,
     random: u64,
-    /// Since when changes are counted.
+    /// The start of the clock of changes.
     began: Option<Instant>,
     changed: usize,
 }
@@ -119,7 +119,7 @@ impl Server {
                     LISTENER => self.accept(),
                     WAKE | TIMER => {
                         let mut count = [0; 8];
-                        // Nothing to read is nothing to clear.
+                        // If the read fails, there is nothing to clear.
                         rustix::io::read(&self.wake, &mut count).ok();
                         rustix::io::read(&self.timer, &mut count).ok();
                     }
@@ -164,7 +164,7 @@ impl Server {
         }
     }
 
-    /// Sets the timer to the next time at which there is something to do; whether that is now.
+    /// Sets the timer to the next due time. Returns whether that time has already come.
     fn set_timer(&self, now: Instant) -> bool {
         let link_at = if self.network.link.is_some() {
             self.link.next()
@@ -203,7 +203,7 @@ impl Server {
             && began + change.at <= now
         {
             self.changed += 1;
-            // It was read when the change was set.
+            // The value was parsed when the change was set, so this cannot fail.
             self.network.set(&change.key, &change.value).ok();
         }
     }
@@ -251,7 +251,7 @@ impl Server {
         }
     }
 
-    /// Does what a connection can do at `now`, except for sending its body.
+    /// Does everything that a connection can do at `now`, except for sending its body.
     fn step(&mut self, id: u64, now: Instant) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
@@ -400,7 +400,7 @@ impl Server {
         };
     }
 
-    /// Up to the network's jitter.
+    /// Returns a random duration, up to the network's jitter.
     fn jitter(&mut self) -> Duration {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -409,7 +409,7 @@ impl Server {
         Duration::from_nanos(self.random % (nanos + 1))
     }
 
-    /// The connection's answer has been sent; whether it is closed.
+    /// Completes an answer that has been sent. Returns whether the connection is closed.
     fn finish(&mut self, id: u64) -> bool {
         let Some(connection) = self.connections.get_mut(&id) else {
             return true;
@@ -430,7 +430,7 @@ impl Server {
 
     fn close(&mut self, id: u64) {
         if let Some(connection) = self.connections.remove(&id) {
-            // Closing it would do as well.
+            // Ignore a failure: closing the socket removes it from epoll as well.
             epoll::delete(&self.epoll, connection.stream()).ok();
             if connection.counted {
                 lock(&self.shared).counters.in_flight -= 1;
@@ -438,7 +438,8 @@ impl Server {
         }
     }
 
-    /// Puts a connection that has a body to send where it waits for its own rate or for its turn.
+    /// Puts a connection with a body to send into the queue of its own rate, or of those that may
+    /// send.
     fn queue(&mut self, id: u64, now: Instant) {
         let rate = self.rate(id, now);
         let Some(connection) = self.connections.get_mut(&id) else {
@@ -446,7 +447,7 @@ impl Server {
         };
         if !connection.paced {
             connection.paced = true;
-            // The round goes on where the body before left it.
+            // The round trip continues from the point at which the preceding body left it.
             connection.round = now.checked_sub(connection.in_round).unwrap_or(now);
             if let Some(rate) = rate {
                 let first = slice(rate).min(connection.body.end - connection.body.start);
@@ -462,7 +463,7 @@ impl Server {
         }
     }
 
-    /// Bytes per second that a connection brings now, if it has a limit of its own.
+    /// Returns the bytes per second that a connection's own limit allows now, if it has one.
     fn rate(&mut self, id: u64, now: Instant) -> Option<u64> {
         let connection = self.connections.get_mut(&id)?;
         let limit = match connection.odd {
@@ -487,7 +488,7 @@ impl Server {
         Some(limit.map_or(rate, |limit| limit.min(rate)))
     }
 
-    /// Lets each connection that may send have a turn, as far as the link allows.
+    /// Lets each connection that may send take a turn, as far as the link allows.
     fn pump(&mut self) {
         let mut sent_in_all = 0;
         for _ in 0..self.ready.len() {
@@ -508,7 +509,7 @@ impl Server {
         }
     }
 
-    /// Sends a piece of a connection's body; returns its bytes.
+    /// Sends a piece of a connection's body. Returns the number of bytes sent.
     fn send(&mut self, id: u64, now: Instant) -> u64 {
         let rate = self.rate(id, now);
         let link = self.network.link;
@@ -546,7 +547,7 @@ impl Server {
         if let Some(link) = link {
             self.link.sent(now, sent, link);
         }
-        // Also the end of the answer, and the next request.
+        // Also complete the answer, and begin the next request.
         self.go_on(id, now);
         sent
     }

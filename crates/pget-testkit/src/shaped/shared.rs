@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::network::Network;
 
-/// What clients did since the start or the last reset.
+/// The clients' activity since the start or the last reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -22,13 +22,13 @@ pub struct Counters {
     pub most_in_flight: u32,
 }
 
-/// What the server's thread and its handle share.
+/// The state that the server's thread and its handle share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) network: Network,
     pub(super) counters: Counters,
     pub(super) stops: bool,
-    /// The clock of changes begins anew.
+    /// The clock of changes restarts.
     pub(super) resets: bool,
 }
 
