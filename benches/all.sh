@@ -1,8 +1,10 @@
 #!/bin/sh
-# Measures every figure that has a goal, and prints one table: the goal, the figure, whether it is
-# reached. Exits with 1 if a goal was missed. Writes target/figures/figures.json and the chart
-# docs/benchmarks.svg. ROUNDS (default 5) is for all parts; the output of each is in target/figures/.
-# The readers that are measured beside pget come with lies/run.sh.
+# Measures every figure that has a goal, one after the other, and then prints a table.
+#
+# A row of the table contains the goal, the measured figure, and whether the figure reaches the
+# goal. The script exits with 1 if a goal was missed. It writes target/figures/figures.json and the
+# chart docs/benchmarks.svg. ROUNDS (default 5) applies to all parts. The output of each part is in
+# target/figures/. lies/run.sh installs the other readers that some parts compare pget with.
 set -eu
 cd "$(dirname "$0")"
 rounds=${ROUNDS:-5}
@@ -12,7 +14,8 @@ lies=${CARGO_TARGET_DIR:-$(cd .. && pwd)/target}/lies
 mkdir -p "$out"
 rm -f "$out"/*
 
-# run NAME COMMAND...: its output is shown and kept. One that fails is missing in the table, and the others are measured all the same.
+# run NAME COMMAND... shows and keeps the command's output. If the command fails, its figures are
+# missing in the table, and the next part runs.
 run() {
     name=$1
     shift
@@ -36,7 +39,7 @@ run stragglers ./stragglers.sh --rounds "$rounds" --others \
 run verify ./verify.sh --rounds "$rounds"
 uptime >>"$out/load"
 
-# The goals: the figure's name, at most or at least, the bound.
+# Each goal: the name of the figure, at most or at least, the bound.
 cat >"$out/.goals" <<'END'
 recv: pget / bare|<=|1.0
 recv: pget / reqwest|<=|0.7
@@ -62,7 +65,7 @@ lies: wrong bytes from pget|<=|0
 lies: hangs and panics of pget|<=|0
 END
 cat "$out"/* | awk -F '|' -v goals="$out/.goals" '
-    # pget is in the first columns that bear its name.
+    # The columns of pget come first. Their names begin with "pget".
     /^\| case \| lie / { for (i = 4; i <= NF; i++) if ($i ~ /^ pget/) columns = i }
     function count(row,  i, sum) { for (i = 4; i <= columns; i++) { gsub(/[* ]/, "", $i); sum += $i } return sum }
     /^\| \| wrong bytes / { measured["lies: wrong bytes from pget"] = count() }

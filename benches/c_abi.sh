@@ -1,5 +1,7 @@
 #!/bin/sh
-# What the C ABI costs beside the Rust program: builds both, and compares their CPU time. Arguments go to the comparison, e.g. --most 1.05.
+# Compares the CPU time of the C ABI with that of the Rust program. Builds both.
+#
+# Arguments go to the comparison, for example --most 1.05.
 set -eu
 cd "$(dirname "$0")/.."
 make -s lib

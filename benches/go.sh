@@ -1,6 +1,9 @@
 #!/bin/sh
-# What an in-order copy through the Go package costs beside the Rust program and beside net/http: builds all, and compares their CPU time. Arguments go to
-# the comparison, e.g. -rounds 9 -most-of-rust 1.1 -most-of-http 0.5.
+# Compares the CPU time of an in-order copy through the Go package with the Rust program and
+# net/http.
+#
+# Builds all of them. Arguments go to the comparison, for example -rounds 9 -most-of-rust 1.1
+# -most-of-http 0.5.
 set -eu
 cd "$(dirname "$0")/.."
 make -s lib

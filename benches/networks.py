@@ -1,4 +1,4 @@
-"""Runs the matrix of benches/networks.sh; see there."""
+"""Runs the measurements that benches/networks.sh describes."""
 
 import json
 import os
@@ -18,7 +18,7 @@ UNITS = {"KiB": 1 << 10, "MiB": 1 << 20}
 
 
 class Server:
-    """The shaped server as a child."""
+    """The shaped server as a child process."""
 
     def __init__(self):
         self.child = subprocess.Popen(
@@ -40,7 +40,7 @@ class Server:
 
 
 def ways(url, size):
-    """The commands that read an object of `size` bytes, by name."""
+    """Returns the commands that read an object of `size` bytes, by name."""
     found = {"no options": ["target/release/pget", "cat", url]}
     for pair in os.environ.get("GRID", GRID).split():
         connections, chunk = pair.split("x")
@@ -63,7 +63,7 @@ def ways(url, size):
 
 
 def run(command, limit):
-    """Runs a command: seconds, CPU seconds and peak MiB; None if it fails or takes too long."""
+    """Runs a command. Returns seconds, CPU seconds and peak MiB, or None if it fails or is too slow."""
     began = time.monotonic()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while True:
@@ -82,7 +82,7 @@ def run(command, limit):
 
 
 def measure(server, name, mib, rounds):
-    """Medians of each way on one network."""
+    """Returns the medians of each way on one network."""
     size = mib << 20
     commands = ways(f"{server.url}/{mib}MiB", size)
     runs = {way: [] for way in commands}
@@ -94,7 +94,7 @@ def measure(server, name, mib, rounds):
                 continue
             server.shape(name)
             server.control("reset")
-            # What takes four times as long as the best need not be known better.
+            # A time of more than four times the best need not be known exactly.
             result = run(command, min(60.0, best * 4 + 2) if best < 60 else 60.0)
             if result is None:
                 continue
@@ -116,7 +116,7 @@ def measure(server, name, mib, rounds):
 
 
 def summary(name, figures):
-    """One line of the table."""
+    """Returns one line of the table."""
     mine = figures["no options"]
     fixed = {way: figure for way, figure in figures.items() if way.startswith("pget ")}
     best_way = min(figures, key=lambda way: figures[way]["seconds"])

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""How soon a download goes on after an outage, and whether it completes: pget and others.
+"""Measures how soon pget and other readers resume after an outage, and whether they complete.
 
 usage: outages.py [--program pget=PATH]... [--outages 1,3,10,30] [--beside N]
 
-A server in this process hands out one object at RATE, by ranges, over HTTP and as an S3 server that
-checks no signature. In mid read it goes away: it refuses connections and resets those that are open.
-After the outage it listens again. For each run the table has whether all bytes came, and how long
-after the server's return the first request arrived. Programs that are not found are left out:
-curl, aria2c, s5cmd, boto3 by a Python that has it (--python), and object_store by the program that
-benches/lies/run.sh builds (--object-store target/lies/debug/pget-lies).
+A server in this process serves one object at RATE, by ranges, over HTTP and as an S3 server that
+checks no signature. In the middle of a read it stops: it resets open connections and refuses new
+ones. After the outage it listens again. Each row of the table states whether all bytes arrived, and
+the time from the server's return to the first request.
+
+Readers that are not installed are skipped: curl, aria2c, s5cmd, boto3 with a Python that has it
+(--python), and object_store in the program that benches/lies/run.sh builds
+(--object-store target/lies/debug/pget-lies).
 """
 import argparse
 import asyncio
@@ -24,8 +26,8 @@ import time
 MIB = 1 << 20
 SIZE = 40 * MIB
 RATE = 8 * MIB
-BEFORE = 2.0  # seconds of service before the outage
-LIMIT = 180.0  # seconds after which a run is ended
+BEFORE = 2.0  # Seconds of service before the outage.
+LIMIT = 180.0  # Seconds after which a run is ended.
 PIECE = 32 << 10
 DATA = b''.join(hashlib.sha256(i.to_bytes(4, 'big')).digest() for i in range(SIZE // 32))
 BOTO = '''
@@ -41,7 +43,7 @@ s3.download_file('b', 'o', sys.argv[2], Config=c)
 
 
 class Server:
-    """Serves DATA until it is told to go away."""
+    """Serves DATA, except during an outage."""
 
     def __init__(self):
         self.up, self.back, self.first, self.open = True, None, None, set()
@@ -57,7 +59,7 @@ class Server:
         for writer in list(self.open):
             sock = writer.get_extra_info('socket')
             if sock is not None and sock.fileno() >= 0:
-                # With this, a close is a reset.
+                # With this option, a close is a reset.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
             writer.transport.abort()
         await asyncio.sleep(seconds)
@@ -104,7 +106,7 @@ class Server:
 
 
 def commands(arguments):
-    """Name of a reader, and the command of one run."""
+    """Returns the readers: their names and the command of one run."""
     def pget(program):
         return lambda url, s3, out, chunk, n: (
             [program, 'get', url, '-o', out, '--chunk-size', str(chunk), '--concurrency', str(n)], {})
@@ -209,7 +211,7 @@ async def main():
         for seconds in arguments.outages.split(',')
         for chunk in arguments.chunks.split(',')
         for n in arguments.concurrency.split(',')
-        # One connection has no chunks that would count.
+        # A single connection has no chunks, so its chunk size makes no difference.
         if not (name.startswith('curl') and (int(n) > 1 or int(chunk) > 65536))))
 
 

@@ -1,6 +1,9 @@
 #!/bin/sh
-# What `pget cat > /dev/null` costs over TLS beside a bare loop on rustls' unbuffered API and beside curl: builds, and compares their
-# CPU time. Arguments go to the comparison, e.g. --rounds 9 --concurrency 1 --chunk-kib 1024; --concurrency 0 sets no option of pget.
+# Compares the CPU time of `pget cat > /dev/null` over TLS with a bare loop and with curl.
+#
+# The bare loop uses rustls' unbuffered API. The script builds the programs. Arguments go to the
+# comparison, for example --rounds 9 --concurrency 1 --chunk-kib 1024. With --concurrency 0, pget
+# gets no options.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build -q --release --locked -p pget-cli

@@ -1,5 +1,8 @@
 #!/bin/sh
-# What verification costs: CPU seconds a GiB, each algorithm beside verify=off, in order and into memory; medians of rounds in turn. Arguments go to the comparison: --rounds 9.
+# Measures the CPU seconds per GiB of each checksum algorithm, in order and into memory.
+#
+# The figures of verify=off are printed for comparison. All figures are medians of rounds in turn.
+# Arguments go to the comparison, for example --rounds 9.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build -q --release --locked -p pget-bench --bin verify

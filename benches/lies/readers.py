@@ -1,4 +1,10 @@
-"""Readers in Python, each told to read one object into a file: readers.py READER ENDPOINT FILE. An error is a line on standard error and status 1. The AIStore client heeds CHUNK and CONCURRENCY."""
+"""Reads one object into a file with a reader in Python.
+
+usage: readers.py READER ENDPOINT FILE
+
+After an error, the program prints one line on standard error and exits with 1. The AIStore client
+uses the variables CHUNK and CONCURRENCY.
+"""
 
 import os
 import sys

@@ -1,5 +1,7 @@
 #!/bin/sh
-# Tells 29 lies to pget and to other readers, and prints what each made of them as a table. Needs curl, aria2c and Python 3; installs the Python readers into an environment of its own.
+# Serves 29 lies to pget and to other readers, and prints the result of each reader as a table.
+#
+# Needs curl, aria2c and Python 3. Installs the Python readers into an environment of its own.
 set -eu
 cd "$(dirname "$0")"
 tools=${PGET_TOOLS:-$(cd ../.. && pwd)/.tools}

@@ -1,4 +1,7 @@
-//! A bare HTTP connection: what the limits are measured with. A blocking socket, requests as text, the body received by its caller, wherever that may be.
+//! A bare HTTP connection, with which the benches measure the limits.
+//!
+//! It is a blocking socket. Requests are text, and the caller receives the body into memory of its
+//! choice.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -16,10 +19,10 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Connects to the host of an `http` address.
+    /// Connects to the host of an `http` URL.
     ///
     /// # Errors
-    /// If that fails.
+    /// If the connection fails.
     pub fn connect(url: &str) -> io::Result<Self> {
         let rest = url.strip_prefix("http://").and_then(|rest| rest.split_once('/'));
         let (host, path) = rest.ok_or(io::ErrorKind::InvalidInput)?;
@@ -30,10 +33,10 @@ impl Bare {
         })
     }
 
-    /// Asks for a range; gives the bytes of its body that came with the head.
+    /// Requests a range. Returns the bytes of its body that arrived together with the head.
     ///
     /// # Errors
-    /// If the head does not come in one piece.
+    /// If the head does not arrive in one piece.
     pub fn ask(&mut self, range: &Range<u64>) -> io::Result<Vec<u8>> {
         let request = format!(
             "GET /{} HTTP/1.1\r\nHost: {}\r\nRange: bytes={}-{}\r\n\r\n",
@@ -54,16 +57,18 @@ impl Bare {
     /// Receives until `buffer` is full.
     ///
     /// # Errors
-    /// If the body ends before.
+    /// If the body ends too early.
     pub fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         self.socket.read_exact(buffer)
     }
 }
 
-/// Has each of `connections` threads take ranges of `chunk` bytes in turn; gives the number of bytes.
+/// Runs `worker` on `connections` threads, which take ranges of `chunk` bytes in turn.
+///
+/// Returns the number of bytes.
 ///
 /// # Errors
-/// The first of theirs.
+/// Returns the first error of a worker.
 pub fn in_parallel(
     url: &str,
     size: u64,

@@ -1,4 +1,6 @@
-//! What the benches share: one measured run is one child process, so that only the client's CPU time counts.
+//! Functions that the benches share.
+//!
+//! Each measured run is a child process, so that only the client's CPU time counts.
 
 pub mod bare;
 
@@ -16,10 +18,10 @@ use pget_testkit::{
     servers::{Nginx, NginxOptions},
 };
 
-/// Starts nginx with an object of `mib` MiB, and tells its address.
+/// Starts nginx with an object of `mib` MiB, and returns it with the object's URL.
 ///
 /// # Errors
-/// If there is no nginx, or no room.
+/// If nginx is not installed, or if the disk is full.
 pub fn serve(mib: u64) -> Result<(Nginx, String), Box<dyn Error>> {
     let nginx = Nginx::start(&NginxOptions::default())?;
     fill(&nginx, mib)?;
@@ -30,7 +32,7 @@ pub fn serve(mib: u64) -> Result<(Nginx, String), Box<dyn Error>> {
 /// Writes the object that `nginx` serves as `/object`.
 ///
 /// # Errors
-/// If there is no room.
+/// If the disk is full.
 pub fn fill(nginx: &Nginx, mib: u64) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(nginx.root().join("object"))?);
     let pattern = Pattern::new(1);
@@ -43,23 +45,23 @@ pub fn fill(nginx: &Nginx, mib: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// What one run cost.
+/// The cost of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(clippy::exhaustive_structs, reason = "for the benches alone")]
 pub struct Cost {
     /// CPU seconds, user and system, of the whole process.
     pub cpu: f64,
-    /// Seconds by the clock, of the transfer.
+    /// Duration of the transfer in seconds.
     pub seconds: f64,
-    /// Bytes moved.
+    /// Number of bytes transferred.
     pub bytes: u64,
 }
 
 impl Cost {
-    /// What this process has used so far, for a transfer of `bytes` in `seconds`.
+    /// Returns the cost of this process so far, for a transfer of `bytes` in `seconds`.
     ///
     /// # Errors
-    /// If the system does not tell.
+    /// If the system does not report the CPU time.
     pub fn of_this_process(bytes: u64, seconds: f64) -> io::Result<Self> {
         Ok(Self {
             cpu: cpu_seconds(UsageWho::RUSAGE_SELF)?,
@@ -68,10 +70,12 @@ impl Cost {
         })
     }
 
-    /// What this process has used since it had used `before` CPU seconds, for a transfer that began then.
+    /// Returns the cost of this process for a transfer that began at `began`.
+    ///
+    /// The process had used `before` CPU seconds at that time.
     ///
     /// # Errors
-    /// If the system does not tell.
+    /// If the system does not report the CPU time.
     pub fn since(before: f64, bytes: u64, began: Instant) -> io::Result<Self> {
         Ok(Self {
             cpu: cpu_of_this_process()? - before,
@@ -80,12 +84,13 @@ impl Cost {
         })
     }
 
-    /// Runs `program` with its output dropped; it moves `bytes`.
+    /// Runs `program`, which transfers `bytes`, and discards its output.
     ///
     /// # Errors
-    /// If it cannot be started, or fails.
+    /// If the program cannot be started, or fails.
     pub fn of_program(program: &mut Command, bytes: u64) -> io::Result<Self> {
-        // Of children that have ended: the server's time is none of it before it is stopped.
+        // These are the CPU seconds of children that have ended. They exclude the server, which
+        // still runs.
         let (before, began) = (cpu_seconds(UsageWho::RUSAGE_CHILDREN)?, Instant::now());
         let status = program.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
         if !status.success() {
@@ -98,16 +103,16 @@ impl Cost {
         })
     }
 
-    /// The line by which a child tells its parent.
+    /// Returns the line with which a child reports its cost.
     #[must_use]
     pub fn to_line(&self) -> String {
         format!("{} {} {}", self.cpu, self.seconds, self.bytes)
     }
 
-    /// Runs `child` and reads its line.
+    /// Runs `child` and parses its line.
     ///
     /// # Errors
-    /// If it fails or says something else.
+    /// If the child fails or prints something else.
     pub fn of_child(child: &mut Command) -> io::Result<Self> {
         let output = child.stderr(Stdio::inherit()).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -123,14 +128,14 @@ impl Cost {
         }
     }
 
-    /// CPU seconds per GiB.
+    /// Returns the CPU seconds per GiB.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "bytes of a bench are few")]
     pub fn per_gib(&self) -> f64 {
         self.cpu / (self.bytes as f64 / f64::from(1 << 30))
     }
 
-    /// GiB per second by the clock.
+    /// Returns the speed in GiB per second.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "bytes of a bench are few")]
     pub fn speed(&self) -> f64 {
@@ -138,10 +143,10 @@ impl Cost {
     }
 }
 
-/// CPU seconds, user and system, that this process has used.
+/// Returns the CPU seconds, user and system, that this process has used.
 ///
 /// # Errors
-/// If the system does not tell.
+/// If the system does not report them.
 pub fn cpu_of_this_process() -> io::Result<f64> {
     cpu_seconds(UsageWho::RUSAGE_SELF)
 }
@@ -154,12 +159,12 @@ fn cpu_seconds(whose: UsageWho) -> io::Result<f64> {
     Ok(seconds(user.tv_sec(), user.tv_usec()) + seconds(system.tv_sec(), system.tv_usec()))
 }
 
-/// Prints a figure by its name, as `all.sh` takes it over to hold it against its goal.
+/// Prints a figure with its name. `all.sh` reads the line and compares the figure with its goal.
 pub fn figure(name: &str, value: f64) {
     println!("figure {value:.3} {name}");
 }
 
-/// The middle one of `values`; of an even number, the upper of the two. 0 of none.
+/// Returns the median of `values`: of an even number the upper one, and 0 if there are no values.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

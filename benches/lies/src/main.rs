@@ -1,6 +1,8 @@
-//! Tells the testkit's 29 lies to pget, in every mode, and to other readers, and prints what each made of them as a table.
+//! Serves the testkit's 29 lies to pget, in every mode, and to other readers.
 //!
-//! Every reader reads the same object, in ranges of 1 MiB, four at a time where it can, with timeouts of 3 s and 3 retries where it has them. `run.sh` runs it.
+//! It prints the result of each reader as a table. Every reader reads the same object in ranges of
+//! 1 MiB. It reads four at a time if it can, with timeouts of 3 s and 3 retries if it supports
+//! them. `run.sh` runs this program.
 
 mod readers;
 
@@ -17,10 +19,10 @@ use pget_testkit::hostile::{Hostile, Lie, lies};
 
 use readers::{Reader, SEED, SIZE};
 
-/// Who has not come to an end by now hangs.
+/// A reader that has not ended by then hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a reader made of a lie.
+/// The result of a reader that met a lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     Right,
@@ -28,7 +30,7 @@ enum Verdict {
     Wrong,
     Hangs,
     Panics,
-    /// It never asked what the lie is about.
+    /// The reader made no request that the lie concerns.
     NotMet,
 }
 
@@ -74,9 +76,10 @@ async fn tell(lie: &Lie, reader: &Reader) -> Verdict {
     verdict
 }
 
-/// Reads the object at `ENDPOINT` in ranges of `CHUNK` bytes, `CONCURRENCY` at a time, with the
-/// reader's own deadlines and retries, into the file `OUT` if that is set. For
-/// `benches/stragglers.sh --other` and `benches/outages.py --object-store`.
+/// Reads the object at `ENDPOINT` in ranges of `CHUNK` bytes, `CONCURRENCY` at a time.
+///
+/// The reader uses its own deadlines and retries. It writes into the file `OUT` if that is set.
+/// `benches/stragglers.sh --other` and `benches/outages.py --object-store` run it.
 async fn object_store() {
     let number = |name| -> usize {
         let value = std::env::var(name).ok().and_then(|value| value.parse().ok());

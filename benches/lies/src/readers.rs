@@ -1,4 +1,4 @@
-//! The readers, each as its own documentation would have it used for a large object.
+//! The readers. Each is used for a large object as its own documentation recommends.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ const PATTERN: Pattern = Pattern::new(SEED);
 const TIMEOUT: Duration = Duration::from_secs(3);
 const RETRIES: usize = 3;
 
-/// Where the AIStore client looks for its object; the others are told.
+/// The path of the object for the AIStore client. The other readers get the URL.
 const AIS: &str = "/v1/objects/b/o";
 const PLAIN: &str = "/b/o";
 
@@ -44,7 +44,7 @@ pub enum Reader {
     },
 }
 
-/// Whether the bytes are right; or an error, and of which kind if it is pget's.
+/// Whether the bytes are right, or an error, with its kind if it is pget's.
 type Ended = Result<bool, Option<ErrorKind>>;
 
 impl Reader {
@@ -140,7 +140,7 @@ fn right<E>(read: Result<Vec<u8>, E>) -> Ended {
     read.map(|bytes| is_right(&bytes)).map_err(|_| None)
 }
 
-/// All of the object, or all of the revision that took its place.
+/// Returns whether the bytes are the whole object, or the whole revision that replaced it.
 fn is_right(bytes: &[u8]) -> bool {
     let revisions = [PATTERN, Pattern::new(SEED + 1)];
     bytes.len() as u64 == SIZE && revisions.iter().any(|pattern| pattern.check(0, bytes).is_ok())
@@ -159,7 +159,7 @@ async fn pget(mode: Mode, endpoint: &str) -> Ended {
         offset: 0,
         size: SIZE,
     };
-    // A wrong byte or a hang is a panic of the test's own; it says which.
+    // A wrong byte or a hang is a panic of the test's own, with a message that says which.
     let outcome = tokio::spawn(modes::run(mode, Arc::new(source), options, expected)).await;
     match outcome {
         Ok(outcome) => outcome.end.map(|()| true).map_err(|error| Some(error.kind())),
@@ -185,7 +185,7 @@ async fn object_store(endpoint: &str) -> object_store::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads all of the object in ranges, in order.
+/// Reads the whole object in ranges, in order.
 pub async fn object_store_ranges(
     endpoint: &str,
     chunk: u64,
@@ -238,7 +238,7 @@ async fn opendal(endpoint: &str) -> opendal::Result<Vec<u8>> {
     Ok(reader.read(0..info.content_length()).await?.to_vec())
 }
 
-/// Runs a program that writes a file named `object`; it is ended when this is dropped.
+/// Runs a program that writes a file named `object`. Drop of the future kills the program.
 async fn program(name: &str, arguments: &[&str], target: impl FnOnce(&mut Command, &Path)) -> Ended {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("object");
@@ -257,7 +257,7 @@ async fn program(name: &str, arguments: &[&str], target: impl FnOnce(&mut Comman
     Ok(std::fs::read(&file).is_ok_and(|bytes| is_right(&bytes)))
 }
 
-/// Of the programs; those of the libraries are in the manifests.
+/// Returns the versions of the programs. The manifests contain those of the libraries.
 pub async fn versions(python: &Path) -> String {
     let mut told = Vec::new();
     for (program, arguments) in [

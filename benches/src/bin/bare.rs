@@ -1,7 +1,8 @@
-//! The limit: one epoll loop that receives an object over N connections into reused slots, in order.
+//! The limit: one epoll loop that receives an object over N connections, in order.
 //!
-//! It does what a download must do and nothing else: no retries, no checks, no tasks. Each socket has a low-water mark
-//! of at most 256 KiB. It writes the slots in order to `/dev/null` and prints one line of JSON.
+//! The loop does only the necessary work of a download: no retries, no checks, no tasks. It
+//! receives into reused slots. Each socket has a low-water mark of at most 256 KiB. The loop writes
+//! the slots in order to `/dev/null`, and prints one line of JSON.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +28,7 @@ use rustix::{
 /// Bytes that a socket gathers before it wakes the loop.
 const GATHER: usize = 256 << 10;
 
-/// What to receive.
+/// Options of the program.
 #[derive(Debug, Parser)]
 struct Args {
     /// An `http` URL.
@@ -35,13 +36,13 @@ struct Args {
     /// Size of the object in bytes.
     #[arg(long)]
     size: u64,
-    /// Connections.
+    /// Number of connections.
     #[arg(long, default_value_t = 8)]
     concurrency: usize,
     /// Bytes per range.
     #[arg(long, default_value_t = 8 << 20)]
     chunk_size: u64,
-    /// Slots; by default one and a half per connection.
+    /// Number of slots. The default is one and a half per connection.
     #[arg(long)]
     window: Option<usize>,
 }
@@ -49,14 +50,14 @@ struct Args {
 struct Connection {
     stream: TcpStream,
     mark: usize,
-    /// The chunk that it receives, and where.
+    /// The chunk that the connection receives, and its slot.
     work: Option<Work>,
 }
 
 struct Work {
     chunk: u64,
     slot: Vec<u8>,
-    /// The head as far as it has come; `None` once the body flows.
+    /// The head as received so far, or `None` once the body arrives.
     head: Option<Vec<u8>>,
     filled: usize,
     length: usize,
@@ -70,7 +71,7 @@ struct Loop {
     next: u64,
     cursor: u64,
     window: usize,
-    /// Chunks from the cursor on that are complete.
+    /// The complete chunks from the cursor on.
     complete: VecDeque<Option<(Vec<u8>, usize)>>,
     free: Vec<Vec<u8>>,
     sink: File,
@@ -137,7 +138,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 impl Loop {
-    /// Asks for the next chunk; whether there was one with room in the window.
+    /// Requests the next chunk. Returns false if the window has no room for one.
     fn begin(&mut self, connection: &mut Connection) -> Result<bool, Box<dyn Error>> {
         let start = self.next * self.chunk_size;
         if start >= self.size || self.next - self.cursor >= self.window as u64 {
@@ -237,7 +238,7 @@ mod option {
         reason = "nix's macro calls setsockopt; nothing here does by itself"
     )]
 
-    /// `SO_RCVLOWAT`, which nix does not have.
+    /// The socket option `SO_RCVLOWAT`, which nix does not have.
     #[derive(Clone, Copy, Debug)]
     pub(super) struct ReceiveLowWaterMark;
 

@@ -1,7 +1,9 @@
-//! What one slow connection in eight costs: in-order reads from a server that limits each connection, by pget and by others.
+//! The cost of one slow connection in eight, for in-order reads by pget and by others.
 //!
-//! The server gives every connection so many bytes a second, and each eighth one that it accepts (the fourth, the twelfth, …) far fewer, or nothing after some bytes. A client that closes
-//! such a connection and opens another therefore meets the next one when its turn comes, as any client would. The server sets the pace, so the figures do not depend on the machine.
+//! The server limits each connection. Each eighth connection that it accepts (the fourth, the
+//! twelfth, …) is far slower, or sends nothing after some bytes. A client that replaces such a
+//! connection meets the next one in its turn, as any client would. The server determines the pace,
+//! so the figures do not depend on the machine.
 
 use std::{
     error::Error,
@@ -24,52 +26,55 @@ use tokio::{runtime::Runtime, time::timeout};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// What to measure.
+/// Options of the bench.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rounds; in each, every way meets every server once.
+    /// Rounds. In each round, every way meets every server once.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Size of the object in MiB.
     #[arg(long, default_value_t = 1024)]
     mib: u64,
-    /// Connections.
+    /// Number of connections.
     #[arg(long, default_value_t = 8)]
     concurrency: u32,
-    /// Bytes in a range, in KiB.
+    /// Bytes per range, in KiB.
     #[arg(long, default_value_t = 8192)]
     chunk_kib: u64,
-    /// What a connection gets, in MB a second.
+    /// Rate of a connection, in MB per second.
     #[arg(long, default_value_t = 50)]
     fast: u64,
-    /// What each eighth connection gets, in MB a second.
+    /// Rate of each eighth connection, in MB per second.
     #[arg(long, default_value_t = 1)]
     slow: u64,
-    /// Another `pget` program (of an earlier commit), measured beside by its `cat`.
+    /// Another `pget` program (of an earlier commit). Its `cat` is measured for comparison.
     #[arg(long)]
     program: Option<String>,
     /// Also measure reqwest, and curl over one connection and with ranges in parallel, once each.
     #[arg(long)]
     others: bool,
-    /// Also measure another reader, once: `NAME=COMMAND`, for a shell in which `ENDPOINT`, `SIZE`, `CHUNK` and `CONCURRENCY` are set; the object is `/b/o`, for an AIStore client `o` of bucket `b`.
+    /// Also measure another reader once: `NAME=COMMAND`.
+    ///
+    /// A shell runs the command with `ENDPOINT`, `SIZE`, `CHUNK` and `CONCURRENCY` set. The object
+    /// is `/b/o`. For an AIStore client, it is object `o` of bucket `b`.
     #[arg(long, value_parser = other)]
     other: Vec<Way>,
-    /// Longer than so many seconds, a way has not come to its end.
+    /// Seconds after which a way is given up.
     #[arg(long, default_value_t = 120)]
     patience: u64,
-    /// Fail unless pget reaches this share of its throughput without the slow connection.
+    /// Fail if pget does not reach this share of its throughput without the slow connection.
     #[arg(long)]
     least: Option<f64>,
 }
 
-/// What each eighth connection is like.
+/// The behaviour of each eighth connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Eighth {
     Fast,
     Slow,
-    /// It sends the head and 256 KiB, then nothing.
+    /// The connection sends the head and 256 KiB, then nothing.
     Stalls,
-    /// It never answers.
+    /// The connection never answers.
     Silent,
 }
 
@@ -117,7 +122,7 @@ impl Way {
     }
 }
 
-/// One run: seconds, and what pget counted.
+/// The result of one run: its seconds and pget's counters.
 struct Run {
     seconds: f64,
     fences: u64,
@@ -154,7 +159,7 @@ fn compare(args: &Args) -> Result<bool, Failure> {
         for eighth in SERVERS {
             let runs: Result<Vec<Option<Run>>, _> = (0..rounds).map(|_| run(&way, eighth, args)).collect();
             let runs = match runs {
-                // What another reader does with such a server is a result.
+                // The failure of another reader is a result of the comparison.
                 Err(error) if matches!(way, Way::Other { .. }) => {
                     println!("{:22} {:14} {error}", way.name(), eighth.name());
                     continue;
@@ -278,7 +283,7 @@ fn run(way: &Way, eighth: Eighth, args: &Args) -> Result<Option<Run>, Failure> {
     }))
 }
 
-/// curl as it fetches many ranges at once: each a transfer of its own, so many at a time.
+/// Returns curl's command for ranges in parallel. Each range is a transfer of its own.
 fn curl_in_parallel(url: &str, args: &Args) -> Command {
     let (size, chunk) = (args.mib << 20, args.chunk_kib << 10);
     let mut command = Command::new("curl");
@@ -301,7 +306,7 @@ fn curl_in_parallel(url: &str, args: &Args) -> Command {
     command
 }
 
-/// Runs `command`; `false` if it takes longer than `patience` seconds and is ended.
+/// Runs `command`. Kills it after `patience` seconds and returns false.
 fn ends(command: &mut Command, patience: u64) -> Result<bool, Failure> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     let deadline = Instant::now() + Duration::from_secs(patience);
@@ -323,7 +328,7 @@ fn ends(command: &mut Command, patience: u64) -> Result<bool, Failure> {
     }
 }
 
-/// Fences and requests.
+/// Reads with pget. Returns the numbers of fences and requests.
 async fn pget(url: &str, args: &Args) -> Result<(u64, u64), Failure> {
     let client = Client::new(&ClientOptions::default())?;
     let source = Arc::new(HttpSource::new(client, url, HeaderMap::new())?);
@@ -345,7 +350,7 @@ async fn pget(url: &str, args: &Args) -> Result<(u64, u64), Failure> {
     Ok((stats.fences, stats.requests))
 }
 
-/// As many ranges at a time, delivered in order, without a thought of slow connections.
+/// Reads as many ranges at a time, in order, and does nothing about slow connections.
 async fn reqwest(url: &str, args: &Args) -> Result<(u64, u64), Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)

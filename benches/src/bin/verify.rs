@@ -1,6 +1,8 @@
-//! What verification costs: CPU seconds of this process for a GiB read in order and into memory, each algorithm beside `verify=off`.
+//! CPU seconds per GiB of each checksum algorithm, compared with `verify=off`.
 //!
-//! The source copies from a warm buffer in place of a socket, so that nothing but the pipeline and the checksum is measured; receiving costs about 0.35 on top (`recv.sh`).
+//! The object is read in order and into memory. The source copies from a warm buffer instead of a
+//! socket, so that only the pipeline and the checksum are measured. Receiving costs about 0.35 s
+//! per GiB more (`recv.sh`).
 
 use std::{fmt::Write as _, io, sync::Arc};
 
@@ -14,15 +16,15 @@ use pget_core::{
 };
 
 const SIZE: u64 = 256 << 20;
-/// Of the figures, which are for a GiB.
+/// Factor from a run to a GiB.
 const SCALE: f64 = 4.0;
-/// The object is this many bytes, again and again.
+/// Length of the piece that the object repeats, in bytes.
 const PIECE: usize = 1 << 20;
 
-/// What to measure.
+/// Options of the bench.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rounds; in each, every algorithm runs once in both ways.
+    /// Rounds. In each round, every algorithm runs once in both ways.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
 }
@@ -108,7 +110,7 @@ fn main() -> io::Result<()> {
     let mut row = |name: &str, figures: [f64; 2]| {
         writeln!(table, "| {name} | {:.3} | {:.3} |", figures[0], figures[1]).expect("a String takes all");
     };
-    // All in turn, so that a change of the machine's mood meets all.
+    // All algorithms run in turn, so that a change of the machine's speed affects all of them.
     let mut times = vec![[Vec::new(), Vec::new()]; sources.len() + 1];
     for _ in 0..args.rounds.max(1) {
         for (mode, in_order) in [(0, true), (1, false)] {

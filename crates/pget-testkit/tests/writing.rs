@@ -19,6 +19,7 @@ const CHECKED: &[&str] = &[
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
+    "benches",
     "crates/pget-aistore/README.md",
     "crates/pget-aistore/src",
     "crates/pget-cli/README.md",

@@ -1,6 +1,8 @@
-//! CPU seconds per GiB of `parallel_get` in C, into a callback that drops the bytes, beside `pget cat > /dev/null`, from nginx on loopback.
+//! CPU seconds per GiB of `parallel_get` in C, compared with `pget cat > /dev/null`.
 //!
-//! `benches/c_abi.sh` builds both programs and runs this. They run in turn, round after round; medians and their ratio are printed.
+//! The C program's callback discards the bytes. The server is nginx on loopback. `benches/c_abi.sh`
+//! builds both programs and runs this bench. The programs run in turn, round after round. The bench
+//! prints medians and their ratio.
 
 use std::{
     error::Error,
@@ -11,22 +13,22 @@ use std::{
 use clap::Parser;
 use pget_bench::{Cost, figure, median, serve};
 
-/// What to measure.
+/// Options of the bench.
 #[derive(Debug, Parser)]
 struct Args {
     /// The `pget` program.
     #[arg(long)]
     pget: PathBuf,
-    /// The program of benches/c/discard.c.
+    /// The program built from benches/c/discard.c.
     #[arg(long)]
     discard: PathBuf,
-    /// Rounds; in each, both run once.
+    /// Rounds. In each round, both programs run once.
     #[arg(long, default_value_t = 9)]
     rounds: u32,
     /// Size of the object in MiB.
     #[arg(long, default_value_t = 1024)]
     mib: u64,
-    /// Fail unless C costs at most this much of the program.
+    /// Fail if C costs more than this factor of the program.
     #[arg(long)]
     most: Option<f64>,
 }
@@ -49,7 +51,7 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
     for round in 0..=args.rounds {
         let of_rust = Cost::of_program(Command::new(&args.pget).args(["cat", &url]), bytes)?;
         let of_c = Cost::of_program(Command::new(&args.discard).arg(&url), bytes)?;
-        // The first round warms the page cache and the processor.
+        // Skip the first round, which warms the page cache and the processor.
         if round > 0 {
             rust.push(of_rust.per_gib());
             c.push(of_c.per_gib());

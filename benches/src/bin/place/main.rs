@@ -1,7 +1,11 @@
-//! CPU seconds per GiB of receiving one object in parallel from nginx on loopback straight into its destination, beside the bare limit of each: `recv` into the same kind of place.
+//! CPU seconds per GiB of receiving one object in parallel from nginx straight into its
+//! destination.
 //!
-//! `benches/place.sh` builds the program and this. The ways run in turn, round after round, each run in a process of its own into a destination that is fresh; medians, and the
-//! medians of each round's ratios to the bare limit, are printed.
+//! Compares pget with the bare limit of each destination, which is `recv` into the same kind of
+//! place. `benches/place.sh` builds the program and this bench.
+//!
+//! The ways run in turn, round after round. Each run is a process of its own with a fresh
+//! destination. The bench prints medians, and the medians of each round's ratios to the bare limit.
 
 mod mapped;
 mod ways;
@@ -16,58 +20,58 @@ use clap::Parser;
 use pget_bench::{Cost, figure, median, serve};
 use ways::{Fresh, Kind, Prepare, Way};
 
-/// What to measure.
+/// Options of the bench.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rounds; in each, every way runs once.
+    /// Rounds. In each round, every way runs once.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Size of the object in MiB.
     #[arg(long, default_value_t = 1024)]
     mib: u64,
-    /// Connections.
+    /// Number of connections.
     #[arg(long, default_value_t = 4)]
     concurrency: u32,
-    /// Bytes in a range, in KiB.
+    /// Bytes per range, in KiB.
     #[arg(long, default_value_t = 8192)]
     chunk_kib: u64,
-    /// Bytes that the bare way receives before it writes them, in KiB.
+    /// KiB that the bare way receives before it writes them.
     #[arg(long, default_value_t = 1024)]
     page_kib: u64,
-    /// What the bare way does to a file before it writes to it.
+    /// The bare way's preparation of a file.
     #[arg(long, value_enum, default_value = "reserve")]
     prepare: Prepare,
-    /// How the bare way gets into fresh shared memory.
+    /// The bare way's method of writing to fresh shared memory.
     #[arg(long, value_enum, default_value = "put")]
     fresh: Fresh,
-    /// Objects that go into reused memory before the one that is measured.
+    /// Number of objects read into reused memory before the measured one.
     #[arg(long, default_value_t = 2)]
     before: u32,
-    /// Threads of pget's runtime; by default its own choice.
+    /// Threads of pget's runtime. The default is pget's own.
     #[arg(long)]
     workers: Option<usize>,
-    /// The kinds of destination.
+    /// The kinds of destination to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = ways::KINDS)]
     kinds: Vec<Kind>,
     /// The `pget` program, which reads into files.
     #[arg(long)]
     program: PathBuf,
-    /// Further arguments for it, divided by spaces.
+    /// Further arguments of the program, separated by spaces.
     #[arg(long, default_value = "")]
     with: String,
     /// A folder on a disk.
     #[arg(long, default_value = "/var/tmp")]
     disk: PathBuf,
-    /// Fail unless pget costs at most this much of each bare limit.
+    /// Fail if pget costs more than this factor of a bare limit.
     #[arg(long)]
     most_of_bare: Option<f64>,
-    /// Run one way and print its cost: what the parent process calls.
+    /// Run one way and print its cost. The parent process uses this option.
     #[arg(long, hide = true, value_enum)]
     way: Option<Way>,
-    /// Where the object is.
+    /// URL of the object.
     #[arg(long, hide = true)]
     url: Option<String>,
-    /// Where it is to be put.
+    /// Path of the destination.
     #[arg(long, hide = true)]
     target: Option<PathBuf>,
 }
@@ -103,13 +107,13 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
                     .folder(&args.disk)
                     .join(format!("pget-bench-{}", std::process::id()));
                 let cost = once(*kind, way, &url, &target, args);
-                // What is written back of one run must not disturb the next.
+                // Remove the file, so that its write-back does not disturb the next run.
                 drop(std::fs::remove_file(&target));
                 let cost = cost?;
                 if cost.bytes != args.mib << 20 {
                     return Err(format!("{kind:?} {way:?} moved {} bytes", cost.bytes).into());
                 }
-                // The first round warms the page cache and the processor.
+                // Skip the first round, which warms the page cache and the processor.
                 if round > 0 {
                     costs.push((cost.per_gib(), cost.speed()));
                 }
@@ -139,7 +143,8 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
                 each.join(" ")
             );
         }
-        // Ratios within a round: what disturbs one run mostly disturbs its neighbours, too.
+        // Compute the ratios within a round: a disturbance of one run mostly affects its neighbours
+        // too.
         let pairs = costs[0].iter().zip(&costs[1]);
         let ratio = median(pairs.map(|((bare, _), (pget, _))| pget / bare).collect());
         figure(&format!("place, {}: pget / bare", kind.name()), ratio);

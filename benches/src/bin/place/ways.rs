@@ -1,4 +1,4 @@
-//! The destinations, and the two ways into each.
+//! The destinations, and the two ways of reading into each.
 
 use std::{
     error::Error,
@@ -24,16 +24,16 @@ use crate::{
     mapped::{self, Mapped},
 };
 
-/// Where the object goes. A new one needs a name, a folder, and its two ways in [`run`].
+/// The destination of the object. A new kind needs a name, a folder, and its two ways in [`run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// Fresh memory of the process.
     Memory,
-    /// Memory of the process that an object was in before.
+    /// Memory of the process that contained an object before.
     MemoryReused,
-    /// A fresh segment.
+    /// A fresh segment of shared memory.
     Shared,
-    /// A segment that an object was in before.
+    /// A segment of shared memory that contained an object before.
     SharedReused,
     /// A file in memory.
     Tmpfs,
@@ -50,34 +50,34 @@ pub(crate) const KINDS: [Kind; 6] = [
     Kind::Disk,
 ];
 
-/// How it gets there.
+/// The way in which the object gets to its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Way {
-    /// One thread and one blocking connection for each range in flight.
+    /// One thread and one blocking connection per range in flight.
     Bare,
-    /// pget: its library into memory, its program into files.
+    /// pget: the library into memory, the program into files.
     Pget,
 }
 
-/// What is done to a file before it is written to.
+/// The preparation of a file before it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Prepare {
-    /// Nothing: it grows.
+    /// No preparation. The file grows.
     None,
-    /// It gets its length.
+    /// The file gets its length.
     Length,
-    /// Its blocks are reserved.
+    /// The file's blocks are reserved.
     Reserve,
 }
 
-/// How the bare way gets into a fresh segment.
+/// The bare way's method of writing to a fresh segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fresh {
-    /// By `pwrite` from a hot page, after what `--prepare` says.
+    /// By `pwrite` from a hot page, after the preparation of `--prepare`.
     Put,
-    /// Received into a mapping whose pages come as they are touched.
+    /// Into a mapping, whose pages are allocated when they are touched.
     Map,
-    /// Received into a mapping, each page of `--page-kib` of which is populated just before.
+    /// Into a mapping. Each `--page-kib` of it is populated just before.
     Populate,
 }
 
@@ -122,7 +122,7 @@ impl Kind {
         }
     }
 
-    /// The program's business, and removed after each run.
+    /// Returns whether the program writes the destination. Such a file is removed after each run.
     pub(crate) const fn is_file(self) -> bool {
         matches!(self, Self::Tmpfs | Self::Disk)
     }
@@ -141,7 +141,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Moves the object at `url` into `target`, of that kind. The program's part is not here.
+/// Reads the object at `url` into `target` of this kind. The program's runs are elsewhere.
 pub(crate) fn run(
     kind: Kind,
     way: Way,
@@ -171,7 +171,7 @@ pub(crate) fn run(
     Ok(Cost::of_this_process(moved, began.elapsed().as_secs_f64())?)
 }
 
-/// The last of several objects into the same memory.
+/// Reads several objects into the same memory, and returns the cost of the last one.
 fn into_reused(kind: Kind, way: Way, url: &str, args: &Args) -> Result<Cost, Box<dyn Error>> {
     let length = usize::try_from(args.mib << 20)?;
     let file = mapped::file(args.mib << 20)?;
@@ -200,7 +200,7 @@ fn into_reused(kind: Kind, way: Way, url: &str, args: &Args) -> Result<Cost, Box
     Ok(Cost::since(before, moved, began)?)
 }
 
-/// `prepare` is called with each part before it is received into.
+/// Receives an object into memory. `prepare` is called with each part before the part is received.
 fn bare_into_memory(
     url: &str,
     memory: &mut [u8],

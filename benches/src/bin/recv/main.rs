@@ -1,6 +1,11 @@
-//! CPU seconds per GiB of receiving one object in parallel from nginx on loopback: pget beside a bare loop of `recv` and beside reqwest.
+//! CPU seconds per GiB of receiving one object in parallel from nginx on loopback.
 //!
-//! `benches/recv.sh` builds the program and this, and measures `pget cat > /dev/null`; without `--program` it is the library in the bench's process. The ways run in turn, round after round, each run in a process of its own; medians and ratios are printed.
+//! Compares pget with a bare loop of `recv` and with reqwest. `benches/recv.sh` builds the program
+//! and this bench, and measures `pget cat > /dev/null`. Without `--program`, the bench measures the
+//! library in its own process.
+//!
+//! The ways run in turn, round after round, each run in a process of its own. The bench prints
+//! medians and ratios.
 
 mod ways;
 
@@ -13,40 +18,40 @@ use std::{
 use clap::Parser;
 use pget_bench::{Cost, figure, median, serve};
 
-/// What to measure.
+/// Options of the bench.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rounds; in each, every way runs once.
+    /// Rounds. In each round, every way runs once.
     #[arg(long, default_value_t = 7)]
     rounds: u32,
     /// Size of the object in MiB.
     #[arg(long, default_value_t = 1024)]
     mib: u64,
-    /// Connections.
+    /// Number of connections.
     #[arg(long, default_value_t = 4)]
     concurrency: u32,
-    /// Bytes in a range, in KiB.
+    /// Bytes per range, in KiB.
     #[arg(long, default_value_t = 8192)]
     chunk_kib: u64,
-    /// Chunks fetched or being fetched but not consumed; by default what pget takes by itself.
+    /// Chunks that are requested or received but not consumed. The default is pget's own.
     #[arg(long)]
     window: Option<u32>,
-    /// Threads of the asynchronous ways: 1 is a runtime on the calling thread.
+    /// Threads of the asynchronous ways. With 1, the runtime uses the calling thread.
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// The `pget` program: its `cat > /dev/null` is measured in place of the library in the bench.
+    /// A `pget` program. Its `cat > /dev/null` is measured instead of the library.
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Fail unless pget costs at most this much of the bare loop.
+    /// Fail if pget costs more than this factor of the bare loop.
     #[arg(long)]
     most_of_bare: Option<f64>,
-    /// Fail unless pget costs at most this much of reqwest.
+    /// Fail if pget costs more than this factor of reqwest.
     #[arg(long)]
     most_of_reqwest: Option<f64>,
-    /// Run one way and print its cost: what the parent process calls.
+    /// Run one way and print its cost. The parent process uses this option.
     #[arg(long, hide = true)]
     way: Option<ways::Way>,
-    /// Where the object is.
+    /// URL of the object.
     #[arg(long, hide = true)]
     url: Option<String>,
 }
@@ -86,7 +91,7 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
             if cost.bytes != args.mib << 20 {
                 return Err(format!("{} moved {} bytes", way.name(), cost.bytes).into());
             }
-            // The first round warms the page cache and the processor.
+            // Skip the first round, which warms the page cache and the processor.
             if round > 0 {
                 costs[index].push(cost.per_gib());
                 speeds[index].push(cost.speed());
@@ -107,7 +112,8 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
             all.join(" ")
         );
     }
-    // Ratios within a round: what disturbs one run mostly disturbs its neighbours, too.
+    // Compute the ratios within a round: a disturbance of one run mostly affects its neighbours
+    // too.
     let ratio = |other: usize| {
         let pairs = costs[ways::PGET].iter().zip(&costs[other]);
         median(pairs.map(|(pget, other)| pget / other).collect())
@@ -119,7 +125,7 @@ fn compare(args: &Args) -> Result<bool, Box<dyn Error>> {
         && args.most_of_reqwest.is_none_or(|most| of_reqwest <= most))
 }
 
-/// The bench itself, for one way.
+/// Returns the command that runs this bench for one way.
 fn child(program: &Path, way: ways::Way, url: &str, args: &Args) -> Command {
     let mut child = Command::new(program);
     child.args(["--way", way.name(), "--url", url]);
@@ -133,7 +139,7 @@ fn child(program: &Path, way: ways::Way, url: &str, args: &Args) -> Command {
     child
 }
 
-/// The program, set up alike.
+/// Returns the command of the program, with the same settings.
 fn cat(pget: &Path, url: &str, args: &Args) -> Command {
     let mut cat = Command::new(pget);
     cat.args(["cat", url, "--concurrency", &args.concurrency.to_string()]);

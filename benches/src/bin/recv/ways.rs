@@ -1,4 +1,7 @@
-//! The ways of receiving an object that are compared. Each moves every byte of it and writes it in order to `/dev/null`, but for the bare loop, which only receives.
+//! The compared ways to receive an object.
+//!
+//! Each way receives every byte. Each except the bare loop also writes the bytes in order to
+//! `/dev/null`.
 
 use std::{
     error::Error,
@@ -20,18 +23,18 @@ use crate::Args;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// One way.
+/// A way to receive an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Way {
-    /// Threads that block in `recv` into reused buffers of a range each.
+    /// Threads that block in `recv`. Each receives into a reused buffer of one range.
     Bare,
     /// The download over the HTTP source.
     Pget,
-    /// `bytes_stream` of reqwest, copied into reused buffers of a range each, put in order.
+    /// `bytes_stream` of reqwest, copied into reused buffers of one range each, and put in order.
     Reqwest,
 }
 
-/// In the order of a round.
+/// All ways, in the order of a round.
 pub(crate) const ALL: [Way; 3] = [Way::Bare, Way::Pget, Way::Reqwest];
 pub(crate) const BARE: usize = 0;
 pub(crate) const PGET: usize = 1;
@@ -47,7 +50,7 @@ impl Way {
     }
 }
 
-/// Moves the object at `url` by `way`.
+/// Receives the object at `url` in the given way.
 pub(crate) fn run(way: Way, url: &str, args: &Args) -> Result<Cost, Box<dyn Error>> {
     let began = Instant::now();
     let moved = match way {

@@ -1,6 +1,7 @@
-//! The bare loop: rustls' unbuffered API over sockets that wait in one epoll. Each connection takes
-//! ranges in turn, receives in pieces of 256 KiB with a low-water mark, decrypts them where they are,
-//! and copies the plaintext into a reused buffer of one range.
+//! The bare loop: rustls' unbuffered API over sockets that wait in one epoll.
+//!
+//! Each connection takes ranges in turn. It receives in pieces of 256 KiB with a low-water mark,
+//! and decrypts them in place. It copies the plaintext into a reused buffer of one range.
 
 use std::{
     error::Error,
@@ -22,19 +23,19 @@ use rustls::{
 
 type Failure = Box<dyn Error>;
 
-/// Received at a time.
+/// Bytes received at a time.
 const PIECE: usize = 256 * 1024;
 
 /// One connection and the range that it receives.
 struct Connection {
     socket: TcpStream,
     session: UnbufferedClientConnection,
-    /// Records, of which `filled` bytes are not decrypted yet.
+    /// Received records. The first `filled` bytes are not decrypted yet.
     records: Vec<u8>,
     filled: usize,
     head: Vec<u8>,
     body: Vec<u8>,
-    /// Bytes of the body that are still to come; `None` before its head has ended.
+    /// Bytes of the body that are missing, or `None` before its head has ended.
     left: Option<usize>,
     mark: i32,
 }
@@ -85,7 +86,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Receives what is there; whether the body is complete.
+    /// Receives the bytes that have arrived. Returns whether the body is complete.
     fn receive(&mut self, length: usize) -> Result<bool, Failure> {
         loop {
             let room = &mut self.records[self.filled..];
@@ -116,7 +117,7 @@ impl Connection {
         Ok(false)
     }
 
-    /// Tells head from body.
+    /// Separates the head from the body.
     fn took(&mut self, length: usize) -> Result<(), Failure> {
         if self.left.is_some() {
             return Ok(());
@@ -180,7 +181,7 @@ impl AsFd for Connection {
     }
 }
 
-/// Moves the object; returns the number of bytes.
+/// Receives the object. Returns the number of bytes.
 pub(crate) fn run(
     url: &str,
     size: u64,
@@ -218,7 +219,8 @@ pub(crate) fn run(
         for event in &events {
             let (connection, range) = &mut open[usize::try_from(event.data.u64())?];
             let mut length = usize::try_from(range.end - range.start)?;
-            // What comes with the answer to the next request signals nothing.
+            // Receive after each request too: bytes of its answer that are already here cause no
+            // event.
             while connection.receive(length)? {
                 moved += length as u64;
                 let Some(another) = next.next() else {

@@ -1,9 +1,11 @@
-//! CPU seconds per GiB of receiving one object over TLS from nginx on loopback: pget beside a bare
-//! loop on rustls' unbuffered API and beside curl.
+//! CPU seconds per GiB of receiving one object over TLS from nginx on loopback.
 //!
-//! `benches/tls.sh` builds the program and this, and measures `pget cat > /dev/null`; without
-//! `--program` it is the library in a process of the bench. The ways run in turn, round after round,
-//! each run in a process of its own; medians and ratios are printed.
+//! Compares pget with a bare loop on rustls' unbuffered API and with curl. `benches/tls.sh` builds
+//! the program and this bench, and measures `pget cat > /dev/null`. Without `--program`, the bench
+//! measures the library in a process of its own.
+//!
+//! The ways run in turn, round after round, each run in a process of its own. The bench prints
+//! medians and ratios.
 
 mod bare;
 
@@ -24,37 +26,37 @@ use pget_testkit::servers::{Authority, Nginx, NginxOptions, Validity};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::runtime::Builder;
 
-/// What to measure.
+/// Options of the bench.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rounds; in each, every way runs once.
+    /// Rounds. In each round, every way runs once.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Size of the object in MiB.
     #[arg(long, default_value_t = 1024)]
     mib: u64,
-    /// Connections; with 0, the programs get no options, and the other ways take four.
+    /// Number of connections. With 0, the programs get no options, and the other ways use four.
     #[arg(long, default_value_t = 4)]
     concurrency: u32,
-    /// Bytes in a range, in KiB.
+    /// Bytes per range, in KiB.
     #[arg(long, default_value_t = 8192)]
     chunk_kib: u64,
     /// Threads of the library.
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// `pget` programs: `cat > /dev/null` of each is measured in place of the library in the bench.
+    /// `pget` programs. The `cat > /dev/null` of each is measured instead of the library.
     #[arg(long)]
     program: Vec<PathBuf>,
-    /// Protocol versions of the server, as nginx writes them.
+    /// Protocol versions of the server, in nginx's syntax.
     #[arg(long, default_value = "TLSv1.3")]
     protocol: String,
-    /// Leave curl out.
+    /// Do not measure curl.
     #[arg(long)]
     no_curl: bool,
-    /// Run one way and print its cost: what the parent process calls.
+    /// Run one way and print its cost. The parent process uses this option.
     #[arg(long, hide = true)]
     way: Option<Way>,
-    /// Where the object is.
+    /// URL of the object.
     #[arg(long, hide = true)]
     url: Option<String>,
     /// The authority's certificate.
@@ -62,10 +64,10 @@ struct Args {
     authority: Option<PathBuf>,
 }
 
-/// One way.
+/// A way to receive the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Way {
-    /// The loop of this bench.
+    /// The bare loop of this bench.
     Bare,
     /// The download over the HTTP source.
     Pget,
@@ -193,7 +195,7 @@ fn compare(args: &Args) -> Result<(), Box<dyn Error>> {
             if cost.bytes != args.mib << 20 {
                 return Err(format!("{name} moved {} bytes", cost.bytes).into());
             }
-            // The first round warms the page cache and the processor.
+            // Skip the first round, which warms the page cache and the processor.
             if round > 0 {
                 costs[index].push(cost.per_gib());
                 speeds[index].push(cost.speed());
@@ -213,7 +215,8 @@ fn compare(args: &Args) -> Result<(), Box<dyn Error>> {
             all.join(" ")
         );
     }
-    // Ratios within a round: what disturbs one run mostly disturbs its neighbours, too.
+    // Compute the ratios within a round: a disturbance of one run mostly affects its neighbours
+    // too.
     let title = match args.concurrency {
         0 => "no options".to_owned(),
         connections => format!("{connections} connections"),
