@@ -1,5 +1,6 @@
-//! A destination of one's own: writes an object into a file that exists already, such as a disk
-//! image or a block device, from a given offset of it.
+//! A custom destination: writes an object into an existing file from a given offset on.
+//!
+//! Such a file is, for example, a disk image or a block device.
 //!
 //! ```sh
 //! truncate -s 8G disk.img
@@ -11,12 +12,12 @@ use std::{env, error::Error, fs::File, os::unix::fs::FileExt, path::Path, sync::
 
 use pget::{Destination, ErrorKind, ObjectInfo, Transfer};
 
-/// Part of a file, from `base` on.
+/// A part of a file, from `base` on.
 #[derive(Debug)]
 struct Place {
     file: File,
     base: u64,
-    /// Offset in the object of the first byte that is wanted.
+    /// Offset in the object of the first requested byte.
     start: OnceLock<u64>,
 }
 
@@ -44,7 +45,7 @@ impl Destination for Place {
         Ok(Transfer::Put)
     }
 
-    /// Called on several threads at once, with other bytes.
+    /// Called by several threads at the same time, each with different bytes.
     fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), pget::Error> {
         let at = self.base + offset - self.start.get().unwrap_or(&0);
         self.file.write_all_at(bytes, at).map_err(|cause| {

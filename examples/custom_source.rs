@@ -1,5 +1,7 @@
-//! A transport of one's own: reads the numbered pieces that `split -d -b SIZE FILE PREFIX` wrote
-//! as if they were still one object. `crates/pget/tests/custom_source.rs` tests it.
+//! A custom transport: reads the pieces of a file as a single object.
+//!
+//! `split -d -b SIZE FILE PREFIX` has written the numbered pieces.
+//! `crates/pget/tests/custom_source.rs` tests this example.
 //!
 //! ```sh
 //! split -d -a 3 -b 16M snapshot.tar /tmp/piece.
@@ -43,7 +45,7 @@ impl RangeSource for SplitFile {
             return Err(SourceError::fatal(ErrorKind::Range, message));
         }
         let (mut at, end) = (request.start, request.end.unwrap_or(total).min(total));
-        // The writer compares this with the request and with what earlier replies said.
+        // The writer compares the reply with the request and with earlier replies.
         chunk.begin(Reply {
             start: at,
             length: Some(end - at),
@@ -64,7 +66,8 @@ impl RangeSource for SplitFile {
                     return Err(SourceError::fatal(ErrorKind::ObjectChanged, message));
                 }
                 let wanted = count.min(usize::try_from(end - at).unwrap_or(count));
-                // It waits for memory, and leaves bytes over when nothing more is wanted.
+                // The call waits for memory. It returns the bytes that the download does not need,
+                // if any.
                 if !chunk.put_wanted(&buffer[..wanted]).await?.is_empty() {
                     return Ok(());
                 }

@@ -1,9 +1,11 @@
-//! The main job on an embedded default: an AIStore cluster in this process, an object of 1 GiB in it, fetched in parallel and in order through the real client.
+//! An AIStore cluster in this process, and a parallel download in order through the real client.
 //!
 //! `cargo run --release --example demo`
 //!
-//! The cluster is the tests' stand-in: real sockets, redirects, the headers of a live AIStore. As object storage does, it gives one connection only so much:
-//! `PACE` bytes a second. The object is read twice, over one connection and over many, and its digest held against the one that the cluster publishes.
+//! The cluster is the stand-in of the tests: it has real sockets and redirects, and the headers of
+//! a live AIStore. It limits each connection to `PACE` bytes per second, as object storage does.
+//! The example reads an object of 1 GiB over one connection and over several. It compares the
+//! digest with the one that the cluster publishes.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use xxhash_rust::xxh64::Xxh64;
 
 const SIZE: u64 = 1 << 30;
 const CONNECTIONS: u32 = 8;
-/// Bytes a second for one connection: S3 gives about this much.
+/// Rate of one connection in bytes per second. S3 has about this rate.
 const PACE: u64 = 90 << 20;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -54,7 +56,7 @@ async fn read(cluster: &Cluster, connections: u32) -> Result<Duration, Failure> 
         .object()?
         .reader()
         .await?;
-    // AIStore's default checksum is XXH64, 16 hex digits.
+    // AIStore's default checksum is XXH64 as 16 hex digits.
     let mut digest = Xxh64::new(0);
     let mut length = 0;
     while let Some(lease) = reader.next().await? {

@@ -1,5 +1,7 @@
-//! A large file that outlasts interruptions: an earlier run's bytes are continued, and if the
-//! object has changed since then, the file is read from its start.
+//! Downloads a large file over several runs, each of which may be interrupted.
+//!
+//! A run continues with the bytes of an earlier run. If the object has changed since then, the file
+//! is downloaded from its start.
 //!
 //! ```sh
 //! cargo run --release -p libpget --example resume -- s3://bucket/archive.tar archive.tar
@@ -16,16 +18,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut settings = pget::Settings::default();
     settings.file.resume = true;
-    // The bytes and the name are on the disk when the call returns.
+    // When the call returns, the bytes and the name of the file are on the disk.
     settings.file.sync = true;
-    // Be patient with a server that is away, for up to an hour.
+    // Retry for up to an hour while the server is unavailable.
     settings.options.retry_timeout = Duration::from_secs(3600);
     let get = |settings: &pget::Settings| {
         let object = pget::builder(url).settings(settings.clone()).blocking()?;
         object.get_file(Path::new(path))
     };
     let stats = match get(&settings) {
-        // What an earlier run left is of another revision. Start over.
+        // The bytes of the earlier run are of another revision, so start over.
         Err(error) if error.kind() == ErrorKind::ObjectChanged => {
             settings.file.resume = false;
             get(&settings)?

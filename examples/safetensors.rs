@@ -1,5 +1,6 @@
-//! Tensors of a safetensors file by their ranges: reads the header, then only the tensors whose
-//! names begin with a prefix, all of one revision of the file.
+//! Reads only the tensors of a safetensors file whose names begin with a prefix.
+//!
+//! It reads the header and then the ranges of those tensors, all of one revision of the file.
 //!
 //! ```sh
 //! cargo run --release -p libpget --example safetensors -- \
@@ -10,10 +11,10 @@ use std::{collections::BTreeMap, env, error::Error, ops::Range};
 
 use serde_json::Value;
 
-/// The length of the header, which the file begins with.
+/// Length in bytes of the number at the start of the file, which is the length of the header.
 const PREFIX: u64 = 8;
 
-/// A header is refused beyond this many bytes, as the format's own library does.
+/// Longest accepted header in bytes. It is the limit of the format's own library.
 const MOST: u64 = 100_000_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let url = arguments.next().ok_or("usage: safetensors URL [PREFIX]")?;
     let prefix = arguments.next().unwrap_or_default();
 
-    // Nothing is sent before the first read.
+    // No request is sent before the first read.
     let file = pget::builder(&url).blocking()?;
     let info = file.stat()?;
     // From here on, another revision of the file is an error.
@@ -42,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let names: Vec<&String> = tensors.keys().collect();
     let buffers = memory.iter_mut().map(Vec::as_mut_slice);
     let mut wanted: Vec<_> = tensors.values().cloned().zip(buffers).collect();
-    // Ranges that lie near each other are fetched by one request.
+    // Ranges that are near each other are fetched by one request.
     let stats = file.read_ranges(&mut wanted, |index, bytes| {
         println!("{}: {} bytes", names[index], bytes.len());
     })?;
@@ -56,7 +57,8 @@ fn read(file: &pget::blocking::Object, range: Range<u64>) -> Result<Vec<u8>, Box
     Ok(bytes)
 }
 
-/// The ranges of the tensors whose names begin with `prefix`, whose data begins at `base`.
+/// Returns the ranges of the tensors whose names begin with `prefix`. `base` is the start of the
+/// data.
 fn ranges(header: &[u8], base: u64, prefix: &str) -> Result<BTreeMap<String, Range<u64>>, Box<dyn Error>> {
     let header: BTreeMap<String, Value> = serde_json::from_slice(header)?;
     let mut found = BTreeMap::new();

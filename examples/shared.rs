@@ -1,4 +1,4 @@
-//! Fetches an object once, into shared memory, while four other processes digest it as it arrives.
+//! Fetches an object once into shared memory. Four other processes digest it as it arrives.
 //!
 //! ```sh
 //! cargo run --release -p libpget --example shared -- s3://bucket/key
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn fetch(url: &str) -> Result<(), Box<dyn Error>> {
-    // Without a name in /dev/shm: nothing is left, however this process ends.
+    // The segment has no name in /dev/shm. The system removes it, however this process ends.
     let mut download = pget::builder(url)
         .blocking()
         .expect("an object")
@@ -52,12 +52,12 @@ fn digest(name: &str) -> Result<(), Box<dyn Error>> {
     let mut digest = Sha256::new();
     let mut done = 0;
     while done < shared.len() {
-        // An error here is the download's, or says that the fetching process died.
+        // The error is that of the download, or reports that the fetching process died.
         let there = shared.wait_for(done + 1)?;
         digest.update(&there[done..]);
         done = there.len();
     }
-    // Only now is it known that these were all bytes of one content.
+    // Only after this call is it certain that all bytes were of one revision.
     shared.wait_for(done)?;
     let digest: String = digest
         .finalize()

@@ -1,4 +1,4 @@
-/* Cancels a download from another thread: when standard input ends, or says anything.
+/* Cancels a download from another thread when a line, or the end, of standard input arrives.
  *
  *   cc -o cancel cancel.c $(pkg-config --cflags --libs pget) -lpthread && ./cancel URL
  */
@@ -37,7 +37,8 @@ int main(int argc, char **argv) {
   printf("%llu bytes: %s\n", (unsigned long long)given, pget_status_name(status));
   if (status != PGET_OK) fprintf(stderr, "%s\n", pget_error_message(error));
 
-  /* In any order, and while the thread may still trigger: a handle that was freed is told, not followed. */
+  /* Free the handles in any order. The thread may still trigger the cancel: the library detects a
+   * freed handle. */
   pget_error_free(error);
   pget_options_free(options);
   pget_cancel_free(cancel);

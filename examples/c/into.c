@@ -1,4 +1,6 @@
-/* Reads an object straight into a buffer of its size: each range is received where it belongs, without a copy. Prints the sum of all bytes.
+/* Reads an object directly into a buffer of its size, and prints the sum of all bytes.
+ *
+ * Each range is received at its place in the buffer, without a copy.
  *
  *   cc -o into into.c $(pkg-config --cflags --libs pget) && ./into s3://bucket/key
  */
@@ -34,7 +36,7 @@ int main(int argc, char **argv) {
     perror("malloc");
     return 1;
   }
-  /* The object may have grown since: that is PGET_ERR_BUFFER_TOO_SMALL, and nothing written. */
+  /* If the object has grown, the call fails with PGET_ERR_BUFFER_TOO_SMALL and writes nothing. */
   if (parallel_get_into(argv[1], NULL, buffer, (size_t)info.size, &length, &error) != PGET_OK) {
     free(buffer);
     return fail("get", error);

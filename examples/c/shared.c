@@ -1,4 +1,4 @@
-/* Fetches an object once, into shared memory, while four other processes digest it as it arrives (FNV-1a).
+/* Fetches an object once into shared memory. Four other processes digest it (FNV-1a) as it arrives.
  *
  *   cc -o shared shared.c $(pkg-config --cflags --libs pget) && ./shared s3://bucket/key
  */
@@ -25,11 +25,11 @@ static int digest(const char *name) {
   size_t done = 0, available;
   if (pget_shared_open(name, &shared, &error) != PGET_OK) return fail("attach", error);
   while (done < pget_shared_length(shared)) {
-    /* An error here is the download's, or says that the fetching process died. */
+    /* The error is that of the download, or reports that the fetching process died. */
     if (pget_shared_wait(shared, done + 1, UINT64_MAX, NULL, &available, &error) != PGET_OK) return fail("wait", error);
     for (; done < available; done++) sum = (sum ^ pget_shared_data(shared)[done]) * UINT64_C(0x100000001b3);
   }
-  /* Only now is it known that these were all bytes of one content. */
+  /* Only after this call is it certain that all bytes were of one revision. */
   if (pget_shared_wait(shared, UINT64_MAX, UINT64_MAX, NULL, NULL, &error) != PGET_OK) return fail("wait", error);
   printf("%zu bytes, %s, fnv %016" PRIx64 "\n", done, pget_shared_revision(shared), sum);
   pget_shared_close(shared);
@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: %s URL\n", argv[0]);
     return 2;
   }
-  /* Without a name in /dev/shm: nothing is left, however this process ends. */
+  /* The segment has no name in /dev/shm. The system removes it, however this process ends. */
   if (pget_shared_begin(argv[1], NULL, NULL, NULL, &shared, &error) != PGET_OK) return fail("get", error);
   for (i = 0; i < READERS; i++) {
     /* A forked child must exec before it uses the library. */

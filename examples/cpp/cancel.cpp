@@ -1,6 +1,6 @@
-// Cancels a download from another thread, once a first piece is there.
+// Cancels a download from another thread after the first piece has arrived.
 //
-//   c++ -std=c++17 -o cancel cancel.cpp $(pkg-config --cflags --libs pget) -lpthread && ./cancel URL
+//   c++ -std=c++17 -o cancel cancel.cpp $(pkg-config --cflags --libs pget) -lpthread
 #include <future>
 #include <iostream>
 #include <pget.hpp>

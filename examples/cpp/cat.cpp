@@ -1,6 +1,7 @@
 // Writes an object to standard output, in order, while it is being fetched in parallel.
 //
-//   c++ -std=c++17 -o cat cat.cpp $(pkg-config --cflags --libs pget) && ./cat https://host/object > file
+//   c++ -std=c++17 -o cat cat.cpp $(pkg-config --cflags --libs pget)
+//   ./cat https://host/object > file
 #include <cstdio>
 #include <pget.hpp>
 

@@ -1,4 +1,4 @@
-// Reads an object straight into a vector, then the same again through std::istream, and compares.
+// Reads an object directly into a vector, then again through std::istream, and compares the bytes.
 //
 //   c++ -std=c++17 -o into into.cpp $(pkg-config --cflags --libs pget) && ./into s3://bucket/key
 #include <algorithm>

@@ -1,10 +1,14 @@
-"""Digests an object in shared memory as it arrives, with nothing but Python's own library.
+"""Digests an object in shared memory as it arrives. It needs only Python's standard library.
 
     pget shm get s3://bucket/key --name dataset &
     python3 examples/python/shared.py dataset
 
-The object's bytes are the shared memory of that name. Beside it, under the name with ".pget" behind, is a page that tells what has arrived (the layout is at the head of
-crates/pget-shm/src/lib.rs): the state is the 32-bit number at 12, the length the 64-bit one at 16, and so many bytes as the one at 24 says are there.
+The shared memory of that name contains the object's bytes. A second segment, whose name ends in
+".pget", is a page that describes the download. crates/pget-shm/src/lib.rs documents its layout:
+
+- The 32-bit number at offset 12 is the state.
+- The 64-bit number at offset 16 is the length of the object.
+- The 64-bit number at offset 24 is the number of bytes that have arrived.
 """
 
 import hashlib
@@ -17,11 +21,12 @@ COMPLETE, FAILED = 2, 3
 
 
 def attach(name):
-    """Attaches to what another program has made, and owns."""
+    """Attaches to a segment that another program has created and owns."""
     if sys.version_info >= (3, 13):
         return shared_memory.SharedMemory(name=name, track=False)
     segment = shared_memory.SharedMemory(name=name)
-    # Before 3.13, Python's tracker would remove the name when this process ends, for everyone.
+    # Before Python 3.13, the tracker would remove the name for all processes when this process
+    # ends.
     resource_tracker.unregister(segment._name, "shared_memory")
     return segment
 
@@ -31,7 +36,7 @@ def main(name):
     digest, done = hashlib.sha256(), 0
     (length,) = struct.unpack_from("=Q", beside.buf, 16)
     while True:
-        # The state first: what it says of the end, it says of bytes that were there before.
+        # Read the state first. It describes bytes that had arrived before.
         (state,) = struct.unpack_from("=I", beside.buf, 12)
         (available,) = struct.unpack_from("=Q", beside.buf, 24)
         digest.update(data.buf[done:available])
@@ -40,7 +45,7 @@ def main(name):
             break
         if state == FAILED:
             sys.exit(f"{name}: the download failed after {done} of {length} bytes")
-        # A program that needs to know when the filling process was killed asks `pget shm ls`.
+        # A program can ask `pget shm ls` whether the filling process was killed.
         time.sleep(0.01)
     print(f"{done} bytes, sha256 {digest.hexdigest()}")
     data.close()

@@ -73,6 +73,7 @@ const CHECKED: &[&str] = &[
     "docs/reliability.md",
     "docs/security.md",
     "docs/verification.md",
+    "examples",
     "ffi/src",
     "go/README.md",
     "go/call.go",
