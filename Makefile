@@ -1,7 +1,9 @@
-# Builds and installs the program and what C, C++ and Go programs need:
-# `make install PREFIX=/usr/local [DESTDIR=/tmp/stage]`. For a build that was made elsewhere, LIBS is
-# the folder of its libpget.so and libpget.a, and nothing is built. A program in that folder is
-# installed as well.
+# Builds and installs the program, and the files that C, C++ and Go programs need.
+#
+#   make install PREFIX=/usr/local [DESTDIR=/tmp/stage]
+#
+# LIBS is the folder of a libpget.so and a libpget.a that were built elsewhere. With LIBS, make
+# builds nothing. It installs a program in that folder as well.
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
@@ -63,12 +65,13 @@ fuzz:
 bench:
 	benches/all.sh
 
-# Cargo names the file without the version; programs look for the soname, also those that use it from here.
+# Cargo names the library without its version. Programs look for the soname, even if they use the
+# library in this folder.
 lib:
 	$(CARGO) build --release --locked -p pget-ffi
 	ln -sf libpget.so $(RELEASE)/$(SONAME)
 
-# For scripts, which take it from here.
+# Prints the version for scripts.
 version:
 	@echo '$(VERSION)'
 

@@ -1,4 +1,4 @@
-//! `Content-Range` and all header checks of an answer.
+//! Checks the headers of an answer, `Content-Range` among them.
 #![cfg_attr(fuzzing, no_main)]
 
 pget_fuzz::target!(pget_http::fuzzing::content_range, 256 << 10);

@@ -1,4 +1,4 @@
-//! The journal of a part, as it may be found.
+//! Reads the journal of a part with arbitrary content.
 #![cfg_attr(fuzzing, no_main)]
 
 pget_fuzz::target!(pget_file::fuzzing::journal, 1 << 20);

@@ -1,4 +1,5 @@
-//! The companion of a shared segment, as another process may have left it.
+//! Attaches to a shared segment with an arbitrary companion, as another process may have written
+//! it.
 #![cfg_attr(fuzzing, no_main)]
 
 pget_fuzz::target!(pget_fuzz::shared_header, 1 << 20);

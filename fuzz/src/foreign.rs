@@ -1,4 +1,4 @@
-//! What comes from another language or another process.
+//! Targets for input from another language or another process.
 
 #![allow(unsafe_code, reason = "calls the C ABI as a C program does")]
 
@@ -14,7 +14,10 @@ use std::{
 const OK: i32 = 0;
 const INVALID: i32 = -1;
 
-/// Setters take what the header says, and nothing else; texts may be anything that ends with a zero; foreign pointers are told from handles.
+/// Calls the C ABI with arbitrary numbers, texts and pointers.
+///
+/// Setters must accept exactly the values that the header allows. A text may contain any bytes
+/// before its final zero. A foreign pointer must not be taken for a handle.
 pub fn c_abi(input: &[u8]) {
     let (numbers, texts) = input.split_at(input.len().min(24));
     let number = |at: usize| {
@@ -42,7 +45,7 @@ pub fn c_abi(input: &[u8]) {
         wide != u64::MAX && (other == u64::MAX || wide.checked_add(other).is_some()),
         ffi::pget_options_set_range(options, wide, other),
     );
-    // What the call below reads so is one small chunk of nothing.
+    // The settings restrict the calls below to one small chunk without retries.
     assert_eq!(ffi::pget_options_set_chunk_size(options, 1), OK);
     assert_eq!(ffi::pget_options_set_range(options, 0, 1), OK);
     assert_eq!(ffi::pget_options_set_threads(options, 1), OK);
@@ -59,7 +62,7 @@ pub fn c_abi(input: &[u8]) {
     let mut text = || parts.next().unwrap_or_default();
     let (key, value, url) = (text(), text(), text());
     let utf8 = |text: &CStr| text.to_str().is_ok();
-    // SAFETY: texts that end with a zero, alive throughout.
+    // SAFETY: the texts end with a zero, and live throughout the calls.
     let (property, header) = unsafe {
         (
             ffi::pget_options_set_property(options, key.as_ptr(), value.as_ptr()),
@@ -68,7 +71,7 @@ pub fn c_abi(input: &[u8]) {
     };
     expect(utf8(&key) && utf8(&value), property);
     expect(utf8(&key) && utf8(&value), header);
-    // Only what needs no network: a path that is not there, or what is refused.
+    // Open only addresses that need no network: a path that does not exist, or an invalid address.
     let mut path = b"/nonexistent/".to_vec();
     path.extend_from_slice(url.as_bytes());
     if !url.as_bytes().windows(2).any(|two| two == b"..") {
@@ -81,10 +84,10 @@ pub fn c_abi(input: &[u8]) {
     ffi::pget_options_free(options);
 }
 
-/// Opens what cannot be there: a status that says so, and a message of one line.
+/// Opens an object that cannot exist. Checks the status, and that the message is a single line.
 fn open(options: *mut ffi::pget_options, url: &CStr) {
     let (mut reader, mut error) = (null_mut(), null_mut());
-    // SAFETY: a text that ends with a zero, and places for two pointers.
+    // SAFETY: the text ends with a zero, and both pointers have a place.
     let status = unsafe { ffi::pget_open(url.as_ptr(), options, &raw mut reader, &raw mut error) };
     assert!(
         status < 0 && reader.is_null() && !error.is_null(),
@@ -102,10 +105,12 @@ fn open(options: *mut ffi::pget_options, url: &CStr) {
     ffi::pget_error_free(error);
 }
 
-/// A segment of this process's, made anew for every input.
+/// The name of a segment of this process. Every input creates the segment again.
 static NAME: LazyLock<String> = LazyLock::new(|| format!("pget-fuzz-{}", std::process::id()));
 
-/// Whatever the companion says, attaching fails or gives no more bytes than the data has, at once.
+/// Attaches to a segment with an arbitrary companion.
+///
+/// Attaching must fail, or return immediately with no more bytes than the data has.
 pub fn shared_header(input: &[u8]) {
     let Some((&[size, keep], said)) = input.split_first_chunk::<2>() else {
         return;
@@ -126,7 +131,7 @@ pub fn shared_header(input: &[u8]) {
     let inode = write(&data, &vec![7; usize::from(size)]);
     let mut page = said.to_vec();
     page.resize(4096, 0);
-    // Mostly it is the right data's companion, to get further.
+    // The inode is mostly the right one, so that the check of the inode does not end the run.
     if keep & 1 == 0 {
         page[40..48].copy_from_slice(&inode.to_ne_bytes());
     }
@@ -149,7 +154,8 @@ pub fn shared_header(input: &[u8]) {
         assert!(buffer.revision().len() <= 3 * 1024, "{}", buffer.revision());
         assert_eq!(buffer.len(), length);
     }
-    // A sweeper of another process may have been here: nobody holds these two's locks.
+    // Ignore a failure: another process may have cleaned up, because these two files are not
+    // locked.
     fs::remove_file(&companion).ok();
     fs::remove_file(&data).ok();
 }

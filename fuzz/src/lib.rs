@@ -1,8 +1,13 @@
-//! What all fuzz targets share: the entry that libFuzzer calls, and a limit on what one input may allocate; and the targets that span crates.
+//! The parts that all fuzz targets share, and the targets that span several crates.
 //!
-//! A target is one file of `fuzz_targets/`: one line that names a function of a crate's `fuzzing` module, or of this crate where it spans several. Those modules exist under `cfg(any(test, fuzzing))`
-//! only, so that targets reach private parsers and nothing of them is public; the crates' unit tests run the same functions over the committed corpora. Without
-//! `cfg(fuzzing)`, which `scripts/fuzz.sh` and cargo-fuzz set, a target is an empty program.
+//! The shared parts are the entry that libFuzzer calls, and a limit on the memory that one input
+//! may allocate. Each file of `fuzz_targets/` is a target. It names a function of a crate's
+//! `fuzzing` module, or of this crate if the target spans several.
+//!
+//! - The `fuzzing` modules exist only under `cfg(any(test, fuzzing))`. Targets can thus reach
+//!   private parsers, and none of them is public.
+//! - The crates' unit tests run the same functions over the committed corpora.
+//! - `scripts/fuzz.sh` and cargo-fuzz set `cfg(fuzzing)`. Without it, a target is an empty program.
 
 #[cfg(fuzzing)]
 mod foreign;
@@ -23,32 +28,37 @@ use cap::Cap;
 #[doc(hidden)]
 pub use libfuzzer_sys;
 
-/// All memory that Rust code takes; libFuzzer's own is not in it.
+/// The allocator of all Rust code. It does not count libFuzzer's own memory.
 #[cfg(fuzzing)]
 #[global_allocator]
 static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 
-/// Runs `target` on `input`. It may hold at most `allowance` bytes and sixteen times the input more than before: an allocation beyond that fails, which ends the
-/// process, and libFuzzer keeps the input.
+/// Runs `target` on `input` with a limit on its memory.
+///
+/// The target may allocate `allowance` bytes plus sixteen times the length of the input. An
+/// allocation beyond that fails and ends the process, and libFuzzer keeps the input.
 #[cfg(fuzzing)]
 pub fn run(target: fn(&[u8]), allowance: usize, input: &[u8]) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // Telling of a panic takes memory.
+            // The report of a panic needs memory.
             MEMORY.set_limit(usize::MAX).ok();
             hook(info);
         }));
     });
     let most = MEMORY.allocated() + allowance + 16 * input.len();
-    // Fails only if more than that is held already.
+    // The call fails only if the process already holds more than the limit.
     assert!(MEMORY.set_limit(most).is_ok(), "the limit cannot be set");
     target(input);
     assert!(MEMORY.set_limit(usize::MAX).is_ok(), "the limit cannot be lifted");
 }
 
-/// The program of a target: the function, and how many bytes it may allocate besides a multiple of its input.
+/// Defines the program of a target.
+///
+/// The arguments are the function, and the bytes that it may allocate in addition to a multiple of
+/// its input.
 #[macro_export]
 macro_rules! target {
     ($target:path, $allowance:expr) => {

@@ -1,8 +1,9 @@
-//! What people and servers write: addresses, options, words of a command line, texts of errors.
+//! Targets for texts that people and servers write: addresses, options, command lines, error
+//! bodies.
 
 use clap::Parser as _;
 
-/// The program's own definition of its command line.
+/// The program's definition of its command line.
 #[path = "../../crates/pget-cli/src/args.rs"]
 #[allow(
     dead_code,
@@ -11,7 +12,7 @@ use clap::Parser as _;
 )]
 mod args;
 
-/// Its options that fill the library's settings.
+/// The program's options that fill the library's settings.
 #[path = "../../crates/pget-cli/src/options.rs"]
 #[allow(
     dead_code,
@@ -20,7 +21,7 @@ mod args;
 )]
 mod options;
 
-/// An address, to every transport.
+/// Passes an address to every transport.
 pub fn address(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -31,7 +32,8 @@ pub fn address(input: &[u8]) {
     pget_aistore::fuzzing::address(text);
 }
 
-/// The first line is an address, the others are `NAME=VALUE`; and all lines are words of a command line.
+/// Parses the first line as an address, the others as `NAME=VALUE`, and all of them as a command
+/// line.
 pub fn options(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -45,7 +47,9 @@ pub fn options(input: &[u8]) {
     command_line(text);
 }
 
-/// Sizes that are plain digits are those digits, and whatever is taken can be set.
+/// Parses a command line.
+///
+/// A size of digits only must have that value. Every accepted value must be usable as a setting.
 fn command_line(text: &str) {
     let words = text.split('\n').take(32);
     let Ok(arguments) = args::Arguments::try_parse_from(std::iter::once("pget").chain(words)) else {
@@ -106,7 +110,7 @@ fn command_line(text: &str) {
     drop(pget::builder(address).settings(settings));
 }
 
-/// Bodies of errors, of S3 and of AIStore.
+/// Parses bodies of errors of S3 and of AIStore.
 pub fn answers(input: &[u8]) {
     pget_s3::fuzzing::document(input);
     pget_aistore::fuzzing::answer(input);

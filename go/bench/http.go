@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// overHTTP is what a Go program does without this package: goroutines that fetch ranges, and a
-// reorder buffer of as many chunks as this package's window. Each range is read by io.ReadAll;
-// tuned, straight into a buffer that is used again.
+// overHTTP copies the object as a Go program does without this package: goroutines fetch ranges,
+// and a reorder buffer holds as many chunks as this package's window. io.ReadAll reads each range.
+// If tuned is true, each range is read into a reused buffer instead.
 func overHTTP(url string, w io.Writer, tuned bool) error {
 	head, err := http.Head(url)
 	if err != nil {
@@ -31,7 +31,7 @@ func overHTTP(url string, w io.Writer, tuned bool) error {
 	for range window {
 		buffers <- nil
 	}
-	// A buffer comes with each index, so that the one that is due always has one.
+	// Each index gets its buffer with the task, so that the chunk that is due always has one.
 	type task struct {
 		index  int
 		buffer []byte
@@ -84,7 +84,7 @@ func overHTTP(url string, w io.Writer, tuned bool) error {
 	return nil
 }
 
-// fetch reads a range, into the buffer if there is one.
+// fetch reads a range. It reads into the buffer if there is one.
 func fetch(client *http.Client, url string, buffer []byte, start, length int64) ([]byte, error) {
 	request, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {

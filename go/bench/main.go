@@ -1,8 +1,8 @@
-// Bench compares what an in-order copy of one object costs: through this package, by the Rust
+// Bench compares the cost of an in-order copy of one object: through this package, by the Rust
 // program, and by net/http with ranged goroutines and a reorder buffer. benches/go.sh runs it.
 //
-// The server is nginx on loopback, in a process of its own. Each run is a process, too, so that
-// only the client's CPU time counts; the ways run in turn, round after round.
+// The server is nginx on loopback in a process of its own. Each run is also a process of its own,
+// so that only the client's CPU time counts. The ways run in turn, round after round.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"pget"
 )
 
-// Of net/http's way, and of all ways.
+// connections is the number of connections of each way; chunk is the size of its ranges in bytes.
 const (
 	connections = 4
 	chunk       = 8 << 20
@@ -84,7 +84,7 @@ func compare(program string, rounds int, size int64, mostOfRust, mostOfHTTP floa
 			if err != nil {
 				return fmt.Errorf("%s: %w", ways[i].name, err)
 			}
-			// The first round warms the page cache and the processor.
+			// Skip the first round, which warms the page cache and the processor.
 			if round > 0 {
 				ways[i].costs = append(ways[i].costs, cost)
 			}
@@ -94,7 +94,7 @@ func compare(program string, rounds int, size int64, mostOfRust, mostOfHTTP floa
 	for _, way := range ways {
 		fmt.Printf("%-15s %.3f  (%s)\n", way.name, median(way.costs), strings.Trim(fmt.Sprintf("%.3f", way.costs), "[]"))
 	}
-	// Of each round, as the machine changes with time.
+	// Compute the ratio of each round, because the machine changes with time.
 	ratio := func(other []float64) float64 {
 		ratios := slices.Clone(ways[1].costs)
 		for i := range ratios {
@@ -115,7 +115,7 @@ func median(of []float64) float64 {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// run runs a way and returns its CPU seconds per GiB. What it writes goes to /dev/null.
+// run runs a way and returns its CPU seconds per GiB. Its output goes to /dev/null.
 func run(command []string, size int64) (float64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -153,7 +153,7 @@ http { access_log off; sendfile on; keepalive_requests 1000000; client_body_temp
 fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
 server { listen 127.0.0.1:%[2]d; root %[1]s; } }
 `, folder, port)
-	// As root it would serve as a user who may not look into the folder.
+	// A root nginx would serve as a user that cannot enter the folder.
 	if os.Getuid() == 0 {
 		configuration = "user root;\n" + configuration
 	}

@@ -17,6 +17,7 @@ const CHECKED: &[&str] = &[
     "COMPARE.md",
     "DESIGN.md",
     "CONTRIBUTING.md",
+    "Makefile",
     "README.md",
     "SECURITY.md",
     "benches",
@@ -69,13 +70,17 @@ const CHECKED: &[&str] = &[
     "docs/files.md",
     "docs/glossary.md",
     "docs/options.md",
+    "docs/platforms.md",
+    "docs/python.md",
     "docs/releasing.md",
     "docs/reliability.md",
     "docs/security.md",
     "docs/verification.md",
     "examples",
     "ffi/src",
+    "fuzz",
     "go/README.md",
+    "go/bench",
     "go/call.go",
     "go/doc.go",
     "go/errors.go",
@@ -149,11 +154,11 @@ enum Language {
 }
 
 fn language(name: &str) -> Option<Language> {
-    let ending = name
-        .rsplit('/')
-        .next()?
-        .rsplit_once('.')
-        .map_or("", |(_, ending)| ending);
+    let file = name.rsplit('/').next()?;
+    if file == "Makefile" {
+        return Some(Language::Hash);
+    }
+    let ending = file.rsplit_once('.').map_or("", |(_, ending)| ending);
     match ending {
         "md" => Some(Language::Markdown),
         "rs" | "go" | "h" | "hpp" | "c" | "cpp" => Some(Language::Slashes),
@@ -336,6 +341,7 @@ fn faults_are_found() {
         ("a.md", "It is held\nagainst it, held against it.\n", 1),
         ("a.md", "| a | told |\n```\ntold\n```\n    told\n", 1),
         ("a.sh", "echo \"# told\" # done anew\n", 1),
+        ("x/Makefile", "# Done anew.\nall: told\n", 1),
         ("a.h", "/* one\n * told\n */\nint told;\n", 1),
     ] {
         assert_eq!(faults(name, text).len(), count, "{text}");
