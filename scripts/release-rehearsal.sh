@@ -6,36 +6,47 @@ set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
 version=$(make -s version)
-rm -rf dist
+rm -rf dist target/package
 mkdir -p dist/crates dist/try
 step() { printf '\n== %s\n' "$1"; }
 
 step 'crates: packaged in the order of their dependencies, each built from its package'
-private=$(grep -l '^publish.workspace' */Cargo.toml crates/*/Cargo.toml | xargs sed -n 's/^name = "\(pget-[a-z-]*\)"$/--exclude \1/p' | sort -u)
-# shellcheck disable=SC2086
-cargo package -q --workspace --locked $private
-cp target/package/*-"$version".crate dist/crates/
-for crate in dist/crates/*.crate; do tar -xzf "$crate" -C dist/crates; done
+# Packages, builds, and stops before the upload. With one target folder and the profile of the
+# workspace, each crate finds what it depends on built already.
+CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only \
+    cargo publish -q --workspace --locked --dry-run --target-dir target
+# A dry run leaves the packages where the version of Cargo likes.
+find target/package -name "*-$version.crate" -exec cp {} dist/crates/ \;
 
-step 'a Rust program, from the packages'
-mkdir -p dist/try/rust/src
+step 'a Rust program, from a registry folder that has the packages'
+registry=$root/dist/registry
+# The crates of others come with their checksums; ours are unpacked beside them.
+cargo vendor -q --locked --versioned-dirs "$registry" >/dev/null
+for crate in dist/crates/*.crate; do
+    tar -xzf "$crate" -C "$registry"
+    checksum=$(sha256sum "$crate" | cut -d ' ' -f 1)
+    echo "{\"files\":{},\"package\":\"$checksum\"}" \
+        >"$registry/$(basename "$crate" .crate)/.cargo-checksum.json"
+done
+mkdir -p dist/try/rust/src dist/try/rust/.cargo
+cat >dist/try/rust/.cargo/config.toml <<TOML
+[source.crates-io]
+replace-with = "rehearsal"
+[source.rehearsal]
+directory = "$registry"
+TOML
 cat >dist/try/rust/Cargo.toml <<TOML
 [package]
 name = "try-pget"
 edition = "2024"
 [workspace]
 [dependencies]
-libpget = { version = "$version", default-features = false, features = ["file"] }
-[patch.crates-io]
+libpget = { version = "=$version", default-features = false, features = ["file"] }
 TOML
-for folder in dist/crates/*-"$version"; do
-    name=$(basename "$folder" "-$version")
-    echo "$name = { path = \"$root/$folder\" }" >>dist/try/rust/Cargo.toml
-done
 cat >dist/try/rust/src/main.rs <<'RUST'
 fn main() -> Result<(), pget::Error> {
     let path = std::env::args().nth(1).expect("a path");
-    let mut reader = pget::builder(&path).open_blocking()?;
+    let mut reader = pget::builder(&path).blocking()?.reader()?;
     let mut bytes = 0;
     while let Some(lease) = reader.next_lease()? {
         bytes += lease.len();
@@ -45,7 +56,14 @@ fn main() -> Result<(), pget::Error> {
 }
 RUST
 size=$(wc -c <include/pget.h)
-test "$(cargo run -q --manifest-path dist/try/rust/Cargo.toml --target-dir target/try -- include/pget.h)" = "$size"
+# Cargo reads its configuration from the folder that it is started in.
+read=$(cd dist/try/rust && CARGO_PROFILE_DEV_DEBUG=0 cargo run -q --offline --target-dir "$root/target/try" -- "$root/include/pget.h")
+test "$read" = "$size"
+# `cargo install` reads no configuration of a folder.
+CARGO_PROFILE_DEV_DEBUG=0 cargo install -q --offline --debug --target-dir target/try --root dist/try/cargo \
+    --config 'source.crates-io.replace-with="rehearsal"' \
+    --config "source.rehearsal.directory='$registry'" --version "$version" pget-cli
+dist/try/cargo/bin/pget cat include/pget.h | cmp - include/pget.h
 
 step 'the Debian package, and a C program against what it holds'
 package=$(scripts/deb.sh)
@@ -77,13 +95,19 @@ if [ ! -x "$build/bin/maturin" ]; then
     python3 -m venv "$build"
     "$build/bin/pip" install -q --disable-pip-version-check -r python/requirements-build.txt
 fi
+scripts/third-party.py python/THIRD-PARTY-NOTICES dist/pget-python.cdx.json pget-python
 "$build/bin/maturin" build -q --release --locked -m python/Cargo.toml --out dist
+"$build/bin/maturin" sdist -m python/Cargo.toml --out dist
 dist/try/venv/bin/pip install -q --no-index dist/libpget-*.whl
 dist/try/venv/bin/python - <<PY
 import pget
 data = pget.read("$root/include/pget.h")
 assert bytes(data) == open("$root/include/pget.h", "rb").read()
 PY
+
+for kind in licenses/LICENSE licenses/THIRD-PARTY-NOTICES sboms; do
+    python3 -m zipfile --list dist/libpget-*.whl | grep -F ".dist-info/$kind"
+done
 
 step 'sizes'
 du -h dist/*.deb dist/*.whl dist/crates/*.crate "$lib"/libpget.so.*.* "$deb/usr/bin/pget" dist/debug/* target/release/libpget.so target/release/pget
