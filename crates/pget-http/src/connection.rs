@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     low_water_mark::{Demand, LowWaterMark},
-    secure::{PIECE, Secure},
+    secure::Secure,
     socket::Socket,
 };
 
@@ -142,14 +142,14 @@ impl Connection {
         self.check_process()?;
         let mut wait: Option<(Demand, Instant)> = None;
         poll_fn(|cx| {
-            let (received, ahead, piece) = match &mut *self.stream {
+            let (received, ahead) = match &mut *self.stream {
                 Stream::Plain(stream) => {
                     let read = pin!(stream.read_buf(&mut (&mut *into).limit(most))).poll(cx);
-                    (read, 0, u32::MAX)
+                    (read, 0)
                 }
                 Stream::Tls(stream) => {
                     let read = stream.poll_receive(cx, into, most, &mut self.buffer);
-                    (read, stream.incomplete(), PIECE)
+                    (read, stream.incomplete())
                 }
             };
             match received {
@@ -171,7 +171,7 @@ impl Connection {
                     // Encrypted, it is no less than in plain.
                     let expected = expected.saturating_sub(ahead as u64);
                     let socket = self.stream.socket();
-                    self.low_water_mark.aim(socket, demand, expected, piece)?;
+                    self.low_water_mark.aim(socket, demand, expected)?;
                     wait.insert((demand, Instant::now())).1
                 }
             };

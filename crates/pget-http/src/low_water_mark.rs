@@ -104,21 +104,14 @@ impl LowWaterMark {
         self.mark > 1
     }
 
-    /// Sets the mark for a wait in which at least `expected` more bytes are sure to come, of which
-    /// up to `most` are received at once.
-    pub(crate) fn aim(
-        &mut self,
-        socket: &TcpStream,
-        demand: Demand,
-        expected: u64,
-        most: u32,
-    ) -> io::Result<()> {
+    /// Sets the mark for a wait in which at least `expected` more bytes are sure to come.
+    pub(crate) fn aim(&mut self, socket: &TcpStream, demand: Demand, expected: u64) -> io::Result<()> {
         let want = match demand {
             Demand::Near => self.rate,
             Demand::Far => self.rate.max(FAR_PIECE),
         };
         let sure = u32::try_from(expected).unwrap_or(u32::MAX);
-        let mark = want.min(MOST).min(most).min(sure);
+        let mark = want.min(MOST).min(sure);
         self.set(socket, if mark < LEAST { 1 } else { mark })
     }
 

@@ -39,7 +39,7 @@ use tokio::{
 use crate::socket::Socket;
 
 /// Bytes received at a time. Larger pieces do not fit the second-level cache beside the rest.
-pub(crate) const PIECE: u32 = 256 * 1024;
+const PIECE: usize = 256 * 1024;
 /// The longest record: a header, 16 KiB, and what encryption may add (RFC 5246 section 6.2.3).
 const RECORD: usize = 5 + 16 * 1024 + 2048;
 /// More of a message that is not complete is refused. Rustls joins up to 64 KiB of handshake.
@@ -216,7 +216,7 @@ impl Secure {
             }
             // Not much more than there is room for, as that is copied twice. Encryption adds a
             // little, which the next piece makes up for.
-            let piece = (PIECE as usize).min(left.saturating_add(OVERHEAD)).max(RECORD);
+            let piece = PIECE.min(left.saturating_add(OVERHEAD)).max(RECORD);
             let received = ready!(self.poll_records(cx, piece, |plaintext| {
                 let fits = if rest.is_empty() {
                     plaintext.len().min(left)
@@ -251,7 +251,7 @@ impl Secure {
         let front = self.incomplete.len().max(RECORD);
         let mut desk = DESK.take();
         if desk.len() < front + most {
-            desk = vec![0; front + most.max(PIECE as usize)];
+            desk = vec![0; front + most.max(PIECE)];
         }
         let received = self.poll_records_on(cx, &mut desk, front, most, put);
         DESK.set(desk);

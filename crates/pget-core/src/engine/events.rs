@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ErrorKind, ObjectInfo, RangeRequest, Reply, SourceError,
-    memory::{Accepted, PAGE, Slot, WriterEvents},
+    memory::{Accepted, Slot, WriterEvents},
     revision::{Answer, Known, accept},
     sync::{MutexGuard, atomic::Ordering},
 };
@@ -229,12 +229,8 @@ impl WriterEvents for Engine {
         if let Err(error) = self.delivery.landed(slot, range.clone()) {
             self.finish(Err(error));
         }
-        if slot.chunk() == self.cursor.chunk() {
-            let page = |at: u64| (at - slot.start()) / PAGE as u64;
-            let full = page(range.start) != page(range.end) || range.end == slot.end();
-            if full || !gather(self) {
-                self.reader_waker.wake();
-            }
+        if slot.chunk() == self.cursor.chunk() && !gather(self, range.end - range.start) {
+            self.reader_waker.wake();
         }
     }
 
