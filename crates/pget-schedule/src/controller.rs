@@ -217,6 +217,8 @@ pub struct Controller {
     /// Bytes per second: of a body now, and of the fastest body so far.
     body: f64,
     fastest: f64,
+    /// Bytes per second of all bodies in the last period.
+    goodput: f64,
     /// Levels below this did not bring enough.
     floor: u32,
     /// What the network brought when it was full.
@@ -256,6 +258,7 @@ impl Controller {
             first: Duration::ZERO,
             body: 0.0,
             fastest: 0.0,
+            goodput: 0.0,
             floor: FLOOR,
             best: None,
             pause: FIRST_PAUSE,

@@ -210,3 +210,30 @@ fn open_chunks_fit_in_memory() {
         assert!(run.most_held <= 160 * MIB, "{run:?} on {network}");
     }
 }
+
+/// On a link that is full, the memory is bounded by what the link brings, not by what as many
+/// bodies promised while the level rose.
+#[test]
+fn a_full_link_bounds_the_memory() {
+    for (latency, rate, link) in [
+        (0.02, 90e6, 1.2e9),
+        (0.03, 60e6, 2e9),
+        (0.06, 30e6, 900e6),
+        (0.08, 30e6, 1e9),
+    ] {
+        for seed in 0..4_u32 {
+            let mut network = Network::plain(latency, rate, link);
+            network.size = 1536 * MIB;
+            network.jitter = 0.1 * f64::from(seed);
+            let run = play(&network, Choice::Measured, seed.into(), f64::INFINITY).expect("it ends");
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
+            let under_way = (link * latency) as u64;
+            let most = (144 * MIB).max(under_way * 6);
+            assert!(
+                run.most_held <= most,
+                "{run:?} in place of {} MiB on {network}",
+                most / MIB
+            );
+        }
+    }
+}

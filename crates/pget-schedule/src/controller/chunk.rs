@@ -2,7 +2,8 @@
 //! the object.
 
 use super::{
-    BUSY, Controller, DEAR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE, Stage, TAIL, UNDER_WAY,
+    BUSY, Controller, DEAR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE, STEP, Stage, TAIL,
+    UNDER_WAY,
     figures::{bytes, whole_bytes},
 };
 
@@ -10,8 +11,10 @@ impl Controller {
     /// Chooses the chunk size, with `rest` bytes not yet asked for and `rate` bytes per second
     /// coming.
     pub(super) fn choose_chunk(&mut self, rest: u64, rate: f64) {
-        // What is under way in the network needs memory, too.
-        let most = rate.max(self.body * f64::from(self.effective));
+        // What is under way in the network needs memory, too. Bodies of a level that has just been
+        // reached promise more than a full link brings.
+        let promised = rate.max(self.body * f64::from(self.effective));
+        let most = promised.min(self.goodput * STEP);
         let under_way = whole_bytes(most * self.nearest * UNDER_WAY);
         self.memory = under_way.clamp(
             self.bounds.memory,

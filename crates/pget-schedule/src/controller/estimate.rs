@@ -23,6 +23,7 @@ impl Controller {
             return;
         }
         self.learn(&mark.seen, seen);
+        self.goodput = per_second(seen.bytes - mark.seen.bytes, now - mark.at);
         self.chunk_mark = Some(Mark { at: now, seen: *seen });
         if !self.rises_again(now) {
             self.choose_chunk(rest, self.rate());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Brought, CHANGED, Controller, DOUBTS, ENOUGH, FIRST_PAUSE, FLOOR, FULLY, GROWS, HUNGRY, LATE,
     LEAST_RATIO, LONG, LONGEST_PAUSE, Mark, RIPE, SPARE, STEP, STEPS_SLOWLY, Seen, Stage, WORTH,
-    figures::{Met, bytes, whole},
+    figures::{Met, bytes, per_second, whole},
 };
 
 impl Controller {
@@ -78,6 +78,7 @@ impl Controller {
             return;
         }
         self.learn(&mark.seen, &seen);
+        self.goodput = per_second(seen.bytes - mark.seen.bytes, waited);
         if std::mem::replace(&mut self.void, false) {
             self.mark = Some(Mark { at: now, seen });
             return;
