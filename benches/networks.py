@@ -14,6 +14,33 @@ NETWORKS = {
     "N5": 1536, "N6": 1024, "N7": 1536, "N8": 1536,
 }
 GRID = "1x8MiB 2x8MiB 4x4MiB 8x8MiB 16x1MiB 32x2MiB 32x8MiB 64x2MiB 128x1MiB 128x2MiB 128x4MiB"
+# What a Python with boto3 or obstore runs to read BUCKET/KEY from an S3 server at URL.
+CLIENT = (
+    "import boto3, botocore, sys; from boto3.s3.transfer import TransferConfig;"
+    " config = botocore.config.Config(signature_version=botocore.UNSIGNED);"
+    " client = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1',"
+    " config=config);"
+    " out = open('/dev/null', 'wb');"
+)
+PYTHON = {
+    "boto3": (
+        "boto3",
+        CLIENT + "client.download_fileobj(sys.argv[2], sys.argv[3], out)",
+    ),
+    "boto3 with awscrt": (
+        "boto3, awscrt",
+        CLIENT
+        + "crt = TransferConfig(preferred_transfer_client='crt');"
+        + "client.download_fileobj(sys.argv[2], sys.argv[3], out, Config=crt)",
+    ),
+    "obstore": (
+        "obstore",
+        "import obstore, sys; from obstore.store import S3Store;"
+        " store = S3Store(sys.argv[2], endpoint=sys.argv[1], region='us-east-1',"
+        " skip_signature=True, client_options={'allow_http': True});"
+        "[None for piece in obstore.get(store, sys.argv[3]).stream()]",
+    ),
+}
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20}
 
 
@@ -52,6 +79,12 @@ def ways(url, size):
             "target/release/bare", url, "--size", str(size),
             "--concurrency", connections, "--chunk-size", str(chunk),
         ]
+    return found | peers(url)
+
+
+def peers(url):
+    """The commands of the other readers that are installed."""
+    found = {}
     if shutil.which("curl"):
         found["curl"] = ["curl", "-sS", "-o", "/dev/null", url]
     if shutil.which("aria2c"):
@@ -59,6 +92,17 @@ def ways(url, size):
             "aria2c", "-q", "-x16", "-s16", "-k1M", "--allow-overwrite=true",
             "--file-allocation=none", "-d", "/dev/shm", "-o", "pget-networks", url,
         ]
+    # The shaped server looks at the last part of a path only.
+    endpoint, key = url.rsplit("/", 1)
+    if shutil.which("s5cmd"):
+        found["s5cmd"] = [
+            "s5cmd", "--no-sign-request", "--endpoint-url", endpoint, "cat", f"s3://bucket/{key}",
+        ]
+    python = os.environ.get("PEERS_PYTHON", sys.executable)
+    for name, (modules, program) in PYTHON.items():
+        probe = subprocess.run([python, "-c", f"import {modules}"], stderr=subprocess.DEVNULL)
+        if probe.returncode == 0:
+            found[name] = [python, "-c", program, endpoint, "bucket", key]
     return found
 
 

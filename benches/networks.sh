@@ -10,6 +10,8 @@
 # - ROUNDS (default 5).
 # - NETWORKS (default "N1 ... N8"). Settings such as "rate=50MB,latency=10ms" are allowed too.
 # - GRID, pairs such as "16x1MiB 128x2MiB".
+# - PEERS_PYTHON (default python3), an interpreter for the peers boto3 (with and without awscrt) and
+#   obstore. The other peers are curl, aria2c and s5cmd on the PATH.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build -q --release --locked -p pget-testkit --example shaped
