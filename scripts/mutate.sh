@@ -96,7 +96,6 @@ all() {
     guard "patience ends" pget-schedule/src/health.rs 'self.run?.since.checked_add(self.retry_timeout)' 'self.run?.since.checked_add(self.retry_timeout * 2)'
     guard "silence counts" pget-schedule/src/health.rs 'let since = quiet_since.max(self.progressed_at).min(now);' 'let since = now;'
     guard "silence ends with a byte" pget-schedule/src/health.rs 'quiet_since.max(self.progressed_at)' 'quiet_since'
-    guard "silence before a fence" pget-schedule/src/open_chunk.rs '.map_or(quiet_since, |since| since.min(quiet_since))' '.map_or(quiet_since, |_| quiet_since)'
     guard "silence is reported" pget-core/src/engine/attempts.rs 'state.schedule.was_quiet(id, now.saturating_sub(quiet_for));' ''
     guard "deadlines within patience" pget-core/src/options.rs 'deadline.min(most)' 'deadline'
     guard "bytes renew the patience" pget-schedule/src/health.rs 'pub(super) fn progressed(&mut self, at: Duration) {

@@ -446,3 +446,67 @@ fn silence_of_one_range_is_no_silence_of_the_download() {
     let trial = schedule.trial();
     assert!(trial.is_none_or(|trial| trial.since == 19 * SECOND), "{trial:?}");
 }
+
+/// A range that is silent, fenced and silent again has brought nothing since its first attempt,
+/// while the others are served.
+#[test]
+fn silence_before_a_fence_counts_for_the_range() {
+    let timeout = 30 * SECOND;
+    let step = Duration::from_millis(50);
+    let mut schedule = Schedule::new(Settings {
+        wanted: Wanted::from(0..100_000 * CHUNK),
+        window: Settings::UNBOUNDED,
+        ..settings(timeout)
+    });
+    let (mut now, mut fences) = (Duration::ZERO, 0);
+    let mut flying: Vec<(Duration, Attempt)> = Vec::new();
+    let waited = loop {
+        match poll(&mut schedule, now) {
+            Ok(attempt) => {
+                flying.push((now, attempt));
+                continue;
+            }
+            Err(Action::GiveUp(Limit::RetryTimeout { position, .. })) => {
+                assert_eq!(position, Some(3 * CHUNK));
+                break now;
+            }
+            Err(Action::Wait(_)) => now += step,
+            Err(other) => panic!("{other:?}"),
+        }
+        for (launched, attempt) in std::mem::take(&mut flying) {
+            let end = attempt.chunk_end;
+            if attempt.chunk != 3 {
+                schedule.begun(attempt.id, Some(100_000 * CHUNK), false, true, None, Some(end));
+                schedule.ended(attempt.id, now, end, Ended::Complete);
+            } else if now - launched >= 20 * SECOND {
+                schedule.was_quiet(attempt.id, launched);
+                schedule.ended(attempt.id, now, attempt.start, Ended::Retry);
+            } else {
+                flying.push((launched, attempt));
+            }
+        }
+        let flow = |id| {
+            let attempt = flying.iter().find(|flight| flight.1.id == id)?.1;
+            Some(Flow {
+                asked: true,
+                bytes: 0,
+                position: attempt.start,
+            })
+        };
+        if let Some(id) = schedule.look(now, flow) {
+            let index = flying
+                .iter()
+                .position(|flight| flight.1.id == id)
+                .expect("it flies");
+            let (_, attempt) = flying.remove(index);
+            fences += 1;
+            schedule.fenced(id, now, attempt.start);
+        }
+        assert!(now < 2 * timeout, "it never gives up");
+    };
+    assert!(fences > 0, "it was never fenced");
+    assert!(
+        waited >= timeout && waited <= timeout + SECOND,
+        "{waited:?}, {fences} fences"
+    );
+}
