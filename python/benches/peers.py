@@ -17,7 +17,8 @@ import sys
 import tempfile
 
 PRESIGNED = (
-    "import boto3; address = boto3.client('s3')"
+    "import boto3, botocore.config;"
+    " address = boto3.client('s3', config=botocore.config.Config(signature_version='s3v4'))"
     ".generate_presigned_url('get_object', Params={'Bucket': bucket, 'Key': key})"
 )
 SDK = (
