@@ -80,7 +80,8 @@ WAYS = [
         "in memory",
         "boto3, download_fileobj",
         "import boto3, io; client = boto3.client('s3'); client.head_object(Bucket=bucket, Key=key)",
-        "out = io.BytesIO(); client.download_fileobj(bucket, key, out); size = out.getbuffer().nbytes",
+        "out = io.BytesIO(); client.download_fileobj(bucket, key, out);"
+        " size = out.getbuffer().nbytes",
     ),
     (
         "in memory",
