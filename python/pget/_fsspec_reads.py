@@ -136,7 +136,9 @@ class Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
         """Returns the bytes of a file, or a dict of those of many, which are read several at
         once.
         """
-        bounds = {name: kwargs.pop(name) for name in ("start", "end") if name in kwargs}
+        bounds: dict[str, Any] = {
+            name: kwargs.pop(name) for name in ("start", "end") if name in kwargs
+        }
         paths = self.expand_path(path, recursive=recursive, **kwargs)
         if not (
             isinstance(path, (list, tuple))
