@@ -1,13 +1,16 @@
-//! Linker flags of the shared library that cargo does not set by itself.
+//! Sets linker flags of the shared library that cargo does not set.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
-        // The number is that of the ABI's incompatible versions, as far as there were any; it is not the crate's.
+        // The number in the soname counts the incompatible versions of the ABI. It is not the
+        // crate's version.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libpget.so.0");
-        // Rust exports what any crate declares for C; one below object_store has a whole C interface. Our own functions come as objects, all else as archives.
+        // Rust exports every C function that any crate declares, and a dependency of object_store
+        // has a whole C interface. Our own functions come as objects, all others as archives.
         println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
-        // The runtime's threads end with the process, so their code must stay: dlclose leaves the library mapped.
+        // The runtime's threads run until the process ends, so dlclose must leave their code
+        // mapped.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
 }

@@ -13,10 +13,11 @@ import (
 	"time"
 )
 
-// prompt is the promise: so long after its context is done, a call has returned.
+// prompt is the promised time from the end of a context to the return of the call.
 const prompt = 100 * time.Millisecond
 
-// median holds the middle of five times against the promise, as machines of tests are busy.
+// median compares the median of five times with the promise, because the machines of tests are
+// busy.
 func median(t *testing.T, what string, once func() time.Duration) {
 	t.Helper()
 	var took []time.Duration
@@ -73,7 +74,8 @@ func TestCancelledBefore(t *testing.T) {
 	}
 }
 
-// Between two reads, also when there is a view left; and after the end it changes nothing.
+// A cancel between two reads takes effect, even if there is a view left. After the end, it changes
+// nothing.
 func TestCancelledBetweenReadsAndAfter(t *testing.T) {
 	ctx, cancel := context.WithCancel(deadline(t))
 	defer cancel()
@@ -141,7 +143,7 @@ func TestCloseAndUseAfterIt(t *testing.T) {
 	}
 }
 
-// The view that the writer holds stays until it returns.
+// The view that the writer holds stays valid until the writer returns.
 func TestCloseWithinAWriterDoesNotWait(t *testing.T) {
 	r := open(t, "/good", WithChunkSize(chunk))
 	var got []byte
@@ -172,7 +174,7 @@ func TestASecondGoroutineIsToldThatTheReaderIsBusy(t *testing.T) {
 		t.Error(n, err)
 	}
 	if r.Size() != good || r.Stats().Requests == 0 {
-		t.Error("what it tells")
+		t.Error("size or stats are wrong")
 	}
 	close(leave)
 	if err := <-ended; err != nil {
@@ -180,8 +182,8 @@ func TestASecondGoroutineIsToldThatTheReaderIsBusy(t *testing.T) {
 	}
 }
 
-// Many goroutines use and close the same readers without any order: each call ends, with bytes that
-// are right or an error.
+// Many goroutines use and close the same readers without any order. Each call must end, with right
+// bytes or an error.
 func TestMisuseIsNoUndefinedBehaviour(t *testing.T) {
 	for range 20 {
 		r := open(t, "/good", WithChunkSize(chunk))

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Each kind of failure, by each way to read. ErrForked and ErrInternal are not to be had from Go;
-// ErrCancelled and ErrDestination have tests of their own.
+// The table has each kind of failure, which is tested with each way to read. Go cannot cause
+// ErrForked and ErrInternal. ErrCancelled and ErrDestination have tests of their own.
 func TestEverySentinel(t *testing.T) {
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,10 +37,10 @@ func TestEverySentinel(t *testing.T) {
 		{"no file", "/no/such/file", ErrNotFound, nil},
 		{"denied", servers.hostile + "/denied", ErrPermissionDenied, nil},
 		{"changed", servers.hostile + "/changed", ErrObjectChanged, nil},
-		{"behind the end", servers.hostile + "/good", ErrRange, []Option{WithOffset(good + 1)}},
+		{"past the end", servers.hostile + "/good", ErrRange, []Option{WithOffset(good + 1)}},
 		{"silent", servers.hostile + "/silent", ErrTimeout, []Option{soon}},
 		{"unavailable", servers.hostile + "/unavailable", ErrUnavailable, nil},
-		{"nobody there", "http://" + nobody.Addr().String(), ErrUnavailable, nil},
+		{"no server", "http://" + nobody.Addr().String(), ErrUnavailable, nil},
 		{"nonsense", servers.hostile + "/nonsense", ErrProtocol, nil},
 		{"unknown scheme", "gopher://host/object", ErrInvalidArgument, nil},
 		{"dots", "ais://bucket/../object", ErrUnsupported, []Option{WithProperty("ais.endpoint", servers.aistore)}},
@@ -101,12 +101,12 @@ func TestDestinationsThatFail(t *testing.T) {
 		t.Error(err)
 	}
 	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
-		t.Error("left behind:", left, err)
+		t.Error("files remain:", left, err)
 	}
 }
 
 func TestErrorsAreFinal(t *testing.T) {
-	// One after the other, so that it is opened before it changes.
+	// Read one chunk after another, so that the object is opened before it changes.
 	r := open(t, "/changed", WithChunkSize(chunk), WithWindow(1))
 	_, first := io.ReadAll(r)
 	_, second := r.Read(make([]byte, 1))
@@ -147,17 +147,17 @@ func TestOptionsThatAreNotUsable(t *testing.T) {
 			t.Errorf("option %d: %v", i, err)
 		}
 	}
-	// A value may be a secret.
+	// A value may be a secret, so the error must not show it.
 	if _, err := Open(deadline(t), servers.hostile+"/good", WithHeader("Authorization", "secret\x00")); err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "Authorization") {
 		t.Error(err)
 	}
-	// Each one that is usable is taken.
+	// The library accepts every valid option.
 	r := open(t, "/good", WithConcurrency(0), WithChunkSize(1<<20), WithConcurrency(3), WithWindow(5), WithOffset(1), WithLength(7), WithRetries(2), WithConnectTimeout(time.Second),
 		WithFirstByteTimeout(time.Second), WithStallTimeout(time.Microsecond+time.Second), WithRetryTimeout(time.Second), WithMemoryLimit(8<<20), WithThreads(2), WithHeader("X-Test", "1"))
 	if got, err := io.ReadAll(r); err != nil || string(got) != string(pattern(1, 7)) {
 		t.Error(got, err)
 	}
-	// A property of another transport is refused by its name.
+	// The library rejects a property of another transport by its name.
 	if _, err := Open(deadline(t), servers.hostile+"/good", WithProperty("aws.region", "x")); !errors.Is(err, ErrInvalidArgument) || !strings.Contains(err.Error(), "aws.region") {
 		t.Error(err)
 	}
@@ -177,7 +177,7 @@ func TestProgress(t *testing.T) {
 		if _, err := way.read(deadline(t), url, good, t.TempDir(), append(options, told)); err != nil {
 			t.Error(way.name, err)
 		}
-		// What goes to its place is told of every 100 ms, which it may not take, and at its end.
+		// The library reports progress every 100 ms, and at the end. The download may take less time.
 		least := 2
 		if way.name == "GetFile" {
 			least = 1
@@ -188,8 +188,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// While GetInto waits in C the function runs elsewhere, and neither its panic nor its end may leave
-// C behind.
+// While GetInto waits in C, the function runs on another thread. Neither its panic nor its Goexit
+// may abandon the C frames.
 func TestAProgressFunctionThatPanics(t *testing.T) {
 	buffer := make([]byte, good)
 	var recovered any

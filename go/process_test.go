@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// children are what this program does when a test runs it again.
+// children are the functions that this program runs when a test starts it again.
 var children = map[string]func() int{
 	"reads": func() int {
 		if _, err := Get(context.Background(), os.Getenv("PGET_TEST_URL"), os.Stdout); err != nil {
@@ -64,7 +64,7 @@ func child(t *testing.T, what, url string) *exec.Cmd {
 	return command
 }
 
-// Whoever starts programs after it used the library can do so, and they can use it, too.
+// A process that has used the library can start programs, and they can use the library too.
 func TestProgramsThatAreStarted(t *testing.T) {
 	r := open(t, "/good")
 	if _, err := r.Read(make([]byte, 1)); err != nil {
@@ -79,7 +79,8 @@ func TestProgramsThatAreStarted(t *testing.T) {
 	}
 }
 
-// The program installs no handler, and SIGPIPE kills it where Go lets it.
+// The program installs no handler. SIGPIPE would kill it in the places where Go lets the signal
+// act.
 func TestPeersThatCloseDoNotKillTheProgram(t *testing.T) {
 	paths := []string{"/closes", "/resets", "/closes-reused"}
 	count := func() (n int) {
@@ -97,7 +98,7 @@ func TestPeersThatCloseDoNotKillTheProgram(t *testing.T) {
 	}
 }
 
-// footprint is what a process holds.
+// footprint is the number of resources that a process holds.
 type footprint struct{ goroutines, threads, descriptors, mib int }
 
 func measure() (now footprint, err error) {
@@ -120,7 +121,7 @@ func measure() (now footprint, err error) {
 	return now, err
 }
 
-// opensAndCancels opens and cancels at all stages.
+// opensAndCancels opens readers and cancels them at all stages.
 func opensAndCancels(base string, times int) error {
 	for i := range times {
 		if err := openAndCancel(base, i); err != nil {
@@ -157,11 +158,11 @@ func openAndCancel(base string, i int) error {
 		}
 		return r.Close()
 	}
-	// Forgotten: the collector sees to it.
+	// The reader is not closed, so the collector must do it.
 	return nil
 }
 
-// leaks is the child that opens and cancels, and fails if it holds more afterwards.
+// leaks is the child that opens and cancels readers, and fails if it then holds more than before.
 func leaks() error {
 	base := os.Getenv("PGET_TEST_URL")
 	if err := opensAndCancels(base, 200); err != nil {
@@ -175,8 +176,8 @@ func leaks() error {
 		return err
 	}
 	var after footprint
-	// What was cancelled ends soon, but not at once. Go keeps threads that it needed once, the library
-	// a connection or two for the next one, and memory comes in big pieces.
+	// A cancelled read ends soon, but not immediately. Go keeps threads that it has used. The library
+	// keeps a connection or two, and memory comes in large pieces.
 	for range 100 {
 		if after, err = measure(); err != nil {
 			return err

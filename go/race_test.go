@@ -2,5 +2,5 @@
 
 package pget
 
-// The race detector's own memory grows with the goroutines that there were.
+// The race detector's own memory grows with the number of goroutines that have existed.
 const raceDetector = true

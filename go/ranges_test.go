@@ -30,7 +30,7 @@ func TestManyRanges(t *testing.T) {
 			}
 			for index, times := range told {
 				if times != 1 {
-					t.Errorf("%s, gap %d: range %d was told of %d times", transport.name, gap, index, times)
+					t.Errorf("%s, gap %d: range %d was reported %d times", transport.name, gap, index, times)
 				}
 			}
 		}

@@ -50,7 +50,7 @@ var ways = []struct {
 		var all bytes.Buffer
 		n, err := Get(ctx, url, &all, options...)
 		if n != int64(all.Len()) {
-			return nil, fmt.Errorf("told %d bytes, not %d", n, all.Len())
+			return nil, fmt.Errorf("reported %d bytes, not %d", n, all.Len())
 		}
 		return all.Bytes(), err
 	}},
@@ -58,7 +58,7 @@ var ways = []struct {
 		all := bytes.Repeat([]byte{0xaa}, size+3)
 		n, err := GetInto(ctx, url, all[:size], options...)
 		if !bytes.Equal(all[size:], []byte{0xaa, 0xaa, 0xaa}) {
-			return nil, errors.New("wrote behind the slice")
+			return nil, errors.New("wrote past the slice")
 		}
 		return all[:n], err
 	}},
@@ -70,7 +70,7 @@ var ways = []struct {
 		}
 		all, err := os.ReadFile(path)
 		if n != int64(len(all)) {
-			return nil, fmt.Errorf("told %d bytes, not %d", n, len(all))
+			return nil, fmt.Errorf("reported %d bytes, not %d", n, len(all))
 		}
 		return all, err
 	}},
@@ -84,7 +84,7 @@ func reading(read func(*Reader) ([]byte, error)) func(context.Context, string, i
 		}
 		defer r.Close()
 		if r.Size() >= 0 && r.Size() < int64(size) {
-			return nil, fmt.Errorf("the size is told as %d", r.Size())
+			return nil, fmt.Errorf("the reported size is %d", r.Size())
 		}
 		return read(r)
 	}
@@ -207,7 +207,8 @@ func TestWhatAReaderTells(t *testing.T) {
 	}
 }
 
-// Small reads are served from the memory that the library lent: it is asked once for each view.
+// The reader serves small reads from the memory that the library lent. It calls the library once
+// for each view.
 func TestSmallReadsDoNotCross(t *testing.T) {
 	views := 0
 	r := open(t, "/good", WithChunkSize(1<<20), WithProgress(func(int64, int64) { views++ }))
@@ -225,7 +226,8 @@ func TestSmallReadsDoNotCross(t *testing.T) {
 	}
 }
 
-// Nothing is copied: the writer's slices are longer than any buffer of io.Copy's, and each is C's.
+// The reader copies nothing: the writer's slices are longer than any buffer of io.Copy, and each is
+// C memory.
 func TestCopyHandsOutTheLibrarysMemory(t *testing.T) {
 	if servers.nginx == "" {
 		t.Skip("without nginx")
@@ -270,7 +272,7 @@ func TestWritersThatFail(t *testing.T) {
 			t.Errorf("%s: %d bytes", name, n)
 		}
 	}
-	// What the writer did not take is still there.
+	// The bytes that the writer did not take are still there.
 	r := open(t, "/good", WithChunkSize(chunk))
 	taken := 0
 	n, err := r.WriteTo(writer(func(p []byte) (int, error) { taken = len(p) / 2; return taken, full }))
@@ -302,7 +304,7 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-// open opens what the misbehaving server has under a path.
+// open opens an object of the misbehaving server.
 func open(t testing.TB, path string, options ...Option) *Reader {
 	t.Helper()
 	r, err := Open(deadline(t), servers.hostile+path, options...)

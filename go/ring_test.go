@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// digests is the child that reads a ring of another process, and tells a line of each object.
+// digests is the child that reads a ring of another process, and prints a line for each object.
 func digests() error {
 	ring, err := OpenRing(os.Getenv("PGET_TEST_URL"))
 	if err != nil {
@@ -55,7 +55,7 @@ func TestRingWithAnotherProcess(t *testing.T) {
 				t.Fatal(size, err)
 			}
 			wanted += fmt.Sprintf("%d etag  %x\n", size, sha256.Sum256(pattern(0, size)))
-			// What fails before its first byte is no object of the ring.
+			// An object that fails before its first byte does not appear in the ring.
 			if err := ring.Put(deadline(t), servers.hostile+"/missing"); !errors.Is(err, ErrNotFound) {
 				t.Error(err)
 			}
@@ -74,7 +74,7 @@ func TestRingWithAnotherProcess(t *testing.T) {
 	}
 }
 
-// ringOfOnePage is a ring without a name, and its reader; both are closed with the test.
+// ringOfOnePage returns a ring without a name, and its reader. Both are closed with the test.
 func ringOfOnePage(t *testing.T) (*Ring, *RingReader) {
 	t.Helper()
 	ring, err := NewRing("", 4096)
@@ -90,7 +90,7 @@ func ringOfOnePage(t *testing.T) (*Ring, *RingReader) {
 	return ring, reader
 }
 
-// readsOne expects the object /1 next, and reads it.
+// readsOne checks that the next object is /1, and reads it.
 func readsOne(t *testing.T, reader *RingReader) {
 	t.Helper()
 	if size, _, err := reader.NextObject(deadline(t)); size != 1 || err != nil {
@@ -114,7 +114,7 @@ func TestRingWaitsEnd(t *testing.T) {
 	if _, _, err := reader.NextObject(soon); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	// The writer waits for room, until its context is done; the reader hears of that.
+	// The writer waits for room until its context is done. The reader then gets ErrCancelled.
 	putting, stop := context.WithCancel(deadline(t))
 	done := make(chan error)
 	go func() { done <- ring.Put(putting, servers.hostile+"/good", WithChunkSize(chunk)) }()
@@ -161,7 +161,8 @@ func TestRingObjectPassedOver(t *testing.T) {
 	if size, _, err := reader.NextObject(deadline(t)); size != good || err != nil {
 		t.Fatal(size, err)
 	}
-	// A call that does not begin leaves all of it, also the rest of what Read was lent.
+	// A call that does not begin leaves the whole object, including the rest of the memory that Read
+	// was lent.
 	over, cancel := context.WithCancel(deadline(t))
 	cancel()
 	var got []byte
@@ -178,10 +179,10 @@ func TestRingObjectPassedOver(t *testing.T) {
 	if !bytes.Equal(got, pattern(0, len(got))) {
 		t.Error("bytes are missing within")
 	}
-	// One that does passes it over, also if it ends before the next one comes.
+	// A call that begins skips the object, even if the call ends before the next object arrives.
 	var err error
 	for tries := 0; err == nil && tries < 100; tries++ {
-		// Again, if a busy machine has it done before the call.
+		// Repeat if a busy machine ended the context before the call.
 		soon, cancel := context.WithTimeout(deadline(t), 10*time.Millisecond)
 		if _, _, err := reader.NextObject(soon); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// What crates/pget-testkit/examples/serve.rs serves.
+// The constants of crates/pget-testkit/examples/serve.rs.
 const (
 	seed  = 7
 	good  = 5*1024*1024 + 123
@@ -25,7 +25,7 @@ const (
 
 var sizes = []int{0, 1, chunk - 1, chunk, chunk + 1, 5*chunk + 3}
 
-// servers are those of the testkit, in a process of their own.
+// servers are the addresses of the testkit's servers, which run in a process of their own.
 var servers struct {
 	mu     sync.Mutex
 	ask    io.Writer
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// start has cargo build the servers, unless it has, and starts them.
+// start builds the servers with cargo, unless they are built, and starts them.
 func start() (stop func(), err error) {
 	server := exec.Command("cargo", "run", "--quiet", "--locked", "--package", "pget-testkit", "--example", "serve")
 	server.Stderr = os.Stderr
@@ -89,7 +89,7 @@ func start() (stop func(), err error) {
 	return nil, fmt.Errorf("they ended: %v", server.ProcessState)
 }
 
-// served tells how many faults were put on the wire for a path.
+// served returns the number of faults that were put on the wire for a path.
 func served(t *testing.T, path string) int {
 	t.Helper()
 	servers.mu.Lock()
@@ -105,7 +105,7 @@ func served(t *testing.T, path string) int {
 	return n
 }
 
-// transport is a way to objects of the sizes above and of the size good.
+// transport is a way to reach objects of the sizes above and of the size good.
 type transport struct {
 	name    string
 	url     func(size int) string
@@ -145,7 +145,7 @@ func transports(t *testing.T) []transport {
 	}, nil})
 }
 
-// byteAt is the byte at an offset of a test object, as pget-testkit computes it.
+// byteAt returns the byte at an offset of a test object, as pget-testkit computes it.
 func byteAt(offset uint64) byte {
 	first := uint64(seed + 1)
 	z := first*0xd6e8feb86659fd93 + offset/8*0x9e3779b97f4a7c15
@@ -162,7 +162,7 @@ func pattern(offset, length int) []byte {
 	return bytes
 }
 
-// deadline is a context that ends a test which hangs.
+// deadline returns a context that ends a test that hangs.
 func deadline(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// name is one that nobody else has.
+// name returns a name that no other process uses.
 func name(t *testing.T) string {
 	return fmt.Sprintf("pget-go-%d-%s", os.Getpid(), t.Name())
 }
 
-// attaches is the child that reads shared memory of another process, and waits for it.
+// attaches is the child that attaches to shared memory of another process, and waits for it.
 func attaches() error {
 	s, err := OpenShared(os.Getenv("PGET_TEST_URL"))
 	if err != nil {
@@ -98,7 +98,7 @@ func TestSharedReused(t *testing.T) {
 				t.Errorf("%s: closed, and used again: %v", what, err)
 			}
 		}
-		// Who is attached keeps the old object.
+		// A reader that is attached keeps the old object.
 		attached, err := OpenShared(first)
 		if err != nil {
 			t.Fatal(err)
@@ -204,7 +204,7 @@ func TestSharedOfNoBytes(t *testing.T) {
 	defer s.Close()
 	waited, err := s.Wait(deadline(t), 0)
 	there := s.Bytes()
-	// Copies the stack, with both slices in it; the runtime looks at each address there.
+	// The call copies the stack with both slices in it. The runtime checks each address during that.
 	if deep(10_000) != 10_000 || err != nil || waited == nil || there == nil || len(waited)+len(there) != 0 {
 		t.Error(waited, there, err)
 	}

@@ -1,4 +1,6 @@
-//! The C test programs of tests/c against a server of the testkit: as they are, under valgrind, and with their own side under the sanitizers.
+//! Runs the C test programs of tests/c against a server of the testkit.
+//!
+//! Each program runs plainly, under valgrind, and with the C side compiled with sanitizers.
 
 mod support;
 
@@ -16,17 +18,17 @@ use pget_testkit::{
 };
 use support::{compile, program, run, succeed, tool, workshop};
 
-/// A program by itself; generous, as machines are busy.
+/// Time limit of a program. It is generous, because the machines of tests are busy.
 const WITHIN: Duration = Duration::from_secs(120);
-/// Under valgrind everything is some thirty times slower.
+/// Time limit under valgrind, which makes everything about thirty times slower.
 const WITHIN_VALGRIND: Duration = Duration::from_secs(400);
 
-/// As `ffi/tests/c/check.h` knows them.
+/// `ffi/tests/c/check.h` has the same values.
 const GOOD: u64 = 5 * 1024 * 1024 + 123;
 const SMALL: u64 = 1000;
 const SEED: u64 = 7;
 
-/// What the paths serve that the programs ask for.
+/// Starts a server with the paths that the programs request.
 fn server() -> Hostile {
     let server = Hostile::start().expect("a server");
     let good = || Route::new(Object::new(SEED, GOOD));
@@ -49,7 +51,7 @@ fn server() -> Hostile {
         "/stalls",
         good().fault(When::Always, Fault::Stall { after: 70_000 }),
     );
-    // The first range comes, the others do not.
+    // The server answers the first range and stalls before the others.
     server.route("/first", good().fault(When::Later, Fault::StallBeforeHead));
     server.route("/closes", small().fault(When::HeadToo, Fault::CloseAfter));
     server.route("/resets", small().fault(When::Reused, Fault::ResetBeforeHead));
@@ -60,7 +62,8 @@ fn server() -> Hostile {
     server
 }
 
-/// Runs the program, which says at its end that all is well; gives the server that it met.
+/// Runs the program, which prints a line at its end if all is well. Returns the server that it
+/// used.
 fn passes(source: &str) -> Option<Hostile> {
     let cc = tool("gcc")?;
     let (server, workshop) = (server(), workshop());
@@ -194,7 +197,7 @@ fn aistore_and_its_checksums_of_ranges() {
 fn loading_and_unloading() {
     let Some(cc) = tool("gcc") else { return };
     let (server, workshop) = (server(), workshop());
-    // The linker leaves the library away where nothing of it is used.
+    // With `--as-needed`, the linker omits the library if the program uses nothing of it.
     let flags = ["-std=gnu11", "-Wl,--as-needed"];
     let built = compile(&cc, &flags, "ffi/tests/c/load.c", workshop.path(), "program");
     let mut command = program(built, workshop.path());
@@ -204,7 +207,7 @@ fn loading_and_unloading() {
     assert_eq!(succeed(&mut command, WITHIN), b"ok\n");
 }
 
-/// No invalid access, and no memory definitely lost.
+/// Checks that the program makes no invalid access and definitely loses no memory.
 #[test]
 fn memcheck_finds_nothing() {
     let (Some(cc), Some(valgrind)) = (tool("gcc"), tool("valgrind")) else {
@@ -218,7 +221,8 @@ fn memcheck_finds_nothing() {
         command
             .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
             .args(["--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"])
-            // Threads take turns under valgrind; without this, one that spins for another may starve it.
+            // Threads take turns under valgrind. Without fair scheduling, a thread that spins may
+            // starve the one that it waits for.
             .arg("--fair-sched=yes")
             .arg(built)
             .arg(server.url(""));
@@ -231,7 +235,10 @@ fn memcheck_finds_nothing() {
     }
 }
 
-/// The programs' own side, with the library as it is: their memory is watched, also where the library writes to it through intercepted functions.
+/// Compiles only the C side with sanitizers, and uses the library as it is.
+///
+/// The sanitizers watch the memory of the C side, even if the library writes to it through
+/// intercepted functions.
 #[test]
 fn the_c_side_under_address_and_undefined_behaviour_sanitizers() {
     let Some(cc) = tool("gcc") else { return };
@@ -250,7 +257,7 @@ fn the_c_side_under_address_and_undefined_behaviour_sanitizers() {
             command.arg("reduced");
         }
         if source == "process" {
-            // AddressSanitizer's own handlers are not what that test looks for.
+            // The test is not about AddressSanitizer's own signal handlers.
             command.env(
                 "ASAN_OPTIONS",
                 "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0:detect_leaks=0",
@@ -260,7 +267,9 @@ fn the_c_side_under_address_and_undefined_behaviour_sanitizers() {
     }
 }
 
-/// The sanitizers of older compilers do not know the wide address spaces of newer kernels.
+/// Returns a command that runs the program without address randomisation.
+///
+/// The sanitizers of older compilers do not support the wide address spaces of newer kernels.
 fn without_randomised_addresses(built: &Path, folder: &Path) -> Command {
     let plain = run(Command::new("setarch").args(["-R", "true"]), WITHIN);
     if plain.status.success() {

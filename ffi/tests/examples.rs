@@ -1,4 +1,6 @@
-//! The programs of examples/c and examples/cpp, installed as a user would, against a real nginx.
+//! Runs the programs of examples/c and examples/cpp against a real nginx.
+//!
+//! They are compiled with an installed library, as a user would do.
 
 mod support;
 
@@ -20,7 +22,7 @@ const WITHIN: Duration = Duration::from_secs(120);
 const SIZE: usize = (20 << 20) + 77;
 const PATTERN: Pattern = Pattern::new(3);
 
-/// `make install` into `prefix`, of the library that these tests were built with.
+/// Runs `make install` into `prefix`, with the library that these tests were built with.
 fn install(prefix: &Path) -> Option<()> {
     let make = tool("make")?;
     let mut command = Command::new(make);
@@ -33,7 +35,7 @@ fn install(prefix: &Path) -> Option<()> {
     Some(())
 }
 
-/// What pkg-config says, with `prefix` as the only place to look.
+/// Returns the output of pkg-config, which searches only `prefix`.
 fn pkg_config(prefix: &Path, arguments: &[&str]) -> Option<Vec<String>> {
     let mut command = Command::new(tool("pkg-config")?);
     command
@@ -103,7 +105,7 @@ fn every_example_does_what_it_says() {
     }
 }
 
-/// Four processes have digested all of it.
+/// Checks that four processes have digested the whole object.
 fn shares(command: &mut Command, content: &[u8]) {
     let said = String::from_utf8(succeed(command, WITHIN)).expect("text");
     let fnv = content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
@@ -116,7 +118,8 @@ fn shares(command: &mut Command, content: &[u8]) {
     }
 }
 
-/// Reads a body that stands still; returns soon after the other thread was told to cancel.
+/// Runs a program that reads a stalled body. It must end soon after its other thread triggers the
+/// cancel.
 fn cancels(command: &mut Command, stuck: &str) {
     let mut child = command
         .arg(stuck)
@@ -124,7 +127,7 @@ fn cancels(command: &mut Command, stuck: &str) {
         .stdout(Stdio::piped())
         .spawn()
         .expect("started");
-    // The C example waits for this, the C++ one for its first piece.
+    // The C example waits for this line, the C++ example for its first piece.
     child.stdin.take().expect("piped").write_all(b"\n").ok();
     let begun = Instant::now();
     let mut said = String::new();
@@ -136,11 +139,11 @@ fn cancels(command: &mut Command, stuck: &str) {
         .expect("text");
     assert!(child.wait().expect("its end").success(), "{command:?}: {said}");
     assert!(said.contains("cancelled"), "{command:?}: {said}");
-    // The server would hold it for the 20 seconds of the stall timeout.
+    // Without the cancel, the call would end after the stall timeout of 20 seconds.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
-/// README's line for a static program.
+/// Builds a static program with the command of the README.
 #[test]
 fn a_static_program_links_by_pkg_config() {
     let prefix = workshop();
@@ -158,7 +161,7 @@ fn a_static_program_links_by_pkg_config() {
         .arg(root().join("examples/c/cat.c"))
         .arg("-o")
         .arg(&built)
-        // The archive by its name, as there is a shared library beside it.
+        // Name the archive itself, because the folder also contains a shared library.
         .args(
             flags
                 .iter()

@@ -1,4 +1,6 @@
-//! What the shared library shows: its name, that it stays loaded, and the functions of the header and nothing else.
+//! Checks the shared library: its soname, that it stays loaded, and its exports.
+//!
+//! It must export exactly the functions of the header.
 
 mod support;
 
@@ -24,7 +26,8 @@ fn only_the_headers_functions_are_exported() {
         .map(str::to_owned)
         .collect();
     let header = fs::read_to_string(root().join("include/pget.h")).expect("include/pget.h");
-    // A declaration begins at the line's start and has its name before the parenthesis.
+    // A declaration begins at the start of a line. The name of the function stands before the
+    // parenthesis.
     let declared: BTreeSet<String> = header
         .lines()
         .filter(|line| !line.starts_with([' ', '/', '#']) && !line.starts_with("typedef"))

@@ -1,4 +1,6 @@
-//! The header: fresh, right about its version, and acceptable to every compiler in every language version.
+//! Checks that the header is up to date and has the right version.
+//!
+//! Every compiler must accept it in every language version.
 
 #![allow(unsafe_code, reason = "reads a text as a C program does")]
 
@@ -45,7 +47,7 @@ fn versions_in_header_and_library_are_the_crates() {
         pget::PGET_VERSION_PATCH
     );
     assert_eq!(of_header, of_crate);
-    // SAFETY: a static text with its zero, says the header.
+    // SAFETY: the header promises a static text with a final zero.
     let of_library = unsafe { CStr::from_ptr(pget::pget_version()) };
     assert_eq!(of_library.to_str(), Ok(of_crate));
     assert_eq!(pget::pget_abi_version(), pget::PGET_ABI_VERSION);
@@ -67,7 +69,7 @@ fn the_headers_compile_everywhere_without_a_warning() {
                 "include",
             );
         }
-        // The same file as C++, and the C++ header.
+        // Compile the same file as C++, with the C++ header.
         let flags = ["-std=c++17", "-x", "c++"];
         compile(&cxx, &flags, "ffi/tests/c/include.c", workshop.path(), "include");
         compile(

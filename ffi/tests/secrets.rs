@@ -1,4 +1,4 @@
-//! Case 67 by the C ABI: no error's message shows a secret, by whatever function it was given.
+//! Case 67 through the C ABI: no error message shows a secret, whichever function received it.
 
 #![allow(unsafe_code, reason = "calls as a C program does")]
 
@@ -15,26 +15,26 @@ fn text(text: &str) -> CString {
     CString::new(text).expect("no zero in it")
 }
 
-/// The message of what `pget_open` says of `url` with these properties and headers.
+/// Returns the message of the error of `pget_open` for `url` with these properties and headers.
 fn message(url: &str, properties: &[(&str, &str)], headers: &[(&str, &str)]) -> String {
     let options = pget::pget_options_new();
     assert_eq!(pget::pget_options_set_retries(options, 1), 0);
     assert_eq!(pget::pget_options_set_first_byte_timeout(options, 500), 0);
     for (key, value) in properties {
         let (key, value) = (text(key), text(value));
-        // SAFETY: texts that end with a zero.
+        // SAFETY: the texts end with a zero.
         let status = unsafe { pget::pget_options_set_property(options, key.as_ptr(), value.as_ptr()) };
         assert_eq!(status, 0);
     }
     for (name, value) in headers {
         let (name, value) = (text(name), text(value));
-        // SAFETY: texts that end with a zero.
+        // SAFETY: the texts end with a zero.
         let status = unsafe { pget::pget_options_set_header(options, name.as_ptr(), value.as_ptr()) };
         assert_eq!(status, 0);
     }
     let (mut reader, mut error) = (null_mut(), null_mut());
     let url = text(url);
-    // SAFETY: a text that ends with a zero, and places for two pointers.
+    // SAFETY: the text ends with a zero, and both pointers have a place.
     let status = unsafe { pget::pget_open(url.as_ptr(), options, &raw mut reader, &raw mut error) };
     assert!(status < 0 && !error.is_null(), "{url:?}: {status}");
     // SAFETY: the text lives as long as the error.

@@ -1,7 +1,10 @@
 //! The testkit's servers as a program, for tests in other languages (`go/`).
 //!
-//! Prints a line for each server, `NAME ADDRESS`, then `ready`. After that it answers each line `served PATH` on its standard input with the number of faults that the misbehaving
-//! server put on the wire there, and ends with its input. A server whose program is not installed is left out, unless the environment has `CI`.
+//! The program prints a line `NAME ADDRESS` for each server, then `ready`. After that, it answers
+//! each line `served PATH` of its standard input with the number of faults that the misbehaving
+//! server put on the wire for that path. It ends with its input.
+//!
+//! A server whose program is not installed is skipped, unless the environment has `CI`.
 
 use std::{
     error::Error,
@@ -15,7 +18,7 @@ use pget_testkit::{
     servers::{Nginx, NginxOptions, Versitygw, VersitygwOptions, require},
 };
 
-/// As `go/servers_test.go` knows them.
+/// `go/servers_test.go` uses the same values.
 const SEED: u64 = 7;
 const GOOD: u64 = 5 * 1024 * 1024 + 123;
 const SMALL: u64 = 1000;

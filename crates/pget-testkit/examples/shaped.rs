@@ -1,10 +1,14 @@
-//! The shaped network as a program: `shaped [--listen ADDRESS] [--tls FOLDER] [PRESET] [KEY=VALUE…]`.
+//! The shaped network as a program.
 //!
-//! Presets are N1 to N8; settings are those of `pget_testkit::shaped::Network`, for example
-//! `rate=20MB latency=20ms link=1200MB in-flight=32 every=8 odd=slow:1MB at=2s:rate=5MB`.
-//! The program prints its base URL and ends with its standard input. An object is `BASE/SIZE`, for example
-//! `BASE/1536MiB`. `BASE/-/stats`, `/-/reset`, `/-/set?KEY=VALUE` and `/-/preset?N2` control it.
-//! With `--tls`, `FOLDER/ca.pem` is the authority that signed its certificate.
+//! `shaped [--listen ADDRESS] [--tls FOLDER] [PRESET] [KEY=VALUE…]`
+//!
+//! Presets are N1 to N8. Settings are those of `pget_testkit::shaped::Network`, for example
+//! `rate=20MB latency=20ms link=1200MB in-flight=32 every=8 odd=slow:1MB at=2s:rate=5MB`. The
+//! program prints its base URL and ends with its standard input.
+//!
+//! An object is `BASE/SIZE`, for example `BASE/1536MiB`. `BASE/-/stats`, `/-/reset`,
+//! `/-/set?KEY=VALUE` and `/-/preset?N2` control the network. With `--tls`, `FOLDER/ca.pem` is the
+//! authority that signed the server's certificate.
 
 use std::{
     error::Error,

@@ -1,4 +1,6 @@
-//! What the stand-in does beyond single recorded answers: redirects, locks, cold objects, moves, tokens, and its faults.
+//! The stand-in's behaviour beyond single recorded answers.
+//!
+//! Redirects, locks, cold objects, moves, tokens, and the stand-in's faults.
 
 mod raw_http;
 
@@ -25,7 +27,7 @@ fn proxy(cluster: &Cluster) -> SocketAddr {
     cluster.addresses(Node::Proxy)[0]
 }
 
-/// Where the proxy sends a GET, as address and target.
+/// Returns the address and the target to which the proxy redirects a GET.
 async fn resolve(cluster: &Cluster, target: &str) -> (SocketAddr, String) {
     let reply = within(ask(proxy(cluster), "GET", target, &[], b"")).await;
     assert_eq!(reply.status, Some(301));
@@ -37,7 +39,7 @@ async fn resolve(cluster: &Cluster, target: &str) -> (SocketAddr, String) {
     (address.parse().expect("an address"), format!("/{target}"))
 }
 
-/// A ranged GET, redirect followed.
+/// Sends a ranged GET, and follows the redirect.
 async fn ranged(cluster: &Cluster, target: &str, range: &str) -> Reply {
     let (address, target) = resolve(cluster, target).await;
     within(ask(address, "GET", &target, &[("Range", range)], b"")).await
@@ -113,7 +115,8 @@ async fn an_empty_range_drops_the_connection_and_leaves_the_object_locked() {
     let (address, target) = resolve(&cluster, O).await;
     let put = tokio::spawn(async move { ask(address, "PUT", &target, &[], b"new").await });
     within(cluster.until(|counts| counts.at_targets("PUT") == 1)).await;
-    // That it never ends cannot be shown; that it has not ended while other requests were served can.
+    // A test cannot show that the answer never ends. It shows that the answer has not ended while
+    // other requests were served.
     for _ in 0..20 {
         assert_eq!(
             ranged(&cluster, O, "bytes=0-9").await.header("ais-version"),
@@ -444,7 +447,7 @@ async fn checksums_of_ranges_and_namespaces() {
     cluster.put(&bucket, "o", Object::bytes("123456789xyz"));
     let target = "/v1/objects/b/o?provider=ais&namespace=%40uuid%23ns";
     let reply = ranged(&cluster, target, "bytes=0-8").await;
-    // The check value of CRC-32C.
+    // The value is the check value of CRC-32C.
     assert_eq!(reply.header("ais-checksum-value"), Some("e3069283"));
     assert_eq!(
         within(ask(proxy(&cluster), "GET", O, &[], b"")).await.status,

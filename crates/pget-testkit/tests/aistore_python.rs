@@ -1,7 +1,7 @@
 //! The official Python client (`aistore` 2.0.0) reads from the stand-in as it does from a cluster.
 //!
-//! `AIS_ENDPOINT` names a real cluster to read from instead; it must have the objects of `OBJECTS` in `ais://python`, so
-//! the test stores them there over HTTP.
+//! `AIS_ENDPOINT` names a real cluster to read from instead. The test stores the objects of
+//! `OBJECTS` there over HTTP, in `ais://python`.
 
 mod raw_http;
 
@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(120);
-/// Time to install the client, over a network.
+/// Time limit of the client's installation over a network.
 const INSTALL: Duration = Duration::from_secs(300);
 const BUCKET: &str = "python";
 const OBJECTS: [(&str, u64); 4] = [
@@ -25,7 +25,9 @@ const OBJECTS: [(&str, u64); 4] = [
     ("large", 40 << 20),
 ];
 
-/// The interpreter that has the client; `None`, with a message, where it cannot be had.
+/// Returns the interpreter that has the client.
+///
+/// Returns `None` and prints a message if the client cannot be installed.
 async fn python() -> Option<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/python-env.sh");
     let output = timeout(INSTALL, run(Command::new(script)))
@@ -54,7 +56,7 @@ async fn run(mut command: Command) -> Output {
         .expect("the program starts")
 }
 
-/// What the client printed, a line for each object.
+/// Returns the client's output: one line for each object.
 async fn client(python: &str, endpoint: &str, mode: &str) -> Vec<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aistore_client.py");
     let mut command = Command::new(python);
@@ -78,7 +80,7 @@ fn expected() -> Vec<String> {
     OBJECTS.map(line).into()
 }
 
-/// A cluster with the objects: the stand-in, or the real one that the environment names.
+/// Returns a cluster with the objects: the stand-in, or the real one that the environment names.
 async fn cluster(options: ClusterOptions) -> (Option<Cluster>, String) {
     if let Some(endpoint) = std::env::var("AIS_ENDPOINT")
         .ok()
@@ -103,7 +105,7 @@ async fn store(endpoint: &str) {
         .expect("an address");
     let json = [("Content-Type", "application/json")];
     let bucket = format!("/v1/buckets/{BUCKET}?provider=ais");
-    // 409 when it exists.
+    // The answer is 409 if the bucket exists.
     raw_http::ask(proxy, "POST", &bucket, &json, br#"{"action":"create-bck"}"#).await;
     for (name, size) in OBJECTS {
         let name = name.replace(' ', "%20").replace('#', "%23");
@@ -149,7 +151,8 @@ async fn reads_with_workers() {
     assert_eq!(client(&python, &endpoint, "4").await, expected);
     if let Some(cluster) = cluster {
         let counts = cluster.counts();
-        // 40 MiB in ranges of 8 MiB, two small objects in one each; and it pays a redirect for each.
+        // The client reads 40 MiB in ranges of 8 MiB, and two small objects in one range each. Each
+        // range costs a redirect.
         assert_eq!((counts.ranges, counts.at_proxy("GET")), (7, 7));
         assert_eq!(counts.answers.get(&(Node::Proxy, 301)), Some(&7));
     }

@@ -1,7 +1,8 @@
-//! The stand-in against exchanges recorded from a real cluster, and a real cluster against the same ones.
+//! Compares the stand-in with exchanges recorded from a real cluster.
 //!
-//! `AIS_ENDPOINT=http://127.0.0.1:8080 cargo test -p pget-testkit --test aistore_standin` compares a freshly seeded real
-//! cluster (objects as named at the head of the recorded exchanges) instead of the stand-in.
+//! `AIS_ENDPOINT=http://127.0.0.1:8080 cargo test -p pget-testkit --test aistore_standin` compares
+//! a real cluster with them instead. That cluster must be freshly seeded with the objects named at
+//! the head of the recording.
 
 mod raw_http;
 
@@ -72,7 +73,7 @@ fn exchange(part: &str) -> Recorded {
     }
 }
 
-/// The nodes' addresses by the names of the recorded exchanges, from the proxy's own map.
+/// Returns the nodes' addresses from the proxy's own map, by their names in the recorded exchanges.
 async fn nodes(proxy: SocketAddr) -> BTreeMap<String, SocketAddr> {
     let reply = ask(proxy, "GET", "/v1/daemon?what=smap", &[], b"").await;
     let map: serde_json::Value = serde_json::from_slice(&reply.body).expect("a cluster map");
@@ -86,7 +87,7 @@ async fn nodes(proxy: SocketAddr) -> BTreeMap<String, SocketAddr> {
     nodes
 }
 
-/// Make the request, follow a redirect, and write the answers down as the recording does.
+/// Sends the request, follows a redirect, and formats the answers as the recording does.
 async fn replay(nodes: &BTreeMap<String, SocketAddr>, recorded: &Recorded) -> String {
     let headers: Vec<(&str, &str)> = recorded
         .headers
@@ -146,7 +147,7 @@ fn write_answer(out: &mut String, nodes: &BTreeMap<String, SocketAddr>, reply: &
     }
 }
 
-/// The value of a header without what differs from run to run.
+/// Returns the value of a header without the parts that differ from run to run.
 fn stable(nodes: &BTreeMap<String, SocketAddr>, status: u16, name: &str, value: &str) -> String {
     match name {
         "Ais-Atime" | "Last-Modified" | "Ais-Location" | "Ais-Mirror-Paths" => "*".into(),
@@ -179,7 +180,7 @@ fn without_peer(json: &str) -> String {
     serde_json::to_string(&error).expect("JSON")
 }
 
-/// What `seed.sh` of the recordings stores.
+/// Returns a cluster with the objects that `seed.sh` of the recordings stores.
 async fn seeded() -> Cluster {
     let cluster = Cluster::start(ClusterOptions::default()).await;
     let put = |name: &str, object| cluster.put("pget", name, object);
@@ -203,7 +204,7 @@ async fn seeded() -> Cluster {
     cluster
 }
 
-/// Buckets that both kinds of cluster get over HTTP.
+/// Creates buckets over HTTP, in either kind of cluster.
 async fn add_buckets(proxy: SocketAddr, nodes: &BTreeMap<String, SocketAddr>) {
     let json = [("Content-Type", "application/json")];
     for (bucket, checksum) in [
@@ -258,7 +259,7 @@ async fn answers_as_recorded() {
         assert_eq!(exchanges.len(), 52, "recorded exchanges");
         for exchange in exchanges {
             let got = replay(&nodes, &exchange).await;
-            // Where a new name lands is not what its exchange is about.
+            // The exchange is not about the target of a new name.
             let expected = exchange.answers.replace("< Location: *\n", "");
             let got = if expected == exchange.answers {
                 got

@@ -1,4 +1,6 @@
-//! `docs/reliability.md` lists all cases of the catalogue of faults and the tests that meet them: each case is there once, and each test that it names exists.
+//! Checks the table of `docs/reliability.md`.
+//!
+//! It must list each case of the catalogue of faults once, and every test that it names must exist.
 
 use std::{
     collections::BTreeSet,
@@ -6,14 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Each of these has a row.
+/// Number of cases. Each of them has a row.
 const CASES: usize = 143;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The names of all functions in Rust, Go and C sources below `folder`.
+/// Collects the names of all functions in the Rust, Go and C sources below `folder`.
 fn functions(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

@@ -1,4 +1,4 @@
-//! The real servers start, behave as the modules' documentation says, and are gone after drop.
+//! Checks that the real servers start, behave as documented, and are gone after drop.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,7 +10,9 @@ use pget_testkit::servers::{
     sparse_file,
 };
 
-/// What the server at `url` answers to a GET with these extra header lines, as text; the connection is closed after it.
+/// Returns the answer of the server at `url` to a GET with these extra header lines, as text.
+///
+/// The connection closes after it.
 fn get(url: &str, headers: &str) -> String {
     let (host, path) = url
         .strip_prefix("http://")

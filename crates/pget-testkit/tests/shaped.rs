@@ -1,7 +1,7 @@
-//! The shaped network keeps what it promises: rates, latency, limits, odd connections, counters.
+//! Checks the shaped network: rates, latency, limits, odd connections, counters.
 //!
-//! Lower bounds on times are strict: the server must never be faster than its network. Upper bounds are wide, because
-//! the machine may be busy.
+//! Lower bounds of times are strict, because the server must never be faster than its network.
+//! Upper bounds are wide, because the machine may be busy.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -109,7 +109,7 @@ fn a_connection_has_its_rate_and_its_latency() {
     let mut client = Client::connect(&server);
     client.get("2MB", "");
     let first = began.elapsed();
-    // Set-up, answer, 100 ms of body.
+    // The time consists of the set-up, the answer, and 100 ms of body.
     assert!(
         first >= Duration::from_millis(138) && first < Duration::from_millis(600),
         "{first:?}"
@@ -130,7 +130,7 @@ fn connections_share_the_link() {
         }
     });
     let took = began.elapsed();
-    // 200 ms, less the burst of 5 ms.
+    // The bound is 200 ms minus the burst of 5 ms.
     assert!(
         took >= Duration::from_millis(190) && took < Duration::from_secs(1),
         "{took:?}"
@@ -147,7 +147,8 @@ fn a_fresh_connection_starts_slowly_and_stays_fast() {
         began.elapsed()
     };
     let (cold, warm) = (time(&mut client), time(&mut client));
-    // Rounds of 20 ms with 20, 40, 80, 160 KB come before the full 200 KB, which would have brought 500 KB more.
+    // Four rounds of 20 ms carry 20, 40, 80 and 160 KB before the full 200 KB per round. At the
+    // full rate, they would have carried 500 KB more.
     assert!(cold >= Duration::from_millis(170), "{cold:?}");
     assert!(warm >= Duration::from_millis(118), "{warm:?}");
     assert!(cold > warm + Duration::from_millis(20), "{cold:?} {warm:?}");
@@ -159,7 +160,7 @@ fn requests_above_the_limits_are_refused_and_counted() {
     let mut clients: Vec<_> = (0..3).map(|_| Client::connect(&server)).collect();
     for client in &mut clients {
         client.send("200KB", "");
-        // Let it arrive before the next one.
+        // Let the request arrive before the next one.
         std::thread::sleep(Duration::from_millis(30));
     }
     let statuses: Vec<_> = clients

@@ -1,4 +1,4 @@
-//! The suite itself, against the source in the process that serves as it should.
+//! Runs the conformance suite on the source that serves correctly inside the process.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ async fn a_right_source_conforms() {
     conformance::run(&InProcess).await;
 }
 
-/// A source that gives one byte less than asked for: the suite must notice.
+/// A source that delivers one byte less than requested. The suite must notice.
 struct Short;
 
 #[async_trait]

@@ -1,9 +1,11 @@
-//! The structure of the tree: files of a crate do not import each other in a circle, and no folder of
-//! `pget-core` holds most of it.
+//! Checks the structure of the tree.
+//!
+//! - The files of a crate do not import each other in a circle.
+//! - No folder of `pget-core` holds most of it.
 //!
 //! Imports are read from the sources: `use` declarations and paths in code, followed through
 //! re-exports to the file that defines the name. Code under `cfg(test)` does not count, and neither
-//! does a bare re-export. A method call names no file, so it is not seen.
+//! does a bare re-export. A method call names no file, so the test does not see it.
 
 #[path = "structure/graph.rs"]
 mod graph;
@@ -18,14 +20,14 @@ use std::{
 
 use graph::Crate;
 
-/// The largest folder of core has at most this percentage of its lines.
+/// Largest allowed percentage of core's lines in one folder.
 const LARGEST_FOLDER: usize = 25;
 
 fn root() -> PathBuf {
     fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).expect("the workspace")
 }
 
-/// The `src` folders of all crates that have a library.
+/// Returns the `src` folders of all crates that have a library.
 fn libraries() -> Vec<PathBuf> {
     let root = root();
     let mut folders: Vec<_> = fs::read_dir(root.join("crates"))
@@ -61,7 +63,7 @@ fn a_circle_is_found() {
     write("lib.rs", "mod a;\nmod b;\nmod c;\npub use b::B;\n");
     write("a.rs", "use crate::B;\npub(crate) struct A(B);\n");
     write("c.rs", "pub(crate) fn c() -> crate::a::A { todo!() }\n");
-    // Neither text nor tests count.
+    // Texts and tests do not count.
     write(
         "b.rs",
         "/* use crate::a::A; */ pub struct B(&'static str);\n#[cfg(test)]\nmod tests { use crate::c::c; }\n",
@@ -88,7 +90,7 @@ fn no_folder_of_core_holds_most_of_it() {
             }
             let inside = path.strip_prefix(&source).expect("below the source");
             let top = inside.iter().next().expect("a name").to_str().expect("text");
-            // Files beside the folders are no folder.
+            // Files next to the folders do not count as a folder.
             let top = if inside.iter().count() == 1 { "." } else { top };
             let text = fs::read_to_string(&path).expect("source text");
             *lines.entry(top.to_owned()).or_default() += text.lines().count();

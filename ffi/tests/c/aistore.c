@@ -1,9 +1,12 @@
-/* From AIStore, whose address comes as a property; and what only it gives: a checksum for each range, which damaged bytes do not have. And what pget_options_set_verify does of an
- * object whose published checksum is right, wrong, or missing: to a callback, into memory, a file and shared memory. */
+/* Reads from AIStore, whose address is a property.
+ *
+ * AIStore publishes a checksum for each range, and damaged bytes fail it.
+ * pget_options_set_verify is tested with an object whose published checksum is right, wrong, or
+ * missing. The object is read to a callback, into memory, into a file and into shared memory. */
 #include "check.h"
 #include <unistd.h>
 
-/* Reads the object in each way; each must end with this status. */
+/* Reads the object in each way. Each way must end with this status. */
 static void read_in_every_way(const char *url, const char *verify, pget_status wanted) {
   static uint8_t buffer[GOOD_SIZE];
   pget_options *options = small_ranges();
@@ -27,7 +30,7 @@ static void read_in_every_way(const char *url, const char *verify, pget_status w
     fclose(file);
   }
   remove(path);
-  /* Nothing is left to go on from what is known to be wrong. */
+  /* The failed download keeps no part, because its bytes are known to be wrong. */
   snprintf(part, sizeof part, "%s.pget-part", path);
   CHECK(access(part, F_OK) != 0);
   snprintf(part, sizeof part, "%s.pget-journal", path);

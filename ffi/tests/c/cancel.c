@@ -1,4 +1,6 @@
-/* Cancel and close: before, during and after, from other threads; many threads with their own readers; a reader in use elsewhere. */
+/* Cancel and close: before, during and after a call, and from other threads.
+ *
+ * Many threads have readers of their own, and a reader is in use by another thread. */
 #include "check.h"
 
 #include <pthread.h>
@@ -12,10 +14,10 @@ static double now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* A cancel is to be prompt; the limit leaves room for a busy machine and for valgrind. */
+/* A cancel must be prompt. The limit leaves room for a busy machine and for valgrind. */
 static double patience = 2.0;
 
-/* What the other thread does once it is told to. */
+/* The action of the other thread when it is signalled. */
 struct other {
   pthread_t thread;
   sem_t go;
@@ -29,7 +31,7 @@ struct other {
 static void *act(void *context) {
   struct other *other = context;
   sem_wait(&other->go);
-  /* Time for the first thread to be waiting. Should it not be yet, the outcome is the same. */
+  /* Give the first thread time to wait. If it does not wait yet, the outcome is the same. */
   nanosleep(&(struct timespec){0, 50000000}, NULL);
   other->when = now();
   atomic_store(&other->triggered, 1);
@@ -68,7 +70,8 @@ static void before_and_after(void) {
   EXPECT(PGET_OK, pget_open(at("/good"), options, &reader, &error));
   EXPECT(PGET_OK, pget_open(at("/good"), options, &second, &error));
   EXPECT(PGET_OK, parallel_get(at("/small"), options, check_write, &next, &error));
-  /* After a call nothing is left to stop, but both readers are stopped, and whatever begins later. */
+  /* After a call there is nothing to stop. Both readers, and all later calls, are still
+   * cancelled. */
   pget_cancel_trigger(cancel);
   pget_cancel_trigger(cancel);
   EXPECT(PGET_ERR_CANCELLED, pget_reader_next(reader, &data, &length, &error));
@@ -90,7 +93,7 @@ static void before_and_after(void) {
   pget_cancel_free(cancel);
 }
 
-/* The server never answers: every waiting call comes back when it is cancelled. */
+/* The server never answers. Every waiting call returns when it is cancelled. */
 static void during_the_first_wait(void) {
   int which;
   for (which = 0; which < 4; which++) {
@@ -121,7 +124,8 @@ static void during_the_first_wait(void) {
   }
 }
 
-/* The body stands still in the middle: a call that waits in next or read comes back, cancelled or closed. */
+/* The body stalls in the middle. A call that waits in next or read returns when it is cancelled
+ * or the reader is closed. */
 static void during_next(void) {
   int how;
   for (how = 0; how < 6; how++) {
@@ -146,14 +150,15 @@ static void during_next(void) {
       status = how < 3 ? pget_reader_next(reader, &data, &length, NULL)
                        : pget_reader_read(reader, piece, sizeof piece, &length, NULL);
       if (status == PGET_OK) {
-        /* A view is gone once another thread closes the reader, so only copies are looked at then. */
+        /* A view is invalid once another thread closes the reader, so that case checks only
+         * copies. */
         if (!(how == 2)) CHECK(is_right(data, length, position));
         position += length;
       } else {
         CHECK(length == 0);
       }
     } while (status == PGET_OK);
-    /* A close before the call began makes the handle a stale one. */
+    /* A close before the call has begun makes the handle stale. */
     CHECK(status == PGET_ERR_CANCELLED || (how % 3 == 2 && status == PGET_ERR_INVALID_ARGUMENT));
     finish(&other);
     pget_reader_close(reader);
@@ -207,7 +212,7 @@ static void a_reader_in_use_is_busy(void) {
   sem_init(&waiting.begun, 0, 0);
   CHECK(pthread_create(&thread, NULL, wait_in_next, &waiting) == 0);
   sem_wait(&waiting.begun);
-  /* The other thread reaches the place where the body stands still, sooner or later. */
+  /* The other thread reaches the place where the body stalls, sooner or later. */
   do {
     nanosleep(&(struct timespec){0, 20000000}, NULL);
     stats.struct_size = sizeof stats;

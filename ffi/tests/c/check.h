@@ -1,4 +1,5 @@
-/* For the test programs: checks, the content of test objects, and reading one as a user would. */
+/* Support for the test programs: checks, the content of test objects, and reads as a user makes
+ * them. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -7,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Says what is wrong, and ends the program. */
+/* Prints the failed check, and ends the program. */
 #define CHECK(what)                                                          \
   do {                                                                       \
     if (!(what)) {                                                           \
@@ -16,7 +17,7 @@
     }                                                                        \
   } while (0)
 
-/* The status of a call with its error object, which is checked and freed. */
+/* Checks the status of a call and of its error object, and frees the object. */
 #define EXPECT(status_wanted, call)                                          \
   do {                                                                       \
     pget_error *error = (pget_error *)&base;                                 \
@@ -36,7 +37,7 @@
     }                                                                        \
   } while (0)
 
-/* Where the objects are; see ffi/tests/c_programs.rs for what each path serves. */
+/* The address of the objects. ffi/tests/c_programs.rs describes each path. */
 static const char *base;
 
 static inline const char *at(const char *path) {
@@ -51,7 +52,7 @@ static inline const char *at(const char *path) {
 #define GOOD_SIZE ((size_t)5 * 1024 * 1024 + 123)
 #define SMALL_SIZE ((size_t)1000)
 
-/* The byte at an offset of a test object, as pget-testkit computes it. */
+/* Returns the byte at an offset of a test object, as pget-testkit computes it. */
 static inline uint8_t byte_at(uint64_t offset) {
   uint64_t z = (uint64_t)(SEED + 1) * 0xd6e8feb86659fd93u + offset / 8 * 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 32)) * 0xbf58476d1ce4e5b9u;
@@ -66,7 +67,7 @@ static inline int is_right(const uint8_t *data, size_t length, uint64_t offset) 
   return 1;
 }
 
-/* Options with small ranges, so that small objects are read in parallel too. */
+/* Returns options with small ranges, so that small objects are read in parallel too. */
 static inline pget_options *small_ranges(void) {
   pget_options *options = pget_options_new();
   CHECK(options != NULL);
@@ -75,7 +76,7 @@ static inline pget_options *small_ranges(void) {
   return options;
 }
 
-/* A write callback that checks what it gets; its context is the offset of the next byte. */
+/* Checks the bytes that it receives. Its context is the offset of the next byte. */
 static inline int check_write(void *context, const uint8_t *data, size_t length, uint64_t offset) {
   uint64_t *next = context;
   CHECK(length > 0);
@@ -85,7 +86,7 @@ static inline int check_write(void *context, const uint8_t *data, size_t length,
   return 0;
 }
 
-/* All of an object in shared memory; with an error, no handle. */
+/* Fetches a whole object into shared memory. After an error there is no handle. */
 static inline pget_status whole_shared(const char *url, const pget_options *options, const char *name, pget_shared *reuse, pget_shared **shared, pget_error **error) {
   pget_status status = pget_shared_begin(url, options, name, reuse, shared, error);
   if (status != PGET_OK) return status;

@@ -1,4 +1,6 @@
-/* Two hundred forks while eight threads download, over http and https: parent and children get the right bytes. */
+/* Forks two hundred times while eight threads download over http and https.
+ *
+ * The parent and the children must get the right bytes. */
 #include "check.h"
 
 #include <pthread.h>
@@ -19,7 +21,7 @@ static const char *of(unsigned which, const char *path) {
   return at(path);
 }
 
-/* Reads the object into memory, or through a reader. */
+/* Reads the object into memory or through a reader. */
 static void read_one(const char *url, size_t size, unsigned way) {
   pget_options *options = small_ranges();
   if (way % 2) {
@@ -92,7 +94,7 @@ int main(int count, char **arguments) {
     for (j = 0; j < AT_ONCE; j++) {
       children[j] = fork();
       CHECK(children[j] >= 0);
-      /* Every tenth has a child and that another one. */
+      /* Every tenth child has a child, and that one has another. */
       if (children[j] == 0) child(j, reader, i % 10 == 0 ? 2 : 0);
     }
     for (j = 0; j < AT_ONCE; j++) {

@@ -1,4 +1,4 @@
-// Includes the C++ header, twice and before anything else.
+// Includes the C++ header twice, before anything else.
 #include "pget.hpp"
 #include "pget.hpp"
 

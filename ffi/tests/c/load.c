@@ -1,4 +1,7 @@
-/* dlopen, use, dlclose, again: the library stays mapped, and its threads run on. Not linked with the library. */
+/* Loads the library with dlopen, uses it, closes it with dlclose, and repeats that.
+ *
+ * The library must stay mapped, because its threads continue. This program is not linked with
+ * it. */
 #include "check.h"
 
 #include <dlfcn.h>
@@ -18,7 +21,7 @@ int main(int argc, char **argv) {
     *(void **)&get = dlsym(library, "parallel_get");
     CHECK(get && get(at("/good"), NULL, check_write, &next, NULL) == PGET_OK && next == GOOD_SIZE);
     CHECK(dlclose(library) == 0);
-    /* Marked not to be unloaded: still there. */
+    /* The library is marked not to be unloaded, so it is still there. */
     library = dlopen(argv[2], RTLD_NOW | RTLD_NOLOAD);
     CHECK(library && dlclose(library) == 0);
   }

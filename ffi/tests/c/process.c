@@ -1,4 +1,4 @@
-/* What a library owes its process: fork, signals, threads, and defects that stay inside. */
+/* The library's duties in its process: fork, signals, threads, and defects that stay inside. */
 #include "check.h"
 
 #include <dirent.h>
@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Runs in a child; a hang there ends by the alarm. */
+/* Runs a function in a child. An alarm ends a child that hangs. */
 static int child_ends_well(pid_t child) {
   int status;
   CHECK(waitpid(child, &status, 0) == child);
@@ -65,9 +65,9 @@ static void a_child_after_use_reads_and_its_parents_handles_are_refused(void) {
     pget_stats stats;
     info.struct_size = sizeof info;
     stats.struct_size = sizeof stats;
-    /* Bytes that were shown stay readable. */
+    /* Bytes that the parent has received stay readable. */
     CHECK(is_right(data, length, 0) && is_right(seen, SMALL_SIZE, 0));
-    /* Handles of the parent. */
+    /* These handles belong to the parent. */
     EXPECT(PGET_ERR_FORKED, parallel_get(at("/good"), options, check_write, &next, &error));
     EXPECT(PGET_ERR_FORKED, parallel_get_into(at("/good"), options, buffer, 16, &some, &error));
     EXPECT(PGET_ERR_FORKED, parallel_get_file(at("/good"), options, "x", &count, &error));
@@ -92,7 +92,7 @@ static void a_child_after_use_reads_and_its_parents_handles_are_refused(void) {
     pget_error_free(earlier);
     pget_options_free(options);
     pget_cancel_free(cancel);
-    /* Of its own. */
+    /* The child uses handles of its own. */
     next = 0;
     EXPECT(PGET_OK, parallel_get(at("/good"), NULL, check_write, &next, &error));
     CHECK(next == GOOD_SIZE);
@@ -108,11 +108,11 @@ static void a_child_after_use_reads_and_its_parents_handles_are_refused(void) {
     EXPECT(PGET_ERR_INVALID_ARGUMENT, pget_reader_next(other, &seen, &some, &error));
     pget_options_free(own);
     CHECK(pget_abi_version() == PGET_ABI_VERSION && *pget_version() != '\0');
-    exit(0); /* with what a program does at its end */
+    exit(0); /* runs the exit handlers */
   }
   CHECK(child_ends_well(child));
 
-  /* Nothing of that has touched the parent. */
+  /* The children have not affected the parent. */
   CHECK(is_right(data, length, 0));
   next = length;
   while (pget_reader_next(reader, &data, &length, NULL) == PGET_OK) {
@@ -147,7 +147,11 @@ static void a_child_that_returns_from_a_callback_does_not_hang(void) {
   CHECK(child_ends_well(child_of_callback));
 }
 
-/* A server that closes or resets the connection under each request that comes on a used one, and after each answer, a thousand times; SIGPIPE kills who gets it. The server counts. */
+/* The server closes or resets the connection of each request on a reused connection, and after
+ * each answer.
+ *
+ * That happens a thousand times, and SIGPIPE would kill this process. The server counts the
+ * faults. */
 static void peers_close(unsigned times) {
   pget_options *options = pget_options_new();
   unsigned i;
@@ -164,7 +168,8 @@ static void peers_close(unsigned times) {
   pget_options_free(options);
 }
 
-/* A file or memory that may not grow is an error: at its default, the signal for it would kill who writes. */
+/* A file or memory that may not grow is an error. The signal for it would by default kill the
+ * process. */
 static void a_limit_on_files_kills_nobody(void) {
   struct rlimit before, limit;
   uint64_t length = 9;
@@ -183,7 +188,8 @@ static void a_limit_on_files_kills_nobody(void) {
   CHECK(length == 0 && access("limited", F_OK) != 0 && access("limited.pget-part", F_OK) != 0);
   EXPECT(PGET_ERR_DESTINATION, parallel_get_file(at("/small"), NULL, path, &length, &error));
   CHECK(lseek(file, 0, SEEK_END) == SMALL_SIZE / 2);
-  /* It counts from the file's beginning, and the bytes go to where the file stands, or behind its end. */
+  /* The limit counts from the beginning of the file. The bytes go to the file's position, or
+   * after its end. */
   for (appends = 0; appends <= 1; appends++) {
     CHECK(ftruncate(file, 0) == 0 && pwrite(file, "header", 6, 0) == 6);
     CHECK(lseek(file, appends ? 0 : 6, SEEK_SET) == (appends ? 0 : 6));
@@ -208,7 +214,10 @@ static void a_limit_on_files_kills_nobody(void) {
   close(file);
 }
 
-/* Whether all threads but the main one, which bears the program's name, are the library's and block SIGPIPE, and there is one. */
+/* Returns whether at least one thread of the library runs, and all threads except the main one
+ * are the library's and block SIGPIPE.
+ *
+ * The main thread has the name of the program. */
 static int threads_block_sigpipe(void) {
   DIR *tasks = opendir("/proc/self/task");
   struct dirent *entry;
@@ -222,7 +231,7 @@ static int threads_block_sigpipe(void) {
     if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid()) continue;
     snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
     status = fopen(path, "r");
-    if (!status) continue; /* it has ended meanwhile */
+    if (!status) continue; /* the thread has ended */
     while (fgets(line, sizeof line, status)) {
       if (strncmp(line, "Name:\tpget", 10) == 0) ours = 1;
       (void)sscanf(line, "SigBlk: %llx", &blocked);
@@ -237,11 +246,12 @@ static int threads_block_sigpipe(void) {
   return threads >= 1 && others == 0;
 }
 
-/* All threads of the library block SIGPIPE, this one does not, and no handler was installed. */
+/* All threads of the library block SIGPIPE. The main thread does not, and no handler is
+ * installed. */
 static void signals_are_the_hosts(void) {
   int signal_number, turns;
   sigset_t mask;
-  /* A thread that is just being started has not named itself yet, nor blocked the signal, which it does before anything else. */
+  /* A thread that is just starting has neither set its name nor blocked the signal yet. */
   for (turns = 0; !threads_block_sigpipe(); turns++) {
     CHECK(turns < 3000);
     usleep(10000);
@@ -249,7 +259,8 @@ static void signals_are_the_hosts(void) {
   CHECK(pthread_sigmask(SIG_BLOCK, NULL, &mask) == 0 && !sigismember(&mask, SIGPIPE));
   for (signal_number = 1; signal_number < 32; signal_number++) {
     struct sigaction action;
-    /* Who runs this in the background has SIGINT ignored, and a library may not ignore SIGPIPE. */
+    /* A background process may ignore SIGINT. The library must not make the process ignore
+     * SIGPIPE. */
     if (sigaction(signal_number, NULL, &action) == 0)
       CHECK(action.sa_handler == SIG_DFL || (action.sa_handler == SIG_IGN && signal_number != SIGPIPE));
   }
@@ -271,7 +282,7 @@ static void *interrupt(void *context) {
   return NULL;
 }
 
-/* A host's handler without SA_RESTART: waiting calls are interrupted, and nothing comes of it. */
+/* The host's handler has no SA_RESTART. It interrupts waiting calls, which must continue. */
 static void interruptions_are_no_error(void) {
   struct sigaction action, before;
   pthread_t self = pthread_self(), other;
@@ -291,7 +302,9 @@ static void interruptions_are_no_error(void) {
 
 static pget_status inner;
 
-/* What the header forbids: a call that waits, from where the library waits itself. It ends in a panic there. */
+/* Makes a call that waits on a thread of the library.
+ *
+ * The header forbids that, and the call ends in a panic. */
 static void call_back_in(void *context, uint64_t delivered, uint64_t total) {
   uint64_t next = 0;
   (void)delivered, (void)total;

@@ -1,4 +1,5 @@
-/* Every function in its good case, every argument as null, stale and foreign handles, each error code. */
+/* Tests every function with success, with null, stale and foreign handles, and with each error
+ * code. */
 #include "check.h"
 
 #include <unistd.h>
@@ -28,7 +29,8 @@ static void read_whole_objects(void) {
   EXPECT(PGET_OK, parallel_get_into(at("/empty"), options, NULL, 0, &length, &error));
   CHECK(length == 0);
 
-  /* One byte too small: the needed size, and nothing written. */
+  /* With a buffer that is one byte too small, the call reports the needed size and writes
+   * nothing. */
   memset(buffer, 0x55, GOOD_SIZE);
   {
     size_t i;
@@ -43,7 +45,7 @@ static void read_whole_objects(void) {
   EXPECT(PGET_ERR_BUFFER_TOO_SMALL, parallel_get_into(at("/small"), NULL, NULL, 0, &length, &error));
   CHECK(length == SMALL_SIZE);
 
-  /* A part of it. */
+  /* Reads a part of the object. */
   CHECK(pget_options_set_range(options, 1000, 600000) == PGET_OK);
   EXPECT(PGET_OK, parallel_get_into(at("/good"), options, buffer, GOOD_SIZE, &length, &error));
   CHECK(length == 600000 && is_right(buffer, length, 1000));
@@ -71,7 +73,7 @@ static void range_landed(void *context, size_t index) {
 static void read_ranges(void) {
   pget_options *options = small_ranges();
   uint8_t *memory = malloc(4000);
-  /* Out of order, one twice, overlapping, empty, the last byte. */
+  /* The ranges are out of order, repeated, overlapping, empty, and the last byte. */
   pget_range ranges[] = {
       {GOOD_SIZE - 1, 1, NULL}, {100, 1000, NULL}, {100, 1000, NULL}, {1050, 1000, NULL}, {7, 0, NULL}, {700001, 900, NULL},
   };
@@ -110,14 +112,14 @@ static void read_ranges(void) {
   EXPECT(PGET_ERR_RANGE, parallel_get_ranges(at("/good"), options, ranges, 2, NULL, NULL, &error));
   EXPECT(PGET_ERR_NOT_FOUND, parallel_get_ranges(at("/missing"), options, ranges, 1, NULL, NULL, &error));
 
-  /* Stopped from inside. */
+  /* The callback stops the call. */
   ranges[1].offset = 100;
   landed.count = 0;
   landed.stop_after = 1;
   landed.cancel = pget_cancel_new();
   CHECK(pget_options_set_cancel(options, landed.cancel) == PGET_OK);
   {
-    /* Ranges as small as these may all be there before the cancel is heard. */
+    /* All of such small ranges may arrive before the cancel takes effect. */
     pget_status status = parallel_get_ranges(at("/good"), options, ranges, count, range_landed, &landed, NULL);
     CHECK(status == PGET_ERR_CANCELLED ? landed.count >= 1 : status == PGET_OK && landed.count == count);
   }
@@ -138,7 +140,7 @@ static void read_into_files(void) {
   fclose(file);
   EXPECT(PGET_ERR_DESTINATION, parallel_get_file(at("/small"), NULL, "no/such/folder", &length, &error));
   CHECK(length == 0);
-  /* A part without a journal is nothing to go on from. */
+  /* A part without a journal cannot be resumed. */
   file = fopen("small.out.pget-part", "wb");
   CHECK(file && fwrite(buffer, 1, 100, file) == 100 && fclose(file) == 0);
   options = small_ranges();
@@ -177,7 +179,7 @@ static void pull(void) {
   info.struct_size = SIZE_MAX;
   EXPECT(PGET_ERR_INVALID_ARGUMENT, pget_reader_info(reader, &info, &error));
 
-  /* Views and copies, mixed. */
+  /* Views and copies may be mixed. */
   for (turn = 0;; turn++) {
     if (turn % 3 == 0) {
       EXPECT(status, (status = pget_reader_next(reader, &data, &length, &error)));
@@ -202,7 +204,7 @@ static void pull(void) {
   CHECK(stats.delivered == GOOD_SIZE && stats.received == GOOD_SIZE && stats.requests >= 20 && !stats.one_stream);
   pget_reader_close(reader);
 
-  /* Closed half way, and stale from then on. */
+  /* The reader is closed half-way. Its handle is stale from then on. */
   EXPECT(PGET_OK, pget_open(at("/good"), NULL, &reader, &error));
   EXPECT(PGET_OK, pget_reader_next(reader, &data, &length, &error));
   pget_reader_close(reader);
@@ -246,7 +248,7 @@ static void null_for_every_pointer(void) {
   EXPECT(bad, pget_reader_info(reader, NULL, &error));
   EXPECT(bad, pget_reader_stats(NULL, (pget_stats *)&info, &error));
   EXPECT(bad, pget_reader_stats(reader, NULL, &error));
-  /* None of that has moved or harmed the reader. */
+  /* None of the failed calls has moved or damaged the reader. */
   EXPECT(PGET_OK, pget_reader_next(reader, &data, &length, &error));
   CHECK(length == SMALL_SIZE && is_right(data, length, 0));
   pget_reader_close(reader);
@@ -284,7 +286,7 @@ static void null_for_every_pointer(void) {
   CHECK(pget_error_needed(NULL) == 0);
   pget_error_free(NULL);
 
-  /* Shared memory's are in shared.c. */
+  /* shared.c tests the functions of shared memory. */
   pget_options_free(options);
 }
 
@@ -297,7 +299,7 @@ static void stale_and_foreign_handles(void) {
   int local = 0;
   pget_status bad = PGET_ERR_INVALID_ARGUMENT;
 
-  /* Of another kind, and of no kind. */
+  /* The handle is of another kind, or of no kind. */
   CHECK(pget_options_set_chunk_size((pget_options *)cancel, 1) == bad);
   CHECK(pget_options_set_cancel(options, (const pget_cancel *)options) == bad);
   CHECK(pget_options_set_retries((pget_options *)&local, 1) == bad);
@@ -309,7 +311,7 @@ static void stale_and_foreign_handles(void) {
   pget_error_free((pget_error *)options);
   CHECK(pget_error_status((const pget_error *)cancel) == bad);
 
-  /* Freed. */
+  /* The handle was freed. */
   CHECK(pget_options_set_cancel(options, cancel) == PGET_OK);
   pget_cancel_free(cancel);
   pget_cancel_free(cancel);
@@ -349,7 +351,7 @@ static void options_out_of_range(void) {
   CHECK(pget_options_set_header(options, "X-Test", "1") == PGET_OK);
   EXPECT(PGET_OK, parallel_get(at("/good"), options, check_write, &next, &error));
   CHECK(next == GOOD_SIZE);
-  /* Only the transport can check these: names of headers, and which properties it has. */
+  /* Only the transport can check names of headers and of properties. */
   CHECK(pget_options_set_header(options, "not a name", "1") == PGET_OK);
   EXPECT(bad, parallel_get(at("/good"), options, check_write, &next, &error));
   pget_options_free(options);
@@ -371,11 +373,11 @@ static void each_error(void) {
   EXPECT(PGET_ERR_PERMISSION_DENIED, parallel_get(at("/denied"), options, check_write, &next, &error));
   EXPECT(PGET_ERR_UNAVAILABLE, parallel_get(at("/unavailable"), options, check_write, &next, &error));
   EXPECT(PGET_ERR_PROTOCOL, parallel_get(at("/nonsense"), options, check_write, &next, &error));
-  snprintf(url, sizeof url, "http://127.0.0.1:1/x"); /* nobody listens on port 1 */
+  snprintf(url, sizeof url, "http://127.0.0.1:1/x"); /* no server listens on port 1 */
   EXPECT(PGET_ERR_UNAVAILABLE, parallel_get(url, options, check_write, &next, &error));
   CHECK(next == 0);
   EXPECT(PGET_ERR_OBJECT_CHANGED, parallel_get(at("/changed"), options, check_write, &next, &error));
-  CHECK(next < GOOD_SIZE); /* a right beginning at the most: check_write has looked */
+  CHECK(next < GOOD_SIZE); /* check_write has checked these bytes */
 
   next = 0;
   CHECK(pget_options_set_first_byte_timeout(options, 200) == PGET_OK);
@@ -384,7 +386,9 @@ static void each_error(void) {
   EXPECT(PGET_ERR_RANGE, parallel_get(at("/good"), options, check_write, &next, &error));
   CHECK(next == 0);
   pget_options_free(options);
-  /* UNSUPPORTED needs a server that does not tell an object's size, or a build without a transport. DESTINATION and BUFFER_TOO_SMALL are above, CANCELLED in cancel.c, FORKED and INTERNAL in process.c, CHECKSUM in aistore.c. */
+  /* UNSUPPORTED needs a server that reports no size, or a build without a transport. DESTINATION
+   * and BUFFER_TOO_SMALL are tested above, CANCELLED in cancel.c, FORKED and INTERNAL in
+   * process.c, and CHECKSUM in aistore.c. */
   CHECK(strcmp(pget_status_name(PGET_ERR_RANGE), "range not satisfiable") == 0);
   CHECK(strcmp(pget_status_name(12345), "unknown status") == 0);
 }

@@ -1,4 +1,6 @@
-/* Rings in shared memory: objects one after another to another process, failures, ends, waits. The program starts itself again as the other process. */
+/* Rings in shared memory: several objects for another process, failures, ends and waits.
+ *
+ * The program starts itself again as the other process. */
 #include "check.h"
 
 #include <pthread.h>
@@ -34,7 +36,7 @@ static void ends_well(pid_t child) {
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* All of the object that comes next. */
+/* Reads the whole next object. */
 static void read_object(pget_ring_reader *reader, uint64_t size_wanted) {
   const uint8_t *data;
   const char *revision;
@@ -52,7 +54,7 @@ static void read_object(pget_ring_reader *reader, uint64_t size_wanted) {
   CHECK(done == size && data == NULL && length == 0);
 }
 
-/* What another process does with the ring: SHARED_SIZE, 0, SMALL_SIZE, the end. */
+/* The other process reads objects of SHARED_SIZE, 0 and SMALL_SIZE bytes, and then the end. */
 static void reads(const char *name) {
   pget_ring_reader *reader, *second;
   const uint8_t *data;
@@ -150,7 +152,7 @@ static void waits_end(void) {
   CHECK(pthread_join(thread, NULL) == 0);
   pget_cancel_free(wait.cancel);
   EXPECT(bad, pget_ring_next_object(wait.reader, LONG, wait.cancel, NULL, NULL, &error));
-  /* The download waits for room, and is cancelled; the reader hears of it. */
+  /* The download waits for room and is cancelled. The reader gets the error. */
   CHECK(pthread_create(&thread, NULL, put, &job) == 0);
   EXPECT(PGET_OK, pget_ring_next_object(wait.reader, LONG, NULL, NULL, NULL, &error));
   EXPECT(PGET_OK, pget_ring_next(wait.reader, LONG, NULL, &data, &length, &error));
@@ -162,11 +164,11 @@ static void waits_end(void) {
   } while (status == PGET_OK);
   CHECK(status == PGET_ERR_CANCELLED && data == NULL && length == 0);
   EXPECT(PGET_ERR_CANCELLED, pget_ring_next(wait.reader, LONG, NULL, &data, &length, &error));
-  /* And of the next one. */
+  /* The reader gets the next object too. */
   CHECK(pthread_create(&thread, NULL, put_small, &job) == 0);
   read_object(wait.reader, SMALL_SIZE);
   CHECK(pthread_join(thread, NULL) == 0);
-  /* A close ends the wait, before it or while it waits; and the ring. */
+  /* A close before or during a wait ends the wait and the ring. */
   wait.cancel = NULL;
   CHECK(pthread_create(&other_thread, NULL, trigger, &wait) == 0);
   status = pget_ring_next_object(wait.reader, LONG, NULL, NULL, NULL, NULL);
@@ -177,7 +179,8 @@ static void waits_end(void) {
   pget_cancel_free(job.cancel);
 }
 
-/* Who has looked for the next object gets no more of this one, and does not take it for complete. */
+/* A reader that has asked for the next object gets no more of this one, and does not take it for
+ * complete. */
 static void passes_over(void) {
   pthread_t thread;
   struct job job = {NULL, NULL, NULL};
@@ -200,7 +203,7 @@ static void passes_over(void) {
   pget_ring_close(job.ring);
 }
 
-/* Either end is killed. */
+/* The process at either end is killed. */
 static void deaths(void) {
   pget_ring *ring;
   pget_ring_reader *reader;
@@ -212,7 +215,7 @@ static void deaths(void) {
   const char *name = fresh_name();
   EXPECT(PGET_OK, pget_ring_create(NULL, 4096, &ring, &error));
   child = other("stops", pget_ring_name(ring));
-  /* It kills itself when it has some. */
+  /* The child kills itself when it has some bytes. */
   EXPECT(PGET_ERR_DESTINATION, parallel_get_ring(at("/shared"), NULL, ring, &error));
   CHECK(waitpid(child, NULL, 0) == child);
   pget_ring_close(ring);
@@ -229,7 +232,7 @@ static void deaths(void) {
   CHECK(status == PGET_ERR_UNAVAILABLE);
   EXPECT(PGET_ERR_UNAVAILABLE, pget_ring_next_object(reader, LONG, NULL, NULL, NULL, &error));
   pget_ring_reader_close(reader);
-  /* Whoever makes the next one takes away what is left. */
+  /* The creation of a ring removes the remains of the old one. */
   EXPECT(PGET_OK, pget_ring_create(name, 1, &ring, &error));
   pget_ring_close(ring);
 }

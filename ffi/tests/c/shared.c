@@ -1,4 +1,6 @@
-/* Shared memory: made, attached to by threads and by other processes, waited for, failed, closed. The program starts itself again as the other process. */
+/* Shared memory: create, attach from threads and from other processes, wait, fail, close.
+ *
+ * The program starts itself again as the other process. */
 #include "check.h"
 
 #include <pthread.h>
@@ -8,7 +10,7 @@
 
 #define LONG ((uint64_t)-1)
 
-/* Where this program is. */
+/* The path of this program. */
 static const char *program;
 
 static pget_status bad = PGET_ERR_INVALID_ARGUMENT;
@@ -31,7 +33,7 @@ static double seconds(void) {
   return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Reads what comes as it comes. */
+/* Reads bytes as they arrive. */
 static void read_as_it_arrives(const char *name, size_t length_wanted) {
   pget_shared *shared;
   size_t done = 0, available;
@@ -49,7 +51,7 @@ static void read_as_it_arrives(const char *name, size_t length_wanted) {
   pget_shared_close(shared);
 }
 
-/* Another process: this program again, with a job, as a forked child may not use the library. */
+/* Starts this program again with a job, because a forked child may not use the library. */
 static pid_t other(const char *job, const char *name) {
   pid_t child = fork();
   CHECK(child >= 0);
@@ -60,7 +62,7 @@ static pid_t other(const char *job, const char *name) {
   return child;
 }
 
-/* One that has attached, and says so on its standard output. */
+/* Starts a process that attaches, and that reports so on its standard output. */
 static pid_t other_attached(const char *job, const char *name) {
   int ends[2];
   char byte;
@@ -101,7 +103,7 @@ static void all_of_it(const char *name) {
   CHECK(strncmp(pget_shared_revision(shared), "etag ", 5) == 0);
   EXPECT(PGET_OK, pget_shared_wait(shared, LONG, 0, NULL, NULL, &error));
   ends_well(other("read", told));
-  /* The same process may attach, too; what is attached stays when the name goes. */
+  /* The same process may attach too. An attached segment stays when its name is removed. */
   EXPECT(PGET_OK, pget_shared_open(told, &again, &error));
   if (name) {
     pget_shared *taken;
@@ -133,7 +135,7 @@ static void while_it_arrives(void) {
   CHECK(available == GOOD_SIZE && is_right(pget_shared_data(shared), available, 0));
   for (i = 0; i < 4; i++) ends_well(readers[i]);
   pget_shared_close(shared);
-  /* A part of it, and nothing of it. */
+  /* Fetches a part of the object, and an empty part. */
   CHECK(pget_options_set_range(options, 1000, 5000) == PGET_OK);
   EXPECT(PGET_OK, pget_shared_begin(at("/good"), options, NULL, NULL, &shared, &error));
   EXPECT(PGET_OK, pget_shared_wait(shared, 5000, LONG, NULL, &available, &error));
@@ -147,7 +149,8 @@ static void while_it_arrives(void) {
   pget_options_free(options);
 }
 
-/* The pages of one object for the next, with and without a name; those who are attached keep what they have. */
+/* Reuses the memory of one object for the next, with and without a name. Attached readers keep
+ * their object. */
 static void reused(const char *name) {
   pget_options *options = small_ranges();
   pget_shared *shared, *next, *attached;
@@ -168,13 +171,13 @@ static void reused(const char *name) {
   EXPECT(PGET_OK, pget_shared_wait(next, LONG, LONG, NULL, &available, &error));
   CHECK(available == GOOD_SIZE && is_right(pget_shared_data(next), available, 0));
   shared = next;
-  /* Of one that was begun. */
+  /* The reused buffer is that of a download in the background. */
   EXPECT(PGET_OK, pget_shared_open(first, &attached, &error));
   EXPECT(PGET_OK, whole_shared(at("/small"), options, NULL, shared, &next, &error));
   CHECK(pget_shared_available(attached) == GOOD_SIZE && is_right(pget_shared_data(attached), GOOD_SIZE, 0));
   CHECK((strcmp(pget_shared_name(next), first) == 0) == (name != NULL));
   CHECK(is_right(pget_shared_data(next), SMALL_SIZE, 0));
-  /* What is closed in each case. */
+  /* The call closes the handle in each case, even if it fails. */
   EXPECT(bad, whole_shared(at("/small"), options, NULL, attached, &shared, &error));
   CHECK(shared == NULL && pget_shared_data(attached) == NULL);
   EXPECT(PGET_ERR_NOT_FOUND, whole_shared(at("/missing"), options, NULL, next, &shared, &error));
@@ -205,7 +208,7 @@ static void note(void *context, uint64_t delivered, uint64_t total) {
   told->total = total;
 }
 
-/* The thread that waits reports the progress, with all of it at the end. */
+/* The waiting thread reports the progress. The last report has all bytes. */
 static void progress(void) {
   pget_options *options = small_ranges();
   pget_shared *shared;
@@ -220,7 +223,7 @@ static void progress(void) {
   EXPECT(PGET_OK, pget_shared_wait(shared, LONG, LONG, NULL, NULL, &error));
   CHECK(told.calls == calls);
   pget_shared_close(shared);
-  /* While nothing comes, and after the timeout of the download. */
+  /* The thread also reports progress while no byte arrives. The timeout ends the download. */
   told.delivered = told.calls = 0;
   CHECK(pget_options_set_retries(options, 0) == PGET_OK && pget_options_set_first_byte_timeout(options, 2000) == PGET_OK);
   EXPECT(PGET_OK, pget_shared_begin(at("/first"), options, NULL, NULL, &shared, &error));
@@ -246,7 +249,7 @@ static void *trigger_later(void *context) {
   return NULL;
 }
 
-/* After the first 64 KiB of each range the server says no more. */
+/* The server stalls after the first 64 KiB of each range. */
 static void what_does_not_come(void) {
   pget_options *options = small_ranges();
   pget_shared *shared, *attached;
@@ -263,7 +266,7 @@ static void what_does_not_come(void) {
   EXPECT(PGET_ERR_TIMEOUT, pget_shared_wait(shared, LONG, 0, NULL, &available, &error));
   CHECK(available < GOOD_SIZE);
   EXPECT(PGET_ERR_TIMEOUT, pget_shared_wait(shared, LONG, 30, NULL, &available, &error));
-  /* A cancel ends the wait, and not the download. */
+  /* A cancel ends the wait but not the download. */
   job.shared = shared;
   job.cancel = pget_cancel_new();
   CHECK(pthread_create(&thread, NULL, trigger_later, &job) == 0);
@@ -273,7 +276,7 @@ static void what_does_not_come(void) {
   CHECK(pget_shared_state(shared) == PGET_SHARED_FILLING);
   pget_cancel_free(job.cancel);
   EXPECT(bad, pget_shared_wait(shared, LONG, LONG, job.cancel, NULL, &error));
-  /* A close ends the wait and the download, and those who are attached hear of it. */
+  /* A close ends the wait and the download. Attached readers get the error. */
   EXPECT(PGET_OK, pget_shared_open(name, &attached, &error));
   reader = other_attached("fails", name);
   job.cancel = NULL;
@@ -286,7 +289,7 @@ static void what_does_not_come(void) {
   ends_well(reader);
   CHECK(!is_there(name));
 
-  /* The download's own end. */
+  /* The download fails by itself. */
   CHECK(pget_options_set_retries(options, 0) == PGET_OK);
   EXPECT(PGET_ERR_OBJECT_CHANGED, whole_shared(at("/changed"), options, name, NULL, &shared, &error));
   CHECK(shared == NULL && !is_there(name));

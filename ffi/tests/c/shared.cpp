@@ -1,4 +1,4 @@
-// Shared memory by the C++ header: made, reused, attached to, waited for, moved, closed, failed.
+// Shared memory through the C++ header: create, reuse, attach, wait, move, close, fail.
 #include "pget.hpp"
 
 #include <cstdio>
@@ -16,7 +16,7 @@
     }                                                                    \
   } while (0)
 
-// As ffi/tests/c/check.h has them.
+// ffi/tests/c/check.h has the same values.
 static const std::size_t good_size = 5 * 1024 * 1024 + 123, small_size = 1000;
 
 static std::uint8_t byte_at(std::uint64_t offset) {
@@ -68,7 +68,7 @@ int main(int argc, char **argv) {
     });
     CHECK(object.wait().size() == good_size && object.state() == PGET_SHARED_COMPLETE);
     reader.join();
-    // The next object in the same memory.
+    // The next object is fetched into the same memory.
     const std::uint8_t *data = object.data();
     pget::shared next = pget::shared::get(base + "/small", std::move(object), how);
     CHECK(object.get() == nullptr && object.available().empty() && object.size() == 0);

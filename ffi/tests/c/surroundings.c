@@ -1,11 +1,12 @@
-/* A file that is got while the host closes its standard descriptors, writes to them all the same, and changes its folder. */
+/* Downloads a file while the host closes its standard descriptors, writes to them, and changes
+ * its folder. */
 #include "check.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Writes where standard output and its like were. */
+/* Writes to the numbers of the closed standard descriptors. */
 static void write_to_the_standard_ones(void *context, uint64_t delivered, uint64_t total) {
   int descriptor;
   (void)delivered, (void)total;
@@ -33,7 +34,8 @@ static void what_a_host_prints_lands_in_no_file(void) {
   uint64_t length;
   int aside[3], descriptor, written = 0;
   char url[4200] = "file://";
-  /* Of a file, so that no connection has such a number, and with threads and their descriptors there already. */
+  /* Read from a file, so that no connection takes such a number. The library's threads and their
+   * descriptors exist already. */
   EXPECT(PGET_OK, parallel_get_file(at("/good"), NULL, "source", &length, &error));
   CHECK(getcwd(url + 7, sizeof url - 15));
   strcat(url, "/source");

@@ -1,4 +1,6 @@
-//! For the tests that leave Rust: where the library is, how foreign code is compiled against it and run under a deadline.
+//! Support for tests in other languages.
+//!
+//! Finds the library, compiles foreign code against it, and runs that code with a deadline.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -18,10 +20,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
-/// A compilation on a busy machine.
+/// Time limit of a compilation on a busy machine.
 const COMPILE_WITHIN: Duration = Duration::from_secs(180);
 
-/// The repository's root.
+/// Returns the repository's root.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -29,7 +31,10 @@ pub(crate) fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The folder of the shared and the static library: where cargo put what these tests depend on, or `PGET_TEST_LIBS` for another build of them (`scripts/asan.sh`).
+/// Returns the folder of the shared and the static library.
+///
+/// It is the folder to which cargo wrote the dependencies of these tests. `PGET_TEST_LIBS` names
+/// another build of the libraries (`scripts/asan.sh`).
 pub(crate) fn built() -> PathBuf {
     if let Some(folder) = std::env::var_os("PGET_TEST_LIBS") {
         return folder.into();
@@ -38,7 +43,9 @@ pub(crate) fn built() -> PathBuf {
     program.parent().expect("it lies in a folder").to_owned()
 }
 
-/// A folder to compile in, with the shared library under the names that linkers and loaders look for.
+/// Creates a folder for compilations.
+///
+/// It contains the shared library under the names that linkers and loaders look for.
 pub(crate) fn workshop() -> TempDir {
     let folder = TempDir::with_prefix("pget-ffi-").expect("a folder");
     let library = built().join("libpget.so");
@@ -49,7 +56,9 @@ pub(crate) fn workshop() -> TempDir {
     folder
 }
 
-/// The compiler, or `None` with a message when it is missing and the environment has no `CI`.
+/// Returns the compiler.
+///
+/// Returns `None` and prints a message if the compiler is missing and the environment has no `CI`.
 pub(crate) fn tool(name: &str) -> Option<String> {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
@@ -64,10 +73,12 @@ pub(crate) fn tool(name: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Flags that every piece of foreign code is compiled with.
+/// Compiler flags of all foreign code.
 pub(crate) const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
-/// Compiles `source` (below the root) with `compiler` to a program in `folder` that is linked with the shared library there.
+/// Compiles `source` (a path from the root) into a program in `folder`.
+///
+/// The program is linked with the shared library in that folder.
 pub(crate) fn compile(compiler: &str, flags: &[&str], source: &str, folder: &Path, name: &str) -> PathBuf {
     let program = folder.join(name);
     let mut command = Command::new(compiler);
@@ -82,7 +93,7 @@ pub(crate) fn compile(compiler: &str, flags: &[&str], source: &str, folder: &Pat
         .arg("-L")
         .arg(folder)
         .args(["-lpget", "-lpthread", "-ldl"])
-        // What that other build needs in the program.
+        // The flags that the other build of the library requires.
         .args(
             std::env::var("PGET_TEST_LINK")
                 .unwrap_or_default()
@@ -98,10 +109,10 @@ pub(crate) fn compile(compiler: &str, flags: &[&str], source: &str, folder: &Pat
     program
 }
 
-/// Runs `command` to its end, which is at `within` the latest, with its whole process group.
+/// Runs `command`, and returns its output.
 ///
 /// # Panics
-/// If it takes longer.
+/// If it takes longer than `within`. Its whole process group is killed then.
 pub(crate) fn run(command: &mut Command, within: Duration) -> Output {
     let mut child = command
         .stdin(Stdio::null())
@@ -146,7 +157,7 @@ pub(crate) fn run(command: &mut Command, within: Duration) -> Output {
     }
 }
 
-/// As [`run`], for a program that is to succeed; gives its standard output.
+/// Runs a program that must succeed, and returns its standard output. See [`run`].
 ///
 /// # Panics
 /// If it fails.
@@ -163,7 +174,7 @@ pub(crate) fn succeed(command: &mut Command, within: Duration) -> Vec<u8> {
     output.stdout
 }
 
-/// A command of `program` that finds the library in `folder`.
+/// Returns a command of `program` that finds the library in `folder`.
 pub(crate) fn program(program: impl AsRef<OsStr>, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("LD_LIBRARY_PATH", folder).current_dir(folder);

@@ -25,8 +25,8 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("PGET_TEST_UNTAR") != "" {
 		main()
-		// Its own peak: the one that a parent is told counts what the parent held when it started the
-		// program.
+		// Read the process's own peak. The peak that its parent sees includes the memory that the parent
+		// had when it started the program.
 		status, _ := os.ReadFile("/proc/self/status")
 		_, peak, _ := strings.Cut(string(status), "VmHWM:")
 		fmt.Println(strings.Fields(peak)[0])
@@ -35,14 +35,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// serve serves a folder as a web server does, with ranges, and tells the address.
+// serve starts a web server of a folder, with ranges, and returns its address.
 func serve(t *testing.T, folder string) string {
 	server := httptest.NewServer(http.FileServer(http.Dir(folder)))
 	t.Cleanup(server.Close)
 	return server.URL
 }
 
-// tree makes a folder with files of several kinds.
+// tree creates a folder with files of several kinds.
 func tree(t *testing.T) string {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "tree")
@@ -73,7 +73,7 @@ func tree(t *testing.T) string {
 	return root
 }
 
-// listing tells all that matters of a tree.
+// listing returns a text with everything that matters in a tree.
 func listing(t *testing.T, root string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -118,7 +118,7 @@ func TestTheTreeComesOutAsItWentIn(t *testing.T) {
 			t.Fatalf("%s: %v", output, err)
 		}
 		out := filepath.Join(t.TempDir(), "out")
-		// Twice: what an earlier run left is replaced.
+		// Extract twice: the second run replaces the files of the first.
 		for range 2 {
 			if err := run(t.Context(), serve(t, folder)+"/"+how.name, out, 4); err != nil {
 				t.Fatal(how.name, err)
@@ -137,13 +137,13 @@ func TestTheTreeComesOutAsItWentIn(t *testing.T) {
 		one, _ := os.Stat(filepath.Join(out, "a", "one"))
 		hard, _ := os.Stat(filepath.Join(out, "hard"))
 		if !os.SameFile(one, hard) {
-			t.Errorf("%s: the hard link is none", how.name)
+			t.Errorf("%s: the hard link is missing", how.name)
 		}
 	}
 	os.Chmod(filepath.Join(source, "read-only"), 0o755)
 }
 
-// archive makes one of headers and their contents.
+// archive returns an archive of the headers and contents.
 func archive(t *testing.T, entries ...tar.Header) []byte {
 	t.Helper()
 	var all bytes.Buffer
@@ -197,7 +197,7 @@ func TestNothingIsWrittenOutside(t *testing.T) {
 	}
 }
 
-// A file that replaces a link does not go through it.
+// A file that replaces a link is not written through the link.
 func TestAFileReplacesALink(t *testing.T) {
 	folder := t.TempDir()
 	object := archive(t, tar.Header{Name: "to", Size: 2}, tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "to"}, tar.Header{Name: "link", Size: 5})
@@ -239,7 +239,7 @@ func TestDamagedArchivesAndMissingOnes(t *testing.T) {
 	}
 }
 
-// gate is an object whose second half nobody gets before it is open.
+// gate is an object whose second half is delivered only after the gate is open.
 type gate struct {
 	*bytes.Reader
 	half int64
@@ -255,8 +255,8 @@ func (g gate) Read(p []byte) (int, error) {
 	return g.Reader.Read(p)
 }
 
-// Extraction goes on while the download does: the server gives the second half only when the first
-// file is there.
+// Extraction proceeds during the download: the server sends the second half only after the first
+// file exists.
 func TestDownloadAndExtractionOverlap(t *testing.T) {
 	object := archive(t, tar.Header{Name: "first", Size: 1 << 20}, tar.Header{Name: "second", Size: 40 << 20})
 	out, opened := t.TempDir(), make(chan struct{})
@@ -305,7 +305,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(out, "big")); err != nil || info.Size() != size {
 		t.Error(info, err)
 	}
-	// The window is 6 chunks of 8 MiB; the rest is two runtimes, and the race detector.
+	// The window is 6 chunks of 8 MiB. The rest is two runtimes, and the race detector.
 	t.Logf("%d MiB", kib>>10)
 	if kib>>10 > 120 {
 		t.Errorf("%d MiB", kib>>10)

@@ -1,4 +1,4 @@
-//! Heads, ranges, statuses, redirects and identities that are not what they should be.
+//! Heads, ranges, statuses, redirects and identities that are wrong.
 
 use pget_testkit::content::Pattern;
 use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
@@ -61,7 +61,7 @@ fn ranges_that_are_not_what_was_asked() {
             head.get("content-encoding") == "gzip",
             matches!(fault, Fault::ContentEncoding(_))
         );
-        // The framing was honest, so the connection is good for more.
+        // The framing was right, so the connection can carry another request.
         client.ask("HEAD", "/a", "");
         assert_eq!(client.head().length(), 100_000, "{fault:?}");
         assert_eq!(server.served("/a"), 1, "HEAD is not met by {fault:?}");
@@ -218,7 +218,8 @@ fn identities() {
         .collect();
     assert_eq!(etags, ["\"A\"", "\"B\"", "\"A\""]);
 
-    // The object changes exactly between the reset and the resume, for a server that ignores conditions and one that does not.
+    // The object changes exactly between the reset and the resume. One server ignores conditions,
+    // and one does not.
     let changed = || {
         Route::new(object())
             .fault(When::Nth(1), Fault::Reset { after: 100 })

@@ -1,4 +1,4 @@
-//! A client of bare sockets, and what the tests share.
+//! A client of bare sockets, and functions that the tests share.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 
 pub(crate) const SIZE: u64 = 100_000;
 pub(crate) const PATTERN: Pattern = Pattern::new(7);
-/// No test waits longer for a byte.
+/// The longest wait of a test for a byte.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) fn object() -> Object {
@@ -80,7 +80,7 @@ impl Client {
         Head { status, headers }
     }
 
-    /// What comes until the end of the connection, and how it ends.
+    /// Reads until the end of the connection. Returns the bytes, and the way in which it ended.
     pub(crate) fn rest(&mut self) -> (Vec<u8>, io::Result<()>) {
         let mut data = Vec::new();
         let mut piece = [0; 4096];
@@ -101,7 +101,7 @@ impl Client {
         data
     }
 
-    /// Chunks until the last, and the trailer lines; each chunk with its size line.
+    /// Reads chunks up to the last one, and the trailer lines. Each chunk comes with its size line.
     pub(crate) fn chunks(&mut self) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
         let mut chunks = Vec::new();
         loop {
@@ -137,7 +137,9 @@ impl ConcatData for Vec<(String, Vec<u8>)> {
     }
 }
 
-/// A server with one route `/a`, which has one fault for every GET; and a client that has asked for bytes 1000 to 1999.
+/// Starts a server whose route `/a` has one fault for every GET.
+///
+/// Returns the server, and a client that has requested the bytes 1000 to 1999.
 pub(crate) fn met(fault: Fault) -> (Hostile, Client) {
     met_when(When::Always, fault)
 }

@@ -1,6 +1,7 @@
-//! The misbehaving server's faults are on the wire as its documentation claims, and are counted when they are.
+//! Checks that the misbehaving server's faults are on the wire as documented, and that it counts
+//! them.
 //!
-//! Read with bare sockets: a client library would hide half of it.
+//! The tests read from bare sockets, because a client library would hide half of the faults.
 
 mod answers;
 mod client;

@@ -1,4 +1,4 @@
-//! The server without faults, its counters, its selectors and its end.
+//! The server without faults: its counters, its selectors and its end.
 
 use std::time::{Duration, Instant};
 

@@ -90,7 +90,7 @@ fn slow_ones() {
     });
     client.head();
     assert_eq!(client.body(1000), pattern(1000, 1000));
-    // The last of four pieces is due after 750 bytes.
+    // The last of four pieces is due after 750 bytes' time.
     assert!(
         start.elapsed() >= Duration::from_millis(150),
         "{:?}",

@@ -1,11 +1,11 @@
-//! The simplest client there is: one request on its own connection, the answer as it came.
+//! A minimal client: one request on its own connection, and the answer as it came.
 
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// An answer; `None` in `status` when the connection ended without one.
+/// An answer. `status` is `None` if the connection ended without one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) status: Option<u16>,
@@ -24,10 +24,10 @@ impl Reply {
     }
 }
 
-/// Send a request that asks for the connection to be closed, and take all that comes until then.
+/// Sends a request that asks the server to close the connection, and reads everything until then.
 ///
 /// # Panics
-/// When the server cannot be reached or does not speak HTTP.
+/// If the server cannot be reached or does not speak HTTP.
 pub(crate) async fn ask(
     address: SocketAddr,
     method: &str,
@@ -47,7 +47,7 @@ pub(crate) async fn ask(
     stream.write_all(head.as_bytes()).await.expect("send");
     stream.write_all(body).await.expect("send");
     let mut all = Vec::new();
-    // A reset is among the faults: what came before it counts.
+    // Ignore an error: a reset is one of the faults, and the bytes before it count.
     stream.read_to_end(&mut all).await.ok();
     parse(&all)
 }

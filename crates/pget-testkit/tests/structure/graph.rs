@@ -1,4 +1,4 @@
-//! Which file of a crate imports which, and the circles among them.
+//! The graph of imports between the files of a crate, and its circles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ pub(crate) struct Crate {
 /// Files that import each other.
 pub(crate) struct Circle {
     pub(crate) files: BTreeSet<String>,
-    /// Which file takes which names from which.
+    /// The importing file, the imported file, and the names.
     ties: Vec<(String, String, BTreeSet<String>)>,
 }
 
@@ -83,8 +83,9 @@ impl Crate {
         self.modules.len()
     }
 
-    /// The module whose file defines what `path` names, seen from `module`. `None`: it is of another
-    /// crate, or a module itself.
+    /// Returns the module whose file defines the name that `path` means in `module`.
+    ///
+    /// Returns `None` if the name is of another crate, or is itself a module.
     fn target(&self, module: &str, path: &[String], depth: usize) -> Option<String> {
         // Two globs may name each other.
         if depth > 16 {
@@ -135,14 +136,14 @@ impl Crate {
                 return Some(module);
             }
             if import.name == name {
-                // It is of another crate.
+                // The name is of another crate.
                 return None;
             }
         }
         Some(at)
     }
 
-    /// Which module names which, by which names.
+    /// Returns the modules that use each other, with the names.
     fn arrows(&self) -> BTreeMap<(String, String), BTreeSet<String>> {
         let mut arrows: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
         for (module, file) in &self.modules {
@@ -155,7 +156,7 @@ impl Crate {
                 }
             };
             for import in &file.source.imports {
-                // A bare re-export hands a name on and uses nothing.
+                // A bare re-export passes a name on and does not use it.
                 if !import.is_public || file.source.words.contains(&import.name) {
                     let mut path = import.path.clone();
                     if import.name == "*" {
@@ -206,7 +207,7 @@ impl Crate {
     }
 }
 
-/// All modules that `from` imports, and they in turn.
+/// Returns all modules that `from` imports directly or indirectly.
 fn reach(arrows: &BTreeMap<(String, String), BTreeSet<String>>, from: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![from.to_owned()];

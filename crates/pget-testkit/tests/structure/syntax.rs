@@ -1,4 +1,4 @@
-//! As much of Rust's syntax as tells which file names which: words, `use` trees, items.
+//! The part of Rust's syntax that shows which names a file uses: words, `use` trees, items.
 
 /// A word or a sign of the source. `::` is one sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(crate) struct Import {
     pub(crate) is_public: bool,
 }
 
-/// What one file says.
+/// The relevant contents of one file.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     /// The names of `mod name;`.
@@ -47,7 +47,7 @@ pub(crate) struct Source {
     pub(crate) words: Vec<String>,
 }
 
-/// The tokens of `text`, without comments, strings, characters and lifetimes.
+/// Returns the tokens of `text`, without comments, strings, characters and lifetimes.
 pub(crate) fn tokens(text: &str) -> Vec<Token> {
     let text: Vec<char> = text.chars().collect();
     let mut tokens = Vec::new();
@@ -128,7 +128,7 @@ fn past_string(text: &[char], mut at: usize) -> usize {
 fn past_raw_string(text: &[char], at: usize) -> usize {
     let hashes = text[at..].iter().take_while(|c| **c == '#').count();
     if text.get(at + hashes) != Some(&'"') {
-        // A raw identifier.
+        // The word is a raw identifier.
         return at + hashes;
     }
     let mut end = at + hashes + 1;
@@ -141,7 +141,7 @@ fn past_raw_string(text: &[char], at: usize) -> usize {
     end
 }
 
-/// A character's end, or the end of a lifetime.
+/// Returns the position after a character or a lifetime.
 fn past_quote(text: &[char], at: usize) -> usize {
     match (text.get(at + 1), text.get(at + 2)) {
         (Some('\\'), _) => end_of(text, at + 3, '\''),
@@ -150,7 +150,7 @@ fn past_quote(text: &[char], at: usize) -> usize {
     }
 }
 
-/// Reads a file's text.
+/// Parses the text of a file.
 pub(crate) fn parse(text: &str) -> Source {
     let tokens = without_tests(&tokens(text));
     let mut source = Source::default();
@@ -179,7 +179,7 @@ pub(crate) fn parse(text: &str) -> Source {
             }
             Token::Word(word) => {
                 if depth == 0 && is_definition(word) {
-                    // `const fn`, `unsafe extern fn` and their like name what comes last.
+                    // In `const fn`, `unsafe extern fn` and so on, the last word is the name.
                     if let Some(name) = after
                         .first()
                         .and_then(Token::word)
@@ -207,7 +207,8 @@ pub(crate) fn parse(text: &str) -> Source {
     source
 }
 
-/// Whether the `use` at this place begins a declaration: it also stands in `impl … + use<'a>`.
+/// Returns whether the `use` at this place begins a declaration. It also occurs in `impl … +
+/// use<'a>`.
 fn starts_item(tokens: &[Token], at: usize) -> bool {
     !tokens.get(at + 1).is_some_and(|token| token.is_sign('<'))
 }
@@ -219,7 +220,9 @@ fn is_definition(word: &str) -> bool {
     .contains(&word)
 }
 
-/// The path that begins at this word; empty in the middle of one, or of a method call.
+/// Returns the path that begins at this word.
+///
+/// The path is empty if the word is in the middle of a path, or is a method call.
 fn path_at(tokens: &[Token], at: usize) -> Vec<String> {
     if at > 0 && (tokens[at - 1] == Token::Path || tokens[at - 1].is_sign('.')) {
         return Vec::new();
@@ -235,7 +238,7 @@ fn path_at(tokens: &[Token], at: usize) -> Vec<String> {
     path
 }
 
-/// Reads one `use` tree off `rest`.
+/// Parses one `use` tree from the front of `rest`.
 fn tree(rest: &mut &[Token], before: &[String], is_public: bool, into: &mut Vec<Import>) {
     let mut path = before.to_vec();
     loop {
@@ -288,7 +291,7 @@ fn tree(rest: &mut &[Token], before: &[String], is_public: bool, into: &mut Vec<
     });
 }
 
-/// Leaves out attributes, and items that only tests have.
+/// Removes attributes, and items that only tests have.
 fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let mut kept = Vec::new();
     let mut at = 0;
@@ -321,7 +324,7 @@ fn without_tests(tokens: &[Token]) -> Vec<Token> {
     kept
 }
 
-/// Behind the bracket that closes the one at `open`.
+/// Returns the position after the bracket that closes the one at `open`.
 fn past_group(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -340,10 +343,10 @@ fn past_group(tokens: &[Token], open: usize) -> usize {
 fn past_item(tokens: &[Token], mut at: usize) -> usize {
     while at < tokens.len() {
         match tokens[at] {
-            // A field, a variant, an argument.
+            // The item was a field, a variant, or an argument.
             Token::Sign(';' | ',') => return at + 1,
             Token::Sign('{') => return past_group(tokens, at),
-            // The end of what the attribute's item stands in.
+            // The block around the attribute's item ends here.
             Token::Sign('}') => return at,
             Token::Sign('(' | '[') => at = past_group(tokens, at),
             _ => at += 1,

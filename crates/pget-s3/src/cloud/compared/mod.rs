@@ -1,8 +1,9 @@
-//! The table of settings for which botocore, google-auth and Azure's libraries come to the same
-//! host, region, credential and signature, in the same environment and home.
+//! Compares settings with botocore, google-auth and Azure's libraries.
 //!
-//! Services that issue credentials stand in on this machine, for both. What differs on purpose says
-//! why, and is an error if it does not differ any more.
+//! In the same environment and home, both sides must arrive at the same host, region, credential
+//! and signature. A server on this machine imitates the services that issue credentials, for both
+//! sides. A deliberate difference states its reason. It is an error if such a case no longer
+//! differs.
 
 use std::{
     path::{Path, PathBuf},
@@ -34,7 +35,7 @@ use services::services;
 use standin::Standin;
 use table::{Case, table};
 
-/// What this project makes of a case.
+/// Returns this project's result for a case.
 async fn ours(case: &Case, variables: &[(String, String)]) -> Value {
     let mut options = ClientOptions::default();
     options.proxy = ProxyChoice::None;
@@ -55,7 +56,7 @@ async fn request(address: &str, settings: &Settings, client: Client) -> Result<(
     let opened = cloud::open(address, settings, client).map_err(|error| error.to_line())?;
     let keys = match opened.access() {
         Access::Anonymous => None,
-        // Its session would be asked for where it is.
+        // An S3 Express session would require a request to the real service.
         _ if express && sessions => Some(Keys::Aws {
             id: Secret::new("SESSION"),
             secret: Secret::new("session-secret"),
@@ -87,7 +88,7 @@ async fn request(address: &str, settings: &Settings, client: Client) -> Result<(
     Ok((signed.url.to_string(), Value::Object(headers.collect())))
 }
 
-/// A key of RSA in PEM, in one line of JSON.
+/// Returns an RSA key in PEM, as one line of JSON.
 fn key() -> Option<String> {
     let made = Command::new("openssl")
         .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
@@ -96,7 +97,7 @@ fn key() -> Option<String> {
     Some(String::from_utf8(made.stdout).ok()?.replace('\n', "\\n"))
 }
 
-/// The interpreter that has the libraries.
+/// Returns the Python interpreter that has the libraries.
 fn python() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/python-env.sh");
     let made = Command::new(script).output().ok()?;

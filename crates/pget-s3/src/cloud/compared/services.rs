@@ -1,11 +1,11 @@
-//! Every service that issues credentials, as one server.
+//! Every service that issues credentials, as a single server.
 
 use super::{
     standin::{Got, Reply},
     table::FAR,
 };
 
-/// Every service that issues credentials.
+/// Answers as every service that issues credentials.
 pub(super) fn services(got: &Got) -> Reply {
     let keys = |id: &str| {
         format!(
@@ -28,7 +28,7 @@ pub(super) fn services(got: &Got) -> Reply {
         "/" if got.method == "POST" => {
             let action = got.field("Action").unwrap_or_default();
             let role = got.field("RoleArn").unwrap_or_default();
-            // The identity that assumes it is part of the key.
+            // The key contains the identity that assumes the role.
             let by = got.header("authorization").and_then(|by| by.split("Credential=").nth(1)?.split('/').next()).unwrap_or("W");
             let id = format!("R{}{by}", role.rsplit('/').next().unwrap_or_default());
             Reply::new(

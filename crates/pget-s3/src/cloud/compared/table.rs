@@ -1,13 +1,13 @@
-//! The settings that are compared, and the home that goes with each.
+//! The compared settings, and the home directory that belongs to each.
 
-/// One line of the table.
+/// A case of the table.
 #[derive(Clone)]
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) address: String,
     pub(super) variables: Vec<(String, String)>,
     pub(super) files: Vec<(&'static str, String)>,
-    /// Why the official library comes to something else.
+    /// The reason why the official library's result differs.
     pub(super) differs: Option<&'static str>,
 }
 
@@ -40,17 +40,17 @@ impl Case {
     }
 }
 
-/// The whole table; `key` is a service account's.
+/// Returns the whole table. `key` is the key of a service account.
 pub(super) fn table(key: &str) -> Vec<Case> {
     [regions(), places(), chains(), google(key), azure()].concat()
 }
 
-/// With fixed keys.
+/// Returns a case with fixed keys.
 fn keyed(name: &str, address: &str, more: &[(&str, &str)]) -> Case {
     case(name, address, &[&KEYS[..], &[OFF], more].concat())
 }
 
-/// Each partition, with FIPS and IPv6.
+/// Returns the cases of each partition, with FIPS and IPv6.
 fn regions() -> Vec<Case> {
     let mut cases = Vec::new();
     let regions = [
@@ -91,7 +91,7 @@ fn regions() -> Vec<Case> {
     cases
 }
 
-/// Buckets, styles, endpoints, access points.
+/// Returns the cases of buckets, styles, endpoints and access points.
 fn places() -> Vec<Case> {
     let region = ("AWS_REGION", "eu-west-1");
     let arn = "arn:aws:s3:us-west-2:123456789012:accesspoint/my-ap";
@@ -184,7 +184,7 @@ const SHARED: &str = "[default]\naws_access_key_id = AD\naws_secret_access_key =
     aws_secret_access_key=SO/with+odd==\naws_session_token = TO\n[shared-only]\naws_access_key_id = AH\naws_secret_access_key = SH\n\
     region = sa-east-1\n";
 
-/// Profiles, roles, log-ins and metadata services.
+/// Returns the cases of profiles, roles, log-ins and metadata services.
 fn chains() -> Vec<Case> {
     let program =
         r#"echo '{"Version": 1, "AccessKeyId": "AP", "SecretAccessKey": "SP", "SessionToken": "TP"}'"#;
@@ -202,7 +202,7 @@ fn chains() -> Vec<Case> {
             .file(".aws/credentials", SHARED)
             .file("token", "web-token")
             .file("program", program)
-            // Named by the SHA-1 of "s" and of "https://start".
+            // The file name is the SHA-1 of "s" or of "https://start".
             .file(
                 ".aws/sso/cache/a0f1490a20d0211c997b44bc357e1972deab8ae3.json",
                 &token,
@@ -306,7 +306,7 @@ fn chains() -> Vec<Case> {
 
 const USER: &str = r#"{"type":"authorized_user","client_id":"id","client_secret":"cs","refresh_token":"rt","token_uri":"{HERE}/token","quota_project_id":"payer"}"#;
 
-/// Google's documents and the metadata server.
+/// Returns the cases of Google's documents and of the metadata server.
 fn google(key: &str) -> Vec<Case> {
     let off = ("NO_GCE_CHECK", "true");
     let stand_in = ("STAND_IN", "{HERE}");
@@ -379,7 +379,7 @@ fn google(key: &str) -> Vec<Case> {
     ]
 }
 
-/// Azure's keys and identities.
+/// Returns the cases of Azure's keys and identities.
 fn azure() -> Vec<Case> {
     let account = ("AZURE_STORAGE_ACCOUNT", "account");
     let key = "bm90IGEgc2VjcmV0";
