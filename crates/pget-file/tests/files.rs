@@ -1,4 +1,4 @@
-//! `FileSource` on real files: the conformance suite, and everything that is no plain file.
+//! `FileSource` on real files: the conformance suite, and everything that is not a plain file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -121,7 +121,7 @@ async fn no_permission_is_told() {
     let files = Files::new();
     let path = files.file("secret", PATTERN, 10);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("the test's own file");
-    // The superuser reads anything, but for sysfs files that have nothing to read.
+    // The superuser can read everything except sysfs files that cannot be read.
     let refused = if File::open(&path).is_err() {
         path
     } else {
@@ -197,7 +197,7 @@ async fn a_fifo_is_read_to_its_writers_end() {
     }
 }
 
-/// Tasks and threads of a runtime end when it is dropped, which waits for blocking threads: so this hangs if one does.
+/// Checks that no blocking thread hangs: the drop of a runtime waits for its blocking threads.
 #[test]
 fn a_fifo_that_nobody_writes_to_is_let_go_on_drop() {
     let files = Files::new();
@@ -212,7 +212,7 @@ fn a_fifo_that_nobody_writes_to_is_let_go_on_drop() {
         runtime.block_on(async {
             let mut reader = reader(&path, options(1000, 4, 0));
             reader.info().await.expect("the stream has begun");
-            assert!(futures_pending(&mut reader).await, "nobody has written");
+            assert!(futures_pending(&mut reader).await, "there is no byte yet");
             drop(reader);
         });
         drop(runtime);
@@ -221,7 +221,7 @@ fn a_fifo_that_nobody_writes_to_is_let_go_on_drop() {
     ended.recv_timeout(DEADLINE).expect("the blocking thread ends");
 }
 
-/// Whether the reader has nothing to give yet.
+/// Returns whether the reader has no bytes yet.
 async fn futures_pending(reader: &mut Reader) -> bool {
     std::future::poll_fn(|cx| std::task::Poll::Ready(reader.poll_lease(cx).is_pending())).await
 }
@@ -252,7 +252,9 @@ async fn the_end_of_a_large_sparse_file() {
     }
 }
 
-/// Reads the first lease of a file under way with a window too small for it, calls `change` and reads on.
+/// Reads the first lease of a file, calls `change`, and reads the rest.
+///
+/// The window is too small for the whole file, so the read is still under way during the change.
 async fn changed_while_read(concurrency: u32, change: impl FnOnce(&Path)) -> (Vec<u8>, Result<(), Error>) {
     let files = Files::new();
     let path = files.file("file", PATTERN, 3_000_000);
@@ -276,7 +278,7 @@ async fn changed_while_read(concurrency: u32, change: impl FnOnce(&Path)) -> (Ve
     (bytes, result)
 }
 
-/// A change's name, and what makes it.
+/// The name of a change, and the function that makes it.
 type Change<'a> = (&'a str, &'a dyn Fn(&Path));
 
 #[tokio::test]
@@ -328,7 +330,8 @@ async fn a_file_that_is_replaced_is_never_mixed_with_the_new_one() {
         fs::rename(other, path).expect("a rename");
     };
     for concurrency in [1, 4] {
-        // The old file stays open, so it could be read on; but losing its name changes its inode's time, which may be told as a change.
+        // The old file stays open, so it could still be read. The loss of its name changes its
+        // inode's time, so the read may also report a change.
         let (bytes, result) = changed_while_read(concurrency, replace).await;
         match result {
             Ok(()) => assert_eq!(bytes.len(), 3_000_000),

@@ -1,7 +1,9 @@
-//! What a subscriber sees of a download: its span, its requests, a retry, its end; and never a secret.
+//! A subscriber's view of a download: its span, its requests, a retry and its end, and never a
+//! secret.
 //!
-//! A program of its own with one test: `tracing` keeps for each place in the code whether anybody listens there, and asks the thread that comes there first. Beside other
-//! tests that could be a thread of theirs, without a subscriber, and the place would stay silent for this one.
+//! The program has a single test. `tracing` remembers for each place in the code whether there is a
+//! subscriber, and asks the first thread that arrives there. With other tests in the program, that
+//! could be a thread without a subscriber. The place would then stay silent for this test.
 
 use std::{
     io,
@@ -72,8 +74,8 @@ async fn a_download_can_be_followed_and_shows_no_secret() {
     let mut part = options(CHUNK, 2);
     part.offset = SIZE + 1;
     let mut reader = Download::new(source, part).expect("right").reader();
-    texts(&within(reader.next()).await.expect_err("behind the end"));
-    // Its driver tells the end after the reader was told.
+    texts(&within(reader.next()).await.expect_err("past the end"));
+    // The driver reports the end to the subscriber after the reader has got it.
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     let text = loop {
         let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
@@ -82,7 +84,7 @@ async fn a_download_can_be_followed_and_shows_no_secret() {
         }
         assert!(
             tokio::time::Instant::now() < deadline,
-            "its end is not told:\n{text}"
+            "its end is not reported:\n{text}"
         );
         tokio::task::yield_now().await;
     };

@@ -1,4 +1,4 @@
-//! The example of a transport of one's own keeps the contract that every transport keeps.
+//! The example of a custom transport fulfils the contract of all transports.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 #[allow(dead_code, reason = "the test does not call the example's main")]
 mod custom_source;
 
-/// Bytes in a piece: no multiple of a chunk, so that ranges lie in several.
+/// Bytes per piece. The size is not a multiple of a chunk, so that ranges span several pieces.
 const PIECE: usize = 100_003;
 
 struct Pieces(TempDir);
@@ -35,7 +35,7 @@ impl Fixture for Pieces {
                 break;
             }
         }
-        // `split` writes no piece for an empty file; here an empty object has one.
+        // `split` writes no piece for an empty file. Here an empty object has one piece.
         let count = bytes.len().div_ceil(PIECE).max(1);
         for number in 0..count {
             let from = number * PIECE;

@@ -1,5 +1,7 @@
-//! Case 108: a server that dies for good, in each way that servers do, over real sockets. However it
-//! dies and however the object is read, the read ends about `retry_timeout` after the last byte.
+//! Case 108: a server that stops permanently, in each way that servers do, over real sockets.
+//!
+//! However it stops and however the object is read, the read ends about `retry_timeout` after the
+//! last byte.
 #![cfg(all(feature = "aistore", feature = "file", feature = "http", feature = "s3"))]
 
 use std::{
@@ -21,9 +23,9 @@ const PATTERN: Pattern = Pattern::new(108);
 const CHUNK: u64 = 50_000;
 const SIZE: u64 = 2_000_003;
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A busy machine, and a silence that is noticed in steps.
+/// Allowance for a busy machine, and for the steps in which a silence is noticed.
 const SLACK: Duration = Duration::from_secs(2);
-/// Requests that are served before it dies.
+/// Number of requests that the server answers before it stops.
 const SERVED: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,7 @@ enum Death {
     Status(u16),
     /// A request has no answer.
     SilentBeforeHeaders,
-    /// An answer has no body, and bodies end where they are.
+    /// An answer has no body, and bodies in progress stop.
     SilentInBody,
 }
 
@@ -48,7 +50,7 @@ const DEATHS: [Death; 6] = [
     Death::SilentInBody,
 ];
 
-/// Serves until so many requests were, and then never again.
+/// A server that answers a number of requests, and then never again.
 struct Server {
     address: SocketAddr,
 }
@@ -58,7 +60,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let requests = Arc::new(AtomicUsize::new(0));
-        // Its threads end with the process: a dead server lets nothing go.
+        // The threads end with the process. A stopped server closes nothing.
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 let requests = Arc::clone(&requests);
@@ -73,7 +75,7 @@ impl Server {
     }
 }
 
-/// Waits until the client has gone.
+/// Waits until the client has closed the connection.
 fn hang(mut connection: &TcpStream) {
     while connection.read(&mut [0; 512]).is_ok_and(|count| count > 0) {}
 }
@@ -81,7 +83,7 @@ fn hang(mut connection: &TcpStream) {
 fn serve(mut connection: &TcpStream, death: Death, served: usize, size: u64, requests: &AtomicUsize) {
     loop {
         if requests.load(Ordering::SeqCst) >= served && death == Death::Reset {
-            // A connection that is closed with its request unread is reset.
+            // If a connection is closed before its request was read, the system resets it.
             connection.peek(&mut [0]).ok();
             return;
         }
@@ -116,7 +118,7 @@ fn serve(mut connection: &TcpStream, death: Death, served: usize, size: u64, req
         let bytes = PATTERN.bytes(start, usize::try_from(end - start).expect("small"));
         let body = if method == "HEAD" { &[][..] } else { &bytes };
         if requests.load(Ordering::SeqCst) == served {
-            // The last one that is served gets half of its body.
+            // The last answered request gets half of its body.
             connection.write_all(&body[..body.len() / 2]).ok();
             return match death {
                 Death::SilentInBody | Death::SilentBeforeHeaders => hang(connection),
@@ -129,7 +131,7 @@ fn serve(mut connection: &TcpStream, death: Death, served: usize, size: u64, req
     }
 }
 
-/// Reads a request: its method, and the range that is to be sent.
+/// Reads a request. Returns its method, and the range to send.
 fn request(mut connection: &TcpStream, size: u64) -> Option<(String, u64, u64)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -189,7 +191,7 @@ async fn read(builder: Builder, way: Way, size: u64) -> Result<(), Error> {
     }
 }
 
-/// Reads in this way, and returns what is wrong with the end.
+/// Reads in the given way. Returns a description if the end is wrong.
 async fn ends(url: String, way: Way, size: u64) -> Option<String> {
     let began = Instant::now();
     let builder = pget::builder(&url).chunk_size(CHUNK).retry_timeout(PATIENCE);
@@ -236,11 +238,11 @@ async fn case_108_a_server_that_is_dead_from_the_start_ends_it_in_time() {
     let mut reads = Vec::new();
     for death in DEATHS {
         for way in WAYS {
-            // A head is all that it is asked for.
+            // A stat requests only a head.
             if death == Death::SilentInBody && matches!(way, Way::Stat) {
                 continue;
             }
-            // Small objects, too: what is asked for first is all of it.
+            // A small object is complete after the first request.
             for size in [SIZE, 100] {
                 let url = Server::start(death, 0, size).url();
                 reads.push((format!("{death:?} from the start"), url, way, size));
@@ -250,7 +252,8 @@ async fn case_108_a_server_that_is_dead_from_the_start_ends_it_in_time() {
     all(reads).await;
 }
 
-/// No listener, one that takes no more connections, and one that never answers a TLS handshake.
+/// Tests a port without a listener, a listener whose queue is full, and a server that never answers
+/// a TLS handshake.
 #[tokio::test]
 async fn case_108_a_server_that_cannot_be_reached_ends_it_in_time() {
     let nowhere = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -276,7 +279,7 @@ async fn case_108_a_server_that_cannot_be_reached_ends_it_in_time() {
     all(reads).await;
 }
 
-/// A listener whose queue of connections is full: the system drops what asks for another one.
+/// Returns a listener whose queue of connections is full. The system drops further connections.
 fn full_backlog() -> (Vec<TcpStream>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     nix::sys::socket::listen(
@@ -292,12 +295,12 @@ fn full_backlog() -> (Vec<TcpStream>, SocketAddr) {
             Err(_) => break,
         }
     }
-    // It stays, unaccepted, as long as the process.
+    // The listener lives as long as the process, and accepts nothing.
     std::mem::forget(listener);
     (waiting, address)
 }
 
-/// Properties that give a source of objects in a bucket this endpoint.
+/// Returns a builder with the properties that make this endpoint serve the bucket.
 fn at(address: &str, endpoint: &str) -> Builder {
     let builder = pget::builder(address);
     match address.split(':').next() {
@@ -311,8 +314,8 @@ fn at(address: &str, endpoint: &str) -> Builder {
     }
 }
 
-/// Downloads from one server share what they find out about it, so each transport names its server,
-/// without credentials.
+/// Downloads from one server share what they have learned about it. Each transport therefore names
+/// its server, without credentials.
 #[test]
 fn each_transport_names_its_server() {
     for (address, endpoint, named) in [
@@ -349,7 +352,7 @@ fn each_transport_names_its_server() {
     }
 }
 
-/// A read that gives up says what limit ended it, what it read, and from where.
+/// A read that times out reports the limit, the source, and the bytes that it read.
 #[tokio::test]
 async fn case_142_an_error_names_the_server_behind_a_bucket() {
     for address in ["s3://bucket/o", "ais://bucket/o"] {

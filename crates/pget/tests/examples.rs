@@ -1,4 +1,4 @@
-//! The examples, run as programs: what they print, and what they leave.
+//! Runs the examples as programs, and checks their output and their files.
 
 use std::{
     env, fs,
@@ -93,7 +93,7 @@ fn custom_destination_writes_at_its_offset_and_nowhere_else() {
     let (object_there, after) = rest.split_at(3_000_001);
     assert_eq!(PATTERN.check(0, object_there), Ok(()));
     assert!(before.iter().chain(after).all(|byte| *byte == 0xaa));
-    // It does not fit.
+    // The object does not fit.
     let refused = run(example("custom_destination")
         .arg(&object)
         .arg(&disk)
@@ -124,7 +124,7 @@ fn safetensors_reads_the_tensors_of_a_prefix() {
         printed.contains("b: 100 bytes") && printed.contains("3 tensors"),
         "{printed}"
     );
-    // Another file is refused.
+    // The example refuses a file of another format.
     let other = scene.put("other", &[0xff; 100]);
     let refused = run(example("safetensors").arg(&other));
     assert!(!refused.status.success());

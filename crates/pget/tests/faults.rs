@@ -1,5 +1,7 @@
-//! The catalogue's scripts where the bytes go into a file or into shared memory, at 1, 4 and 16 requests at once: by the front door, as a caller would. In order and into memory: the
-//! tests of `pget-http`.
+//! The catalogue's lies for downloads into a file and into shared memory.
+//!
+//! The downloads use the public interface with 1, 4 and 16 requests at the same time. `pget-http`
+//! tests reads in order and into memory.
 #![cfg(feature = "http")]
 
 use std::{fs, time::Duration};
@@ -28,7 +30,9 @@ fn builder(url: &str, concurrency: u32, length: u64) -> Builder {
         .stall_timeout(Duration::from_millis(800))
 }
 
-/// Into a file: all of it under its name, or no such name. A part that is left is the journal's to vouch for (`get_file`'s own tests).
+/// Reads into a file. The file must be complete under its name, or the name must not exist.
+///
+/// `get_file`'s own tests check a part that stays.
 async fn into_a_file(builder: Builder, length: u64) -> Result<(), Error> {
     let read = tokio::task::spawn_blocking(move || {
         let folder = tempfile::tempdir().expect("a folder");
@@ -46,7 +50,8 @@ async fn into_a_file(builder: Builder, length: u64) -> Result<(), Error> {
     read.await.expect("it does not panic")
 }
 
-/// Into shared memory: what is there is the right beginning, and the segment says how it ended.
+/// Reads into shared memory. The bytes must be a right beginning, and the segment must report the
+/// end.
 async fn into_shared_memory(builder: Builder, length: u64) -> Result<(), Error> {
     let mut shared = builder.object()?.get_shared(Placement::Anonymous).await?;
     let outcome = shared.ended().await;
@@ -62,7 +67,10 @@ async fn into_shared_memory(builder: Builder, length: u64) -> Result<(), Error> 
     outcome.map(drop)
 }
 
-/// How `route` ends in both modes at each concurrency; a stream is of a part, and its first answer is cut where the fault is of later ones.
+/// Checks the end of a read of `route` in both modes at each concurrency.
+///
+/// A single stream reads a part of the object. If the fault affects later answers, the first answer
+/// is cut, so that there is a later one.
 async fn ends(route: &Route, due: impl Fn(Option<ErrorKind>) -> bool, what: &str) {
     let server = Hostile::start().expect("a server");
     for concurrency in CONCURRENCIES {
@@ -100,7 +108,7 @@ async fn ends(route: &Route, due: impl Fn(Option<ErrorKind>) -> bool, what: &str
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_nine_lies_get_no_wrong_byte_into_a_file_or_shared_memory() {
-    // No HEAD is sent for a read, so it cannot lie.
+    // A read sends no HEAD, so a lie about HEAD has no effect.
     let told = lies(SEED, SIZE, CHUNK / 4)
         .into_iter()
         .filter(|lie| lie.case != 50);

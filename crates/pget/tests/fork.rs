@@ -1,4 +1,5 @@
-//! Fork: a child reads while its parent goes on, and what is from before the fork is the parent's.
+//! Fork: a child can read while its parent reads, and the parent's objects are refused in the
+//! child.
 
 use std::{
     fs,
@@ -31,7 +32,9 @@ struct Servers {
     small_digest: u64,
 }
 
-/// The same object by http and https; the client trusts the server, and is shared by all who ask.
+/// Starts servers of the same object over http and https.
+///
+/// The client trusts the https server. All tests share the servers.
 fn servers() -> Option<Servers> {
     let authority = Authority::new().expect("an authority");
     let leaf = authority
@@ -88,7 +91,7 @@ impl Servers {
     }
 }
 
-/// Every way to use it is refused, and no way of that waits.
+/// Checks that every use of the reader is refused without a wait.
 fn is_refused(mut reader: BlockingReader) {
     let refused = |error: pget::Error| assert_eq!(error.kind(), ErrorKind::Forked, "{}", error.to_line());
     let monitor = reader.monitor();
@@ -129,7 +132,7 @@ fn case_131_two_hundred_forks_with_eight_downloads_in_flight() {
                 }
             });
         }
-        // However the loop ends, the readers do.
+        // The readers end however the loop ends.
         let _over = Over(&over);
         let (http, https) = (servers.http("small"), servers.https("small"));
         for _ in 0..50 {
@@ -142,7 +145,7 @@ fn case_131_two_hundred_forks_with_eight_downloads_in_flight() {
                         assert_eq!(first, Ok(()), "a lease stays readable");
                         is_refused(reader);
                         drop(lease);
-                        // Settings from before the fork, and new ones.
+                        // One reader uses settings from before the fork, the other new ones.
                         let (old, new) = match index % 2 {
                             0 => (&http, servers.https("small")),
                             _ => (&https, servers.http("small")),
@@ -167,7 +170,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// One object, read by its process and by children, on the runtime and the connections of each.
+/// The process and its children read one object, each with its own runtime and connections.
 #[test]
 fn an_object_from_before_the_fork_reads_in_the_child() {
     let Some(servers) = servers() else { return };
@@ -217,7 +220,7 @@ fn children_of_children_read_too() {
     down(&servers, 5, None);
 }
 
-/// The process numbers of parent and child are both 1.
+/// Parent and child both have process number 1.
 #[test]
 fn case_138_a_child_in_a_pid_namespace_of_its_own_is_told_from_its_parent() {
     use nix::{
@@ -249,7 +252,7 @@ fn case_138_a_child_in_a_pid_namespace_of_its_own_is_told_from_its_parent() {
     });
 }
 
-/// The sockets that this process has open, by inode.
+/// Returns the open sockets of this process, by inode.
 fn sockets() -> Vec<PathBuf> {
     let descriptors = fs::read_dir("/proc/self/fd").expect("a listing");
     descriptors
@@ -265,7 +268,7 @@ fn the_parents_connections_are_closed_in_the_child_and_the_server_does_not_notic
         let small = Pattern::new(7).bytes(0, SMALL);
         servers.nginx.put(name, small).expect("written");
     }
-    // In a process of its own, as other tests have connections, too.
+    // Run in a process of its own, because other tests have connections too.
     in_child(WITHIN, || {
         let before = sockets();
         let connection = |path: &str| {
@@ -377,7 +380,7 @@ fn whatever_is_from_before_the_fork_is_refused_and_dropped_without_harm() {
                 .expect_err("the parent's"),
         );
         drop((reader, ranges, shared, async_shared, watch, download));
-        // A cancel handle is a setting.
+        // A cancel handle is one of the settings.
         let cancelled = servers.http("small").cancel(cancel.clone());
         servers.check_small(&cancelled);
         cancel.trigger();
@@ -407,7 +410,7 @@ fn a_child_that_returns_from_the_function_of_many_ranges_is_refused() {
             let mut child = child.lock().expect("not poisoned");
             if child.is_none() {
                 #[allow(unsafe_code, reason = "forks")]
-                // SAFETY: the child returns from here, is refused, and ends.
+                // SAFETY: the child returns from here, its call is refused, and it ends.
                 let forked = unsafe { nix::unistd::fork() }.expect("a process");
                 *child = Some(forked);
             }
@@ -415,7 +418,7 @@ fn a_child_that_returns_from_the_function_of_many_ranges_is_refused() {
     if std::process::id() != parent {
         let is_right = read.is_err_and(|error| error.kind() == ErrorKind::Forked);
         #[allow(unsafe_code, reason = "ends the child")]
-        // SAFETY: has no preconditions.
+        // SAFETY: `_exit` has no preconditions.
         unsafe {
             nix::libc::_exit(i32::from(!is_right))
         };

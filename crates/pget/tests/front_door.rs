@@ -1,4 +1,5 @@
-//! The front door: an address is enough, every option arrives, and threads without a runtime share one.
+//! The public interface: an address suffices, every option takes effect, and threads without a
+//! runtime share one.
 
 use std::{
     io::Read,
@@ -44,7 +45,7 @@ fn on_s3(endpoint: &S3Endpoint, key: &str) -> Builder {
         .property("aws.secret_access_key", endpoint.secret_key())
 }
 
-/// Keeps what it is given.
+/// A destination that keeps its bytes.
 #[derive(Debug)]
 struct Kept(Mutex<Vec<u8>>);
 
@@ -61,7 +62,7 @@ impl Destination for Kept {
     }
 }
 
-/// Ranges that touch, overlap, are empty and reach the end, and their buffers.
+/// Returns ranges that touch, overlap, are empty and reach the end, with their buffers.
 fn some_ranges() -> Vec<(Range<u64>, Vec<u8>)> {
     let size = SIZE as u64;
     [size - 10..size, 3..20, 100_000..400_000, 5..5, 399_999..400_001]
@@ -72,7 +73,8 @@ fn some_ranges() -> Vec<(Range<u64>, Vec<u8>)> {
         .into()
 }
 
-/// Reads it to a destination, and ranges of it, in both forms, under the revision that it has.
+/// Reads the object to a destination, and reads ranges of it, in both forms, pinned to its
+/// revision.
 async fn places(what: &str, builder: Builder, info: ObjectInfo) {
     let builder = builder.pin(info).gap(1000);
     let kept = Arc::new(Kept(Mutex::new(vec![0; SIZE])));
@@ -123,7 +125,7 @@ async fn places(what: &str, builder: Builder, info: ObjectInfo) {
     }
 }
 
-/// Reads it in every way, and its size.
+/// Reads the object in every way, and its size.
 async fn reads(what: &str, builder: Builder) {
     let builder = builder.chunk_size(64 << 10);
     let mut reader = in_time(open(&builder)).await.expect(what);
@@ -197,7 +199,7 @@ async fn an_address_is_enough_on_every_transport() {
         let refused = in_time(open(&pget::builder(&url).retries(0))).await;
         assert!(
             refused.is_err(),
-            "an authority that nobody trusts must not be trusted"
+            "a server with an unknown authority must be refused"
         );
         let mut client = pget_http::ClientOptions::default();
         client.tls.extra_roots = vec![authority.pem().into_bytes()];
@@ -271,7 +273,7 @@ async fn every_option_arrives() {
         .header("X-Asked-By", "a test")
         .progress(move |progress| last.store(progress.stats.delivered, Ordering::Relaxed));
     let mut reader = in_time(open(&builder)).await.expect("a reader");
-    // Nothing is consumed: no more than the window is asked for.
+    // The test consumes nothing, so at most the window is requested.
     let wanted = in_time(server.wait_until(|server| server.requests("/o").len() == 5));
     wanted.await;
     let mut bytes = Vec::new();
@@ -334,7 +336,7 @@ async fn patience_and_memory_arrive() {
     let mut reader = in_time(open(&builder)).await.expect("a reader");
     let read = in_time(reader.copy_to(&mut tokio::io::sink())).await;
     assert_eq!(read.expect("all of it"), 16 << 20);
-    // The limit, and the chunk at the cursor that never waits.
+    // The bound is the limit plus the chunk at the cursor, which never waits.
     assert!(
         reader.stats().peak_buffered <= (1 << 20) + (256 << 10),
         "{:?}",
@@ -347,7 +349,7 @@ fn thirty_two_threads_share_one_runtime() {
     in_child("child_with_many_threads", &[]);
 }
 
-/// For [`in_child`].
+/// Runs inside [`in_child`].
 #[test]
 #[ignore = "run by another test in a process of its own, whose threads it counts"]
 fn child_with_many_threads() {
@@ -374,7 +376,8 @@ fn child_with_many_threads() {
     for thread in threads {
         thread.join().expect("no panic");
     }
-    // Of threads that come first at once, all but one make a runtime for nothing, whose threads go a moment later.
+    // If several threads come first at the same time, each creates a runtime, and all except one
+    // discard it. The threads of those end a moment later.
     let deadline = Instant::now() + DEADLINE;
     while !(1..=8).contains(&workers().len()) {
         assert!(Instant::now() < deadline, "{} workers", workers().len());
@@ -387,7 +390,7 @@ fn reads_leave_nothing_behind() {
     in_child("child_that_reads_often", &[]);
 }
 
-/// For [`in_child`].
+/// Runs inside [`in_child`].
 #[test]
 #[ignore = "run by another test in a process of its own, whose descriptors it counts"]
 fn child_that_reads_often() {
@@ -403,7 +406,7 @@ fn child_that_reads_often() {
                 .blocking()
                 .and_then(|object| object.reader())
                 .expect("a reader");
-            // Every other one is left in the middle.
+            // Every other reader is dropped in the middle.
             if round.is_multiple_of(2) {
                 let mut bytes = Vec::new();
                 reader.read_to_end(&mut bytes).expect("all of it");
@@ -418,7 +421,8 @@ fn child_that_reads_often() {
     let descriptors = count("/proc/self/fd");
     let threads = count("/proc/self/task");
     (0..100).for_each(once);
-    // Those that are kept for later may be a few more or less; each is one here and one at the server in this process.
+    // The number of idle connections may vary. Each has a descriptor at both ends, because the
+    // server runs in this process too.
     let now = [
         server.load().open,
         count("/proc/self/fd") as u64,
@@ -432,7 +436,7 @@ fn child_that_reads_often() {
     );
 }
 
-/// The threads of the process's runtime that are no helpers for blocking work: their status files.
+/// Returns the status files of the runtime's threads, without its helpers for blocking work.
 fn workers() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
     tasks
@@ -444,7 +448,9 @@ fn workers() -> Vec<String> {
         .collect()
 }
 
-/// Runs the test `name` of this file in a process of its own, with these variables and no others that the library reads.
+/// Runs the test `name` of this file in a process of its own.
+///
+/// Of the variables that the library reads, only `variables` are set.
 fn in_child(name: &str, variables: &[(&str, &str)]) -> String {
     let output = Command::new(std::env::current_exe().expect("this program"))
         .args([name, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
@@ -460,7 +466,8 @@ fn in_child(name: &str, variables: &[(&str, &str)]) -> String {
     told
 }
 
-/// For [`in_child`]: reads `TEST_ADDRESS` with the properties in `TEST_PROPERTIES` and tells which pattern it holds.
+/// Runs inside [`in_child`]: reads `TEST_ADDRESS` with `TEST_PROPERTIES`, and prints the seed of
+/// its pattern.
 #[test]
 #[ignore = "run by other tests in a process of its own"]
 fn child_reads() {
@@ -484,7 +491,8 @@ fn child_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn properties_go_before_the_environment() {
-    // Two servers of each kind, with other bytes under the same name: 1 is the environment's.
+    // There are two servers of each kind with different bytes under the same name. The environment
+    // names server 1.
     let clusters = [
         Cluster::start(ClusterOptions::default()).await,
         Cluster::start(ClusterOptions::default()).await,
@@ -566,7 +574,7 @@ fn the_system_s_authorities_may_be_replaced() {
     assert!(in_child("child_reads", &variables[..1]).contains("failed"));
 }
 
-/// For [`in_child`]: reads by the process's runtime, and tells what that has changed in the process.
+/// Runs inside [`in_child`]: reads on the process's runtime, and prints the changes in the process.
 #[test]
 #[ignore = "run by other tests in a process of its own"]
 fn child_is_a_host() {
@@ -590,7 +598,8 @@ fn child_is_a_host() {
         }
     }
     assert_eq!(signals(), before, "no handler is installed");
-    // A thread names itself and blocks the signal before it does anything else, but this one may come here before another has begun.
+    // A thread sets its name and blocks the signal before it does anything else. This check may run
+    // before another thread has begun.
     let begun = |worker: &String| {
         let mask = worker.lines().find_map(|line| line.strip_prefix("SigBlk:"));
         let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

@@ -1,4 +1,4 @@
-//! The part that a file grows in, when its name is taken; and targets that have no part.
+//! The part of a file whose name is taken, and targets that have no part.
 
 use std::{
     fs,
@@ -63,7 +63,7 @@ fn no_file_gets_a_name_that_a_part_or_journal_may_have() {
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
 }
 
-/// An object that is more than a pipe takes, and a pipe.
+/// A pipe, and an object that is larger than the pipe's capacity.
 struct Pipe {
     server: Hostile,
     builder: Builder,
@@ -89,12 +89,12 @@ impl Pipe {
         }
     }
 
-    /// Runs it on a thread: no test hangs.
+    /// Runs the download on a thread, so that the test cannot hang.
     fn get(&self) -> mpsc::Receiver<Result<pget::Stats, pget::Error>> {
         let (send, receive) = mpsc::channel();
         let (builder, path) = (self.builder.clone(), self.path.clone());
         std::thread::spawn(move || {
-            // The test may have ended.
+            // Ignore an error: the test may have ended.
             send.send(builder.blocking().expect("an object").get_file(&path))
                 .ok();
         });
@@ -131,7 +131,7 @@ fn a_cancel_ends_what_waits_for_a_pipe_with_room() {
         let room = PollFd::new(writer.as_fd(), PollFlags::POLLOUT);
         poll(&mut [room], PollTimeout::ZERO).expect("a pipe") == 0
     };
-    // Only the pipe itself tells.
+    // The test can observe only the pipe.
     let deadline = Instant::now() + DEADLINE;
     while !is_full() {
         assert!(Instant::now() < deadline, "it does not write");
@@ -165,7 +165,7 @@ fn a_dropped_future_waits_for_no_reader_of_its_pipe() {
     pipe.until_something_is_served();
     get.abort();
     let (send, ended) = mpsc::channel();
-    // Its end waits for the threads that may block.
+    // The drop of the runtime waits for the threads that may block.
     std::thread::spawn(move || {
         drop(runtime);
         send.send(())
@@ -173,7 +173,7 @@ fn a_dropped_future_waits_for_no_reader_of_its_pipe() {
     ended.recv_timeout(DEADLINE).expect("no end");
 }
 
-/// What `work` gives, which may wait for a writer that never comes.
+/// Returns the result of `work` within a deadline. `work` may wait for a writer that never comes.
 fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, done) = mpsc::channel();
     std::thread::spawn(move || send.send(work()));
@@ -194,5 +194,8 @@ fn a_pipe_whose_reader_comes_late_or_leaves() {
     let path = pipe.path.clone();
     drop(within(move || fs::File::open(&path).expect("the pipe")));
     let error = ended.recv_timeout(DEADLINE).expect("no end");
-    assert_eq!(error.expect_err("nobody reads").kind(), ErrorKind::Destination);
+    assert_eq!(
+        error.expect_err("there is no reader").kind(),
+        ErrorKind::Destination
+    );
 }

@@ -1,4 +1,4 @@
-//! A file that is gone on with, from the library: whatever its journal looks like, the bytes are right.
+//! Resumed files: whatever the journal contains, the bytes are right.
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration};
 
@@ -29,12 +29,12 @@ fn right(path: &Path) -> bool {
     bytes.len() as u64 == SIZE && Object::new(7, SIZE).pattern.check(0, &bytes).is_ok()
 }
 
-/// Runs it on a thread: no test hangs.
+/// Runs the download on a thread, so that the test cannot hang.
 fn get(builder: &Builder, path: &Path) -> Result<pget::Stats, pget::Error> {
     let (send, receive) = std::sync::mpsc::channel();
     let (builder, path) = (builder.clone(), path.to_owned());
     std::thread::spawn(move || {
-        // The test may have ended.
+        // Ignore an error: the test may have ended.
         send.send(builder.blocking().and_then(|object| object.get_file(&path)))
             .ok();
     });
@@ -53,13 +53,13 @@ fn whatever_byte_of_a_journal_is_garbled_the_file_is_right() {
     let left = fs::read(&part).expect("a part");
     let right_bytes = Object::new(7, SIZE).pattern.bytes(0, left.len());
     server.route("/o", good());
-    // The slot that is written first is the second; before it is nothing.
+    // The journal writes its second slot first. The file before it is empty.
     let written = bytes.iter().position(|byte| *byte != 0).expect("a slot");
     let mut went_on = 0;
     for at in (written..bytes.len()).chain([0]) {
         let mut garbled = bytes.clone();
         garbled[at] ^= if at % 2 == 0 { 0x01 } else { 0xff };
-        // The same file as the journal speaks of, with what was there, and rubbish where nothing was.
+        // Recreate the file that the journal describes: the earlier bytes, and garbage in the gaps.
         if file.exists() {
             fs::rename(&file, &part).expect("renamed");
         }
@@ -73,7 +73,7 @@ fn whatever_byte_of_a_journal_is_garbled_the_file_is_right() {
         assert!(!journal.exists() && !part.exists());
         went_on += u64::from(stats.delivered < SIZE);
     }
-    // Only what is before the slot is nobody's.
+    // Only a change before the slot leaves the journal valid.
     assert_eq!(went_on, 1);
 }
 
@@ -100,7 +100,7 @@ fn a_cancelled_one_leaves_the_part_free_for_the_next() {
             });
         match get(&cancelled, &file) {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}"),
-            // It was faster, or there was little left.
+            // The download was faster, or few bytes were missing.
             Ok(_) => assert!(right(&file)),
         }
     }
@@ -163,7 +163,7 @@ fn the_asynchronous_form_goes_on_too_and_a_dropped_one_frees_the_part() {
     });
     assert!(stats.expect("it is free").delivered < SIZE, "it went on");
     assert!(right(&file));
-    // To a pipe, in order.
+    // A pipe is read in order.
     let pipe = folder.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     let reader = std::thread::spawn({
@@ -262,7 +262,7 @@ fn the_same_name_in_another_cluster_or_store_is_another_object() {
         .expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
-    // The same bytes, checksum and version in both, so that no reply would tell one from the other.
+    // Bytes, checksum and version are the same in both clusters, so no reply distinguishes them.
     let clusters = [(); 2].map(|()| runtime.block_on(Cluster::start(ClusterOptions::default())));
     let ais = |cluster: &Cluster| builder("ais://bucket/o").property("ais.endpoint", cluster.endpoint());
     for cluster in &clusters {
@@ -273,7 +273,7 @@ fn the_same_name_in_another_cluster_or_store_is_another_object() {
         .object("o")
         .at_targets()
         .skip(4)
-        // A target that refuses is asked about at the proxy first.
+        // If a target refuses, the client first asks the proxy.
         .times(u64::MAX);
     one.inject(busy);
     get(&ais(one), &at("x")).expect_err("it ends early");
@@ -307,7 +307,7 @@ fn the_same_name_in_another_cluster_or_store_is_another_object() {
         error.to_string().contains("another address or endpoint"),
         "{error}"
     );
-    // Whose key it is read by is no matter.
+    // The key that reads the object does not matter.
     let stats = get(&s3(one, "another"), &at("y")).expect("the same store");
     assert!(stats.delivered < SIZE, "it went on");
     assert!(right(&at("y")));
@@ -351,7 +351,7 @@ fn options_that_cannot_be_used_touch_nothing() {
     assert!(stats.delivered < SIZE - 10);
 }
 
-/// The object, with its crc32c in each answer.
+/// Returns the object, with its crc32c in each answer.
 fn published() -> Object {
     let mut hasher = Hasher::new(Algorithm::Crc32c);
     hasher.update(
@@ -401,7 +401,7 @@ fn a_complete_file_is_recognised_by_its_checksum_and_nothing_else() {
         assert_eq!(stats.verification.verified(), Some(Algorithm::Crc32c));
         assert_eq!(got(&server, "/o"), before, "no range was asked for");
     }
-    // Whatever makes it doubtful, it is read.
+    // Whatever raises a doubt about the file, the object is read again.
     let flipped = || {
         let whole = fs::OpenOptions::new().write(true).open(&file).expect("a file");
         whole.write_all_at(&[0xaa], SIZE / 2).expect("written");

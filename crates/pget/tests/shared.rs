@@ -1,4 +1,6 @@
-//! Objects into shared memory by the front door: every transport, sizes at the edges, readers in other threads, ends of every kind.
+//! Objects in shared memory through the public interface.
+//!
+//! Every transport, sizes at the edges, readers in other threads, and ends of every kind.
 
 use std::{
     io::{Read, Write},
@@ -34,7 +36,7 @@ fn is_there(name: &str) -> bool {
         || std::fs::exists(format!("/dev/shm/{name}.pget")).expect("looked")
 }
 
-/// Reads it as it arrives, as another process would.
+/// Reads the segment as it is filled, as another process would.
 fn reads(name: String, size: u64) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let shared = SharedBuffer::attach(&name).expect("attached");
@@ -49,7 +51,7 @@ fn reads(name: String, size: u64) -> std::thread::JoinHandle<()> {
     })
 }
 
-/// The server's object as a bucket's. It believes any signature.
+/// Returns the server's object as one of a bucket. The server accepts any signature.
 fn on_s3(server: &Hostile, key: &str, object: Object) -> Builder {
     server.route(&format!("/bucket/{key}"), Route::new(object));
     pget::builder(&format!("s3://bucket/{key}"))
@@ -99,13 +101,13 @@ async fn every_size_on_every_transport() {
             assert_eq!(stats.delivered, size, "{what}");
             let buffer = download.into_buffer();
             assert_eq!((buffer.as_slice(), buffer.state()), (&*content, State::Complete));
-            // An empty object is refused with its size alone by many servers.
+            // Many servers refuse a range of an empty object and report only its size.
             assert!(size == 0 || buffer.revision() != "unknown", "{what} {size}");
             tokio::task::spawn_blocking(|| reader.join().expect("all of it"))
                 .await
                 .expect("joined");
             let again = builder.clone();
-            // On a thread that may block, with the pages of the first.
+            // Run on a thread that may block, and reuse the memory of the first object.
             let buffer = tokio::task::spawn_blocking(move || {
                 let mut download = again
                     .blocking()
@@ -190,7 +192,7 @@ async fn a_cancelled_download_writes_no_more_into_a_reused_segment() {
     .await
     .expect("a download");
     while download.buffer().as_slice().is_empty() {
-        // What wakes a reader is `wait_for`, which blocks, and this is the writer's own handle.
+        // `wait_for` would wake a reader, but it blocks, and this is the writer's own handle.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     cancel.trigger();
@@ -201,17 +203,17 @@ async fn a_cancelled_download_writes_no_more_into_a_reused_segment() {
     let there = download.buffer().as_slice().len();
     assert!(there > 0 && there < after.len());
     assert_eq!(PATTERN.check(0, &after[..there]), Ok(()));
-    // The pages are the first object's: its last chunk was never asked for again.
+    // The memory is that of the first object: the last chunk was never requested again.
     let last = usize::try_from(99 * CHUNK).expect("small");
     assert_eq!(Pattern::new(8).check(99 * CHUNK, &after[last..]), Ok(()));
-    // With the server, all that it could still send is gone.
+    // Without the server, no further bytes can arrive.
     drop(server);
     assert!(std::fs::read(&path).expect("the segment") == after);
     drop(download);
     assert!(!is_there(&name));
 }
 
-/// `examples/shared.rs`, which cargo builds unless it is told to build this test alone.
+/// Runs `examples/shared.rs`. Cargo builds it, unless only this test is built.
 #[test]
 fn the_example_digests_in_four_processes() {
     const SIZE: u64 = (3 << 20) + 7;
@@ -302,7 +304,7 @@ async fn extents_without_a_gap_go_there_and_others_are_refused_before_anything_i
     let error = result.expect_err("a gap");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.to_string().contains("from 65536 to 327680"), "{error}");
-    gaps.finish(Err(&error)).expect_err("as it was told");
+    gaps.finish(Err(&error)).expect_err("the error is returned");
     assert!(is_made.try_recv().is_err());
     assert_eq!(server.served("/o"), 0);
 
@@ -327,12 +329,12 @@ async fn extents_without_a_gap_go_there_and_others_are_refused_before_anything_i
     assert_eq!(PATTERN.check(CHUNK + 7, buffer.as_slice()), Ok(()));
 }
 
-/// The end of 8 TiB, of which nobody keeps more than that.
+/// Reads the end of an object of 8 TiB. No more than that end is kept in memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_near_the_end_of_a_huge_object() {
     const SIZE: u64 = (8 << 40) + 12_345;
     const WANTED: u64 = 5 * CHUNK + 3;
-    // Neither end of a page, nor of a chunk.
+    // The start is neither at the edge of a page nor at that of a chunk.
     const START: u64 = SIZE - WANTED - 4_099;
     let server = Hostile::start().expect("a server");
     let cluster = Cluster::start(ClusterOptions::default()).await;
@@ -356,7 +358,7 @@ async fn offsets_near_the_end_of_a_huge_object() {
         ("s3", on_s3(&server, "huge", Object::new(7, SIZE))),
     ] {
         let mut placement = Placement::Anonymous;
-        // New memory, the same again, and up to the object's end.
+        // The reads use new memory, the same memory again, and the memory up to the object's end.
         for (offset, length) in [(START, WANTED), (START + 1, WANTED - 7), (SIZE - 4_098, u64::MAX)] {
             let builder = builder.clone().chunk_size(CHUNK).offset(offset);
             let builder = match length {
@@ -379,7 +381,7 @@ async fn offsets_near_the_end_of_a_huge_object() {
                 .get_shared(Placement::Anonymous),
         )
         .await;
-        let error = whole.expect_err("nobody has so much memory");
+        let error = whole.expect_err("no machine has so much memory");
         assert_eq!(error.kind(), ErrorKind::Destination, "{what}: {error}");
     }
 }
@@ -484,12 +486,13 @@ async fn what_cannot_begin_says_why_and_leaves_nothing() {
     assert_eq!(refused(good, &name).await, ErrorKind::Destination);
     std::fs::remove_file(format!("/dev/shm/{name}")).expect("removed");
     assert!(!is_there(&name));
-    // As long as it lasts: a server of the oldest kind.
+    // The length is unknown: this server is of the oldest kind, and its body ends with the
+    // connection.
     let old = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let endless = pget::builder(&format!("http://{}/", old.local_addr().expect("an address")));
     let serves = std::thread::spawn(move || {
         let (mut client, _) = old.accept().expect("a client");
-        // The client may have seen enough before all of it is written.
+        // The client may close before the whole body is written.
         client
             .write_all(b"HTTP/1.0 200 OK\r\n\r\nas long as it lasts")
             .ok();
@@ -516,7 +519,7 @@ fn a_ring_carries_one_object_after_another() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for url in &urls {
-                // What fails before its first byte is no object of the ring.
+                // An object that fails before its first byte does not appear in the ring.
                 let error = pget::builder(&fails)
                     .blocking()
                     .expect("an object")
@@ -540,7 +543,7 @@ fn a_ring_carries_one_object_after_another() {
         });
         for size in sizes {
             let object = reader.next_object().expect("an answer").expect("an object");
-            // An empty object is refused with its size alone by many servers.
+            // Many servers refuse a range of an empty object and report only its size.
             assert!(size == 0 || object.revision.starts_with("etag "), "{object:?}");
             assert_eq!(object.size, Some(size));
             let mut done = 0;
@@ -588,14 +591,14 @@ fn a_progress_function_that_panics_fails_the_object_and_not_the_ring() {
                     .map(drop)
             });
             std::panic::catch_unwind(put).expect_err("it panics");
-            // What stopped that one stops no other.
+            // The cancel of that download affects no other.
             cancel.trigger();
             ring.begin("by hand", Some(5000)).expect("the end was seen");
             ring.put(&[1; 5000]).expect("it is read");
             ring.end(Ok(())).expect("all of it was taken");
         });
         reader.next_object().expect("an answer").expect("an object");
-        // Not for ever, if the writer has failed without a word.
+        // The deadline covers a writer that fails without a message.
         let deadline = std::time::Instant::now() + DEADLINE;
         let mut done = 0;
         let error = loop {
@@ -635,7 +638,7 @@ fn a_cancelled_download_waits_for_no_reader() {
         });
         reader.next_object().expect("an answer").expect("an object");
         assert!(reader.next_bytes().expect("the beginning").is_some());
-        // It waits for room now, or soon.
+        // The download waits for room, now or soon.
         cancel.trigger();
         let error = put.join().expect("no panic").expect_err("cancelled");
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");

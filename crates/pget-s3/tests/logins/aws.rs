@@ -120,7 +120,7 @@ async fn single_sign_on_by_the_token_in_its_cache() {
             assert!(text.contains("aws sso login --profile default"), "{text}");
         }
     }
-    // A session's token that is over is refreshed, and the cache has the new one.
+    // An expired session token is refreshed, and the cache contains the new one.
     let old = r#"{"accessToken":"canary-old","expiresAt":"2001-01-01T00:00:00Z","refreshToken":"canary-refresh",
         "clientId":"canary-client","clientSecret":"canary","registrationExpiresAt":"2099-01-01T00:00:00Z"}"#;
     let name = format!(".aws/sso/cache/{}", cache_name("s"));
@@ -231,7 +231,7 @@ async fn a_web_identity_assumes_its_role() {
     assert!(text.contains("/nowhere"), "{text}");
 }
 
-/// An instance's service as it is: nothing without a session's token.
+/// Imitates an instance's metadata service, which answers nothing without a session token.
 fn imds(got: &Got) -> Option<Reply> {
     const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
     if got.method == "PUT" {
@@ -259,7 +259,7 @@ async fn an_instance_has_a_role() {
         .set("AWS_SKIP_SIGNATURE", "false");
     let text = world.fails("s3://bucket/k", ErrorKind::PermissionDenied).await;
     assert!(text.contains("AWS_EC2_METADATA_DISABLED"), "{text}");
-    // Version 1 only.
+    // This service supports only version 1.
     let old = |got: &Got| match got
         .path()
         .strip_prefix("/latest/meta-data/iam/security-credentials/")
@@ -279,7 +279,7 @@ async fn an_instance_has_a_role() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_metadata_service_is_given_up_within_two_seconds() {
-    // It takes connections, and says nothing.
+    // The service accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let place = silent.local_addr().expect("an address").to_string();
     for (address, variable) in [
@@ -323,7 +323,7 @@ async fn a_container_s_service_gets_its_token() {
         .here("AWS_CONTAINER_CREDENTIALS_FULL_URI", "/task")
         .set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "canary-container");
     world.signs_with("AC", Some("canary-c")).await;
-    // The file goes before the variable.
+    // The file takes precedence over the variable.
     let world = world.file("token", "canary-wrong\n");
     let token = world.path("token");
     let world = world.set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token);
@@ -332,13 +332,13 @@ async fn a_container_s_service_gets_its_token() {
     world.fails("s3://bucket/k", ErrorKind::InvalidArgument).await;
 }
 
-/// Credentials that last three seconds, and a reader that takes ten: each renewal is one request.
+/// The credentials last three seconds, and the reader takes ten. Each renewal is one request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_37_a_download_outlives_three_expiries_with_one_renewal_each() {
     static ISSUED: AtomicU32 = AtomicU32::new(0);
     let service = |got: &Got| {
         if got.path() != "/task" {
-            // A slow server, so that the download takes long.
+            // A slow server makes the download last long.
             std::thread::sleep(Duration::from_millis(250));
             return None;
         }
@@ -362,7 +362,7 @@ async fn case_37_a_download_outlives_three_expiries_with_one_renewal_each() {
         );
     }
     let renewals = ISSUED.load(Ordering::SeqCst) - 1;
-    // Renewed with a third left of four seconds: every 2.7 s.
+    // Credentials of four seconds are renewed when a third is left: every 2.7 s.
     let most = u32::try_from(began.elapsed().as_millis() / 2600).expect("small");
     assert!(
         (3..=most).contains(&renewals),
@@ -386,10 +386,10 @@ async fn case_37_a_download_outlives_three_expiries_with_one_renewal_each() {
     world.check_log();
 }
 
-/// SSE-C: the customer's key goes along, and shows nowhere.
+/// SSE-C: the requests contain the customer's key, and no text shows it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_customer_s_key_goes_along_and_is_signed() {
-    // "canary" and 26 further bytes.
+    // The key is "canary" and 26 further bytes.
     let key = "Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5eHg=";
     let world = World::new(|_| None)
         .set("AWS_ACCESS_KEY_ID", "AK")

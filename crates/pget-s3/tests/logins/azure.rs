@@ -9,7 +9,7 @@ use crate::{
     world::{World, oauth},
 };
 
-/// Microsoft's services.
+/// Imitates Microsoft's services.
 pub(super) fn microsoft(got: &Got) -> Option<Reply> {
     match got.path() {
         "/tenant/oauth2/v2.0/token" => {

@@ -1,4 +1,4 @@
-//! What holds for every cloud: clocks, settings, proxies, and refusals of signatures.
+//! Rules for every cloud: clocks, settings, proxies, and rejected signatures.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     world::{CHUNK, PATTERN, SIZE, World, log, sts_xml},
 };
 
-/// Twenty minutes off, both ways, at each service that looks at the time.
+/// The clock is twenty minutes wrong, in both directions, at each service that checks the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_36_a_clock_that_is_off_is_corrected_at_every_service() {
     for ahead in [20 * 60, -20 * 60_i64] {
@@ -67,7 +67,7 @@ async fn case_36_a_clock_that_is_off_is_corrected_at_every_service() {
     }
 }
 
-/// Settings that the official tools heed and that mean safety are heeded or refused by name.
+/// The official tools have settings that concern safety. Each is obeyed, or refused by name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_129_a_setting_that_cannot_be_heeded_is_refused_by_name() {
     let keyed = || {
@@ -88,14 +88,15 @@ async fn case_129_a_setting_that_cannot_be_heeded_is_refused_by_name() {
         assert!(text.to_ascii_lowercase().contains(named), "{settings:?}: {text}");
         assert!(world.server.seen("/bucket").is_empty(), "{settings:?}");
     }
-    // With an endpoint of its own there is nothing to choose, as for the official tools; it is reported.
+    // A custom endpoint makes these settings irrelevant, as in the official tools. The library
+    // reports that.
     for name in ["USE_FIPS_ENDPOINT", "USE_DUALSTACK_ENDPOINT"] {
         let world = keyed().set(&format!("AWS_{name}"), "true");
         world.reads("s3://bucket/k").await;
         let report = format!("{} is without effect", name.to_ascii_lowercase());
         assert!(log().contains(&report), "{report}");
     }
-    // The same in a profile.
+    // The settings of a profile have the same effect.
     for (line, named) in [
         ("use_fips_endpoint = perhaps", "fips"),
         ("use_dualstack_endpoint = maybe", "dualstack"),
@@ -122,7 +123,8 @@ async fn case_129_a_setting_that_cannot_be_heeded_is_refused_by_name() {
     }
 }
 
-/// Requests for credentials go the way of all others: here, through a proxy that alone knows the hosts.
+/// Requests for credentials take the same way as others: here through a proxy that alone knows the
+/// hosts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_130_requests_for_credentials_go_through_the_proxy() {
     const HOST: &str = "http://clouds.invalid";
@@ -161,12 +163,12 @@ async fn case_130_requests_for_credentials_go_through_the_proxy() {
         let asked = world.server.seen(&format!("{HOST}{service}"));
         assert!(!asked.is_empty(), "{address}");
     }
-    // Nothing came past the proxy.
+    // No request bypassed the proxy.
     assert!(world.server.seen("/").is_empty());
     world.check_log();
 }
 
-/// A server that takes no signatures in queries is read: there are none.
+/// A server that accepts no signature in a query can be read, because pget sends none there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_refuses_query_signatures_is_read() {
     let world = World::new(|got| {
@@ -191,8 +193,8 @@ async fn a_server_that_refuses_query_signatures_is_read() {
     world.reads("az://bucket/k").await;
 }
 
-/// A server that takes no signatures in headers: the error says what the server says, how the
-/// request was signed, and with what.
+/// A server accepts no signature in headers. The error contains the server's message, the way in
+/// which the request was signed, and the source of the key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_refuses_header_signatures_is_named_clearly() {
     let bodies = [

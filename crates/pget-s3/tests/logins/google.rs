@@ -9,7 +9,7 @@ use crate::{
 
 pub(super) const USER: &str = r#"{"type":"authorized_user","client_id":"id","client_secret":"canary-client","refresh_token":"canary-refresh","token_uri":"HERE/token","quota_project_id":"payer"}"#;
 
-/// Google's services.
+/// Imitates Google's services.
 pub(super) fn google(got: &Got) -> Option<Reply> {
     match got.path() {
         "/token" => {

@@ -1,7 +1,8 @@
-//! Where the clouds' own tools find credentials, this program does: each place stands in as a server
-//! that checks what it gets, or as a file in a home of its own.
+//! Credentials are found in the places where the clouds' own tools find them.
 //!
-//! Every secret here has the canary in it, and the log of all tests, at its most talkative, has not.
+//! A server that checks its requests imitates each service, and each test has a home directory of
+//! its own. Every secret contains the canary, and the tests' log at its finest level must not
+//! contain it.
 
 mod aws;
 mod azure;

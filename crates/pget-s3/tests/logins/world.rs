@@ -1,4 +1,4 @@
-//! A home with files, and a server that is every service.
+//! A home directory with files, and a server that imitates every service.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ pub(super) const CHUNK: u64 = 32 << 10;
 pub(super) const SIZE: u64 = 6 * CHUNK + 5;
 pub(super) const FAR: &str = "2099-01-01T00:00:00Z";
 
-/// The name of a file in the cache of single sign-on.
+/// Returns the name of a file in the cache of single sign-on.
 pub(super) fn cache_name(of: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, of.as_bytes());
     format!("{}.json", hex::encode(digest))
@@ -41,7 +41,7 @@ impl io::Write for Lines {
     }
 }
 
-/// The log of all tests of this program.
+/// Returns the log of all tests of this program.
 pub(super) fn log() -> String {
     static LINES: OnceLock<Lines> = OnceLock::new();
     static ONCE: Once = Once::new();
@@ -58,7 +58,7 @@ pub(super) fn log() -> String {
     String::from_utf8_lossy(&lines.0.lock().expect("no panic")).into_owned()
 }
 
-/// A home, and a server that is every service: the bucket's, and those that issue credentials.
+/// A home directory, and a server for the bucket and for the services that issue credentials.
 pub(super) struct World {
     pub(super) home: TempDir,
     pub(super) server: Standin,
@@ -66,7 +66,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// `services` answers what is not the object.
+    /// Starts a world. `services` answers all requests except those for the object.
     pub(super) fn new(services: impl Fn(&Got) -> Option<Reply> + Send + Sync + 'static) -> Self {
         log();
         let object = PATTERN.bytes(0, usize::try_from(SIZE).expect("small"));
@@ -83,7 +83,7 @@ impl World {
         let home = world.home.path().to_str().expect("a path").to_owned();
         world
             .set("HOME", &home)
-            // No service of the machine that runs this.
+            // The tests must not use the services of the machine on which they run.
             .set("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
             .set("GCE_METADATA_HOST", "127.0.0.1:1")
             .set("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")
@@ -106,7 +106,7 @@ impl World {
         self.set(name, &url)
     }
 
-    /// Writes a file into the home; `HERE` in it stands for the server.
+    /// Writes a file into the home directory. `HERE` in the text stands for the server.
     pub(super) fn file(self, name: &str, text: &str) -> Self {
         let path = self.home.path().join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
@@ -122,7 +122,7 @@ impl World {
         Settings::new().environment(self.variables.clone())
     }
 
-    /// Reads the object; what the server got of it.
+    /// Reads the object, and returns the requests that the server received for it.
     pub(super) async fn reads(&self, address: &str) -> Vec<Got> {
         let source = open(address, &self.settings());
         let bytes = within(read(source, options(CHUNK, 4))).await;
@@ -134,7 +134,7 @@ impl World {
         seen
     }
 
-    /// Every request is signed with this key and token, for the region.
+    /// Checks that every request is signed with this key and token for the region.
     pub(super) async fn signs_with(&self, id: &str, token: Option<&str>) {
         for seen in self.reads("s3://bucket/k").await {
             let signed = seen.header("authorization").expect("it is signed");
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    /// Every request has this bearer token.
+    /// Checks that every request has this bearer token.
     pub(super) async fn bears(&self, address: &str, token: &str) {
         for seen in self.reads(address).await {
             assert_eq!(
@@ -157,7 +157,7 @@ impl World {
         }
     }
 
-    /// Reading fails; the text of the error.
+    /// Checks that a read fails with this kind, and returns the text of the error.
     pub(super) async fn fails(&self, address: &str, kind: ErrorKind) -> String {
         let source = match pget_s3::S3Source::open(address, &self.settings(), common::client()) {
             Ok(source) => Arc::new(source),
@@ -174,7 +174,7 @@ impl World {
         texts(&error)
     }
 
-    /// Reading fails, however the server says so; the text of the error.
+    /// Checks that a read fails, whatever form the refusal has, and returns the text of the error.
     pub(super) async fn refuses(&self, address: &str) -> String {
         let source = open(address, &self.settings());
         let Err(error) = within(read(source, options(CHUNK, 4))).await else {
@@ -219,7 +219,7 @@ pub(super) fn oauth(token: &str) -> Reply {
 }
 
 impl World {
-    /// The last request is signed so: earlier ones were another's.
+    /// Checks that the last request is signed with this key. Earlier ones had another.
     pub(super) async fn signs_with_last(&self, id: &str, token: Option<&str>) {
         let seen = self.reads("s3://bucket/k").await;
         let last = seen.last().expect("some");

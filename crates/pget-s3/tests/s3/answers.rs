@@ -1,4 +1,6 @@
-//! Answers that S3 gives and the servers at hand do not: expired signatures, other regions, throttling, 200 with an error; and what is sent.
+//! Answers of S3 that the installed servers do not produce, and the requests that they cause.
+//!
+//! They include expired signatures, other regions, throttling, and 200 with an error.
 
 use std::{
     net::SocketAddr,
@@ -60,7 +62,7 @@ fn answer(status: u16, headers: &[(&str, &str)], code: &str, message: &str) -> F
     }
 }
 
-/// Reads `s3://bucket/k`, served by `route`.
+/// Reads `s3://bucket/k`, which `route` serves.
 async fn fetch(route: Route) -> (Hostile, Result<Vec<u8>, pget_core::Error>) {
     let server = Hostile::start().expect("a server");
     server.route("/bucket/k", route);
@@ -75,7 +77,7 @@ fn refused(outcome: Result<Vec<u8>, pget_core::Error>, kind: ErrorKind) -> Strin
     texts(&error)
 }
 
-/// The requests for bytes; another asks for the checksum.
+/// Returns the requests for bytes. Another request asks for the checksum.
 fn gets(server: &Hostile, path: &str) -> Vec<Seen> {
     let mut seen = server.requests(path);
     seen.retain(|seen| seen.method == "GET");
@@ -89,13 +91,13 @@ fn query<'a>(seen: &'a Seen, name: &str) -> Option<&'a str> {
         .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The part of an `Authorization` header that `name` begins.
+/// Returns the part of the `Authorization` header that begins with `name`.
 pub(super) fn signed<'a>(seen: &'a Seen, name: &str) -> Option<&'a str> {
     let mut parts = seen.header("authorization")?.split([' ', ',']);
     parts.find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Settings that lead to credentials at `url` and `/credentials`.
+/// Returns settings that request credentials from `url` and `/credentials`.
 fn temporary(url: &str, folder: &Path) -> Settings {
     let token = folder.join("token");
     std::fs::write(&token, "canary-token").expect("a token file");
@@ -121,7 +123,8 @@ fn credentials(token: &str) -> String {
     )
 }
 
-/// Serves credentials, and for its first ones the object's first three ranges only.
+/// A server of credentials and of the object. With the first credentials, it serves only the first
+/// three ranges.
 struct Expiring {
     refusal: String,
     issued: AtomicU32,
@@ -147,7 +150,7 @@ impl Expiring {
     async fn start(self: Arc<Self>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        // It ends with the test's runtime.
+        // The task ends with the test's runtime.
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let server = Arc::clone(&self);
@@ -198,7 +201,7 @@ impl Expiring {
     }
 }
 
-/// A place where temporary credentials are had, which tells how often new ones were asked for.
+/// A server of temporary credentials that counts the requests for new ones.
 struct Temporary {
     settings: Settings,
     _folder: tempfile::TempDir,
@@ -220,7 +223,8 @@ impl Temporary {
     }
 }
 
-/// `aws s3 cp --content-encoding gzip`: a property of the object, whose bytes and ranges are those that were put.
+/// `aws s3 cp --content-encoding gzip` sets a property of the object. Bytes and ranges are those
+/// that were stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_that_was_put_with_a_coding_is_read_as_it_is() {
     for coding in ["gzip", "aws-chunked"] {
@@ -288,7 +292,7 @@ async fn without_any_credentials_the_metadata_service_is_asked_and_its_lack_told
     server.route("/bucket/k", Route::new(object()));
     let settings = Settings::new()
         .property("aws.endpoint", server.url(""))
-        // Nobody listens there.
+        // No server listens at this address.
         .property("aws.metadata_endpoint", "http://127.0.0.1:1");
     let required = settings.clone().property("aws.skip_signature", "false");
     let outcome = within(read(open("s3://bucket/k", &required), options(CHUNK, 4))).await;
@@ -300,7 +304,7 @@ async fn without_any_credentials_the_metadata_service_is_asked_and_its_lack_told
         server.requests("/bucket/k").is_empty(),
         "nothing is sent unsigned"
     );
-    // Of a public bucket, the object is there for anybody.
+    // A public bucket serves the object without credentials.
     let outcome = within(read(open("s3://bucket/k", &settings), options(CHUNK, 4))).await;
     check(&outcome.expect("it is public"), Pattern::new(SEED), SIZE);
     for seen in server.requests("/bucket/k") {
@@ -363,10 +367,11 @@ async fn a_refusal_for_good_is_not_argued_with() {
     let expired = document(403, "AccessDenied", "Request has expired");
     let (server, outcome) = fetch(Route::new(object()).fault(When::Always, expired)).await;
     refused(outcome, ErrorKind::PermissionDenied);
-    assert_eq!(gets(&server, "/bucket/k").len(), 2, "once more, not for ever");
+    assert_eq!(gets(&server, "/bucket/k").len(), 2, "once more, not endlessly");
 }
 
-/// What a server of S3 answers whose clock is so many seconds ahead, and whom.
+/// Returns the answer of an S3 server whose clock is `ahead` seconds ahead, and the requests that
+/// get it.
 pub(super) fn skewed(ahead: i64, code: &str, message: &str) -> (When, Fault) {
     let ahead_by = Duration::from_secs(ahead.unsigned_abs());
     let now = SystemTime::now();
@@ -398,7 +403,7 @@ async fn case_36_a_servers_time_is_signed_for_once_it_has_refused_this_machines(
 
 #[tokio::test]
 async fn case_36_a_clock_that_cannot_be_corrected_is_told() {
-    // Without a date; with one too far off; with one that is refused as well.
+    // The refusals have no date, a date that is too far off, and a date that is refused again.
     let silent = (When::Always, document(403, "RequestTimeTooSkewed", "too far"));
     let far = skewed(30 * 3600, "RequestTimeTooSkewed", "too far");
     let (_, liar) = skewed(3600, "RequestTimeTooSkewed", "too far");
@@ -456,7 +461,7 @@ async fn case_38_another_region_is_believed_once() {
     }
 }
 
-/// MinIO tells the region that it was set up with, whatever that is, with every refusal.
+/// MinIO reports its configured region with every refusal, whatever that region is.
 #[tokio::test]
 async fn case_38_a_refusal_that_names_no_region_is_what_it_says() {
     for named in ["EU_home", ""] {
@@ -464,13 +469,13 @@ async fn case_38_a_refusal_that_names_no_region_is_what_it_says() {
             let outcome = async |when, status, code| {
                 let server = Hostile::start().expect("a server");
                 let settings = settings(&server).property("aws.region", signed);
-                let fault = answer(status, &[("x-amz-bucket-region", named)], code, "told");
+                let fault = answer(status, &[("x-amz-bucket-region", named)], code, "denied");
                 server.route("/bucket/k", Route::new(object()).fault(when, fault));
                 within(read(open("s3://bucket/k", &settings), options(CHUNK, 4))).await
             };
             let denied = outcome(When::HeadToo, 403, "AccessDenied").await;
             let text = refused(denied, ErrorKind::PermissionDenied);
-            assert!(text.contains("AccessDenied: told"), "{text}");
+            assert!(text.contains("AccessDenied: denied"), "{text}");
             let expired = outcome(When::Nth(1), 400, "ExpiredToken").await;
             let bytes = expired.unwrap_or_else(|error| panic!("{named}, {signed}: {}", error.to_line()));
             check(&bytes, Pattern::new(SEED), SIZE);
@@ -478,7 +483,7 @@ async fn case_38_a_refusal_that_names_no_region_is_what_it_says() {
     }
 }
 
-/// A gateway that spreads its work: the request is signed anew for the host that it is sent on to.
+/// A gateway distributes its work. The redirected request is signed again for the other host.
 #[tokio::test]
 async fn a_redirect_of_a_gateway_is_signed_anew_and_others_are_not_followed() {
     let node = Hostile::start().expect("another server");
@@ -502,7 +507,7 @@ async fn a_redirect_of_a_gateway_is_signed_anew_and_others_are_not_followed() {
             assert!(signed(&seen, "Signature").is_some(), "{status}");
         }
     }
-    // Not in a circle, and not without an end.
+    // The client follows neither a circle nor an endless chain.
     let server = Hostile::start().expect("a server");
     let itself = Fault::redirect(307, &server.url("/bucket/k"));
     server.route("/bucket/k", Route::new(object()).fault(When::HeadToo, itself));
@@ -623,7 +628,7 @@ async fn versions_payers_and_hosts_are_where_they_belong() {
             assert_eq!(payer, Some("requester"), "{key}");
         }
     }
-    // The endpoint of a virtual-hosted bucket has its name in the host.
+    // The endpoint of a virtual-hosted bucket has the bucket's name in the host.
     for bucket in ["127", "127.0.0.1"] {
         let source = open(&format!("s3://{bucket}/k"), &hosted(settings(&server)));
         within(read(source, options(CHUNK, 2))).await.expect("it reads");
@@ -631,7 +636,9 @@ async fn versions_payers_and_hosts_are_where_they_belong() {
     assert!(!server.requests("/k").is_empty());
 }
 
-/// Buckets are then told by the host, as which every machine knows 127.0.0.1: that of the bucket `127`.
+/// Makes the server read the bucket from the host.
+///
+/// Every machine resolves 127.0.0.1, which here is the host of bucket `127`.
 fn hosted(settings: Settings) -> Settings {
     settings.property("aws.virtual_hosted_style_request", "true")
 }

@@ -1,4 +1,4 @@
-//! GCS and Azure: where requests go and what they carry, and that bodies come.
+//! GCS and Azure: the addresses and headers of requests, and the bodies of replies.
 
 use std::process::Command;
 
@@ -40,7 +40,7 @@ async fn fetch(server: &Hostile, path: &str, address: &str, settings: &Settings)
     seen
 }
 
-/// A service account whose key was made for this test.
+/// Returns a service account with a key made for this test.
 fn service_account(tokens: &Standin) -> Option<String> {
     let made = Command::new("openssl")
         .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
@@ -80,7 +80,7 @@ async fn gcs_is_read_with_a_token_for_a_service_account() {
     };
     let path = "/bucket/a%3Fb%2541/c%20d%2B%C3%A4";
     let address = "gs://bucket/a%3Fb%2541/c d+ä";
-    // A slash at the endpoint's end means nothing.
+    // A slash at the end of the endpoint has no effect.
     for end in ["", "/"] {
         let server = serve(path);
         let settings = Settings::new()
@@ -108,7 +108,7 @@ async fn gcs_is_read_with_a_token_for_a_service_account() {
     }
 }
 
-/// Of both clouds, an endpoint may have a path.
+/// In both clouds, an endpoint may have a path.
 #[tokio::test]
 async fn a_slash_behind_the_endpoint_means_nothing() {
     for end in ["", "/", "/under", "/under/"] {
@@ -118,7 +118,7 @@ async fn a_slash_behind_the_endpoint_means_nothing() {
             .property("google.base_url", server.url(end))
             .property("google.skip_signature", "true");
         fetch(&server, &path, "gs://bucket/k", &google).await;
-        // "canary" in base64.
+        // The key is "canary" in base64.
         let azure = azure(&server)
             .property("azure.endpoint", server.url(end))
             .property("azure.storage_account_key", "Y2FuYXJ5");
@@ -148,7 +148,7 @@ fn azure(server: &Hostile) -> Settings {
 async fn azure_is_read_with_an_account_s_key() {
     let path = "/container/a%3Fb%2541/c%20d%2B%C3%A4";
     let server = serve(path);
-    // "canary" in base64.
+    // The key is "canary" in base64.
     let settings = azure(&server).property("azure.storage_account_key", "Y2FuYXJ5");
     for seen in fetch(&server, path, "az://container/a%3Fb%2541/c d+ä", &settings).await {
         assert_eq!(seen.target, path);

@@ -1,4 +1,4 @@
-//! What the tests of `S3Source` share.
+//! Functions that the tests of `S3Source` share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,10 +7,10 @@ use pget_http::{Client, ClientOptions, ProxyChoice};
 use pget_s3::{S3Source, Settings};
 use pget_testkit::content::Pattern;
 
-/// What no text may show: it is in every secret of these tests.
+/// Part of every secret of these tests. No text may show it.
 pub(crate) const CANARY: &str = "canary";
 
-/// Every test ends within this time.
+/// Runs `work`, and fails if it takes longer than a test may.
 pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(120), work)
         .await
@@ -50,7 +50,7 @@ pub(crate) fn check(bytes: &[u8], pattern: Pattern, size: u64) {
     assert_eq!(pattern.check(0, bytes), Ok(()));
 }
 
-/// All that can be printed of an error, which must not hold a secret.
+/// Returns all texts of an error, which must not contain a secret.
 pub(crate) fn texts(error: &Error) -> String {
     let text = format!("{error} {error:?} {error:#?} {}", error.to_line());
     assert!(!text.to_ascii_lowercase().contains(CANARY), "{text}");

@@ -1,4 +1,6 @@
-//! Answers of S3 in every mode and at concurrency 1, 4 and 16. What they lead to in detail is in `answers`.
+//! Answers of S3 in every mode and at concurrency 1, 4 and 16.
+//!
+//! `answers` checks their results in detail.
 
 use pget_core::ErrorKind;
 use pget_testkit::{
@@ -37,7 +39,7 @@ async fn meets(name: &str, route: Route, due: Option<ErrorKind>, concurrencies: 
 }
 
 const ALL: [u32; 3] = [1, 4, 16];
-/// One stream asks for nothing later.
+/// With a single stream, there are no later requests.
 const RANGES: [u32; 2] = [4, 16];
 
 #[tokio::test]
@@ -54,7 +56,7 @@ async fn answers_that_pass_are_survived_in_every_mode() {
     ] {
         let later = Route::new(object()).fault_times(When::Later, 1, fault.clone());
         meets(name, later, None, &RANGES).await;
-        // The first answer to a plain GET has no identity to be held against.
+        // The first answer to a plain GET has no earlier identity to be compared with.
         if !name.starts_with("33") {
             let first = Route::new(object()).fault_times(When::First, 1, fault);
             meets(name, first, None, &ALL).await;
@@ -82,7 +84,7 @@ async fn answers_that_do_not_pass_are_errors_in_every_mode() {
         ),
         ("36, clock", document(403, "RequestTimeTooSkewed", "late"), denied),
         (
-            "32, for ever",
+            "32, endlessly",
             document(500, "InternalError", "no"),
             ErrorKind::Unavailable,
         ),

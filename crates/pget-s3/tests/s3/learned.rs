@@ -46,7 +46,7 @@ async fn case_117_a_refused_first_range_of_s3_becomes_one_stream() {
         check(&bytes, Pattern::new(SEED), object().size);
         assert!(server.served("/bucket/k") > 0);
     }
-    // A real refusal costs few requests.
+    // A real refusal causes few requests.
     let refusal = document(403, "AccessDenied", "Access Denied");
     let server = served(Route::new(object()).fault(When::HeadToo, refusal));
     let source = open("s3://bucket/k", &settings(&server));

@@ -1,4 +1,8 @@
-//! `S3Source` against real S3 servers (versitygw, gofakes3), behind a bad network (toxiproxy), and against the misbehaving server, which stands for AWS, GCS and Azure where those cannot be had.
+//! `S3Source` against S3 servers.
+//!
+//! - Real servers: versitygw and gofakes3.
+//! - A real server over the bad network of toxiproxy.
+//! - The misbehaving server, which imitates AWS, GCS and Azure.
 
 mod answers;
 mod clouds;

@@ -1,4 +1,4 @@
-//! A bad network before a real server: versitygw behind toxiproxy.
+//! A bad network before a real server: toxiproxy before versitygw.
 
 use std::{
     sync::{Arc, Mutex},
@@ -34,7 +34,7 @@ struct Network {
 }
 
 impl Network {
-    /// With an object `k` behind it.
+    /// Starts the servers, and stores an object `k`.
     async fn start() -> Option<Self> {
         let server = require(Versitygw::start(VersitygwOptions::default()))?;
         let endpoint: &S3Endpoint = server.endpoint();
@@ -67,7 +67,9 @@ impl Network {
         open("s3://bucket/k", &self.settings)
     }
 
-    /// Reads in every mode and at 1, 4 and 16 requests at once, with new connections; how each ended, and the retries of the reads in order.
+    /// Reads in every mode with 1, 4 and 16 requests at the same time, over new connections.
+    ///
+    /// Returns the end of each read, and the number of retries of the reads in order.
     async fn read(&self) -> (Vec<Option<ErrorKind>>, u64) {
         let (mut kinds, mut retries) = (Vec::new(), 0);
         for concurrency in [1, 4, 16] {
@@ -112,7 +114,7 @@ async fn case_22_connections_that_end_after_some_bytes_are_followed_by_others() 
     let Some(network) = Network::start().await else {
         return;
     };
-    // Less than a chunk, so that no range comes whole.
+    // The limit is less than a chunk, so that no range arrives complete.
     network.spoil(Toxic::LimitData(100_000)).await;
     let (kinds, retries) = network.read().await;
     assert!(kinds.iter().all(Option::is_none), "{kinds:?}");
@@ -185,7 +187,7 @@ async fn cases_22_and_25_a_network_that_fails_in_mid_read_and_comes_back_costs_r
     }
 }
 
-/// Reads while `trouble` happens after the first bytes; the consumer takes a chunk at a time.
+/// Reads while `trouble` happens after the first bytes. The consumer takes one chunk at a time.
 async fn read_through(
     source: Arc<S3Source>,
     size: u64,

@@ -1,4 +1,5 @@
-//! `S3Source` against S3 servers: versitygw, which checks signatures and conditions, and gofakes3, which checks neither.
+//! `S3Source` against S3 servers: versitygw checks signatures and conditions, gofakes3 checks
+//! neither.
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ pub(super) fn source(endpoint: &S3Endpoint, key: &str) -> Arc<S3Source> {
     open(&address(endpoint, key), &settings(endpoint))
 }
 
-/// The testkit's client blocks.
+/// Runs blocking work on a thread of its own, because the testkit's client blocks.
 async fn blocking<T: Send + 'static>(
     endpoint: &S3Endpoint,
     work: impl FnOnce(S3Endpoint) -> T + Send + 'static,
@@ -156,7 +157,9 @@ enum Change {
     Shrink,
 }
 
-/// Reads of the first chunk, changes the object, reads on. No other chunk has been asked for by then.
+/// Reads the first chunk, changes the object, and reads on.
+///
+/// No other chunk was requested before the change.
 async fn change_while_reading(endpoint: &S3Endpoint, change: Change) -> Result<Vec<u8>, pget_core::Error> {
     let key = format!("changing-{change:?}");
     let size = 20 * CHUNK;
@@ -188,14 +191,14 @@ async fn change_while_reading(endpoint: &S3Endpoint, change: Change) -> Result<V
     }
     while let Some(lease) = reader.next().await? {
         bytes.extend_from_slice(&lease);
-        // Whatever came before the error is the old object's.
+        // All bytes before the error are those of the old object.
         assert_eq!(OLD.check(0, &bytes), Ok(()), "{change:?}");
     }
     Ok(bytes)
 }
 
 async fn changes_are_noticed(endpoint: &S3Endpoint) {
-    // Cases 39, 40, 47 and 45.
+    // The changes are cases 39, 40, 47 and 45.
     for change in [Change::Overwrite, Change::Shrink, Change::Delete] {
         let error = within(change_while_reading(endpoint, change))
             .await
@@ -277,14 +280,15 @@ async fn versions_stay_readable_and_are_told() {
     );
 }
 
-/// What versitygw can hold in its files; those that it cannot are sent to the misbehaving server in `answers.rs`.
+/// Keys that versitygw can store in its files. `answers.rs` sends the others to the misbehaving
+/// server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_66_keys_are_sent_byte_for_byte() {
     let Some(server) = versitygw(VersitygwOptions::default()) else {
         return;
     };
     let endpoint = server.endpoint();
-    // As in an address; and encoded as SigV4 wants it, for the testkit's client.
+    // Each key as in an address, and encoded according to SigV4 for the testkit's client.
     for (number, (given, encoded)) in [
         ("a+b c", "a%2Bb%20c"),
         ("%2541", "%2541"),
@@ -308,7 +312,8 @@ async fn case_66_keys_are_sent_byte_for_byte() {
     }
 }
 
-/// versitygw checks the signature that such keys get in headers, whatever its file system makes of the key afterwards.
+/// versitygw checks the signature in headers that such keys get, whatever its file system does with
+/// the key afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signatures_of_keys_with_empty_parts_are_right() {
     let Some(server) = versitygw(VersitygwOptions::default()) else {
@@ -331,7 +336,7 @@ async fn signatures_of_keys_with_empty_parts_are_right() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_with_empty_parts_are_read_where_the_server_keeps_them() {
-    // gofakes3 keeps objects in memory by their very key.
+    // gofakes3 stores objects in memory under their exact key.
     let Some(server) = require(Gofakes3::start()) else {
         return;
     };

@@ -1,5 +1,6 @@
-//! A small HTTP server whose answers are a function: services that issue credentials, gateways that
-//! check what they get.
+//! A small HTTP server whose answers are a function of the request.
+//!
+//! It imitates services that issue credentials, and gateways that check their requests.
 
 #![allow(dead_code, reason = "each program of tests uses what it needs")]
 
@@ -9,7 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
     pub(crate) method: String,
@@ -32,7 +33,7 @@ impl Got {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// A field of a form in the body, decoded.
+    /// Returns a decoded field of a form in the body.
     pub(crate) fn field(&self, name: &str) -> Option<String> {
         let mut pairs = url::form_urlencoded::parse(self.body.as_bytes());
         pairs
@@ -62,7 +63,7 @@ impl Reply {
         self
     }
 
-    /// The part of `object` that is asked for.
+    /// Returns the requested part of `object`.
     pub(crate) fn object(got: &Got, object: &[u8]) -> Self {
         let range = got.header("range").and_then(|range| range.strip_prefix("bytes="));
         let bounds = range
@@ -82,7 +83,7 @@ impl Reply {
     }
 }
 
-/// A running server. It ends with the process; its port is its own.
+/// A running server with a port of its own. It ends with the process.
 #[derive(Clone)]
 pub(crate) struct Standin {
     port: u16,
@@ -108,7 +109,7 @@ impl Standin {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// What came to paths that begin so.
+    /// Returns the requests whose paths begin with `path`.
     pub(crate) fn seen(&self, path: &str) -> Vec<Got> {
         let seen = self.seen.lock().expect("no panic");
         seen.iter()

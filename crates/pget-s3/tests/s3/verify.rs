@@ -1,5 +1,7 @@
-//! The checksum that a store publishes, held against what comes: versitygw, whose checksums are its own and whose bytes can be changed behind its back; answers of AWS and GCS that no
-//! server at hand gives.
+//! Compares the bytes with the checksum that a store publishes.
+//!
+//! versitygw computes its own checksums, and a test can change its files unnoticed. Scripted
+//! answers imitate those of AWS and GCS that no installed server produces.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +23,7 @@ const CHUNK: u64 = 32 << 10;
 const SIZE: u64 = 20 * CHUNK + 5;
 const PATTERN: Pattern = Pattern::new(71);
 
-/// In order and into memory; both must come to the same.
+/// Reads in order and into memory. Both must have the same result.
 async fn read(source: &Arc<S3Source>, options: Options) -> Result<Stats, Error> {
     let source: Arc<dyn RangeSource> = source.clone();
     let download = Download::new(source, options).expect("the options are right");
@@ -79,7 +81,7 @@ async fn case_97_a_full_object_checksum_is_verified_and_damage_behind_the_server
         (Algorithm::Crc64Nvme, "x-amz-checksum-crc64nvme"),
         (Algorithm::Sha1, "x-amz-checksum-sha1"),
         (Algorithm::Sha256, "x-amz-checksum-sha256"),
-        // The server makes one up of its own, as S3 does.
+        // The server computes a checksum of its own, as S3 does.
         (Algorithm::Crc64Nvme, ""),
     ] {
         let key = format!("{algorithm}{name}");
@@ -105,13 +107,13 @@ async fn case_97_a_full_object_checksum_is_verified_and_damage_behind_the_server
         for (at, concurrency) in [(0, 1), (SIZE / 2, 4), (SIZE - 1, 16)] {
             let mut damaged = bytes.clone();
             damaged[usize::try_from(at).expect("small")] ^= 0x10;
-            // In place: the server keeps ETag and checksum in attributes of the file.
+            // Write in place, because the server keeps ETag and checksum in attributes of the file.
             std::fs::write(&file, &damaged).expect("written");
             let error = read(&source, required(concurrency)).await.expect_err("damaged");
             assert_eq!(error.kind(), ErrorKind::Checksum, "{key}: {}", error.to_line());
             let mut off = options(CHUNK, concurrency);
             off.verify = Verify::Off;
-            let stats = read(&source, off).await.expect("nobody looks");
+            let stats = read(&source, off).await.expect("nothing is verified");
             assert_eq!(stats.verification, Verification::Off);
         }
     }
@@ -255,7 +257,8 @@ async fn the_checksum_is_asked_for_once_by_a_signed_head_and_not_for_a_part() {
     assert_eq!(heads().len(), 1);
 }
 
-/// Its GETs answer at once. Who requires verification is refused; who does not reads all, also if the deadline is shorter than the first wait for HEAD.
+/// The server answers GETs immediately. With required verification, the read is refused. Without
+/// it, the read succeeds, even if the deadline is shorter than the first wait for HEAD.
 #[tokio::test]
 async fn a_head_that_hangs_costs_the_checksum_and_not_the_read() {
     let server = Hostile::start().expect("a server");

@@ -1,4 +1,5 @@
-//! Reads under a writer: case 40 and its neighbours as they happen, on servers that check conditions and on one that does not.
+//! Reads under a writer: case 40 and similar ones, on servers that check conditions and on one that
+//! does not.
 
 use std::sync::Arc;
 
@@ -16,10 +17,12 @@ use super::{
 const CHUNK: u64 = 64 << 10;
 const SIZE: u64 = 16 * CHUNK + 3;
 
-/// What a relay sees of a server that lies is told, and nothing else excuses a read of two revisions.
+/// Reads an object under a writer. Only the relay's record of a wrong label excuses a read of two
+/// revisions.
 ///
-/// versitygw 1.8.0 looks at the ETag before it opens the file: with an overwrite between the two it sends the old ETag and the new bytes. boto3 met that once in 13,066
-/// ranged GETs with eight readers.
+/// versitygw 1.8.0 checks the ETag before it opens the file. If an overwrite happens between the
+/// two, it sends the old ETag and the new bytes. boto3 met that once in 13,066 ranged GETs with
+/// eight readers.
 async fn under_a_writer(endpoint: &S3Endpoint, each: u64) {
     let open = async || {
         let relay = Relay::before(endpoint.address()).await.expect("a port");

@@ -13,7 +13,7 @@ use crate::{
     other::{Other, stop},
 };
 
-/// What the issue asks for.
+/// Time within which a death must be noticed.
 const NOTICED: Duration = Duration::from_secs(2);
 
 #[test]
@@ -32,7 +32,7 @@ fn readers_of_a_killed_filler_get_an_error_and_nothing_is_left() {
         }
         filler.tell("go on");
         assert_eq!(filler.says().as_deref(), Some("going on"));
-        // It dies at no particular moment: before its first step, in one, between two.
+        // The kill comes at a random moment: before the first step, within one, or between two.
         std::thread::sleep(Duration::from_micros(random.u64(0..30_000)));
         filler.kill();
         let killed = Instant::now();
@@ -46,7 +46,7 @@ fn readers_of_a_killed_filler_get_an_error_and_nothing_is_left() {
             let error = SharedBuffer::attach(&name).expect_err("gone");
             assert_eq!(error.kind(), ErrorKind::NotFound);
         }
-        // The next creation takes it away.
+        // The next creation removes the segment.
         let next = fresh_name("next");
         SharedBuffer::create(Placement::Named(next), 1, "").expect("a segment");
         assert!(!is_there(&name));
@@ -78,10 +78,10 @@ fn a_dead_creators_segment_is_none_to_attach_to_and_its_name_can_be_used() {
     assert!(error.to_string().contains("taken"), "{error}");
     filler.kill();
     assert_eq!(attached.state(), State::Failed);
-    // What is there stays readable.
+    // The bytes that have arrived stay readable.
     assert_eq!(attached.wait_for(10).expect("there"), crate::content(10));
     if let Err(error) = SharedBuffer::attach(&name) {
-        // Not found, if another test has swept it.
+        // The error is not-found if another test has cleaned up the segment.
         assert!(
             matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::NotFound),
             "{error}"
@@ -117,7 +117,7 @@ fn a_forked_child_does_not_hold_its_parents_lock() {
     stop(&child.expect("a child"));
 }
 
-/// What is a child's own is told from what it has of its parent.
+/// A child's own segments are distinct from the copies that it has of its parent's.
 #[test]
 fn a_forked_child_that_makes_a_segment_leaves_its_parents_alone() {
     let (name, of_child) = (fresh_name("parents"), fresh_name("childs"));
@@ -155,7 +155,8 @@ fn a_death_is_noticed_by_who_is_woken_all_the_time() {
     filler.kill();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Often enough that no sleep of the other lasts as long as the one between two looks.
+            // Look so often that no sleep of the other thread lasts as long as the pause between
+            // two looks.
             while !is_over.load(Ordering::Relaxed) {
                 waker.wake();
                 std::thread::sleep(Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! What the host does with its process.
+//! A host that changes its process: limits, descriptors, and output.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{content, fresh_name, is_there, other::Other};
 
-/// At its default, the signal for it ends the process.
+/// By default, the signal for the limit ends the process.
 #[test]
 fn a_limit_on_files_is_an_error_and_no_signal() {
     let mut other = Other::start("limited", "");
@@ -42,7 +42,7 @@ pub(crate) fn where_files_are_short() {
     let mut ring = RingWriter::create(None, LENGTH).expect("a ring");
     let _reader = RingReader::attach(ring.name()).expect("attached");
     ring.begin("", None).expect("the reader is there");
-    // The companion's page is too long for the second.
+    // The second limit is too small for the companion's page.
     for bytes in [LENGTH - 1, 100] {
         limit(bytes);
         for placement in [Placement::Anonymous, Placement::Named(name.clone())] {
@@ -57,14 +57,14 @@ pub(crate) fn where_files_are_short() {
     limit(LENGTH / 2);
     let half = content(LENGTH / 2);
     filler.put(0, &half).expect("below the limit");
-    too_large(filler.put(1, &half).expect_err("behind it"));
-    too_large(ring.put(&half).expect_err("its end is behind it"));
+    too_large(filler.put(1, &half).expect_err("past the limit"));
+    too_large(ring.put(&half).expect_err("its end is past the limit"));
     let reused = SharedBuffer::create(Placement::Reuse(old), LENGTH as u64, "");
     too_large(reused.expect_err("too large"));
     println!("> still there");
 }
 
-/// What it prints would else be in the object.
+/// Without the check, the host's output would land in the object.
 #[test]
 fn a_host_without_standard_streams_does_not_print_into_objects() {
     let mut other = Other::start("closed", &fresh_name("closed"));
@@ -77,12 +77,14 @@ pub(crate) fn without_standard_streams(name: &str) {
     let said_to = std::io::stdout().as_fd().try_clone_to_owned().expect("a copy");
     assert!(said_to.as_raw_fd() > 2);
     for number in 0..3 {
-        // SAFETY: open, and nothing else owns it; who prints meanwhile is told that it is closed.
+        // SAFETY: the descriptor is open, and nothing else owns it. Code that prints after this
+        // gets an error.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
     let print = || {
         for number in 0..3 {
-            // SAFETY: only lent, and the worst is that there is none of that number.
+            // SAFETY: the descriptor is only borrowed. At worst, there is no descriptor of that
+            // number.
             let stream = unsafe { BorrowedFd::borrow_raw(number) };
             rustix::io::write(stream, b"what a host prints").ok();
         }
@@ -111,7 +113,7 @@ pub(crate) fn without_standard_streams(name: &str) {
         print();
         assert_eq!(reader.next_bytes().expect("some").expect("some"), content(50));
     }
-    rustix::io::write(said_to, b"> as it was\n").expect("somebody listens");
-    // The harness prints at its end.
+    rustix::io::write(said_to, b"> as it was\n").expect("the test reads it");
+    // The test harness prints when it ends, so leave before that.
     std::process::exit(0);
 }

@@ -1,4 +1,6 @@
-//! Segments between real processes: filled by one, read by others, with killings, forks, full devices and planted files.
+//! Segments between real processes: one fills them, and others read.
+//!
+//! The tests include kills, forks, full devices and planted files.
 
 mod death;
 mod host;
@@ -9,7 +11,7 @@ mod reuse;
 mod ring;
 mod space;
 
-/// The object's byte at an offset.
+/// Returns the object's byte at an offset.
 pub(crate) fn byte(offset: usize) -> u8 {
     let mixed = (offset as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed.to_be_bytes()[2]
@@ -19,7 +21,7 @@ pub(crate) fn content(length: usize) -> Vec<u8> {
     (0..length).map(byte).collect()
 }
 
-/// A sum that depends on each byte and its place (FNV-1a).
+/// Returns a sum that depends on each byte and its place (FNV-1a).
 pub(crate) fn digest(bytes: &[u8], so_far: u64) -> u64 {
     bytes.iter().fold(so_far, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -28,7 +30,7 @@ pub(crate) fn digest(bytes: &[u8], so_far: u64) -> u64 {
 
 pub(crate) const DIGEST: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// A name in `/dev/shm` that no other test uses.
+/// Returns a name in `/dev/shm` that no other test uses.
 pub(crate) fn fresh_name(what: &str) -> String {
     format!("pget-test-{}-{what}", std::process::id())
 }

@@ -1,4 +1,4 @@
-//! Names that are taken, planted, or another's.
+//! Names that are taken, planted, or owned by another user.
 
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -30,7 +30,7 @@ fn a_name_that_another_program_uses_is_left_alone() {
     assert_eq!(fs::read(at(&name)).expect("a file"), b"another's");
     fs::remove_file(at(&name)).expect("removed");
     assert_eq!(refused(&name), ErrorKind::NotFound);
-    // A companion's name, too, may be another's.
+    // The companion's name may be taken too.
     let beside = at(&format!("{name}.pget"));
     for text in ["", "short", &"x".repeat(4096)] {
         fs::write(&beside, text).expect("a file");
@@ -64,12 +64,12 @@ fn links_are_not_followed_and_what_others_may_change_is_refused() {
     let (data, beside) = (at(&name), at(&format!("{name}.pget")));
     assert_eq!(fs::metadata(&data).expect("a file").mode() & 0o7777, 0o600);
     assert_eq!(fs::metadata(&beside).expect("a file").mode() & 0o7777, 0o600);
-    // Both parts, or one, by symbolic link.
+    // Both parts, or only one, are symbolic links.
     symlink(&beside, at(&format!("{planted}.pget"))).expect("a link");
     assert_eq!(refused(&planted), ErrorKind::PermissionDenied);
     symlink(&data, at(&planted)).expect("a link");
     assert_eq!(refused(&planted), ErrorKind::PermissionDenied);
-    // Nothing is made through a link.
+    // A creation does not follow a link.
     let made = SharedBuffer::create(Placement::Named(planted.clone()), 3, "");
     assert_eq!(made.expect_err("taken").kind(), ErrorKind::Destination);
     fs::remove_file(at(&format!("{planted}.pget"))).expect("removed");
@@ -95,7 +95,7 @@ fn links_are_not_followed_and_what_others_may_change_is_refused() {
         }
     }
     SharedBuffer::attach(&name).expect("as it was");
-    // The owner's close removes what is its own only.
+    // The owner's close removes only its own files.
     fs::remove_file(&data).expect("removed");
     fs::write(&data, "another's").expect("a file");
     drop(shared);
@@ -142,7 +142,7 @@ fn many_make_and_sweep_at_once_and_no_living_segment_goes() {
         for thread in 0..4 {
             scope.spawn(move || {
                 for round in 0..50 {
-                    // Pairs of threads want the same name.
+                    // Two threads at a time compete for one name.
                     let name = fresh_name(&format!("race-{}", thread / 2));
                     match SharedBuffer::create(Placement::Named(name), 100, "") {
                         Ok((shared, filler)) => {

@@ -1,6 +1,7 @@
-//! Other processes: this program again, in a role that it is given by the environment.
+//! Other processes: this program runs again in a role that the environment names.
 //!
-//! They speak in lines that begin with `> `, as the test harness has lines of its own, and do what lines on their standard input tell.
+//! A role prints lines that begin with `> `, because the test harness prints lines of its own. It
+//! executes the commands that it reads from standard input, one per line.
 
 use std::{
     io::{BufRead, BufReader, Lines, Write},
@@ -48,11 +49,11 @@ impl Other {
         Self { child, says, told }
     }
 
-    /// The next line that it says; `None` when it has ended.
+    /// Returns the next line of the process, or `None` after its end.
     pub(crate) fn says(&mut self) -> Option<String> {
         loop {
             let line = self.says.next()?.expect("text");
-            // The harness begins a line before the first of ours.
+            // The harness may begin the line before the role's first output.
             if let Some((_, said)) = line.split_once("> ") {
                 return Some(said.to_owned());
             }
@@ -63,7 +64,7 @@ impl Other {
         writeln!(self.told, "{line}").expect("it listens");
     }
 
-    /// Kills it, and waits until it is gone.
+    /// Kills the process, and waits until it is gone.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("gone");
@@ -83,7 +84,7 @@ fn listen() -> Option<String> {
     std::io::stdin().lines().next().map(|line| line.expect("text"))
 }
 
-/// No test by itself: what another process does.
+/// Runs the role of another process. It is not a test of its own.
 #[test]
 fn in_a_role() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -127,7 +128,7 @@ fn in_a_role() {
     }
 }
 
-/// Attaches, and digests what comes as it comes.
+/// Attaches to a segment, and digests its bytes as they arrive.
 fn read(name: &str) -> Result<u64, Error> {
     let shared = SharedBuffer::attach(name)?;
     say("attached");
@@ -141,7 +142,7 @@ fn read(name: &str) -> Result<u64, Error> {
     Ok(sum)
 }
 
-/// Digests one object of a ring after another.
+/// Digests the objects of a ring one after another.
 fn ring(name: &str) {
     let mut reader = RingReader::attach(name).expect("attached");
     while let Some(object) = reader.next_object().expect("an answer") {
@@ -158,7 +159,10 @@ fn ring(name: &str) {
     say("no more");
 }
 
-/// Makes a segment of a length, in order: each line tells how far to fill it, `end` ends it well, `fail` ends it otherwise, `close` closes it.
+/// Creates a segment and fills it on command.
+///
+/// Each line is the offset up to which to fill it, `end` for success, `fail` for a failure, or
+/// `close`.
 fn fill(argument: &str) {
     let mut words = argument.split(' ');
     let mut word = || words.next().expect("a word");
@@ -196,7 +200,7 @@ fn put(filler: &Filler, range: std::ops::Range<u64>) {
     filler.landed(range);
 }
 
-/// Fills it in small steps without being told, until it is killed.
+/// Fills the segment in small steps until the process is killed.
 fn go_on(filler: &Filler, length: u64) {
     say("going on");
     for start in (0..length).step_by(4096) {
@@ -204,19 +208,20 @@ fn go_on(filler: &Filler, length: u64) {
     }
 }
 
-/// Forks a child that does nothing, and then waits to be killed.
+/// Forks a child that does nothing, and waits to be killed.
 #[allow(unsafe_code, reason = "forks")]
 fn fork_and_fill(name: &str) {
     let placement = Placement::Named(name.to_owned());
     let (shared, filler) = SharedBuffer::create(placement, 100, "version 7").expect("a segment");
     put(&filler, 0..10);
-    // SAFETY: the child calls nothing but `kill`, `pause` and what this library says of a forked child.
+    // SAFETY: the child calls only `kill`, `pause` and functions that this library allows in a
+    // forked child.
     match unsafe { fork() }.expect("a child") {
         ForkResult::Child => {
             let error = shared.wait_for(11).expect_err("the parent's");
             assert_eq!(error.kind(), ErrorKind::Forked, "{error}");
             assert_eq!(shared.as_slice().len(), 10);
-            // Its end must not take the parent's names.
+            // The child's drop must not remove the parent's names.
             drop((shared, filler));
             say("a child");
             pause();
@@ -228,7 +233,9 @@ fn fork_and_fill(name: &str) {
     }
 }
 
-/// Forks a child that makes a segment of its own and lets go of its copies of the parent's; both then wait to be killed.
+/// Forks a child that creates a segment and drops its copies of the parent's.
+///
+/// Both then wait to be killed.
 #[allow(unsafe_code, reason = "forks")]
 fn fork_and_make(names: &str) {
     let (name, of_child) = names.split_once(' ').expect("two names");
@@ -237,10 +244,11 @@ fn fork_and_make(names: &str) {
     let ring = RingWriter::create(None, 4096).expect("a ring");
     let reader = RingReader::attach(ring.name()).expect("attached");
     put(&filler, 0..10);
-    // SAFETY: the child calls nothing but what this library says of a forked child, and waits to be killed.
+    // SAFETY: the child calls only functions that this library allows in a forked child, and waits
+    // to be killed.
     match unsafe { fork() }.expect("a child") {
         ForkResult::Child => {
-            // If it panics, nobody is there to hear of it.
+            // The alarm ends a child that panics, because no process would notice it.
             alarm::set(60);
             let placement = Placement::Named(of_child.to_owned());
             let (own, own_filler) = SharedBuffer::create(placement, 100, "").expect("a segment");
@@ -266,7 +274,7 @@ fn fork_and_make(names: &str) {
     }
 }
 
-/// A child that has copies of both ends of a ring, and uses them.
+/// Forks a child that has copies of both ends of a ring, and uses them.
 #[allow(unsafe_code, reason = "forks")]
 fn fork_with_a_ring() {
     let mut ring = RingWriter::create(None, 4096).expect("a ring");
@@ -275,7 +283,7 @@ fn fork_with_a_ring() {
     ring.put(&[1; 4096]).expect("room");
     reader.next_object().expect("an answer").expect("an object");
     assert_eq!(reader.next_bytes().expect("some").expect("some").len(), 4096);
-    // SAFETY: the child calls nothing but what this library says of a forked child, and ends.
+    // SAFETY: the child calls only functions that this library allows in a forked child, and ends.
     match unsafe { fork() }.expect("a child") {
         ForkResult::Child => {
             let forked = |error: Error| assert_eq!(error.kind(), ErrorKind::Forked, "{error}");
@@ -289,7 +297,7 @@ fn fork_with_a_ring() {
         ForkResult::Parent { child } => {
             let status = waitpid(child, None).expect("its end");
             assert_eq!(status, WaitStatus::Exited(child, 0));
-            // What was lent is still the reader's.
+            // The reader may still use the bytes that it borrowed.
             ring.stop_when(|| true);
             let error = ring.put(b"x").expect_err("no room");
             assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");

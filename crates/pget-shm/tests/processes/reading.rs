@@ -1,4 +1,4 @@
-//! Reading while it is filled.
+//! Reads of a segment that is being filled.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn what_is_put_is_what_is_read() {
             filler.put(0, &bytes[..half]).expect("room");
             filler.landed(0..half as u64);
             assert_eq!(attached.as_slice(), bytes);
-            // All bytes are there, and it is not yet said that they are the object.
+            // All bytes have arrived, but the segment is not marked complete yet.
             let soon = Instant::now() + Duration::from_millis(20);
             let error = attached.wait_until(length, soon).expect_err("not complete");
             assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -38,7 +38,7 @@ fn what_is_put_is_what_is_read() {
                     (buffer.state(), buffer.revision()),
                     (State::Complete, "etag \"é\"")
                 );
-                let behind = buffer.wait_for(length + 1).expect_err("behind the end");
+                let behind = buffer.wait_for(length + 1).expect_err("past the end");
                 assert_eq!(behind.kind(), ErrorKind::InvalidArgument);
             }
             let name = shared.name().to_owned();
@@ -47,7 +47,7 @@ fn what_is_put_is_what_is_read() {
             assert!(shared.is_empty() && shared.as_slice().is_empty());
             let error = SharedBuffer::attach(&name).expect_err("gone");
             assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-            // Who is attached keeps it.
+            // A reader that is attached keeps the segment.
             assert_eq!(attached.as_slice(), bytes);
             assert_eq!(attached.state(), State::Complete);
         }
@@ -124,15 +124,15 @@ fn a_filler_that_goes_away_or_says_what_is_not_so_fails_it() {
     filler.landed(0..9);
     let error = filler.finish(Ok(())).expect_err("a byte is missing");
     assert_eq!(error.kind(), ErrorKind::Internal);
-    // The first end stays.
-    filler.finish(Ok(())).expect("told before");
+    // The first reported end remains.
+    filler.finish(Ok(())).expect("an end was reported before");
     assert_eq!(shared.state(), State::Failed);
     assert_eq!(shared.wait_for(9).expect("there").len(), 9);
     assert_eq!(
         shared.wait_for(10).expect_err("failed").kind(),
         ErrorKind::Internal
     );
-    let outside = filler.put(8, &[0; 3]).expect_err("behind the end");
+    let outside = filler.put(8, &[0; 3]).expect_err("past the end");
     assert_eq!(outside.kind(), ErrorKind::Internal);
 }
 

@@ -1,4 +1,4 @@
-//! The pages of one object for the next.
+//! The memory of one object is reused for the next.
 
 use std::{
     io::{Read as _, Write as _},
@@ -63,7 +63,8 @@ fn nobody_attached_the_pages_stay() {
     }
 }
 
-/// Between its start and its exec, another process has copies of this one's descriptors, and of the locks with them.
+/// Between its start and its exec, another process has copies of this process's descriptors, and
+/// thus of its locks.
 #[test]
 fn processes_that_are_being_started_are_no_readers() {
     std::thread::scope(|scope| {
@@ -122,12 +123,12 @@ pub(crate) fn where_a_child_reads_on(name: &str) {
     let (mut reused, mut tells) = std::io::pipe().expect("a pipe");
     let mut shared = filled(placement, &content(50_000), "version 1");
     let first = inode(shared.name());
-    // SAFETY: the child calls nothing but what this library says of a forked child, and ends.
+    // SAFETY: the child calls only functions that this library allows in a forked child, and ends.
     let child = match unsafe { fork() }.expect("a child") {
         ForkResult::Child => {
             drop(tells);
             let before = digest(shared.as_slice(), DIGEST);
-            // Until the parent has used it again, or is gone.
+            // The child lives until the parent has reused the segment or has ended.
             let told = reused.read(&mut [0]).is_ok_and(|count| count == 1);
             let is_same = told && digest(shared.as_slice(), DIGEST) == before;
             std::process::exit(i32::from(!is_same));
@@ -142,7 +143,7 @@ pub(crate) fn where_a_child_reads_on(name: &str) {
         other => format!("{other:?}"),
     });
     println!("> {}", format!("{status:?}").replace('"', ""));
-    // The child is of the first alone.
+    // The child has only the first segment.
     shared = filled(Placement::Reuse(shared), &[8; 50_000], "version 3");
     let third = inode(shared.name());
     let word = |one, other| if one == other { "the same" } else { "new" };
@@ -168,7 +169,7 @@ fn what_is_not_complete_or_not_ones_own_cannot_be_reused() {
     refused(closed);
 }
 
-/// A download's way into a segment up to its first byte.
+/// Begins a download into a segment, up to its first byte.
 fn begun(placement: Placement, length: usize) -> (IntoShared, SharedBuffer, Transfer) {
     let made = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&made);
@@ -189,7 +190,7 @@ fn bytes_go_straight_into_pages_that_were_used_before_and_only_those() {
         ),
         (
             Placement::Named(fresh_name("straight")),
-            // A named one is cut to its object, and what comes after the cut is new.
+            // A named segment is cut to the length of its object. Memory after the cut is new.
             [(50_000, true), (7, true), (30_000, false), (30_000, true)],
         ),
     ] {
@@ -223,7 +224,7 @@ fn bytes_go_straight_into_pages_that_were_used_before_and_only_those() {
     }
 }
 
-/// Also while tasks of the download still hold its destination.
+/// Reuse works even while tasks of the download still own its destination.
 #[test]
 fn a_download_that_never_began_closes_what_it_was_to_use_again() {
     let name = fresh_name("never");
@@ -267,8 +268,10 @@ fn a_creator_that_closes_it_ends_what_goes_straight_into_it() {
     drop(place);
 }
 
-/// What a creator holds for the moment in which it makes another object of a segment, and for ever if
-/// it is stopped then (SIGSTOP, a debugger, a frozen control group).
+/// Takes the lock that a creator holds while it creates another object in a segment.
+///
+/// The creator holds it indefinitely if it is stopped at that moment (SIGSTOP, a debugger, a frozen
+/// control group).
 fn creators_lock(name: &str) -> std::fs::File {
     use nix::{
         fcntl::{FcntlArg, fcntl},
@@ -330,7 +333,7 @@ fn case_137_nothing_else_waits_for_a_stopped_process() {
     let listed = pget_shm::list().expect("listed");
     assert!(listed.iter().any(|one| one.name == name));
     pget_shm::sweep().expect("swept");
-    // For the creator, the lock is a reader's: the next object gets new memory.
+    // The creator takes this lock for that of a reader, so the next object gets new memory.
     let next = filled(Placement::Reuse(shared), b"next", "");
     assert_eq!(
         SharedBuffer::attach(next.name()).expect("attached").as_slice(),

@@ -15,14 +15,14 @@ use crate::{DIGEST, content, digest, fresh_name, is_there, other::Other};
 
 const NOTICED: Duration = Duration::from_secs(2);
 
-/// A ring with an object begun, whose size nobody knows.
+/// Returns a ring with an object of unknown size that has begun.
 fn begun(name: Option<&str>, capacity: usize) -> RingWriter {
     let mut ring = RingWriter::create(name, capacity).expect("a ring");
     ring.begin("version 1", None).expect("begun");
     ring
 }
 
-/// Its one reader, at the first object.
+/// Returns the only reader of the ring, at the first object.
 fn reading(name: &str) -> RingReader {
     let mut reader = RingReader::attach(name).expect("attached");
     reader.next_object().expect("an answer").expect("an object");
@@ -54,7 +54,8 @@ fn the_same_ring_carries_the_next_object() {
     let name = fresh_name("ring-next");
     let mut ring = RingWriter::create(Some(&name), 10_000).expect("a ring");
     let mut reader = Other::start("ring", &name);
-    // As long as the ring, around its end, longer, one that fails within, and ones without bytes.
+    // The objects are as long as the ring, wrap around its end, or are longer. One fails in the
+    // middle, and some are empty.
     for (number, length) in [12_288, 1, 0, 5_000, 40_000, 0, 12_287].into_iter().enumerate() {
         let revision = format!("version {number}");
         let bytes: Vec<u8> = content(length).iter().map(|byte| byte ^ 0x55).collect();
@@ -143,7 +144,7 @@ fn an_object_that_is_passed_over_is_not_read_on() {
     ring.put(&bytes[..4096]).expect("room");
     reader.next_object().expect("an answer").expect("an object");
     assert_eq!(reader.next_bytes().expect("some"), Some(&bytes[..4096]));
-    // After a look, after a wait that was stopped, and at the end.
+    // Check after a look, after a wait that was stopped, and at the end.
     looks(&mut reader);
     refused(&mut reader);
     ring.put(&bytes[4096..]).expect("it was given back");
@@ -159,7 +160,7 @@ fn an_object_that_is_passed_over_is_not_read_on() {
     let object = reader.next_object().expect("an answer").expect("an object");
     assert_eq!(object.revision, "second");
     assert_eq!(reader.next_bytes().expect("bytes"), Some(&b"xy"[..]));
-    // An object that fails meanwhile says so.
+    // The object fails during the wait, and the reader gets the error.
     looks(&mut reader);
     let failure = Error::new(ErrorKind::ObjectChanged, "", "it was replaced");
     ring.end(Err(&failure)).expect_err("failed");
@@ -197,7 +198,7 @@ fn waits_end_when_they_are_told_to() {
     let soon = || Some(Instant::now() + Duration::from_millis(10));
     let error = reader.next_object_unless(soon(), &|| false).expect_err("late");
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    // From another thread, whatever comes first: the flag, or the wait.
+    // The flag is set by another thread, before or during the wait.
     let told = AtomicBool::new(false);
     let waker = reader.waker();
     std::thread::scope(|scope| {
@@ -221,7 +222,7 @@ fn waits_end_when_they_are_told_to() {
             told.store(true, Ordering::SeqCst);
             waker.wake();
         });
-        let error = ring.put(&[1; 5000]).expect_err("nobody makes room");
+        let error = ring.put(&[1; 5000]).expect_err("no reader makes room");
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
     });
     assert_eq!(reader.next_bytes().expect("some").expect("some").len(), 4096);
@@ -260,12 +261,12 @@ fn each_end_hears_of_the_others_death() {
         assert_eq!(reader.says().as_deref(), Some("has some"));
         reader.kill();
         let killed = Instant::now();
-        let error = ring.put(&[1]).expect_err("nobody makes room");
+        let error = ring.put(&[1]).expect_err("no reader makes room");
         assert_eq!(error.kind(), ErrorKind::Destination);
         assert!(killed.elapsed() < NOTICED, "{:?}", killed.elapsed());
         drop(ring);
 
-        // Within an object, and between two.
+        // The writer is killed within an object, and between two objects.
         for role in ["ring-write", "ring-between"] {
             let mut writer = Other::start(role, name.as_deref().unwrap_or("-"));
             let told = writer.says().expect("its name");
@@ -300,12 +301,12 @@ fn a_reader_that_leaves_ends_it_and_there_is_one_reader() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     ring.put(&[1; 4096]).expect("room");
     drop(reader);
-    let error = ring.put(&[1]).expect_err("nobody makes room");
+    let error = ring.put(&[1]).expect_err("no reader makes room");
     assert_eq!(error.kind(), ErrorKind::Destination);
     let error = RingReader::attach(ring.name()).expect_err("bytes are gone");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    ring.end(Err(&error)).expect_err("as it was told");
-    let error = ring.begin("", None).expect_err("nobody reads it");
+    ring.end(Err(&error)).expect_err("the error is returned");
+    let error = ring.begin("", None).expect_err("there is no reader");
     assert_eq!(error.kind(), ErrorKind::Destination);
 }
 
@@ -329,14 +330,15 @@ fn two_parts_that_do_not_fit_are_no_ring() {
     let (one, other) = (fresh_name("ring-one"), fresh_name("ring-other"));
     let mut ring = begun(Some(&one), 4096);
     let stray = begun(Some(&other), 4096);
-    // As who attaches finds it when the ring is closed, and another one made, between its two opens.
+    // A reader can attach between its two opens: the ring is then closed, and another one is
+    // created.
     let path = |name: &str, end: &str| format!("/dev/shm/{name}{end}");
     std::fs::rename(path(&one, ""), path(&other, "")).expect("renamed");
     let error = RingReader::attach(&other).expect_err("two halves");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     std::fs::rename(path(&other, ""), path(&one, "")).expect("renamed");
     drop(stray);
-    // Nobody has touched it.
+    // The failed attach has not touched this ring.
     let mut reader = reading(&one);
     ring.put(b"some").expect("room");
     assert_eq!(reader.next_bytes().expect("some"), Some(&b"some"[..]));

@@ -12,7 +12,9 @@ use pget_shm::{Placement, RingReader, RingWriter, SharedBuffer, State};
 
 use crate::{content, other::Other};
 
-/// This program in a role, with a `/dev/shm` of its own of `size`; `None` if that is not permitted here.
+/// Runs this program in a role, with a `/dev/shm` of its own of `size`.
+///
+/// Returns `None` if the system does not permit that.
 fn with_device(size: &str, role: &str) -> Option<Other> {
     let mount = format!("mount -t tmpfs -o size={size} tmpfs /dev/shm");
     let tried = Command::new("unshare").args(["-m", "sh", "-c", &mount]).output();
@@ -64,7 +66,8 @@ fn a_device_that_others_use_up_meanwhile_is_an_error_and_no_signal() {
 }
 
 pub(crate) fn where_others_use_up_the_device() {
-    // More than one piece: the thread and the other program race for the rest; who puts bytes finds out in either case.
+    // The file has more than one piece. The thread and the other program compete for the rest of
+    // the space. A put fails in either case.
     fs::write("/dev/shm/other", vec![1; 6 << 20]).expect("room");
     let (shared, filler) =
         SharedBuffer::create(Placement::Named("mine".into()), 32 << 20, "").expect("a segment");
@@ -87,10 +90,10 @@ pub(crate) fn where_others_use_up_the_device() {
                 shared.wait_for(32 << 20).expect_err("failed").kind(),
                 ErrorKind::Destination
             );
-            // What is there can be read.
+            // The bytes that have arrived can be read.
             assert_eq!(shared.as_slice()[..1 << 20], piece);
         }
-        // The thread was faster: then the other program had no room.
+        // If the thread was faster, the other program has no space.
         None => assert!(rest.is_err()),
     }
     drop((shared, filler));
@@ -107,7 +110,7 @@ fn a_device_without_a_free_page_is_an_error_and_no_signal() {
 }
 
 pub(crate) fn where_no_page_is_free() {
-    // A page of another program's that was never written to cannot be read here either.
+    // A page that the other program never wrote cannot be read here.
     fs::File::create("/dev/shm/hole.pget")
         .and_then(|file| file.set_len(4096))
         .expect("a hole");
@@ -123,7 +126,8 @@ pub(crate) fn where_no_page_is_free() {
     let left = fs::read_dir("/dev/shm").expect("a folder").count();
     assert_eq!(left, 2, "what others made");
 
-    // With a page for the companion and none for the ring, who looks for it all the time meets no page that is not there.
+    // The device has a page for the companion and none for the ring. A reader that polls for the
+    // ring must not touch a missing page.
     let page = fs::metadata("/dev/shm/all").expect("a file").len() - 4096;
     let all = fs::OpenOptions::new().write(true).open("/dev/shm/all");
     all.and_then(|all| all.set_len(page)).expect("cut");

@@ -1,4 +1,4 @@
-//! Cases 26, 56 and 69: an answer that never ends is read for a few KiB, whoever asks.
+//! Cases 26, 56 and 69: of an answer that never ends, every caller reads only a few KiB.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,12 +13,14 @@ use pget::ErrorKind;
 
 use crate::{on_aistore, on_s3, quick, read};
 
-/// Far less than what is sent, far more than what lies in the sockets' buffers of a few attempts.
+/// Limit of the bytes sent. It is far below the whole answer, and far above the socket buffers of a
+/// few attempts.
 const MOST: u64 = 256 << 20;
-/// What the server would send: a document of a GiB.
+/// Length of the server's answer: a document of a GiB.
 const ENDLESS: u64 = 1 << 30;
 
-/// Answers every request with a head, then with a pattern over and over until nobody takes it any more.
+/// A server that answers every request with a head, and then repeats a pattern until the client
+/// closes.
 struct Endless {
     url: String,
     sent: Arc<AtomicU64>,
@@ -32,7 +34,7 @@ impl Endless {
         let (sent, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
         let counters = (Arc::clone(&sent), Arc::clone(&requests));
         let (head, pattern) = (head.to_owned(), pattern.repeat((64 << 10) / pattern.len()));
-        // Ends with the process: it waits in accept.
+        // The thread waits in accept, and ends with the process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (head, pattern, (sent, requests)) = (head.clone(), pattern.clone(), counters.clone());

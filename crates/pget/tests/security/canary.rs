@@ -1,4 +1,6 @@
-//! Case 67: a secret given by any way in shows in no text that comes out: errors and their causes, `Debug`, names, and every event at the finest level.
+//! Case 67: a secret appears in no text of the library, whichever way it was passed.
+//!
+//! The texts are errors and their causes, `Debug`, names, and every event at the finest level.
 
 use std::{
     io,
@@ -12,7 +14,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::{on_aistore, on_s3, quick, read};
 
 const CANARY: &str = "canary7f3a91secret";
-/// As basic authorization has it, in each of the three alignments.
+/// The canary in basic authorization, in each of the three alignments of base64.
 const IN_BASE64: [&str; 3] = [
     "Y2FuYXJ5N2YzYTkxc2VjcmV0",
     "NhbmFyeTdmM2E5MXNlY3Jl",
@@ -60,7 +62,8 @@ fn everything(error: &Error) -> String {
     text
 }
 
-/// Reads, asks, and holds whatever has a text against the canary; whether the read failed.
+/// Reads the object and stats it. Checks every text for the canary. Returns whether the read
+/// failed.
 async fn try_it(what: &str, builder: &Builder) -> bool {
     clean(what, &format!("{builder:?} {builder:#?}"));
     match builder.object() {
@@ -110,7 +113,7 @@ async fn case_67_a_secret_shows_nowhere() {
         ("away", Some(Fault::redirect(307, &format!("http://u:{CANARY}@127.0.0.1:1/x?sig={CANARY}")))),
         ("to-file", Some(Fault::redirect(302, &format!("file:///x?{CANARY}")))),
         ("to-junk", Some(Fault::redirect(302, &format!("http://{CANARY}:x:y/")))),
-        // Servers quote what they were shown.
+        // Servers quote the credentials that they received.
         (
             "quoting",
             Some(Fault::Answer {
@@ -210,7 +213,7 @@ async fn case_67_a_secret_shows_nowhere() {
     );
     assert!(
         text.contains("certificates of servers are not verified"),
-        "case 60: it is told"
+        "case 60: a warning is logged"
     );
     for line in text.lines() {
         clean("the log", line);

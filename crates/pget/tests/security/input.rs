@@ -1,4 +1,7 @@
-//! Case 65: what would break out of a header or a request line is refused before a socket opens, whatever input it came by.
+//! Case 65: text that would break out of a header or a request line is refused before a socket
+//! opens.
+//!
+//! It does not matter which input contains the text.
 
 use pget::{Builder, ErrorKind};
 use pget_testkit::hostile::{Hostile, Object, Route};
@@ -67,7 +70,7 @@ async fn case_65_every_input_that_reaches_a_header() {
             refused += 1;
         }
     }
-    // Percent-encoded, where the transport decodes it.
+    // The text is percent-encoded where the transport decodes it.
     for address in ["s3://b/k%0d%0ax", "s3://b/%00", "s3://b/k?versionId=1%0a"] {
         let outcome = read(&on_s3(address, &endpoint)).await;
         if let Err(error) = outcome {
@@ -126,7 +129,8 @@ async fn values_that_are_signed_or_encoded_cannot_break_a_header_either() {
                 } else {
                     on_aistore(address, &endpoint)
                 };
-                // Whatever comes of it, no panic, and nothing of it may stand as a line of its own.
+                // Whatever the result, there is no panic, and no part of the value appears as a
+                // line of its own.
                 if let Err(error) = read(&base.property(key, format!("v{bad}"))).await {
                     assert_ne!(error.kind(), ErrorKind::Internal, "{key}: {}", error.to_line());
                 }

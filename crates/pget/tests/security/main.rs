@@ -1,4 +1,6 @@
-//! What docs/security.md promises of the library as a whole: secrets shown nowhere, nothing odd on the wire, bounded answers.
+//! The promises of docs/security.md about the whole library.
+//!
+//! Secrets appear nowhere, requests are well formed, and answers are bounded.
 
 mod bounds;
 mod canary;
@@ -8,7 +10,7 @@ use std::{future::Future, time::Duration};
 
 use pget::{Builder, Error};
 
-/// No test may take longer; most take milliseconds.
+/// Time limit of a test. Most tests take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
@@ -17,7 +19,7 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
         .expect("the test's deadline")
 }
 
-/// What one read of everything comes to.
+/// Reads the whole object. Returns the bytes or the error.
 async fn read(builder: &Builder) -> Result<Vec<u8>, Error> {
     within(async {
         let mut reader = builder.object()?.reader().await?;
@@ -30,7 +32,7 @@ async fn read(builder: &Builder) -> Result<Vec<u8>, Error> {
     .await
 }
 
-/// With few and quick retries.
+/// Sets few and quick retries.
 fn quick(builder: Builder) -> Builder {
     builder
         .retries(1)
