@@ -1,4 +1,4 @@
-//! Facts about who may read: tokens, signatures, TLS, and where none of it may show.
+//! Access: tokens, signatures and TLS, and the texts that must not show a secret.
 
 mod support;
 
@@ -69,7 +69,8 @@ async fn token_file_is_read_again_after_401() {
     while known < 100_000 {
         known += support::first_of(&mut reader).await.len();
     }
-    // In the middle of a read: the old one is refused from here on, and the targets send one back to the proxy.
+    // The token changes in the middle of the read. The old one is refused from here on, and the
+    // targets redirect a request with it to the proxy.
     write(&file, "another.token");
     place.fake().set_token(Some("another.token"));
     place.fake().inject(Rule::new(Fault::Status(401)).at_targets());
@@ -83,9 +84,9 @@ async fn token_file_is_read_again_after_401() {
         .get(&(Node::Proxy, 401))
         .copied()
         .unwrap_or(0);
-    // Two ranges are in flight, and what one learns of a target holds for the other.
+    // Two ranges are in flight. The refusal of one also informs the other.
     assert!((1..=2).contains(&refused), "{refused} refused at the proxy");
-    // Without a new one it is an error, after one look.
+    // Without a new token the refusal is an error, after one look at the file.
     place.fake().set_token(Some("a.third"));
     let before = place.counts().at_proxy("GET");
     expect_error(
@@ -145,7 +146,7 @@ async fn an_unusable_token_file_is_a_clear_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_shows_nowhere() {
-    // A server that quotes what it was shown, in each way that it has.
+    // The server quotes the credentials that it received, in each of its ways.
     let server = script::Script::start(|head| {
         let shown = head.replace("\r\n", " ").replace('"', "'");
         let error = format!(r#"{{"tcode":"{shown}","message":"refused: {shown}","status":403}}"#);
@@ -186,11 +187,11 @@ async fn the_token_shows_nowhere() {
 async fn a_replaced_token_shows_nowhere_either() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("auth.token");
-    // One begins with the other.
+    // The renewed token begins with the old one.
     let renewed = format!("{SECRET}.renewed");
     write(&file, SECRET);
     let path = file.to_str().expect("a name in UTF-8").to_owned();
-    // Refuses the first token, and quotes both in what it says to the second.
+    // The server refuses the first token, and quotes both in its answer to the second.
     let server = script::Script::start({
         let renewed = renewed.clone();
         move |head| {
@@ -266,7 +267,7 @@ async fn namespaces_and_providers() {
     }
 }
 
-/// A proxy and target behind TLS: the address of the proxy's other self.
+/// Starts a server over TLS that acts as proxy and target. Returns it and its address.
 async fn over_tls(
     authority: &Authority,
     names: &[&str],
@@ -290,7 +291,7 @@ async fn over_tls(
         }
     };
     let mut config = builder.with_single_cert(vec![certificate], key).expect("a pair");
-    // As AIStore does; nothing but http/1.1 may be agreed upon.
+    // Configure ALPN as AIStore does. The client may agree only on http/1.1.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let server = script::Script::serve("127.0.0.1:0", Some(acceptor), |head| {

@@ -1,4 +1,4 @@
-//! Facts about objects that live only in their backend as yet.
+//! Objects that are only in their backend as yet.
 
 mod support;
 
@@ -20,7 +20,7 @@ async fn cold(pull: Pull) -> Place {
     place
 }
 
-/// It is never pulled by itself here: a ranged read would wait for ever.
+/// The object never arrives by itself here, so a ranged read would wait forever.
 #[tokio::test(flavor = "multi_thread")]
 async fn cold_object_is_one_blob_download_stream() {
     let place = cold(Pull::WhenReleased).await;
@@ -34,7 +34,7 @@ async fn cold_object_is_one_blob_download_stream() {
     assert_eq!(gets.len(), 1);
     assert_eq!(gets[0].header("ais-blob-download"), Some("true"));
     assert_eq!(gets[0].header("range"), None);
-    // Now it is there, and read in parallel.
+    // Now the object is present, and the read is parallel.
     expect_content(&source, Pattern::new(1), SIZE).await;
     assert_eq!(place.counts().ranges, 10);
     let blobs = place
@@ -101,7 +101,8 @@ async fn a_cold_stream_that_breaks_goes_on_with_what_was_pulled() {
     assert_eq!(place.counts().fault("reset"), 1);
 }
 
-/// The stream states no checksum, the ranges behind it each their own (`enable_read_range`): that is one object.
+/// The stream states no checksum, and each later range states its own (`enable_read_range`). Both
+/// are of one object.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_stream_without_a_checksum_goes_on_by_ranges_with_theirs() {
     const BODY: &str = "0123456789abcdefghijABCDEFGHIJ";
@@ -141,7 +142,7 @@ async fn a_cold_stream_without_a_checksum_goes_on_by_ranges_with_theirs() {
     assert_eq!(ranges, 2, "{:?}", server.heads());
 }
 
-/// Another client pulls it: busy, until it is there.
+/// Another client pulls the object. The answer is "busy" until it has arrived.
 #[tokio::test(flavor = "multi_thread")]
 async fn cold_get_conflict_409() {
     let place = cold(Pull::WhenReleased).await;

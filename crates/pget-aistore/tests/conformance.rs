@@ -1,4 +1,4 @@
-//! The suite that all sources pass, over the stand-in or a real cluster, for each kind of bucket.
+//! The conformance suite over the stand-in or a real cluster, for each kind of bucket.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! Facts about errors, and what goes wrong on the way.
+//! Errors, and failures on the way.
 
 mod support;
 
@@ -19,7 +19,7 @@ async fn place() -> Place {
     place
 }
 
-/// Few retries, which fail soon.
+/// Returns options with few retries, which end soon.
 fn impatient() -> Options {
     let mut few = options(100_000, 4);
     few.retries = Some(1);
@@ -40,7 +40,7 @@ async fn rate_limit_429() {
     })
     .await;
     place.fake().put(BUCKET, "o", pattern(1, SIZE));
-    // Wide enough that the redirects come at once.
+    // The concurrency is so large that the redirects come at the same time.
     let bytes = support::read(&place.object("o"), options(50_000, 16))
         .await
         .expect("it goes slower");
@@ -139,7 +139,7 @@ async fn errors_from_json_and_hdr_error() {
     }
 }
 
-/// The server closes what idles; the next request finds that out at no cost.
+/// The server closes idle connections. The next request notices that without a retry.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connection_closed_by_server_costs_nothing() {
     let idle_close = Duration::from_millis(100);
@@ -212,7 +212,8 @@ async fn a_stall_is_ended_and_read_again() {
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
 }
 
-/// A target that has gone silent, with the object moved to another: the second attempt asks the proxy.
+/// A target is silent, and its object has moved to the other one. The second attempt asks the
+/// proxy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_target_is_not_asked_twice() {
     let place = place().await;
@@ -239,7 +240,7 @@ async fn a_target_that_is_down_is_unavailable_until_it_is_back() {
     within(place.fake().stop(target)).await;
     let error = support::read(&place.object("o"), impatient())
         .await
-        .expect_err("nobody is there");
+        .expect_err("there is no server");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     place.fake().restart(target).await.expect("its ports are free");
     expect_content(&place.object("o"), Pattern::new(1), SIZE).await;
@@ -276,7 +277,7 @@ async fn a_dropped_read_leaves_nothing_behind() {
     let mut reader = support::reader(&source, options(MIB, 8));
     drop(support::first_of(&mut reader).await);
     drop(reader);
-    // Connections with half an answer are closed; at most idle ones are left.
+    // Connections with half an answer are closed. At most idle ones remain.
     within(
         place
             .fake()
@@ -329,7 +330,7 @@ async fn case_118_a_refused_head_is_made_up_for_by_a_byte() {
     }
 }
 
-/// Targets and proxy are taken down and brought back one after another, while downloads run.
+/// Targets and the proxy stop and restart one after another during downloads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_143_nodes_restart_one_after_another_in_mid_read() {
     const LARGE: u64 = 12_000_000;
@@ -372,8 +373,8 @@ async fn case_143_nodes_restart_one_after_another_in_mid_read() {
     assert!(retries > 0, "no restart was met");
 }
 
-/// A target that leaves the cluster for a restart: others are asked for its objects, and do not have
-/// them.
+/// A target leaves the cluster for a restart. Other targets are asked for its objects, and do not
+/// have them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_143_a_404_of_a_target_that_never_had_the_object_passes() {
     let place = place().await;

@@ -1,4 +1,4 @@
-//! Facts about identity: what changes under a reader must end the read, and what only looks like a change must not.
+//! Identity: a real change under a reader must end the read, and an apparent one must not.
 
 mod support;
 
@@ -18,14 +18,15 @@ const OF_RANGES: (&str, &str) = (
 );
 const NONE: (&str, &str) = ("pget-test-none", r#"{"type":"none"}"#);
 
-/// Two chunks at a time, of thirty: most are asked for after the first bytes were handed out.
+/// Returns options that read two of thirty chunks at a time. Most are requested after the first
+/// bytes were delivered.
 fn narrow() -> Options {
     let mut narrow = options(100_000, 2);
     narrow.window = Some(2);
     narrow
 }
 
-/// Reads until `change` has happened behind the first bytes, and what the rest says.
+/// Reads the first bytes, makes `change` happen, and checks the end of the rest.
 async fn changed_mid_read(source: &Arc<dyn RangeSource>, change: impl Future<Output = ()>) {
     let mut reader = support::reader(source, narrow());
     let first = support::first_of(&mut reader).await;
@@ -91,7 +92,8 @@ async fn shrinking_mid_read_is_object_changed() {
     .await;
 }
 
-/// So that version and size are the same, only the checksum tells; where that is of the range and belongs to its bytes, only HEAD.
+/// Version and size stay the same, so only the checksum reveals the change. If the checksum is that
+/// of the range, it fits the bytes, and only HEAD reveals the change.
 #[tokio::test(flavor = "multi_thread")]
 async fn version_restarts_at_1_after_delete_and_put() {
     let place = cluster().await;
@@ -133,7 +135,7 @@ async fn checksum_of_a_range_is_not_a_change() {
             .await;
         let source = place.open(&format!("ais://{bucket}/{name}"), &[]);
         expect_content(&source, Pattern::new(seed), SIZE).await;
-        // As one stream, and as one range.
+        // Read as a single stream and as a single range.
         for concurrency in [1, 2] {
             let bytes = support::read(&source, options(SIZE, concurrency))
                 .await
@@ -162,7 +164,8 @@ async fn checksum_of_a_range_finds_wrong_bytes() {
     assert_eq!(place.counts().fault("flip"), 1);
     place.fake().inject(flip().times(u64::MAX));
     let error = expect_error(&place.object("o"), ErrorKind::Checksum).await;
-    // Wrong each time is an answer: patience is for trouble.
+    // A checksum that is wrong each time is a definite answer, so the reader does not wait for
+    // long.
     assert_eq!(error.attempts(), 3, "{error}");
 }
 
@@ -190,7 +193,7 @@ async fn a_stream_with_checksums_of_ranges_resumes() {
     );
 }
 
-/// One request that begins in the middle reaches the end: what it states is the checksum of the half.
+/// A request from the middle to the end states the checksum of that half.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_checksum_of_the_end_is_not_taken_for_the_objects() {
     const HALF: u64 = SIZE / 2;
@@ -204,7 +207,7 @@ async fn the_checksum_of_the_end_is_not_taken_for_the_objects() {
     assert_eq!(Pattern::new(1).check(HALF, &bytes), Ok(()));
     assert_eq!(bytes.len() as u64, HALF);
     assert_eq!(place.counts().fault("reset"), 1);
-    // What was learnt of the object by its end is true of all of it.
+    // The range that reached the end has shown facts that are true of the whole object.
     let mut all = options(100_000, 4);
     all.pin = Some(within(reader.info()).await.expect("it was read"));
     let bytes = support::read(&source, all).await.expect("it is the same object");
@@ -212,7 +215,7 @@ async fn the_checksum_of_the_end_is_not_taken_for_the_objects() {
     assert_eq!(bytes.len() as u64, SIZE);
 }
 
-/// Each range's checksum is its own, so HEAD is asked each time; that costs no connection.
+/// Each range has a checksum of its own, so each needs a HEAD. That costs no connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn asking_whether_it_is_the_same_costs_no_connection() {
     let place = of_ranges(SIZE).await;
@@ -223,7 +226,8 @@ async fn asking_whether_it_is_the_same_costs_no_connection() {
         counts.at_targets("HEAD"),
         counts.connections.values().sum::<u64>(),
     );
-    // Two ranges at a time want some for themselves, for what is asked about them, and at the proxy, but those for all thirty.
+    // Two ranges at a time need connections for themselves, for their HEADs, and at the proxy.
+    // Their number does not depend on the thirty ranges.
     assert!(
         asked >= 28 && opened * 2 < asked,
         "{opened} connections for {asked} questions"
@@ -234,7 +238,7 @@ async fn asking_whether_it_is_the_same_costs_no_connection() {
 async fn an_overwrite_while_the_reading_begins_gives_one_of_the_two() {
     for place in [standin(ClusterOptions::default()).await, of_ranges(SIZE).await] {
         place.fake().put(BUCKET, "o", pattern(1, SIZE));
-        // The first range is of the old one; HEAD, which follows it, of the new one.
+        // The first range is of the old revision. The HEAD that follows it is of the new one.
         for seed in [2, 3, 4] {
             let replace = Fault::Replace(pattern(seed, SIZE));
             place

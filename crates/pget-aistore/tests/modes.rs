@@ -1,4 +1,6 @@
-//! Faults of AIStore in every mode and at concurrency 1, 4 and 16. What they do in detail is in the other files.
+//! Faults of AIStore in every mode and at concurrency 1, 4 and 16.
+//!
+//! The other files test their effects in detail.
 
 mod support;
 
@@ -23,27 +25,31 @@ fn impatient(concurrency: u32) -> Options {
     options
 }
 
-/// How many answers of targets the fault meets.
+/// The number of answers that meet the fault.
 #[derive(Clone, Copy)]
 enum Often {
     Once,
     Always,
-    /// All but the first.
+    /// All except the first.
     Later,
 }
 
-/// Reads an object of a bucket with checksums of ranges, or without, under `fault`; each run has a stand-in of its own.
+/// Reads an object under `fault`, from a bucket with or without checksums of ranges.
+///
+/// Each run has a stand-in of its own.
 async fn meets(fault: Fault, often: Often, checksums: bool, due: Option<ErrorKind>) {
     let runs = Mode::ALL
         .into_iter()
         .flat_map(|mode| CONCURRENCIES.map(|concurrency| (mode, concurrency)));
     for (mode, concurrency) in runs {
-        // One stream is one request, and its checksum that of the object: known to be wrong at its end, and not tried again.
+        // A single stream is one request, whose checksum is the object's. A wrong one is noticed at
+        // the end and not retried.
         let only_ranges = matches!(often, Often::Later) || matches!(fault, Fault::Flip { .. });
         if only_ranges && concurrency == 1 {
             continue;
         }
-        // Received in place, the bytes of a range whose checksum is wrong stay in memory; they do not count as landed.
+        // Bytes of a range with a wrong checksum stay in memory if they were received in place.
+        // They do not count as landed.
         let in_place = matches!(mode, Mode::Memory | Mode::Lent | Mode::Placed);
         if due == Some(ErrorKind::Checksum) && in_place {
             continue;

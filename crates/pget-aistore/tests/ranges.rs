@@ -1,4 +1,4 @@
-//! Facts about HEAD and ranged GET: what may be asked for, and what the answers mean.
+//! HEAD and ranged GET: the permitted requests, and the meaning of the answers.
 
 mod support;
 
@@ -14,7 +14,8 @@ use pget_testkit::{
 };
 use support::{BUCKET, MIB, Place, aws, cluster, expect_content, options, pattern, script, standin, within};
 
-/// All `Range` headers of a day's work: sizes around the chunk's, whole and in part, with faults.
+/// Returns all `Range` headers of many downloads: sizes around that of a chunk, whole and in part,
+/// with faults.
 async fn ranges_sent() -> Vec<String> {
     let place = standin(ClusterOptions::default()).await;
     for size in [0, 1, 9_999, 10_000, 10_001, 50_003] {
@@ -46,7 +47,7 @@ async fn ranges_sent() -> Vec<String> {
         .collect()
 }
 
-/// An empty range makes the target panic and leaves the object locked.
+/// An empty range makes the target panic, and leaves the object locked.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_empty_range_is_ever_sent() {
     let sent = ranges_sent().await;
@@ -150,7 +151,7 @@ async fn chunked(object: Object) -> (Place, Option<u64>) {
     (place, hint)
 }
 
-/// Where the ranges of a download with default options begin.
+/// Returns the starts of the ranges of a download with default options.
 async fn offsets(place: &Place) -> Vec<u64> {
     let mut reader = support::reader(&place.object("o"), Options::default());
     within(async { while reader.next().await.expect("it can be read").is_some() {} }).await;
@@ -167,7 +168,7 @@ async fn even_chunks_set_the_range_length() {
     let object = Object::repeated(1, 30 * MIB).with_chunk_size(12 * MIB);
     let (place, hint) = chunked(object).await;
     assert_eq!(hint, Some(12 * MIB));
-    // The first range is asked for before anything is known; the others align.
+    // The first range is requested before anything is known. The others are aligned.
     let starts = offsets(&place).await;
     assert!(starts.ends_with(&[12 * MIB, 24 * MIB]), "{starts:?}");
 }
@@ -177,7 +178,8 @@ async fn uneven_chunks_do_not_set_the_range_length() {
     let object = Object::repeated(1, 30 * MIB).with_chunks([MIB, 2 * MIB, 12 * MIB, 9 * MIB, 6 * MIB]);
     let (place, hint) = chunked(object).await;
     assert_eq!(hint, None);
-    // Without a hint the chunk size is found by measuring: whole MiB, and not the stored chunks.
+    // Without a hint, the library finds the chunk size by measurements. It is a whole number of
+    // MiB, not that of the stored chunks.
     let offsets = offsets(&place).await;
     assert!(offsets.iter().all(|offset| offset % MIB == 0), "{offsets:?}");
     assert_ne!(offsets, [0, MIB, 3 * MIB, 15 * MIB, 24 * MIB]);
@@ -240,7 +242,7 @@ async fn unknown_prop_400_falls_back() {
     }
 }
 
-/// A tar file with one member.
+/// Returns a tar file with one member.
 fn tar(name: &str, content: &[u8]) -> Vec<u8> {
     let mut head = vec![0; 512];
     head[..name.len()].copy_from_slice(name.as_bytes());
@@ -290,7 +292,8 @@ async fn archpath_and_etl_are_one_plain_stream() {
             .filter(|exchange| exchange.method == "GET")
             .collect();
         assert!(gets.iter().all(|exchange| exchange.header("range").is_none()));
-        // Neither says whose bytes they are: what was begun as a range is read anew as one stream at the most.
+        // Neither answer identifies its object. A read that began as a range restarts at most once,
+        // as a single stream.
         assert!(gets.len() <= 4, "{}", gets.len());
     }
 }
@@ -304,7 +307,7 @@ async fn a_broken_transformation_is_not_spliced() {
             script::redirect("/target/v1/objects/b/o")
         }
     };
-    // Closes behind its first bytes.
+    // The server closes after its first bytes.
     let server = script::Script::start_closing(parts).await;
     let source = support::open_at(
         &support::client(),
@@ -321,7 +324,8 @@ async fn a_broken_transformation_is_not_spliced() {
     );
 }
 
-/// The headers are those of the object, which stays the same; each time, something else is made of it.
+/// The headers are those of the object, which does not change. Each answer is a different transform
+/// of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transformation_that_gives_something_else_is_not_spliced() {
     const IDENTITY: &str =
@@ -337,7 +341,7 @@ async fn a_transformation_that_gives_something_else_is_not_spliced() {
             let head_only = head.starts_with("HEAD");
             let (letter, sent) = match head_only {
                 true => ("", 0),
-                // Broken off behind what was handed out.
+                // The first answer breaks off after bytes that were delivered.
                 false if asked.fetch_add(1, Ordering::Relaxed) == 0 => ("a", 2500),
                 false => ("b", 4000),
             };
@@ -366,7 +370,7 @@ async fn a_transformation_that_gives_something_else_is_not_spliced() {
         ),
         "{error}"
     );
-    // The whole of another output is as good as the first.
+    // The whole of another output is as good as that of the first.
     let bytes = support::read(&source, options(1000, 4))
         .await
         .expect("it comes whole");

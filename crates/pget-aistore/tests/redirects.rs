@@ -1,4 +1,4 @@
-//! Facts about redirects: who is asked for what, how often, and what a redirect may not do.
+//! Redirects: the requests to the proxy and to targets, and the redirects that are refused.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{
     BUCKET, MIB, Place, cluster, expect_content, expect_error, options, pattern, script, standin, within,
 };
 
-/// One ranged read, as a download of an object known to be `size` bytes of version 1 would make it.
+/// Reads one range, as a download of an object of `size` bytes and version 1 would.
 async fn range(
     source: &dyn RangeSource,
     start: u64,
@@ -22,7 +22,7 @@ async fn range(
     let mut request = RangeRequest::new(start, Some(start + 1000));
     request.pinned = pinned.cloned();
     let collector = Collector::new(request);
-    let writer = collector.writer().expect("nobody has it yet");
+    let writer = collector.writer().expect("the writer is not taken yet");
     within(source.read(&collector.rest(), writer)).await?;
     Ok(collector.bytes())
 }
@@ -50,7 +50,7 @@ async fn one_redirect_for_each_connection_not_for_each_range() {
             "{gets} GETs at the proxy for 4 connections"
         );
         assert_eq!(counts.at_proxy("HEAD"), 1);
-        // A second download of the source finds the redirects of the first.
+        // A second download of the source uses the redirects that the first has learned.
         support::read(&source, options(10_000, 4))
             .await
             .expect("it can be read again");
@@ -81,7 +81,7 @@ async fn a_404_from_a_remembered_target_asks_the_proxy_again_once() {
             .expect("the proxy knows better");
         assert_eq!(Pattern::new(1).check(1000, &bytes), Ok(()));
         assert_eq!(place.counts().at_proxy("GET"), 2, "{status}");
-        // Once only: then it is an answer.
+        // The client retries once. After that, the refusal is the answer.
         place.fake().inject(refuse(u64::MAX));
         let before = place.counts();
         range(&*source, 2000, Some(&pinned))
@@ -112,7 +112,7 @@ async fn a_failed_connection_to_a_remembered_target_asks_the_proxy_again() {
     assert_eq!(place.counts().at_proxy("GET"), 2);
 }
 
-/// The download gives up a read that shows no life, by dropping it: the next one must not go the same way.
+/// The download drops a read that makes no progress. The next one must not use the same redirect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_remembered_target_that_stays_silent_is_forgotten() {
     let place = standin(ClusterOptions::default()).await;
@@ -168,7 +168,7 @@ async fn moved_object_mid_read() {
     assert!(old >= 1, "the old target was asked after the move");
 }
 
-/// As the server does it for names like these, every query is decoded, sorted and encoded again.
+/// Every query is decoded, sorted and encoded again, as the server does for such names.
 #[tokio::test(flavor = "multi_thread")]
 async fn location_is_kept_verbatim_although_the_proxy_reencodes() {
     let setup = ClusterOptions {
@@ -211,7 +211,7 @@ async fn multi_homed_target_interfaces_in_turn() {
     };
     let place = standin(setup).await;
     place.fake().put(BUCKET, "o", pattern(1, 4 * MIB));
-    // Slow enough that the connections are all in use at once.
+    // The rate is so low that all connections are in use at the same time.
     let slow = Rule::new(Fault::Pace { rate: 2_000_000 })
         .at_targets()
         .times(u64::MAX);
@@ -266,7 +266,7 @@ async fn a_redirect_to_another_object_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redirects_do_not_go_in_a_circle() {
-    // The proxy to itself.
+    // The proxy redirects to itself.
     let proxy = script::Script::start(|head| script::redirect(script::target(head))).await;
     let source = support::open_at(
         &support::client(),
@@ -278,7 +278,7 @@ async fn redirects_do_not_go_in_a_circle() {
     let heads = proxy.heads();
     assert_eq!(heads.len(), 2);
     assert!(heads[0].contains("Bearer secret") && !heads[1].contains("secret"));
-    // The target back to the proxy, and elsewhere.
+    // The target redirects back to the proxy, and elsewhere.
     let elsewhere = script::Script::start(|_| script::whole("never asked for")).await;
     let to = format!("{}/v1/objects/b/o", elsewhere.endpoint());
     let target = script::Script::start(move |_| script::redirect(&to)).await;
@@ -325,7 +325,8 @@ async fn an_endpoint_may_have_a_path_and_a_slash_at_its_end() {
         script::redirect(&format!("{expected}{inner}"))
     })
     .await;
-    // The stand-in's proxy plays the target's part here, so its own redirect is one too many: what counts is what was asked.
+    // The stand-in's proxy takes the place of the target here, so its own redirect is one too many.
+    // The test checks the requests.
     let source = support::open_at(
         &support::client(),
         &format!("{}/gate/ais/", gate.endpoint()),
@@ -362,7 +363,7 @@ async fn an_endpoint_may_be_ipv6() {
     }
 }
 
-/// The proxy's own redirects are not to be met by a reader that reads little: memory of them stays as small as the connections are few.
+/// Faults do not make remembered redirects pile up: there are at most as many as connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn remembered_redirects_do_not_pile_up() {
     let place: Place = standin(ClusterOptions::default()).await;

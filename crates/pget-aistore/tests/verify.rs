@@ -1,4 +1,5 @@
-//! The object's checksum, which every answer states, held against what comes: in order and into memory.
+//! Compares the bytes with the object's checksum, which every answer states: in order and into
+//! memory.
 
 mod support;
 
@@ -50,7 +51,7 @@ async fn case_13_a_flipped_bit_is_a_checksum_error_wherever_it_is_and_however_it
             assert_eq!(right, (SIZE, Verification::Verified(algorithm)), "{kind}");
             within(placed()).await.expect("it is right");
             for offset in [0, SIZE / 2, SIZE - 1] {
-                // Of one answer.
+                // The fault affects one answer.
                 let flip = || place.fake().inject(Rule::new(Fault::Flip { offset }).object("o"));
                 flip();
                 let error = within(read()).await.expect_err("a bit is another");

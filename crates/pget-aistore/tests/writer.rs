@@ -1,5 +1,7 @@
-//! Reads under a writer: each is of one revision, or says that the object changed. AIStore ignores conditions, so only what replies say of themselves can tell.
-//! With `AIS_ENDPOINT` set, of that cluster.
+//! Reads under a writer: each read is of a single revision, or reports that the object changed.
+//!
+//! AIStore ignores conditions, so only the identity in the replies reveals a change. With
+//! `AIS_ENDPOINT` set, the tests use that cluster.
 
 mod support;
 
@@ -16,7 +18,7 @@ async fn under_a_writer(each: u64) {
         let bytes = pattern.bytes(0, usize::try_from(SIZE).expect("small"));
         place.put(&name, &bytes).await;
     };
-    // No relay: no answer that lies would be excused.
+    // There is no relay, so no wrong label of the server would be excused.
     let open = async || (place.object(&name), None);
     let tally = reads_under_a_writer(open, &options(CHUNK, 4), SIZE, each, write).await;
     println!("{each} reads in every mode: {tally}");

@@ -1,7 +1,11 @@
-//! Where tests read from: the stand-in, or a real cluster when `AIS_ENDPOINT` is set (`AIS_AUTHN_TOKEN` too, if it demands one); and a server that says what a
-//! script tells it.
+//! The servers of the tests.
 //!
-//! Objects get into either by HTTP PUT, into buckets made on demand. Counters and faults are the stand-in's only.
+//! - The stand-in.
+//! - A real cluster if `AIS_ENDPOINT` is set, with `AIS_AUTHN_TOKEN` if it requires one.
+//! - A server that answers as a script says.
+//!
+//! Tests store objects in a cluster by HTTP PUT, in buckets that are created on demand. Only the
+//! stand-in has counters and faults.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -29,7 +33,7 @@ use pget_testkit::{
 pub(crate) const MIB: u64 = 1 << 20;
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Bucket of the tests; others are named after it.
+/// Bucket of the tests. The names of other buckets begin with it.
 pub(crate) const BUCKET: &str = "pget-test";
 
 pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
@@ -45,7 +49,7 @@ pub(crate) struct Place {
     client: Client,
 }
 
-/// The real cluster if there is one, else the stand-in.
+/// Returns the real cluster if there is one, otherwise the stand-in.
 pub(crate) async fn cluster() -> Place {
     match std::env::var("AIS_ENDPOINT") {
         Ok(endpoint) if !endpoint.is_empty() => Place {
@@ -57,7 +61,7 @@ pub(crate) async fn cluster() -> Place {
     }
 }
 
-/// The stand-in, for what a real cluster does not do on demand.
+/// Returns the stand-in, for events that a real cluster does not produce on demand.
 pub(crate) async fn standin(options: ClusterOptions) -> Place {
     let cluster = Cluster::start(options).await;
     Place {
@@ -71,7 +75,7 @@ pub(crate) fn client() -> Client {
     Client::new(&ClientOptions::default()).expect("default options are good")
 }
 
-/// A name that no other test and no earlier run uses.
+/// Returns a name that no other test and no earlier run uses.
 pub(crate) fn unique(name: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let now = std::time::SystemTime::now()
@@ -91,12 +95,12 @@ pub(crate) fn config(endpoint: &str, properties: &[(&str, &str)]) -> Config {
 }
 
 impl Place {
-    /// The stand-in, if this is it.
+    /// Returns the stand-in, unless the cluster is real.
     pub(crate) const fn standin(&self) -> Option<&Cluster> {
         self.standin.as_ref()
     }
 
-    /// The stand-in, for tests that only make sense there.
+    /// Returns the stand-in, for tests that need it.
     pub(crate) fn fake(&self) -> &Cluster {
         self.standin().expect("the test asked for the stand-in")
     }
@@ -119,7 +123,7 @@ impl Place {
         upload::delete(&self.endpoint, bucket, name).await;
     }
 
-    /// The object of that name in the tests' bucket.
+    /// Returns the object of this name in the tests' bucket.
     pub(crate) fn object(&self, name: &str) -> Arc<dyn RangeSource> {
         self.open(&format!("ais://{BUCKET}/{name}"), &[])
     }
@@ -137,7 +141,7 @@ impl Place {
         self.fake().counts()
     }
 
-    /// What came to the proxy and to the targets.
+    /// Returns the exchanges of the proxy and those of the targets.
     pub(crate) fn exchanges(&self) -> (Vec<Exchange>, Vec<Exchange>) {
         self.fake()
             .exchanges()
@@ -170,7 +174,7 @@ pub(crate) fn reader(source: &Arc<dyn RangeSource>, options: Options) -> Reader 
         .reader()
 }
 
-/// All of it, under a deadline.
+/// Reads the whole object with a deadline.
 pub(crate) async fn read(source: &Arc<dyn RangeSource>, options: Options) -> Result<Vec<u8>, Error> {
     within(rest_of(&mut reader(source, options))).await
 }
@@ -183,7 +187,7 @@ pub(crate) async fn rest_of(reader: &mut Reader) -> Result<Vec<u8>, Error> {
     Ok(all)
 }
 
-/// The first bytes, which are not given back before the lease is dropped.
+/// Returns the first bytes. They count against the window until the lease is dropped.
 pub(crate) async fn first_of(reader: &mut Reader) -> Lease {
     within(reader.next())
         .await
@@ -191,7 +195,7 @@ pub(crate) async fn first_of(reader: &mut Reader) -> Lease {
         .expect("there are bytes")
 }
 
-/// Reads it in chunks of 100,000 bytes, four at a time, and compares.
+/// Reads the object in chunks of 100,000 bytes, four at a time, and compares the content.
 pub(crate) async fn expect_content(source: &Arc<dyn RangeSource>, pattern: Pattern, size: u64) {
     let bytes = read(source, options(100_000, 4)).await.expect("it can be read");
     assert_eq!(bytes.len() as u64, size);
@@ -200,7 +204,7 @@ pub(crate) async fn expect_content(source: &Arc<dyn RangeSource>, pattern: Patte
 
 pub(crate) async fn expect_error(source: &Arc<dyn RangeSource>, kind: ErrorKind) -> Error {
     let mut options = options(100_000, 4);
-    // What passes for a fault of the moment is not to be waited for two minutes here.
+    // The library would wait two minutes for a temporary fault. The tests must not.
     options.retries = Some(5);
     let error = read(source, options).await.expect_err("it must not be readable");
     assert_eq!(error.kind(), kind, "{error}");

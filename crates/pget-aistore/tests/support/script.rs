@@ -1,4 +1,4 @@
-//! A server that answers as a script says, for what neither a cluster nor the stand-in says.
+//! A server that follows a script, for answers that neither a cluster nor the stand-in sends.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,23 +10,26 @@ use tokio::{
 
 type Answer = dyn Fn(&str) -> String + Send + Sync;
 
-/// A running script. Ends when dropped.
+/// A running script. Drop ends it.
 pub(crate) struct Script {
     address: std::net::SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
-/// What the script may put between itself and the client.
+/// The layer that a script may put between itself and the client.
 pub(crate) type Wrap = tokio_rustls::TlsAcceptor;
 
 impl Script {
-    /// `answer` gets the head of a request and gives the answer's text; an empty one closes the connection.
+    /// Starts a server. `answer` maps the head of a request to the text of its answer.
+    ///
+    /// An empty answer closes the connection.
     pub(crate) async fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         Self::serve("127.0.0.1:0", None, answer).await
     }
 
-    /// The same, and each connection ends with its first answer.
+    /// Starts a server that closes each connection after its first answer. See
+    /// [`start`](Self::start).
     pub(crate) async fn start_closing(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let answer: Arc<Answer> = Arc::new(answer);
         Self::listen("127.0.0.1:0", None, answer, true).await
@@ -72,7 +75,7 @@ impl Script {
         self.address.port()
     }
 
-    /// The heads of all requests so far.
+    /// Returns the heads of all requests so far.
     pub(crate) fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -107,7 +110,7 @@ async fn connection(
     }
 }
 
-/// The path and query of a request's head.
+/// Returns the path and query of a request's head.
 pub(crate) fn target(head: &str) -> &str {
     head.split(' ').nth(1).unwrap_or_default()
 }

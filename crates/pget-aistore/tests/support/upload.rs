@@ -1,4 +1,7 @@
-//! Objects into a cluster, by plain HTTP: as AIStore's own clients do it, first to the proxy, then to where it redirects.
+//! Stores objects in a cluster over plain HTTP.
+//!
+//! A request goes to the proxy first, and then to the target of the redirect, as AIStore's own
+//! clients do it.
 
 use std::net::SocketAddr;
 
@@ -9,7 +12,7 @@ use tokio::{
 };
 use url::Url;
 
-/// Makes the bucket unless it is there; `checksum`: its properties for checksums, in JSON.
+/// Creates the bucket unless it exists. `checksum` is its properties for checksums in JSON.
 pub(super) async fn create(endpoint: &str, bucket: &str, checksum: Option<&str>) {
     let properties = checksum.map_or(String::new(), |checksum| {
         format!(r#","value":{{"checksum":{checksum}}}"#)
@@ -34,10 +37,11 @@ async fn write(endpoint: &str, bucket: &str, name: &str, method: &str, bytes: &[
         .map(|part| utf8_percent_encode(part, NON_ALPHANUMERIC).to_string())
         .collect();
     let path = format!("/v1/objects/{bucket}/{}?provider=ais", name.join("/"));
-    // The proxy has no use for the body.
+    // The proxy does not use the body.
     let (status, location) = ask(&url(endpoint, &path), method, b"").await;
     assert_eq!(status, 307, "{method} {path} at the proxy");
-    // The path in it is not encoded; a URL would take these for a separator and for nothing.
+    // The path in the redirect is not encoded. In a URL, these characters would have another
+    // meaning.
     let location = location
         .expect("a Location")
         .replace('\\', "%5C")
@@ -50,7 +54,7 @@ fn url(endpoint: &str, path: &str) -> Url {
     Url::parse(&format!("{}{path}", endpoint.trim_end_matches('/'))).expect("a URL")
 }
 
-/// One request on a connection of its own: the status, and Location if there is one.
+/// Sends one request on a connection of its own. Returns the status and the `Location`, if any.
 async fn ask(url: &Url, method: &str, body: &[u8]) -> (u16, Option<String>) {
     let addresses = url.socket_addrs(|| None).expect("an address");
     let address: SocketAddr = *addresses.first().expect("an address");
