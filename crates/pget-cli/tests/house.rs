@@ -1,5 +1,7 @@
-//! Rules of the house that no compiler keeps: where unsafe code may be, and under which licences and from where dependencies may come. Advisories need a database:
-//! `cargo deny check` with deny.toml (docs/security.md tells how).
+//! Rules that no compiler checks: the places of unsafe code, and the licences and origins of
+//! dependencies.
+//!
+//! Advisories need a database: `cargo deny check` with deny.toml (docs/security.md).
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +14,7 @@ fn root() -> PathBuf {
     fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).expect("the workspace")
 }
 
-/// All files of the project with this ending, from its root on.
+/// Returns all files of the project with this ending, as paths from its root.
 fn files(ending: &str) -> Vec<PathBuf> {
     let root = root();
     let listed = Command::new("git")
@@ -31,7 +33,7 @@ fn files(ending: &str) -> Vec<PathBuf> {
         .filter(|name| name.ends_with(ending))
         .map(PathBuf::from)
         .collect();
-    // One that is removed is still listed.
+    // A removed file is still listed.
     found
         .into_iter()
         .filter(|name| root.join(name).exists())
@@ -48,7 +50,7 @@ fn unsafe_code_is_in_the_named_modules_only() {
     );
     for member in files("Cargo.toml") {
         let text = fs::read_to_string(root().join(&member)).expect("a manifest");
-        // What stands apart (`benches/lies`) is in none of our builds.
+        // A workspace apart (`benches/lies`) is in none of our builds.
         if text.contains("[package]") && !text.starts_with("# A workspace of its own") {
             assert!(
                 text.contains("[lints]\nworkspace = true\n"),
@@ -59,12 +61,12 @@ fn unsafe_code_is_in_the_named_modules_only() {
     }
     let mut lifted = BTreeSet::new();
     for path in files(".rs") {
-        // It only speaks of it.
+        // This file only mentions the word.
         if path.ends_with("house.rs") {
             continue;
         }
         let text = fs::read_to_string(root().join(&path)).expect("a source");
-        // In an attribute, however it is laid out.
+        // The word is in an attribute, however that is laid out.
         if text
             .lines()
             .any(|line| line.contains("unsafe_code") && !line.contains('"'))
@@ -77,20 +79,23 @@ fn unsafe_code_is_in_the_named_modules_only() {
         ["crates/pget-core/src/memory/", "crates/pget-shm/", "ffi/"]
             .iter()
             .any(|place| path.starts_with(place))
-            // Where memory that is not ours is lent to writers, or looked at again for a checksum.
+            // These files lend foreign memory to writers, or read it again for a checksum.
             || ["buffer.rs", "landing.rs", "ranges.rs", "range_buffers.rs"]
                 .iter()
                 .any(|name| path == format!("crates/pget-core/src/delivery/{name}"))
-            // What a process has for itself, and forked children, in the library and in its tests.
+            // These files concern the resources of a process, and forked children, in the library
+            // and in its tests.
             || [
                 "crates/pget-core/src/fork.rs",
                 "crates/pget-testkit/src/forked.rs",
                 "crates/pget/tests/fork.rs",
             ]
             .contains(&path)
-            // The buffer protocol of Python.
+            // The files implement Python's buffer protocol.
             || path.starts_with("python/src/")
-            // One system call that no crate offers, and one that takes a number for a descriptor; a foreign caller's view of the C ABI; mapped memory that a benchmark receives into without us.
+            // These files contain a system call that no crate offers, a call that takes a number
+            // for a descriptor, a foreign caller's view of the C ABI, and mapped memory that a
+            // benchmark receives into.
             || [
                 "crates/pget-http/src/low_water_mark.rs",
                 "crates/pget-file/src/descriptor.rs",
@@ -109,8 +114,8 @@ fn unsafe_code_is_in_the_named_modules_only() {
     );
 }
 
-/// Calls that Linux alone has, outside of the program and of what is Linux's as a whole. Files that
-/// have them anyway choose by `cfg` (scripts/portable.sh builds the other choice).
+/// Calls that only Linux has must not occur outside the program and the Linux-only modules. Other
+/// files that use them choose by `cfg` (scripts/portable.sh builds the other choice).
 #[test]
 fn calls_of_linux_are_in_the_named_modules_only() {
     const CALLS: [&str; 12] = [
@@ -177,7 +182,9 @@ fn calls_of_linux_are_in_the_named_modules_only() {
     }
 }
 
-/// Permissive ones: whoever ships pget owes no more than a notice. (libFuzzer, which is under NCSA's too, is not among them: only `cfg(fuzzing)` has it.)
+/// Permissive licences. Distributors of pget must only include a notice.
+///
+/// libFuzzer is also under NCSA's licence and not in the list. Only `cfg(fuzzing)` uses it.
 const LICENCES: [&str; 11] = [
     "MIT",
     "Apache-2.0",
@@ -192,10 +199,10 @@ const LICENCES: [&str; 11] = [
     "CDLA-Permissive-2.0",
 ];
 
-/// Whether an SPDX expression can be met by `allowed`.
+/// Returns whether the licences in `allowed` satisfy an SPDX expression.
 fn can_be_met(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
     let expression = expression.trim();
-    // A part in brackets becomes true or false, innermost first.
+    // A part in parentheses becomes true or false, innermost first.
     if let Some(close) = expression.find(')') {
         let open = expression[..close].rfind('(').expect("brackets come in pairs");
         let inner = if can_be_met(&expression[open + 1..close], allowed) {
@@ -261,13 +268,13 @@ fn licences_and_origins_of_all_dependencies() {
             Some(source) => wrong.push(format!("{name} comes from {source}")),
         }
         foreign += 1;
-        let licence = package["license"].as_str().unwrap_or("none told");
-        // It writes our header in a test, and is in nothing that is shipped.
+        let licence = package["license"].as_str().unwrap_or("no licence");
+        // The package writes our header in a test, and is part of nothing that is shipped.
         let allowed = |one: &str| LICENCES.contains(&one) || (one == "MPL-2.0" && name == "cbindgen");
         if !can_be_met(licence, &allowed) {
             wrong.push(format!("{name} is under {licence}"));
         }
-        // A second TLS, or one that is the system's, would be a second set of faults.
+        // A second TLS implementation, or the system's, would be a second set of faults.
         if ["openssl", "openssl-sys", "native-tls", "aws-lc-rs"].contains(&name) {
             wrong.push(format!("{name} is not wanted"));
         }

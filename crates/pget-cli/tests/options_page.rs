@@ -1,5 +1,6 @@
-//! `docs/options.md` is compared with the code: every option of Rust, C, Go and the program is in
-//! its table, and the table names nothing else.
+//! Compares `docs/options.md` with the code.
+//!
+//! Every option of Rust, C, Go and the program is in its table, and the table names nothing else.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -8,8 +9,9 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The names in column `column` of the table of options, without quotes. A dash means that the language
-/// does not have the option.
+/// Returns the names in column `column` of the table of options, without quotes.
+///
+/// A dash means that the language does not have the option.
 fn column(column: usize) -> BTreeSet<String> {
     let page = read("docs/options.md");
     let rows = page
@@ -23,7 +25,7 @@ fn column(column: usize) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names that follow `before` in `text`.
+/// Returns the names that follow `before` in `text`.
 fn names_after(text: &str, before: &str) -> BTreeSet<String> {
     text.split(before)
         .skip(1)
@@ -54,7 +56,7 @@ fn the_table_has_every_option_of_rust() {
         setters.contains("chunk_size"),
         "the search finds setters: {setters:?}"
     );
-    // These share an object among several reads, and replace all options at once.
+    // These methods share an object among several reads, or replace all options at once.
     let others = set(&["budget", "client", "settings"]);
     assert_eq!(&setters - &others, column(1));
 }
@@ -100,7 +102,7 @@ fn the_table_has_every_option_of_the_program() {
         flags.contains("--chunk-size"),
         "the search finds options: {flags:?}"
     );
-    // These say which objects, what to show, and where bytes go.
+    // These options select objects, the display, and the destination.
     let others = set(&[
         "--dir",
         "--help",

@@ -1,4 +1,4 @@
-//! Content that is checked as fast as it comes.
+//! Content that can be checked as fast as it arrives.
 
 use std::{fs::File, io::Write as _, os::unix::fs::FileExt as _, path::Path, sync::LazyLock};
 
@@ -8,22 +8,24 @@ use crate::{servers::PATTERN, sizes::HUGE};
 
 /// Distance of the marks in a sparse object.
 const STEP: u64 = 1 << 30;
-/// Bytes before and behind each multiple of [`STEP`] that are not zero.
+/// Bytes before and after each multiple of [`STEP`] that are not zero.
 const HALF: u64 = 2048;
 
-/// Makes a sparse file with a mark around every GiB: bytes of the pattern for their offset, so that what lands elsewhere is noticed.
+/// Creates a sparse file with a mark around every GiB.
+///
+/// A mark consists of the pattern's bytes for its offset, so a misplaced mark is noticed.
 pub(crate) fn sparse_file(path: &Path, size: u64) {
     let file = File::create_new(path).expect("a new file");
     file.set_len(size).expect("a sparse file of that size");
     for mark in (STEP..=size).step_by(1 << 30) {
-        // The last one may lie around the end.
+        // The last mark may cross the end.
         let bytes = PATTERN.bytes(mark - HALF, if mark < size { 4096 } else { 2048 });
         file.write_all_at(&bytes, mark - HALF).expect("a mark");
     }
     assert_eq!(file.metadata().expect("a file").len(), size);
 }
 
-/// Makes a file of the pattern.
+/// Creates a file of the pattern.
 pub(crate) fn pattern_file(path: &Path, size: u64) {
     let mut file = File::create_new(path).expect("a new file");
     let mut piece = vec![0; 1 << 20];
@@ -33,15 +35,20 @@ pub(crate) fn pattern_file(path: &Path, size: u64) {
     }
 }
 
-/// The period of what the AIStore stand-in repeats: no multiple of anything, so that the content tells where it belongs.
+/// The period of the AIStore stand-in's repeated content.
+///
+/// It is a multiple of no chunk size, so the content shows where it belongs.
 const PERIOD: usize = (4 << 20) - 3;
 
-/// The stand-in's repeated object of 64 GiB. Its XXH64 is the one that the Python package of xxHash computed: the stand-in would take as long for it as the test for reading.
+/// Returns the stand-in's repeated object of 64 GiB.
+///
+/// The Python package of xxHash computed its XXH64. The stand-in would take as long to compute it
+/// as the test takes to read.
 pub(crate) fn huge_repeated() -> Object {
     Object::repeated(PATTERN.seed, HUGE).with_stated_checksum("xxhash2", "5a31c7d97f57b4ae")
 }
 
-/// Whether these are the bytes at `offset` of the stand-in's repeated object.
+/// Checks the bytes at `offset` of the stand-in's repeated object.
 pub(crate) fn check_repeated(offset: u64, data: &[u8]) -> Result<(), u64> {
     static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| PATTERN.bytes(0, PERIOD));
     let mut at = offset;
@@ -58,11 +65,11 @@ pub(crate) fn check_repeated(offset: u64, data: &[u8]) -> Result<(), u64> {
     Ok(())
 }
 
-/// Whether these are the bytes of the sparse object at `offset`.
+/// Checks the bytes at `offset` of the sparse object.
 pub(crate) fn check_sparse(offset: u64, data: &[u8]) -> Result<(), u64> {
     let (mut at, mut rest) = (offset, data);
     while !rest.is_empty() {
-        // The first mark that ends behind `at`; there is none around 0.
+        // The first mark that ends after `at`. There is no mark around 0.
         let mark = ((at + HALF) / STEP + u64::from((at + HALF) % STEP >= 2 * HALF)).max(1) * STEP;
         let marked = at >= mark - HALF;
         let until = if marked { mark + HALF } else { mark - HALF };
@@ -82,7 +89,7 @@ pub(crate) fn check_sparse(offset: u64, data: &[u8]) -> Result<(), u64> {
     Ok(())
 }
 
-/// Reads to the end and compares with the pattern; the number of bytes.
+/// Reads to the end and compares the bytes with the pattern. Returns their number.
 pub(crate) fn check_pattern(pattern: Pattern, from: &mut impl std::io::Read) -> u64 {
     let mut buffer = vec![0; 1 << 18];
     let mut at = 0;

@@ -1,5 +1,8 @@
-//! Real sizes: digests, windows, memory. All are ignored by default, because a debug build would only test patience with gigabytes; `scripts/test.sh` runs
-//! them with `--release -- --ignored --test-threads=1`, one at a time, because they measure memory and share two cores with their servers.
+//! Real sizes: digests, windows, memory.
+//!
+//! All tests are ignored by default, because a debug build would be too slow for gigabytes.
+//! `scripts/test.sh` runs them with `--release -- --ignored --test-threads=1`. They run one at a
+//! time, because they measure memory and share two cores with their servers.
 
 mod content;
 mod memory;

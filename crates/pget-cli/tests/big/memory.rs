@@ -1,4 +1,6 @@
-//! A consumer that is slower than the network, and then stops: neither the memory of the program nor what the server is asked for goes beyond the window.
+//! A consumer that is slower than the network, and then stops.
+//!
+//! Neither the program's memory nor the requested bytes exceed the window.
 
 use std::{
     fs,
@@ -16,10 +18,12 @@ use crate::{
 
 const SIZE: u64 = 4 << 30;
 const MIB: u64 = 1 << 20;
-/// Bytes a second that the consumer takes, and for how long.
+/// Bytes per second that the consumer reads, and the duration.
 const PACE: usize = 10_000_000;
 const SECONDS: u64 = 20;
-/// What the kernel may hold of one connection, on both sides: the largest of `tcp_rmem` and `tcp_wmem`.
+/// Returns the most that the kernel may hold of a connection, on both sides.
+///
+/// It is the largest value of `tcp_rmem` and `tcp_wmem`.
 fn socket_buffers() -> u64 {
     ["rmem", "wmem"]
         .iter()
@@ -51,7 +55,8 @@ fn a_slow_consumer_bounds_memory_and_requests_by_default() {
 fn bounded(options: &[&str], window: u64, chunk: u64, concurrency: u64) {
     let server = Hostile::start().expect("a server");
     let url = server.route("/o", Route::new(Object::new(7, SIZE)));
-    // Shorter than the stop below: the deadline must not run while nobody reads.
+    // The deadline is shorter than the stop below. It must not run while the consumer does not
+    // read.
     let mut child = pget(["cat", &url, "--stall-timeout=2s", "--retries=0"])
         .args(options)
         .stdout(Stdio::piped())
@@ -63,7 +68,7 @@ fn bounded(options: &[&str], window: u64, chunk: u64, concurrency: u64) {
     let began = Instant::now();
     for tenth in 1..=SECONDS * 10 {
         take(&mut output, &mut consumed, PACE / 10);
-        // The pace of a consumer is time itself.
+        // The consumer's pace is wall-clock time.
         std::thread::sleep((began + Duration::from_millis(100 * tenth)).duration_since(Instant::now()));
     }
     let held = |server: &Hostile| server.load().body_bytes - consumed;
@@ -88,7 +93,7 @@ fn bounded(options: &[&str], window: u64, chunk: u64, concurrency: u64) {
     );
     let most = window * chunk + concurrency * socket_buffers() + pipe;
     assert!(ahead <= most, "{} MiB ahead of the consumer", ahead / MIB);
-    // Ranges asked for, whether received or not: those of the window and those before it.
+    // Requested ranges, received or not: those of the window and those before it.
     let asked = server
         .requests("/o")
         .into_iter()
@@ -104,19 +109,19 @@ fn bounded(options: &[&str], window: u64, chunk: u64, concurrency: u64) {
     let after: Load = server.load();
     assert_eq!(
         after.requests, before.requests,
-        "nothing is asked while nobody reads"
+        "no request is sent while the consumer stops"
     );
 
-    // It goes on where it was.
+    // The read continues where it was.
     take(&mut output, &mut consumed, 100 << 20);
     drop(output);
     let ended = wait(child);
-    // As `head` ends `cat`: not a failure to report.
+    // The end is the same as under `head`, and not a failure to report.
     assert_eq!(ended.status.code(), Some(141), "{ended:?}");
     assert!(ended.stderr.is_empty(), "{ended:?}");
 }
 
-/// Reads so many bytes more and checks them.
+/// Reads `count` further bytes and checks them.
 fn take(from: &mut ChildStdout, consumed: &mut u64, count: usize) {
     let mut bytes = vec![0; count];
     from.read_exact(&mut bytes).expect("more bytes");
@@ -124,13 +129,13 @@ fn take(from: &mut ChildStdout, consumed: &mut u64, count: usize) {
     *consumed += count as u64;
 }
 
-/// The most memory that the process has had, in bytes.
+/// Returns the peak memory of the process in bytes.
 fn peak_memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     let line = status
         .lines()
         .find(|line| line.starts_with("VmHWM:"))
-        .expect("Linux tells it");
+        .expect("Linux reports it");
     let kib: u64 = line
         .split_whitespace()
         .nth(1)

@@ -1,12 +1,16 @@
-//! A gibibyte straight into each kind of place over each transport, and 64 GiB where they can be held.
+//! A GiB into each kind of place over each transport, and 64 GiB where they fit.
 //!
-//! The places: a file (`pget get`), shared memory (`pget shm get`, read by a process of its own while it arrives), a process's own memory, and a [`Destination`] that looks at the bytes and
-//! keeps none. Every byte is held against what the object has at its offset, which is stricter than a digest.
+//! The places are a file (`pget get`), shared memory (`pget shm get`, read by another process as it
+//! arrives), a process's own memory, and a [`Destination`] that checks the bytes and keeps none.
+//! Every byte is compared with the object's byte at its offset, which is stricter than a digest.
 //!
-//! 64 GiB fit neither in this machine's memory nor on its disk, and a sparse object has zeros only where nothing was written: so all of it goes to the `Destination`, and into the other places
-//! go windows of a GiB each, one of them misaligned and up to the very end.
+//! 64 GiB fit neither in this machine's memory nor on its disk. A sparse object has zeros where
+//! nothing was written, so it would not reveal a missing write. The whole object therefore goes to
+//! the `Destination`. The other places get windows of a GiB, one of them misaligned and up to the
+//! end.
 //!
-//! By default each transport and each place is met with a gibibyte, and each place with the end of 64 GiB; with `PGET_BIG=all`, all pairs, and all 64 GiB of each transport.
+//! By default, a GiB goes over each transport and to each place, and each place gets the end of 64
+//! GiB. With `PGET_BIG=all`, all pairs run, and all 64 GiB of each transport.
 
 use std::{
     fmt,
@@ -36,10 +40,10 @@ use crate::{
     sizes::{GIB, HUGE, told},
 };
 
-/// The longest that one of them may take, on a machine that has other things to do, too.
+/// Time limit of a test on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(900);
 
-/// An object: what of, which bytes, and what a process must know to read it.
+/// An object: its content, and the settings with which a process can read it.
 struct Origin {
     transport: &'static str,
     content: &'static str,
@@ -47,7 +51,7 @@ struct Origin {
     settings: Vec<(&'static str, String)>,
 }
 
-/// The servers, with an object of 1 GiB and one of 64 GiB each.
+/// The servers. Each has an object of 1 GiB and one of 64 GiB.
 struct Origins {
     all: Vec<[Origin; 2]>,
     _aistore: Aistore,
@@ -127,13 +131,13 @@ impl Origins {
         }
     }
 
-    /// Those of this transport, if it could be started.
+    /// Returns the objects of this transport, if its server could be started.
     fn of(&self, transport: &str) -> Option<&[Origin; 2]> {
         self.all.iter().find(|[one, _]| one.transport == transport)
     }
 }
 
-/// Where bytes go.
+/// A destination of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     File,
@@ -142,7 +146,7 @@ enum Kind {
     Looked,
 }
 
-/// Bytes `offset..end` of `origin` into such a place, where they are looked at.
+/// Reads the bytes `offset..end` of `origin` into such a place, and checks them there.
 fn into(kind: Kind, origin: &Origin, offset: u64, end: u64, folder: &TempDir) {
     let began = Instant::now();
     let length = end - offset;
@@ -204,7 +208,7 @@ fn check(content: &str, offset: u64, bytes: &[u8]) -> Result<(), u64> {
     }
 }
 
-/// One of the tests below, in a process that knows where `origin` is.
+/// Returns a command that runs a test below in a process that knows `origin`.
 fn child(test: &str, origin: &Origin, offset: u64, end: u64) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args([&format!("places::{test}"), "--exact", "--ignored", "--nocapture"]);
@@ -222,7 +226,7 @@ fn start(command: &mut Command) -> Child {
     command.spawn().expect("the program starts")
 }
 
-/// It succeeds, within the deadline.
+/// Checks that the process succeeds within the deadline.
 fn ends(child: Child) {
     let id = i32::try_from(child.id()).expect("a process id");
     let (send, receive) = mpsc::channel();
@@ -238,7 +242,7 @@ fn ends(child: Child) {
     assert!(!out.contains("running 0 tests"), "no such test: {out}");
 }
 
-/// What the parent has asked for; `None`: this is no child.
+/// Returns the parent's request, or `None` if this process is not a child.
 fn asked() -> Option<(pget::Builder, String, u64, u64)> {
     let address = std::env::var("TEST_ADDRESS").ok()?;
     let range = std::env::var("TEST_RANGE").expect("a range");
@@ -287,7 +291,7 @@ fn child_attaches() {
     }
 }
 
-/// Holds no bytes: looks at them as they come, and counts them.
+/// A destination that checks and counts the bytes, and keeps none.
 struct Looks {
     content: String,
     seen: std::sync::atomic::AtomicU64,
@@ -322,14 +326,14 @@ fn child_looks_at_it() {
         content,
         seen: Default::default(),
     });
-    // Its stated checksum is that of nothing.
+    // Its stated checksum is not that of the content.
     let builder = builder.verify(pget::Verify::Off);
     builder
         .blocking()
         .expect("an object")
         .read_to(Arc::clone(&looks) as _)
         .expect("it is read");
-    // No byte comes twice: what was counted is all of them.
+    // No byte is put twice, so the count shows that all bytes arrived.
     assert_eq!(
         looks.seen.load(std::sync::atomic::Ordering::Relaxed),
         end - offset
@@ -365,10 +369,10 @@ fn into_every_place_over_every_transport() {
             into(*kind, one, 0, GIB, &folder);
         }
     }
-    // Windows of 64 GiB: around a mark in the middle, and misaligned up to the end.
+    // The windows are around a mark in the middle of 64 GiB, and misaligned up to the end.
     let windows = [(37 * GIB - 4099, 38 * GIB + 1), (HUGE - GIB + 12_345, HUGE)];
     for (index, (transport, kind)) in pairs.iter().enumerate() {
-        // By default, each kind of place has one window near the end.
+        // By default, each kind of place gets one window near the end.
         let chosen: &[(u64, u64)] = if is_all() { &windows } else { &windows[1..] };
         if let Some([_, huge]) = origins.of(transport).filter(|_| is_all() || index < 3) {
             for (offset, end) in chosen {

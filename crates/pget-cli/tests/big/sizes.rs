@@ -21,7 +21,7 @@ const WINDOWS: [u32; 4] = [1, 2, 7, 64];
 const CONCURRENCIES: [u32; 4] = [1, 3, 16, 128];
 pub(crate) const GIB: u64 = 1 << 30;
 
-/// Says how long it took; shown with `--nocapture`.
+/// Prints the duration, which `--nocapture` shows.
 pub(crate) fn told(what: &str, bytes: u64, began: Instant) {
     let took = began.elapsed();
     #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
@@ -29,7 +29,7 @@ pub(crate) fn told(what: &str, bytes: u64, began: Instant) {
     writeln!(std::io::stderr(), "{what}: {took:.1?}, {rate:.2} GiB/s").expect("standard error");
 }
 
-/// 7 transports × 6 sizes × 16 ways to read, small chunks.
+/// Runs 7 transports × 6 sizes × 16 ways to read, with small chunks.
 #[test]
 #[ignore = "real sizes: run in release mode"]
 fn edges_of_chunks_on_every_transport() {
@@ -63,7 +63,10 @@ fn edges_of_chunks_on_every_transport() {
     told(&format!("{runs} reads of small objects"), 0, began);
 }
 
-/// 1 GiB in chunks of 8 MiB. Each transport reads with four pairs of window and concurrency, the transports together with all sixteen.
+/// Reads 1 GiB in chunks of 8 MiB.
+///
+/// Each transport reads with four pairs of window and concurrency. The transports together use all
+/// sixteen.
 #[test]
 #[ignore = "real sizes: run in release mode"]
 fn one_gibibyte_on_every_transport() {
@@ -109,7 +112,7 @@ fn one_gibibyte_on_every_transport() {
     }
     if let Some(python) = require(PythonServer::start()) {
         std::os::unix::fs::symlink(&path, python.root().join("object")).expect("a link");
-        // It ignores ranges, so that there is one way to read.
+        // The server ignores ranges, so there is only one way to read.
         read("python", &mut pget(["cat", &python.url("/object")]));
     }
 }
@@ -144,7 +147,7 @@ fn read(what: &str, command: &mut std::process::Command) {
 
 pub(crate) const HUGE: u64 = 64 * GIB;
 
-/// Through the library: 64 GiB through a pipe as well would cost time and prove nothing more.
+/// Reads 64 GiB through the library. A pipe as well would take time and prove nothing more.
 fn read_huge(what: &str, builder: &pget::Builder, check: impl Fn(u64, &[u8]) -> Result<(), u64>) {
     let began = Instant::now();
     let mut reader = builder

@@ -1,5 +1,6 @@
-//! A call that is a convenience is refused, and the file is complete all the same (cases 119 to 123,
-//! 134, 135). A failure that may have lost bytes stays a failure, and what landed is kept.
+//! A call that is only a convenience fails, and the file is complete (cases 119 to 123, 134, 135).
+//!
+//! A failure that may have lost bytes stays a failure, and the landed bytes are kept.
 
 use std::{
     fs,
@@ -29,7 +30,8 @@ fn good() -> Route {
     Route::new(Object::new(7, SIZE))
 }
 
-/// Slow enough for a journal that is written every 10 ms, where a sync takes some time.
+/// Makes the server slow enough for a journal that is written every 10 ms, even if a sync takes
+/// some time.
 fn slow(scene: &Scene) {
     let pace = Fault::Pace {
         bytes_per_second: SIZE / 4,
@@ -37,7 +39,7 @@ fn slow(scene: &Scene) {
     scene.serve(good().fault(When::Always, pace));
 }
 
-/// A get of the scene's object, with failing calls.
+/// Runs a get of the scene's object with failing calls.
 fn get(scene: &Scene, shim: &Shim, fails: &[Fails], options: &[&str]) -> Ended {
     let mut command = scene.get(options);
     shim.fail(&mut command, fails);
@@ -52,7 +54,7 @@ fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
 }
 
-/// A shell's script, with the program in `$PGET`, the address in `$URL`, the folder in `$DIR`.
+/// Returns a shell script with the program in `$PGET`, the URL in `$URL` and the folder in `$DIR`.
 fn script(scene: &Scene, text: &str) -> Command {
     let mut command = Command::new("sh");
     command.arg("-c").arg(text);
@@ -104,7 +106,7 @@ fn refused(shim: &Shim, errno: Errno) {
         }
         scene.complete();
     }
-    // An emptied part, a folder that is not synced: what was there before is replaced.
+    // The part is emptied and the folder is not synced: the file that was there before is replaced.
     let scene = Scene::new();
     let folder = scene.folder().to_str().expect("text").to_owned();
     scene.fail_with_something_landed();
@@ -112,13 +114,13 @@ fn refused(shim: &Shim, errno: Errno) {
     let calls = [fails("ftruncate", PART), fails("fsync", &folder)];
     get(&scene, shim, &calls, &[]).succeeded();
     scene.complete();
-    // What was asked for: a folder that cannot be synced alone is synced with all others.
+    // A folder that cannot be synced alone is synced with all others, as `--sync` asks.
     get(&scene, shim, &[fails("fsync", &folder)], &["--sync"]).succeeded();
     let neither = [fails("fsync", &folder), fails("syncfs", "")];
     get(&scene, shim, &neither, &["--sync"]).warned("cannot be synced");
     get(&scene, shim, &[fails("fsync", PART)], &["--sync"]).succeeded();
     scene.complete();
-    // A file that cannot be synced is there, and not what was asked for.
+    // If the file cannot be synced, it exists, but `--sync` is not fulfilled.
     let none = [
         fails("fsync", PART),
         fails("fdatasync", PART),
@@ -155,12 +157,14 @@ fn case_119_a_lost_byte_is_no_refusal() {
 fn case_119_a_journal_that_cannot_be_made_costs_no_file() {
     let scene = Scene::new();
     scene.serve(good());
-    // Its name is taken by what is no journal of this user, and cannot be removed as one.
+    // The journal's name belongs to something that is not a journal of this user, and cannot be
+    // removed as one.
     fs::create_dir(scene.at("x.pget-journal")).expect("a folder");
     let ended = scene.run(&[]);
     ended.failed(8, "x.pget-journal");
     fs::remove_dir(scene.at("x.pget-journal")).expect("a folder");
-    // A descriptor too few for it, a connection less: whatever fails first, nothing is left behind.
+    // There is a descriptor too few for the journal, or a connection fewer. Whatever fails first,
+    // no file remains.
     let text = "ulimit -n 14; exec \"$PGET\" get \"$URL\" -o \"$DIR/x\" --concurrency 1";
     let ended = run(&mut script(&scene, text));
     if ended.status.success() {
@@ -204,14 +208,14 @@ fn case_120_a_name_that_cannot_be_replaced_is_written_in_place() {
                 }
             }
         }
-        // A file that its owner cannot read is replaced, if not in place, then all the same.
+        // A file that its owner cannot read is replaced even if it cannot be updated in place.
         let scene = Scene::new();
         scene.serve(good());
         fs::write(scene.at("x"), "old").expect("written");
         chmod(&scene.at("x"), 0o200);
         get(&scene, &shim, &rename, &[]).warned("written in place");
         assert_eq!(mode(&scene.at("x")), 0o200);
-        // A link may be another user's: nothing is written through it.
+        // A link may be another user's, so pget does not write through it.
         let scene = Scene::new();
         scene.serve(good());
         fs::write(scene.at("aim"), "kept").expect("written");
@@ -238,7 +242,7 @@ fn case_120_a_mount_point_is_written_in_place_or_refused_at_once() {
     let bytes = fs::read(scene.at("host")).expect("a file");
     assert_eq!((bytes.len() as u64, PATTERN.check(0, &bytes)), (SIZE, Ok(())));
     assert_eq!(scene.names(), ["host", "x"]);
-    // One that cannot be written to, either.
+    // The mount is read-only, so the file cannot be written either.
     let before = scene.server.requests("/o").len();
     let read_only = format!("{mount} && mount -o remount,bind,ro \"$DIR/x\" && {get}'");
     run(&mut script(&scene, &read_only)).failed(8, "is a mount point");
@@ -246,7 +250,7 @@ fn case_120_a_mount_point_is_written_in_place_or_refused_at_once() {
     assert_eq!(scene.names(), ["host", "x"]);
 }
 
-/// Runs a script as another user; `None` where that is not possible.
+/// Runs a script as another user. Returns `None` if that is not possible.
 fn as_nobody(scene: &Scene, text: &str) -> Option<Ended> {
     use std::os::unix::process::CommandExt as _;
     const NOBODY: u32 = 65534;
@@ -255,7 +259,7 @@ fn as_nobody(scene: &Scene, text: &str) -> Option<Ended> {
         eprintln!("skipped: no other user to be here: {probe:?}");
         return None;
     }
-    // At a place that everybody can reach.
+    // Every user can reach this place.
     let program = scene.at("program");
     fs::copy(env!("CARGO_BIN_EXE_pget"), &program).expect("a copy");
     chmod(&program, 0o755);
@@ -296,13 +300,13 @@ fn case_120_folders_that_do_not_let_a_file_be_replaced() {
     ended.warned("written in place");
     let bytes = fs::read(&target).expect("a file");
     assert_eq!((bytes.len() as u64, PATTERN.check(0, &bytes)), (SIZE, Ok(())));
-    // Neither to be replaced nor to be written to.
+    // The file can be neither replaced nor written.
     before(0o644);
     let requests = scene.server.requests("/o").len();
     let ended = as_nobody(&scene, get).expect("the same user");
     ended.failed(8, "another user's in a sticky folder");
     untouched(&scene, requests);
-    // A folder that takes no new file, while the file itself can be written to.
+    // The folder accepts no new file, but the file itself can be written.
     before(0o666);
     chmod(&folder, 0o755);
     let ended = as_nobody(&scene, get).expect("the same user");
@@ -310,7 +314,7 @@ fn case_120_folders_that_do_not_let_a_file_be_replaced() {
     untouched(&scene, requests);
     let ended = as_nobody(&scene, "\"$PGET\" cat \"$URL\" > \"$DIR/f/x\"").expect("the same user");
     assert!(ended.status.success(), "{ended:?}");
-    // A folder that cannot be read is written to, synced and all.
+    // A folder that cannot be read can be written and synced.
     fs::remove_file(&target).expect("a file");
     chmod(&folder, 0o333);
     let ended = as_nobody(&scene, &format!("{get} --sync")).expect("the same user");
@@ -321,7 +325,7 @@ fn case_120_folders_that_do_not_let_a_file_be_replaced() {
 
 #[test]
 fn case_120_a_target_that_becomes_something_else_loses_nothing() {
-    // The part is complete when its name is refused: a folder has it now.
+    // The part is complete when its name is refused, because a folder now has the name.
     let scene = Scene::new();
     let pace = Fault::Pace {
         bytes_per_second: SIZE / 16,
@@ -385,7 +389,7 @@ fn case_121_long_names_are_written_and_resumed() {
         command.args(["--retries", "0", "--concurrency", "4", "-o"]);
         run(command.arg(at(name)).args(options))
     };
-    // All of them beside each other: none takes another's part.
+    // They all run at the same time. None takes another's part.
     for name in &names {
         scene.serve(good().fault(When::From(8), Fault::status(503)));
         run_with(name, &["--resume"]).failed(6, "503");
@@ -424,7 +428,8 @@ fn case_122_a_replaced_file_keeps_its_mode() {
             scene.complete();
             assert_eq!(mode(&scene.at("x")), was & 0o777, "umask {umask}, mode {was:o}");
         }
-        // A new one, and one in place of a link: no wider than what the link points to.
+        // The file is new, or replaces a link. Its mode is not wider than that of the link's
+        // target.
         for (aim, expected) in [(None, 0o666), (Some(0o640), 0o640), (Some(0o755), 0o644)] {
             fs::remove_file(scene.at("x")).expect("a file");
             if let Some(aim) = aim {
@@ -444,7 +449,7 @@ fn case_122_a_replaced_file_keeps_its_mode() {
 #[test]
 fn case_122_a_part_is_as_private_as_the_file() {
     let scene = Scene::new();
-    // A part of a file that was not there, and is private by the time of the next attempt.
+    // The part belongs to a file that did not exist, and that is private at the next attempt.
     scene.fail_with_something_landed();
     chmod(&scene.at("x.pget-part"), 0o644);
     fs::write(scene.at("x"), "old").expect("written");
@@ -458,7 +463,7 @@ fn case_122_a_part_is_as_private_as_the_file() {
         scene.complete();
         assert_eq!(mode(&scene.at("x")), 0o600);
     }
-    // While it grows.
+    // Check while the part grows.
     let before = scene.server.load().body_bytes;
     let pace = Fault::Pace {
         bytes_per_second: SIZE / 16,
@@ -473,7 +478,7 @@ fn case_122_a_part_is_as_private_as_the_file() {
     crate::interrupts::until(&scene.server, |server| server.load().body_bytes > before + CHUNK);
     assert_eq!(mode(&scene.at("x.pget-part")), 0o600);
     crate::run::wait(child).succeeded();
-    // A mode that cannot be set is less, not more.
+    // A mode that cannot be set leaves fewer permissions, not more.
     let Some(shim) = Shim::new() else { return };
     scene.serve(good());
     chmod(&scene.at("x"), 0o644);
@@ -504,7 +509,7 @@ fn case_122_owner_group_and_access_list_are_kept_or_nobody_gets_more() {
     scene.run(&[]).succeeded();
     let meta = fs::metadata(&target).expect("a file");
     assert_eq!((meta.uid(), meta.gid(), mode(&target)), (65534, 65534, 0o640));
-    // The new file is another group's: it may do no more than all others.
+    // The new file has another group, which gets no more rights than all others.
     let Some(shim) = Shim::new() else { return };
     let fails = [Fails {
         call: "fchown",
@@ -514,7 +519,7 @@ fn case_122_owner_group_and_access_list_are_kept_or_nobody_gets_more() {
     get(&scene, &shim, &fails, &[]).warned("the group of");
     let meta = fs::metadata(&target).expect("a file");
     assert_eq!((meta.uid(), meta.gid(), mode(&target)), (0, 0, 0o600));
-    // If its name is refused, the part is this user's again, for another time.
+    // If its name is refused, the part belongs to this user again, for another attempt.
     set(Some(65534), Some(65534), 0o640);
     let fails = [Fails {
         call: "rename",
@@ -524,7 +529,7 @@ fn case_122_owner_group_and_access_list_are_kept_or_nobody_gets_more() {
     get(&scene, &shim, &fails, &[]).failed(8, "all bytes are in");
     scene.run(&["--resume"]).succeeded();
     scene.complete();
-    // An access list: the mode's middle is its mask then, which the group has no right to.
+    // With an access list, the middle of the mode is its mask, to which the group has no right.
     set(Some(0), Some(0), 0o600);
     let list = |path: &Path| Command::new("getfacl").args(["-cp"]).arg(path).output();
     let add = Command::new("setfacl")
@@ -538,7 +543,7 @@ fn case_122_owner_group_and_access_list_are_kept_or_nobody_gets_more() {
     let before = list(&target).expect("its list").stdout;
     scene.run(&[]).succeeded();
     assert_eq!(list(&target).expect("its list").stdout, before);
-    // One that the folder gives to new files is not the file's.
+    // An access list that the folder passes to new files is not the file's own.
     let folder = Command::new("setfacl")
         .args(["-d", "-m", "u:65534:rw"])
         .arg(scene.folder())
@@ -568,7 +573,7 @@ fn case_123_a_file_system_that_takes_bytes_in_order_gets_them_in_order() {
             fails("fallocate", Errno::EOPNOTSUPP),
             fails("ftruncate", Errno::EOPNOTSUPP),
         ];
-        // The refusal is known before the first byte, or found by the first one out of order.
+        // The refusal is known before the first byte, or found by the first byte out of order.
         let found_late = [order, fails("fallocate", Errno::EOPNOTSUPP)];
         for calls in [&no_length[..], &found_late] {
             for options in [
@@ -589,7 +594,7 @@ fn case_123_a_file_system_that_takes_bytes_in_order_gets_them_in_order() {
                     scene.complete();
                 };
                 get();
-                // Over an older file, and over the part of an earlier attempt.
+                // The download replaces an older file, and the part of an earlier attempt.
                 fs::write(scene.at("x.pget-part"), "an earlier one").expect("written");
                 get();
             }
@@ -599,13 +604,13 @@ fn case_123_a_file_system_that_takes_bytes_in_order_gets_them_in_order() {
             get(&scene, &shim, calls, &piece).succeeded();
             let bytes = fs::read(scene.at("x")).expect("a file");
             assert_eq!((bytes.len(), PATTERN.check(100_001, &bytes)), (1_000_000, Ok(())));
-            // The name cannot be replaced either, as in an object store that is mounted.
+            // The name cannot be replaced either, as in a mounted object store.
             let calls = [calls, &[fails("rename", Errno::ENOSYS)]].concat();
             for _ in 0..2 {
                 get(&scene, &shim, &calls, &[]).warned("written in place");
                 scene.complete();
             }
-            // What fails on the way leaves nothing that could be gone on with.
+            // A failure in the middle leaves nothing that could be resumed.
             scene.serve(good().fault(When::From(12), Fault::status(503)));
             get(&scene, &shim, &calls, &[]).failed(6, "503");
             assert_eq!(scene.names(), ["x"]);
@@ -623,7 +628,7 @@ fn case_134_a_part_that_was_copied_is_not_emptied() {
         fs::copy(scene.at(name), scene.at("copy")).expect("a copy");
         fs::rename(scene.at("copy"), scene.at(name)).expect("renamed");
     };
-    // Moved on one file system, they are the same files.
+    // If they are moved within one file system, they are the same files.
     fs::rename(&part, scene.at("y.pget-part")).expect("renamed");
     fs::rename(&journal, scene.at("y.pget-journal")).expect("renamed");
     fs::rename(scene.at("y.pget-part"), &part).expect("renamed");
@@ -639,7 +644,7 @@ fn case_134_a_part_that_was_copied_is_not_emptied() {
     };
     refused("is not the file that");
     assert!(fs::read(&part).expect("a part") == bytes, "nothing was touched");
-    // Cut, as by a copy that was interrupted.
+    // The part is cut, as by a copy that was interrupted.
     fs::OpenOptions::new()
         .write(true)
         .open(&part)
@@ -647,7 +652,7 @@ fn case_134_a_part_that_was_copied_is_not_emptied() {
         .expect("cut");
     refused("fewer than");
     fs::write(&part, &bytes).expect("written");
-    // Its journal is garbled, in both of its entries.
+    // Both entries of its journal are garbled.
     let good_journal = fs::read(&journal).expect("a journal");
     let mut garbled = good_journal.clone();
     for byte in &mut garbled {
@@ -657,12 +662,12 @@ fn case_134_a_part_that_was_copied_is_not_emptied() {
     refused("is garbled");
     assert!(fs::read(&part).expect("a part") == bytes, "nothing was touched");
     assert!(total(&landed) > 0);
-    // Without resume, it starts over, as ever.
+    // Without resume, the download starts over, as always.
     scene.run(&[]).succeeded();
     scene.complete();
 }
 
-/// The object 7 in S3, with its checksum.
+/// Returns a route of the object 7 in S3, with its checksum.
 fn published() -> Route {
     let mut object = Object::new(7, SIZE);
     let bytes = PATTERN.bytes(0, usize::try_from(SIZE).expect("small"));
@@ -675,7 +680,7 @@ fn published() -> Route {
     Route::new(object)
 }
 
-/// A get of it that goes on.
+/// Returns a get of that object that resumes.
 fn get_from_s3(scene: &Scene) -> Command {
     let endpoint = scene.server.url("").trim_end_matches('/').to_owned();
     let mut command = pget(["get", "s3://b/o", "-o", "x", "--chunk-size", "64KiB"]);
@@ -689,7 +694,7 @@ fn get_from_s3(scene: &Scene) -> Command {
     command
 }
 
-/// One that has failed after some chunks; what its journal has.
+/// Makes a get fail after some chunks. Returns the ranges in its journal.
 fn some_from_s3(scene: &Scene) -> Vec<std::ops::Range<u64>> {
     let busy = published().fault(When::From(8), Fault::status(503));
     scene.server.route("/b/o", busy);
@@ -731,7 +736,7 @@ fn case_134_a_file_with_the_number_of_a_removed_one_is_another() {
     let scene = Scene::new();
     scene.fail_with_something_landed();
     scene.serve(good());
-    // As a backup does that is restored: the file system gives the number of the removed one again.
+    // A restored backup is a new file. The file system may assign it the number of the removed one.
     let part = scene.at("x.pget-part");
     let (bytes, inode) = (
         fs::read(&part).expect("a part"),
@@ -756,7 +761,7 @@ fn case_135_a_disk_that_fills_keeps_what_has_landed() {
         let scene = Scene::new();
         scene.serve(good());
         let mut command = scene.get(options);
-        // A file system that reserves nothing, and is full after some chunks.
+        // The file system reserves nothing, and is full after some chunks.
         let list = format!("fallocate:95:{PART};full:{}:{PART};", 10 * CHUNK);
         shim.set(&mut command, &list);
         run(&mut command).failed(8, "read with resume to go on (pget get --resume)");
@@ -786,8 +791,8 @@ fn case_135_a_full_disk_takes_the_journal_of_a_part() {
     if !can_mount(probe.status.success(), &probe.stderr) {
         return;
     }
-    // Others fill the disk when the download has begun: in memory, nothing is reserved. The reader of
-    // the first bytes tells when.
+    // Other programs fill the disk after the download has begun. In memory, nothing is reserved.
+    // The reader of the first bytes shows when to do that.
     let pace = Fault::Pace {
         bytes_per_second: 3 << 20,
     };
@@ -824,7 +829,7 @@ fn case_135_a_name_that_is_refused_at_the_end_keeps_all() {
     let Some(shim) = Shim::new() else { return };
     for route in [
         good(),
-        // Without an identity there is no journal, and the part is complete all the same.
+        // Without an identity there is no journal, but the part is complete.
         Route::new(Object {
             etag: None,
             last_modified: None,

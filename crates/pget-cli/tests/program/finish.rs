@@ -1,6 +1,8 @@
-//! A disk that fails while a file is finished: the outcome is told, the final name does not appear, and what was secured before can be gone on with.
+//! A disk that fails while a file is finished.
 //!
-//! The calls fail in the program alone, by a library that is loaded before the system's.
+//! The outcome is reported, the final name does not appear, and the bytes that were secured before
+//! can be resumed. The calls fail only in the program, by a library that is loaded before the
+//! system's.
 
 use std::{os::unix::fs::FileExt as _, process::Stdio};
 
@@ -15,7 +17,7 @@ use crate::{
     shim::{Fails, Shim},
 };
 
-/// A disk that fails in `call`; a lock that is not known.
+/// Returns a failing call of the disk. A failing `flock` reports that locks are not supported.
 const fn of<'a>(call: &'a str, end: &'a str) -> Fails<'a> {
     Fails {
         call,
@@ -28,14 +30,14 @@ const fn of<'a>(call: &'a str, end: &'a str) -> Fails<'a> {
     }
 }
 
-/// Where calls fail.
+/// A scene with failing calls.
 struct Failing {
     scene: Scene,
     shim: Shim,
 }
 
 impl Failing {
-    /// `None`: no C compiler here.
+    /// Returns `None` if there is no C compiler.
     fn new() -> Option<Self> {
         Some(Self {
             scene: Scene::new(),
@@ -43,11 +45,11 @@ impl Failing {
         })
     }
 
-    /// Reads the object with all such calls failing.
+    /// Reads the object while all such calls fail.
     fn run(&self, call: &str, end: &str, options: &[&str]) -> Ended {
         let mut command = self.scene.get(options);
         if !options.contains(&"--journal-interval") {
-            // Entries are told apart from the last one, however slow the machine is.
+            // Without periodic entries, the last one is recognisable, however slow the machine is.
             command.args(["--journal-interval", "1h"]);
         }
         self.shim.fail(&mut command, &[of(call, end)]);
@@ -58,7 +60,7 @@ impl Failing {
         self.scene.serve(Route::new(Object::new(7, SIZE)));
     }
 
-    /// What is there goes on, and nothing of `journaled` is fetched again.
+    /// Resumes the download, and checks that nothing in `journaled` is fetched again.
     #[track_caller]
     fn goes_on(&self) {
         let landed = journaled(&self.scene.at("x.pget-journal"));
@@ -75,7 +77,7 @@ impl Failing {
         self.scene.complete();
         let requests = self.scene.server.requests("/o").split_off(before);
         let brought: u64 = requests.iter().map(|seen| total(&[asked(seen)])).sum();
-        // Of a complete one, the last byte.
+        // If all bytes have landed, the last byte is fetched.
         assert_eq!(brought, (SIZE - total(&landed)).max(1), "{landed:?}");
         std::fs::remove_file(self.scene.at("x")).expect("a file");
     }
@@ -91,7 +93,7 @@ fn what_cannot_be_finished_gets_no_name_and_can_be_gone_on_with() {
         ("rename", &["--resume", "--sync"], "cannot be renamed", true),
     ] {
         let end = ".pget-part";
-        // With a journal of an earlier attempt, to which only a part that is sound may be added.
+        // An earlier attempt left a journal. Only a sound part may be added to it.
         let landed = failing.scene.fail_with_something_landed();
         failing.serve();
         failing.run(call, end, options).failed(8, says);
@@ -103,7 +105,7 @@ fn what_cannot_be_finished_gets_no_name_and_can_be_gone_on_with() {
             assert_eq!(now, landed, "{call}: what was lost is not known");
         }
         failing.goes_on();
-        // Without, all that is left is what can be trusted.
+        // Without a journal, only trustworthy bytes remain.
         failing.run(call, end, options).failed(8, says);
         if is_sound {
             failing.goes_on();
@@ -114,7 +116,7 @@ fn what_cannot_be_finished_gets_no_name_and_can_be_gone_on_with() {
                 failing.scene.names()
             );
         }
-        // What had the name keeps it.
+        // The file that has the name keeps it.
         std::fs::write(failing.scene.at("x"), "before").expect("written");
         let plain: Vec<_> = options
             .iter()
@@ -153,7 +155,7 @@ fn what_only_the_close_of_an_open_file_tells_is_told() {
 fn a_sync_that_fails_meanwhile_ends_the_download_and_leaves_the_journal_of_before() {
     let Some(failing) = Failing::new() else { return };
     let landed = failing.scene.fail_with_something_landed();
-    // Slow, so that bytes go on to come after the sync has failed.
+    // The server is slow, so that bytes arrive after the sync has failed.
     let pace = Fault::Pace {
         bytes_per_second: SIZE / 32,
     };

@@ -1,4 +1,6 @@
-//! Offsets that do not fit into 32 bits, nor near any power of two: ranges at the end of an object of 8 TiB, which takes no room, into memory and files.
+//! Offsets that do not fit into 32 bits and are near no power of two.
+//!
+//! Ranges at the end of a sparse object of 8 TiB go into memory and files.
 
 use std::{
     fs::{self, File},
@@ -20,11 +22,11 @@ use crate::{
 };
 
 const SIZE: u64 = (8 << 40) + 12_345;
-/// What is not zero, at the end.
+/// Length of the end that is not zero.
 const TAIL: u64 = (3 << 20) + 1;
 const CHUNK: &str = "64KiB";
 
-/// Offsets and lengths.
+/// Returns offsets and lengths.
 fn ranges() -> Vec<(u64, Option<u64>)> {
     vec![
         (SIZE - TAIL + 1, None),
@@ -35,7 +37,7 @@ fn ranges() -> Vec<(u64, Option<u64>)> {
     ]
 }
 
-/// Bytes that such a range has.
+/// Returns the number of bytes in such a range.
 fn bytes_of((offset, length): (u64, Option<u64>)) -> u64 {
     length.map_or(SIZE - offset, |length| length.min(SIZE - offset))
 }
@@ -46,7 +48,7 @@ fn is_right(what: &str, range: (u64, Option<u64>), bytes: &[u8]) {
     assert_eq!(found, (bytes_of(range), Ok(())), "{what} {range:?}");
 }
 
-/// In memory, where any length is allowed.
+/// Creates the file in memory, where any length is allowed.
 fn sparse(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("object");
     let file = File::create_new(&path).expect("a file");
@@ -57,7 +59,7 @@ fn sparse(folder: &Path) -> std::path::PathBuf {
     path
 }
 
-/// By the program and by the library, of what `make` and `builder` are for one object.
+/// Reads with the program and the library. `make` and `builder` are for the same object.
 fn all_ways(what: &str, make: impl Fn(&[&str]) -> Command, builder: &Builder) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("x");
@@ -76,7 +78,7 @@ fn all_ways(what: &str, make: impl Fn(&[&str]) -> Command, builder: &Builder) {
         if let Some(length) = range.1 {
             of_range = of_range.length(length);
         }
-        // A byte more than there is, which stays.
+        // The buffer has one byte more than the range, which must stay.
         let mut buffer = vec![0xa5; usize::try_from(bytes_of(range) + 1).expect("small")];
         let length = of_range
             .blocking()
@@ -93,7 +95,8 @@ fn all_ways(what: &str, make: impl Fn(&[&str]) -> Command, builder: &Builder) {
         assert_eq!(stats.delivered, bytes_of(range), "{what} {range:?}");
         is_right(what, range, &fs::read(&file).expect("a file"));
     }
-    // Several at once, out of order, one of them across the middle of the object and one at its last byte.
+    // Read several ranges at once and out of order. One crosses the middle of the object, and one
+    // is its last byte.
     let wanted = [
         SIZE - 1..SIZE,
         SIZE / 2..SIZE / 2 + 5,
@@ -115,7 +118,7 @@ fn all_ways(what: &str, make: impl Fn(&[&str]) -> Command, builder: &Builder) {
         .read_ranges(&mut list, |_, _| {})
         .expect("they are read");
     for (range, bytes) in wanted.iter().zip(&buffers) {
-        // Of a sparse one, all but the tail is zeros.
+        // Everything except the end of a sparse object is zero.
         let zeros = what != "aistore" && range.start < SIZE - TAIL;
         if zeros {
             assert!(bytes.iter().all(|byte| *byte == 0), "{what} {range:?}");
@@ -135,7 +138,7 @@ fn all_ways(what: &str, make: impl Fn(&[&str]) -> Command, builder: &Builder) {
         .expect("an object")
         .read_into(&mut []);
     assert_eq!(
-        error.expect_err("behind the end").kind(),
+        error.expect_err("past the end").kind(),
         ErrorKind::Range,
         "{what}"
     );
@@ -147,7 +150,7 @@ fn tuned(builder: Builder) -> Builder {
         .stall_timeout(Duration::from_secs(10))
 }
 
-/// The command's word, then the address.
+/// Returns the words of the command, then the URL.
 fn with_url(words: &[&str], url: &str) -> Vec<String> {
     words.iter().copied().chain([url]).map(str::to_owned).collect()
 }

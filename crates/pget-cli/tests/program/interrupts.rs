@@ -1,4 +1,4 @@
-//! A signal ends the program at any time; what it leaves is not under the final name.
+//! A signal ends the program at any time, and no incomplete file has the final name.
 
 use std::{
     fs,
@@ -26,12 +26,12 @@ fn tell(child: &Child, signal: Signal) {
     kill(Pid::from_raw(id), signal).expect("it runs");
 }
 
-/// Waits until the server has sent that many bytes of bodies.
+/// Waits until the server has sent enough bytes of bodies.
 pub(crate) fn until_served(server: &Hostile, enough: impl Fn(u64) -> bool) {
     until(server, |server| enough(server.load().body_bytes));
 }
 
-/// Waits until that is so of the server.
+/// Waits until the server fulfils the condition.
 pub(crate) fn until(server: &Hostile, is_so: impl Fn(&Hostile) -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -49,7 +49,7 @@ fn a_signal_leaves_no_final_name_and_the_next_get_takes_over() {
     let server = Hostile::start().expect("a server");
     let folder = tempfile::tempdir().expect("a folder");
     let target = folder.path().join("x");
-    // Not SIGINT: whoever is started by a background job of a shell inherits it ignored.
+    // Do not use SIGINT: a program that a background job of a shell starts ignores it.
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let pace = Fault::Pace {
             bytes_per_second: SIZE / 4,
@@ -80,7 +80,9 @@ fn a_signal_leaves_no_final_name_and_the_next_get_takes_over() {
     );
 }
 
-/// The program with a signal ignored, as `nohup` and a shell's `&` have it, or not, whoever started the test.
+/// Returns the program with a signal ignored or not, whatever the test's own process does.
+///
+/// `nohup` and a shell's `&` start programs with ignored signals.
 pub(crate) fn with_signal<'a>(
     signal: Signal,
     ignored: bool,
@@ -121,7 +123,7 @@ fn a_signal_leaves_nothing_in_shared_memory_unless_it_is_ignored() {
         out.read_line(&mut line).expect("text");
         assert_eq!(line.trim_end(), name);
         tell(&child, signal);
-        // Of two that are waited for, the one of the lower number is taken first.
+        // If both signals are pending, the one with the lower number is delivered first.
         if ignored {
             tell(&child, Signal::SIGTERM);
         }
@@ -135,7 +137,7 @@ fn a_signal_leaves_nothing_in_shared_memory_unless_it_is_ignored() {
 #[test]
 fn a_hangup_ends_cat_into_a_ring_and_leaves_nothing() {
     let server = Hostile::start().expect("a server");
-    // More than the ring holds, and nobody reads.
+    // The object is larger than the ring, and there is no reader.
     let url = server.route("/o", Route::new(Object::new(7, 64 << 20)));
     let name = format!("pget-cli-{}-hangup-ring", std::process::id());
     let child = with_signal(Signal::SIGHUP, false, ["cat", &url, "--shared-ring", &name])
@@ -144,7 +146,7 @@ fn a_hangup_ends_cat_into_a_ring_and_leaves_nothing() {
     let until = Instant::now() + Duration::from_secs(30);
     while !is_there(&name) {
         assert!(Instant::now() < until, "no ring");
-        // Nobody tells of a new name.
+        // No event announces a new name, so poll.
         std::thread::sleep(Duration::from_millis(5));
     }
     tell(&child, Signal::SIGHUP);
@@ -173,7 +175,7 @@ fn a_signal_ends_it_while_nobody_takes_the_name() {
         match SharedBuffer::attach(&name) {
             Ok(shared) => break shared,
             Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < until => {
-                // Nobody tells of a new name, and least of all here.
+                // No event announces a new name, so poll.
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(error) => panic!("{error}"),

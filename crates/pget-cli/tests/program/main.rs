@@ -1,4 +1,6 @@
-//! The program as users meet it: arguments, exit status, what it prints and leaves behind. Servers are real or really misbehave; each run has a deadline.
+//! The program as users see it: arguments, exit status, output, and files.
+//!
+//! Servers are real, or really misbehave. Each run has a deadline.
 
 mod conveniences;
 mod finish;

@@ -1,4 +1,5 @@
-//! `pget get` of several objects: from the command line and from lists, into a folder, with failures among them.
+//! `pget get` of several objects: from the command line and from lists, into a folder, with
+//! failures.
 
 use std::{
     fs,
@@ -65,7 +66,7 @@ fn objects_of_the_command_line_come_into_a_folder() {
     for seed in 0..3 {
         check(&folder, &format!("new/deep/o{seed}"), seed, SIZE + seed);
     }
-    // One object goes into the folder, too, and needs no summary.
+    // A single object can go into the folder too, and needs no summary.
     let ended = run(&mut get(&folder, &["-d", "one", &urls[1]]));
     assert!(
         ended.status.success() && ended.stderr.is_empty(),
@@ -99,7 +100,7 @@ fn a_list_names_objects_and_files() {
     check(&folder, "a/o1", 1, SIZE);
     check(&folder, "a/second", 2, SIZE);
     check(&folder, "a/dir/the third", 3, SIZE);
-    // The same by standard input, beside an address of the command line.
+    // The list comes from standard input, in addition to a URL on the command line.
     let fourth = url(4);
     let mut command = get(&folder, &["-i", "-", "--dir", "b", &fourth]);
     let mut child = command
@@ -234,7 +235,8 @@ fn what_was_killed_goes_on() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // Ten chunks have landed, and the journal has been written since. The journal has no signal.
+    // Ten chunks have landed, and the journal was written after that. The journal sends no signal,
+    // so poll.
     until(&server, |server| server.requests("/big").len() > 14);
     let journal = || fs::read(folder.path().join("d/big.pget-journal")).unwrap_or_default();
     let (before, deadline) = (journal(), Instant::now() + Duration::from_secs(20));

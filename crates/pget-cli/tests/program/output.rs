@@ -1,4 +1,4 @@
-//! Standard output that is non-blocking, or whose reader leaves (cases 124 and 125).
+//! Standard output that is non-blocking, or whose reader closes (cases 124 and 125).
 
 use std::{
     fs::{self, File},
@@ -25,7 +25,7 @@ use crate::{
     servers::PATTERN,
 };
 
-/// More than any pipe or socket holds, so that the program must wait.
+/// The size is more than any pipe or socket holds, so that the program must wait.
 const SIZE: u64 = 6_000_000;
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -64,14 +64,14 @@ fn all_of(mut reader: impl Read + Send + 'static) -> Vec<u8> {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // The reading end of a terminal fails when its last writer has closed it.
+        // The reading end of a terminal fails after its last writer has closed it.
         reader.read_to_end(&mut bytes).ok();
         send.send(bytes)
     });
     receive.recv_timeout(DEADLINE).expect("no end")
 }
 
-/// Two ends, of which the second is non-blocking.
+/// Returns two ends, the second of which is non-blocking.
 fn ends(kind: &str) -> (Box<dyn Read + Send>, OwnedFd) {
     let (reader, writer): (Box<dyn Read + Send>, OwnedFd) = match kind {
         "pipe" => {
@@ -133,7 +133,7 @@ fn case_124_a_line_waits_for_a_full_non_blocking_pipe_too() {
     }
     let mut child = start(pget(["stat", &url]), writer);
     let mut before = vec![0; filled];
-    // It has not ended without its line: nothing but a pause can show that it waits.
+    // The program still runs and has printed nothing. Only a pause can show that it waits.
     std::thread::sleep(Duration::from_millis(200));
     assert!(child.try_wait().expect("a child").is_none(), "it does not wait");
     reader.read_exact(&mut before).expect("what was there");
@@ -163,7 +163,7 @@ fn case_124_a_reader_that_has_enough_ends_the_program_quietly() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     wait(start(pget(["stat", &url]), writer)).ended_by_its_reader();
-    // In a shell, nothing but the status of a pipeline that asks for it shows it.
+    // In a shell, only the status of a pipeline with `pipefail` shows it.
     let mut shell = Command::new("bash");
     plain_environment(&mut shell);
     shell.env("PGET", env!("CARGO_BIN_EXE_pget")).env("URL", &url);
@@ -175,7 +175,7 @@ fn case_124_a_reader_that_has_enough_ends_the_program_quietly() {
         Ok(child) => assert_eq!(wait(child).succeeded(), b"141\n"),
         Err(error) => eprintln!("skipped: bash: {error}"),
     }
-    // A pipe that has a name is a destination like others.
+    // A named pipe is a destination like others.
     let folder = tempfile::tempdir().expect("a folder");
     let pipe = folder.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");

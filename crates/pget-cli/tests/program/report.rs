@@ -1,4 +1,4 @@
-//! What is told beside the bytes: `stat`, the summary, the bar, the log.
+//! Output in addition to the bytes: `stat`, the summary, the bar, the log.
 
 use std::{fs::File, process::Stdio};
 
@@ -53,7 +53,7 @@ fn stat_tells_size_and_revision_on_every_transport() {
 fn a_log_that_cannot_be_written_is_nobodys_loss() {
     let server = Hostile::start().expect("a server");
     for (path, reader_is_gone) in [("/full", false), ("/gone", true)] {
-        // A retry is logged, too.
+        // A retry is logged too.
         let object = Route::new(Object::new(7, SIZE as u64));
         let url = server.route(path, object.fault_times(When::Always, 1, Fault::status(503)));
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -105,11 +105,11 @@ fn the_summary_adds_up() {
         assert!(number("seconds") > 0.0);
         let rate = 1e6 / number("seconds");
         assert!((number("bytes_per_second") / rate - 1.0).abs() < 0.01, "{told}");
-        // Four slots, each of whole pages.
+        // There are four slots, each of whole pages.
         let peak = number("peak_buffered_bytes");
         assert!(peak >= 1.0 && peak <= 4.0 * f64::from(1 << 20), "{told}");
     }
-    // The server's view of both reads.
+    // The count is the server's view of both reads.
     assert_eq!(server.requests("/o").len(), 21);
 }
 
@@ -128,7 +128,7 @@ fn every_transport_has_a_summary() {
         let requests = told["requests"].as_u64().expect("a number");
         let one_stream = transport == "python";
         assert_eq!(told["one_stream"], one_stream, "{transport}: {told}");
-        // Chunk sizes may be aligned, never multiplied.
+        // Chunk sizes may be aligned, but not multiplied.
         assert!(
             if one_stream {
                 requests == 1
@@ -207,7 +207,7 @@ fn the_bar_is_on_standard_error_only_and_only_when_wanted() {
         assert_eq!(ended.status.code(), Some(0));
         assert_eq!(PATTERN.check(0, &ended.stdout), Ok(()), "{when}");
         assert_eq!(ended.stdout.len(), SIZE, "{when}");
-        // No terminal here, so "auto" means no.
+        // Standard error is not a terminal, so "auto" means no.
         assert_eq!(ended.stderr.contains("100%"), drawn, "{when}: {ended:?}");
         assert_eq!(ended.stderr.is_empty(), !drawn, "{when}: {ended:?}");
         assert!(

@@ -1,4 +1,6 @@
-//! A get that was killed, or has failed, goes on where it was: with the right bytes, and with none of those again that the journal has.
+//! A get that was killed or has failed is resumed.
+//!
+//! The bytes are right, and no byte in the journal is fetched again.
 
 use std::{
     fs,
@@ -64,7 +66,7 @@ impl Scene {
         self.server.route("/o", route)
     }
 
-    /// `get … -o x` in the folder.
+    /// Returns `get … -o x` in the folder.
     pub(crate) fn get(&self, options: &[&str]) -> std::process::Command {
         let mut command = pget(["get", &self.server.url("/o"), "-o", "x", "--chunk-size", "64KiB"]);
         command
@@ -78,7 +80,7 @@ impl Scene {
         run(&mut self.get(options))
     }
 
-    /// A get that has failed after some chunks; what its journal has.
+    /// Makes a get fail after some chunks. Returns the ranges in its journal.
     pub(crate) fn fail_with_something_landed(&self) -> Vec<Range<u64>> {
         let good = Route::new(Object::new(7, SIZE));
         self.serve(good.fault(When::From(8), Fault::status(503)));
@@ -93,7 +95,7 @@ impl Scene {
         names(self.folder.path())
     }
 
-    /// It is complete, and alone.
+    /// Checks that the file is complete, and that no other file remains.
     #[track_caller]
     pub(crate) fn complete(&self) {
         assert_eq!(self.names(), ["x"]);
@@ -101,7 +103,7 @@ impl Scene {
         assert_eq!((bytes.len() as u64, PATTERN.check(0, &bytes)), (SIZE, Ok(())));
     }
 
-    /// None of these bytes was asked for since there had been `before` requests.
+    /// Checks that none of these bytes was requested after the first `before` requests.
     #[track_caller]
     fn none_again(&self, before: usize, landed: &[Range<u64>]) {
         for seen in &self.server.requests("/o")[before..] {
@@ -133,7 +135,7 @@ fn a_journal_that_is_not_this_users_alone_is_not_believed() {
     let (journal, aside) = (scene.at("x.pget-journal"), scene.at("aside"));
     if nix::unistd::geteuid().is_root() {
         const NOBODY: u32 = 65534;
-        // Not where root is only called so (a container without the capability, or with no other user).
+        // The check needs a real root: a container may lack the capability or other users.
         if chown(&journal, Some(NOBODY), None).is_ok() {
             scene.run(&["--resume"]).failed(8, "belongs to another user");
             chown(&journal, Some(0), None).expect("root may");
@@ -148,7 +150,7 @@ fn a_journal_that_is_not_this_users_alone_is_not_believed() {
     scene.run(&["--resume"]).failed(8, "no plain file");
     fs::rename(&aside, &journal).expect("renamed");
     assert_eq!(scene.names(), ["x.pget-journal", "x.pget-part"]);
-    // Nothing of it was lost.
+    // The failed attempt has lost nothing.
     let (before, landed) = (scene.server.requests("/o").len(), journaled(&journal));
     assert!(!landed.is_empty());
     scene.run(&["--resume"]).succeeded();
@@ -156,7 +158,10 @@ fn a_journal_that_is_not_this_users_alone_is_not_believed() {
     scene.complete();
 }
 
-/// What a journal has, read by the format's description and not by the library: of the slots that are whole, the one with the highest sequence.
+/// Returns the ranges in a journal.
+///
+/// The function follows the format's description and does not use the library. Of the intact slots,
+/// it takes the one with the highest sequence number.
 pub(crate) fn journaled(path: &Path) -> Vec<Range<u64>> {
     let Ok(bytes) = fs::read(path) else {
         return Vec::new();
@@ -202,12 +207,13 @@ fn killed_at_random_moments_it_goes_on_and_fetches_nothing_twice() {
             .map(|thread| thread.join().expect("it holds"))
             .sum::<u64>()
     });
-    // Else it would be a test of starting over. Of every second that waits for a journal, a few may be done before they write one.
+    // With fewer, the test would only check fresh starts. Of the attempts that wait for a journal,
+    // a few may finish before they write one.
     assert!(went_on >= 60, "only {went_on} had something to go on from");
     println!("{went_on} of 200 had something to go on from");
 }
 
-/// Gives 1 if there was a journal to go on from.
+/// Returns 1 if there was a journal to resume from.
 fn kill_and_resume(turn: u64) -> u64 {
     let scene = Scene::new();
     let good = Route::new(Object::new(7, SIZE));
@@ -221,11 +227,12 @@ fn kill_and_resume(turn: u64) -> u64 {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // A moment that only the transfer knows, from before its first byte to its end: scattered by multiplication.
+    // The moment is a number of bytes from the first to the last. A multiplication scatters the
+    // moments.
     let moment = (turn + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) % SIZE;
     until(&scene.server, |server| server.load().body_bytes >= moment);
     if turn.is_multiple_of(2) {
-        // However long a sync takes here: nobody but the file tells that there is a journal.
+        // Poll for the journal, however long a sync takes here: only its file shows that it exists.
         let deadline = Instant::now() + Duration::from_secs(20);
         while journaled(&scene.at("x.pget-journal")).is_empty() && !scene.at("x").exists() {
             assert!(Instant::now() < deadline, "neither a journal nor the file");
@@ -238,7 +245,7 @@ fn kill_and_resume(turn: u64) -> u64 {
     until(&scene.server, |server| server.load().open == 0);
     let landed = journaled(&scene.at("x.pget-journal"));
     if scene.at("x").exists() {
-        // It was faster. The resume reads it anew.
+        // The download finished before the kill. The resume reads the object again.
         PATTERN
             .check(0, &fs::read(scene.at("x")).expect("a file"))
             .expect("complete");
@@ -268,7 +275,7 @@ fn kill_and_resume(turn: u64) -> u64 {
 fn a_failed_one_goes_on_with_what_is_missing() {
     let scene = Scene::new();
     let mut known = 0;
-    // Each of them brings some.
+    // Each attempt fetches some bytes.
     for _ in 0..2 {
         let before = scene.server.requests("/o").len();
         let landed = journaled(&scene.at("x.pget-journal"));
@@ -286,7 +293,7 @@ fn a_failed_one_goes_on_with_what_is_missing() {
     assert_eq!(told["bytes"], SIZE - known, "{told}");
     scene.none_again(before, &landed);
     scene.complete();
-    // With nothing to go on from, it starts from nothing.
+    // Without a part and a journal, the download starts from nothing.
     scene.run(&["--resume"]).succeeded();
     scene.complete();
 }
@@ -295,7 +302,7 @@ fn a_failed_one_goes_on_with_what_is_missing() {
 fn another_revision_is_5_and_leaves_what_is_there() {
     let scene = Scene::new();
     let landed = scene.fail_with_something_landed();
-    // By a condition that is honoured, and by what the reply says.
+    // The change shows in a condition that the server honours, or in the reply.
     for other in [
         Route::new(Object::new(8, SIZE)),
         Route::new(Object::new(8, SIZE)).ignoring_conditions(),
@@ -306,13 +313,13 @@ fn another_revision_is_5_and_leaves_what_is_there() {
         assert_eq!(scene.names(), ["x.pget-journal", "x.pget-part"]);
         assert_eq!(journaled(&scene.at("x.pget-journal")), landed);
     }
-    // It is back, and goes on.
+    // The object is back, and the download resumes.
     scene.serve(Route::new(Object::new(7, SIZE)));
     let before = scene.server.requests("/o").len();
     scene.run(&["--resume"]).succeeded();
     scene.none_again(before, &landed);
     scene.complete();
-    // Or is read anew.
+    // Or the object is read again.
     fs::remove_file(scene.at("x")).expect("a file");
     scene.fail_with_something_landed();
     scene.serve(Route::new(Object::new(7, SIZE)));
@@ -334,7 +341,7 @@ fn what_is_of_another_address_or_range_is_left_alone() {
     scene
         .run(&["--resume", "--length", "5"])
         .failed(8, "another range");
-    // What fails before it has begun changes nothing either.
+    // A failure before the first byte changes nothing either.
     run(pget(["get", &scene.server.url("/missing"), "-o", "x"]).current_dir(scene.folder.path()))
         .failed(3, "not found");
     assert_eq!(scene.names(), ["x.pget-journal", "x.pget-part"]);
@@ -369,7 +376,8 @@ fn a_complete_part_only_gets_its_name_if_the_object_is_still_that() {
     let scene = Scene::new();
     let landed = scene.fail_with_something_landed();
     scene.serve(Route::new(Object::new(7, SIZE)));
-    // As a crash between the last entry and the renaming leaves it: all landed, and the journal of that.
+    // A crash between the last entry and the rename leaves this state: all bytes landed, and the
+    // journal says so.
     let part = fs::OpenOptions::new()
         .write(true)
         .open(scene.at("x.pget-part"))
@@ -440,7 +448,7 @@ fn a_journal_holds_no_credential() {
             "x",
             "--chunk-size",
             "64KiB",
-            // So the ninth request is not sent before six chunks have landed.
+            // With these options, the ninth request is not sent before six chunks have landed.
             "--concurrency",
             "2",
             "--retries",
@@ -454,7 +462,7 @@ fn a_journal_holds_no_credential() {
     let journal = fs::read(scene.at("x.pget-journal")).expect("a file");
     let text = String::from_utf8_lossy(&journal);
     assert!(text.contains("127.0.0.1") && !text.contains(CANARY), "{text}");
-    // Signed anew, it goes on.
+    // With a new signature, the download resumes.
     let landed = journaled(&scene.at("x.pget-journal"));
     assert!(!landed.is_empty());
     let anew = "/o?token=canary7f3a91secret&X-Amz-Date=2&X-Amz-Signature=other";
@@ -484,7 +492,7 @@ fn an_interrupted_get_can_be_resumed_without_having_asked_for_it() {
     until(&scene.server, |_| {
         !journaled(&scene.at("x.pget-journal")).is_empty()
     });
-    // Another one has to wait for it.
+    // Another process has to wait for it.
     scene.run(&["--resume"]).failed(8, "another pget");
     let id = i32::try_from(child.id()).expect("a process id");
     kill(Pid::from_raw(id), Signal::SIGTERM).expect("it is our child");

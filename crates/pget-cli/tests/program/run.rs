@@ -1,4 +1,4 @@
-//! Runs the program, under a deadline and in an environment without settings, and looks at how it ended.
+//! Runs the program with a deadline and without settings in its environment, and checks its end.
 
 use std::{
     io::Read,
@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-/// The longest that any run of these tests may take; a hang is a failure.
+/// Time limit of any run in these tests. A hang is a failure.
 const DEADLINE: Duration = Duration::from_secs(40);
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
@@ -18,7 +18,7 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// The program with these arguments. Nothing of the test's own environment reaches it but `PATH`.
+/// Returns the program with these arguments. Of the test's own environment, it gets only `PATH`.
 pub(crate) fn pget<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pget"));
     command.args(arguments);
@@ -33,7 +33,7 @@ pub(crate) fn plain_environment(command: &mut Command) {
         .stdin(Stdio::null());
 }
 
-/// Runs to the end.
+/// Runs the command to its end.
 pub(crate) fn run(command: &mut Command) -> Ended {
     let child = command
         .stdout(Stdio::piped())
@@ -68,21 +68,21 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
         if let Some(mut pipe) = pipe {
             pipe.read_to_end(&mut bytes).expect("a pipe can be read");
         }
-        // After the deadline nobody waits.
+        // Ignore an error: after the deadline there is no receiver.
         send.send(bytes).ok();
     });
     receive
 }
 
 impl Ended {
-    /// It has done what it should, without a word.
+    /// Checks that the program succeeded and printed no message.
     #[track_caller]
     pub(crate) fn succeeded(self) -> Vec<u8> {
         assert_eq!((self.status.code(), self.stderr.as_str()), (Some(0), ""));
         self.stdout
     }
 
-    /// It has done what it should, and warned of one thing, with one line that contains this.
+    /// Checks that the program succeeded with a single warning of one line that contains this text.
     #[track_caller]
     pub(crate) fn warned(self, says: &str) -> Vec<u8> {
         assert_eq!(self.status.code(), Some(0), "{self:?}");
@@ -93,14 +93,15 @@ impl Ended {
         self.stdout
     }
 
-    /// The reader of its standard output has closed it, which is not reported.
+    /// Checks the end after the reader of standard output has closed it, which is not reported.
     #[track_caller]
     pub(crate) fn ended_by_its_reader(self) -> Vec<u8> {
         assert_eq!((self.status.code(), self.stderr.as_str()), (Some(141), ""));
         self.stdout
     }
 
-    /// It failed with this status, and with one line that contains this.
+    /// Checks that the program failed with this status, and with a single line that contains this
+    /// text.
     #[track_caller]
     pub(crate) fn failed(self, status: i32, says: &str) -> Vec<u8> {
         assert_eq!(self.status.code(), Some(status), "{self:?}");
@@ -119,7 +120,9 @@ impl Ended {
     }
 }
 
-/// Whether a file system can be mounted here, as a trial says: `why` is what it said. Root must be able to in CI.
+/// Returns whether a file system can be mounted here, according to a trial.
+///
+/// `why` is the trial's message. In CI, root must be able to mount.
 pub(crate) fn can_mount(tried: bool, why: &str) -> bool {
     let must = std::env::var_os("CI").is_some() && nix::unistd::geteuid().is_root();
     assert!(tried || !must, "root in CI, and no mount namespace: {why}");

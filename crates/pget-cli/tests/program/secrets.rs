@@ -1,4 +1,4 @@
-//! Whatever goes wrong, nothing that opens a door is printed, at the highest log level too.
+//! Whatever fails, the program prints no secret, even at the finest log level.
 
 use std::process::Command;
 
@@ -21,7 +21,8 @@ fn nothing_shown(command: &mut Command) {
     let stdout = String::from_utf8_lossy(&ended.stdout);
     for (name, text) in [("output", stdout.as_ref()), ("error", &ended.stderr)] {
         assert!(!text.contains(CANARY), "the standard {name} shows it: {text}");
-        // The canary as basic authentication has it, in each of the three alignments.
+        // The parts are the canary in basic authentication, in each of the three alignments of
+        // base64.
         for part in [
             "Y2FuYXJ5N2YzYTkxc2VjcmV0",
             "NhbmFyeTdmM2E5MXNlY3Jl",
@@ -36,7 +37,7 @@ fn nothing_shown(command: &mut Command) {
     }
 }
 
-/// `cat`, `get` and `stat` with the most talkative log, and `cat` without.
+/// Runs `cat`, `get` and `stat` with the finest log level, and `cat` without a log.
 #[track_caller]
 fn never_shown(make: impl Fn(&[&str]) -> Command) {
     let quick = [
@@ -155,7 +156,7 @@ fn case_139_addresses_without_a_scheme_show_no_credential() {
             nothing_shown(pget([command, &address, "--retries", "0"]).current_dir(folder.path()));
         }
     }
-    // A file that has such a name is read, and not named in full.
+    // A file with such a name can be read, and its name is not printed in full.
     let folder = tempfile::tempdir().expect("a folder");
     let name = format!("x?X-Amz-Signature={CANARY}");
     std::fs::write(folder.path().join(&name), "text").expect("written");
@@ -306,7 +307,7 @@ fn tokens_and_keys_stay_secret() {
         never_shown(|arguments| {
             let mut command = s3(server.endpoint(), arguments);
             command.arg("s3://bucket/o").env(variable, &value);
-            // With keys at hand nobody else would be asked for some.
+            // With keys in the environment, the program would not request others.
             if !variable.starts_with("AWS_S") && variable != "AWS_ENDPOINT_URL" {
                 command
                     .env_remove("AWS_ACCESS_KEY_ID")

@@ -1,4 +1,4 @@
-//! The transports, each with a server of its own and one object, and how the program is told where it is.
+//! The transports: each has a server of its own with one object, and settings that name the server.
 
 use std::{path::PathBuf, process::Command};
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::run::pget;
 
-/// What the object `name` of each server holds.
+/// The content of the object `name` on each server.
 pub(crate) const PATTERN: Pattern = Pattern::new(7);
 
 /// An AIStore stand-in, and the runtime that serves it.
@@ -38,7 +38,7 @@ impl Aistore {
     }
 }
 
-/// The program, knowing where the S3 server is and what opens it.
+/// Returns the program with the address and the keys of the S3 server.
 pub(crate) fn s3(endpoint: &S3Endpoint, arguments: &[&str]) -> Command {
     let mut command = pget(arguments);
     command
@@ -56,7 +56,9 @@ pub(crate) fn ais(endpoint: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Every transport that can be started here, each with an object `name` of `size` bytes of [`PATTERN`].
+/// Every transport that can be started here.
+///
+/// Each has an object `name` of `size` bytes of [`PATTERN`].
 pub(crate) struct Transports {
     aistore: Aistore,
     nginx: Option<(Nginx, PathBuf)>,
@@ -110,7 +112,7 @@ impl Transports {
         std::fs::write(self.folder.path().join(name), content).expect("a file");
     }
 
-    /// `pget COMMAND URL-OF-NAME OPTIONS…` for each of them, with a name for messages.
+    /// Returns `pget COMMAND URL-OF-NAME OPTIONS…` for each transport, with a name for messages.
     pub(crate) fn commands(
         &self,
         command: &str,

@@ -1,4 +1,4 @@
-//! `pget shm`: what it prints, who may attach, and what is left however it ends.
+//! `pget shm`: its output, the processes that may attach, and the files that remain.
 
 use std::{
     io::{BufRead, BufReader},
@@ -21,7 +21,7 @@ use crate::{
     servers::PATTERN,
 };
 
-/// How soon readers must hear that the creator died.
+/// Time within which readers must notice the creator's death.
 const NOTICED: Duration = Duration::from_secs(2);
 
 fn fresh_name(what: &str) -> String {
@@ -34,7 +34,7 @@ fn is_there(name: &str) -> bool {
         .any(|file| std::fs::exists(format!("/dev/shm/{file}")).expect("looked"))
 }
 
-/// An object of so many bytes that arrives within a second, or never.
+/// Returns the URL of an object of `size` bytes that arrives within a second, or never.
 fn served(server: &Hostile, path: &str, size: u64, is_slow: bool) -> String {
     let route = Route::new(Object::new(7, size));
     let pace = Fault::Pace {
@@ -50,7 +50,7 @@ fn served(server: &Hostile, path: &str, size: u64, is_slow: bool) -> String {
     )
 }
 
-/// Starts it, and reads the name that it prints, if it lives that long.
+/// Starts the program and reads the name that it prints, if it lives that long.
 fn begin(command: &mut Command) -> (Child, Option<String>) {
     let mut child = command
         .stdout(Stdio::piped())
@@ -123,7 +123,7 @@ fn a_failure_or_a_signal_meanwhile_leaves_nothing_and_is_told_to_readers() {
     assert!(!is_there(&name));
 }
 
-/// Two hundred moments between its start and well into the download.
+/// The kills happen at two hundred moments from the start to the middle of the download.
 #[test]
 fn killed_at_any_moment_readers_are_told_and_nothing_is_left() {
     const KILLS: u32 = 200;
@@ -150,9 +150,9 @@ fn killed_at_any_moment_readers_are_told_and_nothing_is_left() {
     assert!(read > KILLS / 4);
 }
 
-/// Gives whether a reader was attached.
+/// Kills the program once. Returns whether a reader was attached.
 fn kill_once(url: &str, number: u32) -> bool {
-    // Spread over the moments by a constant that is no fraction of anything.
+    // The constant has no common factor with the range, so that the moments spread over it.
     let moment = Duration::from_micros(u64::from(number) * 7919 % 40_000);
     let is_named = !number.is_multiple_of(4);
     let is_early = number.is_multiple_of(3);
@@ -168,7 +168,7 @@ fn kill_once(url: &str, number: u32) -> bool {
             .stderr(Stdio::null())
             .spawn()
             .expect("started");
-        // Any moment will do: that is the test.
+        // The test needs an arbitrary moment, so a sleep is right here.
         std::thread::sleep(moment);
         child
     } else {
@@ -212,7 +212,7 @@ fn a_device_that_is_too_small_is_a_failed_destination() {
     assert!(left.is_empty(), "{}", String::from_utf8_lossy(&left));
 }
 
-/// The Python example attaches by name alone, and does not take the object away when it ends.
+/// The Python example attaches by name alone. Its end does not remove the object.
 #[test]
 fn python_reads_it_while_it_arrives() {
     const SIZE: usize = 4 << 20;
@@ -263,14 +263,14 @@ fn cat_into(ring: &str, url: &str) -> Child {
         .expect("the program starts")
 }
 
-/// The reader of the ring that a program is about to make.
+/// Waits for the ring that a program creates, and attaches.
 fn attached(name: &str) -> RingReader {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         match RingReader::attach(name) {
             Ok(ring) => return ring,
             Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < until => {
-                // Nobody tells of a new name.
+                // No event announces a new name, so poll.
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(error) => panic!("{error}"),
@@ -307,7 +307,7 @@ fn a_signal_ends_cat_into_a_ring_and_leaves_nothing() {
         served(&server, "/slow", 64 << 20, true),
         served(&server, "/fast", 64 << 20, false),
     );
-    // While it waits for bytes, and while it waits for a reader that does not read.
+    // The program waits for bytes, or for a reader that does not read.
     for url in [slow, fast] {
         let name = fresh_name("stopped");
         let child = cat_into(&name, &url);

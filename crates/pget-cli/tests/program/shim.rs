@@ -1,12 +1,14 @@
-//! Calls of the program that fail, by a library that is loaded before the system's.
+//! Makes calls of the program fail, with a library that is loaded before the system's.
 
 use std::{path::PathBuf, process::Command};
 
 use nix::errno::Errno;
 
-/// The calls that `FAIL` names fail where the name of their file ends as it says. `FAIL` is a list
-/// of `CALL:NUMBER:END;`. NUMBER is an errno, and the bytes that a file may have for `full`.
-/// `order` is a `pwrite` that is not at the end of its file.
+/// The source of the library.
+///
+/// Calls in `FAIL` fail if the name of their file has the given end. `FAIL` is a list of
+/// `CALL:NUMBER:END;`. NUMBER is an errno. For `full`, it is the number of bytes that a file may
+/// have. `order` is a `pwrite` that is not at the end of its file.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
@@ -90,7 +92,7 @@ ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
 pub(crate) struct Fails<'a> {
     pub(crate) call: &'a str,
     pub(crate) errno: Errno,
-    /// The end of its file's name.
+    /// The end of the file's name.
     pub(crate) end: &'a str,
 }
 
@@ -100,7 +102,7 @@ pub(crate) struct Shim {
 }
 
 impl Shim {
-    /// `None`: no C compiler here.
+    /// Returns `None` if there is no C compiler.
     pub(crate) fn new() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let (source, library) = (folder.path().join("shim.c"), folder.path().join("shim.so"));
@@ -121,7 +123,7 @@ impl Shim {
         })
     }
 
-    /// Has all these calls fail in `command`.
+    /// Makes all these calls fail in `command`.
     pub(crate) fn fail(&self, command: &mut Command, all: &[Fails]) {
         let list = all
             .iter()
@@ -129,7 +131,7 @@ impl Shim {
         self.set(command, &list.collect::<String>());
     }
 
-    /// The list of failing calls, as the shim reads it.
+    /// Sets the list of failing calls, in the format that the library reads.
     pub(crate) fn set(&self, command: &mut Command, list: &str) {
         command.env("LD_PRELOAD", &self.library).env("FAIL", list);
     }

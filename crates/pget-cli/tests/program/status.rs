@@ -1,4 +1,5 @@
-//! The exit status tells what kind of failure it was, on every transport; what `cat` has written by then is right.
+//! The exit status shows the kind of failure on every transport, and the bytes that `cat` has
+//! written are right.
 
 use std::{
     ffi::OsStr,
@@ -31,7 +32,7 @@ fn every_transport_reads_and_says_what_is_missing() {
             assert_eq!(PATTERN.check(0, &bytes), Ok(()), "{transport}");
         }
     }
-    // At the end there is nothing to read; behind it is an error.
+    // At the end of the object there is nothing to read. An offset past the end is an error.
     for (transport, mut command) in transports.commands("cat", "many", &["--offset", "1000000"]) {
         assert!(run(&mut command).succeeded().is_empty(), "{transport}");
     }
@@ -104,7 +105,7 @@ fn refused_credentials_are_4() {
     }
 }
 
-/// Root may read everything, so then the program runs as another user.
+/// Root may read every file, so root runs the program as another user.
 #[test]
 fn a_file_that_may_not_be_read_is_4() {
     use std::os::unix::{fs::PermissionsExt, process::CommandExt};
@@ -119,7 +120,7 @@ fn a_file_that_may_not_be_read_is_4() {
     };
     if is_root && pget("/dev/null".as_ref()).output().is_err() {
         eprintln!(
-            "skipped: root may read every file, and nobody else may run the program where it was built"
+            "skipped: root may read every file, and no other user may run the program where it was built"
         );
         return;
     }
@@ -154,8 +155,8 @@ fn a_changed_object_is_5_and_what_was_written_is_right() {
         assert!(bytes.len() < SIZE, "{path}");
         assert_eq!(PATTERN.check(0, &bytes), Ok(()), "{path}");
     }
-    // A server that ignores If-Match and whose object changes between two reads of one download cannot be arranged by timing alone; what it can do is to have changed
-    // behind the first range, which a paused consumer gives time for.
+    // Timing alone cannot change the object between two reads of one download on a server that
+    // ignores If-Match. The object can change after the first range, because the consumer pauses.
     if let Some(server) = require(Gofakes3::start()) {
         let size = 8 << 20;
         server
@@ -239,7 +240,7 @@ fn what_does_not_answer_is_6() {
 
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
-        .expect("a port that nobody listens on")
+        .expect("a port without a listener")
         .port();
     let address = format!("http://127.0.0.1:{port}");
     let refused = &["--retries", "1"];
@@ -326,7 +327,7 @@ fn a_read_that_cannot_go_on_ends_soon() {
         Route::new(Object::new(7, SIZE as u64)).fault(When::Later, fault),
     );
     let began = std::time::Instant::now();
-    // All others crawl; the first has nobody to write to.
+    // The other connections are very slow. The first one has no reader.
     let mut child = pget(["cat", &slow, "--chunk-size", "64KiB"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,5 +1,5 @@
-//! What surrounds the program: proxies named in the environment (case 68), few descriptors (case 59),
-//! and few threads (case 128).
+//! The program's surroundings: proxies in the environment (case 68), few descriptors (case 59), and
+//! few threads (case 128).
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -34,7 +34,8 @@ fn is_the_object(bytes: &[u8]) {
 
 #[test]
 fn case_68_a_proxy_of_the_environment_is_asked_and_no_proxy_heeded() {
-    // The misbehaving server takes the absolute form of a request's target for a path, as a proxy would.
+    // The misbehaving server takes the absolute form of a request's target for a path, as a proxy
+    // would.
     let proxy = Hostile::start().expect("a server");
     let target = "http://object.invalid/o";
     proxy.route(target, Route::new(Object::new(7, SIZE)));
@@ -56,17 +57,13 @@ fn case_68_a_proxy_of_the_environment_is_asked_and_no_proxy_heeded() {
         command.env("HTTP_PROXY", proxy.url("")).env("NO_PROXY", exempt);
         run(command).failed(6, "object.invalid");
     }
-    // As a CGI program a request's `Proxy` header would be that variable.
+    // In a CGI program, the `Proxy` header of a request would become that variable.
     let command = &mut cat(target);
     command
         .env("HTTP_PROXY", proxy.url(""))
         .env("REQUEST_METHOD", "GET");
     run(command).failed(6, "object.invalid");
-    assert_eq!(
-        proxy.requests(target).len(),
-        asked,
-        "the proxy was asked all the same"
-    );
+    assert_eq!(proxy.requests(target).len(), asked, "the proxy was asked");
 }
 
 #[test]
@@ -85,7 +82,8 @@ fn case_68_a_variable_that_holds_no_proxy_is_refused_where_it_counts() {
             assert!(!ended.stderr.contains("canary"), "{ended:?}");
             ended.failed(2, variable);
         }
-        // Not where another goes before it, another scheme or no host is its own.
+        // The variable has no effect if another takes precedence, if the scheme differs, or if the
+        // host is excluded.
         let command = &mut cat(target);
         command
             .env("HTTP_PROXY", proxy.url(""))
@@ -96,9 +94,9 @@ fn case_68_a_variable_that_holds_no_proxy_is_refused_where_it_counts() {
         command.env("HTTP_PROXY", value).env("NO_PROXY", "object.invalid");
         run(command).failed(6, "object.invalid");
     }
-    // An empty one is none.
+    // An empty variable means no proxy.
     run(cat(target).env("HTTP_PROXY", "")).failed(6, "object.invalid");
-    // An address of any length goes where it should, or nowhere.
+    // A URL of any length goes to the right server, or to none.
     let long = format!("{target}?{}", "x".repeat(70_000));
     run(cat(&long).env("HTTP_PROXY", proxy.url(""))).failed(2, "through a proxy");
 }
@@ -116,12 +114,13 @@ fn case_68_loopback_never_goes_through_a_proxy_of_the_environment() {
         "[::ffff:127.0.0.1]",
     ] {
         let command = &mut cat(&format!("http://{host}:{port}/o"));
-        // Nobody listens there.
+        // No server listens there.
         command
             .env("HTTP_PROXY", "http://127.0.0.1:1")
             .env("ALL_PROXY", "http://127.0.0.1:1");
         let ended = run(command);
-        // The server listens on one address only: elsewhere the refusal must be its own port's.
+        // The server listens on only one address. On others, the refusal must be that of its own
+        // port.
         if ended.status.success() {
             is_the_object(&ended.stdout);
         } else {
@@ -172,7 +171,7 @@ fn case_68_https_asks_the_proxy_for_a_tunnel_and_shows_its_password_nowhere() {
     );
 }
 
-/// The program where a process may have only so many descriptors.
+/// Returns the program in a process with at most `most` descriptors.
 fn with_descriptors(most: u32, url: &str) -> Command {
     let mut command = Command::new("sh");
     plain_environment(&mut command);
@@ -202,12 +201,12 @@ fn case_59_few_descriptors_make_it_slower_or_a_typed_error_and_never_hang() {
     let server = Hostile::start().expect("a server");
     let by_name = format!("http://localhost:{}/o", server.address().port());
     let url = server.route("/o", Route::new(Object::new(7, SIZE)));
-    // Room for some connections: fewer at a time.
+    // There are descriptors for some connections, so fewer run at the same time.
     for most in [20, 16] {
         is_the_object(&run(&mut with_descriptors(most, &url)).succeeded());
         is_the_object(&run(&mut with_descriptors(most, &by_name)).succeeded());
     }
-    // Down to none for a connection, and to none for the runtime.
+    // There are descriptors for no connection, and finally not even for the runtime.
     for most in [12, 10, 9, 8, 7, 6, 5, 4] {
         let ended = run(&mut with_descriptors(most, &url));
         assert_eq!(PATTERN.check(0, &ended.stdout), Ok(()), "{most}");
@@ -217,15 +216,17 @@ fn case_59_few_descriptors_make_it_slower_or_a_typed_error_and_never_hang() {
                 ended.stderr.starts_with("pget: ") && !ended.stderr.contains("panicked"),
                 "{ended:?}"
             ),
-            // Too few even to load the program's libraries.
+            // There are too few descriptors to load the program's libraries.
             Some(127) => assert!(most < 5, "{ended:?}"),
             _ => panic!("{most}: {ended:?}"),
         }
     }
 }
 
-/// The program as another user, who may have only so many threads; `None` where that cannot be had.
-/// Root has no such limit, and everybody else has other processes.
+/// Returns the program as another user who may have at most `most` threads.
+///
+/// Returns `None` if that is not possible. Root has no such limit, and every other user has other
+/// processes.
 fn with_threads(most: u32, folder: &Path, arguments: &[&str]) -> Option<Command> {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: root alone can become a user without processes");
@@ -236,7 +237,8 @@ fn with_threads(most: u32, folder: &Path, arguments: &[&str]) -> Option<Command>
         fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("the folder is ours");
         fs::copy(env!("CARGO_BIN_EXE_pget"), &program).expect("a copy");
     }
-    // A user of each number of threads, so that the tests do not count each other's.
+    // Each number of threads has a user of its own, so that the tests do not count each other's
+    // threads.
     let user = 64_000 + most;
     let mut command = Command::new("setpriv");
     plain_environment(&mut command);
@@ -255,7 +257,7 @@ fn case_128_without_threads_one_thread_does_all() {
     let file = folder.path().join("file");
     fs::write(&file, PATTERN.bytes(0, 3_000_003)).expect("written");
     let file = file.to_str().expect("text");
-    // One is the program itself; with more there are fewer workers than usual.
+    // One thread is the program itself. With more, there are fewer workers than usual.
     for most in 1..5 {
         for address in [url.as_str(), &by_name, file] {
             let chunk = ["--chunk-size", "64KiB"];
@@ -266,7 +268,7 @@ fn case_128_without_threads_one_thread_does_all() {
             is_the_object(&run(&mut cat).succeeded());
             let get = ["get", address, "-o", "x", "--journal-interval", "10ms"];
             let mut get = with_threads(most, folder.path(), &get).expect("as before");
-            // That there is no journal is a warning.
+            // The missing journal causes a warning.
             let ended = run(&mut get);
             assert!(
                 ended.status.success() && !ended.stderr.contains("panicked"),

@@ -1,4 +1,5 @@
-//! Where the bytes go: what stands under the final name, what is left beside it, what a failing destination is.
+//! The destination: the file under the final name, the files next to it, and a destination that
+//! fails.
 
 use std::{
     fs,
@@ -34,7 +35,7 @@ fn get(url: &str, target: &Path) -> Ended {
     run(pget(["get", url, "--retries", "1", "-o"]).arg(target))
 }
 
-/// The names in a folder, sorted.
+/// Returns the names in a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> = entries
@@ -114,7 +115,7 @@ fn what_has_the_name_is_replaced_but_for_folders() {
     symlink("aim", at("link")).expect("a link");
     symlink("nowhere", at("dangling")).expect("a link");
     fs::create_dir(at("folder")).expect("a folder");
-    // A part that a killed run left.
+    // A killed run left this part.
     fs::write(at("file.pget-part"), vec![b'x'; 4_000_000]).expect("a file");
     for name in ["file", "link", "dangling"] {
         assert!(get(&url, &at(name)).succeeded().is_empty());
@@ -174,7 +175,7 @@ fn pipes_and_devices_are_written_to() {
     let null = fs::metadata("/dev/null").expect("still there");
     assert!(null.file_type().is_char_device());
 
-    // A redirected standard output keeps its name, and gets the bytes.
+    // A redirected standard output keeps its name and receives the bytes.
     for output in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
         let file = folder.path().join("redirected");
         let mut command = pget(["get", &url, "-o", output]);
@@ -194,7 +195,7 @@ fn pipes_and_devices_are_written_to() {
     );
 }
 
-/// What `$PGET get` writes to, by these names of it.
+/// Names of the standard output to which `$PGET get` writes.
 const OPEN: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 
 #[test]
@@ -222,13 +223,13 @@ fn an_open_file_is_written_to_where_it_stands_and_nothing_of_it_is_lost() {
                 b"old",
                 [&object[..], &object[..5]].concat(),
             ),
-            // Opened to be read and written, nothing is cut.
+            // A file opened for reading and writing is not cut.
             (
                 format!("{get} 1<> x"),
                 &long,
                 [&object[..], &long[object.len()..]].concat(),
             ),
-            // By another number, too.
+            // The descriptor may have another number.
             (
                 "\"$PGET\" get \"$URL\" -o /dev/fd/7 7>> x".to_owned(),
                 b"log\n",
@@ -287,7 +288,7 @@ fn two_gets_of_one_target_do_not_mix() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // The part is made when the first reply has come.
+    // The part is created when the first reply has arrived.
     until_served(&server, |bytes| bytes > 1 << 20);
     get(&other, &target).failed(8, "another pget");
     wait(first).succeeded();
@@ -313,7 +314,7 @@ fn cat_into_what_takes_no_more_is_8_except_for_a_reader_that_leaves() {
     to(writer.into()).ended_by_its_reader();
     let read_only = fs::File::open("/dev/null").expect("a device");
     to(read_only.into()).failed(8, "Bad file descriptor");
-    // A reader that takes some and goes.
+    // The reader takes some bytes and closes.
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     let partial = std::thread::spawn(move || {
         let mut some = vec![0; 100_000];
@@ -324,7 +325,8 @@ fn cat_into_what_takes_no_more_is_8_except_for_a_reader_that_leaves() {
     assert_eq!(PATTERN.check(0, &partial.join().expect("a reader")), Ok(()));
 }
 
-/// Runs a script of the shell with the program's path in `$PGET`, the address in `$URL` and the folder in `$DIR`.
+/// Returns a shell script with the program's path in `$PGET`, the URL in `$URL` and the folder in
+/// `$DIR`.
 fn script(text: &str, url: &str, folder: &Path) -> Command {
     let mut command = Command::new("sh");
     command.arg("-c").arg(text);
@@ -365,7 +367,7 @@ fn a_full_disk_is_8() {
     let folder = tempfile::tempdir().expect("a folder");
     let probe = run(&mut script(&format!("{mount}'"), &url, folder.path()));
     if !can_mount(probe.status.success(), &probe.stderr) {
-        // The file that may not grow stands for it.
+        // The file that may not grow covers this case.
         return;
     }
     let read = format!(
@@ -373,7 +375,7 @@ fn a_full_disk_is_8() {
     );
     let left = run(&mut script(&read, &url, folder.path())).failed(8, "No space left");
     assert_eq!(String::from_utf8_lossy(&left), "", "the part is removed");
-    // A body without a length: that there is no room is found on the way.
+    // The body has no length, so the lack of space is found during the download.
     let server = Hostile::start().expect("a server");
     let mut raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     raw.extend(format!("{SIZE:x}\r\n").bytes());

@@ -1,5 +1,4 @@
-//! What the progress display looks like on terminals of several widths, on a dumb one, and in a
-//! log.
+//! The progress display on terminals of several widths, on a dumb one, and in a log.
 
 use std::{fs::File, io::Read, process::Stdio, thread, time::Instant};
 
@@ -8,14 +7,14 @@ use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 
 use crate::run::{Ended, pget, plain_environment, wait};
 
-/// Reads an object of 6 MB to nowhere, and returns what it wrote on a terminal of `columns`.
+/// Reads an object of 6 MB to nowhere. Returns the output on a terminal of `columns`.
 fn shown(columns: u16, term: &str, arguments: &[&str]) -> String {
     let (ended, text) = on_terminal(columns, term, arguments);
     ended.succeeded();
     text
 }
 
-/// Runs pget, and returns how it ended and what it wrote on a terminal of `columns`.
+/// Runs pget. Returns its end, and the output on a terminal of `columns`.
 fn on_terminal(columns: u16, term: &str, arguments: &[&str]) -> (Ended, String) {
     let size = Winsize {
         ws_row: 24,
@@ -32,13 +31,13 @@ fn on_terminal(columns: u16, term: &str, arguments: &[&str]) -> (Ended, String) 
         .stdout(Stdio::null())
         .stderr(terminal.slave);
     let child = command.spawn().expect("it starts");
-    // The command holds the terminal open as well.
+    // The command keeps the terminal open as well.
     drop(command);
     let mut master = File::from(terminal.master);
     let reader = thread::spawn(move || {
         let mut text = Vec::new();
         let mut part = [0; 4096];
-        // Reading fails when the last writer has closed the terminal.
+        // A read fails after the last writer has closed the terminal.
         while let Ok(count @ 1..) = master.read(&mut part) {
             text.extend_from_slice(&part[..count]);
         }
@@ -48,7 +47,7 @@ fn on_terminal(columns: u16, term: &str, arguments: &[&str]) -> (Ended, String) 
     (ended, reader.join().expect("it is read"))
 }
 
-/// The lines that are seen, without the codes that move the cursor.
+/// Returns the visible lines, without the codes that move the cursor.
 fn lines(text: &str) -> Vec<String> {
     let mut plain = String::new();
     let mut rest = text;
@@ -103,12 +102,12 @@ fn a_dumb_terminal_gets_lines() {
     assert_eq!(text, "");
 }
 
-/// The bar would be broken in two by an 80-column terminal, and a log needs no more than a line a
-/// second, however fast the bytes come.
+/// A terminal of 80 columns would break the bar in two. A log needs at most one line per second,
+/// however fast the bytes arrive.
 #[test]
 fn lines_are_few_and_have_no_bar() {
     let server = Hostile::start().expect("a server");
-    // Two seconds of many small pieces.
+    // The body takes two seconds, in many small pieces.
     let slow = Fault::Pace {
         bytes_per_second: 3_000_000,
     };
@@ -122,7 +121,7 @@ fn lines_are_few_and_have_no_bar() {
     let lines = lines(&text);
     assert!(lines.iter().all(|line| line.chars().count() < 80), "{lines:?}");
     assert!(!text.contains('░') && !text.contains('█'), "{text:?}");
-    // The first, one for each second, and the last.
+    // The lines are the first, one for each second, and the last.
     assert!(lines.len() <= seconds + 3, "{seconds} s: {lines:?}");
     assert!(
         lines[0].starts_with("0 B in"),

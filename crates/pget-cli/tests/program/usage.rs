@@ -1,4 +1,4 @@
-//! What cannot be meant: status 2, one line, and no request.
+//! Command lines that cannot be right: status 2, one line, and no request.
 
 use pget_testkit::hostile::{Hostile, Object, Route};
 
@@ -62,7 +62,7 @@ fn unusable_options_are_told_before_anything_is_sent() {
             assert!(stdout.is_empty(), "{arguments:?}");
         }
     }
-    // `get` takes several.
+    // `get` accepts several objects.
     for command in ["cat", "stat"] {
         let stdout = run(&mut pget([command, url.as_str(), "another"])).failed(2, "too many");
         assert!(stdout.is_empty(), "{command}");
@@ -101,7 +101,7 @@ fn unusable_addresses_are_told() {
         ("http://host/\u{1}", "control"),
     ] {
         for command in ["cat", "get", "stat"] {
-            // Without -o, `get` tells first that there is no name for the file.
+            // Without -o, `get` would first report that there is no name for the file.
             let output: &[&str] = if command == "get" { &["-o", "x"] } else { &[] };
             let mut command = pget([command, address].iter().chain(output));
             run(command.env("AIS_ENDPOINT", "http://127.0.0.1:1")).failed(2, says);

@@ -1,4 +1,6 @@
-//! `--verify` of what goes into files and shared memory: nothing wrong gets a final name, and what an earlier attempt has left is verified with the rest.
+//! `--verify` for files and shared memory.
+//!
+//! Wrong bytes get no final name, and the bytes of an earlier attempt are verified with the rest.
 
 use std::{
     fs,
@@ -23,7 +25,7 @@ use crate::{
     servers::PATTERN,
 };
 
-/// The object, with its crc32c, or a wrong one, as Google Cloud Storage and S3 publish it.
+/// Returns the object with a right or wrong crc32c, as Google Cloud Storage and S3 publish it.
 fn published(is_right: bool) -> Object {
     let mut hasher = Hasher::new(Algorithm::Crc32c);
     hasher.update(&PATTERN.bytes(0, usize::try_from(SIZE).expect("small")));
@@ -41,7 +43,8 @@ fn published(is_right: bool) -> Object {
     object
 }
 
-/// `get` over plain HTTP, or as an S3 object of that server, into `x` of the scene's folder.
+/// Returns a `get` into `x` of the scene's folder, over plain HTTP or as an S3 object of that
+/// server.
 fn get(scene: &Scene, by_s3: bool, options: &[&str]) -> Command {
     let http = scene.server.url("/bucket/o");
     let url = if by_s3 { "s3://bucket/o" } else { &http };
@@ -74,9 +77,9 @@ fn a_file_gets_its_name_only_if_its_checksum_is_right() {
             if told.is_empty() {
                 assert_eq!(ended.status.code(), Some(7), "{by_s3} {verify}: {ended:?}");
                 assert!(ended.stderr.contains("checksum mismatch"), "{ended:?}");
-                // What is known to be wrong is no one's to go on from.
+                // Bytes that are known to be wrong are not kept for a resume.
                 assert!(scene.names().is_empty(), "{by_s3} {verify}: {:?}", scene.names());
-                // And takes no name from what has it.
+                // The file that already has the name keeps it.
                 fs::write(scene.at("x"), "before").expect("written");
                 run(&mut get(&scene, by_s3, &["--verify", verify])).failed(7, "checksum mismatch");
                 assert_eq!(fs::read(scene.at("x")).expect("a file"), b"before");
@@ -103,7 +106,7 @@ fn what_was_there_before_a_resume_is_verified_too() {
         ] {
             let what = format!("by S3: {by_s3}, {verify}, damaged: {is_damaged}");
             let scene = Scene::new();
-            // HEAD, for the checksum, passes.
+            // The HEAD for the checksum succeeds.
             let broken = Route::new(published(true)).fault(When::From(8), Fault::status(503));
             scene.server.route("/bucket/o", broken);
             run(&mut get(&scene, by_s3, &["--resume"])).failed(6, "503");
@@ -137,7 +140,7 @@ fn what_was_there_before_a_resume_is_verified_too() {
                 assert!(seen.method != "GET" || !again, "{what}: {range:?} again");
             }
             if is_damaged {
-                assert_eq!(scene.names(), ["x"], "{what}: nobody looked");
+                assert_eq!(scene.names(), ["x"], "{what}: nothing was verified");
             } else {
                 scene.complete();
             }
@@ -156,7 +159,7 @@ fn shared_memory_is_verified_and_readers_are_told() {
         (false, "auto"),
         (false, "require"),
     ] {
-        // Slow enough that a reader can attach before the end.
+        // The server is slow, so that a reader can attach before the end.
         let pace = Fault::Pace {
             bytes_per_second: SIZE / 8,
         };
@@ -180,7 +183,8 @@ fn shared_memory_is_verified_and_readers_are_told() {
             wait(child).succeeded();
         } else {
             wait(child).failed(7, "checksum mismatch");
-            // The bytes may all have come before it was known; the state says what they are worth.
+            // All bytes may have arrived before the error was known. The state shows that they are
+            // not valid.
             if let Err(error) = waited {
                 assert_eq!(error.kind(), ErrorKind::Checksum, "{error}");
             }
@@ -207,7 +211,7 @@ fn case_141_what_cannot_be_verified_is_no_mismatch() {
         let headers = [("x-goog-hash", "sha3=AAAA"), ("x-amz-checksum-blake3", "AAAA")];
         let headers = headers.map(|(name, value)| (name.into(), value.into()));
         object.headers.extend(headers);
-        // An MD5 in quotes would serve.
+        // An MD5 in quotes would be usable.
         object.etag = Some("\"not an MD5\"".into());
         object
     };
@@ -244,7 +248,7 @@ fn case_141_what_cannot_be_verified_is_no_mismatch() {
         ended.failed(9, says);
         assert!(scene.names().is_empty(), "{:?}", scene.names());
     }
-    // A part is refused before anything is asked for.
+    // A part is refused before any request.
     let scene = Scene::new();
     scene.server.route("/bucket/o", Route::new(published(true)));
     let mut part = get(&scene, false, &["--verify", "require", "--length", "5"]);
