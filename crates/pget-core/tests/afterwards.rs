@@ -1,4 +1,7 @@
-//! What happens behind the moment that one expects: writers that outlive their reads, bodies that go wrong behind their last byte, readers dropped behind the end.
+//! Events after the expected moment.
+//!
+//! Writers outlive their reads, bodies fail after their last byte, and readers are dropped after
+//! the end.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -30,10 +33,13 @@ fn download(source: Arc<dyn RangeSource>, options: Options) -> Download {
     Download::new(source, options).expect("the options are right")
 }
 
-/// Reads as a blocking source may: what was given up goes on in the background, puts some more bytes, and only then lets go of its writer.
+/// A source that behaves like a blocking one.
+///
+/// An abandoned read continues in the background, puts some more bytes, and only then drops its
+/// writer.
 #[derive(Debug)]
 struct Late {
-    /// Bytes that the first read puts behind its end.
+    /// Number of bytes that the first read puts after its end.
     bytes: usize,
     calls: Mutex<Vec<RangeRequest>>,
 }
@@ -53,7 +59,7 @@ impl Late {
     }
 }
 
-/// Goes on when it is dropped.
+/// A read that continues when it is dropped.
 struct GoesOn {
     chunk: Option<ChunkWriter>,
     bytes: usize,
@@ -66,7 +72,7 @@ impl Drop for GoesOn {
         };
         let bytes = self.bytes;
         tokio::spawn(async move {
-            // Until the download has seen the end of the read.
+            // Continue until the download has seen the end of the read.
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
@@ -98,7 +104,7 @@ impl RangeSource for Late {
             };
             return std::future::pending().await;
         }
-        // By the request, as a body comes.
+        // The bytes are those of the request, as in a body.
         let mut at = request.start;
         while chunk.ready().await? {
             at += Self::put(&mut chunk, at, usize::MAX) as u64;
@@ -138,7 +144,7 @@ async fn bytes_put_behind_the_end_of_a_read_shift_nothing() {
     }
 }
 
-/// Hands the writer of its first read to somebody who never lets go of it.
+/// A source that passes the writer of its first read to another task, which never drops it.
 #[derive(Debug)]
 struct Keeping {
     others: Arc<Staged>,
@@ -152,14 +158,14 @@ impl RangeSource for Keeping {
     }
 
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
-        // Not the very first: what is fenced has siblings that have shown how fast the server is.
+        // Not the very first read: a fenced read needs siblings that have shown the server's speed.
         let to =
             (request.start == CHUNK).then(|| self.to.lock().unwrap_or_else(PoisonError::into_inner).take());
         match to.flatten() {
             Some(to) => {
                 chunk.begin(Object::new(1, LARGE).part(CHUNK..2 * CHUNK))?;
                 chunk.put_slice(&object().pattern.bytes(CHUNK, 10));
-                to.send(chunk).expect("somebody waits");
+                to.send(chunk).expect("the test waits");
                 std::future::pending().await
             }
             None => self.others.read(request, chunk).await,
@@ -171,7 +177,8 @@ impl RangeSource for Keeping {
     }
 }
 
-/// It is fenced, and nobody else may write where it may: that is waited for as long as for a stall.
+/// The read is fenced. No other read may write to its place, so the download waits as long as for a
+/// stall.
 #[tokio::test(start_paused = true)]
 async fn a_fenced_writer_that_nobody_lets_go_of_ends_the_download() {
     let (to, kept) = oneshot::channel();
@@ -209,7 +216,7 @@ async fn a_body_found_wrong_behind_its_last_byte_is_an_error_however_fast_the_co
             let body = end - call.request.start;
             let play = Play::right(object());
             if end == SIZE {
-                // `Pausing` gives the consumer the time to take it all before that is told.
+                // `Pausing` allows the consumer to take all bytes before the failure is reported.
                 play.stop(body, Stop::Fatal(ErrorKind::Protocol))
             } else {
                 play
@@ -224,14 +231,14 @@ async fn a_body_found_wrong_behind_its_last_byte_is_an_error_however_fast_the_co
             }
         };
         assert_eq!(
-            result.expect_err("it was told as a success").kind(),
+            result.expect_err("it was reported as a success").kind(),
             ErrorKind::Protocol,
             "concurrency {concurrency}"
         );
     }
 }
 
-/// Tells the failure of a read only after a while.
+/// A source that reports the failure of a read only after a while.
 #[derive(Debug)]
 struct Pausing(Arc<Staged>);
 
@@ -267,21 +274,22 @@ async fn the_stream_ends_behind_its_first_error() {
 async fn a_reader_dropped_behind_the_last_byte_received_gives_its_memory_back_while_a_monitor_lives() {
     let budget = Budget::new(1 << 20, 8);
     let mut options = options(2);
-    // All of it is to be received before anything is taken.
+    // The window lets the download receive everything before the consumer takes a byte.
     options.window = Some(8);
     options.budget = Arc::clone(&budget);
     let reader = download(Staged::right(object()), options.clone()).reader();
     let monitor = reader.monitor();
     reader.info().await.expect("it begins");
-    // Everything is received; nothing is taken.
+    // Everything is received, and nothing is taken.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(monitor.stats().received, SIZE);
     drop(reader);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(monitor.stats().buffered, 0, "bytes are kept for nobody");
+    assert_eq!(monitor.stats().buffered, 0, "bytes are kept without a consumer");
 }
 
-/// A full chunk at the cursor waits for its consumer, not for memory: the limit is exceeded by one chunk a download, not by two.
+/// A full chunk at the cursor waits for its consumer, not for memory. A download may exceed the
+/// limit by one chunk, not by two.
 #[tokio::test(start_paused = true)]
 async fn streams_that_nobody_reads_take_one_chunk_each_beyond_the_limit() {
     const LIMIT: u64 = 1 << 20;
@@ -294,7 +302,7 @@ async fn streams_that_nobody_reads_take_one_chunk_each_beyond_the_limit() {
             download(Staged::new(|_| Play::right(object()).form(Form::Whole)), options).reader()
         })
         .collect();
-    // Until nothing moves any more: on the simulated clock, which goes on only when nothing else can be done.
+    // Wait until nothing moves. The simulated clock advances only when no task can run.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let buffered = || readers.iter().map(|reader| reader.stats().buffered).sum::<u64>();
     assert!(
@@ -302,7 +310,7 @@ async fn streams_that_nobody_reads_take_one_chunk_each_beyond_the_limit() {
         "{}",
         buffered()
     );
-    // Every one of them goes on when it is read.
+    // Every download continues when its reader reads.
     for mut reader in readers {
         let all = async { while reader.next().await.expect("it goes on").is_some() {} };
         let ended = tokio::time::timeout(Duration::from_secs(3600), all).await;
@@ -347,7 +355,7 @@ async fn the_last_offset_that_can_be_counted_is_no_hang() {
     let mut reader = download(source, options).reader();
     let result = tokio::time::timeout(Duration::from_secs(1000), reader.next()).await;
     assert_eq!(
-        result.expect("it ends").expect_err("behind the end").kind(),
+        result.expect("it ends").expect_err("past the end").kind(),
         ErrorKind::Range
     );
 }

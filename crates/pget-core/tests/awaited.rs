@@ -1,4 +1,4 @@
-//! What a writer is told of its consumer, and when its consumer is told of bytes.
+//! A writer's notifications about its consumer, and the consumer's about bytes.
 
 use std::{
     future::poll_fn,
@@ -45,7 +45,7 @@ fn no_head() -> SourceError {
     SourceError::fatal(ErrorKind::Unsupported, "no head")
 }
 
-/// Puts a byte, and the rest of its chunk when the consumer is there.
+/// A source that puts one byte, and the rest of the chunk when the consumer has arrived.
 #[derive(Clone, Debug, Default)]
 struct Awaiting(Arc<Found>);
 
@@ -69,7 +69,7 @@ impl RangeSource for Awaiting {
         writer.begin(reply(request))?;
         writer.put_u8(1);
         if request.start == 0 {
-            // The others find that they are far.
+            // The other reads find that the consumer is far away.
             while self.0.far.load(Ordering::SeqCst) < 2 {
                 self.0.may_end.notified().await;
             }
@@ -105,8 +105,10 @@ async fn a_writer_hears_that_the_consumer_has_come_to_its_chunk() {
     assert_eq!(source.0.far.load(Ordering::SeqCst), 2);
 }
 
-/// Puts a byte and waits for word that it was taken, for each: in its own poll, by a blocking thread,
-/// by another task, or in one poll that blocks, with some time between two bytes.
+/// A source that puts a byte and waits until it was taken, for each byte.
+///
+/// It waits in its own poll, in a blocking thread, in another task, or in one poll that blocks.
+/// There is some time between two bytes.
 #[derive(Debug)]
 struct Trickling {
     how: How,
@@ -134,7 +136,7 @@ impl RangeSource for Trickling {
     async fn read(&self, request: &RangeRequest, mut writer: ChunkWriter) -> Result<(), SourceError> {
         writer.begin(reply(request))?;
         let taken = Arc::clone(&self.taken);
-        // The last byte of each chunk is put by the end of its read.
+        // The end of its read puts the last byte of each chunk.
         let last = move |mut writer: ChunkWriter| {
             let rest = writer.remaining_mut();
             writer.put_bytes(1, rest);
@@ -145,9 +147,10 @@ impl RangeSource for Trickling {
         }
         let blocks = self.how == How::BlockingPoll;
         let trickle = async move {
-            // Far less than what an attempt is judged by, also on a busy machine.
+            // The wait is far less than the time by which an attempt is judged, even on a busy
+            // machine.
             for _ in 0..6 {
-                // Time for the consumer to find nothing, and to wait.
+                // Give the consumer time to find nothing, and to wait.
                 if blocks {
                     std::thread::sleep(Duration::from_millis(2));
                 } else {
@@ -196,7 +199,7 @@ async fn each_byte_that_trickles_in_is_handed_out_before_the_next_one_comes() {
             Ok(SIZE),
             "{how:?}: a wake-up was lost"
         );
-        // A chunk whose byte is not taken would be given up as a straggler.
+        // A chunk whose byte is not taken would be abandoned as a straggler.
         let stats = reader.stats();
         assert_eq!(
             (stats.requests, stats.fences),

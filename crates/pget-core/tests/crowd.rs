@@ -1,6 +1,8 @@
-//! Two hundred downloads at once share a budget far smaller than what they would take, and are dropped and cancelled at random: its limits hold, every one ends, everything comes back.
+//! Two hundred simultaneous downloads share a budget that is far too small for all of them.
 //!
-//! The limits are those that `Budget` states: its bytes and one chunk a download, its requests and one a download, as a chunk at a cursor waits for nobody.
+//! They are dropped and cancelled at random. Every download must end, all memory must come back,
+//! and the limits of `Budget` must hold: its bytes plus one chunk per download, and its requests
+//! plus one per download. A chunk at a cursor never waits for the budget.
 
 use std::{
     sync::{
@@ -21,18 +23,18 @@ use tokio::{runtime::Handle, task::JoinSet, time::sleep};
 
 const DOWNLOADS: usize = 200;
 const CHUNK: u64 = 64 << 10;
-/// The least that a budget has: sixteen chunks, for two hundred downloads.
+/// The least budget in bytes: sixteen chunks for two hundred downloads.
 const LIMIT: u64 = 1 << 20;
 const CONNECTIONS: usize = 16;
 
-/// What all of them have in common.
+/// The state that all downloads share.
 struct Crowd {
     budget: Arc<Budget>,
     active: AtomicUsize,
     most_active: AtomicUsize,
     monitors: Mutex<Vec<Option<Monitor>>>,
     most_buffered: AtomicU64,
-    /// How often a request was made while the budget had nothing left.
+    /// Number of requests that were made while the budget was exhausted.
     tight: AtomicUsize,
     completed: AtomicUsize,
     left: AtomicUsize,
@@ -52,7 +54,7 @@ impl Crowd {
         })
     }
 
-    /// Adds up what the slots of all downloads hold.
+    /// Adds up the memory in the slots of all downloads.
     fn measure(&self) {
         let monitors = self.monitors.lock().expect("no panic under it");
         let buffered = monitors.iter().flatten().map(|one| one.stats().buffered).sum();
@@ -63,7 +65,7 @@ impl Crowd {
     }
 }
 
-/// A source of one of them.
+/// The source of one download.
 struct Source {
     crowd: Arc<Crowd>,
     pattern: Pattern,
@@ -88,7 +90,7 @@ impl std::fmt::Debug for Source {
     }
 }
 
-/// Counts a read for as long as it lives.
+/// Counts a read as active as long as this value lives.
 struct Active<'a>(&'a Crowd);
 
 impl<'a> Active<'a> {
@@ -117,7 +119,7 @@ impl RangeSource for Source {
     async fn read(&self, request: &RangeRequest, mut chunk: ChunkWriter) -> Result<(), SourceError> {
         let _active = Active::new(&self.crowd);
         if request.start >= self.size {
-            return Err(SourceError::fatal(ErrorKind::Range, "behind the end"));
+            return Err(SourceError::fatal(ErrorKind::Range, "past the end"));
         }
         let end = request.end.unwrap_or(u64::MAX).min(self.size);
         let (latency, breaks) = {
@@ -157,7 +159,7 @@ impl RangeSource for Source {
     }
 }
 
-/// Takes pages, and checks them.
+/// A destination that accepts pages, and checks them.
 #[derive(Debug)]
 struct Checked(Pattern);
 
@@ -172,7 +174,7 @@ impl Destination for Checked {
     }
 }
 
-/// One download, from its options to its end.
+/// Runs one download from its options to its end.
 async fn one(crowd: Arc<Crowd>, seed: u64, index: usize) {
     let mut rng = Rng::with_seed(seed ^ (index as u64) << 32);
     let size = rng.u64(0..CHUNK * 20);
@@ -222,7 +224,7 @@ async fn one(crowd: Arc<Crowd>, seed: u64, index: usize) {
             cancel.trigger();
             Some(task.await)
         }
-        // Dropped at the end of this function.
+        // The download is dropped at the end of this function.
         (None, _) => None,
     };
     match result {
@@ -241,7 +243,7 @@ async fn one(crowd: Arc<Crowd>, seed: u64, index: usize) {
     crowd.monitors.lock().expect("no panic under it")[index] = None;
 }
 
-/// All of them at once; the limits, once all have ended.
+/// Runs all downloads. Checks the limits after all have ended.
 async fn play(seed: u64) -> Arc<Crowd> {
     let crowd = Crowd::new(CONNECTIONS);
     let mut all = JoinSet::new();
@@ -256,7 +258,7 @@ async fn play(seed: u64) -> Arc<Crowd> {
     assert!(buffered <= LIMIT + chunks, "{buffered} bytes in slots");
     let active = crowd.most_active.load(Ordering::Relaxed);
     assert!(active <= CONNECTIONS + DOWNLOADS, "{active} requests in flight");
-    eprintln!("seed {seed}: {buffered} bytes in slots and {active} requests at the most");
+    eprintln!("seed {seed}: {buffered} bytes in slots and at most {active} requests");
     crowd
 }
 
@@ -265,7 +267,7 @@ fn held_by(crowd: &Arc<Crowd>) -> (u64, usize, usize, usize) {
         crowd.budget.taken(),
         crowd.budget.in_flight(),
         crowd.active.load(Ordering::SeqCst),
-        // Each source holds one.
+        // Each source holds one reference.
         Arc::strong_count(crowd) - 1,
     )
 }
@@ -279,7 +281,7 @@ fn the_limits_hold_for_two_hundred_downloads_and_all_comes_back() {
         .expect("a runtime");
     for seed in 0..3 {
         let (tight, completed, left) = runtime.block_on(async {
-            // Virtual: far beyond every deadline.
+            // The time is virtual, and far beyond every deadline.
             let crowd = tokio::time::timeout(Duration::from_secs(3600), play(seed))
                 .await
                 .unwrap_or_else(|_| panic!("seed {seed}: it hangs"));
@@ -297,7 +299,7 @@ fn the_limits_hold_for_two_hundred_downloads_and_all_comes_back() {
     }
 }
 
-/// The same with threads that truly run at once.
+/// Runs the crowd on several threads.
 #[test]
 fn the_limits_hold_across_threads() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -319,7 +321,8 @@ fn the_limits_hold_across_threads() {
     });
 }
 
-/// One that nobody reads takes all the memory that there is, and as one stream it keeps the only connection, too: what is at another one's cursor waits for neither.
+/// A download without a reader takes all memory. As a single stream, it also keeps the only
+/// connection. Another download's chunk at the cursor waits for neither.
 #[test]
 fn a_download_that_is_not_read_holds_up_no_other() {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -348,7 +351,7 @@ fn a_download_that_is_not_read_holds_up_no_other() {
             assert_eq!(Pattern::new(1).check(0, &first), Ok(()));
             let mut idle = (idle.0, idle.1, first.len() as u64);
             drop(first);
-            // Virtual: as much as it can is under way.
+            // The time is virtual. The download gets as far as it can.
             sleep(Duration::from_secs(60)).await;
             let held = (crowd.budget.taken(), crowd.budget.in_flight());
             assert!(LIMIT - held.0 < CHUNK, "{held:?}");

@@ -1,4 +1,7 @@
-//! Every way to take the bytes gives the same ones, on both kinds of runtime and from real threads; and what happens when the taker's side goes wrong.
+//! Every way to take the bytes delivers the same ones, on both kinds of runtime and from real
+//! threads.
+//!
+//! The tests include failures on the consumer's side.
 
 use std::{
     io::{self, BufRead, Read, Write},
@@ -60,7 +63,7 @@ fn multi_thread() -> Runtime {
         .expect("a runtime")
 }
 
-/// Runs `work` on a thread of its own, within the deadline.
+/// Runs `work` on a thread of its own with a deadline.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     std::thread::spawn(move || done.send(work()).ok());
@@ -149,7 +152,7 @@ fn all_blocking_ways_give_the_same() {
     });
 }
 
-/// Takes some bytes, then is full.
+/// A destination that takes some bytes, then is full.
 struct Full(usize);
 
 impl Write for Full {
@@ -176,7 +179,7 @@ fn a_full_destination_ends_the_download() {
         assert_eq!(error.kind(), ErrorKind::Destination);
         assert!(
             error.to_line().contains("storage"),
-            "the cause is told: {}",
+            "the cause is reported: {}",
             error.to_line()
         );
         assert_eq!(
@@ -206,7 +209,7 @@ fn a_runtime_that_shuts_down_wakes_the_waiting_thread() {
         let error = waiting
             .join()
             .expect("no panic")
-            .expect_err("nobody fetches any more");
+            .expect_err("the runtime has shut down");
         assert_eq!(error.kind(), ErrorKind::Cancelled);
     });
 }
@@ -248,12 +251,13 @@ fn progress_is_told_with_every_delivery() {
     });
 }
 
-/// What the panicking call was about never got to the consumer, so it must not get what is behind that, nor hear of a good end.
+/// The bytes of the call that panicked never reached the consumer. It must get neither later bytes
+/// nor a successful end.
 #[test]
 fn a_progress_function_that_panics_ends_the_download() {
     in_time(|| {
         let runtime = multi_thread();
-        // At the first bytes, in the middle, at the last ones.
+        // The call panics at the first bytes, in the middle, and at the last bytes.
         for panics_at in [1, SIZE / 2, SIZE] {
             let mut options = Options::default();
             options.chunk_size = Some(77_777);
@@ -288,7 +292,8 @@ fn a_cancel_says_no_more_than_that_and_comes_too_late_at_the_end() {
     });
 }
 
-/// Lost wake-ups show as hangs: many small pieces, a consumer that is always just behind, real threads.
+/// Lost wake-ups cause hangs. The test uses many small pieces, real threads, and a consumer that is
+/// always slightly late.
 #[test]
 fn no_wake_up_is_lost_between_threads() {
     in_time(|| {

@@ -1,4 +1,7 @@
-//! The real driver over sources in the process: what fails and resumes, what is one stream, deadlines, bounds, and what is left after a drop. Time is tokio's, paused.
+//! The real driver over sources in the process.
+//!
+//! The tests cover failures and resumption, single streams, deadlines, bounds, and resources after
+//! a drop. Time is tokio's, paused.
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
@@ -23,7 +26,7 @@ fn reader(source: &Arc<Staged>, options: Options) -> Reader {
         .reader()
 }
 
-/// Everything that comes, and how it ended; what comes is right, from `offset` on.
+/// Reads everything. Returns the number of bytes, which are checked from `offset` on, and the end.
 async fn read(source: &Arc<Staged>, options: Options) -> (u64, Result<(), Error>) {
     let offset = options.offset;
     read_on(&mut reader(source, options), offset).await
@@ -40,7 +43,7 @@ async fn read_on(reader: &mut Reader, mut at: u64) -> (u64, Result<(), Error>) {
         }
         Ok(())
     };
-    // Virtual: far beyond every deadline and backoff.
+    // The time is virtual, and far beyond every deadline and backoff.
     let result = tokio::time::timeout(Duration::from_secs(86_400), all).await;
     let result = result.unwrap_or_else(|_| panic!("it hangs"));
     (at - from, result)
@@ -50,7 +53,7 @@ fn kind(result: &Result<(), Error>) -> ErrorKind {
     result.as_ref().expect_err("it must fail").kind()
 }
 
-/// A source whose first attempt at each start goes as `first` says; the others are right.
+/// Returns a source whose first attempt at each start goes as `first` says. The others are correct.
 fn first_goes(first: impl Fn(Object) -> Play + Send + Sync + 'static) -> Arc<Staged> {
     let source = Staged::new(move |call| {
         if call.request.attempt == 0 && call.request.start % CHUNK == 0 {
@@ -104,7 +107,8 @@ async fn what_changes_under_way_is_told_and_never_mixed_in() {
         _ => Play::right(unnamed.clone()),
     });
     assert_eq!(kind(&read(&silent, options(2)).await.1), ErrorKind::Protocol);
-    // A cache that drops the ETag of the first reply, and lets through those of two contents of one second.
+    // A cache drops the ETag of the first reply. It passes those of two contents of the same
+    // second.
     let date = || Some("Sun, 06 Nov 1994 08:49:37 GMT".into());
     let dropping = |second: &'static str| {
         Staged::new(move |call| {
@@ -125,7 +129,8 @@ async fn what_changes_under_way_is_told_and_never_mixed_in() {
     read(&dropping(""), options(2)).await.1.expect("nothing differs");
 }
 
-/// The first reply of a stream has no identity, so a later one that has one holds nothing together: the object may have changed before it.
+/// The first reply of a stream has no identity, so an identity in a later reply does not help. The
+/// object may have changed before that reply.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_began_without_an_identity_goes_on_by_no_later_one() {
     let source = Staged::new(|call| {
@@ -151,7 +156,7 @@ async fn a_stream_that_began_without_an_identity_goes_on_by_no_later_one() {
 #[tokio::test(start_paused = true)]
 async fn what_a_writer_did_not_take_is_not_passed_over() {
     let mut reader = reader(&Staged::right(object()), options(16));
-    // All of it is received.
+    // The whole object is received.
     while reader.stats().received < SIZE {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -228,7 +233,8 @@ async fn a_whole_body_that_breaks_off_is_skipped_to_where_it_was() {
     let (length, result) = read(&source, options(4)).await;
     result.expect("it is identified, so it can be resumed");
     assert_eq!((length, source.calls().len()), (SIZE, 2));
-    // The second body ends well, but before the byte where it should go on: that is no end of the object.
+    // The second body ends normally, but before the byte at which it should continue. That is not
+    // the end of the object.
     let short = Staged::new(|call| {
         let play = Play::right(object()).form(Form::WholeUntilEnd);
         if call.number == 0 {
@@ -267,7 +273,7 @@ async fn an_offset_behind_an_untold_end_stays_one_after_a_failed_attempt() {
             assert_eq!(kind(&result), ErrorKind::Range, "{form:?}");
         }
     }
-    // A size that was told is believed: a body that ends before it was cut short.
+    // A reported size is believed: a body that ends before it was cut short.
     let short = Staged::new(|call| {
         let whole = Play::right(object()).form(Form::Whole);
         match call.number {
@@ -308,7 +314,7 @@ async fn case_133_a_stream_without_identity_has_the_size_of_its_probe() {
             });
             let (length, result) = read(&source, options(4)).await;
             if sizeless && stream > probe {
-                // Sources themselves notice a body without a length that goes on past its end.
+                // Sources themselves notice if a body without a length continues past its end.
                 assert_eq!(length, probe);
             } else if sizeless {
                 assert_eq!(kind(&result), ErrorKind::Protocol);
@@ -330,7 +336,7 @@ async fn without_an_identity_there_is_one_stream_and_no_splice() {
         "the probe and the stream"
     );
     assert_eq!(source.calls()[1].request.end, None);
-    // Of one chunk, and of many: what broke off cannot be continued.
+    // The object has one chunk, or many. A stream that broke off cannot be continued.
     for size in [CHUNK - 1, SIZE] {
         let broken = Staged::new(move |_| {
             let object = Object::new(1, size).without_identity();
@@ -446,7 +452,7 @@ async fn a_slow_consumer_is_no_stall_and_nothing_is_read_ahead_of_the_window() {
     }
 }
 
-/// How often a reader is polled before it is dropped.
+/// Drops the reader after `polls` polls, and returns the download's monitor.
 async fn drop_at_poll(source: &Arc<Staged>, options: Options, polls: usize) -> pget_core::Monitor {
     let mut reader = reader(source, options);
     let monitor = reader.monitor();
@@ -614,7 +620,8 @@ async fn kept_leases_do_not_stop_a_window_of_one() {
 
 #[tokio::test(start_paused = true)]
 async fn two_readers_in_turn_under_a_tiny_budget() {
-    // One connection and a MiB for both; a chunk is a MiB. In each order of reading, and with a stream that keeps its connection while it waits.
+    // Two downloads share one connection and 1 MiB, which is one chunk. The test reads them in both
+    // orders, and also as a stream that keeps its connection while it waits.
     let size = 5 << 20;
     for forms in [
         (Form::Range, Form::Range),

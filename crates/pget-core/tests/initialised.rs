@@ -1,7 +1,7 @@
-//! Case 132: safe code never sees, and never makes, an uninitialised byte in the memory of a writer.
+//! Case 132: safe code never sees or creates an uninitialised byte in the memory of a writer.
 //!
-//! The tests look at every byte they get. Valgrind reports a decision that depends on an uninitialised
-//! byte, so one more test runs the others under it.
+//! The tests read every byte that they get. Valgrind reports a decision that depends on an
+//! uninitialised byte, so another test runs them under it.
 
 use std::{process::Command, sync::Arc};
 
@@ -33,12 +33,12 @@ fn look_at(bytes: &[u8]) -> usize {
 
 #[test]
 fn case_132_what_a_writer_lends_is_initialised() {
-    // A page of its own size, a full one, and two.
+    // The sizes are less than a page, a full page, and two pages.
     for size in [10, PAGE, 2 * PAGE] {
         let collector = Collector::new(RangeRequest::new(0, Some(size as u64)));
         let mut writer = collector.writer().expect("the first");
         writer.begin(reply(size as u64)).expect("it fits");
-        // Nothing is put, then a little by `BufMut`, then all there is room for.
+        // Put nothing, then a few bytes with `BufMut`, then as many bytes as fit.
         let failed = writer.put_with(size, |room| Err::<usize, _>(look_at(room)));
         assert_eq!(failed.map_err(|large| large == usize::MAX), Err(false));
         writer.put_slice(&[1, 2, 3]);
@@ -57,7 +57,7 @@ fn case_132_what_a_writer_lends_is_initialised() {
     }
 }
 
-/// Writes half of what it could into the writer's memory, and fails.
+/// A source that writes half of the writer's memory, and fails.
 #[derive(Debug)]
 struct Fails;
 

@@ -1,6 +1,7 @@
-//! A read that fails while something that cannot be stopped still has its writer, as a blocking
-//! read or a task of its own does: the next attempt waits for that writer and goes on behind its
-//! bytes.
+//! A read fails while its writer is still in use by code that cannot be stopped.
+//!
+//! Such code is a blocking read, or a task of its own. The next attempt waits for that writer, and
+//! continues after its bytes.
 
 use std::{
     sync::{
@@ -22,7 +23,7 @@ const CHUNK: u64 = 10_000;
 const SIZE: u64 = 10 * CHUNK;
 const PATTERN: Pattern = Pattern::new(5);
 
-/// Breaks the first read of one chunk off, whose writer goes on for a while.
+/// A source that breaks off the first read of one chunk, whose writer lives on for a while.
 #[derive(Debug)]
 struct Lingers {
     chunk: u64,
@@ -137,8 +138,10 @@ async fn a_writer_that_never_goes_is_waited_for_as_long_as_a_stall() {
     );
 }
 
-/// An object without identity, which is another one at each read. The first read ends before a byte
-/// has come, as if that were all, and its writer puts some after that.
+/// An object without an identity that differs in each read.
+///
+/// The first read ends before its first byte, as if the object were empty. Its writer puts some
+/// bytes after that.
 #[derive(Debug)]
 struct LateBytes {
     reads: AtomicU32,
@@ -163,7 +166,7 @@ impl RangeSource for LateBytes {
         })?;
         if number == 0 {
             tokio::spawn(async move {
-                // Before the next attempt, which is a probe, begins.
+                // Wait less than the time until the next attempt, which is a probe.
                 sleep(Duration::from_millis(1)).await;
                 put(&mut chunk, 1000);
                 drop(chunk);

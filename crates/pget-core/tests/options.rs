@@ -1,4 +1,4 @@
-//! Options that cannot be meant are refused before anything is sent.
+//! Invalid options are refused before any request.
 
 use std::time::Duration;
 

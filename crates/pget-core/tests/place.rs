@@ -1,4 +1,7 @@
-//! Straight into the caller's memory: right bytes, the right size or an error that tells it, and no writer behind when a call has returned.
+//! Reads straight into the caller's memory.
+//!
+//! The call delivers the right bytes, and the right size or an error that contains it. No writer is
+//! left after the call has returned.
 
 use std::{
     sync::{
@@ -22,7 +25,7 @@ fn options(concurrency: u32) -> Options {
     pget_testkit::options(CHUNK, concurrency)
 }
 
-/// Reads in both forms; they must agree.
+/// Reads in both forms, which must agree.
 async fn place(
     source: Arc<dyn RangeSource>,
     options: Options,
@@ -76,7 +79,7 @@ async fn sizes_and_ranges_are_right() {
                 assert_eq!(object.pattern.check(offset, &buffer[..expected]), Ok(()));
                 assert!(
                     buffer[expected..].iter().all(|byte| *byte == 0xAA),
-                    "bytes behind the end were touched"
+                    "bytes after the end were touched"
                 );
             }
         }
@@ -150,7 +153,8 @@ async fn faults_resume_and_changes_end_it() {
     );
 }
 
-/// Writes from a thread that no cancel reaches, slowly, as a `pread` of a hanging file system would.
+/// A source that writes slowly from a thread that no cancel reaches, like a `pread` of a hanging
+/// file system.
 #[derive(Debug)]
 struct Stubborn {
     writing: Arc<AtomicBool>,
@@ -233,7 +237,7 @@ async fn a_cancelled_call_returns_only_when_no_writer_is_left() {
     );
 }
 
-/// A buffer that tells when it is freed.
+/// A buffer that sets a flag when it is freed.
 struct Watched(Vec<u8>, Arc<AtomicBool>);
 
 impl AsMut<[u8]> for Watched {

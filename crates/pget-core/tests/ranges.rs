@@ -1,4 +1,7 @@
-//! Many ranges at once: each gets its bytes, however they lie and whatever the source does; each is handed on as it is complete; no writer is left behind.
+//! Many ranges in one call.
+//!
+//! Each range gets its bytes, whatever their positions and whatever the source does. Each is
+//! delivered when it is complete. No writer is left after the call.
 
 use std::{
     ops::Range,
@@ -19,7 +22,7 @@ use tokio::runtime::Handle;
 const CHUNK: u64 = 100_000;
 const SIZE: u64 = 20 * CHUNK + 9;
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Behind each buffer's wanted bytes.
+/// Bytes after the wanted ones in each buffer.
 const SPARE: usize = 3;
 
 fn options(concurrency: u32) -> Options {
@@ -34,7 +37,7 @@ fn length(range: &Range<u64>) -> usize {
     usize::try_from(range.end - range.start).expect("small")
 }
 
-/// Checks what was handed on, and gives the order.
+/// Checks the delivered ranges, and returns their order.
 fn check(object: &Object, ranges: &[Range<u64>], given: &[(usize, Vec<u8>)]) -> Vec<usize> {
     for (index, bytes) in given {
         let range = &ranges[*index];
@@ -52,7 +55,7 @@ fn check(object: &Object, ranges: &[Range<u64>], given: &[(usize, Vec<u8>)]) -> 
     order
 }
 
-/// The owned form: how it ended, and the order.
+/// Reads in the owned form. Returns the result, and the order of the ranges.
 async fn owned(
     source: &Arc<Staged>,
     options: Options,
@@ -85,7 +88,7 @@ async fn owned(
     (result, check(object, ranges, &given))
 }
 
-/// The borrowed form.
+/// Reads in the borrowed form.
 async fn borrowed(
     source: &Arc<Staged>,
     options: Options,
@@ -107,7 +110,7 @@ async fn borrowed(
         let result = download.read_ranges_on(&runtime, &mut list, |index, bytes| {
             given.push((index, bytes.to_vec()))
         });
-        // What was given stays so.
+        // Delivered bytes do not change later.
         for (index, bytes) in &given {
             assert_eq!(&memory[*index][..bytes.len()], bytes);
             assert!(memory[*index][bytes.len()..].iter().all(|byte| *byte == 0xAA));
@@ -121,7 +124,7 @@ async fn borrowed(
     (result, check(object, ranges, &given))
 }
 
-/// Both forms give all of it.
+/// Checks that both forms deliver everything.
 async fn complete(
     source: impl Fn() -> Arc<Staged>,
     options: &Options,
@@ -258,7 +261,7 @@ async fn a_range_is_handed_on_while_others_are_not_complete() {
         0..10,
         5 * CHUNK..5 * CHUNK + 10,
         12 * CHUNK..15 * CHUNK,
-        // Its first chunk is late.
+        // The first chunk of this range is late.
         5 * CHUNK..7 * CHUNK,
     ];
     let mut options = options(16);
@@ -291,7 +294,7 @@ async fn ten_thousand_small_ranges() {
         let source = complete(|| Staged::right(object()), &options, &object(), &ranges).await;
         assert_eq!(source.calls().len(), requests);
     }
-    // All over one another.
+    // Every range overlaps all others.
     let nested: Vec<_> = (0..10_000_u64).map(|i| i..SIZE.min(2 * CHUNK) - i).collect();
     let source = Staged::right(object());
     let download = Download::new(source, options(4)).expect("right");
@@ -446,7 +449,7 @@ async fn a_cancel_and_a_panic_of_the_callback_leave_no_writer() {
     }
 }
 
-/// A buffer that counts its likes.
+/// A buffer that counts the live buffers of its kind.
 struct Counted(Vec<u8>, Arc<AtomicUsize>);
 
 impl AsMut<[u8]> for Counted {

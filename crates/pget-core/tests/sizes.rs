@@ -1,4 +1,7 @@
-//! Where the object ends, as far as it was told: by its size, by a size that was known before, by a body that ends with its connection, and by nothing at all. Time is tokio's, paused.
+//! The end of an object, as far as it is known. Time is tokio's, paused.
+//!
+//! It is known from its size, from a size known before, from a body that ends with its connection,
+//! or not at all.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +16,12 @@ fn object() -> Object {
     Object::new(1, SIZE)
 }
 
-/// The same revision, as far as it is named, with another size.
+/// Returns the same revision, as far as it is named, with another size.
 fn sized(size: u64) -> Object {
     Object { size, ..object() }
 }
 
-/// How many bytes come, which are right, and how it ends.
+/// Reads everything. Returns the number of bytes, which are checked, and the end.
 async fn read(source: &Arc<Staged>, options: Options) -> (u64, Result<(), Error>) {
     let from = options.offset;
     let source: Arc<dyn RangeSource> = source.clone();
@@ -39,7 +42,8 @@ fn kind(result: &Result<(), Error>) -> ErrorKind {
     result.as_ref().expect_err("it must fail").kind()
 }
 
-/// A stream breaks off, and a part of an object that tells no size goes on with it: where the part ends, the object need not.
+/// A stream breaks off, and a part of an object of unknown size continues it. The end of the part
+/// need not be the end of the object.
 #[tokio::test(start_paused = true)]
 async fn a_part_that_tells_no_size_is_no_end() {
     for end in [SIZE / 2, SIZE] {
@@ -52,7 +56,7 @@ async fn a_part_that_tells_no_size_is_no_end() {
         let (length, result) = read(&source, pget_testkit::options(CHUNK, 4)).await;
         assert_eq!((length, kind(&result)), (30_000, ErrorKind::Protocol));
     }
-    // Unless it ends where the caller wants no more.
+    // The end is certain if the caller wants no byte after it.
     let source = Staged::new(|call| match call.number {
         0 => Play::right(object())
             .form(Form::WholeUntilEnd)
@@ -66,7 +70,7 @@ async fn a_part_that_tells_no_size_is_no_end() {
     assert_eq!((length, source.calls().len()), (SIZE / 2, 2));
 }
 
-/// What went on with a download knew how long the object is: a stream that ends before that was cut.
+/// The continuation of a download knew the object's size. A stream that ends before that was cut.
 #[tokio::test(start_paused = true)]
 async fn a_size_that_is_pinned_is_not_forgotten_by_a_stream() {
     let pinned = |concurrency| {
@@ -100,7 +104,7 @@ async fn a_size_that_is_pinned_is_not_forgotten_by_a_stream() {
             });
             assert_eq!(kind(&read(&never, options).await.1), ErrorKind::Protocol);
         }
-        // A part that tells no size is of an object whose size is known.
+        // The part reports no size, but the object's size is known.
         let part = Staged::new(|_| Play::right(object()).form(Form::RangeWithoutTotal));
         let (length, result) = read(&part, pinned(concurrency)).await;
         result.expect("the size is known");

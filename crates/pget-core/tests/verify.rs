@@ -1,4 +1,7 @@
-//! The published checksum, held against the bytes in every way of reading, over sources in the process. Time is tokio's, paused.
+//! The bytes are compared with the published checksum in every way of reading, over sources in the
+//! process.
+//!
+//! Time is tokio's, paused.
 
 use std::{
     sync::{Arc, Mutex},
@@ -27,21 +30,21 @@ fn digest(algorithm: Algorithm, object: &Object) -> Digest {
     hasher.finish()
 }
 
-/// An object that publishes its checksum.
+/// Returns an object that publishes its checksum.
 fn object(algorithm: Algorithm, size: u64) -> Object {
     let mut object = Object::new(1, size);
     object.checksum = Some(Published::Whole(digest(algorithm, &object)));
     object
 }
 
-/// An object that publishes another one's checksum.
+/// Returns an object that publishes another one's checksum.
 fn wrong(algorithm: Algorithm, size: u64) -> Object {
     let mut object = Object::new(1, size);
     object.checksum = Some(Published::Whole(digest(algorithm, &Object::new(2, size + 1))));
     object
 }
 
-/// In order: the bytes that were handed out, how it ended, and the counters.
+/// Reads in order. Returns the number of delivered bytes, the end, and the counters.
 async fn read(source: &Arc<Staged>, options: Options) -> (u64, Result<(), Error>, Stats) {
     let source: Arc<dyn RangeSource> = source.clone();
     let download = match Download::new(source, options) {
@@ -241,7 +244,7 @@ async fn another_checksum_in_a_later_reply_is_another_object() {
     }
 }
 
-/// What a destination keeps of what is put.
+/// A destination that keeps the bytes as `keeps` says.
 #[derive(Debug)]
 struct Shelf {
     bytes: Mutex<Vec<u8>>,
@@ -299,7 +302,7 @@ impl Destination for Shelf {
     }
 }
 
-/// An object with the checksum of other bytes: one is another at `at`.
+/// Returns an object whose checksum is of other bytes: the byte at `at` differs.
 fn damaged(algorithm: Algorithm, at: u64) -> Object {
     let mut object = Object::new(1, SIZE);
     let mut bytes = object.pattern.bytes(0, index(SIZE));
@@ -361,7 +364,7 @@ async fn a_destination_that_gives_nothing_back_is_verified_by_what_combines_or_c
             stats.expect("right").verification,
             Verification::Verified(Algorithm::Crc64Nvme)
         );
-        // The second chunk comes last, unless there is one stream.
+        // The second chunk arrives last, unless there is a single stream.
         let late = Staged::new(|call| {
             let wait = if call.request.start == CHUNK { 1 } else { 0 };
             Play::right(object(Algorithm::Md5, SIZE)).delayed(Duration::from_secs(wait))
@@ -421,7 +424,7 @@ async fn what_an_earlier_download_left_is_verified_with_the_rest() {
             }
         }
     }
-    // Extents of an object that is not kept are a part.
+    // The extents are only a part of the object, because the destination does not keep the rest.
     let source = Staged::right(wrong(Algorithm::Crc32, SIZE));
     let download = Download::new(source, options(4)).expect("right");
     let stats = download
@@ -460,13 +463,13 @@ async fn placed_an_empty_object_and_one_of_unknown_size_are_verified() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_whom_is_counted() {
-    // A source that takes 10 s for each chunk: the consumer waits.
+    // The source takes 10 s per chunk, so the consumer waits.
     let source = Staged::new(|_| Play::right(Object::new(1, SIZE)).delayed(Duration::from_secs(10)));
     let (_, result, stats) = read(&source, options(4)).await;
     result.expect("it is read");
     assert!(stats.consumer_wait >= Duration::from_secs(30), "{stats:?}");
     assert_eq!(stats.window_full, Duration::ZERO, "{stats:?}");
-    // A consumer that takes 10 s for each lease: the window is full meanwhile, of ranges and of one stream.
+    // The consumer takes 10 s per lease, so the window of ranges, or of one stream, is full.
     for concurrency in [1, 4] {
         let mut narrow = options(concurrency);
         narrow.window = Some(2);
@@ -481,8 +484,9 @@ async fn who_waits_for_whom_is_counted() {
     }
 }
 
-/// Buffers at once give nothing back, so what is read into them is not verified, also where it is all of the object: `require` must not pass it, nor where there is no byte to read, before
-/// anything is sent.
+/// Several buffers cannot be checked together, so a read into them is not verified, even if they
+/// cover the whole object. `require` must fail before any request, even if there is no byte to
+/// read.
 #[tokio::test(start_paused = true)]
 #[allow(
     clippy::single_range_in_vec_init,

@@ -1,4 +1,4 @@
-//! Several extents of one object: what a read that goes on with another's file asks for.
+//! Several extents of one object, as a resumed file needs them.
 
 use std::{ops::Range, sync::Arc};
 
@@ -80,7 +80,7 @@ async fn one_stream_skips_the_gaps() {
     result.expect("it is read");
     ledger.assert_has(&some());
     completes(|| Staged::right(object().without_identity())).await;
-    // Cut within an extent, within a gap, and where one begins.
+    // The body is cut within an extent, within a gap, and at the start of an extent.
     for at in [4 * CHUNK + 1, 10 * CHUNK, 3 * CHUNK, CHUNK + 1] {
         completes(move || {
             Staged::new(move |call| {

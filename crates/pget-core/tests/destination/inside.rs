@@ -1,4 +1,4 @@
-//! What a destination does inside its calls: it waits, it panics, it cancels the download.
+//! A destination that waits, panics, or cancels the download inside its calls.
 
 use std::{
     ops::Range,
@@ -9,7 +9,7 @@ use pget_core::Keeps;
 
 use super::*;
 
-/// Receives in a thread, where a put may wait.
+/// A source that receives in a thread, in which a put may wait.
 #[derive(Debug, Default)]
 struct Threaded(AtomicUsize);
 
@@ -45,7 +45,7 @@ impl RangeSource for Threaded {
     }
 }
 
-/// The disk is slow, not the server: no time that a put takes is a stall.
+/// The disk is slow, not the server: the time of a put is never a stall.
 #[tokio::test(start_paused = true)]
 async fn a_put_that_waits_is_no_stall_of_the_source() {
     let ledger = Ledger::new(object().pattern, Mode::Put);
@@ -59,9 +59,9 @@ async fn a_put_that_waits_is_no_stall_of_the_source() {
         let (source, ledger) = (Arc::clone(&source), Arc::clone(&ledger));
         async move { read_to(source, options, &ledger).await }
     });
-    // Time stands still while a thread is busy, but for what it is advanced by.
+    // While a thread is busy, the clock advances only when the test moves it.
     while ledger.puts() < 2 {
-        // Both of them: a thread that is still on its way to its put is a stall.
+        // Wait for both puts: a thread that has not reached its put counts as a stall.
         tokio::task::yield_now().await;
     }
     for _ in 0..6 {
@@ -75,7 +75,7 @@ async fn a_put_that_waits_is_no_stall_of_the_source() {
     assert_eq!(source.0.load(Ordering::SeqCst) as u64, SIZE.div_ceil(CHUNK));
 }
 
-/// A destination whose put of this chunk waits as long as it is held.
+/// A destination whose put of one chunk waits while it is held.
 #[derive(Debug)]
 struct Holding {
     ledger: Arc<Ledger>,
@@ -104,7 +104,8 @@ impl Destination for Holding {
 
 const HALF: usize = 50_000;
 
-/// Receives half of one chunk in a thread that no cancel reaches; the others as they should be.
+/// A source that receives half of one chunk in a thread that no cancel reaches. It serves the other
+/// chunks correctly.
 #[derive(Debug)]
 struct Half {
     others: Arc<Staged>,
@@ -126,14 +127,14 @@ impl RangeSource for Half {
         }
         chunk.begin(object().part(self.from..self.from + CHUNK))?;
         let (from, is_gone) = (self.from, Arc::clone(&self.is_gone));
-        // No task of the runtime's: for those time stands still.
+        // A task of the runtime would not do: the clock stands still during tasks.
         std::thread::spawn(move || {
             chunk.put_slice(&object().pattern.bytes(from, HALF));
             chunk.release();
             drop(chunk);
             is_gone.store(true, Ordering::SeqCst);
         });
-        // Time does not go on before.
+        // The clock does not advance before that.
         while !self.waits.load(Ordering::SeqCst) {
             tokio::task::yield_now().await;
         }
@@ -145,7 +146,8 @@ impl RangeSource for Half {
     }
 }
 
-/// It is fenced as far slower than the others, and what it waits for is still not the source's fault.
+/// The read is fenced because it is far slower than the others. The wait is still not the source's
+/// fault.
 #[tokio::test(start_paused = true)]
 async fn a_put_that_waits_in_a_fenced_read_is_waited_for() {
     let ledger = Ledger::new(object().pattern, Mode::Put);
@@ -171,7 +173,7 @@ async fn a_put_that_waits_in_a_fenced_read_is_waited_for() {
     assert!(early.is_err(), "its put still waits: {early:?}");
     destination.held.store(false, Ordering::SeqCst);
     while !source.is_gone.load(Ordering::SeqCst) {
-        // Nor here.
+        // The clock does not advance here either.
         tokio::task::yield_now().await;
     }
     let stats = tokio::time::timeout(5 * stall, reading).await;
@@ -180,7 +182,8 @@ async fn a_put_that_waits_in_a_fenced_read_is_waited_for() {
     assert_eq!((stats.fences, stats.stalls), (1, 0), "{stats:?}");
 }
 
-/// Says what it keeps in this way.
+/// A destination that panics, or cancels the download, when it is asked for the bytes that it
+/// keeps.
 #[derive(Debug)]
 enum Odd {
     Panics,

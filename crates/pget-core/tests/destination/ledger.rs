@@ -1,4 +1,4 @@
-//! A destination that checks every byte, keeps a ledger of what it was told, and fails where it is told to.
+//! A destination that checks every byte, records every call, and fails where a test demands it.
 
 use std::{
     fmt,
@@ -13,18 +13,18 @@ use pget_core::{Destination, Error, ErrorKind, ObjectInfo, Transfer};
 use pget_testkit::content::Pattern;
 use tokio::sync::Notify;
 
-/// How the ledger takes bytes, and how it fails.
+/// The way in which the ledger takes bytes, and in which it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Put,
     Memory,
-    /// The same, said to be fresh: advice must not change what is in it.
+    /// Memory that is declared fresh. That advice must not change its content.
     Fresh,
     /// Memory that is one byte too short.
     ShortMemory,
     BeginFails,
     BeginPanics,
-    /// The put of this number, from 0.
+    /// The put with this number, from 0, fails.
     PutFails(usize),
     PutPanics(usize),
     LandedPanics,
@@ -33,13 +33,13 @@ pub(crate) enum Mode {
 
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    /// Size of the object, and what is to be put.
+    /// For each begin: the size of the object, and the range that will be put.
     pub(crate) begun: Vec<(Option<u64>, u64, Option<u64>)>,
     pub(crate) put: Vec<Range<u64>>,
     pub(crate) landed: Vec<Range<u64>>,
     /// The first wrong byte.
     pub(crate) wrong: Option<u64>,
-    /// The memory that was given out, when it came back.
+    /// The lent memory, after it has come back.
     pub(crate) memory: Option<Vec<u8>>,
 }
 
@@ -71,17 +71,17 @@ impl Ledger {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls that go on, and memory that is out.
+    /// Returns the number of calls in progress and of memories that are lent.
     pub(crate) fn inside(&self) -> usize {
         self.inside.load(Ordering::SeqCst)
     }
 
-    /// How often `put` was called.
+    /// Returns the number of calls of `put`.
     pub(crate) fn puts(&self) -> usize {
         self.puts.load(Ordering::SeqCst)
     }
 
-    /// All of `start..end` is there, each byte once, and was told once, and nothing else.
+    /// Checks that every byte of `start..end` was put and reported exactly once, and no other byte.
     pub(crate) fn assert_complete(&self, start: u64, end: u64) {
         assert_eq!(self.entries().begun.len(), 1, "begun once");
         assert_eq!(self.entries().begun[0].1, start);
@@ -89,7 +89,7 @@ impl Ledger {
         self.assert_has(&if start == end { Vec::new() } else { vec![whole] });
     }
 
-    /// All of `extents` is there, each byte once, and was told once, and nothing else.
+    /// Checks that every byte of `extents` was put and reported exactly once, and no other byte.
     pub(crate) fn assert_has(&self, extents: &[Range<u64>]) {
         let entries = self.entries();
         assert_eq!(entries.wrong, None, "a wrong byte");
@@ -112,7 +112,7 @@ impl Ledger {
     }
 }
 
-/// The union of `ranges`, which must be disjoint.
+/// Returns the union of `ranges`, which must be disjoint.
 pub(crate) fn covered(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut sorted = ranges.to_vec();
     sorted.sort_by_key(|range| range.start);
@@ -131,7 +131,7 @@ pub(crate) fn covered(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     union
 }
 
-/// Counts a call for as long as it lives.
+/// Counts a call as in progress as long as this value lives.
 struct Inside(Arc<AtomicUsize>);
 
 impl Inside {
@@ -147,7 +147,7 @@ impl Drop for Inside {
     }
 }
 
-/// Memory that writes itself into the ledger when it comes back.
+/// Memory that stores itself in the ledger when it comes back.
 struct Lent {
     bytes: Vec<u8>,
     entries: Arc<Mutex<Entries>>,

@@ -1,4 +1,8 @@
-//! To a destination: every byte once and right, whatever the source does; a destination that fails ends it; nothing gets there once the call has returned.
+//! Reads to a destination.
+//!
+//! - Every byte arrives right and exactly once, whatever the source does.
+//! - A destination that fails ends the download.
+//! - No byte arrives after the call has returned.
 
 mod extents;
 mod inside;
@@ -51,7 +55,7 @@ async fn read_to(
     result
 }
 
-/// Reads all of it to both kinds of place.
+/// Reads the whole object to both kinds of place.
 async fn completes(source: impl Fn() -> Arc<Staged>, options: &Options, end: u64) {
     for mode in [Mode::Put, Mode::Memory, Mode::Fresh] {
         let ledger = Ledger::new(object().pattern, mode);
@@ -153,7 +157,7 @@ async fn ranges_near_the_end_of_8_tib_are_right() {
     }
 }
 
-/// The first attempt at each chunk goes as `play` says, all others well.
+/// Returns a source whose first attempt at each chunk goes as `play` says. All others are correct.
 fn first_goes(play: impl Fn(Object) -> Play + Send + Sync + 'static) -> Arc<Staged> {
     Staged::new(move |call| {
         if call.request.attempt == 0 && call.request.start % CHUNK == 0 {
@@ -426,7 +430,7 @@ async fn a_cancelled_call_waits_for_the_put_that_goes_on_and_no_other_begins() {
     tokio::time::timeout(DEADLINE, ledger.put_began.notified())
         .await
         .expect("it begins");
-    // From a thread of its own, as the held puts may block the runtime's.
+    // Use a thread of its own, because the held puts may block the runtime's threads.
     let letting_go = std::thread::spawn({
         let ledger = Arc::clone(&ledger);
         move || {
@@ -465,7 +469,7 @@ async fn a_dropped_future_lets_go_of_the_destination() {
     }
 }
 
-/// Keeps its writer in a thread that no cancel reaches.
+/// A source that keeps its writer in a thread that no cancel reaches.
 #[derive(Debug)]
 struct Stubborn {
     goes_on: Arc<std::sync::atomic::AtomicBool>,
@@ -542,7 +546,7 @@ async fn a_source_that_cannot_be_stopped_finds_the_gate_closed() {
     let before = ledger.puts();
     goes_on.store(true, Ordering::SeqCst);
     let gone = async {
-        // The threads let go of the download, and so of the destination, at their end.
+        // The threads drop the download, and with it the destination, at their end.
         while Arc::strong_count(&ledger) > 1 {
             tokio::task::yield_now().await;
         }
@@ -566,7 +570,7 @@ async fn memory_is_one_page_for_each_request_in_flight() {
     ledger.assert_complete(0, size);
     assert!(
         stats.peak_buffered <= 16 * PAGE as u64,
-        "{} bytes at the most",
+        "at most {} bytes",
         stats.peak_buffered
     );
 }
