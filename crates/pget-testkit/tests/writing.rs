@@ -13,6 +13,8 @@ use std::{
 
 /// Files, and folders with everything in them.
 const CHECKED: &[&str] = &[
+    ".github",
+    "CHANGELOG.md",
     "CODE_OF_CONDUCT.md",
     "COMPARE.md",
     "CONTRIBUTING.md",
@@ -22,6 +24,7 @@ const CHECKED: &[&str] = &[
     "README.md",
     "SECURITY.md",
     "benches",
+    "clippy.toml",
     "crates/pget",
     "crates/pget-aistore",
     "crates/pget-cli",
@@ -49,6 +52,7 @@ const CHECKED: &[&str] = &[
     "crates/pget-schedule/README.md",
     "crates/pget-shm",
     "crates/pget-testkit",
+    "deny.toml",
     "docs/architecture.md",
     "docs/benchmarks.md",
     "docs/c.md",
@@ -67,6 +71,8 @@ const CHECKED: &[&str] = &[
     "fuzz",
     "go",
     "include",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
     "scripts",
 ];
 
