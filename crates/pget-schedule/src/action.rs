@@ -53,7 +53,7 @@ pub enum Action {
 
 /// What became of the reply's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begun {
+pub enum ReplyOutcome {
     /// The attempt goes on and fills its chunk, or what the server gives of it, up to this offset.
     Chunk {
         /// Behind the last byte that the attempt delivers.
@@ -82,7 +82,7 @@ pub struct Flow {
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum AttemptEnd {
     /// The body ended as it should, perhaps before the chunk's end.
     Complete,
     /// It failed, and another attempt may help.
@@ -129,7 +129,7 @@ pub enum Limit {
 
 /// What the end of an attempt means for the download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AfterAttempt {
     /// It goes on.
     GoesOn,
     /// It has failed, by this attempt.

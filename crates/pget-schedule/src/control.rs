@@ -31,7 +31,7 @@ pub(super) struct Control {
 
 /// What the controller knows of an attempt.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Measured {
     pub(super) asked: Duration,
     /// For so long before that, its request was on its way.
     pub(super) asked_before: Duration,
@@ -58,12 +58,12 @@ impl Control {
     }
 
     /// An attempt is launched; `in_flight` are with it.
-    pub(super) const fn launched(&mut self, now: Duration, in_flight: u32) -> Told {
+    pub(super) const fn launched(&mut self, now: Duration, in_flight: u32) -> Measured {
         let reused = in_flight <= self.most_in_flight;
         if !reused {
             self.most_in_flight = in_flight;
         }
-        Told {
+        Measured {
             asked: now,
             asked_before: Duration::ZERO,
             reused,
@@ -73,15 +73,15 @@ impl Control {
         }
     }
 
-    pub(super) fn answered(&mut self, now: Duration, told: &mut Told) {
-        if told.answered.is_some() {
+    pub(super) fn answered(&mut self, now: Duration, measured: &mut Measured) {
+        if measured.answered.is_some() {
             return;
         }
-        told.answered = Some(now);
-        told.until = now;
-        let took = now.saturating_sub(told.asked) + told.asked_before;
+        measured.answered = Some(now);
+        measured.until = now;
+        let took = now.saturating_sub(measured.asked) + measured.asked_before;
         self.controller.begin(now, took);
-        if told.reused {
+        if measured.reused {
             self.seen.answers += 1;
             self.seen.answering += took;
         } else {
@@ -90,19 +90,19 @@ impl Control {
         }
     }
 
-    pub(super) fn brought(&mut self, now: Duration, told: &mut Told, bytes: u64, ended: bool) {
-        let more = bytes.saturating_sub(told.bytes);
+    pub(super) fn brought(&mut self, now: Duration, measured: &mut Measured, bytes: u64, ended: bool) {
+        let more = bytes.saturating_sub(measured.bytes);
         if more > 0 {
-            self.answered(now, told);
-        } else if !ended && now.saturating_sub(told.until) < STALLED || told.answered.is_none() {
+            self.answered(now, measured);
+        } else if !ended && now.saturating_sub(measured.until) < STALLED || measured.answered.is_none() {
             return;
         }
         self.seen.bytes += more;
-        self.seen.flowing += now.saturating_sub(told.until);
-        told.until = now;
-        told.bytes += more;
-        if ended && let Some(answered) = told.answered {
-            self.controller.body(told.bytes, now.saturating_sub(answered));
+        self.seen.flowing += now.saturating_sub(measured.until);
+        measured.until = now;
+        measured.bytes += more;
+        if ended && let Some(answered) = measured.answered {
+            self.controller.body(measured.bytes, now.saturating_sub(answered));
         }
     }
 }

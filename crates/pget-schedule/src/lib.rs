@@ -34,7 +34,7 @@ mod throttle;
 mod track;
 mod wanted;
 
-pub use action::{Action, Attempt, Begun, Ended, Flow, Limit, Verdict};
+pub use action::{Action, AfterAttempt, Attempt, AttemptEnd, Flow, Limit, ReplyOutcome};
 pub use backoff::Backoff;
 pub use controller::{Bounds, Choice, Controller, Found};
 pub use health::Trial;

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::{control::Told, track::Track};
+use super::{control::Measured, track::Track};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum ChunkState {
     /// To be requested at this time.
     Waiting(Duration),
     InFlight(u64),
@@ -14,8 +14,8 @@ pub(super) enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub(super) state: State,
+pub(super) struct OpenChunk {
+    pub(super) state: ChunkState,
     /// Offset of the first byte not received.
     pub(super) position: u64,
     /// Attempts in a row that brought fewer than [`PROGRESS`](super::health::PROGRESS) bytes.
@@ -58,13 +58,13 @@ pub(super) struct Place {
     /// The attempt before was fenced.
     pub(super) fresh: bool,
     pub(super) track: Track,
-    pub(super) told: Told,
+    pub(super) measured: Measured,
 }
 
-impl Place {
+impl OpenChunk {
     pub(super) fn new(position: u64) -> Self {
         Self {
-            state: State::Waiting(Duration::ZERO),
+            state: ChunkState::Waiting(Duration::ZERO),
             position,
             fruitless: 0,
             counted: 0,
@@ -87,7 +87,7 @@ impl Place {
             fencing: false,
             fresh: false,
             track: Track::default(),
-            told: Told::default(),
+            measured: Measured::default(),
         }
     }
 
@@ -117,20 +117,20 @@ impl Place {
 
     /// Its attempt in flight has been answered: bytes may arrive at any time.
     pub(super) const fn is_receiving(&self) -> bool {
-        self.begun && matches!(self.state, State::InFlight(_))
+        self.begun && matches!(self.state, ChunkState::InFlight(_))
     }
 
     /// Offset of the first byte that is not known to have come.
     pub(super) const fn known_position(&self) -> u64 {
         match self.state {
-            State::InFlight(_) => self.track.position(),
-            State::Waiting(_) | State::Filled => self.position,
+            ChunkState::InFlight(_) => self.track.position(),
+            ChunkState::Waiting(_) | ChunkState::Filled => self.position,
         }
     }
 
     /// When the attempt in flight was asked, if it has no answer and is not to be fenced already.
     pub(super) fn asked_at(&self) -> Option<Duration> {
-        let waits = matches!(self.state, State::InFlight(_)) && !self.begun && !self.fencing;
+        let waits = matches!(self.state, ChunkState::InFlight(_)) && !self.begun && !self.fencing;
         self.track.asked_at().filter(|_| waits)
     }
 }

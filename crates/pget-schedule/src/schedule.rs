@@ -14,7 +14,7 @@ use super::{
     Action, Backoff, Learned, Plan, Settings, Trial,
     control::Control,
     health::Health,
-    open_chunk::{Place, State},
+    open_chunk::{ChunkState, OpenChunk},
     straggler::Stragglers,
     throttle::Throttle,
 };
@@ -41,8 +41,8 @@ pub struct Schedule {
     plan: Plan,
     phase: Phase,
     cursor: u64,
-    /// Places of chunks `cursor..cursor + places.len()`.
-    places: VecDeque<Place>,
+    /// Chunks `cursor..cursor + open_chunks.len()`.
+    open_chunks: VecDeque<OpenChunk>,
     in_flight: u32,
     throttle: Throttle,
     health: Health,
@@ -81,7 +81,7 @@ impl Schedule {
             plan,
             phase,
             cursor: 0,
-            places: VecDeque::new(),
+            open_chunks: VecDeque::new(),
             in_flight: 0,
             paused_until: Duration::ZERO,
             control: settings.control.map(Control::new),
@@ -116,7 +116,7 @@ impl Schedule {
     /// Chunks open: fetched or being fetched, and not consumed.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.places.len()
+        self.open_chunks.len()
     }
 
     /// Whether the object is read as one stream, also when that is over.
@@ -147,9 +147,9 @@ impl Schedule {
     /// Whether the chunk at the cursor is complete, its attempt included.
     #[must_use]
     pub fn is_cursor_filled(&self) -> bool {
-        self.places
+        self.open_chunks
             .front()
-            .is_some_and(|place| place.state == State::Filled)
+            .is_some_and(|open_chunk| open_chunk.state == ChunkState::Filled)
     }
 
     /// Memory for the next chunk is there.
@@ -232,8 +232,8 @@ impl Schedule {
         }
         let held_until = self.paused_until.max(self.throttle.next_at());
         let mut soonest: Option<Duration> = None;
-        for index in 0..self.places.len() {
-            if let State::Waiting(at) = self.places[index].state {
+        for index in 0..self.open_chunks.len() {
+            if let ChunkState::Waiting(at) = self.open_chunks[index].state {
                 let at = at.max(held_until);
                 if at <= now {
                     return Action::Request(self.attempt(index, now, false));
@@ -246,7 +246,7 @@ impl Schedule {
             Some(_) if held_until > now => Action::Wait(earlier(soonest, Some(held_until))),
             Some(chunk) if !self.memory => self.reserve(chunk, soonest),
             Some(_) => {
-                let index = self.open_place();
+                let index = self.open_next();
                 Action::Request(self.attempt(index, now, true))
             }
             None if self.in_flight == 0 && self.is_all_filled() => {
@@ -272,14 +272,14 @@ impl Schedule {
     /// only if there is none.
     fn probe(&mut self, now: Duration) -> Action {
         let waits = self
-            .places
+            .open_chunks
             .iter()
-            .position(|place| matches!(place.state, State::Waiting(_)));
+            .position(|open_chunk| matches!(open_chunk.state, ChunkState::Waiting(_)));
         let (index, opens) = match (waits, self.next_to_open()) {
             (Some(index), _) => (index, false),
             (None, Some(_)) if self.in_flight > 0 => return Action::Wait(None),
             (None, Some(chunk)) if !self.memory => return self.reserve(chunk, None),
-            (None, Some(_)) => (self.open_place(), true),
+            (None, Some(_)) => (self.open_next(), true),
             (None, None) if self.in_flight == 0 && self.is_all_filled() => {
                 self.phase = Phase::Over;
                 return Action::Finished;
@@ -313,11 +313,11 @@ impl Schedule {
         let Some(before) = self.throttle.undecided_before() else {
             return 0;
         };
-        let undecided = |place: &&Place| match place.state {
-            State::InFlight(id) => id < before && !place.begun,
-            State::Waiting(_) | State::Filled => false,
+        let undecided = |open_chunk: &&OpenChunk| match open_chunk.state {
+            ChunkState::InFlight(id) => id < before && !open_chunk.begun,
+            ChunkState::Waiting(_) | ChunkState::Filled => false,
         };
-        u32::try_from(self.places.iter().filter(undecided).count()).unwrap_or(u32::MAX)
+        u32::try_from(self.open_chunks.iter().filter(undecided).count()).unwrap_or(u32::MAX)
     }
 
     /// Until when nothing is started, as attempts in flight may still show how the source is. One
@@ -330,22 +330,22 @@ impl Schedule {
 
     /// Whether such a range was asked for, and has no answer: until then, nothing is put beside it.
     fn is_asked_alone(&self) -> bool {
-        let is_it = |place: &Place| {
-            place.refusals >= REFUSALS
-                && place.alone
-                && !place.begun
-                && matches!(place.state, State::InFlight(_))
+        let is_it = |open_chunk: &OpenChunk| {
+            open_chunk.refusals >= REFUSALS
+                && open_chunk.alone
+                && !open_chunk.begun
+                && matches!(open_chunk.state, ChunkState::InFlight(_))
         };
-        self.some_range_fails && self.places.iter().any(is_it)
+        self.some_range_fails && self.open_chunks.iter().any(is_it)
     }
 
     fn to_be_alone(&self) -> Option<usize> {
         if !self.some_range_fails {
             return None;
         }
-        self.places
-            .iter()
-            .position(|place| place.refusals >= REFUSALS && matches!(place.state, State::Waiting(_)))
+        self.open_chunks.iter().position(|open_chunk| {
+            open_chunk.refusals >= REFUSALS && matches!(open_chunk.state, ChunkState::Waiting(_))
+        })
     }
 
     /// Whether nothing succeeds, and one probe is sent at a time.
@@ -404,10 +404,10 @@ impl Schedule {
     }
 
     fn next_in(&self, window: usize) -> Option<u64> {
-        let next = self.cursor + self.places.len() as u64;
-        let in_window = self.places.len() < window;
+        let next = self.cursor + self.open_chunks.len() as u64;
+        let in_window = self.open_chunks.len() < window;
         let exists = self.plan.chunks().is_none_or(|chunks| next < chunks);
-        // Before the plan is fixed, only the first chunk has a place.
+        // Before the plan is fixed, only the first chunk may be opened.
         let known = next == 0 || self.phase != Phase::Probe;
         (in_window && exists && known && self.fits(next)).then_some(next)
     }
@@ -415,17 +415,20 @@ impl Schedule {
     /// Whether a permit is free, and only the window keeps it from the next chunk.
     #[must_use]
     pub fn is_window_full(&self) -> bool {
-        let next = self.cursor + self.places.len() as u64;
+        let next = self.cursor + self.open_chunks.len() as u64;
         self.phase == Phase::Parallel
             && self.in_flight < self.throttle.permits().min(self.level())
-            && (self.places.len() >= self.window(None) || !self.fits(next))
+            && (self.open_chunks.len() >= self.window(None) || !self.fits(next))
             && self.plan.chunks().is_none_or(|chunks| next < chunks)
     }
 
     fn is_all_filled(&self) -> bool {
-        let opened = self.cursor + self.places.len() as u64;
+        let opened = self.cursor + self.open_chunks.len() as u64;
         self.plan.chunks().is_some_and(|chunks| opened >= chunks)
-            && self.places.iter().all(|place| place.state == State::Filled)
+            && self
+                .open_chunks
+                .iter()
+                .all(|open_chunk| open_chunk.state == ChunkState::Filled)
     }
 }
 

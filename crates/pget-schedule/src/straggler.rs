@@ -20,7 +20,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    open_chunk::Place,
+    open_chunk::OpenChunk,
     track::{LOOKS, Track, rate},
 };
 
@@ -128,14 +128,14 @@ impl Stragglers {
         self.step = median(took).map_or(LONGEST, |took| took.clamp(SHORTEST, LONGEST)) / LOOKS;
     }
 
-    /// The attempt of `place` goes well: notes whether the fence before it has paid. `answered`:
+    /// The attempt of `open_chunk` goes well: notes whether the fence before it has paid. `answered`:
     /// the attempt has its answer now; otherwise it has its last byte.
-    pub(super) fn pays(&mut self, place: &mut Place, now: Duration, answered: bool) {
-        let took = now.saturating_sub(place.track.launched);
-        if let Some(owed) = place.owed
-            && answered == place.owed_for_silence
+    pub(super) fn pays(&mut self, open_chunk: &mut OpenChunk, now: Duration, answered: bool) {
+        let took = now.saturating_sub(open_chunk.track.launched);
+        if let Some(owed) = open_chunk.owed
+            && answered == open_chunk.owed_for_silence
         {
-            place.owed = None;
+            open_chunk.owed = None;
             self.paid += u64::from(took * 2 <= owed);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pget_schedule::{Action, Ended, Schedule, Settings, Wanted};
+use pget_schedule::{Action, AttemptEnd, Schedule, Settings, Wanted};
 
 const CHUNK: u64 = 8 << 20;
 
@@ -46,7 +46,7 @@ fn after_overtaking(settings: Settings, times: &[u64]) -> Vec<Action> {
             other => panic!("{other:?} with {} in flight", ids.len()),
         }
     }
-    schedule.ended(ids[1], Duration::ZERO, 2 * chunk_size, Ended::Complete);
+    schedule.ended(ids[1], Duration::ZERO, 2 * chunk_size, AttemptEnd::Complete);
     times
         .iter()
         .map(|millis| schedule.poll(Duration::from_millis(*millis)))
@@ -75,7 +75,7 @@ fn fill(schedule: &mut Schedule, now: Duration) {
                     schedule.begun(attempt.id, Some(1000 * CHUNK), false, true, None, Some(end));
                 } else {
                     let took = now + Duration::from_millis(10);
-                    schedule.ended(attempt.id, took, end, Ended::Complete);
+                    schedule.ended(attempt.id, took, end, AttemptEnd::Complete);
                 }
             }
             Action::Reserve { .. } => schedule.reserved(),
@@ -117,12 +117,12 @@ fn a_connection_that_is_cut_every_megabyte_does_not_end_a_long_download() {
                 }
                 position += 1 << 20;
                 let how = if position % CHUNK == 0 {
-                    Ended::Complete
+                    AttemptEnd::Complete
                 } else {
-                    Ended::Retry
+                    AttemptEnd::Retry
                 };
                 let verdict = schedule.ended(attempt.id, now, position, how);
-                assert_eq!(verdict, pget_schedule::Verdict::GoesOn, "at {position}");
+                assert_eq!(verdict, pget_schedule::AfterAttempt::GoesOn, "at {position}");
                 if position % CHUNK == 0 {
                     schedule.consumed();
                 }

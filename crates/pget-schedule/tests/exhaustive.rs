@@ -5,7 +5,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use pget_schedule::{Action, Begun, Ended, Flow, Limit, Schedule, Settings, Verdict, Wanted};
+use pget_schedule::{
+    Action, AfterAttempt, AttemptEnd, Flow, Limit, ReplyOutcome, Schedule, Settings, Wanted,
+};
 
 /// Two steps of progress.
 const CHUNK: u64 = 8192;
@@ -56,7 +58,7 @@ enum Outcome {
 enum Event {
     Begin(usize),
     Bring(usize),
-    Land(usize, Ended),
+    Land(usize, AttemptEnd),
     Consume,
     Memory,
     Time(Duration),
@@ -124,22 +126,27 @@ impl World {
         for (index, flight) in self.flights.iter().enumerate() {
             let over = self.outcome != Outcome::Running;
             if over || flight.stage == Stage::Restream {
-                events.push((Event::Land(index, Ended::Retry), true));
+                events.push((Event::Land(index, AttemptEnd::Retry), true));
                 continue;
             }
-            let throttled = Ended::Throttled(Some(Duration::from_secs(1)));
-            let bad = [Ended::Retry, throttled, Ended::Refused, Ended::Fatal];
+            let throttled = AttemptEnd::Throttled(Some(Duration::from_secs(1)));
+            let bad = [
+                AttemptEnd::Retry,
+                throttled,
+                AttemptEnd::Refused,
+                AttemptEnd::Fatal,
+            ];
             events.extend(bad.map(|how| (Event::Land(index, how), false)));
             if flight.stage == Stage::Sent {
                 events.push((Event::Begin(index), true));
             } else if flight.at == flight.end {
-                events.push((Event::Land(index, Ended::Complete), true));
+                events.push((Event::Land(index, AttemptEnd::Complete), true));
             } else {
                 if self.can_bring(flight) {
                     events.push((Event::Bring(index), true));
                 }
                 if self.server.tells_size {
-                    events.push((Event::Land(index, Ended::Complete), false));
+                    events.push((Event::Land(index, AttemptEnd::Complete), false));
                 }
             }
         }
@@ -306,9 +313,9 @@ impl World {
             .schedule
             .begun(flight.id, total, whole, server.identity, None, said)
         {
-            Begun::Restream => flight.stage = Stage::Restream,
-            Begun::Chunk { end } => (flight.stage, flight.end) = (Stage::Body, end.min(body_end)),
-            Begun::Stream { end } => {
+            ReplyOutcome::Restream => flight.stage = Stage::Restream,
+            ReplyOutcome::Chunk { end } => (flight.stage, flight.end) = (Stage::Body, end.min(body_end)),
+            ReplyOutcome::Stream { end } => {
                 (flight.stage, flight.end) = (Stage::Body, end.unwrap_or(u64::MAX).min(body_end));
             }
         }
@@ -342,14 +349,14 @@ impl World {
         self.open(chunk, range.start, range.end);
     }
 
-    fn land(&mut self, index: usize, how: Ended) {
+    fn land(&mut self, index: usize, how: AttemptEnd) {
         let flight = self.flights.remove(index);
         if flight.stage == Stage::Restream && self.outcome == Outcome::Running {
             return self.schedule.restream(flight.id, self.now);
         }
         let verdict = self.schedule.ended(flight.id, self.now, flight.at, how);
         self.shrink(flight.chunk);
-        if matches!(verdict, Verdict::Failed(_)) && self.outcome == Outcome::Running {
+        if matches!(verdict, AfterAttempt::Failed(_)) && self.outcome == Outcome::Running {
             self.over(Outcome::Failed);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pget_schedule::{Action, Attempt, Ended, Flow, Limit, Schedule, Settings, Verdict, Wanted};
+use pget_schedule::{Action, AfterAttempt, Attempt, AttemptEnd, Flow, Limit, Schedule, Settings, Wanted};
 
 const CHUNK: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,8 +52,8 @@ fn bytes_that_no_look_has_seen_yet_count_before_the_end() {
         schedule.begun(second.id, Some(10 * CHUNK), false, true, None, Some(2 * CHUNK));
         let mut now = Duration::from_millis(10);
         assert_eq!(
-            schedule.ended(second.id, now, CHUNK, Ended::Retry),
-            Verdict::GoesOn
+            schedule.ended(second.id, now, CHUNK, AttemptEnd::Retry),
+            AfterAttempt::GoesOn
         );
         let end = now + SECOND;
         let flow = |id, position| {
@@ -68,7 +68,7 @@ fn bytes_that_no_look_has_seen_yet_count_before_the_end() {
             now = at;
             assert_eq!(schedule.look(now, |id| flow(id, 0)), None);
             while let Ok(attempt) = poll(&mut schedule, now) {
-                schedule.ended(attempt.id, now, attempt.start, Ended::Retry);
+                schedule.ended(attempt.id, now, attempt.start, AttemptEnd::Retry);
             }
         }
         assert_eq!(schedule.look_at(), Some(end), "a look is due when patience ends");
@@ -88,8 +88,8 @@ fn the_longest_patience_overflows_nowhere() {
         let mut schedule = Schedule::new(settings(retry_timeout));
         let [first, second] = two(&mut schedule);
         let mut now = SECOND;
-        schedule.ended(first.id, now, 0, Ended::Retry);
-        schedule.ended(second.id, now, CHUNK, Ended::Throttled(None));
+        schedule.ended(first.id, now, 0, AttemptEnd::Retry);
+        schedule.ended(second.id, now, CHUNK, AttemptEnd::Throttled(None));
         let mut failed = 0;
         while failed < 1000 {
             schedule.look(now, |_| None);
@@ -97,7 +97,7 @@ fn the_longest_patience_overflows_nowhere() {
                 Ok(attempt) => {
                     failed += 1;
                     let position = attempt.start;
-                    schedule.ended(attempt.id, now, position, Ended::Retry);
+                    schedule.ended(attempt.id, now, position, AttemptEnd::Retry);
                 }
                 Err(Action::Wait(Some(until))) => {
                     assert!(until > now && until < now + Duration::from_secs(60), "{until:?}");
@@ -115,10 +115,10 @@ fn the_longest_patience_overflows_nowhere() {
                 Err(other) => panic!("{other:?}"),
             }
         };
-        let how = Ended::Throttled(Some(Duration::MAX));
+        let how = AttemptEnd::Throttled(Some(Duration::MAX));
         assert_eq!(
             schedule.ended(attempt.id, now, attempt.start, how),
-            Verdict::GoesOn
+            AfterAttempt::GoesOn
         );
         assert!(matches!(poll(&mut schedule, now), Err(Action::Wait(_))));
     }
@@ -129,16 +129,16 @@ fn the_longest_patience_overflows_nowhere() {
 #[test]
 fn what_is_wrong_again_and_again_is_believed_sooner_than_trouble() {
     for (how, least, most) in [
-        (Ended::Damaged, Duration::ZERO, SECOND),
-        (Ended::Wrong, 10 * SECOND, 15 * SECOND),
+        (AttemptEnd::Damaged, Duration::ZERO, SECOND),
+        (AttemptEnd::Wrong, 10 * SECOND, 15 * SECOND),
     ] {
         let mut schedule = Schedule::new(settings(120 * SECOND));
         let [first, second] = two(&mut schedule);
         let mut now = Duration::from_millis(10);
-        schedule.ended(first.id, now, CHUNK, Ended::Complete);
+        schedule.ended(first.id, now, CHUNK, AttemptEnd::Complete);
         let mut verdict = schedule.ended(second.id, now, CHUNK, how);
         let mut attempts = 1;
-        while verdict == Verdict::GoesOn {
+        while verdict == AfterAttempt::GoesOn {
             match poll(&mut schedule, now) {
                 Ok(attempt) => {
                     attempts += u32::from(attempt.chunk == second.chunk);
@@ -149,7 +149,7 @@ fn what_is_wrong_again_and_again_is_believed_sooner_than_trouble() {
             }
         }
         assert!(
-            matches!(verdict, Verdict::Failed(Limit::Wrong { attempts }) if attempts >= 3),
+            matches!(verdict, AfterAttempt::Failed(Limit::Wrong { attempts }) if attempts >= 3),
             "{verdict:?}"
         );
         assert!(
@@ -197,13 +197,13 @@ fn a_range_that_is_always_wrong_is_believed_while_others_are_served() {
             let (_, attempt) = flying.remove(index);
             let (position, how) = if attempt.chunk == 3 || attempt.chunk == 5 && !was_wrong {
                 was_wrong |= attempt.chunk == 5;
-                (attempt.start, Ended::Wrong)
+                (attempt.start, AttemptEnd::Wrong)
             } else {
                 let end = Some(attempt.chunk_end);
                 schedule.begun(attempt.id, Some(100_000 * CHUNK), false, true, None, end);
-                (attempt.chunk_end, Ended::Complete)
+                (attempt.chunk_end, AttemptEnd::Complete)
             };
-            if let Verdict::Failed(limit) = schedule.ended(attempt.id, now, position, how) {
+            if let AfterAttempt::Failed(limit) = schedule.ended(attempt.id, now, position, how) {
                 break limit;
             }
         };
@@ -218,20 +218,20 @@ fn wrong_replies_are_not_believed_while_bytes_come() {
     let mut schedule = Schedule::new(settings(120 * SECOND));
     let [first, second] = two(&mut schedule);
     let mut now = Duration::from_millis(10);
-    schedule.ended(first.id, now, CHUNK, Ended::Complete);
+    schedule.ended(first.id, now, CHUNK, AttemptEnd::Complete);
     schedule.consumed();
     let mut replies = [0; 10];
     let mut answer = |schedule: &mut Schedule, attempt: Attempt, now| {
         let chunk = usize::try_from(attempt.chunk).expect("ten chunks");
         replies[chunk] += 1;
         let (position, how) = if replies[chunk] < 5 {
-            (attempt.start, Ended::Wrong)
+            (attempt.start, AttemptEnd::Wrong)
         } else {
-            (attempt.chunk_end, Ended::Complete)
+            (attempt.chunk_end, AttemptEnd::Complete)
         };
         assert_eq!(
             schedule.ended(attempt.id, now, position, how),
-            Verdict::GoesOn,
+            AfterAttempt::GoesOn,
             "the reply {} of chunk {chunk} at {now:?}",
             replies[chunk]
         );
@@ -257,7 +257,7 @@ fn the_clock_of_a_range_stands_still_while_it_waits_for_a_permit() {
     let mut schedule = Schedule::new(settings(SECOND));
     let [first, second] = two(&mut schedule);
     let mut now = Duration::from_millis(10);
-    schedule.ended(second.id, now, CHUNK, Ended::Retry);
+    schedule.ended(second.id, now, CHUNK, AttemptEnd::Retry);
     let mut flying = vec![first];
     // The first one is seen to receive, so another chunk gets the permit before the range is due again;
     // both receive for a minute.
@@ -284,7 +284,7 @@ fn the_clock_of_a_range_stands_still_while_it_waits_for_a_permit() {
         now = schedule.look_at().expect("a look").max(now);
     }
     assert!(now > 10 * SECOND);
-    schedule.ended(first.id, now, CHUNK, Ended::Complete);
+    schedule.ended(first.id, now, CHUNK, AttemptEnd::Complete);
     let again = poll(&mut schedule, now).expect("its turn");
     assert_eq!(again.chunk, second.chunk);
     assert!(
@@ -314,18 +314,18 @@ fn a_range_that_is_refused_again_and_again_is_asked_for_alone() {
         let attempt = flying.remove(0);
         if attempt.chunk == 3 {
             refused += 1;
-            match schedule.ended(attempt.id, now, attempt.start, Ended::Refused) {
-                Verdict::GoesOn => {}
-                verdict @ Verdict::Failed(_) => break verdict,
+            match schedule.ended(attempt.id, now, attempt.start, AttemptEnd::Refused) {
+                AfterAttempt::GoesOn => {}
+                verdict @ AfterAttempt::Failed(_) => break verdict,
             }
         } else {
             schedule.begun(attempt.id, Some(size), false, true, None, Some(attempt.chunk_end));
-            let verdict = schedule.ended(attempt.id, now, attempt.chunk_end, Ended::Complete);
-            assert_eq!(verdict, Verdict::GoesOn);
+            let verdict = schedule.ended(attempt.id, now, attempt.chunk_end, AttemptEnd::Complete);
+            assert_eq!(verdict, AfterAttempt::GoesOn);
         }
         assert!(now < 60 * SECOND, "it is never asked for alone");
     };
-    assert_eq!(verdict, Verdict::Failed(Limit::Final));
+    assert_eq!(verdict, AfterAttempt::Failed(Limit::Final));
     assert_eq!(refused, 5, "four times beside others, and once alone");
 }
 
@@ -346,7 +346,7 @@ fn permits_come_back_step_by_step_after_an_outage() {
     }
     assert_eq!(flying.len(), 16);
     for attempt in flying {
-        schedule.ended(attempt.id, now, attempt.start, Ended::Retry);
+        schedule.ended(attempt.id, now, attempt.start, AttemptEnd::Retry);
     }
     assert!(schedule.is_in_trouble());
     let probe = loop {
@@ -361,7 +361,7 @@ fn permits_come_back_step_by_step_after_an_outage() {
     while at_once.last() != Some(&16) && at_once.len() < 6 {
         now += SECOND;
         for attempt in std::mem::take(&mut flying) {
-            schedule.ended(attempt.id, now, attempt.chunk_end, Ended::Complete);
+            schedule.ended(attempt.id, now, attempt.chunk_end, AttemptEnd::Complete);
         }
         while let Ok(attempt) = poll(&mut schedule, now) {
             flying.push(attempt);
@@ -402,14 +402,14 @@ fn case_108_silence_before_the_first_failure_counts() {
         }
         for (attempt, position) in [(first, 7), (second, CHUNK + 7)] {
             schedule.was_quiet(attempt.id, SECOND);
-            let verdict = schedule.ended(attempt.id, now, position, Ended::Retry);
-            assert_eq!(verdict, Verdict::GoesOn);
+            let verdict = schedule.ended(attempt.id, now, position, AttemptEnd::Retry);
+            assert_eq!(verdict, AfterAttempt::GoesOn);
         }
         let gives_up_at = loop {
             schedule.look(now, |_| None);
             match poll(&mut schedule, now) {
                 Ok(attempt) => {
-                    schedule.ended(attempt.id, now, attempt.start, Ended::Retry);
+                    schedule.ended(attempt.id, now, attempt.start, AttemptEnd::Retry);
                 }
                 Err(Action::Wait(until)) => now = until.expect("a time").max(now),
                 Err(Action::GiveUp(Limit::RetryTimeout { .. })) => break now,
@@ -434,12 +434,12 @@ fn silence_of_one_range_is_no_silence_of_the_download() {
     schedule.begun(second.id, Some(10 * CHUNK), false, true, None, Some(2 * CHUNK));
     schedule.was_quiet(second.id, now);
     assert_eq!(
-        schedule.ended(second.id, now, 2 * CHUNK, Ended::Complete),
-        Verdict::GoesOn
+        schedule.ended(second.id, now, 2 * CHUNK, AttemptEnd::Complete),
+        AfterAttempt::GoesOn
     );
     now = 20 * SECOND;
     schedule.was_quiet(first.id, Duration::ZERO);
-    schedule.ended(first.id, now, 0, Ended::Retry);
+    schedule.ended(first.id, now, 0, AttemptEnd::Retry);
     if let Err(Action::GiveUp(limit)) = poll(&mut schedule, now) {
         panic!("it has given up: {limit:?}");
     }
@@ -477,10 +477,10 @@ fn silence_before_a_fence_counts_for_the_range() {
             let end = attempt.chunk_end;
             if attempt.chunk != 3 {
                 schedule.begun(attempt.id, Some(100_000 * CHUNK), false, true, None, Some(end));
-                schedule.ended(attempt.id, now, end, Ended::Complete);
+                schedule.ended(attempt.id, now, end, AttemptEnd::Complete);
             } else if now - launched >= 20 * SECOND {
                 schedule.was_quiet(attempt.id, launched);
-                schedule.ended(attempt.id, now, attempt.start, Ended::Retry);
+                schedule.ended(attempt.id, now, attempt.start, AttemptEnd::Retry);
             } else {
                 flying.push((launched, attempt));
             }

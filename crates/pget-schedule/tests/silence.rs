@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pget_schedule::{Action, Attempt, Ended, Flow, Schedule, Settings, Wanted};
+use pget_schedule::{Action, Attempt, AttemptEnd, Flow, Schedule, Settings, Wanted};
 
 const CHUNK: u64 = 1 << 20;
 
@@ -57,7 +57,7 @@ fn play(concurrency: u32, server: Server, end: Duration) -> (Vec<(Duration, u64)
             let (attempt, _) = flights.remove(&id).expect("it is in flight");
             let size = Some(chunks * CHUNK);
             schedule.begun(id, size, false, true, None, attempt.end);
-            schedule.ended(id, now, attempt.chunk_end, Ended::Complete);
+            schedule.ended(id, now, attempt.chunk_end, AttemptEnd::Complete);
         }
         while schedule.is_cursor_filled() {
             schedule.consumed();

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pget_schedule::{Action, Attempt, Ended, Flow, Schedule, Settings, Wanted};
+use pget_schedule::{Action, Attempt, AttemptEnd, Flow, Schedule, Settings, Wanted};
 
 const STEP: Duration = Duration::from_millis(5);
 const CHUNK: u64 = 8 << 20;
@@ -108,7 +108,7 @@ fn play(settings: &Settings, network: &Network) -> Outcome {
             let position = flight.attempt.start + flight.bytes;
             filled.insert(flight.attempt.chunk, position);
             if flight.bytes == wanted {
-                schedule.ended(id, now, position, Ended::Complete);
+                schedule.ended(id, now, position, AttemptEnd::Complete);
                 idle.push(flight.connection);
                 flights.remove(&id);
             }

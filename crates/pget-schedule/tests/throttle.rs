@@ -6,7 +6,7 @@ mod play;
 
 use std::time::Duration;
 
-use pget_schedule::{Action, Attempt, Ended, Limit, Schedule, Settings, Verdict};
+use pget_schedule::{Action, AfterAttempt, Attempt, AttemptEnd, Limit, Schedule, Settings};
 use play::{
     CHUNK, Fate, Server, THROTTLED, a_second, at_most, away, every, ideal, ms, one_of, play, settings,
     thousand,
@@ -16,9 +16,9 @@ use play::{
 fn case_143_permits_settle_where_the_server_serves() {
     for refusal in [
         THROTTLED,
-        Fate::Fails(Ended::Throttled(Some(Duration::ZERO))),
-        Fate::Fails(Ended::Refused),
-        Fate::Fails(Ended::Retry),
+        Fate::Fails(AttemptEnd::Throttled(Some(Duration::ZERO))),
+        Fate::Fails(AttemptEnd::Refused),
+        Fate::Fails(AttemptEnd::Retry),
     ] {
         for (limit, concurrency) in [(1, 8), (4, 8), (4, 16), (4, 64), (32, 64), (7, 8)] {
             let service = ms(50);
@@ -126,7 +126,7 @@ fn case_107_a_limited_rate_is_kept() {
 
 #[test]
 fn case_105_a_share_of_failures_neither_ends_nor_throttles_a_download() {
-    for refusal in [THROTTLED, Fate::Fails(Ended::Retry)] {
+    for refusal in [THROTTLED, Fate::Fails(AttemptEnd::Retry)] {
         for nth in [3, 4, 7, 10, 100] {
             let outcome = thousand(8, ms(50), every(nth, refusal));
             let most = ideal(8, ms(50)) * 3;
@@ -163,7 +163,7 @@ fn case_113_one_connection_that_is_served_is_enough() {
 
 #[test]
 fn cases_103_and_104_a_download_is_back_soon_after_its_server() {
-    for how in [THROTTLED, Fate::Fails(Ended::Retry), Fate::Silent] {
+    for how in [THROTTLED, Fate::Fails(AttemptEnd::Retry), Fate::Silent] {
         for seconds in [1, 3, 10, 30, 100] {
             for concurrency in [2, 8, 64] {
                 // All that are in flight are lost if their bodies take longer than this.
@@ -194,7 +194,7 @@ fn cases_103_and_104_a_download_is_back_soon_after_its_server() {
 
 #[test]
 fn case_108_a_server_that_is_dead_for_good_ends_it_in_time() {
-    for how in [THROTTLED, Fate::Fails(Ended::Retry), Fate::Silent] {
+    for how in [THROTTLED, Fate::Fails(AttemptEnd::Retry), Fate::Silent] {
         for timeout in [5, 30, 120].map(Duration::from_secs) {
             let settings = Settings {
                 retry_timeout: timeout,
@@ -226,9 +226,9 @@ fn case_108_with_no_retries_the_first_failure_is_the_end() {
         ..settings(100, 8)
     };
     for how in [
-        Ended::Retry,
-        Ended::Throttled(Some(Duration::from_secs(9))),
-        Ended::Refused,
+        AttemptEnd::Retry,
+        AttemptEnd::Throttled(Some(Duration::from_secs(9))),
+        AttemptEnd::Refused,
     ] {
         let away = away(ms(20), ms(500), Fate::Fails(how));
         let outcome = play(&settings, ms(1), ms(2), away);
@@ -239,7 +239,7 @@ fn case_108_with_no_retries_the_first_failure_is_the_end() {
 
 #[test]
 fn case_111_a_refusal_is_believed_when_nothing_else_is_in_flight() {
-    let refused = Fate::Fails(Ended::Refused);
+    let refused = Fate::Fails(AttemptEnd::Refused);
     // A key that is revoked in mid read.
     let forever = Duration::from_secs(10_000);
     let outcome = play(&settings(100, 8), ms(1), ms(2), away(ms(20), forever, refused));
@@ -262,7 +262,7 @@ fn a_pause_that_the_server_asks_for_is_kept_up_to_the_time_that_is_left() {
             Duration::from_secs(110)..Duration::from_secs(120),
         ),
     ] {
-        let how = Fate::Fails(Ended::Throttled(Some(asked)));
+        let how = Fate::Fails(AttemptEnd::Throttled(Some(asked)));
         let outcome = thousand(8, ms(2), away(ms(20), ms(4), how));
         let last = outcome
             .requests
@@ -302,7 +302,7 @@ fn case_105_a_pace_that_does_not_help_is_given_up() {
 /// A share of refusals costs few connections no more than many: about the share itself.
 #[test]
 fn case_105_a_share_of_failures_costs_few_connections_little() {
-    for refusal in [THROTTLED, Fate::Fails(Ended::Retry)] {
+    for refusal in [THROTTLED, Fate::Fails(AttemptEnd::Retry)] {
         for concurrency in [1, 2, 3, 4] {
             // In tenths of the time without refusals.
             for (of, most) in [(2, 40), (3, 25), (10, 20)] {
@@ -321,7 +321,7 @@ fn case_105_a_share_of_failures_costs_few_connections_little() {
 /// come back step by step.
 #[test]
 fn case_105_one_refusal_is_no_outage() {
-    for how in [Ended::Throttled(None), Ended::Retry] {
+    for how in [AttemptEnd::Throttled(None), AttemptEnd::Retry] {
         let mut schedule = Schedule::new(settings(1000, 16));
         let mut now = ms(10);
         let first = next(&mut schedule, &mut now);
@@ -330,7 +330,7 @@ fn case_105_one_refusal_is_no_outage() {
         let probe = next(&mut schedule, &mut now);
         let size = Some(1000 * CHUNK);
         schedule.begun(probe.id, size, false, true, None, Some(probe.chunk_end));
-        schedule.ended(probe.id, now, probe.chunk_end, Ended::Complete);
+        schedule.ended(probe.id, now, probe.chunk_end, AttemptEnd::Complete);
         let mut at_once = 0;
         loop {
             match schedule.poll(now) {
@@ -418,7 +418,11 @@ fn case_107_a_limit_that_comes_and_goes_ends_nothing() {
 
 #[test]
 fn case_113_one_connection_is_enough_however_the_others_are_refused() {
-    for refusal in [Fate::Fails(Ended::Refused), Fate::Fails(Ended::Retry), THROTTLED] {
+    for refusal in [
+        Fate::Fails(AttemptEnd::Refused),
+        Fate::Fails(AttemptEnd::Retry),
+        THROTTLED,
+    ] {
         for concurrency in [2, 8, 64] {
             let outcome = thousand(concurrency, ms(50), at_most(1, refusal));
             let most = ideal(1, ms(50)) * 5 / 4;
@@ -475,7 +479,11 @@ fn case_136_bursts_of_silence_cost_seconds() {
 #[test]
 fn case_111_refusals_of_more_connections_end_nothing() {
     for (limit, concurrency) in [(2, 8), (3, 64), (16, 32)] {
-        let outcome = thousand(concurrency, ms(20), at_most(limit, Fate::Fails(Ended::Refused)));
+        let outcome = thousand(
+            concurrency,
+            ms(20),
+            at_most(limit, Fate::Fails(AttemptEnd::Refused)),
+        );
         let (refused, of) = outcome.refused_after(100);
         assert!(
             refused * 50 <= of,
@@ -502,9 +510,13 @@ fn case_106_an_attempt_that_is_cut_behind_its_progress_is_no_failure() {
             received += position - attempt.start;
             let is_cut = position < end;
             cuts += u64::from(is_cut);
-            let how = if is_cut { Ended::Retry } else { Ended::Complete };
+            let how = if is_cut {
+                AttemptEnd::Retry
+            } else {
+                AttemptEnd::Complete
+            };
             let verdict = schedule.ended(attempt.id, now, position, how);
-            assert_eq!(verdict, Verdict::GoesOn, "{retries:?} after {cuts} cuts");
+            assert_eq!(verdict, AfterAttempt::GoesOn, "{retries:?} after {cuts} cuts");
             while schedule.is_cursor_filled() {
                 schedule.consumed();
             }

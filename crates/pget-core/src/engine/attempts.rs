@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use pget_schedule::{Attempt, Ended, Limit, Verdict};
+use pget_schedule::{AfterAttempt, Attempt, AttemptEnd, Limit};
 
 use super::{
     delivery::Offer,
@@ -129,16 +129,16 @@ impl Engine {
             return None;
         }
         let how = match &result {
-            Ok(()) => Ended::Complete,
+            Ok(()) => AttemptEnd::Complete,
             Err(error) => match error.retry() {
-                Retry::Never => Ended::Fatal,
-                Retry::Refused => Ended::Refused,
+                Retry::Never => AttemptEnd::Fatal,
+                Retry::Refused => AttemptEnd::Refused,
                 Retry::Backoff => match error.kind() {
-                    ErrorKind::Protocol => Ended::Wrong,
-                    ErrorKind::Checksum => Ended::Damaged,
-                    _ => Ended::Retry,
+                    ErrorKind::Protocol => AttemptEnd::Wrong,
+                    ErrorKind::Checksum => AttemptEnd::Damaged,
+                    _ => AttemptEnd::Retry,
                 },
-                Retry::Throttled(after) => Ended::Throttled(after),
+                Retry::Throttled(after) => AttemptEnd::Throttled(after),
             },
         };
         let position = flight.slot.position();
@@ -152,13 +152,13 @@ impl Engine {
         }
         let moved = state.consume_landed(self.delivery.order(), &self.cursor);
         let ended = match (verdict, result) {
-            (Verdict::GoesOn, Ok(())) => None,
-            (Verdict::GoesOn, Err(error)) => {
+            (AfterAttempt::GoesOn, Ok(())) => None,
+            (AfterAttempt::GoesOn, Err(error)) => {
                 tracing::debug!(object = %self.object, position, %error, "attempt failed, the rest is asked for again");
                 state.last_failure = Some(error);
                 None
             }
-            (Verdict::Failed(limit), result) => {
+            (AfterAttempt::Failed(limit), result) => {
                 let error = result.err().unwrap_or_else(|| {
                     SourceError::fatal(
                         ErrorKind::Protocol,

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use pget_schedule::Begun;
+use pget_schedule::ReplyOutcome;
 
 use super::{
     cursor::Cursor,
@@ -137,7 +137,7 @@ impl WriterEvents for Engine {
             self.driver.notify_one();
         }
         let end = match begun {
-            Begun::Restream => {
+            ReplyOutcome::Restream => {
                 flight.restream = true;
                 state.known.start_over(answer.total);
                 return Err(SourceError::retryable(
@@ -145,8 +145,8 @@ impl WriterEvents for Engine {
                     "no identity: read again as one stream",
                 ));
             }
-            Begun::Chunk { end } => Some(end),
-            Begun::Stream { end } => match (end, answer.body_end) {
+            ReplyOutcome::Chunk { end } => Some(end),
+            ReplyOutcome::Stream { end } => match (end, answer.body_end) {
                 (Some(end), Some(body_end)) => Some(end.min(body_end)),
                 (end, body_end) => end.or(body_end),
             },

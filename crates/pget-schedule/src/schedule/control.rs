@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Phase, Schedule};
-use crate::{Choice, Flow, Found, controller::Now, open_chunk::State};
+use crate::{Choice, Flow, Found, controller::Now, open_chunk::ChunkState};
 
 impl Schedule {
     /// Requests that should be in flight, as far as measuring shows.
@@ -51,12 +51,12 @@ impl Schedule {
 
     /// The request of the attempt `id` was sent so long before the attempt began.
     pub fn asked_before(&mut self, id: u64, time: Duration) {
-        let place = self
-            .places
+        let open_chunk = self
+            .open_chunks
             .iter_mut()
-            .find(|place| place.state == State::InFlight(id));
-        if let Some(place) = place {
-            place.told.asked_before = time;
+            .find(|open_chunk| open_chunk.state == ChunkState::InFlight(id));
+        if let Some(open_chunk) = open_chunk {
+            open_chunk.measured.asked_before = time;
         }
     }
 
@@ -65,12 +65,12 @@ impl Schedule {
         let Some(control) = &mut self.control else {
             return;
         };
-        let place = self
-            .places
+        let open_chunk = self
+            .open_chunks
             .iter_mut()
-            .find(|place| place.state == State::InFlight(id));
-        if let Some(place) = place {
-            control.answered(now, &mut place.told);
+            .find(|open_chunk| open_chunk.state == ChunkState::InFlight(id));
+        if let Some(open_chunk) = open_chunk {
+            control.answered(now, &mut open_chunk.measured);
         }
     }
 
@@ -112,7 +112,7 @@ impl Schedule {
         if self.control_at().is_none_or(|at| at > now) {
             return;
         }
-        let next = self.cursor + self.places.len() as u64;
+        let next = self.cursor + self.open_chunks.len() as u64;
         let rest = self.plan.bytes_from(next);
         let limit = self.throttle.permits();
         let limit = (limit < self.settings.concurrency).then_some(limit);
@@ -122,19 +122,19 @@ impl Schedule {
             return;
         };
         let mut oldest = None;
-        for place in &mut self.places {
-            let State::InFlight(id) = place.state else {
+        for open_chunk in &mut self.open_chunks {
+            let ChunkState::InFlight(id) = open_chunk.state else {
                 continue;
             };
             if let Some(flow) = flow(id) {
                 if !flow.asked {
-                    place.told.asked = now;
-                    place.told.until = now;
+                    open_chunk.measured.asked = now;
+                    open_chunk.measured.until = now;
                 }
-                control.brought(now, &mut place.told, flow.bytes, false);
+                control.brought(now, &mut open_chunk.measured, flow.bytes, false);
             }
-            if place.told.answered.is_none() {
-                let asked = place.told.asked;
+            if open_chunk.measured.answered.is_none() {
+                let asked = open_chunk.measured.asked;
                 oldest = Some(oldest.map_or(asked, |oldest: Duration| oldest.min(asked)));
             }
         }
@@ -162,14 +162,14 @@ impl Schedule {
     }
 
     /// An attempt at the chunk of `index` has ended, having brought `bytes`.
-    pub(super) fn tell_end(&mut self, index: usize, now: Duration, bytes: u64) {
+    pub(super) fn note_end(&mut self, index: usize, now: Duration, bytes: u64) {
         if let Some(control) = &mut self.control {
-            control.brought(now, &mut self.places[index].told, bytes, true);
+            control.brought(now, &mut self.open_chunks[index].measured, bytes, true);
         }
     }
 
     /// The source asks for chunks of this size.
-    pub(super) fn tell_hint(&mut self, chunk_size: u64) {
+    pub(super) fn note_hint(&mut self, chunk_size: u64) {
         if let Some(control) = &mut self.control {
             control.controller.hint(chunk_size);
         }
@@ -195,7 +195,7 @@ impl Schedule {
         if self.phase != Phase::Parallel || self.memory {
             return;
         }
-        let next = self.cursor + self.places.len() as u64;
+        let next = self.cursor + self.open_chunks.len() as u64;
         let Some(control) = &mut self.control else {
             return;
         };

@@ -5,9 +5,9 @@ use std::{ops::Range, time::Duration};
 
 use super::{Phase, Schedule};
 use crate::{
-    Begun, Ended, Limit, Verdict,
+    AfterAttempt, AttemptEnd, Limit, ReplyOutcome,
     health::PROGRESS,
-    open_chunk::{Place, State},
+    open_chunk::{ChunkState, OpenChunk},
     track::Track,
 };
 
@@ -32,10 +32,10 @@ impl Schedule {
         identity: bool,
         hint: Option<u64>,
         body_end: Option<u64>,
-    ) -> Begun {
+    ) -> ReplyOutcome {
         let first = self.phase == Phase::Probe;
-        if let Some(place) = self.place_of(id) {
-            place.begun = true;
+        if let Some(open_chunk) = self.open_chunk_of(id) {
+            open_chunk.begun = true;
         }
         if let Some(total) = total
             && (first || self.is_stream())
@@ -45,35 +45,35 @@ impl Schedule {
         match self.phase {
             Phase::Stream { .. } => {
                 self.stream(identity);
-                Begun::Stream { end: self.plan.end() }
+                ReplyOutcome::Stream { end: self.plan.end() }
             }
             Phase::Probe if whole || self.streams_by_choice() => {
                 self.stream(identity);
-                Begun::Stream { end: self.plan.end() }
+                ReplyOutcome::Stream { end: self.plan.end() }
             }
             Phase::Probe if !identity && self.plan.chunks().is_none_or(|chunks| chunks > 1) => {
                 self.stream(false);
                 // The stream may be of another revision, which has its own end.
                 self.plan.forget_end();
-                Begun::Restream
+                ReplyOutcome::Restream
             }
             // One chunk needs no second request, and without an identity it must not get one once
             // it has bytes.
             Phase::Probe if !identity => {
                 self.stream(false);
-                Begun::Stream { end: self.plan.end() }
+                ReplyOutcome::Stream { end: self.plan.end() }
             }
             Phase::Probe | Phase::Parallel | Phase::Over => {
                 if first {
                     self.phase = Phase::Parallel;
                     if let Some(hint) = hint.filter(|hint| self.settings.follow_hint && *hint > 0) {
                         self.plan.chunk_size_from_second(hint);
-                        self.tell_hint(hint);
+                        self.note_hint(hint);
                     }
                 }
                 let chunk = self.chunk_of(id).unwrap_or(self.cursor);
                 let end = self.chunk_end(chunk);
-                Begun::Chunk {
+                ReplyOutcome::Chunk {
                     end: body_end.map_or(end, |body_end| body_end.min(end)),
                 }
             }
@@ -87,10 +87,10 @@ impl Schedule {
             return None;
         }
         let mut proved = true;
-        if let Some(last) = self.places.back_mut()
-            && last.state == State::InFlight(id)
+        if let Some(last) = self.open_chunks.back_mut()
+            && last.state == ChunkState::InFlight(id)
         {
-            last.state = State::Filled;
+            last.state = ChunkState::Filled;
             last.failing_since = None;
             proved = last.proved;
         }
@@ -99,11 +99,11 @@ impl Schedule {
         if !proved {
             self.succeeded(None, true);
         }
-        let index = self.open_place();
-        let place = &mut self.places[index];
-        place.state = State::InFlight(id);
-        place.track = Track::new(Duration::ZERO, place.position);
-        (place.begun, place.proved, place.alone) = (true, true, true);
+        let index = self.open_next();
+        let open_chunk = &mut self.open_chunks[index];
+        open_chunk.state = ChunkState::InFlight(id);
+        open_chunk.track = Track::new(Duration::ZERO, open_chunk.position);
+        (open_chunk.begun, open_chunk.proved, open_chunk.alone) = (true, true, true);
         let chunk = self.cursor + index as u64;
         Some((chunk, self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX)))
     }
@@ -111,64 +111,65 @@ impl Schedule {
     /// The attempt `id`, which is about to end, has brought no byte since `since`. What it waited for
     /// was its source, and not its consumer.
     pub fn was_quiet(&mut self, id: u64, since: Duration) {
-        if let Some(place) = self.place_of(id) {
-            place.quiet_since = Some(since);
+        if let Some(open_chunk) = self.open_chunk_of(id) {
+            open_chunk.quiet_since = Some(since);
         }
     }
 
     /// The attempt ended, having brought its bytes up to `position` (an offset in the object).
-    pub fn ended(&mut self, id: u64, now: Duration, position: u64, how: Ended) -> Verdict {
+    pub fn ended(&mut self, id: u64, now: Duration, position: u64, how: AttemptEnd) -> AfterAttempt {
         self.in_flight -= 1;
         // A body of unknown length that ended as its framing says is all there is; and one that
         // brought all that was wanted is enough, however it ended.
-        let is_all = how == Ended::Complete || self.plan.end() == Some(position);
+        let is_all = how == AttemptEnd::Complete || self.plan.end() == Some(position);
         if is_all && self.is_stream() && self.plan.chunks().is_none() {
             self.plan.ends_at(position);
         }
         let Some(index) = self
-            .places
+            .open_chunks
             .iter()
-            .position(|place| place.state == State::InFlight(id))
+            .position(|open_chunk| open_chunk.state == ChunkState::InFlight(id))
         else {
             // A stream whose last chunk was consumed before it asked for the next one.
             let unread = self.plan.chunks().is_none_or(|chunks| self.cursor < chunks);
-            let fails = how == Ended::Fatal || unread && self.cannot_go_on(how, position);
+            let fails = how == AttemptEnd::Fatal || unread && self.cannot_go_on(how, position);
             if self.phase == Phase::Over {
-                return Verdict::GoesOn;
+                return AfterAttempt::GoesOn;
             }
             if fails {
                 return self.fail(Limit::Final);
             }
-            if unread && how != Ended::Complete {
+            if unread && how != AttemptEnd::Complete {
                 // What is left is opened as a new chunk.
                 return self.passes(id, now, now, how);
             }
-            return Verdict::GoesOn;
+            return AfterAttempt::GoesOn;
         };
         let chunk = self.cursor + index as u64;
         let end = self.chunk_end(chunk);
-        let place = &mut self.places[index];
-        let progress = position.saturating_sub(place.position);
-        place.position = position;
-        place.state = State::Waiting(now);
-        if std::mem::take(&mut place.fencing) {
+        let open_chunk = &mut self.open_chunks[index];
+        let progress = position.saturating_sub(open_chunk.position);
+        open_chunk.position = position;
+        open_chunk.state = ChunkState::Waiting(now);
+        if std::mem::take(&mut open_chunk.fencing) {
             // The fence came too late.
-            place.owed = None;
+            open_chunk.owed = None;
         }
         if self.phase == Phase::Over {
-            return Verdict::GoesOn;
+            return AfterAttempt::GoesOn;
         }
-        self.tell_end(index, now, progress);
-        let place = &mut self.places[index];
+        self.note_end(index, now, progress);
+        let open_chunk = &mut self.open_chunks[index];
         if progress > 0 {
-            self.wrong_passes |= place.progressed();
-            self.health.progressed(place.quiet_since.unwrap_or(now).min(now));
+            self.wrong_passes |= open_chunk.progressed();
+            self.health
+                .progressed(open_chunk.quiet_since.unwrap_or(now).min(now));
         }
         if position >= end || progress >= PROGRESS {
             self.health.flows();
         }
-        let place = &mut self.places[index];
-        if (position >= end || progress >= PROGRESS) && !std::mem::replace(&mut place.proved, true) {
+        let open_chunk = &mut self.open_chunks[index];
+        if (position >= end || progress >= PROGRESS) && !std::mem::replace(&mut open_chunk.proved, true) {
             self.succeeded(Some(now), self.is_oldest(id));
         }
         if position >= end {
@@ -181,80 +182,94 @@ impl Schedule {
     }
 
     /// The attempt at the chunk of `index` has completed it.
-    fn filled(&mut self, index: usize, now: Duration, progress: u64, position: u64, how: Ended) -> Verdict {
+    fn filled(
+        &mut self,
+        index: usize,
+        now: Duration,
+        progress: u64,
+        position: u64,
+        how: AttemptEnd,
+    ) -> AfterAttempt {
         let chunk = self.cursor + index as u64;
-        let place = &mut self.places[index];
-        place.state = State::Filled;
-        place.failing_since = None;
+        let open_chunk = &mut self.open_chunks[index];
+        open_chunk.state = ChunkState::Filled;
+        open_chunk.failing_since = None;
         self.stragglers.answered(now);
-        if place.answered_at.is_none() {
-            self.stragglers.pays(place, now, true);
+        if open_chunk.answered_at.is_none() {
+            self.stragglers.pays(open_chunk, now, true);
         }
-        self.stragglers.pays(place, now, false);
+        self.stragglers.pays(open_chunk, now, false);
         // What a broken attempt has left says little about how long a chunk takes.
         if self.phase == Phase::Parallel && progress >= self.plan.chunk_size() / 2 {
-            self.stragglers.completed(&place.track, now, progress);
+            self.stragglers.completed(&open_chunk.track, now, progress);
         }
         // What a stream that was cut exactly at a chunk's end has left is opened as a new chunk, so
         // it needs no retry here.
         let unread = self.is_stream() && self.plan.chunks().is_none_or(|chunks| chunk + 1 < chunks);
-        if how == Ended::Fatal || unread && self.cannot_go_on(how, position) {
+        if how == AttemptEnd::Fatal || unread && self.cannot_go_on(how, position) {
             return self.fail(Limit::Final);
         }
-        Verdict::GoesOn
+        AfterAttempt::GoesOn
     }
 
     /// The attempt at the chunk of `index` has ended before the chunk's end.
-    fn broke_off(&mut self, index: usize, id: u64, now: Duration, progress: u64, how: Ended) -> Verdict {
+    fn broke_off(
+        &mut self,
+        index: usize,
+        id: u64,
+        now: Duration,
+        progress: u64,
+        how: AttemptEnd,
+    ) -> AfterAttempt {
         let is_served = self.others_are_served(index);
-        let place = &mut self.places[index];
-        let is_wrong = matches!(how, Ended::Wrong | Ended::Damaged);
-        let is_refusal = !place.begun && !is_wrong && how != Ended::Complete;
-        if how == Ended::Refused && place.alone {
+        let open_chunk = &mut self.open_chunks[index];
+        let is_wrong = matches!(how, AttemptEnd::Wrong | AttemptEnd::Damaged);
+        let is_refusal = !open_chunk.begun && !is_wrong && how != AttemptEnd::Complete;
+        if how == AttemptEnd::Refused && open_chunk.alone {
             return self.fail(Limit::Final);
         }
         if progress >= PROGRESS {
-            (place.fruitless, place.counted) = (0, 0);
+            (open_chunk.fruitless, open_chunk.counted) = (0, 0);
         } else {
-            place.fruitless += 1;
+            open_chunk.fruitless += 1;
             // One request too many is no failed attempt at the range.
             let too_many = is_refusal && is_served && self.settings.retries != Some(0);
-            place.counted += u32::from(!too_many);
+            open_chunk.counted += u32::from(!too_many);
         }
-        let quiet_since = place.quiet_since.unwrap_or(now).min(now);
-        let quiet_since = place.fails(quiet_since);
-        place.refusals += u32::from(how == Ended::Refused);
-        if is_wrong && place.wrong == 0 {
-            place.wrong_since = now;
+        let quiet_since = open_chunk.quiet_since.unwrap_or(now).min(now);
+        let quiet_since = open_chunk.fails(quiet_since);
+        open_chunk.refusals += u32::from(how == AttemptEnd::Refused);
+        if is_wrong && open_chunk.wrong == 0 {
+            open_chunk.wrong_since = now;
         }
-        place.wrong += u32::from(is_wrong);
+        open_chunk.wrong += u32::from(is_wrong);
         self.some_range_fails = true;
-        let (fruitless, counted) = (place.fruitless, place.counted);
+        let (fruitless, counted) = (open_chunk.fruitless, open_chunk.counted);
         if self.settings.retries.is_some_and(|retries| counted > retries) {
             return self.fail(Limit::Retries { attempts: fruitless });
         }
-        let (attempts, wrong_for) = (place.wrong, now.saturating_sub(place.wrong_since));
+        let (attempts, wrong_for) = (open_chunk.wrong, now.saturating_sub(open_chunk.wrong_since));
         let fruitless_for = self.health.lasted(now);
         let lasted = if self.wrong_passes {
             fruitless_for
         } else {
             fruitless_for.max(wrong_for)
         };
-        let is_believed = how == Ended::Damaged || lasted >= BELIEVED_AFTER;
+        let is_believed = how == AttemptEnd::Damaged || lasted >= BELIEVED_AFTER;
         if is_wrong && attempts >= WRONG && is_believed {
             return self.fail(Limit::Wrong { attempts });
         }
-        let clipped = how == Ended::Complete && progress > 0;
+        let clipped = how == AttemptEnd::Complete && progress > 0;
         if clipped && progress >= PROGRESS {
             // A server that clips ranges has done nothing wrong: its rest is asked for at once.
-            self.places[index].failing_since = None;
-            return Verdict::GoesOn;
+            self.open_chunks[index].failing_since = None;
+            return AfterAttempt::GoesOn;
         }
         if progress < PROGRESS {
             self.passes(id, quiet_since, now, how);
         }
         if is_refusal {
-            let by_status = matches!(how, Ended::Throttled(_) | Ended::Refused);
+            let by_status = matches!(how, AttemptEnd::Throttled(_) | AttemptEnd::Refused);
             self.throttle
                 .refused(now, id, self.next_id, self.in_flight, by_status);
         }
@@ -267,35 +282,34 @@ impl Schedule {
         } else {
             self.backoff.delay(fruitless)
         };
-        self.places[index].state = State::Waiting(now + delay);
+        self.open_chunks[index].state = ChunkState::Waiting(now + delay);
         self.decide(now);
-        Verdict::GoesOn
+        AfterAttempt::GoesOn
     }
 
     /// A failure that another attempt may make up for.
-    fn passes(&mut self, id: u64, quiet_since: Duration, now: Duration, how: Ended) -> Verdict {
+    fn passes(&mut self, id: u64, quiet_since: Duration, now: Duration, how: AttemptEnd) -> AfterAttempt {
         self.health.failed(id, quiet_since, now, &mut self.backoff);
-        if let Ended::Throttled(Some(after)) = how {
+        if let AttemptEnd::Throttled(Some(after)) = how {
             let after = self.health.honoured(now, after);
             self.paused_until = self.paused_until.max(now.saturating_add(after));
         }
-        Verdict::GoesOn
+        AfterAttempt::GoesOn
     }
 
     /// Whether another attempt than that of `index` has its answer.
     fn others_are_served(&self, index: usize) -> bool {
-        self.places
-            .iter()
-            .enumerate()
-            .any(|(other, place)| other != index && place.begun && matches!(place.state, State::InFlight(_)))
+        self.open_chunks.iter().enumerate().any(|(other, open_chunk)| {
+            other != index && open_chunk.begun && matches!(open_chunk.state, ChunkState::InFlight(_))
+        })
     }
 
     /// Whether all attempts that were launched before have had their answers.
     pub(super) fn is_oldest(&self, id: u64) -> bool {
         !self
-            .places
+            .open_chunks
             .iter()
-            .any(|place| matches!(place.state, State::InFlight(other) if other < id && !place.begun))
+            .any(|open_chunk| matches!(open_chunk.state, ChunkState::InFlight(other) if other < id && !open_chunk.begun))
     }
 
     /// An attempt has proved that the source serves. `in_turn`: and no earlier one waits for its
@@ -310,15 +324,15 @@ impl Schedule {
         }
     }
 
-    /// An attempt that [`Begun::Restream`] ended: nothing of it counts.
+    /// An attempt that [`ReplyOutcome::Restream`] ended: nothing of it counts.
     pub fn restream(&mut self, id: u64, now: Duration) {
         self.in_flight -= 1;
-        if let Some(place) = self
-            .places
+        if let Some(open_chunk) = self
+            .open_chunks
             .iter_mut()
-            .find(|place| place.state == State::InFlight(id))
+            .find(|open_chunk| open_chunk.state == ChunkState::InFlight(id))
         {
-            place.state = State::Waiting(now);
+            open_chunk.state = ChunkState::Waiting(now);
             // The source has answered.
             self.health.probe_now(now);
         }
@@ -327,15 +341,15 @@ impl Schedule {
     /// The consumer has taken the chunk at the cursor, whose bytes have all arrived (the attempt
     /// that brought them may still have to end).
     pub fn consumed(&mut self) {
-        let Some(place) = self.places.pop_front() else {
+        let Some(open_chunk) = self.open_chunks.pop_front() else {
             return;
         };
         self.cursor += 1;
-        self.wrong_passes |= place.wrong > 0;
-        if place.state != State::Filled {
+        self.wrong_passes |= open_chunk.wrong > 0;
+        if open_chunk.state != ChunkState::Filled {
             // Its last bytes have come since the last look, and complete it.
             self.health.moved();
-            if !place.proved {
+            if !open_chunk.proved {
                 self.succeeded(None, true);
             }
         }
@@ -355,8 +369,8 @@ impl Schedule {
 
     /// Whether an attempt that ended like this, with bytes missing, ends the download: by its own
     /// word, or because nothing ties a second stream to the first.
-    fn cannot_go_on(&self, how: Ended, position: u64) -> bool {
-        how == Ended::Fatal || !self.may_resume() && position > self.plan.start()
+    fn cannot_go_on(&self, how: AttemptEnd, position: u64) -> bool {
+        how == AttemptEnd::Fatal || !self.may_resume() && position > self.plan.start()
     }
 
     const fn stream(&mut self, resumable: bool) {
@@ -364,22 +378,22 @@ impl Schedule {
         self.one_stream = true;
     }
 
-    const fn fail(&mut self, limit: Limit) -> Verdict {
+    const fn fail(&mut self, limit: Limit) -> AfterAttempt {
         self.phase = Phase::Over;
-        Verdict::Failed(limit)
+        AfterAttempt::Failed(limit)
     }
 
-    fn place_of(&mut self, id: u64) -> Option<&mut Place> {
-        self.places
+    fn open_chunk_of(&mut self, id: u64) -> Option<&mut OpenChunk> {
+        self.open_chunks
             .iter_mut()
-            .find(|place| place.state == State::InFlight(id))
+            .find(|open_chunk| open_chunk.state == ChunkState::InFlight(id))
     }
 
     fn chunk_of(&self, id: u64) -> Option<u64> {
         let index = self
-            .places
+            .open_chunks
             .iter()
-            .position(|place| place.state == State::InFlight(id))?;
+            .position(|open_chunk| open_chunk.state == ChunkState::InFlight(id))?;
         Some(self.cursor + index as u64)
     }
 }

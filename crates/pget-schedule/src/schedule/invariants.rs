@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Phase, REFUSALS, Schedule};
-use crate::{Action, open_chunk::State};
+use crate::{Action, open_chunk::ChunkState};
 
 impl Schedule {
     /// Everything that its future depends on except clocks and what was learned, as numbers, for
@@ -30,19 +30,23 @@ impl Schedule {
             self.plan.known_end().unwrap_or(u64::MAX),
         ];
         key.extend(self.throttle.key());
-        for place in &self.places {
-            let state = match place.state {
-                State::Waiting(at) => u64::from(at > now),
-                State::Filled => 2,
-                State::InFlight(id) => 3 + name(id),
+        for open_chunk in &self.open_chunks {
+            let state = match open_chunk.state {
+                ChunkState::Waiting(at) => u64::from(at > now),
+                ChunkState::Filled => 2,
+                ChunkState::InFlight(id) => 3 + name(id),
             };
-            let flags = [place.begun, place.alone, place.failing_since.is_some()];
+            let flags = [
+                open_chunk.begun,
+                open_chunk.alone,
+                open_chunk.failing_since.is_some(),
+            ];
             let flags = flags.iter().fold(0, |all, &flag| all * 2 + u64::from(flag));
             key.extend([
                 state,
-                place.known_position(),
-                place.counted.into(),
-                place.refusals.min(REFUSALS).into(),
+                open_chunk.known_position(),
+                open_chunk.counted.into(),
+                open_chunk.refusals.min(REFUSALS).into(),
                 flags,
             ]);
         }
@@ -55,12 +59,15 @@ impl Schedule {
     /// The invariant that does not hold.
     pub fn check(&self, waited: Option<Action>) -> Result<(), String> {
         let flying = self
-            .places
+            .open_chunks
             .iter()
-            .filter(|place| matches!(place.state, State::InFlight(_)))
+            .filter(|open_chunk| matches!(open_chunk.state, ChunkState::InFlight(_)))
             .count();
         if flying > self.in_flight as usize {
-            return Err(format!("{flying} places in flight, {} attempts", self.in_flight));
+            return Err(format!(
+                "{flying} open_chunks in flight, {} attempts",
+                self.in_flight
+            ));
         }
         if self.in_flight > self.settings.concurrency {
             return Err(format!(
@@ -69,17 +76,17 @@ impl Schedule {
             ));
         }
         // What was open before a window got smaller stays open.
-        if self.places.len() > self.settings.window as usize {
+        if self.open_chunks.len() > self.settings.window as usize {
             return Err(format!(
                 "{} open in a window of {}",
-                self.places.len(),
+                self.open_chunks.len(),
                 self.settings.window
             ));
         }
         let head_filled = self
-            .places
+            .open_chunks
             .front()
-            .is_some_and(|place| place.state == State::Filled);
+            .is_some_and(|open_chunk| open_chunk.state == ChunkState::Filled);
         if waited == Some(Action::Wait(None)) && self.in_flight == 0 && !head_filled {
             return Err("nothing in flight, nothing to wait for, nothing to consume".into());
         }

@@ -6,7 +6,7 @@ use super::{Phase, Schedule, earlier};
 use crate::{
     Flow,
     health::{LEAST_SILENCE, PROGRESS},
-    open_chunk::{Place, State},
+    open_chunk::{ChunkState, OpenChunk},
     straggler::{FAR, LEAST_SIBLINGS, MARGIN, Norm, Pace, SETUP, SHARE, median, time},
     track::{Track, rate},
 };
@@ -53,7 +53,7 @@ impl Schedule {
         self.see(now, flow);
         let index = if self.health.is_in_trouble() {
             let index = self.silent_probe(now)?;
-            self.places[index].silent = true;
+            self.open_chunks[index].silent = true;
             index
         } else if let Some(since) = self.silent_since(now) {
             self.health.sink(now, since, &mut self.backoff);
@@ -62,37 +62,37 @@ impl Schedule {
         } else {
             self.straggler(now)?
         };
-        let place = &mut self.places[index];
-        let State::InFlight(id) = place.state else {
+        let open_chunk = &mut self.open_chunks[index];
+        let ChunkState::InFlight(id) = open_chunk.state else {
             return None;
         };
-        place.fencing = true;
+        open_chunk.fencing = true;
         Some(id)
     }
 
     /// Notes what the attempts in flight have brought.
     fn see(&mut self, now: Duration, flow: impl Fn(u64) -> Option<Flow>) {
         let (mut flows, mut accepted, mut proved) = (false, false, Vec::new());
-        for place in &mut self.places {
-            let State::InFlight(id) = place.state else {
+        for open_chunk in &mut self.open_chunks {
+            let ChunkState::InFlight(id) = open_chunk.state else {
                 continue;
             };
             let Some(flow) = flow(id) else { continue };
-            let (moved, more) = place.track.saw(now, flow);
-            place.begun |= flow.bytes > 0;
+            let (moved, more) = open_chunk.track.saw(now, flow);
+            open_chunk.begun |= flow.bytes > 0;
             flows |= moved;
             if more {
                 accepted = true;
-                self.wrong_passes |= place.progressed();
+                self.wrong_passes |= open_chunk.progressed();
             }
-            if !place.proved && flow.position.saturating_sub(place.position) >= PROGRESS {
-                place.proved = true;
+            if !open_chunk.proved && flow.position.saturating_sub(open_chunk.position) >= PROGRESS {
+                open_chunk.proved = true;
                 proved.push(id);
             }
-            if place.begun && place.answered_at.is_none() {
-                place.answered_at = Some(now);
+            if open_chunk.begun && open_chunk.answered_at.is_none() {
+                open_chunk.answered_at = Some(now);
                 self.stragglers.answered(now);
-                self.stragglers.pays(place, now, true);
+                self.stragglers.pays(open_chunk, now, true);
             }
         }
         if accepted {
@@ -122,12 +122,12 @@ impl Schedule {
             Some(_) => self.settings.concurrency as usize,
             None => usize::MAX,
         };
-        let near = self.places.len().min(near);
+        let near = self.open_chunks.len().min(near);
         let may_ask = self.in_flight <= self.throttle.permits();
         let norm = self.norm().filter(|_| may_ask);
         let slow = norm.and_then(|norm| {
             let index = (0..near).find(|&index| self.is_straggler(index, now, &norm))?;
-            let track = &self.places[index].track;
+            let track = &self.open_chunks[index].track;
             let rest = match track.rate(self.stragglers.long_enough()) {
                 Some(rate) if track.first.is_some() => time(
                     self.chunk_end(self.cursor + index as u64) - track.received(),
@@ -139,23 +139,23 @@ impl Schedule {
         });
         let silent = || {
             let index = (0..near).find(|&index| self.is_connection_silent(index, now))?;
-            Some((index, now - self.places[index].track.launched))
+            Some((index, now - self.open_chunks[index].track.launched))
         };
         let (index, owed) = slow.or_else(silent)?;
-        let place = &mut self.places[index];
-        place.fences += 1;
-        place.owed = Some(owed);
-        place.silent = !place.begun;
-        place.owed_for_silence = place.silent;
+        let open_chunk = &mut self.open_chunks[index];
+        open_chunk.fences += 1;
+        open_chunk.owed = Some(owed);
+        open_chunk.silent = !open_chunk.begun;
+        open_chunk.owed_for_silence = open_chunk.silent;
         self.stragglers.fences += 1;
-        if place.silent
-            && let State::InFlight(id) = place.state
+        if open_chunk.silent
+            && let ChunkState::InFlight(id) = open_chunk.state
         {
-            let young = |place: &&Place| {
-                matches!(place.state, State::InFlight(_))
-                    && (place.begun || now.saturating_sub(place.track.launched) < LEAST_SILENCE)
+            let young = |open_chunk: &&OpenChunk| {
+                matches!(open_chunk.state, ChunkState::InFlight(_))
+                    && (open_chunk.begun || now.saturating_sub(open_chunk.track.launched) < LEAST_SILENCE)
             };
-            let served = self.places.iter().filter(young).count();
+            let served = self.open_chunks.iter().filter(young).count();
             let served = u32::try_from(served).unwrap_or(u32::MAX);
             self.throttle.unanswered(now, id, self.next_id, served);
         }
@@ -166,44 +166,44 @@ impl Schedule {
     pub fn fenced(&mut self, id: u64, now: Duration, position: u64) {
         self.in_flight -= 1;
         let Some(index) = self
-            .places
+            .open_chunks
             .iter()
-            .position(|place| place.state == State::InFlight(id))
+            .position(|open_chunk| open_chunk.state == ChunkState::InFlight(id))
         else {
             return;
         };
         let end = self.chunk_end(self.cursor + index as u64);
-        let progress = position.saturating_sub(self.places[index].position);
-        self.tell_end(index, now, progress);
+        let progress = position.saturating_sub(self.open_chunks[index].position);
+        self.note_end(index, now, progress);
         let set_up = self.stragglers.set_up();
-        let place = &mut self.places[index];
-        let quiet_since = if position > place.position {
-            self.wrong_passes |= place.progressed();
+        let open_chunk = &mut self.open_chunks[index];
+        let quiet_since = if position > open_chunk.position {
+            self.wrong_passes |= open_chunk.progressed();
             self.health.progressed(now);
             now
         } else {
-            let launched = place.track.launched;
-            place.fenced_since.get_or_insert(launched);
+            let launched = open_chunk.track.launched;
+            open_chunk.fenced_since.get_or_insert(launched);
             launched
         };
-        place.position = position;
-        place.fencing = false;
+        open_chunk.position = position;
+        open_chunk.fencing = false;
         // A silent one is asked for over a connection that is served, if there is one.
-        let silent = std::mem::take(&mut place.silent);
+        let silent = std::mem::take(&mut open_chunk.silent);
         // In trouble, connections that were kept may all be dead: each second time, a fresh one is
         // tried.
-        place.silences += u32::from(silent);
+        open_chunk.silences += u32::from(silent);
         // A fresh connection starts slowly: for a short rest, one that was used last is as fast.
-        let owed = place.owed.unwrap_or(Duration::MAX);
-        place.fresh =
-            !silent && owed >= set_up || self.health.is_in_trouble() && place.silences.is_multiple_of(2);
-        place.state = State::Waiting(now);
+        let owed = open_chunk.owed.unwrap_or(Duration::MAX);
+        open_chunk.fresh =
+            !silent && owed >= set_up || self.health.is_in_trouble() && open_chunk.silences.is_multiple_of(2);
+        open_chunk.state = ChunkState::Waiting(now);
         if position >= end {
-            place.state = State::Filled;
-            place.failing_since = None;
+            open_chunk.state = ChunkState::Filled;
+            open_chunk.failing_since = None;
         } else if silent && self.health.is_in_trouble() {
             // It counts as a failure, as its deadline would.
-            let quiet_since = place.fails(quiet_since);
+            let quiet_since = open_chunk.fails(quiet_since);
             self.some_range_fails = true;
             self.health.failed(id, quiet_since, now, &mut self.backoff);
             self.health.probe_now(now);
@@ -212,19 +212,19 @@ impl Schedule {
 
     /// Whether all of the chunk at the cursor is there to be taken.
     fn consumer_has_all(&self) -> bool {
-        self.places.front().is_some_and(|place| {
-            place.state == State::Filled || place.track.position >= self.chunk_end(self.cursor)
+        self.open_chunks.front().is_some_and(|open_chunk| {
+            open_chunk.state == ChunkState::Filled || open_chunk.track.position >= self.chunk_end(self.cursor)
         })
     }
 
     /// Whether the attempt at the cursor takes far longer than complete chunks did.
     pub(super) fn cursor_lags(&self, now: Duration) -> bool {
-        let Some(place) = self.places.front() else {
+        let Some(open_chunk) = self.open_chunks.front() else {
             return false;
         };
         let usual = median(self.stragglers.complete.iter().map(|pace| pace.took).collect());
-        matches!(place.state, State::InFlight(_))
-            && usual.is_some_and(|usual| now.saturating_sub(place.track.launched) > usual * 2)
+        matches!(open_chunk.state, ChunkState::InFlight(_))
+            && usual.is_some_and(|usual| now.saturating_sub(open_chunk.track.launched) > usual * 2)
     }
 
     const fn may_fence(&self) -> bool {
@@ -235,10 +235,10 @@ impl Schedule {
         let stragglers = &self.stragglers;
         let long_enough = stragglers.long_enough();
         let tracks = self
-            .places
+            .open_chunks
             .iter()
-            .filter(|place| matches!(place.state, State::InFlight(_)))
-            .map(|place| &place.track);
+            .filter(|open_chunk| matches!(open_chunk.state, ChunkState::InFlight(_)))
+            .map(|open_chunk| &open_chunk.track);
         let mut rates: Vec<u64> = tracks
             .clone()
             .filter_map(|track| track.rate(long_enough))
@@ -263,14 +263,15 @@ impl Schedule {
     }
 
     fn is_straggler(&self, index: usize, now: Duration, norm: &Norm) -> bool {
-        let place = &self.places[index];
-        let track = &place.track;
+        let open_chunk = &self.open_chunks[index];
+        let track = &open_chunk.track;
         let chunk = self.cursor + index as u64;
         let Some(range) = self.plan.range(chunk) else {
             return false;
         };
-        let candidate =
-            matches!(place.state, State::InFlight(_)) && !place.fencing && place.fences < MOST_OF_A_CHUNK;
+        let candidate = matches!(open_chunk.state, ChunkState::InFlight(_))
+            && !open_chunk.fencing
+            && open_chunk.fences < MOST_OF_A_CHUNK;
         if !candidate || track.position >= range.end || track.count == 0 {
             return false;
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{Schedule, earlier};
 use crate::{
     Limit,
-    open_chunk::{Place, State},
+    open_chunk::{ChunkState, OpenChunk},
 };
 
 impl Schedule {
@@ -33,38 +33,51 @@ impl Schedule {
             return Ok(gives_up_at.filter(|&at| at > now));
         }
         let mut soonest = gives_up_at;
-        for place in &self.places {
-            let Some(at) = self.range_gives_up_at(place) else {
+        for open_chunk in &self.open_chunks {
+            let Some(at) = self.range_gives_up_at(open_chunk) else {
                 continue;
             };
             if at <= now {
                 return Err(Limit::RetryTimeout {
-                    waited: place.failing_since.map_or(now, |since| now.saturating_sub(since)),
-                    attempts: place.failures + u32::from(matches!(place.state, State::InFlight(_))),
-                    position: Some(place.position),
+                    waited: open_chunk
+                        .failing_since
+                        .map_or(now, |since| now.saturating_sub(since)),
+                    attempts: open_chunk.failures
+                        + u32::from(matches!(open_chunk.state, ChunkState::InFlight(_))),
+                    position: Some(open_chunk.position),
                 });
             }
             soonest = earlier(soonest, Some(at));
         }
-        self.some_range_fails = self.places.iter().any(|place| place.failing_since.is_some());
+        self.some_range_fails = self
+            .open_chunks
+            .iter()
+            .any(|open_chunk| open_chunk.failing_since.is_some());
         Ok(soonest.filter(|&at| at > now))
     }
 
-    /// When the range of `place` gives up. While it waits for a permit, its clock stands still.
-    fn range_gives_up_at(&self, place: &Place) -> Option<Duration> {
-        let at = place.failing_since?.checked_add(self.settings.retry_timeout)?;
-        match place.state {
-            State::InFlight(_) => Some(at),
-            State::Waiting(until) => (at <= until).then_some(at),
-            State::Filled => None,
+    /// When the range of `open_chunk` gives up. While it waits for a permit, its clock stands still.
+    fn range_gives_up_at(&self, open_chunk: &OpenChunk) -> Option<Duration> {
+        let at = open_chunk
+            .failing_since?
+            .checked_add(self.settings.retry_timeout)?;
+        match open_chunk.state {
+            ChunkState::InFlight(_) => Some(at),
+            ChunkState::Waiting(until) => (at <= until).then_some(at),
+            ChunkState::Filled => None,
         }
     }
 
     /// When patience ends, of the download or of a range, where bytes may be on their way.
     pub(super) fn last_look_at(&self) -> Option<Duration> {
-        let ranges = self.places.iter().filter(|place| place.is_receiving());
+        let ranges = self
+            .open_chunks
+            .iter()
+            .filter(|open_chunk| open_chunk.is_receiving());
         let soonest = if self.some_range_fails {
-            ranges.filter_map(|place| self.range_gives_up_at(place)).min()
+            ranges
+                .filter_map(|open_chunk| self.range_gives_up_at(open_chunk))
+                .min()
         } else {
             None
         };

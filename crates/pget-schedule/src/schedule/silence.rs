@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::{Phase, Schedule};
 use crate::{
     health::LEAST_SILENCE,
-    open_chunk::{Place, State},
+    open_chunk::{ChunkState, OpenChunk},
 };
 
 /// An answer is awaited for so many times as long as answers take.
@@ -39,9 +39,9 @@ impl Schedule {
 
     /// Whether the connection of the attempt at `index` is silent: others were answered.
     pub(super) fn is_connection_silent(&self, index: usize, now: Duration) -> bool {
-        let place = &self.places[index];
-        let silence = self.silence() * 4_u32.pow(place.fences.min(MOST_FENCES));
-        place
+        let open_chunk = &self.open_chunks[index];
+        let silence = self.silence() * 4_u32.pow(open_chunk.fences.min(MOST_FENCES));
+        open_chunk
             .asked_at()
             .is_some_and(|asked| asked < self.stragglers.answered && now.saturating_sub(asked) >= silence)
     }
@@ -54,23 +54,23 @@ impl Schedule {
         {
             return 0;
         }
-        let hung = (0..self.places.len()).filter(|&index| self.is_connection_silent(index, now));
+        let hung = (0..self.open_chunks.len()).filter(|&index| self.is_connection_silent(index, now));
         u32::try_from(hung.count()).unwrap_or(u32::MAX)
     }
 
     /// Since when the source is silent, if it is.
     pub(super) fn silent_since(&self, now: Duration) -> Option<Duration> {
         let knows = self.phase == Phase::Parallel && self.stragglers.usual_answer().is_some();
-        if !knows || self.places.iter().any(Place::is_receiving) {
+        if !knows || self.open_chunks.iter().any(OpenChunk::is_receiving) {
             return None;
         }
-        let oldest = self.places.iter().filter_map(Place::asked_at).min()?;
+        let oldest = self.open_chunks.iter().filter_map(OpenChunk::asked_at).min()?;
         let since = oldest.max(self.stragglers.answered);
         if now.saturating_sub(since) < self.silence().max(LEAST_OF_ALL) {
             return None;
         }
-        let quiet_from = |place: &Place| Some(place.quiet_from(place.asked_at()?));
-        self.places.iter().filter_map(quiet_from).min()
+        let quiet_from = |open_chunk: &OpenChunk| Some(open_chunk.quiet_from(open_chunk.asked_at()?));
+        self.open_chunks.iter().filter_map(quiet_from).min()
     }
 
     /// The silent probe that makes room for the next one, if one does.
@@ -79,14 +79,14 @@ impl Schedule {
             Phase::Parallel => self.settings.concurrency,
             Phase::Over | Phase::Probe | Phase::Stream { .. } => 1,
         };
-        let waits = |place: &Place| matches!(place.state, State::Waiting(_));
+        let waits = |open_chunk: &OpenChunk| matches!(open_chunk.state, ChunkState::Waiting(_));
         let is_due = self.health.probe_at()?.max(self.paused_until) <= now;
-        let has_room = self.in_flight < most && self.places.iter().any(waits);
-        if !is_due || has_room || self.places.iter().any(|place| place.fencing) {
+        let has_room = self.in_flight < most && self.open_chunks.iter().any(waits);
+        if !is_due || has_room || self.open_chunks.iter().any(|open_chunk| open_chunk.fencing) {
             return None;
         }
-        let asked = |index: usize| Some((self.places[index].asked_at()?, index));
-        let mut probes: Vec<_> = (0..self.places.len()).filter_map(asked).collect();
+        let asked = |index: usize| Some((self.open_chunks[index].asked_at()?, index));
+        let mut probes: Vec<_> = (0..self.open_chunks.len()).filter_map(asked).collect();
         probes.sort_unstable();
         let ((asked, index), awaited) = match probes[..] {
             [] => return None,

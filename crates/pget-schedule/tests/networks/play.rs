@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use pget_schedule::{Action, Attempt, Bounds, Controller, Ended, Flow, Schedule, Settings, Wanted};
+use pget_schedule::{Action, Attempt, AttemptEnd, Bounds, Controller, Flow, Schedule, Settings, Wanted};
 
 use crate::network::Network;
 
@@ -396,7 +396,7 @@ impl World<'_> {
                 self.idle.push(flight.connection);
             }
             self.schedule
-                .ended(id, self.time(), start, Ended::Throttled(None));
+                .ended(id, self.time(), start, AttemptEnd::Throttled(None));
             return;
         }
         let size = Some(self.network.size);
@@ -454,7 +454,8 @@ impl World<'_> {
         flight.connection.window *= 2_f64.powf(part);
         self.idle.push(flight.connection);
         self.complete += flight.end - flight.start;
-        self.schedule.ended(id, self.time(), flight.end, Ended::Complete);
+        self.schedule
+            .ended(id, self.time(), flight.end, AttemptEnd::Complete);
         while self.schedule.is_cursor_filled() {
             let range = self.schedule.plan().range(self.schedule.cursor());
             self.consumed += range.map_or(0, |range| range.end - range.start);

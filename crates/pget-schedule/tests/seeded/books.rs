@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pget_schedule::{Ended, Limit, Verdict};
+use pget_schedule::{AfterAttempt, AttemptEnd, Limit};
 
 use super::{Outcome, World, flight::Flight};
 
@@ -92,7 +92,7 @@ impl World<'_> {
     }
 
     /// An attempt ends; what that must mean is worked out here, and compared with what the schedule says.
-    pub(super) fn land(&mut self, flight: &Flight, how: Ended) {
+    pub(super) fn land(&mut self, flight: &Flight, how: AttemptEnd) {
         let running = self.outcome == Outcome::Running;
         let over = !running
             || self.schedule.plan().known_end() == Some(self.scene.settings.wanted.start())
@@ -100,8 +100,8 @@ impl World<'_> {
         let all_known = self.schedule.plan().known_end();
         let start = self.scene.settings.wanted.start();
         let nothing_ties = self.stream && !self.resumable && flight.at > start;
-        let cannot_go_on = how == Ended::Fatal || nothing_ties;
-        let brought_all = how == Ended::Complete || self.scene.settings.wanted.end() == Some(flight.at);
+        let cannot_go_on = how == AttemptEnd::Fatal || nothing_ties;
+        let brought_all = how == AttemptEnd::Complete || self.scene.settings.wanted.end() == Some(flight.at);
         let ends_here = brought_all && self.stream && all_known.is_none();
         let end = if ends_here { Some(flight.at) } else { all_known };
         let slot = self.slots.iter_mut().find(|slot| slot.chunk == flight.chunk);
@@ -121,39 +121,43 @@ impl World<'_> {
             let slot_filled = flight.at >= slot_end;
             if slot_filled {
                 let more = self.stream && end.is_none_or(|end| slot_end < end);
-                must_fail = how == Ended::Fatal || (more && cannot_go_on);
+                must_fail = how == AttemptEnd::Fatal || (more && cannot_go_on);
             } else {
                 must_fail = cannot_go_on || self.breaks_off(flight, how, progress);
             }
         } else {
             self.counts.chunks_consumed_before_their_attempt_ended += 1;
             let more = end.is_none_or(|end| flight.at < end);
-            must_fail = how == Ended::Fatal || (more && cannot_go_on);
-            if more && !must_fail && how != Ended::Complete {
+            must_fail = how == AttemptEnd::Fatal || (more && cannot_go_on);
+            if more && !must_fail && how != AttemptEnd::Complete {
                 self.fails(self.now, how);
             }
         }
         self.schedule.was_quiet(flight.attempt.id, flight.quiet_since);
         let verdict = self.schedule.ended(flight.attempt.id, self.now, flight.at, how);
         if running {
-            assert_eq!(verdict != Verdict::GoesOn, must_fail, "{how:?} of {flight:?}");
+            assert_eq!(
+                verdict != AfterAttempt::GoesOn,
+                must_fail,
+                "{how:?} of {flight:?}"
+            );
         }
         self.shrink(flight.chunk);
-        if verdict != Verdict::GoesOn {
+        if verdict != AfterAttempt::GoesOn {
             self.end(Outcome::Failed);
         }
         self.call_consumer();
     }
 
     /// The attempt has not completed its chunk. Whether that ends the download.
-    fn breaks_off(&mut self, flight: &Flight, how: Ended, progress: u64) -> bool {
+    fn breaks_off(&mut self, flight: &Flight, how: AttemptEnd, progress: u64) -> bool {
         let open = |chunk| self.slots.iter().any(|slot| slot.chunk == chunk);
         let others = self
             .flights
             .values()
             .any(|other| other.began && open(other.chunk));
-        let wrong = matches!(how, Ended::Wrong | Ended::Damaged);
-        let refusal = !flight.began && !wrong && how != Ended::Complete;
+        let wrong = matches!(how, AttemptEnd::Wrong | AttemptEnd::Damaged);
+        let refusal = !flight.began && !wrong && how != AttemptEnd::Complete;
         let fruitless_for = self
             .failing
             .map_or(Duration::ZERO, |(_, noticed)| self.now.saturating_sub(noticed));
@@ -173,15 +177,15 @@ impl World<'_> {
         let wrong_for = self.now - slot.wrong_since;
         let took = self.now - flight.launched;
         // A server that clips ranges does nothing wrong.
-        let clipped = how == Ended::Complete && progress >= PROGRESS;
+        let clipped = how == AttemptEnd::Complete && progress >= PROGRESS;
         let quiet_since = flight.quiet_since - std::mem::take(&mut slot.fenced);
         let quiet = self.now - quiet_since;
         slot.tried = (!clipped).then(|| slot.tried.map_or(quiet, |tried| tried + took));
         let alone = !self.wrong_passes && wrong_for >= BELIEVED;
-        let lasts = how == Ended::Damaged || fruitless_for >= BELIEVED || alone;
+        let lasts = how == AttemptEnd::Damaged || fruitless_for >= BELIEVED || alone;
         let believed = wrong && slot.wrong >= 3 && lasts;
         self.counts.believed_wrong += u64::from(believed);
-        let fails = how == Ended::Refused && flight.alone
+        let fails = how == AttemptEnd::Refused && flight.alone
             || retries.is_some_and(|retries| slot.counted > retries)
             || believed;
         if progress < PROGRESS && !fails {
@@ -199,9 +203,9 @@ impl World<'_> {
     }
 
     /// An attempt has failed, and another may succeed.
-    fn fails(&mut self, quiet_since: Duration, how: Ended) {
+    fn fails(&mut self, quiet_since: Duration, how: AttemptEnd) {
         let since = self.is_quiet_since(quiet_since);
-        if let Ended::Throttled(Some(after)) = how {
+        if let AttemptEnd::Throttled(Some(after)) = how {
             let left = (since + self.scene.settings.retry_timeout).saturating_sub(self.now);
             self.paused_until = self.paused_until.max(self.now + after.min(left - left / 20));
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pget_schedule::{Attempt, Ended};
+use pget_schedule::{Attempt, AttemptEnd};
 
 use super::World;
 
@@ -32,9 +32,9 @@ impl Connection {
 pub(super) enum Fate {
     Right,
     /// It fails without a reply.
-    Before(Ended),
+    Before(AttemptEnd),
     /// It fails after so many bytes of its body.
-    After(u64, Ended),
+    After(u64, AttemptEnd),
 }
 
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(super) struct Flight {
     pub(super) body_end: u64,
     /// It brings so many bytes more, then ends like this.
     pub(super) left: u64,
-    pub(super) ends: Ended,
+    pub(super) ends: AttemptEnd,
     /// All its bytes are there; only its end is to be told.
     pub(super) done: bool,
 }
@@ -83,17 +83,20 @@ impl World<'_> {
             Fate::Before(self.scene.fails_by)
         } else if rng.u32(0..1000) < self.scene.faults {
             let kind = match rng.u32(0..11) {
-                0..4 => Ended::Retry,
-                4 => Ended::Throttled(None),
-                5 => Ended::Throttled(Some(Duration::from_millis(rng.u64(0..100_000)))),
-                6 => Ended::Complete,
-                7 => Ended::Refused,
-                8 => Ended::Wrong,
-                9 => Ended::Damaged,
-                _ => Ended::Fatal,
+                0..4 => AttemptEnd::Retry,
+                4 => AttemptEnd::Throttled(None),
+                5 => AttemptEnd::Throttled(Some(Duration::from_millis(rng.u64(0..100_000)))),
+                6 => AttemptEnd::Complete,
+                7 => AttemptEnd::Refused,
+                8 => AttemptEnd::Wrong,
+                9 => AttemptEnd::Damaged,
+                _ => AttemptEnd::Fatal,
             };
-            let is_reply = matches!(kind, Ended::Refused | Ended::Wrong | Ended::Damaged);
-            if is_reply || rng.bool() && kind != Ended::Complete {
+            let is_reply = matches!(
+                kind,
+                AttemptEnd::Refused | AttemptEnd::Wrong | AttemptEnd::Damaged
+            );
+            if is_reply || rng.bool() && kind != AttemptEnd::Complete {
                 Fate::Before(kind)
             } else {
                 let most = if rng.bool() { 5_000 } else { 1 + self.scene.size };
@@ -129,7 +132,7 @@ impl World<'_> {
             restream: false,
             body_end: 0,
             left: 0,
-            ends: Ended::Complete,
+            ends: AttemptEnd::Complete,
             done: false,
         }
     }

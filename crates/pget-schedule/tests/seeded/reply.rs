@@ -1,6 +1,6 @@
 //! Replies and bodies, and what the download does with them.
 
-use pget_schedule::{Begun, Ended};
+use pget_schedule::{AttemptEnd, ReplyOutcome};
 
 use super::{
     Outcome, World,
@@ -14,12 +14,12 @@ impl World<'_> {
         if let Fate::Before(how) = flight.fate {
             self.faults += 1;
             match how {
-                Ended::Throttled(_) => self.counts.throttled_before_the_reply += 1,
-                Ended::Refused => self.counts.refused_before_the_reply += 1,
-                Ended::Wrong => self.counts.wrong_replies += 1,
-                Ended::Damaged => self.counts.damaged_bodies += 1,
-                Ended::Fatal => self.counts.fatal_before_the_reply += 1,
-                Ended::Retry | Ended::Complete => self.counts.retryable_before_the_reply += 1,
+                AttemptEnd::Throttled(_) => self.counts.throttled_before_the_reply += 1,
+                AttemptEnd::Refused => self.counts.refused_before_the_reply += 1,
+                AttemptEnd::Wrong => self.counts.wrong_replies += 1,
+                AttemptEnd::Damaged => self.counts.damaged_bodies += 1,
+                AttemptEnd::Fatal => self.counts.fatal_before_the_reply += 1,
+                AttemptEnd::Retry | AttemptEnd::Complete => self.counts.retryable_before_the_reply += 1,
             }
             self.land(flight, how);
             return false;
@@ -35,7 +35,7 @@ impl World<'_> {
         {
             self.counts.ranges_ignored_later += 1;
             self.faults += 1;
-            self.land(flight, Ended::Retry);
+            self.land(flight, AttemptEnd::Retry);
             return false;
         }
         let first = !self.is_first_reply_in;
@@ -69,14 +69,14 @@ impl World<'_> {
             self.answered_after_fences += u64::from(std::mem::take(&mut slot.after_fence));
         }
         let wanted_end = match begun {
-            Begun::Restream => {
+            ReplyOutcome::Restream => {
                 assert!(first && !self.scene.identity, "read again without need");
                 self.counts.restreams += 1;
                 (self.stream, self.resumable, self.is_first_reply_in) = (true, false, true);
                 flight.restream = true;
                 return true;
             }
-            Begun::Chunk { end } => {
+            ReplyOutcome::Chunk { end } => {
                 assert!(
                     self.scene.identity || self.outcome != Outcome::Running,
                     "many requests without an identity"
@@ -84,7 +84,7 @@ impl World<'_> {
                 assert!(!self.stream, "a stream that became a chunk");
                 Some(end)
             }
-            Begun::Stream { end } => {
+            ReplyOutcome::Stream { end } => {
                 assert!(first || self.stream, "a stream among ranges");
                 (self.stream, self.resumable) = (true, self.scene.identity);
                 end
@@ -96,7 +96,7 @@ impl World<'_> {
         flight.left = u64::MAX;
         if let Fate::After(bytes, how) = flight.fate
             // A body of unknown length that ends well is all there is: it cannot be short.
-            && (how != Ended::Complete || told.is_some())
+            && (how != AttemptEnd::Complete || told.is_some())
         {
             (flight.left, flight.ends) = (bytes, how);
         }
@@ -107,10 +107,10 @@ impl World<'_> {
     fn not_satisfiable(&mut self, flight: &Flight) -> bool {
         if flight.attempt.start > self.scene.size || self.is_first_reply_in {
             self.faults += 1;
-            self.land(flight, Ended::Fatal);
+            self.land(flight, AttemptEnd::Fatal);
         } else {
             self.schedule.nothing_to_read();
-            self.land(flight, Ended::Complete);
+            self.land(flight, AttemptEnd::Complete);
         }
         false
     }
@@ -145,7 +145,7 @@ impl World<'_> {
                 // Until the deadline.
                 self.faults += 1;
                 flight.done = true;
-                flight.ends = Ended::Retry;
+                flight.ends = AttemptEnd::Retry;
                 return true;
             }
             if bytes < room {
@@ -154,7 +154,7 @@ impl World<'_> {
         }
         if flight.at >= flight.body_end {
             flight.done = true;
-            flight.ends = Ended::Complete;
+            flight.ends = AttemptEnd::Complete;
             return true;
         }
         let Some((chunk, range)) = self.schedule.next_in_stream(flight.attempt.id) else {
@@ -176,7 +176,7 @@ impl World<'_> {
         if flight.at > flight.body_end {
             // Its body was clipped in the gap.
             flight.done = true;
-            flight.ends = Ended::Retry;
+            flight.ends = AttemptEnd::Retry;
         }
         let next = self
             .slots
@@ -191,12 +191,12 @@ impl World<'_> {
     fn stops(&mut self, flight: &mut Flight) -> bool {
         self.faults += 1;
         match flight.ends {
-            Ended::Retry => self.counts.retryable_in_the_body += 1,
-            Ended::Throttled(_) => self.counts.throttled_in_the_body += 1,
-            Ended::Refused | Ended::Wrong | Ended::Damaged | Ended::Fatal => {
+            AttemptEnd::Retry => self.counts.retryable_in_the_body += 1,
+            AttemptEnd::Throttled(_) => self.counts.throttled_in_the_body += 1,
+            AttemptEnd::Refused | AttemptEnd::Wrong | AttemptEnd::Damaged | AttemptEnd::Fatal => {
                 self.counts.fatal_in_the_body += 1;
             }
-            Ended::Complete => self.counts.short_bodies += 1,
+            AttemptEnd::Complete => self.counts.short_bodies += 1,
         }
         flight.done = true;
         true

@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
-use pget_schedule::{Ended, Settings, Wanted};
+use pget_schedule::{AttemptEnd, Settings, Wanted};
 
 macro_rules! counts {
     ($($(#[$about:meta])* $name:ident,)*) => {
@@ -94,7 +94,7 @@ pub(crate) struct Scene {
     /// Each attempt at this chunk fails.
     pub(crate) cursed: Option<u64>,
     /// How those fail.
-    pub(crate) fails_by: Ended,
+    pub(crate) fails_by: AttemptEnd,
     /// Each attempt from this number on fails.
     pub(crate) dead_from: Option<u64>,
     /// At this event the consumer goes away.
@@ -182,7 +182,7 @@ impl Scene {
         let mut scene = Self {
             size,
             cursed: (fails_for_good == 0).then(|| rng.u64(1..9)),
-            fails_by: [Ended::Retry, Ended::Wrong, Ended::Damaged][rng.usize(0..3)],
+            fails_by: [AttemptEnd::Retry, AttemptEnd::Wrong, AttemptEnd::Damaged][rng.usize(0..3)],
             dead_from: (fails_for_good == 1).then(|| rng.u64(0..20)),
             extents,
             tells_size,

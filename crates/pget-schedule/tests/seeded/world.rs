@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use pget_schedule::{Action, Attempt, Ended, Schedule};
+use pget_schedule::{Action, Attempt, AttemptEnd, Schedule};
 
 use super::scene::{Counts, Scene};
 use flight::{Connection, Flight};
@@ -410,7 +410,7 @@ impl<'a> World<'a> {
             self.parked = None;
         }
         let goes_on = if self.outcome != Outcome::Running {
-            self.land(&flight, Ended::Retry);
+            self.land(&flight, AttemptEnd::Retry);
             false
         } else if flight.restream {
             self.schedule.restream(id, self.now);
@@ -427,7 +427,7 @@ impl<'a> World<'a> {
             let mut after = self.soon();
             if flight.connection == Connection::Slow {
                 after = Duration::from_millis(50);
-            } else if flight.stalls() && flight.done && flight.ends == Ended::Retry {
+            } else if flight.stalls() && flight.done && flight.ends == AttemptEnd::Retry {
                 after = Duration::from_secs(20);
             }
             let parked = self.parked == Some(id);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use pget_schedule::{Action, Attempt, Backoff, Ended, Flow, Limit, Schedule, Settings, Wanted};
+use pget_schedule::{Action, Attempt, AttemptEnd, Backoff, Flow, Limit, Schedule, Settings, Wanted};
 
 pub(crate) const CHUNK: u64 = 1 << 20;
 
@@ -18,7 +18,7 @@ pub(crate) const fn ms(millis: u64) -> Duration {
 pub(crate) enum Fate {
     Served,
     /// It ends like this.
-    Fails(Ended),
+    Fails(AttemptEnd),
     /// It has no answer.
     Silent,
 }
@@ -133,15 +133,15 @@ pub(crate) fn play(settings: &Settings, latency: Duration, service: Duration, mu
             }
             let flight = flights.remove(&id).expect("it is there");
             let (position, how) = match flight.fate {
-                Fate::Served => (end, Ended::Complete),
+                Fate::Served => (end, AttemptEnd::Complete),
                 Fate::Fails(how) => (flight.attempt.start, how),
-                Fate::Silent => (flight.attempt.start, Ended::Retry),
+                Fate::Silent => (flight.attempt.start, AttemptEnd::Retry),
             };
             if flight.fate == Fate::Served {
                 let index = usize::try_from(flight.attempt.chunk - schedule.cursor()).expect("few");
                 filled[index] = true;
             }
-            if let pget_schedule::Verdict::Failed(limit) = schedule.ended(id, now, position, how) {
+            if let pget_schedule::AfterAttempt::Failed(limit) = schedule.ended(id, now, position, how) {
                 outcome.ended = Some(limit);
                 outcome.took = now;
                 return outcome;
@@ -173,7 +173,7 @@ pub(crate) fn play(settings: &Settings, latency: Duration, service: Duration, mu
     }
 }
 
-pub(crate) const THROTTLED: Fate = Fate::Fails(Ended::Throttled(None));
+pub(crate) const THROTTLED: Fate = Fate::Fails(AttemptEnd::Throttled(None));
 
 pub(crate) fn at_most(limit: usize, refusal: Fate) -> Server {
     Box::new(move |_, _, serves| if serves >= limit { refusal } else { Fate::Served })
