@@ -12,7 +12,7 @@ import (
 // looks for. The numbers are those of the C library and never change; later versions may add some.
 type Status int32
 
-// What errors.Is finds in an [*Error].
+// The values that errors.Is finds in an [*Error].
 const (
 	// ErrInvalidArgument: an address, option or argument is not usable; also a reader that another
 	// goroutine is using, or that is closed (then fs.ErrClosed is in the chain, too).

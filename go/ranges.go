@@ -52,7 +52,7 @@ func GetRanges(ctx context.Context, url string, ranges []Range, each func(index 
 	}
 	defer c.end(false)
 	defer c.watch(settings.progress)()
-	// What a list points to is not pinned by the call.
+	// The call does not pin the memory to which the list points.
 	var pinner runtime.Pinner
 	defer pinner.Unpin()
 	list := make([]C.pget_range, len(ranges)+1)

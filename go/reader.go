@@ -29,7 +29,7 @@ import (
 	"unsafe"
 )
 
-// What a Reader's state is made of.
+// The bits of a Reader's state.
 const (
 	busy   = 1 << iota // a goroutine is in it
 	closed             // Close was called; the last to leave frees it
@@ -204,7 +204,7 @@ func (r *Reader) Revision() string { return r.info.Revision }
 // Stats returns the counters of the download; those of a closed reader are zero. Does not wait.
 func (r *Reader) Stats() Stats {
 	stats := C.pget_stats{struct_size: C.sizeof_pget_stats}
-	// What fails leaves zeroes, and fails for closed readers only.
+	// A call that fails leaves zeroes. It fails only for closed readers.
 	C.pget_reader_stats(r.held.reader, &stats, nil)
 	runtime.KeepAlive(r)
 	return Stats{
@@ -337,8 +337,8 @@ func (r *Reader) Close() error {
 	}
 	r.cleanup.Stop()
 	if before&busy != 0 {
-		// What waits does so in the library. Should it leave first, the handle is stale and nothing
-		// happens.
+		// A goroutine that waits does so in the library. If it leaves first, the handle is stale and the
+		// cancel has no effect.
 		C.pget_reader_cancel(r.held.reader)
 		runtime.KeepAlive(r)
 		return nil

@@ -57,7 +57,7 @@ pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -
     }
 }
 
-/// What `pget --version` says: the version, and what was built, how.
+/// The output of `pget --version`: the version, and the facts of the build.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\ncommit: ",
@@ -78,7 +78,7 @@ fn parse<A: Into<OsString> + Clone>(
     Arguments::from_arg_matches(&command.try_get_matches_from(arguments)?)
 }
 
-/// What a shell reports of a program that SIGPIPE has ended.
+/// The status that a shell reports of a program that SIGPIPE has ended.
 const CLOSED: u8 = 128 + 13;
 
 fn writes_to_standard_output(command: &Command) -> bool {

@@ -25,7 +25,7 @@ impl Change {
     }
 }
 
-/// What may follow the name of an option.
+/// The value that may follow the name of an option.
 enum Value {
     /// Nothing.
     None,

@@ -1,5 +1,5 @@
-//! What the program reports on standard error: log lines, the progress bar, the summary, the one
-//! line of an error.
+//! The program's output on standard error: log lines, the progress bar, the summary, the line of an
+//! error.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -150,12 +150,12 @@ impl Report {
 #[derive(Clone)]
 struct Bar {
     line: ProgressBar,
-    /// What it shows now, as a number of [`Shows`].
+    /// The current display, as a number of [`Shows`].
     shows: Arc<AtomicU8>,
     styles: Arc<[ProgressStyle; 3]>,
 }
 
-/// What the line of one read shows.
+/// The display of one read's line.
 #[derive(Clone, Copy)]
 enum Shows {
     /// Bytes, of how many is not known yet.

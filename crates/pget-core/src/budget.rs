@@ -1,4 +1,4 @@
-//! What all downloads of a process may hold together: bytes of slots, and requests in flight.
+//! The limits of all downloads of a process together: bytes of slots, and requests in flight.
 //!
 //! First come, first served: a waiting download is not overtaken by a smaller one. A download's
 //! chunk at the cursor never waits, so that no two downloads can wait for each other, whatever
@@ -20,7 +20,7 @@ const UNIT: u64 = 4096;
 /// The most memory that is taken by default: 1 GiB.
 const MOST: u64 = 1 << 30;
 
-/// What a process is taken to have where the system does not say.
+/// Assumed memory of the process if the system does not report it.
 const UNTOLD: u64 = 2 << 30;
 
 /// Requests in flight in a process, by default. Above this, more connections add load and no speed.
@@ -42,8 +42,8 @@ const CONNECTIONS: usize = 512;
 pub struct Budget {
     limit: u64,
     most_in_flight: usize,
-    /// Of this process: a forked child begins with all of them free, as none of its parent's
-    /// downloads is its own.
+    /// The permits of this process. A forked child begins with all of them free, because none of
+    /// its parent's downloads is its own.
     permits: PerProcess<Permits>,
 }
 

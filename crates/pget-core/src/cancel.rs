@@ -37,7 +37,7 @@ pub struct Cancel(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     triggered: AtomicBool,
-    /// Who is to hear of it in this process.
+    /// The parties in this process that are notified of the cancel.
     hearers: PerProcess<Hearers>,
 }
 

@@ -39,7 +39,7 @@ struct Inner {
     message: String,
     needed: Option<u64>,
     cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
-    /// What the caller can do, for the end of the message.
+    /// Advice to the caller, at the end of the message.
     advice: String,
 }
 
@@ -58,7 +58,7 @@ impl Error {
         }))
     }
 
-    /// The same with its cause.
+    /// Creates an error with a cause.
     pub fn with_cause(
         kind: ErrorKind,
         object: impl Into<String>,
@@ -77,7 +77,7 @@ impl Error {
         }))
     }
 
-    /// What a source said of `object` outside a ranged read (`head`, opening).
+    /// Creates an error from that of a source outside a ranged read (`head`, opening).
     pub fn from_source(object: impl Into<String>, error: SourceError) -> Self {
         Self::from_attempt(object.into(), None, Limit::Final, error, None)
     }
@@ -166,7 +166,7 @@ impl Error {
         }))
     }
 
-    /// What went wrong, by what the caller can do about it.
+    /// Returns the kind of the failure, by which the caller can decide what to do.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

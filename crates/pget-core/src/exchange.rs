@@ -1,4 +1,4 @@
-//! What a download asks of its source, and what the source says that the server answered.
+//! A download's requests to its source, and the server's replies as the source reports them.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,8 +13,10 @@ pub struct RangeRequest {
     /// Offset after the last byte wanted; `None`: to the object's end, in one stream. Never equal
     /// to `start`.
     pub end: Option<u64>,
-    /// What earlier replies of this download fixed; `None` on the first request. Send it as a
-    /// condition where conditions work (`If-Match`): the reply is compared in any case.
+    /// The facts that earlier replies of this download have fixed, or `None` on the first request.
+    ///
+    /// A source sends them as a condition where conditions work (`If-Match`). The reply is compared
+    /// in any case.
     pub pinned: Option<Arc<ObjectInfo>>,
     /// How many attempts at this range came before, since one last brought a byte.
     pub attempt: u32,
@@ -52,7 +54,7 @@ impl RangeRequest {
     }
 }
 
-/// What the server said before the body.
+/// The server's reply before the body.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
     /// Offset of the body's first byte. 0 for a reply that ignored the range.

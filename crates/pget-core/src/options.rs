@@ -1,4 +1,4 @@
-//! What a caller may set, its defaults and its limits.
+//! The options of a download, their defaults and their limits.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -125,7 +125,7 @@ pub struct Options {
     /// [`Require`](Verify::Require), `offset` and `length` must not be set, and many ranges into
     /// buffers are refused, even if all of them are empty.
     pub verify: Verify,
-    /// What this and other downloads may hold together.
+    /// Limits of the memory and the requests of this and other downloads together.
     pub budget: Arc<Budget>,
     /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to
     /// their destination, ten times a second on the thread that waits for that (of the asynchronous

@@ -83,9 +83,11 @@ use crate::{ChunkWriter, ObjectInfo, RangeRequest, SourceError};
 /// ```
 #[async_trait]
 pub trait RangeSource: Send + Sync + fmt::Debug {
-    /// What is known without reading. Not called by an ordinary download, whose first ranged read
-    /// reports the same; `stat` calls it, and a download does when the server refuses the first
-    /// range without saying the size (416 without `Content-Range`).
+    /// Returns the object's size and revision without reading it.
+    ///
+    /// An ordinary download does not call it, because the first ranged read reports the same.
+    /// `stat` calls it. A download calls it if the server refuses the first range and does not
+    /// report the size (416 without `Content-Range`).
     ///
     /// # Errors
     /// As for [`read`](Self::read).
@@ -100,7 +102,7 @@ pub trait RangeSource: Send + Sync + fmt::Debug {
     /// refuse, as `Protocol`.
     ///
     /// # Errors
-    /// What failed and whether another attempt may help.
+    /// Returns the failure, and whether another attempt may help.
     async fn read(&self, request: &RangeRequest, chunk: ChunkWriter) -> Result<(), SourceError>;
 
     /// The server that serves the object, as `scheme://host:port`: downloads from the same one

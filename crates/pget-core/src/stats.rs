@@ -11,7 +11,7 @@ use std::{
 
 use crate::{ErrorKind, Verification, error::in_words, memory::Gauge};
 
-/// What a download has done so far. A snapshot: the numbers were true at about the same moment.
+/// Counters of a download: a snapshot. All numbers were true at about the same moment.
 ///
 /// # Examples
 /// ```no_run
@@ -34,7 +34,7 @@ pub struct Stats {
     /// Attempts started: requests as the download sees them, without the redirects and look-ups of
     /// a source.
     pub requests: u64,
-    /// Of these, attempts at a range that had been tried before.
+    /// Attempts among `requests` at a range that had been tried before.
     pub retries: u64,
     /// Attempts that were far slower than the others and gave way to one over a fresh connection.
     pub fences: u64,
@@ -59,7 +59,7 @@ pub struct Stats {
     pub one_stream: bool,
     /// The download waits for its server now: nothing succeeds.
     pub waiting: Option<Waiting>,
-    /// What came of holding the bytes against the checksum that the source publishes.
+    /// The result of the comparison of the bytes with the published checksum.
     pub verification: Verification,
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pget_core::{ObjectInfo, Options, Verify};
 use tokio::runtime::Handle;
 
-/// What the callers of a wrapper have set.
+/// The settings of a wrapper.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) options: Options,

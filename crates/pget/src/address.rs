@@ -129,7 +129,7 @@ fn path(address: &str) -> Result<Address, Error> {
     Ok(Address::File(PathBuf::from(address)))
 }
 
-/// What is after `file://`.
+/// Parses the part of an address after `file://`.
 fn file_url(rest: &str) -> Result<Address, Error> {
     let path = match rest.strip_prefix("localhost/") {
         Some(path) => format!("/{path}"),

@@ -1,6 +1,6 @@
-//! The same for threads that may block: no tokio in sight.
+//! Objects and readers for threads that may block. They need no tokio in the caller.
 //!
-//! Not for threads of an asynchronous runtime, where waiting would panic.
+//! Do not use them on threads of an asynchronous runtime, where a wait would panic.
 //!
 //! ```no_run
 //! let object = pget::builder("s3://bucket/key").blocking()?;
@@ -119,7 +119,7 @@ impl Object {
         Self::new(ObjectSource::of(source, settings)?)
     }
 
-    /// The same object, to be read on the process's [`runtime`].
+    /// Returns the same object for reads on the process's [`runtime`].
     #[doc(hidden)]
     #[must_use]
     pub fn asynchronous(&self) -> crate::Object {

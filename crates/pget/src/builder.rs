@@ -80,8 +80,10 @@ impl Builder {
         self
     }
 
-    /// Of ranges that are read together: bytes between two up to which they are fetched as one, and
-    /// thrown away; default 1 MiB. 0: only those that touch.
+    /// Sets the gap of a read of several ranges, in bytes. Default: 1 MiB.
+    ///
+    /// Ranges at most this far apart are fetched by one request, and the bytes between them are
+    /// discarded. With 0, only adjacent ranges are fetched together.
     pub const fn gap(mut self, bytes: u64) -> Self {
         self.settings.options.gap = bytes;
         self
@@ -185,38 +187,51 @@ impl Builder {
         self
     }
 
-    /// Of a read into a file: goes on with what an earlier one of the same address and range has
-    /// left, if the object still has the same revision, and reads only what is missing. With
-    /// nothing to go on from, it starts from nothing.
+    /// Resumes an earlier read into a file, for the same address and range.
     ///
-    /// The read then fails with [`ObjectChanged`](crate::ErrorKind::ObjectChanged) if the object
-    /// has changed since, or is not what is [pinned](Self::pin), and with
-    /// [`Destination`](crate::ErrorKind::Destination) if what is there is of another address,
-    /// endpoint or range, another user's, a copy (except if verification is
-    /// [required](Verify::Require)), cut or garbled; either way what is there stays, and a read
-    /// without this starts over. An address that was signed again is the same address. After a
-    /// failure all that has landed is kept (after a cancel, what was written down last; after a
-    /// wrong checksum, nothing).
+    /// If the object still has the same revision, the read fetches only the missing bytes. If an
+    /// earlier read left nothing, the file is read from its start.
+    ///
+    /// The read fails with [`ObjectChanged`](crate::ErrorKind::ObjectChanged) if the object has
+    /// changed since, or is not the [pinned](Self::pin) one. It fails with
+    /// [`Destination`](crate::ErrorKind::Destination) if the part
+    ///
+    /// - is of another address, endpoint or range,
+    /// - is another user's,
+    /// - is a copy, except if verification is [required](Verify::Require), or
+    /// - is cut or garbled.
+    ///
+    /// In both cases the part stays, and a read without this option starts over. An address with a
+    /// new signature is the same address.
+    ///
+    /// After a failure, all landed bytes are kept. After a cancel, the bytes in the last entry of
+    /// the journal are kept. After a wrong checksum, nothing is kept.
     pub const fn resume(mut self, resume: bool) -> Self {
         self.settings.file.resume = resume;
         self
     }
 
-    /// Of a read into a file: the file's bytes and its name are on the disk (`fsync` of the file
-    /// before it is renamed, and of its folder after) when the read succeeds, so that they outlive
-    /// a crash of the machine. Default: the system writes them in its own time, and after a crash
-    /// within that time (about half a minute) the file may be missing, or have its length and zeros
-    /// in the place of bytes. No crash of the process alone can do that. If only the folder cannot
-    /// be synced, the read fails with [`Destination`](crate::ErrorKind::Destination) and the file
-    /// is there, complete.
+    /// Makes a read into a file wait until the file's bytes and its name are on the disk.
+    ///
+    /// The file is synced (`fsync`) before it is renamed, and its folder after that. The file then
+    /// outlives a crash of the machine.
+    ///
+    /// By default, the system writes in its own time, which is about half a minute. After a crash
+    /// of the machine within that time, the file may be missing, or have its length and zeros in
+    /// place of bytes. A crash of the process alone cannot do that.
+    ///
+    /// If only the folder cannot be synced, the read fails with
+    /// [`Destination`](crate::ErrorKind::Destination), and the file is complete.
     pub const fn sync(mut self, sync: bool) -> Self {
         self.settings.file.sync = sync;
         self
     }
 
-    /// Of a read into a file: how often what has landed is synced (`fdatasync`) and written down in
-    /// the journal; default 2 s, at least 10 ms. A read that is killed loses what has landed since;
-    /// one that takes less time never syncs.
+    /// Sets the interval in which a read into a file syncs landed bytes (`fdatasync`) and records
+    /// them in the journal. Default: 2 s. Minimum: 10 ms.
+    ///
+    /// A read that is killed loses the bytes that landed after the last entry. A read that takes
+    /// less time than the interval never syncs.
     pub const fn journal_interval(mut self, interval: Duration) -> Self {
         self.settings.file.journal_interval = interval;
         self

@@ -56,7 +56,7 @@ impl TlsFiles {
         Ok(options)
     }
 
-    /// What the paths name now.
+    /// Returns the stamps of the files that the paths name now.
     fn stamps(&self) -> [Option<Stamp>; 4] {
         [&self.authorities, &self.certificate, &self.key, &self.roots]
             .map(|path| path.as_deref().and_then(Stamp::of))
@@ -87,7 +87,7 @@ impl Stamp {
     }
 }
 
-/// What sets clients apart.
+/// The settings for which each distinct value needs a client of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     connect_timeout: Duration,

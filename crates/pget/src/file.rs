@@ -104,7 +104,7 @@ fn give_up(part: Arc<Part>, error: Error) {
     drop(part.fail(error));
 }
 
-/// The same on the caller's tokio runtime.
+/// Reads the object into the file `target` on the caller's tokio runtime.
 pub(crate) async fn get(object: &Arc<ObjectSource>, target: &Path) -> Result<Stats, Error> {
     let (owned, target) = (Arc::clone(object), target.to_owned());
     let found = spawn_blocking(move || {

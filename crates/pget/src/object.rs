@@ -59,7 +59,7 @@ pub struct Object {
 impl Object {
     /// Returns the object that `source` reads. Sends nothing.
     ///
-    /// Of the settings, `properties` and `headers` have no meaning here and must be empty.
+    /// The settings' `properties` and `headers` have no meaning here and must be empty.
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for an unusable setting.

@@ -126,7 +126,7 @@ impl Kind {
     }
 }
 
-/// Of an address; `None` for one that takes no properties.
+/// Returns the kind of an address, or `None` if it accepts no properties.
 fn kind(address: &Address) -> Option<&'static Kind> {
     match address {
         Address::Aistore(_) => Some(&KINDS[0]),

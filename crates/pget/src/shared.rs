@@ -41,7 +41,7 @@ impl SharedDownload {
     /// Waits until all of it is there; returns what was done.
     ///
     /// # Errors
-    /// What ended the download. Every call returns the same.
+    /// Returns the error that ended the download. Every call returns the same result.
     pub async fn ended(&mut self) -> Result<Stats, Error> {
         if let Some(result) = &self.task.result {
             return result.clone();

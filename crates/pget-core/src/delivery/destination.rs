@@ -85,7 +85,8 @@ pub trait Destination: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// What [`read_back`](Self::read_back) can give. Asked once, before anything else.
+    /// Returns the bytes that [`read_back`](Self::read_back) can return. It is called once, before
+    /// anything else.
     fn keeps(&self) -> Keeps {
         Keeps::Nothing
     }
@@ -104,18 +105,20 @@ pub trait Destination: Send + Sync + fmt::Debug {
     }
 }
 
-/// What a [`Destination`] can give back, for a checksum that must be computed over bytes that came
-/// in another order, or before this download.
+/// The bytes that a [`Destination`] can return.
+///
+/// They are needed for a checksum over bytes that arrived in another order, or before this
+/// download.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Keeps {
     /// Nothing. Memory of a [`Transfer::Memory`] is still read where it is.
     #[default]
     Nothing,
-    /// What has landed.
+    /// The bytes that have landed.
     Landed,
-    /// What has landed, and all of the object that this download does not bring: it is there since
-    /// an earlier one.
+    /// The bytes that have landed, and the rest of the object, which an earlier download has put
+    /// there.
     Object,
 }
 

@@ -40,12 +40,13 @@ pub struct Reader {
     slot: Option<Arc<Slot>>,
     /// Offset in the object of the next byte to be leased.
     position: u64,
-    /// What `poll_fill_buf` lends.
+    /// The lease from which `poll_fill_buf` lends.
     lent: Option<Lease>,
     /// The `Stream` has returned its error.
     failed: bool,
     verifying: Verifying,
-    /// What may be the last of the object, kept back until that is known and all of it is verified.
+    /// The lease that may be the object's last. It is withheld until that is known and the object
+    /// is verified.
     withheld: Option<Lease>,
     /// When a call found nothing.
     waits_since: Option<Instant>,
@@ -148,7 +149,7 @@ impl Reader {
     /// ```
     ///
     /// # Errors
-    /// What ended the download.
+    /// Returns the error that ended the download.
     pub async fn next(&mut self) -> Result<Option<Lease>, Error> {
         std::future::poll_fn(|cx| self.poll_lease(cx)).await
     }
@@ -169,7 +170,8 @@ impl Reader {
     /// ```
     ///
     /// # Errors
-    /// What ended the download, or [`Destination`](ErrorKind::Destination) if the writer failed.
+    /// Returns the error that ended the download, or [`Destination`](ErrorKind::Destination) if the
+    /// writer failed.
     pub async fn copy_to<W: AsyncWrite + Unpin + ?Sized>(&mut self, writer: &mut W) -> Result<u64, Error> {
         let mut written = 0;
         while let Some(lease) = self.next().await? {

@@ -1,11 +1,11 @@
-//! What went wrong, by what the caller can do about it.
+//! The kinds of failures, by what the caller can do about them.
 
 use std::fmt;
 
 /// A cause of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// What went wrong, by what the caller can do about it.
+/// The kind of a failure, by what the caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -1,4 +1,4 @@
-//! What a transport says of one attempt that failed, and whether another one may help.
+//! A transport's error of one attempt, and whether another attempt may help.
 
 use std::{fmt, time::Duration};
 
@@ -140,7 +140,7 @@ impl SourceError {
         self
     }
 
-    /// What went wrong.
+    /// Returns the kind of the failure.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind

@@ -11,7 +11,7 @@
 use super::{Match, ObjectInfo, Revision};
 use crate::{ErrorKind, RangeRequest, Reply, SourceError};
 
-/// What an acceptable reply means for its request.
+/// The meaning of an acceptable reply for its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// Bytes before the wanted range in the body.

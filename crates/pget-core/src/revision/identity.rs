@@ -24,7 +24,7 @@ pub struct Checksum {
     pub value: String,
 }
 
-/// What distinguishes one content of an object from another; every part is optional.
+/// The identity of an object's content. Every part is optional.
 ///
 /// # Examples
 /// ```
@@ -173,7 +173,7 @@ impl fmt::Display for Revision {
     }
 }
 
-/// What is known of an object.
+/// Facts about an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// Size in bytes; `None` when the server does not say before the end.

@@ -1,5 +1,4 @@
-//! What a download knows of its object: the revision that replies must be of, and what they have
-//! said.
+//! A download's knowledge of its object: the required revision, and the facts from replies.
 //!
 //! Invariant: the first accepted reply fixes the revision, once.
 
@@ -11,14 +10,14 @@ use super::{
 };
 use crate::{Reply, SourceError};
 
-/// What a download knows of its object.
+/// A download's knowledge of its object.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// What the first reply must already be.
+    /// The revision that the first reply must have.
     pin: Option<Arc<ObjectInfo>>,
-    /// What the first reply said.
+    /// The facts from the first reply.
     first: Option<Arc<ObjectInfo>>,
-    /// What all accepted replies together said.
+    /// The facts from all accepted replies together.
     learned: ObjectInfo,
 }
 

@@ -65,7 +65,7 @@ impl Verify {
     }
 }
 
-/// What a source publishes about the checksum of the whole object.
+/// The checksum of the whole object as a source publishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Published {
     /// The checksum of the object's bytes.
@@ -86,7 +86,7 @@ impl Published {
     }
 }
 
-/// What came of verifying a download.
+/// The result of a download's verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verification {
@@ -164,8 +164,9 @@ impl fmt::Display for Verification {
     }
 }
 
-/// What is to be done for a download whose first reply publishes `published`: the checksum to
-/// compare the bytes with, or why that cannot be.
+/// Returns the checksum to compare the bytes with, or the reason why that is not possible.
+///
+/// `published` is that of the first reply.
 pub(crate) fn plan(wish: Verify, whole: bool, published: Option<&Published>) -> Result<Digest, Verification> {
     if wish == Verify::Off {
         return Err(Verification::Off);

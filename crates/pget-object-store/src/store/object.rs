@@ -104,8 +104,9 @@ impl ObjectStoreSource {
         }
     }
 
-    /// What `error` means for a range from `start`: many stores answer a range beyond the object's
-    /// end with an error of no particular type.
+    /// Returns the meaning of `error` for a range from `start`.
+    ///
+    /// Many stores answer a range past the object's end with an error of no particular type.
     async fn explain(&self, start: u64, error: StoreError) -> SourceError {
         if let StoreError::Generic { .. } = error
             && let Ok(meta) = self.meta().await

@@ -25,7 +25,7 @@ pub(super) async fn get<T: ObjectStore>(
     let are_large = ranges
         .iter()
         .any(|range| is_large(range, store.settings.threshold));
-    // What an empty range means differs by store.
+    // The meaning of an empty range differs between stores.
     if !are_large || ranges.iter().any(Range::is_empty) {
         return inner.get_ranges(location, ranges).await;
     }

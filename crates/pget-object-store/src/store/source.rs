@@ -107,7 +107,7 @@ impl<T: ObjectStore> Source<T> {
         }
     }
 
-    /// What all answers must be of.
+    /// Returns the revision that all answers must have.
     pub(super) fn pin(&self) -> ObjectInfo {
         self.object.pin.clone()
     }
@@ -179,8 +179,9 @@ impl<T: ObjectStore> Object<T> {
         }
     }
 
-    /// What `error` means. Many stores report that the object has become shorter by an error of no
-    /// particular type.
+    /// Returns the meaning of `error`.
+    ///
+    /// Many stores report a shortened object by an error of no particular type.
     async fn explain(&self, error: object_store::Error) -> SourceError {
         if let object_store::Error::Generic { .. } = error
             && let Ok(now) = self.head().await
