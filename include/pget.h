@@ -180,7 +180,7 @@ typedef enum {
 } pget_shared_state_code;
 
 /**
- * What came of verifying a download. Later versions may add values.
+ * The result of a download's verification. Later versions may add values.
  */
 typedef enum {
   /**
@@ -268,7 +268,7 @@ typedef struct pget_ring_reader pget_ring_reader;
 typedef struct pget_shared pget_shared;
 
 /**
- * What a function returns: one of the values of pget_status_code. Errors are negative.
+ * The result of a function: one of the values of pget_status_code. Errors are negative.
  */
 typedef int32_t pget_status;
 
@@ -311,9 +311,10 @@ typedef struct {
 typedef void (*pget_range_fn)(void *context, size_t index);
 
 /**
- * What is known of an object. Before a call, set struct_size to sizeof(pget_info); the call fills
- * no more than that, zeroes what it does not know, and sets struct_size to what it filled.
- * More than 65536 is taken for a size that was not set.
+ * Facts about an object. Before a call, set struct_size to sizeof(pget_info).
+ *
+ * The call fills no more than that, zeroes the fields that it does not know, and sets struct_size
+ * to the size that it filled. A value above 65536 is taken for a size that was not set.
  */
 typedef struct {
   /**
@@ -366,7 +367,7 @@ typedef struct {
    */
   uint64_t requests;
   /**
-   * Of these, requests for what had been asked before.
+   * Requests among these for bytes that had been requested before.
    */
   uint64_t retries;
   /**
@@ -382,8 +383,8 @@ typedef struct {
    */
   uint32_t one_stream;
   /**
-   * What came of holding the bytes against the checksum of the whole object that the server
-   * publishes: one of the values of pget_verification_code.
+   * The result of the comparison of the bytes with the checksum of the whole object that the
+   * server publishes: one of the values of pget_verification_code.
    */
   uint32_t verification;
   /**
@@ -471,8 +472,8 @@ const char *pget_status_name(pget_status status);
 pget_status pget_error_status(const pget_error *error);
 
 /**
- * What happened, in one line of UTF-8: what was being read, what failed, why, and how often it was
- * tried. Never a credential.
+ * Returns the error's message, one line of UTF-8: the object that was read, the failure, its
+ * cause, and the number of attempts. It never contains a credential.
  *
  * The text belongs to the error and is valid until that is freed; an empty text if error is null
  * or freed. Never null. Any thread. Since ABI 1.
@@ -733,8 +734,10 @@ pget_status pget_options_set_concurrency(pget_options *options, uint32_t request
 pget_status pget_options_set_window(pget_options *options, uint32_t chunks);
 
 /**
- * Of parallel_get_ranges: bytes between two ranges up to which they are fetched as one, and thrown
- * away; default 1 MiB. 0: only ranges that touch.
+ * Sets the gap of parallel_get_ranges in bytes. The default is 1 MiB.
+ *
+ * Ranges at most this far apart are fetched by one request, and the bytes between them are
+ * discarded. With 0, only adjacent ranges are fetched together.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
  */
@@ -769,23 +772,29 @@ pget_status pget_options_set_retries(pget_options *options, uint32_t retries);
 pget_status pget_options_set_retry_timeout(pget_options *options, uint64_t milliseconds);
 
 /**
- * Of parallel_get_file: if resume is not 0, it goes on with what an earlier call with the same
- * url, path and range has left in path.pget-part and path.pget-journal, and reads only what is
- * missing; with nothing to go on from, it starts from nothing. Default 0: starts over.
+ * Sets whether parallel_get_file resumes an earlier call with the same url, path and range.
  *
- * The call then fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now, and
- * with PGET_ERR_DESTINATION if what is there is of another url or range; what is there stays. A
- * url that was signed again is the same. After a failure all that has landed is kept for another
- * call (after a cancel, what was written down last; after a wrong checksum, nothing).
+ * If resume is not 0, the call continues with path.pget-part and path.pget-journal, and fetches
+ * only the missing bytes. If an earlier call left nothing, it starts from nothing. The default is
+ * 0: the call starts over.
+ *
+ * A call that resumes fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now.
+ * It fails with PGET_ERR_DESTINATION if the part is of another url or range. In both cases the
+ * part stays. A url with a new signature is the same url.
+ *
+ * After a failure, all landed bytes are kept for another call. After a cancel, the bytes in the
+ * last entry of the journal are kept. After a wrong checksum, nothing is kept.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
  */
 pget_status pget_options_set_resume(pget_options *options, int32_t resume);
 
 /**
- * Of parallel_get_file: if sync is not 0, the file's bytes and its name are on the disk when the
- * call succeeds (fsync of the file before it gets its name, and of its folder after). Default 0: a
- * crash of the machine soon after may leave no file, or one with zeros in the place of bytes.
+ * Sets whether parallel_get_file waits until the file's bytes and its name are on the disk.
+ *
+ * If sync is not 0, the file is synced (fsync) before it gets its name, and its folder after that.
+ * The default is 0: a crash of the machine soon after the call may leave no file, or one with
+ * zeros in place of bytes.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
  */

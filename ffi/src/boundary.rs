@@ -69,7 +69,7 @@ impl<T> Out<'_, T> {
         out.ok_or_else(|| invalid(format!("the pointer for the {name} is null")))
     }
 
-    /// The same for a result that the caller need not want; `None` for null.
+    /// Returns the place of a result that the caller may not want, or `None` for null.
     ///
     /// # Safety
     /// As [`new`](Self::new).

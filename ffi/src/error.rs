@@ -53,8 +53,8 @@ pub extern "C" fn pget_error_status(error: *const pget_error) -> pget_status {
     status.number()
 }
 
-/// What happened, in one line of UTF-8: what was being read, what failed, why, and how often it was
-/// tried. Never a credential.
+/// Returns the error's message, one line of UTF-8: the object that was read, the failure, its
+/// cause, and the number of attempts. It never contains a credential.
 ///
 /// The text belongs to the error and is valid until that is freed; an empty text if error is null
 /// or freed. Never null. Any thread. Since ABI 1.

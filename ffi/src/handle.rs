@@ -73,7 +73,7 @@ impl<T> Registry<T> {
         std::ptr::without_provenance_mut(number)
     }
 
-    /// What the handle stands for.
+    /// Returns the value that the handle stands for.
     ///
     /// # Errors
     /// `Forked` for a handle from before a fork; `InvalidArgument` for null, a removed handle, or

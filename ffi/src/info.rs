@@ -1,5 +1,6 @@
-//! What is known of an object and of a download. Both structures grow at their end, by their size
-//! field.
+//! Facts about an object, and counters of a download.
+//!
+//! Both structures grow at their end, by their size field.
 
 use std::{ffi::c_char, time::Duration};
 
@@ -16,9 +17,10 @@ use crate::{
 /// Bytes of pget_info's revision, its ending zero included.
 pub const PGET_REVISION_SIZE: usize = 256;
 
-/// What is known of an object. Before a call, set struct_size to sizeof(pget_info); the call fills
-/// no more than that, zeroes what it does not know, and sets struct_size to what it filled.
-/// More than 65536 is taken for a size that was not set.
+/// Facts about an object. Before a call, set struct_size to sizeof(pget_info).
+///
+/// The call fills no more than that, zeroes the fields that it does not know, and sets struct_size
+/// to the size that it filled. A value above 65536 is taken for a size that was not set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct pget_info {
@@ -51,7 +53,7 @@ pub struct pget_stats {
     pub received: u64,
     /// Requests begun.
     pub requests: u64,
-    /// Of these, requests for what had been asked before.
+    /// Requests among these for bytes that had been requested before.
     pub retries: u64,
     /// Bytes of memory that hold received data now.
     pub buffered: u64,
@@ -59,8 +61,8 @@ pub struct pget_stats {
     pub peak_buffered: u64,
     /// 1 if the object is read as one plain stream, else 0.
     pub one_stream: u32,
-    /// What came of holding the bytes against the checksum of the whole object that the server
-    /// publishes: one of the values of pget_verification_code.
+    /// The result of the comparison of the bytes with the checksum of the whole object that the
+    /// server publishes: one of the values of pget_verification_code.
     pub verification: u32,
     /// Requests that were far slower than the others and gave way to one over a fresh connection.
     pub fences: u64,
@@ -85,7 +87,7 @@ pub struct pget_stats {
 /// Bytes of pget_stats's checksum, its ending zero included.
 pub const PGET_ALGORITHM_SIZE: usize = 16;
 
-/// What came of verifying a download. Later versions may add values.
+/// The result of a download's verification. Later versions may add values.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum pget_verification_code {

@@ -156,8 +156,10 @@ pub extern "C" fn pget_options_set_window(options: *mut pget_options, chunks: u3
     })
 }
 
-/// Of parallel_get_ranges: bytes between two ranges up to which they are fetched as one, and thrown
-/// away; default 1 MiB. 0: only ranges that touch.
+/// Sets the gap of parallel_get_ranges in bytes. The default is 1 MiB.
+///
+/// Ranges at most this far apart are fetched by one request, and the bytes between them are
+/// discarded. With 0, only adjacent ranges are fetched together.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
@@ -216,14 +218,18 @@ pub extern "C" fn pget_options_set_retry_timeout(
     })
 }
 
-/// Of parallel_get_file: if resume is not 0, it goes on with what an earlier call with the same
-/// url, path and range has left in path.pget-part and path.pget-journal, and reads only what is
-/// missing; with nothing to go on from, it starts from nothing. Default 0: starts over.
+/// Sets whether parallel_get_file resumes an earlier call with the same url, path and range.
 ///
-/// The call then fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now, and
-/// with PGET_ERR_DESTINATION if what is there is of another url or range; what is there stays. A
-/// url that was signed again is the same. After a failure all that has landed is kept for another
-/// call (after a cancel, what was written down last; after a wrong checksum, nothing).
+/// If resume is not 0, the call continues with path.pget-part and path.pget-journal, and fetches
+/// only the missing bytes. If an earlier call left nothing, it starts from nothing. The default is
+/// 0: the call starts over.
+///
+/// A call that resumes fails with PGET_ERR_OBJECT_CHANGED if the object has another revision now.
+/// It fails with PGET_ERR_DESTINATION if the part is of another url or range. In both cases the
+/// part stays. A url with a new signature is the same url.
+///
+/// After a failure, all landed bytes are kept for another call. After a cancel, the bytes in the
+/// last entry of the journal are kept. After a wrong checksum, nothing is kept.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
@@ -234,9 +240,11 @@ pub extern "C" fn pget_options_set_resume(options: *mut pget_options, resume: i3
     })
 }
 
-/// Of parallel_get_file: if sync is not 0, the file's bytes and its name are on the disk when the
-/// call succeeds (fsync of the file before it gets its name, and of its folder after). Default 0: a
-/// crash of the machine soon after may leave no file, or one with zeros in the place of bytes.
+/// Sets whether parallel_get_file waits until the file's bytes and its name are on the disk.
+///
+/// If sync is not 0, the file is synced (fsync) before it gets its name, and its folder after that.
+/// The default is 0: a crash of the machine soon after the call may leave no file, or one with
+/// zeros in place of bytes.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]

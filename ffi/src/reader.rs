@@ -44,7 +44,7 @@ struct Handle {
 
 struct State {
     reader: BlockingReader,
-    /// What `next` lent, or `read` has begun.
+    /// The lease that `next` lent, or that `read` has begun.
     lease: Option<Lease>,
     /// How much of it was given.
     given: usize,
@@ -75,7 +75,7 @@ impl Handle {
 }
 
 impl State {
-    /// What was not given of the lease at hand, else a new one; `None` at the end.
+    /// Returns the rest of the current lease, otherwise a new lease, or `None` at the end.
     fn rest(&mut self) -> Result<Option<&[u8]>, Error> {
         if self.lease.as_ref().is_none_or(|lease| self.given == lease.len()) {
             // Its memory can be used again at once.

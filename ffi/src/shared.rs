@@ -68,7 +68,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// The progress of a background download, for the threads that wait for it.
 struct Reports {
     function: ProgressFn,
-    /// What no thread has reported yet.
+    /// The progress that no thread has reported yet.
     latest: Arc<Mutex<Option<Progress>>>,
 }
 

@@ -6,7 +6,7 @@ use pget_rs::ErrorKind;
 
 use crate::text;
 
-/// What a function returns: one of the values of pget_status_code. Errors are negative.
+/// The result of a function: one of the values of pget_status_code. Errors are negative.
 pub type pget_status = i32;
 
 /// The values of pget_status. Numbers never change their meaning; later versions may add some, so
