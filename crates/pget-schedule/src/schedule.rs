@@ -296,14 +296,14 @@ impl Schedule {
     fn decide(&mut self, now: Duration) {
         if self.health.sinks(now, self.in_flight) {
             self.health.sink(now, now, &mut self.backoff);
-            self.throttle.outage();
+            self.throttle.outage(now);
         }
         if let Some(decided_at) = self.throttle.decided_at()
             && !self.health.is_in_trouble()
         {
             let silent = self.undecided();
             if silent == 0 || decided_at <= now {
-                self.throttle.decided(silent);
+                self.throttle.decided(now, silent);
             }
         }
     }

@@ -10,28 +10,28 @@
 //! 3. If none was served, that is an outage and no level (see `health`). When the second one in a
 //!    row began by a refusal, requests are *paced*: at what was served between the two, and a
 //!    little less. A higher pace is tried as seldom as a higher level.
-//! 4. If refusals come as often as before in spite of that, they have another cause (a share of
+//! 4. If a level does not help, and a status refuses, the rate may be limited: requests are paced at
+//!    what was served since the level was found. A server may serve many at once before it limits
+//!    the rate, so steps up that were served are taken back one by one when refusals come.
+//! 5. If refusals come as often as before in spite of all that, they have another cause (a share of
 //!    requests fails). Permits and pace come back, and the next refusals change nothing.
 //!
 //! Invariants: permits are never 0 and never above the concurrency; nothing here ends a download.
 
+mod level;
+mod pace;
+mod raise;
+mod trial;
+
 use std::time::Duration;
+
+use level::Level;
+use pace::Pace;
+use raise::FIRST_RAISE;
+use trial::Trial;
 
 use super::Found;
 
-/// After so many requests served at a level, one more is tried.
-const FIRST_RAISE: u32 = 16;
-/// A raise is never rarer than this.
-const RAREST_RAISE: u32 = 4096;
-/// So many cuts that did not help refute a level or a pace.
-const STRIKES: u32 = 3;
-/// Fewer requests served between two refusals than twice this are no success of a level or a pace.
-const FEW: u32 = 4;
-/// So many episodes are ignored after the first refutation; twice as many after each further one.
-const FIRST_IGNORED: u32 = 32;
-const MOST_IGNORED: u32 = 4096;
-/// The slowest pace: a server that serves fewer requests a second is in an outage in between.
-const SLOWEST: Duration = Duration::from_secs(2);
 /// A pace above this is none.
 const FASTEST: Duration = Duration::from_millis(1);
 /// An outage that lasts longer is no limit on the rate, or one that needs no pace: it serves in
@@ -39,183 +39,6 @@ const FASTEST: Duration = Duration::from_millis(1);
 const SHORT: Duration = Duration::from_secs(5);
 /// Episodes further apart than this say nothing of a pace.
 const APART: Duration = Duration::from_secs(60);
-
-/// A level or a pace that was found, and when to try a higher one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Raise {
-    served: u32,
-    after: u32,
-    raised: bool,
-}
-
-impl Raise {
-    const fn new() -> Self {
-        Self {
-            served: 0,
-            after: FIRST_RAISE,
-            raised: false,
-        }
-    }
-
-    /// One more was served. Returns whether a step up has proved itself: it was served for `enough`
-    /// requests.
-    fn served(&mut self, enough: u32) -> bool {
-        self.served = self.served.saturating_add(1);
-        if self.raised && self.served >= enough {
-            self.served = 0;
-            self.after = FIRST_RAISE;
-            return true;
-        }
-        if !self.raised && self.served >= self.after {
-            (self.raised, self.served) = (true, 0);
-        }
-        false
-    }
-
-    /// A refusal. Returns whether it came of a raise.
-    fn refused(&mut self) -> bool {
-        self.served = 0;
-        let raised = std::mem::take(&mut self.raised);
-        if raised {
-            self.after = (self.after * 2).min(RAREST_RAISE);
-        }
-        raised
-    }
-}
-
-/// A step up, and after how many requests it is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Step {
-    to: u32,
-    after: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Level {
-    permits: u32,
-    raise: Raise,
-    /// The step that was refused last.
-    refused: Option<Step>,
-    /// The step to what the last cut took away, and the requests served since.
-    lost: Option<Step>,
-    since_cut: u32,
-}
-
-impl Level {
-    const fn new(permits: u32) -> Self {
-        Self {
-            permits,
-            raise: Raise::new(),
-            refused: None,
-            lost: None,
-            since_cut: 0,
-        }
-    }
-
-    /// A refusal. Returns whether it came of a raise.
-    fn is_raise_refused(&mut self) -> bool {
-        let raised = self.raise.refused();
-        if raised {
-            let step = Step {
-                to: self.permits + 1,
-                after: self.raise.after,
-            };
-            match &mut self.lost {
-                Some(lost) if lost.to == step.to => *lost = step,
-                _ => self.refused = Some(step),
-            }
-        }
-        raised
-    }
-
-    /// The level comes down. What it loses is tried again soon, and twice as seldom if it was lost
-    /// before and did not hold for long.
-    fn cut(self, permits: u32) -> Self {
-        let to = permits + 1;
-        let after = match self.lost {
-            Some(lost) if lost.to != to || self.since_cut / 4 >= lost.after => FIRST_RAISE,
-            Some(lost) => (lost.after * 2).min(RAREST_RAISE),
-            None => FIRST_RAISE,
-        };
-        Self {
-            permits,
-            raise: Raise {
-                after,
-                ..Raise::new()
-            },
-            refused: self.refused,
-            lost: Some(Step { to, after }),
-            since_cut: 0,
-        }
-    }
-
-    /// A step up has proved itself. The next one is tried as seldom as it was before.
-    fn step_up(&mut self) {
-        self.permits += 1;
-        let next = |step: &Step| step.to == self.permits + 1;
-        if let Some(step) = self.refused.filter(next).or_else(|| self.lost.filter(next)) {
-            self.raise.after = step.after;
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pace {
-    interval: Duration,
-    raise: Raise,
-}
-
-/// Whether a level, or a pace, helps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Trial {
-    /// Requests served for one that is refused, while there is no level or pace.
-    without: u32,
-    strikes: u32,
-    /// Episodes for which it is not tried again, and for how many after the next refutation.
-    to_ignore: u32,
-    ignores: u32,
-}
-
-impl Trial {
-    const fn new() -> Self {
-        Self {
-            without: 0,
-            strikes: 0,
-            to_ignore: 0,
-            ignores: FIRST_IGNORED,
-        }
-    }
-
-    const fn is_off(&self) -> bool {
-        self.to_ignore > 0
-    }
-
-    /// An episode, with so many requests served `between` two refusals.
-    fn is_refuted(&mut self, between: u32, is_on: bool) -> bool {
-        if !is_on {
-            self.to_ignore = self.to_ignore.saturating_sub(1);
-            self.without = (self.without + between).div_ceil(2);
-            return false;
-        }
-        if between > self.without.max(FEW) * 2 {
-            self.strikes = 0;
-            return false;
-        }
-        self.is_struck_out()
-    }
-
-    /// It did not help once more. Returns whether that refutes it.
-    fn is_struck_out(&mut self) -> bool {
-        self.strikes += 1;
-        if self.strikes < STRIKES {
-            return false;
-        }
-        self.strikes = 0;
-        self.to_ignore = self.ignores;
-        self.ignores = (self.ignores * 2).min(MOST_IGNORED);
-        true
-    }
-}
 
 /// A round trip in which requests were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +71,8 @@ pub(super) struct Throttle {
     refused: u32,
     /// Refusals since the last request that was served.
     in_a_row: u32,
+    /// When the level was found or cut last, and the requests served since.
+    measured: Option<(Duration, u32)>,
     /// The pace that follows from an outage, unless it ends at once; and the last request.
     pending: Option<Duration>,
     launched_at: Duration,
@@ -286,10 +111,11 @@ impl Throttle {
             run: 0,
             refused: 0,
             in_a_row: 0,
+            measured: None,
             pending: None,
             launched_at: Duration::ZERO,
-            level_trial: Trial::new(),
-            pace_trial: Trial::new(),
+            level_trial: Trial::of_level(),
+            pace_trial: Trial::of_pace(),
             outage_run: 0,
             outage_began: None,
             outage_lasted: Duration::ZERO,
@@ -303,10 +129,7 @@ impl Throttle {
             .permits
             .filter(|&permits| permits > 0 && permits < self.most)
             .map(Level::new);
-        self.pace = learned.interval.map(|interval| Pace {
-            interval: interval.min(SLOWEST),
-            raise: Raise::new(),
-        });
+        self.pace = learned.interval.map(Pace::new);
     }
 
     pub(super) fn learned(&self) -> Learned {
@@ -328,6 +151,11 @@ impl Throttle {
     /// The next request is not to be sent before this time.
     pub(super) const fn next_at(&self) -> Duration {
         self.next_at
+    }
+
+    /// Whether the rate of requests is limited.
+    pub(super) const fn is_paced(&self) -> bool {
+        self.pace.is_some()
     }
 
     pub(super) fn launched(&mut self, now: Duration) {
@@ -376,7 +204,7 @@ impl Throttle {
         }
         self.unanswered_before = next;
         self.refused(now, id, 0, served, false);
-        self.decided(0);
+        self.decided(now, 0);
     }
 
     /// When an attempt without an answer is waited for no longer.
@@ -386,19 +214,20 @@ impl Throttle {
 
     /// All that were in flight when the episode began are decided but `silent` ones, and some were
     /// served.
-    pub(super) fn decided(&mut self, silent: u32) {
+    pub(super) fn decided(&mut self, now: Duration, silent: u32) {
         let Some(episode) = self.episode.take() else {
             return;
         };
         let had_level = self.level.is_some();
-        let raised = self.level.as_mut().is_some_and(Level::is_raise_refused)
-            | self.pace.as_mut().is_some_and(|pace| pace.raise.refused());
-        if raised {
-            (self.run, self.refused) = (0, 0);
+        if self.is_raise_refused() {
             return;
         }
-        self.evaluate();
+        self.evaluate(now, episode.by_status);
         if episode.ignored || had_level && self.level.is_none() {
+            return;
+        }
+        if let Some(pace) = self.pace.filter(|_| episode.by_status) {
+            self.pace = Some(pace.slower(Duration::ZERO));
             return;
         }
         let permits = episode.left.saturating_sub(silent).clamp(1, self.permits());
@@ -406,10 +235,26 @@ impl Throttle {
             .level
             .map_or_else(|| Level::new(permits), |level| level.cut(permits));
         self.level = (permits < self.most).then_some(level);
+        self.measured = Some((now, 0));
+    }
+
+    /// Whether a refusal came of a raise, of the level or of the pace, which is taken back.
+    fn is_raise_refused(&mut self) -> bool {
+        let level = self.level.as_mut().is_some_and(Level::is_raise_refused);
+        let pace = self.pace.as_mut().is_some_and(|pace| pace.raise.refused());
+        let mut is_known = level | pace;
+        if let Some(pace) = self.pace.filter(|pace| !is_known && pace.steps > 0) {
+            self.pace = Some(pace.step_back());
+            is_known = true;
+        }
+        if is_known {
+            (self.run, self.refused) = (0, 0);
+        }
+        is_known
     }
 
     /// Nothing is served any more: the episode, if there is one, says nothing of a level.
-    pub(super) fn outage(&mut self) {
+    pub(super) fn outage(&mut self, now: Duration) {
         // A level that was found just before was the beginning of the outage.
         let is_new = |level: Level| level.raise.after == FIRST_RAISE && level.raise.served < FIRST_RAISE;
         self.lost_level = self.level.is_some_and(is_new);
@@ -422,12 +267,10 @@ impl Throttle {
             return;
         };
         let before = self.outage_began.replace(episode.began);
-        let raised = self.pace.as_mut().is_some_and(|pace| pace.raise.refused());
-        if raised {
-            (self.run, self.refused) = (0, 0);
+        if self.is_raise_refused() {
             return;
         }
-        self.evaluate();
+        self.evaluate(now, true);
         if self.pace_trial.is_off() {
             return;
         }
@@ -438,11 +281,7 @@ impl Throttle {
         {
             let measured = took / served;
             // A twentieth slower than what was served.
-            let interval = (measured + measured / 20).min(SLOWEST);
-            let interval = self.pace.map_or(interval, |pace| {
-                interval.max((pace.interval + pace.interval / 4).min(SLOWEST))
-            });
-            self.pending = Some(interval);
+            self.pending = Some(measured + measured / 20);
         }
     }
 
@@ -476,9 +315,7 @@ impl Throttle {
         if let Some(interval) = self.pending.take()
             && (in_a_row > 1 || self.pace.is_some())
         {
-            let raise = self.pace.map_or(Raise::new(), |pace| pace.raise);
-            self.pace = Some(Pace { interval, raise });
-            self.next_at = self.launched_at + interval;
+            self.start_pace(interval);
         }
         self.run = self.run.saturating_add(1);
         self.outage_run = self.outage_run.saturating_add(1);
@@ -498,14 +335,23 @@ impl Throttle {
                 self.level = None;
             }
         }
-        if let Some(pace) = &mut self.pace
-            && pace.raise.served(FIRST_RAISE)
-        {
-            pace.interval = pace.interval * 4 / 5;
+        if let Some((_, served)) = &mut self.measured {
+            *served += 1;
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.served();
             if pace.interval < FASTEST {
                 self.pace = None;
             }
         }
+    }
+
+    fn start_pace(&mut self, interval: Duration) {
+        let pace = self
+            .pace
+            .map_or_else(|| Pace::new(interval), |pace| pace.slower(interval));
+        self.next_at = self.launched_at + pace.interval;
+        self.pace = Some(pace);
     }
 
     /// What it does next depends on, as numbers, for walks over all states.
@@ -518,11 +364,25 @@ impl Throttle {
 
     /// An episode has ended. A level or a pace under which refusals are not rarer than without is
     /// given up, and not tried again for a while.
-    fn evaluate(&mut self) {
+    ///
+    /// A level that does not help where a status refuses may be a limit on the rate: requests are
+    /// then paced at what was served since the level was found. A pace that does not help either
+    /// is refuted in turn.
+    fn evaluate(&mut self, now: Duration, by_status: bool) {
         let refused = std::mem::take(&mut self.refused).max(1);
         let between = std::mem::take(&mut self.run) / refused;
         if self.level_trial.is_refuted(between, self.level.is_some()) {
             self.level = None;
+            let measured = self.measured.take().filter(|&(_, served)| served > 0);
+            if let Some((since, served)) = measured
+                && by_status
+                && self.pace.is_none()
+                && !self.pace_trial.is_off()
+            {
+                let took = now.saturating_sub(since) / served;
+                self.start_pace(took + took / 20);
+                return;
+            }
         }
         if self.pace_trial.is_refuted(between, self.pace.is_some()) {
             self.pace = None;

@@ -4,7 +4,7 @@
 //! can be resumed. The calls fail only in the program, by a library that is loaded before the
 //! system's.
 
-use std::{os::unix::fs::FileExt as _, process::Stdio};
+use std::{ops::Range, os::unix::fs::FileExt as _, process::Stdio};
 
 use nix::errno::Errno;
 
@@ -76,11 +76,26 @@ impl Failing {
         self.scene.run(&["--resume"]).succeeded();
         self.scene.complete();
         let requests = self.scene.server.requests("/o").split_off(before);
-        let brought: u64 = requests.iter().map(|seen| total(&[asked(seen)])).sum();
+        // A slow machine makes a request look slow, and then the rest of its range is asked for
+        // again.
+        let brought = total(&merged(requests.iter().map(asked).collect()));
         // If all bytes have landed, the last byte is fetched.
         assert_eq!(brought, (SIZE - total(&landed)).max(1), "{landed:?}");
         std::fs::remove_file(self.scene.at("x")).expect("a file");
     }
+}
+
+/// Returns the bytes that are in any of `ranges`, each once.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
 }
 
 #[test]

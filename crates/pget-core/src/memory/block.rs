@@ -29,10 +29,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    mm::Advice,
-    time::{ClockId, clock_gettime},
-};
+use rustix::mm::Advice;
 
 /// Bytes in a page. Larger ones cost fewer system calls; smaller ones leave less of a chunk's
 /// memory unused while the chunk is received, which counts where many are.
@@ -168,9 +165,24 @@ impl FreshBlocks {
 }
 
 /// Returns the processor's time that this thread has used.
+///
+/// By the C library: rustix would look for the kernel's own page of functions, which is not there
+/// under valgrind.
 fn spent() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call writes one `timespec`, which `time` is.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    let (Ok(seconds), Ok(nanos)) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) else {
+        return Duration::ZERO;
+    };
+    if failed == 0 {
+        Duration::new(seconds, nanos)
+    } else {
+        Duration::ZERO
+    }
 }
 
 impl Faults {

@@ -50,6 +50,19 @@ impl Controller {
         }
     }
 
+    /// The server limits the rate of requests, and connections are idle: each request should bring
+    /// more. `rest` bytes are not yet asked for.
+    pub(crate) fn lengthen(&mut self, rest: u64) {
+        if self.bounds.chunk_size.is_some() {
+            return;
+        }
+        let most = LARGEST_CHUNK.min(self.memory / 4).min(rest / 4) / PIECE * PIECE;
+        if most > self.chunk_size {
+            self.chunk_size = (self.chunk_size * 2).min(most);
+            self.changed_chunk();
+        }
+    }
+
     /// What was measured with chunks of another size says little now.
     const fn changed_chunk(&mut self) {
         self.void = true;

@@ -196,6 +196,7 @@ impl Schedule {
             return;
         }
         let next = self.cursor + self.open_chunks.len() as u64;
+        let is_idle = self.throttle.is_paced() && self.in_flight * 2 <= self.level();
         let Some(control) = &mut self.control else {
             return;
         };
@@ -203,6 +204,9 @@ impl Schedule {
             return;
         }
         control.cut = Some(next);
+        if is_idle {
+            control.controller.lengthen(self.plan.bytes_from(next));
+        }
         let size = control.controller.next_chunk(next);
         if size != self.plan.chunk_size() {
             self.plan.chunk_size_from(next, size);

@@ -57,7 +57,7 @@ impl Schedule {
             index
         } else if let Some(since) = self.silent_since(now) {
             self.health.sink(now, since, &mut self.backoff);
-            self.throttle.outage();
+            self.throttle.outage(now);
             return None;
         } else {
             self.straggler(now)?
