@@ -5,17 +5,17 @@ use std::time::Duration;
 /// An attempt to be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Tells this attempt's events from another's.
+    /// Distinguishes this attempt's events from another's.
     pub id: u64,
     /// The chunk it fills, or fills first.
     pub chunk: u64,
     /// Where the chunk begins; the attempt resumes at the chunk's watermark.
     pub chunk_start: u64,
-    /// Behind the chunk's last byte, as far as is known.
+    /// The end of the chunk, as far as is known.
     pub chunk_end: u64,
     /// Offset of the first byte to ask for.
     pub start: u64,
-    /// Behind the last byte to ask for; `None`: to the object's end.
+    /// The end of what to ask for; `None`: to the object's end.
     pub end: Option<u64>,
     /// Attempts in a row that made no progress before this one.
     pub fruitless: u32,
@@ -40,7 +40,7 @@ pub enum Action {
         bytes: u64,
         /// The chunk is at the cursor: it must not wait.
         at_cursor: bool,
-        /// When a retry comes due meanwhile.
+        /// When a retry comes due before that.
         retry_at: Option<Duration>,
     },
     /// Nothing until the next event, or until this time if there is one.
@@ -54,18 +54,18 @@ pub enum Action {
 /// What became of the reply's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyOutcome {
-    /// The attempt goes on and fills its chunk, or what the server gives of it, up to this offset.
+    /// The attempt goes on and fills its chunk, or what the server sends of it, up to this offset.
     Chunk {
-        /// Behind the last byte that the attempt delivers.
+        /// The end of what the attempt delivers.
         end: u64,
     },
     /// The attempt goes on as the stream of all chunks, up to this offset if it is known.
     Stream {
-        /// Behind the last byte wanted.
+        /// The end of what is wanted.
         end: Option<u64>,
     },
     /// End the attempt: the object has no identity that would hold several replies together, so it
-    /// is read anew as one stream.
+    /// is read from its beginning as one stream.
     Restream,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Bounds, Choice, Controller, controller::Seen};
 
-/// Time without a step that counts all the same: the body stalls.
+/// Time without a step that counts nevertheless: the body stalls.
 const STALLED: Duration = Duration::from_millis(300);
 
 /// The controller and what it learns.

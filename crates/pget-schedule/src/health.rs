@@ -1,4 +1,4 @@
-//! Whether a source is well or in trouble, and when a download gives up. Pure; a part of
+//! Whether a source is well or in trouble, and when a download fails. Pure; a part of
 //! `Schedule`.
 //!
 //! Patience is time, not a count. [`Health`] acts in this order:
@@ -13,7 +13,7 @@
 //! 4. A run that has lasted for `retry_timeout` ends the download.
 //!
 //! Invariants: any accepted byte resets the clock, and no clock starts before the last one; only an
-//! attempt that proves itself ends the trouble, so a server that gives a byte per connection is not
+//! attempt that proves itself ends the trouble, so a server that sends a byte per connection is not
 //! asked in a tight loop.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::Backoff;
 
 /// Progress below this many bytes in an attempt proves nothing, unless it completes the chunk: a
-/// server that gives a byte per connection must not be asked in a tight loop.
+/// server that sends a byte per connection must not be asked in a tight loop.
 pub(super) const PROGRESS: u64 = 4096;
 /// An answer is awaited for at least so long before its attempt is silent.
 pub(super) const LEAST_SILENCE: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ pub(super) struct Health {
 pub struct Trial {
     /// Since when nothing has arrived.
     pub since: Duration,
-    /// When the download gives up, unless a byte arrives before.
+    /// When the download fails, unless a byte arrives before.
     pub gives_up_at: Duration,
     /// Attempts that have failed since then.
     pub attempts: u32,
@@ -210,7 +210,7 @@ impl Health {
         }
     }
 
-    /// When the download gives up; never, if that cannot be counted.
+    /// When the download fails; never, if that cannot be counted.
     pub(super) fn gives_up_at(&self) -> Option<Duration> {
         self.run?.since.checked_add(self.retry_timeout)
     }

@@ -99,8 +99,8 @@ impl OpenChunk {
         was_wrong
     }
 
-    /// An attempt has failed that had brought nothing since `quiet_since`. Returns since when it and
-    /// those that were fenced before it have.
+    /// An attempt has failed that had brought nothing since `quiet_since`. Returns since when it
+    /// and those that were fenced before it have.
     pub(super) fn fails(&mut self, quiet_since: Duration) -> Duration {
         self.failures += 1;
         let since = self.quiet_from(quiet_since);

@@ -15,9 +15,9 @@ pub struct Plan {
     /// What was asked for.
     wanted: Wanted,
     start: u64,
-    /// Behind the last byte wanted, as far as it is known.
+    /// The end of what is wanted, as far as it is known.
     end: Option<u64>,
-    /// Whether `end` is the real end: the caller's wish may lie behind the object's.
+    /// Whether `end` is the real end: the caller's wish may lie after the object's.
     end_is_known: bool,
     first_chunk_size: u64,
     first_end: u64,
@@ -106,14 +106,14 @@ impl Plan {
         self.start
     }
 
-    /// Behind the last byte wanted, as far as is known: the caller's wish, cut to the object's end
-    /// once that is told.
+    /// The end of what is wanted, as far as is known: the caller's wish, cut to the object's end
+    /// once that is known.
     #[must_use]
     pub const fn end(&self) -> Option<u64> {
         self.end
     }
 
-    /// Behind the last byte there is to read, once the object's end is known.
+    /// The end of what there is to read, once the object's end is known.
     #[must_use]
     pub const fn known_end(&self) -> Option<u64> {
         if self.end_is_known { self.end } else { None }
@@ -160,7 +160,7 @@ impl Plan {
         self.end = self.end.filter(|end| *end < u64::MAX);
     }
 
-    /// Chunks behind the first are `size` bytes long.
+    /// Chunks after the first are `size` bytes long.
     pub fn chunk_size_from_second(&mut self, size: u64) {
         self.chunk_size = size.max(1);
         self.base_size = self.chunk_size;
@@ -217,7 +217,7 @@ impl Plan {
         )
     }
 
-    /// The bytes of chunk `index`; `None` if it lies behind the end, or behind what can be counted.
+    /// The bytes of chunk `index`; `None` if it lies after the end, or after what can be counted.
     #[must_use]
     pub fn range(&self, index: u64) -> Option<Range<u64>> {
         if index == 0 {
@@ -285,7 +285,7 @@ mod tests {
             );
         }
         let mut wished = Plan::new(Wanted::from(3..1000), 10);
-        assert_eq!(wished.chunks(), None, "the wish may lie behind the object's end");
+        assert_eq!(wished.chunks(), None, "the wish may lie after the object's end");
         wished.ends_at(12);
         assert_eq!(ranges(&wished), [3..10, 10..12]);
     }

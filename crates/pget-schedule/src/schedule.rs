@@ -131,7 +131,7 @@ impl Schedule {
         matches!(self.phase, Phase::Stream { .. })
     }
 
-    /// Whether an attempt may go on behind the bytes of another: not if nothing holds the two
+    /// Whether an attempt may go on after the bytes of another: not if nothing holds the two
     /// together.
     #[must_use]
     pub fn may_resume(&self) -> bool {
@@ -269,7 +269,7 @@ impl Schedule {
     }
 
     /// The one attempt that a source in trouble gets: for a range that waits. A chunk is opened
-    /// only if there is none.
+    /// only if no range waits.
     fn probe(&mut self, now: Duration) -> Action {
         let waits = self
             .open_chunks
@@ -386,7 +386,7 @@ impl Schedule {
         self.settings.concurrency == 1 && !self.plan.has_gaps()
     }
 
-    /// Behind the last byte of a chunk; the object's end if it has no bytes.
+    /// The end of a chunk; the object's end if it has no bytes.
     fn chunk_end(&self, chunk: u64) -> u64 {
         self.plan
             .range(chunk)

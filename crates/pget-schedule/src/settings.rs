@@ -11,17 +11,17 @@ pub struct Settings {
     pub wanted: Wanted,
     /// Bytes in a chunk.
     pub chunk_size: u64,
-    /// Take the source's hint for the chunks behind the first, if it gives one.
+    /// Take the source's hint for the chunks after the first, if it has one.
     pub follow_hint: bool,
-    /// Attempts in flight at the most.
+    /// At most so many attempts in flight.
     pub concurrency: u32,
-    /// Chunks open at the most.
+    /// At most so many chunks open.
     pub window: u32,
     /// Attempts without progress, in a row, that a range may have before the download fails; 0:
     /// none may fail; `None`: `retry_timeout` alone decides.
     pub retries: Option<u32>,
     /// Time without an accepted byte, since the first failure in a row, after which the download
-    /// gives up.
+    /// fails.
     pub retry_timeout: Duration,
     /// Let measuring choose the level and the chunk size within these; `None`: both are as set.
     pub control: Option<Bounds>,

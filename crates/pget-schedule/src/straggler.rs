@@ -128,8 +128,8 @@ impl Stragglers {
         self.step = median(took).map_or(LONGEST, |took| took.clamp(SHORTEST, LONGEST)) / LOOKS;
     }
 
-    /// The attempt of `open_chunk` goes well: notes whether the fence before it has paid. `answered`:
-    /// the attempt has its answer now; otherwise it has its last byte.
+    /// The attempt of `open_chunk` goes well: notes whether the fence before it has paid.
+    /// `answered`: the attempt has its answer now; otherwise it has its last byte.
     pub(super) fn pays(&mut self, open_chunk: &mut OpenChunk, now: Duration, answered: bool) {
         let took = now.saturating_sub(open_chunk.track.launched);
         if let Some(owed) = open_chunk.owed
@@ -178,7 +178,7 @@ impl Stragglers {
     }
 }
 
-/// How long `bytes` take at `rate`; a year at the most, as they may never come.
+/// How long `bytes` take at `rate`; at most a year, as they may never come.
 pub(super) fn time(bytes: u64, rate: u64) -> Duration {
     const YEAR: u64 = 365 * 86_400;
     let micros = u128::from(bytes) * 1_000_000 / u128::from(rate.max(1));

@@ -10,9 +10,9 @@
 //! 3. If none was served, that is an outage and no level (see `health`). When the second one in a
 //!    row began by a refusal, requests are *paced*: at what was served between the two, and a
 //!    little less. A higher pace is tried as seldom as a higher level.
-//! 4. If a level does not help, and a status refuses, the rate may be limited: requests are paced at
-//!    what was served since the level was found. A server may serve many at once before it limits
-//!    the rate, so steps up that were served are taken back one by one when refusals come.
+//! 4. If a level does not help, and a status refuses, the rate may be limited: requests are paced
+//!    at what was served since the level was found. A server may serve many at once before it
+//!    limits the rate, so steps up that were served are taken back one by one when refusals come.
 //! 5. If refusals come as often as before in spite of all that, they have another cause (a share of
 //!    requests fails). Permits and pace come back, and the next refusals change nothing.
 //!
@@ -32,7 +32,7 @@ use trial::Trial;
 
 use super::Found;
 
-/// A pace above this is none.
+/// A faster pace is no limit.
 const FASTEST: Duration = Duration::from_millis(1);
 /// An outage that lasts longer is no limit on the rate, or one that needs no pace: it serves in
 /// bursts.

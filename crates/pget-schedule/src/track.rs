@@ -90,7 +90,7 @@ impl Track {
         after > middle && after - middle >= 2 * (middle - before)
     }
 
-    /// Offset behind what has come, also if it is not published yet.
+    /// Offset after what has come, also if it is not published yet.
     pub(super) fn received(&self) -> u64 {
         let bytes = self.seen().map_or(0, |(_, (_, bytes))| bytes);
         self.start.saturating_add(bytes).max(self.position)

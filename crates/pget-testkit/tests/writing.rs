@@ -50,6 +50,7 @@ const CHECKED: &[&str] = &[
     "crates/pget-object-store",
     "crates/pget-s3",
     "crates/pget-schedule/README.md",
+    "crates/pget-schedule/src",
     "crates/pget-shm",
     "crates/pget-testkit",
     "deny.toml",

@@ -108,8 +108,8 @@ impl Schedule {
         Some((chunk, self.plan.range(chunk).unwrap_or(u64::MAX..u64::MAX)))
     }
 
-    /// The attempt `id`, which is about to end, has brought no byte since `since`. What it waited for
-    /// was its source, and not its consumer.
+    /// The attempt `id`, which is about to end, has brought no byte since `since`. What it waited
+    /// for was its source, and not its consumer.
     pub fn was_quiet(&mut self, id: u64, since: Duration) {
         if let Some(open_chunk) = self.open_chunk_of(id) {
             open_chunk.quiet_since = Some(since);

@@ -7,8 +7,8 @@ use crate::{Action, open_chunk::ChunkState};
 
 impl Schedule {
     /// Everything that its future depends on except clocks and what was learned, as numbers, for
-    /// walks over all states. Attempts go by the names that `name` gives their ids, and times by whether
-    /// they have come at `now`.
+    /// walks over all states. Attempts go by the names that `name` has for their ids, and times by
+    /// whether they have come at `now`.
     pub fn key(&self, now: Duration, name: impl Fn(u64) -> u64) -> Vec<u64> {
         let phase = match self.phase {
             Phase::Probe => 0,

@@ -11,7 +11,7 @@ use crate::{
     track::{Track, rate},
 };
 
-/// Fences of one chunk at the most. More would say that it is not the connection.
+/// At most so many fences of one chunk. More would say that it is not the connection.
 const MOST_OF_A_CHUNK: u32 = 2;
 
 impl Schedule {

@@ -1,10 +1,10 @@
-//! When a download gives up, by its own clock or that of one of its ranges. Pure; a part of
+//! When a download fails, by its own clock or that of one of its ranges. Pure; a part of
 //! `Schedule`.
 //!
 //! The clock of the download starts when it last received a byte before the first failure in a row
 //! (see `health`), and that of a range when its failing attempt last did. Accepted bytes stop both.
-//! Bytes are known by looks, which are up to 100 ms apart. Bytes that no look has seen must count, too, so a look is due when patience ends.
-//! The driver looks before it polls.
+//! Bytes are known by looks, which are up to 100 ms apart. Bytes that no look has seen must count,
+//! too, so a look is due when patience ends. The driver looks before it polls.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Schedule {
-    /// Returns when the download gives up unless bytes arrive before, or the limit that ends it
+    /// Returns when the download fails unless bytes arrive before, or the limit that ends it
     /// now.
     pub(super) fn patience(&mut self, now: Duration) -> Result<Option<Duration>, Limit> {
         let gives_up_at = self.health.gives_up_at();
@@ -56,7 +56,7 @@ impl Schedule {
         Ok(soonest.filter(|&at| at > now))
     }
 
-    /// When the range of `open_chunk` gives up. While it waits for a permit, its clock stands still.
+    /// When the range of `open_chunk` fails. While it waits for a permit, its clock stands still.
     fn range_gives_up_at(&self, open_chunk: &OpenChunk) -> Option<Duration> {
         let at = open_chunk
             .failing_since?

@@ -1,8 +1,8 @@
 //! Which attempts are silent, and what that means. Pure; a part of `Schedule`.
 //!
 //! An attempt is *silent* if its request is out and its answer has not come for [`SILENT`] times as
-//! long as answers take here, and at least [`LEAST_SILENCE`]. What it means follows from what else the
-//! source has answered:
+//! long as answers take here, and at least [`LEAST_SILENCE`]. What it means follows from what else
+//! the source has answered:
 //! 1. If attempts were answered that are not older than the silent one, its connection is silent.
 //!    The attempt is fenced, no permit waits for it, and each fence of its chunk makes the next
 //!    answer awaited four times as long.
