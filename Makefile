@@ -25,7 +25,7 @@ PROGRAM ?= $(wildcard $(LIBS)/pget)
 
 fill = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|'
 
-.PHONY: version help check test test-all lib program install uninstall deb header docs fuzz bench
+.PHONY: version help check test test-all lib program install uninstall deb header docs fuzz bench bench-baseline bench-compare
 .DEFAULT_GOAL := help
 
 help:
@@ -41,6 +41,8 @@ help:
 	@echo 'make docs       the API documentation'
 	@echo 'make fuzz       each fuzz target for a minute'
 	@echo 'make bench      every figure that has a goal'
+	@echo 'make bench-baseline  saves what the micro-benchmarks measure (BENCH=part of a name)'
+	@echo 'make bench-compare   the micro-benchmarks against that baseline'
 
 check:
 	$(CARGO) fmt --all --check
@@ -64,6 +66,12 @@ fuzz:
 
 bench:
 	benches/all.sh
+
+bench-baseline:
+	benches/micro.sh save $(BENCH)
+
+bench-compare:
+	benches/micro.sh compare $(BENCH)
 
 # Cargo names the library without its version. Programs look for the soname, even if they use the
 # library in this folder.

@@ -37,6 +37,9 @@ pub mod fuzzing;
 mod head;
 mod learned;
 mod low_water_mark;
+#[cfg(pget_micro)]
+#[doc(hidden)]
+pub mod micro;
 mod options;
 mod pool;
 mod proxy;
