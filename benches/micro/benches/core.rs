@@ -22,27 +22,33 @@ fn leases(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(SIZE)).sample_size(20);
     for piece in [16 << 10, 256 << 10] {
         let source: Arc<dyn RangeSource> = Arc::new(InMemory::new(SIZE, piece));
-        group.bench_with_input(BenchmarkId::new("pieces of KiB", piece >> 10), &source, |bencher, source| {
-            bencher.iter(|| {
-                let mut options = Options::default();
-                (options.concurrency, options.chunk_size) = (Some(4), Some(8 << 20));
-                let download = Download::new(Arc::clone(source), options).expect("valid options");
-                runtime.block_on(async {
-                    let mut reader = download.reader();
-                    let mut moved = 0;
-                    while let Some(lease) = reader.next().await.expect("it has every byte") {
-                        moved += lease.len() as u64;
-                    }
-                    assert_eq!(moved, SIZE);
+        group.bench_with_input(
+            BenchmarkId::new("pieces of KiB", piece >> 10),
+            &source,
+            |bencher, source| {
+                bencher.iter(|| {
+                    let mut options = Options::default();
+                    (options.concurrency, options.chunk_size) = (Some(4), Some(8 << 20));
+                    let download = Download::new(Arc::clone(source), options).expect("valid options");
+                    runtime.block_on(async {
+                        let mut reader = download.reader();
+                        let mut moved = 0;
+                        while let Some(lease) = reader.next().await.expect("it has every byte") {
+                            moved += lease.len() as u64;
+                        }
+                        assert_eq!(moved, SIZE);
+                    });
                 });
-            });
-        });
+            },
+        );
     }
     group.finish();
 }
 
 fn checksums(criterion: &mut Criterion) {
-    let bytes: Vec<u8> = (0..256_u32 << 10).map(|at| (at * 31 >> 3).to_le_bytes()[0]).collect();
+    let bytes: Vec<u8> = (0..256_u32 << 10)
+        .map(|at| (at * 31 >> 3).to_le_bytes()[0])
+        .collect();
     let mut group = criterion.benchmark_group("checksum");
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     for algorithm in Algorithm::ALL {

@@ -46,7 +46,11 @@ const SIZE: u64 = 16 << 20;
 fn receiving(criterion: &mut Criterion) {
     let authority = Authority::new().expect("an authority");
     let nginx = Nginx::start(&NginxOptions {
-        tls: Some(authority.leaf(&["localhost"], Validity::Now).expect("a certificate")),
+        tls: Some(
+            authority
+                .leaf(&["localhost"], Validity::Now)
+                .expect("a certificate"),
+        ),
         ..NginxOptions::default()
     })
     .expect("nginx is installed");

@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pget_schedule::{Action, Bounds, Controller, AttemptEnd, Flow, Schedule, Settings, Wanted};
+use pget_schedule::{Action, AttemptEnd, Bounds, Controller, Flow, Schedule, Settings, Wanted};
 
 const MIB: u64 = 1 << 20;
 const CHUNKS: u64 = 1000;
@@ -47,7 +47,7 @@ fn play(mut schedule: Schedule) -> u32 {
                 continue;
             }
             Action::Finished => return requests,
-            Action::GiveUp(limit) => panic!("gives up: {limit:?}"),
+            Action::GiveUp(limit) => panic!("ended: {limit:?}"),
             Action::Wait(_) => {}
         }
         now += Duration::from_millis(1);
