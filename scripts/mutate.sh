@@ -11,6 +11,12 @@ set -eu
 cd "$(dirname "$0")/.."
 copy=${MUTATE_COPY:-$PWD/target/mutants}
 mkdir -p "$copy/tree"
+# Files that were moved or removed leave the copy.
+git ls-files | sort >"$copy/files"
+(
+    cd "$copy/tree"
+    find . -type f -o -type l | sed 's|^\./||' | sort | comm -23 - ../files | xargs -r -d '\n' rm -f
+)
 # Only what differs, so that cargo builds no more than that.
 git ls-files | while read -r path; do
     cmp -s "$path" "$copy/tree/$path" || cp --parents "$path" "$copy/tree"
