@@ -209,3 +209,39 @@ async fn late_bytes_of_a_stream_without_identity_are_its_end() {
         assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.to_line());
     }
 }
+
+/// A source that answers nothing.
+#[derive(Debug)]
+struct Silent;
+
+#[async_trait]
+impl RangeSource for Silent {
+    async fn head(&self) -> Result<ObjectInfo, SourceError> {
+        std::future::pending().await
+    }
+
+    async fn read(&self, _: &RangeRequest, _: ChunkWriter) -> Result<(), SourceError> {
+        std::future::pending().await
+    }
+
+    fn name(&self) -> String {
+        "silent".into()
+    }
+}
+
+/// The default deadlines are longer than this patience, which ends them.
+#[tokio::test(start_paused = true)]
+async fn case_108_a_silent_source_ends_within_a_short_retry_timeout() {
+    for seconds in [2, 10, 25] {
+        let mut options = Options::default();
+        options.retry_timeout = Duration::from_secs(seconds);
+        let begun = Instant::now();
+        let download = Download::new(Arc::new(Silent), options).expect("sound options");
+        let Err(error) = download.reader().next().await else {
+            panic!("nothing was sent");
+        };
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        let (took, most) = (begun.elapsed(), Duration::from_secs(seconds) * 11 / 10);
+        assert!(took <= most, "{seconds} s: {took:?}");
+    }
+}
