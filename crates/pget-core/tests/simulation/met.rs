@@ -131,9 +131,10 @@ impl Network {
             Fate::Blocks(time) => {
                 counts.blocking_writers += 1;
                 met.blocked = true;
-                // A short one is nothing that a deadline would end.
-                if time > Duration::from_secs(15) {
-                    met.outlives = true;
+                // A short one is nothing that a deadline would end, or a patience that is as short.
+                let deadline = Duration::from_secs(15);
+                met.outlives |= time > deadline;
+                if time > deadline.min(self.scene.retry_timeout * 9 / 10) {
                     met.soft(ErrorKind::Timeout);
                 }
             }
