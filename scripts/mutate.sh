@@ -165,7 +165,7 @@ all() {
     guard "memory given back" pget-core/src/budget.rs 'drop(permit.split(surplus));' 'std::mem::forget(permit.split(surplus));'
     guard "connections" pget-core/src/budget.rs 'Arc::clone(&self.permits().connections).acquire_owned().await.ok()' 'Arc::clone(&self.permits().connections).try_acquire_owned().ok()'
     guard "short body goes on" pget-schedule/src/schedule/events.rs 'if position >= end {
-            return self.filled(' 'if position >= end || how == Ended::Complete {
+            return self.filled(' 'if position >= end || how == AttemptEnd::Complete {
             return self.filled('
     guard "longest pause" pget-schedule/src/health.rs 'after.min(left - left / 20)' 'after'
     guard "late bytes of a stream" pget-core/src/engine/attempts.rs 'if start > state.schedule.plan().start() && !state.schedule.may_resume() {' 'if false {'
