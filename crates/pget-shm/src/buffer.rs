@@ -215,6 +215,7 @@ impl SharedBuffer {
     fn open_files(file: File, data: &File) -> io::Result<Open> {
         let companion = Mapped::<Companion>::new(Mapping::readable(&file, COMPANION)?)?;
         companion.check(Some(Kind::Object))?;
+        companion.check_open()?;
         // From here on the creator makes no other object of it.
         let looked = Looked::take(file)?;
         let meta = data.metadata()?;

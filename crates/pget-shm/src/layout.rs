@@ -73,7 +73,8 @@ pub(crate) struct Companion {
     inode: AtomicU64,
     revision_length: AtomicU32,
     reason_length: AtomicU32,
-    kind: AtomicU64,
+    kind: AtomicU32,
+    closed: AtomicU32,
     revision: [AtomicU8; REVISION],
     reason: [AtomicU8; REASON],
 }
@@ -92,7 +93,7 @@ impl Companion {
         self.failure.store(0, Ordering::Relaxed);
         self.inode.store(inode, Ordering::Relaxed);
         self.reason_length.store(0, Ordering::Relaxed);
-        self.kind.store(kind as u64, Ordering::Relaxed);
+        self.kind.store(kind as u32, Ordering::Relaxed);
         put_text(revision, &self.revision, &self.revision_length);
         self.state.store(FILLING, Ordering::Release);
         self.magic.store(MAGIC, Ordering::Release);
@@ -115,12 +116,30 @@ impl Companion {
             return invalid("it was not made by pget".into());
         }
         match self.version.load(Ordering::Relaxed) {
-            VERSION if kind.is_some_and(|kind| kind as u64 != self.kind.load(Ordering::Relaxed)) => {
+            VERSION if kind.is_some_and(|kind| kind as u32 != self.kind.load(Ordering::Relaxed)) => {
                 invalid("it holds something else (a ring is no object, and an object no ring)".into())
             }
             VERSION => Ok(()),
             version => invalid(format!("its layout is version {version}, known is {VERSION}")),
         }
+    }
+
+    /// Refuses all who attach from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(1, Ordering::Release);
+    }
+
+    /// # Errors
+    /// `NotFound` after [`close`](Self::close). The descriptors of an anonymous segment can stay
+    /// open for a moment longer: the task that filled it has not ended yet.
+    pub(crate) fn check_open(&self) -> io::Result<()> {
+        if self.closed.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the process that made it has closed it",
+        ))
     }
 
     pub(crate) fn length(&self) -> u64 {

@@ -27,7 +27,8 @@
 //! | 40 | 8 | inode of the data, which the sweeper compares before it removes a file |
 //! | 48 | 4 | bytes of the revision's text |
 //! | 52 | 4 | bytes of the failure's text |
-//! | 56 | 8 | what it holds: 0 an object, 1 a [ring](RingWriter) |
+//! | 56 | 4 | what it holds: 0 an object, 1 a [ring](RingWriter) |
+//! | 60 | 4 | 1 after the creator closed it: no process attaches any more |
 //! | 64 | 1,024 | the revision, UTF-8 |
 //! | 1,088 | 3,008 | the failure, UTF-8 |
 //!

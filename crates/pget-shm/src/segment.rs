@@ -284,13 +284,14 @@ impl Segment {
         }
     }
 
-    /// Takes the names away. Those who are attached keep what they have.
+    /// Lets no other process attach, and removes the names. Attached processes keep what they have.
     pub(crate) fn unlink(&self) {
-        let Some(posix) = &self.posix else { return };
-        // In a forked child, the names are the parent's.
+        // In a forked child, the segment is the parent's.
         let Some(companion) = self.alive.get() else {
             return;
         };
+        self.companion.close();
+        let Some(posix) = &self.posix else { return };
         if self.unlinked.swap(true, Ordering::AcqRel) {
             return;
         }

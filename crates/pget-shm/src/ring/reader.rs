@@ -86,6 +86,7 @@ impl RingReader {
     fn of_files(since: Since, name: &str, file: File, data: &File) -> io::Result<Option<Self>> {
         let companion = Mapped::<Companion>::new(Mapping::readable(&file, PAGE)?)?;
         companion.check(Some(Kind::Ring))?;
+        companion.check_open()?;
         let meta = data.metadata()?;
         let length = usize::try_from(meta.len()).unwrap_or(usize::MAX);
         // Between the two opens, the name may have gone to another ring, whose one reader this must

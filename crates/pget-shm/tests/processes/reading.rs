@@ -66,6 +66,24 @@ fn the_data_is_as_long_as_the_object_for_any_program() {
     assert_eq!(std::fs::read(shared.name()).expect("a file"), content(5000));
 }
 
+/// The task that fills a segment can hold it for a moment after the last byte has arrived.
+#[test]
+fn after_a_close_no_one_attaches_though_the_filler_is_still_there() {
+    for placement in [Placement::Anonymous, Placement::Named(fresh_name("closed"))] {
+        let (mut shared, filler) = SharedBuffer::create(placement, 10, "").expect("a segment");
+        filler.put(0, &content(10)).expect("room");
+        filler.landed(0..10);
+        filler.finish(Ok(())).expect("complete");
+        let name = shared.name().to_owned();
+        let attached = SharedBuffer::attach(&name).expect("attached");
+        shared.close();
+        let refused = SharedBuffer::attach(&name).expect_err("closed");
+        assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
+        assert_eq!(attached.as_slice(), content(10));
+        drop(filler);
+    }
+}
+
 #[test]
 fn four_processes_read_while_it_is_filled() {
     let length = 3_000_000;
