@@ -32,7 +32,7 @@ use trial::Trial;
 
 use super::Found;
 
-/// A faster pace is no limit.
+/// A pace whose interval is shorter is dropped: it would limit nothing.
 const FASTEST: Duration = Duration::from_millis(1);
 /// An outage that lasts longer is no limit on the rate, or one that needs no pace: it serves in
 /// bursts.
@@ -161,12 +161,7 @@ impl Throttle {
     pub(super) fn launched(&mut self, now: Duration) {
         self.launched_at = now;
         if let Some(pace) = &self.pace {
-            let interval = if pace.raise.raised {
-                pace.interval * 4 / 5
-            } else {
-                pace.interval
-            };
-            self.next_at = now + interval;
+            self.next_at = now + pace.now();
         }
     }
 
@@ -219,7 +214,7 @@ impl Throttle {
             return;
         };
         let had_level = self.level.is_some();
-        if self.is_raise_refused() {
+        if self.take_step_back() {
             return;
         }
         self.evaluate(now, episode.by_status);
@@ -238,8 +233,9 @@ impl Throttle {
         self.measured = Some((now, 0));
     }
 
-    /// Whether a refusal came of a raise, of the level or of the pace, which is taken back.
-    fn is_raise_refused(&mut self) -> bool {
+    /// Takes back the step up that a refusal came of, of the level or of the pace. Returns whether
+    /// it came of one.
+    fn take_step_back(&mut self) -> bool {
         let level = self.level.as_mut().is_some_and(Level::is_raise_refused);
         let pace = self.pace.as_mut().is_some_and(|pace| pace.raise.refused());
         let mut is_known = level | pace;
@@ -267,7 +263,7 @@ impl Throttle {
             return;
         };
         let before = self.outage_began.replace(episode.began);
-        if self.is_raise_refused() {
+        if self.take_step_back() {
             return;
         }
         self.evaluate(now, true);

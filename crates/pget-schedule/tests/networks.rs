@@ -141,6 +141,15 @@ fn shares(seeds: u64) -> [f64; 3] {
     shares
 }
 
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive numbers of bytes, below 2^53"
+)]
+fn bytes(number: f64) -> u64 {
+    number as u64
+}
+
 #[test]
 fn random_networks() {
     if let Some(seed) = number("PGET_SEED") {
@@ -175,9 +184,7 @@ fn a_long_download_does_not_oscillate() {
         let mut network = Network::plain(latency, rate, link.min(5e9));
         // Two minutes at the best, in a release build.
         let top = (rate * 128.0).min(network.link);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
-        let size = (top * 120.0) as u64;
-        network.size = size.min(if cfg!(debug_assertions) { 4_000 } else { 40_000 } * MIB);
+        network.size = bytes(top * 120.0).min(if cfg!(debug_assertions) { 4_000 } else { 40_000 } * MIB);
         let run = play(&network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
         assert!(run.changes <= most, "{run:?} on {network}");
     }
@@ -226,9 +233,7 @@ fn a_full_link_bounds_the_memory() {
             network.size = 1536 * MIB;
             network.jitter = 0.1 * f64::from(seed);
             let run = play(&network, Choice::Measured, seed.into(), f64::INFINITY).expect("it ends");
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
-            let under_way = (link * latency) as u64;
-            let most = (144 * MIB).max(under_way * 6);
+            let most = (144 * MIB).max(bytes(link * latency) * 6);
             assert!(
                 run.most_held <= most,
                 "{run:?} in place of {} MiB on {network}",

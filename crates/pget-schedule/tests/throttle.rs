@@ -356,8 +356,8 @@ fn next(schedule: &mut Schedule, now: &mut Duration) -> Attempt {
     }
 }
 
-/// Where a share of requests fails, a level is no help, even if refusals of nothing else in flight
-/// hide that: it is given up.
+/// A level does not help where a share of requests fails. It is dropped, even if refusals of
+/// nothing else in flight hide that.
 #[test]
 fn case_105_a_level_that_does_not_help_is_given_up() {
     let best = ideal(2, ms(50));

@@ -1,6 +1,6 @@
 //! How many requests a server takes at once. Pure; a part of `Throttle`.
 
-use super::raise::{FIRST_RAISE, RAREST_RAISE, Raise};
+use super::raise::{FIRST_RAISE, Raise, rarer};
 
 /// A step up, and after how many requests it is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Level {
         let to = permits + 1;
         let after = match self.lost {
             Some(lost) if lost.to != to || self.since_cut / 4 >= lost.after => FIRST_RAISE,
-            Some(lost) => (lost.after * 2).min(RAREST_RAISE),
+            Some(lost) => rarer(lost.after),
             None => FIRST_RAISE,
         };
         Self {
@@ -68,12 +68,11 @@ impl Level {
         }
     }
 
-    /// A step up has proved itself. The next one is tried as seldom as it was before.
+    /// A step up has proved itself. The next one is tried as seldom as it was before, if it was.
     pub(super) fn step_up(&mut self) {
         self.permits += 1;
         let next = |step: &Step| step.to == self.permits + 1;
-        if let Some(step) = self.refused.filter(next).or_else(|| self.lost.filter(next)) {
-            self.raise.after = step.after;
-        }
+        let step = self.refused.filter(next).or_else(|| self.lost.filter(next));
+        self.raise.after = step.map_or(FIRST_RAISE, |step| step.after);
     }
 }

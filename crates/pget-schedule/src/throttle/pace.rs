@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::raise::{FIRST_RAISE, RAREST_RAISE, Raise};
+use super::raise::{FIRST_RAISE, Raise, rarer};
 
 /// The slowest pace: a server that serves fewer requests a second is in an outage in between.
-pub(super) const SLOWEST: Duration = Duration::from_secs(2);
+const SLOWEST: Duration = Duration::from_secs(2);
 /// After so many steps up in a row, the pace is far from the limit.
 const MANY_STEPS: u32 = 3;
 
@@ -29,6 +29,19 @@ impl Pace {
         }
     }
 
+    /// Returns the time between two requests now: while a step up is tried, that of the step.
+    pub(super) fn now(&self) -> Duration {
+        if self.raise.raised {
+            self.step_up()
+        } else {
+            self.interval
+        }
+    }
+
+    fn step_up(&self) -> Duration {
+        self.interval * 4 / 5
+    }
+
     /// A lower pace, at `least` so much time between two requests.
     pub(super) fn slower(self, least: Duration) -> Self {
         Self {
@@ -45,7 +58,7 @@ impl Pace {
     /// next one is tried half as soon.
     pub(super) fn step_back(self) -> Self {
         let mut pace = self.slower(Duration::ZERO);
-        pace.raise.after = (pace.raise.after * 2).min(RAREST_RAISE);
+        pace.raise.after = rarer(pace.raise.after);
         pace.steps -= 1;
         pace.is_late = true;
         pace
@@ -53,16 +66,15 @@ impl Pace {
 
     /// One more was served.
     pub(super) fn served(&mut self) {
-        let after = self.raise.after;
         if !self.raise.served(FIRST_RAISE) {
             return;
         }
-        self.interval = self.interval * 4 / 5;
+        self.interval = self.step_up();
         self.steps += 1;
         // Where steps are refused late, it proves little that one holds. Several in a row say that
         // the limit is far.
-        if self.is_late && self.steps < MANY_STEPS {
-            self.raise.after = after;
+        if !self.is_late || self.steps >= MANY_STEPS {
+            self.raise.after = FIRST_RAISE;
         }
     }
 }

@@ -3,7 +3,13 @@
 /// After so many requests served at a level, one more is tried.
 pub(super) const FIRST_RAISE: u32 = 16;
 /// A raise is never rarer than this.
-pub(super) const RAREST_RAISE: u32 = 4096;
+const RAREST_RAISE: u32 = 4096;
+
+/// Returns after how many requests a step is tried that was refused, and had been tried after so
+/// many.
+pub(super) fn rarer(after: u32) -> u32 {
+    (after * 2).min(RAREST_RAISE)
+}
 
 /// A level or a pace that was found, and when to try a higher one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +29,11 @@ impl Raise {
     }
 
     /// One more was served. Returns whether a step up has proved itself: it was served for `enough`
-    /// requests.
+    /// requests. The caller then chooses when the next one is tried.
     pub(super) fn served(&mut self, enough: u32) -> bool {
         self.served = self.served.saturating_add(1);
         if self.raised && self.served >= enough {
             self.served = 0;
-            self.after = FIRST_RAISE;
             return true;
         }
         if !self.raised && self.served >= self.after {
@@ -42,7 +47,7 @@ impl Raise {
         self.served = 0;
         let raised = std::mem::take(&mut self.raised);
         if raised {
-            self.after = (self.after * 2).min(RAREST_RAISE);
+            self.after = rarer(self.after);
         }
         raised
     }

@@ -3,7 +3,7 @@
 /// So many cuts that did not help refute a level or a pace.
 const STRIKES: u32 = 3;
 /// Fewer requests served between two refusals than twice this are no success of a level or a pace.
-pub(super) const FEW: u32 = 4;
+const FEW: u32 = 4;
 /// So many episodes are ignored after the first refutation; twice as many after each further one.
 const FIRST_IGNORED: u32 = 32;
 const MOST_IGNORED: u32 = 4096;
@@ -11,7 +11,7 @@ const MOST_IGNORED: u32 = 4096;
 /// Whether a level, or a pace, helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Trial {
-    /// Requests served for one that is refused, while there is no level or pace.
+    /// Requests served for one that is refused, without a level or a pace.
     pub(super) without: u32,
     /// What was served before the first refusal does not count.
     pub(super) skips_first: bool,
