@@ -505,6 +505,21 @@ impl Bridge {
     }
 }
 
+/// Waits for `work`, unless the waiter gives up first.
+///
+/// # Errors
+/// Those of `work`; `Cancelled` if `stop` is triggered before it is done.
+pub(crate) async fn unless_given_up<T>(
+    stop: &Cancel,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = stop.triggered() => Err(Error::new(ErrorKind::Cancelled, "", "the wait was given up")),
+    }
+}
+
 /// The error of a read whose object does not say how long it is, where that must be known.
 pub(crate) fn size_unknown() -> Error {
     Error::new(ErrorKind::Unsupported, "", "the server reports no size")

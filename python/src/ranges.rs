@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use pget_rs::{Cancel, Error, Ranges, blocking, fork::Own};
+use pget_rs::{Cancel, Ranges, blocking, fork::Own};
 use pyo3::{
     exceptions::{PyBufferError, PyTypeError, PyValueError},
     prelude::*,
@@ -18,7 +18,7 @@ use pyo3::{
 use crate::{
     error::{exception, in_use},
     memory::{Lent, Loan, Raw, new_bytearray, refuse_overlap},
-    op::{Call, Op, object},
+    op::{Call, Op, object, unless_given_up},
     settings::{LatestProgress, Settings},
 };
 
@@ -157,12 +157,9 @@ impl RawRanges {
             let Some(ranges) = &mut held.ranges else {
                 return Ok(None);
             };
-            tokio::select! {
-                biased;
-                next = ranges.next() => Ok(next?.map(|(index, _)| index)),
-                // The waiter gave up; the read ends with its `close`.
-                () = stop.triggered() => Err(Error::new(pget_rs::ErrorKind::Cancelled, "", "the wait was given up")),
-            }
+            // If the waiter gives up, the read ends with its `close`.
+            let next = unless_given_up(&stop, ranges.next()).await?;
+            Ok(next.map(|(index, _)| index))
         };
         Ok(call.op(Vec::new(), Loan::new(), work, |py, index| {
             Ok(index.into_pyobject(py)?.into_any().unbind())

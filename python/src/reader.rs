@@ -25,7 +25,7 @@ use crate::{
     error::{exception, in_use},
     lease::{Lease, View},
     memory::{Lent, Loan, new_bytes},
-    op::{Call, Op, STEP, is_main, object, size_unknown},
+    op::{Call, Op, STEP, is_main, object, size_unknown, unless_given_up},
     settings::{LatestProgress, Settings, object_info, stats},
 };
 
@@ -34,7 +34,7 @@ struct State {
     reader: Option<Reader>,
     /// What has come and was not taken.
     view: Option<View>,
-    /// What follows that, of bytes that were put back; empty while there is no `view`.
+    /// Bytes that were put back and follow `view`; empty without one.
     later: VecDeque<View>,
     /// The next byte to be taken, counted from the first that was asked for.
     position: u64,
@@ -337,12 +337,8 @@ impl RawReader {
             let Some(state) = &mut held.state else {
                 return Ok(());
             };
-            tokio::select! {
-                biased;
-                filled = shared.fill(state) => filled,
-                // The waiter gave up; the read goes on.
-                () = stop.triggered() => Err(Error::new(ErrorKind::Cancelled, "", "the wait was given up")),
-            }
+            // If the waiter gives up, the read goes on.
+            unless_given_up(&stop, shared.fill(state)).await
         };
         Ok(call.op(Vec::new(), Loan::new(), work, |py, ()| Ok(py.None())))
     }
@@ -368,11 +364,7 @@ impl RawReader {
             let Some(state) = &mut held.state else {
                 return Ok(());
             };
-            tokio::select! {
-                biased;
-                copied = shared.copy(state, memory.as_mut()) => copied,
-                () = stop.triggered() => Err(Error::new(ErrorKind::Cancelled, "", "the wait was given up")),
-            }
+            unless_given_up(&stop, shared.copy(state, memory.as_mut())).await
         };
         let op = call.op(Vec::new(), loan, work, |py, ()| Ok(py.None()));
         op.keep(bytes);
