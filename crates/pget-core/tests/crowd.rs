@@ -356,6 +356,9 @@ fn a_download_that_is_not_read_holds_up_no_other() {
             let held = (crowd.budget.taken(), crowd.budget.in_flight());
             assert!(LIMIT - held.0 < CHUNK, "{held:?}");
             assert_eq!(held.1, usize::from(concurrency == 1));
+            // The window would take twice as much.
+            let buffered = idle.1.monitor().stats().buffered;
+            assert!(buffered <= LIMIT + CHUNK, "{buffered} bytes in slots");
             for (seed, reader, at) in [(read.0, &mut read.1, 0), (idle.0, &mut idle.1, idle.2)] {
                 let mut at = at;
                 let all = async {
