@@ -5,11 +5,6 @@
 //! subscriber, and asks the first thread that arrives there. With other tests in the program, that
 //! could be a thread without a subscriber. The place would then stay silent for this test.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use pget_core::Download;
 use pget_s3::Settings;
 use pget_testkit::{
@@ -20,25 +15,14 @@ use tracing_subscriber::filter::LevelFilter;
 
 #[path = "s3/common.rs"]
 mod common;
+#[path = "s3/lines.rs"]
+mod lines;
 
 use common::{CANARY, check, open, options, read, texts, within};
+use lines::Lines;
 
 const CHUNK: u64 = 32 << 10;
 const SIZE: u64 = 6 * CHUNK + 5;
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn a_download_can_be_followed_and_shows_no_secret() {
@@ -78,7 +62,7 @@ async fn a_download_can_be_followed_and_shows_no_secret() {
     // The driver reports the end to the subscriber after the reader has got it.
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     let text = loop {
-        let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+        let text = lines.text();
         if text.contains("download over") && text.contains("download failed") {
             break text;
         }

@@ -338,7 +338,8 @@ async fn case_37_a_download_outlives_three_expiries_with_one_renewal_each() {
     static ISSUED: AtomicU32 = AtomicU32::new(0);
     let service = |got: &Got| {
         if got.path() != "/task" {
-            // A slow server makes the download last long.
+            // The server is slow, so that the download lasts longer than three credentials do. No
+            // other event is waited for.
             std::thread::sleep(Duration::from_millis(250));
             return None;
         }

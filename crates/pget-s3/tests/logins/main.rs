@@ -12,5 +12,7 @@ mod world;
 
 #[path = "../s3/common.rs"]
 mod common;
+#[path = "../s3/lines.rs"]
+mod lines;
 #[path = "../s3/standin.rs"]
 mod standin;

@@ -1,9 +1,6 @@
 //! A home directory with files, and a server that imitates every service.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, Once, OnceLock},
-};
+use std::sync::{Arc, Once, OnceLock};
 
 use pget_core::ErrorKind;
 use pget_s3::Settings;
@@ -13,6 +10,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     common::{self, CANARY, check, open, options, read, texts, within},
+    lines::Lines,
     standin::{Got, Reply, Standin},
 };
 
@@ -25,20 +23,6 @@ pub(super) const FAR: &str = "2099-01-01T00:00:00Z";
 pub(super) fn cache_name(of: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, of.as_bytes());
     format!("{}.json", hex::encode(digest))
-}
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Returns the log of all tests of this program.
@@ -55,7 +39,7 @@ pub(super) fn log() -> String {
             .finish();
         tracing::subscriber::set_global_default(subscriber).expect("the only one");
     });
-    String::from_utf8_lossy(&lines.0.lock().expect("no panic")).into_owned()
+    lines.text()
 }
 
 /// A home directory, and a server for the bucket and for the services that issue credentials.

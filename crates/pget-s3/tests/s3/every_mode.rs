@@ -39,7 +39,7 @@ async fn meets(name: &str, route: Route, due: Option<ErrorKind>, concurrencies: 
 }
 
 const ALL: [u32; 3] = [1, 4, 16];
-/// With a single stream, there are no later requests.
+/// A single stream has no later requests.
 const RANGES: [u32; 2] = [4, 16];
 
 #[tokio::test]
