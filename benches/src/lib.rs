@@ -164,7 +164,7 @@ pub fn figure(name: &str, value: f64) {
     println!("figure {value:.3} {name}");
 }
 
-/// Returns the median of `values`: of an even number the upper one, and 0 if there are no values.
+/// Returns the median of `values`: of an even number the upper one, and 0 if they are empty.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

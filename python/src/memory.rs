@@ -94,7 +94,8 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // SAFETY: filled by `new`, and released once. An interpreter that is gone has no use for it.
+        // SAFETY: `new` has filled it, and it is released once. An interpreter that is gone does not
+        // need it.
         Python::try_attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.0) });
     }
 }

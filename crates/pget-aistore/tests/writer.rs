@@ -18,7 +18,7 @@ async fn under_a_writer(each: u64) {
         let bytes = pattern.bytes(0, usize::try_from(SIZE).expect("small"));
         place.put(&name, &bytes).await;
     };
-    // There is no relay, so no wrong label of the server would be excused.
+    // Requests pass no relay, so the judge excuses no wrong label of the server.
     let open = async || (place.object(&name), None);
     let tally = reads_under_a_writer(open, &options(CHUNK, 4), SIZE, each, write).await;
     println!("{each} reads in every mode: {tally}");

@@ -97,6 +97,8 @@ impl Report {
         let watch = move || {
             while !bar.line.is_finished() {
                 bar.update(monitor.total(), &monitor.stats());
+                // It samples, as a clock does: nothing signals that no byte has come. Nothing waits
+                // for this thread, which ends at the next tick.
                 thread::sleep(TICK);
             }
         };

@@ -105,7 +105,6 @@ pub async fn may_block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
     }
 }
 
-/// A runtime without threads, and what to do on a thread before it drives the runtime.
 /// A runtime of the process that is never joined: dropped, it does not wait for its threads.
 ///
 /// If two threads make one at once, the second one is dropped, which then has no task.
@@ -148,6 +147,7 @@ pub fn no_descriptors(cause: io::Error) -> Error {
     Error::with_cause(ErrorKind::Resources, "", message, cause)
 }
 
+/// A runtime without threads, and what to do on a thread before it drives the runtime.
 type WithoutThreads = (&'static Runtime, fn());
 
 static WITHOUT_THREADS: PerProcess<Mutex<Option<WithoutThreads>>> = PerProcess::new();

@@ -485,7 +485,7 @@ async fn who_waits_for_whom_is_counted() {
 }
 
 /// Several buffers cannot be checked together, so a read into them is not verified, even if they
-/// cover the whole object. `require` must fail before any request, even if there is no byte to
+/// cover the whole object. `require` must fail before any request, even if no byte is to be
 /// read.
 #[tokio::test(start_paused = true)]
 #[allow(

@@ -126,7 +126,7 @@ pub struct Play {
     pub piece: usize,
     /// Pause before each piece.
     pub pace: Duration,
-    /// Bytes of the body after which `stop` happens. A body that is no longer than this ends
+    /// Bytes of the body after which `stop` happens. A body of at most this length ends
     /// normally instead.
     pub bytes: u64,
     /// How the body stops.

@@ -69,7 +69,7 @@ pub(crate) fn check_repeated(offset: u64, data: &[u8]) -> Result<(), u64> {
 pub(crate) fn check_sparse(offset: u64, data: &[u8]) -> Result<(), u64> {
     let (mut at, mut rest) = (offset, data);
     while !rest.is_empty() {
-        // The first mark that ends after `at`. There is no mark around 0.
+        // The first mark that ends after `at`. The bytes around 0 have no mark.
         let mark = ((at + HALF) / STEP + u64::from((at + HALF) % STEP >= 2 * HALF)).max(1) * STEP;
         let marked = at >= mark - HALF;
         let until = if marked { mark + HALF } else { mark - HALF };

@@ -829,7 +829,7 @@ fn case_135_a_name_that_is_refused_at_the_end_keeps_all() {
     let Some(shim) = Shim::new() else { return };
     for route in [
         good(),
-        // Without an identity there is no journal, but the part is complete.
+        // An object without an identity has no journal, but the part is complete.
         Route::new(Object {
             etag: None,
             last_modified: None,

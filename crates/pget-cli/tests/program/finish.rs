@@ -37,7 +37,7 @@ struct Failing {
 }
 
 impl Failing {
-    /// Returns `None` if there is no C compiler.
+    /// Returns `None` where no C compiler is installed.
     fn new() -> Option<Self> {
         Some(Self {
             scene: Scene::new(),

@@ -137,7 +137,7 @@ fn a_signal_leaves_nothing_in_shared_memory_unless_it_is_ignored() {
 #[test]
 fn a_hangup_ends_cat_into_a_ring_and_leaves_nothing() {
     let server = Hostile::start().expect("a server");
-    // The object is larger than the ring, and there is no reader.
+    // The object is larger than the ring, and no reader takes it.
     let url = server.route("/o", Route::new(Object::new(7, 64 << 20)));
     let name = format!("pget-cli-{}-hangup-ring", std::process::id());
     let child = with_signal(Signal::SIGHUP, false, ["cat", &url, "--shared-ring", &name])

@@ -68,7 +68,7 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
         if let Some(mut pipe) = pipe {
             pipe.read_to_end(&mut bytes).expect("a pipe can be read");
         }
-        // Ignore an error: after the deadline there is no receiver.
+        // Ignore an error: after the deadline, the receiver is gone.
         send.send(bytes).ok();
     });
     receive

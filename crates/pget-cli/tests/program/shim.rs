@@ -102,7 +102,7 @@ pub(crate) struct Shim {
 }
 
 impl Shim {
-    /// Returns `None` if there is no C compiler.
+    /// Returns `None` where no C compiler is installed.
     pub(crate) fn new() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let (source, library) = (folder.path().join("shim.c"), folder.path().join("shim.so"));

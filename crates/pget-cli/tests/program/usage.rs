@@ -101,7 +101,7 @@ fn unusable_addresses_are_told() {
         ("http://host/\u{1}", "control"),
     ] {
         for command in ["cat", "get", "stat"] {
-            // Without -o, `get` would first report that there is no name for the file.
+            // Without -o, `get` would first report that the file has no name.
             let output: &[&str] = if command == "get" { &["-o", "x"] } else { &[] };
             let mut command = pget([command, address].iter().chain(output));
             run(command.env("AIS_ENDPOINT", "http://127.0.0.1:1")).failed(2, says);

@@ -41,7 +41,7 @@ impl Polled {
     /// and for those before.
     fn gathers(&mut self, bytes: u64, now: Instant) -> bool {
         self.arrived += bytes;
-        // In a model there is no time.
+        // A model has no clock.
         let is_long =
             !cfg!(all(test, feature = "model")) && now.saturating_duration_since(self.since) >= LONG;
         let gathers = self.arrived < MUCH && !is_long;

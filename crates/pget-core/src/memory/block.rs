@@ -213,10 +213,9 @@ impl Block {
             handle_alloc_error(LAYOUT)
         };
         if FAULTS.may_be_huge() {
-            let advice = HUGE;
             // SAFETY: the memory is this block's own and no code has touched it; advice changes no
             // content.
-            let advised = unsafe { rustix::mm::madvise(start.as_ptr().cast(), BLOCK, advice) };
+            let advised = unsafe { rustix::mm::madvise(start.as_ptr().cast(), BLOCK, HUGE) };
             if let Err(error) = advised {
                 tracing::trace!(%error, "no huge pages for slots");
             }

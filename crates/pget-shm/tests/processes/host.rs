@@ -83,7 +83,7 @@ pub(crate) fn without_standard_streams(name: &str) {
     }
     let print = || {
         for number in 0..3 {
-            // SAFETY: the descriptor is only borrowed. At worst, there is no descriptor of that
+            // SAFETY: the descriptor is only borrowed. At worst, no descriptor has that
             // number.
             let stream = unsafe { BorrowedFd::borrow_raw(number) };
             rustix::io::write(stream, b"what a host prints").ok();

@@ -314,7 +314,7 @@ impl Lock {
         ReadLock(Arc::clone(&self.0))
     }
 
-    /// Waits until there is no reader.
+    /// Waits until the last reader has gone.
     ///
     /// The stand-in's writes take no time. A writer therefore needs no hold on the lock.
     pub(super) fn unread(&self) -> impl Future<Output = ()> + Send + use<> {

@@ -27,7 +27,7 @@ pub struct NginxOptions {
     /// Examples: `max_ranges 0;`, `etag off;`, `keepalive_requests 3;`, `send_timeout 1s;`, `gzip
     /// on; gzip_types *;`, `location /loop { return 302 /loop; }`.
     pub server: String,
-    /// The certificate of an additional HTTPS port. With `None`, there is no such port.
+    /// The certificate of an additional HTTPS port. `None` opens no such port.
     pub tls: Option<Leaf>,
 }
 

@@ -129,7 +129,7 @@ async fn values_that_are_signed_or_encoded_cannot_break_a_header_either() {
                 } else {
                     on_aistore(address, &endpoint)
                 };
-                // Whatever the result, there is no panic, and no part of the value appears as a
+                // Whatever the result, nothing panics, and no part of the value appears as a
                 // line of its own.
                 if let Err(error) = read(&base.property(key, format!("v{bad}"))).await {
                     assert_ne!(error.kind(), ErrorKind::Internal, "{key}: {}", error.to_line());
