@@ -187,7 +187,6 @@ all() {
     guard "consumption is told" pget-core/src/engine/state.rs 'self.cursor_moved();
         self.driver.notify_one();' 'self.cursor_moved();'
     guard "consumer hears of bytes" pget-core/src/engine/events.rs 'if slot.chunk() == self.cursor.chunk() && !gather(self, range.end - range.start) {' 'if false {'
-    guard "given up, no more memory" pget-core/src/engine/events.rs '|| !state.requests.contains_key(&id)' ''
     guard "checksum in order" pget-core/src/delivery/reader.rs '.compared(check.finish())' '.compared(check.finish().or(Ok(())))'
     guard "last lease is held back" pget-core/src/delivery/reader.rs 'if total.is_some() && self.withheld.is_none() {' 'if self.withheld.is_none() {'
     guard "checksum of what is placed" pget-core/src/delivery/verified.rs 'self.compared(sums.finish(end))' 'self.compared(sums.finish(end).or(Ok(())))'

@@ -179,11 +179,13 @@ impl WriterEvents for Engine {
 
     fn poll_next_slot(&self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Arc<Slot>, SourceError>> {
         let mut state = self.state();
-        // A source that was given up, but cannot be stopped, gets no more memory: its place may
-        // have gone to another attempt.
-        if state.outcome.is_some() || !state.requests.contains_key(&id) {
+        if state.outcome.is_some() {
             return Poll::Ready(Err(self.over_error()));
         }
+        debug_assert!(
+            state.requests.contains_key(&id),
+            "a request is known until its writers are gone"
+        );
         // Under the lock, and only for a live attempt: the consumer makes room under the lock and
         // wakes after it.
         self.window_waker.register(cx.waker());
