@@ -1,8 +1,16 @@
 #!/bin/sh
 # Builds dist/pget_VERSION_ARCHITECTURE.deb: library, headers, program, completions, manual, notices
-# and the bill of materials. Needs dpkg-deb and Python 3. LIBS is passed to `make install`.
+# and the bill of materials. Needs dpkg-deb and Python 3.
+#
+# LIBS is a folder with a built libpget.so, libpget.a and pget. Without LIBS, they are built.
 set -eu
 cd "$(dirname "$0")/.."
+for file in libpget.so libpget.a pget; do
+    if [ -n "${LIBS:-}" ] && [ ! -f "$LIBS/$file" ]; then
+        echo "deb: $LIBS has no $file: run make lib program and set LIBS=target/release, or unset LIBS" >&2
+        exit 1
+    fi
+done
 version=$(make -s version)
 architecture=$(dpkg --print-architecture)
 stage=$(mktemp -d)
