@@ -260,3 +260,29 @@ fn connections_above_the_limit_are_closed() {
     assert!(second.receive().is_err());
     first.get("1", "");
 }
+
+#[test]
+fn the_files_of_a_folder_are_served_over_the_network() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut content = vec![0; 3_000_000];
+    fill(5, &mut content);
+    std::fs::write(folder.path().join("table.csv"), &content).expect("written");
+    let server = Shaped::files(network("latency=30ms,rate=20MB"), folder.path()).expect("a server");
+    let mut client = Client::connect(&server);
+    let began = Instant::now();
+    let (head, body) = client.get("table.csv", "");
+    // The first slice of a body is sent with the answer.
+    assert!(
+        began.elapsed() >= Duration::from_millis(150),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(head.starts_with("HTTP/1.1 200") && body == content, "{head}");
+    let (head, body) = client.get("table.csv", "2999990-4000000");
+    assert!(
+        head.contains("Content-Range: bytes 2999990-2999999/3000000"),
+        "{head}"
+    );
+    assert_eq!(body, content[2_999_990..]);
+    assert!(client.get("1", "").0.starts_with("HTTP/1.1 404"));
+}

@@ -4,16 +4,13 @@ use std::{
     io::{self, Read as _, Write as _},
     net::TcpStream,
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustls::ServerConnection;
 
-use super::{
-    Odd,
-    content::{Content, PERIOD},
-    pace::Pace,
-};
+use super::{Odd, content::Content, pace::Pace};
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +55,8 @@ pub(super) struct Connection {
     pub(super) head: Vec<u8>,
     /// The bytes of the object that are not sent yet.
     pub(super) body: Range<u64>,
+    /// The object, if there is a body to send.
+    pub(super) content: Option<Arc<Content>>,
     /// Whether the answer counts as a request in flight.
     pub(super) counted: bool,
     /// Whether the body's pacing has begun.
@@ -96,6 +95,7 @@ impl Connection {
             ended: false,
             head: Vec::new(),
             body: 0..0,
+            content: None,
             counted: false,
             paced: false,
             closes: false,
@@ -186,18 +186,22 @@ impl Connection {
     }
 
     /// Sends up to `most` bytes of the body.
-    pub(super) fn send(&mut self, content: &Content, most: u64) -> io::Result<Sent> {
-        let at = self.body.start % PERIOD;
-        let most = most.min(self.body.end - self.body.start).min(PERIOD - at);
+    pub(super) fn send(&mut self, most: u64) -> io::Result<Sent> {
+        let Some(content) = &self.content else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let (at, stored) = content.place(self.body.start);
+        let most = most.min(self.body.end - self.body.start).min(stored);
         let sent = if let Some(tls) = &mut self.tls {
-            let from = usize::try_from(at).map_err(io::Error::other)?;
             let length = usize::try_from(most.min(64 << 10)).map_err(io::Error::other)?;
-            tls.writer().write_all(&content.memory[from..from + length])?;
+            content.with(at, length, |piece| tls.writer().write_all(piece))?;
             length as u64
         } else {
             let mut offset = at;
             let most = usize::try_from(most).map_err(io::Error::other)?;
-            match rustix::fs::sendfile(&self.stream, &content.file, Some(&mut offset), most) {
+            match rustix::fs::sendfile(&self.stream, content.file(), Some(&mut offset), most) {
+                // The file was cut.
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => count as u64,
                 Err(rustix::io::Errno::AGAIN) => return Ok(Sent::Blocked),
                 Err(error) => return Err(error.into()),

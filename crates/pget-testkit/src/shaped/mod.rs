@@ -1,8 +1,8 @@
-//! A server of one object of any size that behaves like a network.
+//! A server of one object of any size, or of the files of a folder, that behaves like a network.
 //!
 //! It imitates rates, latency, limits and bad connections. [`Network`] describes the network,
 //! [`Shaped`] serves over it, and [`Counters`] reports the clients' activity. One thread runs an
-//! epoll loop. Bodies are sent with `sendfile` from a short repeated content.
+//! epoll loop. Bodies are sent with `sendfile` from a short repeated content, or from the files.
 //!
 //! Invariants:
 //! - The last byte of a body never leaves before the latency and the rates allow it.
@@ -24,6 +24,7 @@ mod shared;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::{Arc, Mutex},
     thread::JoinHandle,
 };
@@ -32,6 +33,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use rustls::ServerConfig;
 
+use content::Objects;
 pub use content::fill;
 pub use network::{Change, Network, Odd, PRESETS, Unknown, size, time};
 pub use shared::Counters;
@@ -61,6 +63,25 @@ impl Shaped {
     /// # Errors
     /// If the socket, the content or the thread cannot be made.
     pub fn listen(network: Network, address: &str, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+        Self::serve(network, address, tls, Objects::sizes()?)
+    }
+
+    /// Starts a server of the files of `folder` on a free port of the loopback interface.
+    ///
+    /// An object's name is that of a file. The files must not change while the server runs.
+    ///
+    /// # Errors
+    /// If the folder, a file, the socket or the thread cannot be used.
+    pub fn files(network: Network, folder: &Path) -> io::Result<Self> {
+        Self::serve(network, "127.0.0.1:0", None, Objects::files(folder)?)
+    }
+
+    fn serve(
+        network: Network,
+        address: &str,
+        tls: Option<Arc<ServerConfig>>,
+        objects: Objects,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -72,7 +93,7 @@ impl Shaped {
         }));
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let is_tls = tls.is_some();
-        let server = server::Server::new(listener, tls, Arc::clone(&shared), Arc::clone(&wake))?;
+        let server = server::Server::new(listener, tls, objects, Arc::clone(&shared), Arc::clone(&wake))?;
         let thread = std::thread::Builder::new()
             .name("shaped".into())
             .spawn(move || server.run())?;

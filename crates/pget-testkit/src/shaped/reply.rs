@@ -1,19 +1,19 @@
 //! The answer to a request: its head, and the bytes of the object that follow.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use super::{
+    content::{Content, Objects},
     request::{self, Request},
-    size,
 };
 
 /// Returns the head of the answer, and the bytes of the object that follow it.
-pub(super) fn reply(request: &Request) -> (Vec<u8>, Range<u64>) {
+pub(super) fn reply(request: &Request, objects: &Objects) -> (Vec<u8>, Range<u64>, Option<Arc<Content>>) {
     let name = request.path.split('?').next().unwrap_or_default();
     let name = name.rsplit('/').next().unwrap_or_default();
-    let Some(total) = size(name) else {
+    let Some((total, content)) = objects.find(name) else {
         let head = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
-        return (head.into(), 0..0);
+        return (head.into(), 0..0, None);
     };
     let etag = format!("\"shaped-{total}\"");
     if request
@@ -22,7 +22,7 @@ pub(super) fn reply(request: &Request) -> (Vec<u8>, Range<u64>) {
         .is_some_and(|wanted| wanted != "*" && *wanted != etag)
     {
         let head = "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n";
-        return (head.into(), 0..0);
+        return (head.into(), 0..0, None);
     }
     let (status, range) = match request::range(request.range.as_deref(), total) {
         Ok(None) => ("200 OK\r\n".to_owned(), 0..total),
@@ -39,7 +39,7 @@ pub(super) fn reply(request: &Request) -> (Vec<u8>, Range<u64>) {
                 "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */{total}\r\n\
                  Content-Length: 0\r\n\r\n"
             );
-            return (head.into_bytes(), 0..0);
+            return (head.into_bytes(), 0..0, None);
         }
     };
     let head = format!(
@@ -47,5 +47,6 @@ pub(super) fn reply(request: &Request) -> (Vec<u8>, Range<u64>) {
          ETag: {etag}\r\nLast-Modified: Sun, 29 Nov 2026 10:00:00 GMT\r\nContent-Length: {}\r\n\r\n",
         range.end - range.start
     );
-    (head.into_bytes(), if request.head { 0..0 } else { range })
+    let range = if request.head { 0..0 } else { range };
+    (head.into_bytes(), range, Some(Arc::clone(content)))
 }

@@ -20,7 +20,7 @@ use rustls::{ServerConfig, ServerConnection};
 use super::{
     Network, Odd, Shared,
     connection::{Connection, Sent, Stage},
-    content::Content,
+    content::Objects,
     control, lock,
     pace::{LEAST_SLICE, Pace, SLICE, brings, slice},
     reply::reply,
@@ -47,7 +47,7 @@ pub(super) struct Server {
     wake: Arc<OwnedFd>,
     epoll: OwnedFd,
     timer: OwnedFd,
-    content: Content,
+    objects: Objects,
     network: Network,
     connections: HashMap<u64, Connection>,
     next_id: u64,
@@ -68,6 +68,7 @@ impl Server {
     pub(super) fn new(
         listener: TcpListener,
         tls: Option<Arc<ServerConfig>>,
+        objects: Objects,
         shared: Arc<Mutex<Shared>>,
         wake: Arc<OwnedFd>,
     ) -> io::Result<Self> {
@@ -88,7 +89,7 @@ impl Server {
             wake,
             epoll,
             timer,
-            content: Content::new()?,
+            objects,
             network,
             connections: HashMap::new(),
             next_id: FIRST,
@@ -387,16 +388,16 @@ impl Server {
         connection.answer_at = now + self.network.latency + jitter;
         connection.paced = false;
         connection.closes = request.closes;
-        (connection.head, connection.body) = if refused {
+        (connection.head, connection.body, connection.content) = if refused {
             let retry_after = self
                 .network
                 .retry_after
                 .map_or_else(String::new, |seconds| format!("Retry-After: {seconds}\r\n"));
             let head =
                 format!("HTTP/1.1 503 Service Unavailable\r\n{retry_after}Content-Length: 5\r\n\r\nbusy\n");
-            (head.into_bytes(), 0..0)
+            (head.into_bytes(), 0..0, None)
         } else {
-            reply(request)
+            reply(request, &self.objects)
         };
     }
 
@@ -530,7 +531,7 @@ impl Server {
                 return 0;
             }
         }
-        let sent = match connection.send(&self.content, most) {
+        let sent = match connection.send(most) {
             Ok(Sent::Bytes(sent)) => sent,
             Ok(Sent::Blocked) => {
                 connection.blocked = true;
