@@ -12,62 +12,32 @@ use pget_testkit::{
 
 use super::super::pget::{
     AistoreStore,
-    object_store::{
-        Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, integration as test, path::Path,
-    },
+    object_store::{Error, GetOptions, ObjectStore as _, ObjectStoreExt as _, PutMode, path::Path},
 };
-use super::{in_large_chunks, wrapped};
 
 const MIB: u64 = 1 << 20;
 
-async fn cluster() -> Cluster {
+pub(super) async fn cluster() -> Cluster {
     let cluster = Cluster::start(ClusterOptions::default()).await;
     cluster.create_bucket("bucket", BucketOptions::default());
     cluster
 }
 
 fn store(cluster: &Cluster) -> AistoreStore {
-    let endpoint = BTreeMap::from([("ais.endpoint".to_owned(), cluster.endpoint())]);
+    store_at(cluster.endpoint(), "bucket")
+}
+
+/// The bucket of this name of the cluster at `endpoint`.
+pub(super) fn store_at(endpoint: String, bucket: &str) -> AistoreStore {
+    let endpoint = BTreeMap::from([("ais.endpoint".to_owned(), endpoint)]);
     let config = Config::new(|_| None, &endpoint).expect("usable");
     let client = Client::new(&ClientOptions::default()).expect("usable");
     let bucket = Bucket {
-        name: "bucket".into(),
+        name: bucket.into(),
         namespace: None,
         provider: "ais".into(),
     };
     AistoreStore::new(client, config, bucket)
-}
-
-async fn integration(store: &impl ObjectStore) {
-    test::put_get_delete_list(store).await;
-    test::list_with_offset_exclusivity(store).await;
-    test::list_uses_directories_correctly(store).await;
-    test::list_with_delimiter(store).await;
-    test::rename_and_copy(store).await;
-    test::copy_rename_nonexistent_object(store).await;
-    let missing = test::get_nonexistent_object(store, None).await;
-    assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn alone() {
-    let cluster = cluster().await;
-    let in_chunks = |size| {
-        store(&cluster)
-            .with_options(pget_testkit::options(size, 4))
-            .expect("usable")
-    };
-    let large = in_chunks(200_003);
-    test::stream_get(&large).await;
-    test::multipart_race_condition(&large, true).await;
-    integration(&in_chunks(7)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrapped_as_any_other() {
-    let cluster = cluster().await;
-    test::stream_get(&in_large_chunks(store(&cluster))).await;
-    integration(&wrapped(store(&cluster))).await;
 }
 
 /// AIStore keeps times in whole seconds and has no condition, so the conditions are checked here.

@@ -11,6 +11,7 @@ use super::pget::{
 };
 
 mod aistore;
+mod aistore_integration;
 mod changes;
 mod errors;
 mod faults;
