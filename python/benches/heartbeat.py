@@ -2,41 +2,62 @@
 
 `python heartbeat.py SMALL BIG [--reads 1000] [--rounds 3] [--loop asyncio|uvloop|both]`: SMALL is
 an object of any size up to some hundred KiB, BIG one of about a GiB. A task sleeps for 10 ms again
-and again. Prints, for each kind of read of BIG, how late it was at worst, and how much the loop's
-thread computed at most between two beats: a thread that waits for a processor is late, too, and
-that is the machine's doing. The line "a process beside it" has the same reads in another process,
-which is what the machine alone does to the task.
+and again. Prints, for each kind of read of BIG, the worst of all beats of all rounds:
+
+- how late the task was;
+- how late it was without the time that the loop's thread was ready and had no processor, which is
+  the doing of the machine (`/proc/thread-self/schedstat`);
+- how much the loop's thread computed between two beats.
+
+The line "alone" has no reads; "a process beside it" has the same reads in another process.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
 
 STEP = 0.01
 
 
+class Beat(NamedTuple):
+    """Seconds: all of it late, without waits for a processor, and of the thread's own time."""
+
+    late: float
+    own: float
+    computing: float
+
+
+def worst(beats: list[Beat]) -> Beat:
+    """Returns the most of each."""
+    return Beat(*map(max, zip(*beats, strict=True)))
+
+
+def queued() -> float:
+    """Returns the seconds that this thread has waited for a processor."""
+    with open("/proc/thread-self/schedstat") as file:
+        return int(file.read().split()[1]) / 1e9
+
+
 class Heartbeat:
-    """A task that notes how late it was, and the CPU time of the thread until then."""
+    """A task that notes how late it was."""
 
     def __init__(self) -> None:
-        self.beats: list[tuple[float, float]] = []
+        self.beats: list[Beat] = []
 
     async def run(self) -> None:
         while True:
-            begun, computed = time.monotonic(), time.thread_time()
+            begun, computed, waited = time.monotonic(), time.thread_time(), queued()
             await asyncio.sleep(STEP)
             late = time.monotonic() - begun - STEP
-            self.beats.append((late, time.thread_time() - computed))
-
-    def worst(self) -> tuple[float, float]:
-        """Returns the latest beat, and the most CPU time between two."""
-        late = max(late for late, _ in self.beats)
-        return late, max(computed for _, computed in self.beats)
+            own = max(0.0, late - (queued() - waited))
+            self.beats.append(Beat(late, own, time.thread_time() - computed))
 
 
 def ways(big: str) -> dict[str, Callable[[], Awaitable[object]]]:
@@ -67,7 +88,7 @@ def ways(big: str) -> dict[str, Callable[[], Awaitable[object]]]:
     return {"read": read, "open, leases": leases, "open, read()": reader, "read_into": into}
 
 
-async def beside(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
+async def beside(work: Callable[[], Awaitable[object]]) -> Beat:
     """Returns the worst of the heartbeat while ``work`` runs."""
     heart = Heartbeat()
     beats = asyncio.create_task(heart.run())
@@ -75,12 +96,10 @@ async def beside(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
     await work()
     await asyncio.sleep(0.05)
     beats.cancel()
-    return heart.worst()
+    return worst(heart.beats)
 
 
-async def measure(
-    way: Callable[[], Awaitable[object]], small: str, reads: int
-) -> tuple[float, float]:
+async def measure(way: Callable[[], Awaitable[object]], small: str, reads: int) -> Beat:
     """Returns the worst beside all reads.
 
     What was read is kept until the heartbeat has ended: to free a GiB takes 0.1 s of whoever drops
@@ -99,7 +118,7 @@ async def measure(
     return await beside(work)
 
 
-async def of_machine(small: str, big: str, reads: int) -> tuple[float, float]:
+async def of_machine(small: str, big: str, reads: int) -> Beat:
     """Returns the worst beside another process that reads."""
     code = (
         "import asyncio, pget.aio, sys; small, big, reads = sys.argv[1:]\n"
@@ -134,19 +153,24 @@ def main() -> None:
         import uvloop
 
         loops["uvloop"] = uvloop.new_event_loop
-    print("| loop | read of the big object | late, ms | computing, ms |\n|---|---|---|---|")
+    print("| loop | read of the big object | late, ms | own, ms | computing, ms |")
+    print("|---|---|---|---|---|")
+    small, big, reads = options.small, options.big, options.reads
+
     for loop, make in loops.items():
-        for name, way in {"": None, **ways(options.big)}.items():
-            worst = []
+        work: dict[str, Callable[[], Coroutine[Any, Any, Beat]]] = {
+            "alone": functools.partial(beside, functools.partial(asyncio.sleep, 2)),
+            "a process beside it": functools.partial(of_machine, small, big, reads),
+        }
+        for name, way in ways(big).items():
+            work[name] = functools.partial(measure, way, small, reads)
+        for name, one in work.items():
+            beats = []
             for _ in range(options.rounds):
                 with asyncio.Runner(loop_factory=make) as runner:
-                    if way is None:
-                        one = of_machine(options.small, options.big, options.reads)
-                    else:
-                        one = measure(way, options.small, options.reads)
-                    worst.append(runner.run(one))
-            late, computed = (max(values) * 1000 for values in zip(*worst, strict=True))
-            print(f"| {loop} | {name or 'a process beside it'} | {late:.0f} | {computed:.0f} |")
+                    beats.append(runner.run(one()))
+            shown = " | ".join(f"{seconds * 1000:.0f}" for seconds in worst(beats))
+            print(f"| {loop} | {name} | {shown} |", flush=True)
 
 
 if __name__ == "__main__":

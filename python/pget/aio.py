@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import functools
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Self, Unpack
@@ -44,23 +45,57 @@ __all__ = [
 ]
 
 
-# Seconds for which calls may be begun before the loop runs what else is due.
-_TURN = 0.005
+# Seconds for which one pass of the loop begins calls; `TURN` of op.rs is the same for their ends.
+_TURN = 0.001
+
+
+class _Pending(asyncio.Future[T]):
+    """The result of a call, which begins when the loop has time for it.
+
+    If the waiter is cancelled, the call is cancelled, and this ends when the call has ended:
+    memory that was lent is in use until then.
+    """
+
+    def __init__(self, make: Callable[[], _pget.Op[T]], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.make = make
+        # The call, after it has begun.
+        self.op: _pget.Op[T] | None = None
+        self._cancels = False
+        self._message: object = None
+
+    def cancel(self, msg: object = None) -> bool:
+        if self.op is None or self.done():
+            return super().cancel(msg)
+        self._cancels, self._message = True, msg
+        self.op.cancel()
+        return True
+
+    def end(self, value: Any, succeeded: bool) -> None:
+        """The call has ended, and nothing that was lent is in use."""
+        if self._cancels:
+            super().cancel(self._message)
+        elif succeeded:
+            self.set_result(value)
+        else:
+            self.set_exception(value)
 
 
 class _Bridge:
-    """Delivers the ends of calls to one event loop; used in the loop's thread only.
+    """Begins calls and delivers their ends to one event loop; used in the loop's thread only.
 
-    Neither beginning many calls at once nor their ends keep the loop from other work for more than
-    a few milliseconds.
+    One pass of the loop spends about a millisecond on beginning calls and another one on their
+    ends, so that many calls do not keep the loop from what else is due.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._native = _pget.Bridge()
+        # Calls that have not begun, in the order in which they were made.
+        self._waiting: deque[_Pending[Any]] = deque()
         # When this pass of the loop began its first call; ``None`` if it began none.
         self._turn: float | None = None
-        self._native = _pget.Bridge()
         self._calls: dict[int, _pget.Op[Any]] = {}
-        self._futures: dict[int, asyncio.Future[Any]] = {}
+        self._pending: dict[int, _Pending[Any]] = {}
         self._next = 0
         self._listens = False
         self._loop = weakref.ref(loop)
@@ -71,61 +106,56 @@ class _Bridge:
         If the caller is cancelled, the call is cancelled, and its end is awaited.
         """
         loop = asyncio.get_running_loop()
-        while not self._may_begin(loop):
-            await asyncio.sleep(0)
-        op = make()
-        token = self._next
-        self._next += 1
-        future: asyncio.Future[T] = loop.create_future()
-        self._calls[token] = op
-        self._futures[token] = future
-        if not self._listens:
-            loop.add_reader(self._native.fileno(), self._drain)
-            self._listens = True
-        try:
-            op.start(self._native, token)
-        except BaseException:
-            self._end(token)
-            raise
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            op.cancel()
-            while not future.done():
-                try:
-                    await asyncio.shield(asyncio.wait([future]))
-                except asyncio.CancelledError:
-                    # Wait again: the memory that was lent is still in use.
-                    continue
-            if not future.cancelled():
-                future.exception()
-            raise
+        pending = _Pending(make, loop)
+        self._waiting.append(pending)
+        self._begin_some(loop)
+        return await pending
+
+    def _begin_some(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins calls until the turn is over; the next pass of the loop begins others."""
+        while self._waiting and self._may_begin(loop):
+            self._begin_next(loop)
 
     def _may_begin(self, loop: asyncio.AbstractEventLoop) -> bool:
         if self._turn is None:
             self._turn = loop.time()
-            loop.call_soon(self._pass_ended)
+            loop.call_soon(self._pass_ended, loop)
             return True
         return loop.time() - self._turn < _TURN
 
-    def _pass_ended(self) -> None:
+    def _pass_ended(self, loop: asyncio.AbstractEventLoop) -> None:
         self._turn = None
+        self._begin_some(loop)
+
+    def _begin_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        pending = self._waiting.popleft()
+        if pending.done():
+            return
+        token = self._next
+        self._next += 1
+        try:
+            op = pending.make()
+            if not self._listens:
+                loop.add_reader(self._native.fileno(), self._drain)
+                self._listens = True
+            self._calls[token] = pending.op = op
+            self._pending[token] = pending
+            op.start(self._native, token)
+        except Exception as error:
+            self._forget(token)
+            pending.set_exception(error)
 
     def _drain(self) -> None:
         # The loop's thread runs this, so progress functions run there, too.
         for token, value, succeeded in self._native.drain(self._calls):
-            future = self._futures[token]
-            self._end(token)
-            if future.done():
-                continue
-            if succeeded:
-                future.set_result(value)
-            else:
-                future.set_exception(value)
+            pending = self._pending[token]
+            self._forget(token)
+            if not pending.done():
+                pending.end(value, succeeded)
 
-    def _end(self, token: int) -> None:
-        del self._calls[token]
-        del self._futures[token]
+    def _forget(self, token: int) -> None:
+        self._calls.pop(token, None)
+        self._pending.pop(token, None)
         loop = self._loop()
         if not self._calls and self._listens and loop is not None:
             loop.remove_reader(self._native.fileno())

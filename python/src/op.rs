@@ -36,8 +36,11 @@ use crate::{
 /// How long a thread waits before it looks at signals.
 pub(crate) const STEP: Duration = Duration::from_millis(50);
 
-/// How long an event loop is kept by one delivery of events.
-const TURN: Duration = Duration::from_millis(5);
+/// How long one delivery of events keeps an event loop. The loop then runs what else is due.
+const TURN: Duration = Duration::from_millis(1);
+
+/// Ends of calls in one delivery. Each of them wakes a task, which takes longer than the delivery.
+const ENDS: usize = 64;
 
 /// How often a progress function is called.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -473,7 +476,7 @@ impl Bridge {
         self.queue.ready.as_raw_fd()
     }
 
-    /// Hands events to their calls, which `calls` has by token, for a few milliseconds at most.
+    /// Hands events to their calls, which `calls` has by token, for about a millisecond.
     ///
     /// Returns the tokens of those that are over, with a result or an exception. If events are
     /// left, the descriptor stays readable, so that a loop runs what else is due before the next.
@@ -486,7 +489,7 @@ impl Bridge {
         self.queue.ready.read().ok();
         let mut over = Vec::new();
         while let Some((token, event)) = self.queue.pop() {
-            if began.elapsed() >= TURN {
+            if began.elapsed() >= TURN || over.len() >= ENDS {
                 lock(&self.queue.events).push_front((token, event));
                 self.queue.signal();
                 break;

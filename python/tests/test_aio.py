@@ -1,6 +1,7 @@
 """Event loops: nothing that pget does keeps a loop for long, and a cancelled wait loses nothing."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -118,6 +119,106 @@ def test_a_loop_runs_other_work_between_the_ends_of_many_calls(servers, good):
         assert ends == count and passes > 1
         # 5 ms and one result, on a loaded machine.
         assert longest < 0.05, longest
+
+    asyncio.run(body())
+
+
+def test_no_pass_of_a_loop_wakes_more_tasks_than_it_has_time_for(servers, good):
+    """The end of a read of one byte is cheap, the task that it wakes is not."""
+    from pget import _pget
+
+    bridge, count, url = _pget.Bridge(), 300, f"{servers.nginx}/{len(good)}"
+    calls = {token: _pget.read(url, {"offset": token, "length": 1}) for token in range(count)}
+    for token, call in calls.items():
+        call.start(bridge, token)
+    deadline = time.monotonic() + 60
+    time.sleep(2)
+    ends = []
+    while calls and time.monotonic() < deadline:
+        over = bridge.drain(calls)
+        ends.append(len(over))
+        for token, value, _ in over:
+            assert value == good[token : token + 1]
+            del calls[token]
+    assert sum(ends) == count and max(ends) <= 64
+
+
+def test_a_waiting_call_begins_once_and_in_order(store):
+    """A task whose call cannot begin yet is not run in every pass of the loop."""
+    steps = []
+
+    async def body():
+        make = pget.aio._Bridge._may_begin
+        begun = []
+
+        def seldom(self, loop):
+            may = make(self, loop) and len(begun) <= len(steps)
+            if may:
+                begun.append(self._waiting[0])
+            return may
+
+        class Counted:
+            def __init__(self, index):
+                self.index = index
+
+            def __await__(self):
+                call = pget.aio.read("ais://bucket/small", offset=self.index).__await__()
+                while True:
+                    try:
+                        future = next(call)
+                    except StopIteration as done:
+                        return done.value
+                    steps.append(self.index)
+                    yield future
+
+        async def one(index):
+            return await Counted(index)
+
+        pget.aio._Bridge._may_begin = seldom
+        try:
+            reads = [one(index) for index in range(40)]
+            results = await asyncio.wait_for(asyncio.gather(*reads), 60)
+        finally:
+            pget.aio._Bridge._may_begin = make
+        assert results == [DATA[index:1000] for index in range(40)]
+        # Each task waited once: for the end of its call.
+        assert steps == list(range(40)) and len(begun) == 40
+
+    asyncio.run(body())
+
+
+def test_a_call_that_ends_is_cancelled_although_it_succeeded(store):
+    """Its waiter was cancelled, twice, while memory was lent."""
+    entered, free = threading.Event(), threading.Event()
+
+    def hold(_):
+        entered.set()
+        free.wait(30)
+
+    store.before_get = hold
+
+    async def body():
+        buffer = bytearray(1000)
+        task = asyncio.create_task(pget.aio.read_into("ais://bucket/small", buffer))
+        await asyncio.to_thread(entered.wait, 30)
+        for _ in range(2):
+            task.cancel("enough")
+            await asyncio.sleep(0)
+        free.set()
+        with pytest.raises(asyncio.CancelledError, match="enough"):
+            await task
+        assert task.cancelled() and task.cancelling() == 2
+        buffer.extend(b"the memory is free")
+
+    asyncio.run(body())
+
+
+def test_a_wrong_argument_is_raised_where_the_call_is_awaited(store):
+    async def body():
+        calls = [pget.aio.read("ais://bucket/small", concurrency=wrong) for wrong in (0, "1")]
+        first, second = await asyncio.gather(*calls, return_exceptions=True)
+        assert type(first) is ValueError and type(second) is TypeError
+        assert await pget.aio.read("ais://bucket/small") == DATA[:1000]
 
     asyncio.run(body())
 
