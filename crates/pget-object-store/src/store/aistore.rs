@@ -1,7 +1,8 @@
 //! A bucket of an AIStore cluster as a store.
 //!
 //! Reads are downloads straight from the targets, so they need no wrapper to be parallel. Each
-//! begins with a HEAD, because AIStore ignores conditions and a ranged answer has no time. Entity
+//! begins with a HEAD, because AIStore ignores conditions and a ranged answer has no time. Several
+//! ranges of an object that is known need none: all answers are compared with that revision. Entity
 //! tags are made here, of version and checksum; an object without a checksum has none.
 
 use std::{fmt, ops::Range, sync::Arc, time::SystemTime};
@@ -23,7 +24,9 @@ use super::super::object_store::{
     PutResult, RenameOptions, RenameTargetMode, Result, UploadPart, path::Path,
 };
 use super::{
-    failure, ranges,
+    failure,
+    known::Known,
+    ranges,
     source::run_on,
     stream::{Begin, Parallel},
 };
@@ -61,6 +64,7 @@ const STORE: &str = "AistoreStore";
 pub struct AistoreStore {
     objects: Arc<Objects>,
     settings: Settings,
+    known: Arc<Known<Entry>>,
 }
 
 impl AistoreStore {
@@ -70,6 +74,7 @@ impl AistoreStore {
         Self {
             objects: Arc::new(Objects::new(client, config, bucket)),
             settings: Settings::default(),
+            known: Arc::new(Known::new()),
         }
     }
 
@@ -120,7 +125,13 @@ impl AistoreStore {
 
     async fn entry(&self, location: &Path) -> Result<Entry> {
         let (objects, name) = (Arc::clone(&self.objects), location.to_string());
-        self.ask(location, async move { objects.head(&name).await }).await
+        let entry = self
+            .ask(location, async move { objects.head(&name).await })
+            .await?;
+        if entry.checksum.is_some() {
+            self.known.note(location, &entry);
+        }
+        Ok(entry)
     }
 
     /// The object as a source, which must be what `entry` describes.
@@ -141,6 +152,24 @@ impl AistoreStore {
             ..ObjectInfo::default()
         };
         Ok((Arc::new(source), pin))
+    }
+
+    /// Reads ranges of the revision that `entry` describes.
+    async fn read_ranges(&self, location: &Path, entry: &Entry, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        for range in ranges {
+            let range = GetRange::Bounded(range.clone());
+            range.as_range(entry.size).map_err(invalid_range)?;
+        }
+        let Some(buffers) = ranges::buffers(ranges, entry.size) else {
+            let text = "a range is longer than memory can be";
+            return Err(object_store::Error::Generic {
+                store: STORE,
+                source: text.into(),
+            });
+        };
+        let (source, pin) = self.source(location, entry)?;
+        let options = self.settings.reading(pin, None);
+        ranges::read(location, source, options, self.settings.runtime.clone(), buffers).await
     }
 
     async fn put_bytes(&self, location: &Path, content: Vec<u8>) -> Result<PutResult> {
@@ -296,21 +325,16 @@ impl ObjectStore for AistoreStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let entry = self.entry(location).await?;
-        for range in ranges {
-            let range = GetRange::Bounded(range.clone());
-            range.as_range(entry.size).map_err(invalid_range)?;
+        if let Some(entry) = self.known.find(location)
+            && ranges.iter().all(|range| range.start < entry.size)
+        {
+            match self.read_ranges(location, &entry, ranges).await {
+                Err(object_store::Error::Precondition { .. }) => self.known.forget(location),
+                result => return result,
+            }
         }
-        let Some(buffers) = ranges::buffers(ranges, entry.size) else {
-            let text = "a range is longer than memory can be";
-            return Err(object_store::Error::Generic {
-                store: STORE,
-                source: text.into(),
-            });
-        };
-        let (source, pin) = self.source(location, &entry)?;
-        let options = self.settings.reading(pin, None);
-        ranges::read(location, source, options, self.settings.runtime.clone(), buffers).await
+        let entry = self.entry(location).await?;
+        self.read_ranges(location, &entry, ranges).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

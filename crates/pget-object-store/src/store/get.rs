@@ -20,8 +20,14 @@ pub(super) async fn get<T: ObjectStore>(
     options: GetOptions,
 ) -> Result<GetResult> {
     let inner = &store.inner;
+    // A version that was asked for may not be the latest.
+    let is_latest = options.version.is_none();
     if options.head || !may_be_large(options.range.as_ref(), store.settings.threshold) {
-        return inner.get_opts(location, options).await;
+        let result = inner.get_opts(location, options).await?;
+        if is_latest {
+            store.note(location, &result.meta);
+        }
+        return Ok(result);
     }
     let first = store.settings.first_chunk();
     let beginning = |from: u64| Some(GetRange::Bounded(from..from.saturating_add(first)));
@@ -46,6 +52,9 @@ pub(super) async fn get<T: ObjectStore>(
         Err(error) => return Err(error),
     };
     let took = asked.elapsed();
+    if is_latest {
+        store.note(location, &result.meta);
+    }
     let size = result.meta.size;
     let wanted = options
         .range

@@ -3,6 +3,7 @@
 //!
 //! - [`PgetStore`] is the wrapper; `get` decides which reads are split, `ranges` does the same for
 //!   several ranges of one object.
+//! - `known` keeps the revisions that were seen, so that `ranges` needs no first request for them.
 //! - `source` lets a download read ranges of the wrapped store, `stream` delivers them.
 //! - [`ObjectStoreSource`] is one object of a store as the source of a download.
 //! - `failure` translates errors in both directions.
@@ -22,11 +23,13 @@ use super::object_store::{
     path::Path,
 };
 use crate::settings::Settings;
+use known::Known;
 
 #[cfg(feature = "aistore")]
 mod aistore;
 mod failure;
 mod get;
+mod known;
 mod object;
 mod passed_on;
 mod ranges;
@@ -63,6 +66,7 @@ pub(super) use passed_on::pass_on_uploads;
 pub struct PgetStore<T> {
     inner: Arc<T>,
     settings: Settings,
+    known: Arc<Known<ObjectMeta>>,
 }
 
 impl<T: ObjectStore> PgetStore<T> {
@@ -71,6 +75,7 @@ impl<T: ObjectStore> PgetStore<T> {
         Self {
             inner: Arc::new(inner),
             settings: Settings::default(),
+            known: Arc::new(Known::new()),
         }
     }
 
@@ -117,6 +122,13 @@ impl<T> PgetStore<T> {
     pub fn inner(&self) -> &T {
         &self.inner
     }
+
+    /// Notes the latest revision of an object, if later reads can recognise it.
+    fn note(&self, location: &Path, meta: &ObjectMeta) {
+        if source::has_identity(meta) {
+            self.known.note(location, meta);
+        }
+    }
 }
 
 impl<T> Clone for PgetStore<T> {
@@ -124,6 +136,7 @@ impl<T> Clone for PgetStore<T> {
         Self {
             inner: Arc::clone(&self.inner),
             settings: self.settings.clone(),
+            known: Arc::clone(&self.known),
         }
     }
 }

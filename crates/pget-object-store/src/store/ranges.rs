@@ -1,5 +1,8 @@
 //! Several ranges of one object: handed to the wrapped store if all are small, else read together
 //! from one revision.
+//!
+//! If the object is known, the ranges are read from the known revision without a first request, and
+//! again with one if the object is another revision by now.
 
 use std::{ops::Range, sync::Arc, time::Instant};
 
@@ -7,10 +10,12 @@ use bytes::Bytes;
 use pget_core::{Error, ErrorKind, Options, Ranges};
 use tokio::runtime::Handle;
 
-use super::super::object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, Result, path::Path};
+use super::super::object_store::{
+    Error as StoreError, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, Result, path::Path,
+};
 use super::{
     PgetStore, failure,
-    get::{head_of, is_large},
+    get::head_of,
     source::{Probe, Source, has_identity, run_on},
     stream::{Begin, begin},
 };
@@ -22,14 +27,27 @@ pub(super) async fn get<T: ObjectStore>(
     ranges: &[Range<u64>],
 ) -> Result<Vec<Bytes>> {
     let inner = &store.inner;
-    let are_large = ranges
+    let together = together(ranges, store.settings.options.gap);
+    // The wrapped store would read what lies together by one request as well.
+    let are_large = together
         .iter()
-        .any(|range| is_large(range, store.settings.threshold));
+        .any(|(_, wanted)| *wanted > store.settings.threshold);
     // The meaning of an empty range differs between stores.
     if !are_large || ranges.iter().any(Range::is_empty) {
         return inner.get_ranges(location, ranges).await;
     }
-    let first = first_together(ranges, store.settings.options.gap);
+    if let Some(meta) = store.known.find(location)
+        && ranges.iter().all(|range| range.start < meta.size)
+        && let Some(buffers) = buffers(ranges, meta.size)
+    {
+        match read_from(store, location, &meta, None, buffers).await {
+            Err(StoreError::Precondition { .. }) => store.known.forget(location),
+            result => return result,
+        }
+    }
+    let Some((first, _)) = together.into_iter().next() else {
+        return inner.get_ranges(location, ranges).await;
+    };
     let options = GetOptions {
         range: Some(GetRange::Bounded(head_of(&first, store.settings.first_chunk()))),
         ..GetOptions::default()
@@ -37,6 +55,7 @@ pub(super) async fn get<T: ObjectStore>(
     let asked = Instant::now();
     let result = inner.get_opts(location, options).await?;
     let took = asked.elapsed();
+    store.note(location, &result.meta);
     let size = result.meta.size;
     let answers = result.range.start == first.start && !result.range.is_empty();
     let body = match result.payload {
@@ -57,16 +76,30 @@ pub(super) async fn get<T: ObjectStore>(
     let Some(buffers) = buffers(ranges, size) else {
         return inner.get_ranges(location, ranges).await;
     };
-    let source = Source::new(store, location, &GetOptions::default(), &result.meta);
-    let options = store.settings.reading(source.pin(), None);
     let probe = Probe {
         body,
         range: result.range,
-        meta: result.meta,
+        meta: result.meta.clone(),
         took,
     };
-    let source = Arc::new(source.with_probe(probe));
-    read(location, source, options, store.settings.runtime.clone(), buffers).await
+    read_from(store, location, &result.meta, Some(probe), buffers).await
+}
+
+/// Reads all `buffers` from the revision that `meta` describes.
+async fn read_from<T: ObjectStore>(
+    store: &PgetStore<T>,
+    location: &Path,
+    meta: &ObjectMeta,
+    probe: Option<Probe>,
+    buffers: Vec<(Range<u64>, Vec<u8>)>,
+) -> Result<Vec<Bytes>> {
+    let mut source = Source::new(store, location, &GetOptions::default(), meta);
+    if let Some(probe) = probe {
+        source = source.with_probe(probe);
+    }
+    let options = store.settings.reading(source.pin(), None);
+    let runtime = store.settings.runtime.clone();
+    read(location, Arc::new(source), options, runtime, buffers).await
 }
 
 /// Reads all `buffers`, which have the lengths of their ranges.
@@ -101,19 +134,22 @@ pub(super) fn buffers(ranges: &[Range<u64>], size: u64) -> Option<Vec<(Range<u64
     ranges.iter().map(buffer).collect()
 }
 
-/// Returns what is asked for first when ranges that are at most `gap` apart are read together.
-fn first_together(ranges: &[Range<u64>], gap: u64) -> Range<u64> {
-    let mut sorted: Vec<_> = ranges.iter().collect();
+/// Returns what is read together of `ranges` that are at most `gap` apart, and how many bytes of it
+/// are wanted.
+fn together(ranges: &[Range<u64>], gap: u64) -> Vec<(Range<u64>, u64)> {
+    let mut sorted: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).collect();
     sorted.sort_unstable_by_key(|range| range.start);
-    let mut sorted = sorted.into_iter();
-    let mut first = sorted.next().cloned().unwrap_or_default();
+    let mut together: Vec<(Range<u64>, u64)> = Vec::new();
     for range in sorted {
-        if range.start > first.end.saturating_add(gap) {
-            break;
+        match together.last_mut() {
+            Some((last, wanted)) if range.start <= last.end.saturating_add(gap) => {
+                *wanted += range.end.saturating_sub(range.start.max(last.end));
+                last.end = last.end.max(range.end);
+            }
+            _ => together.push((range.clone(), range.end - range.start)),
         }
-        first.end = first.end.max(range.end);
     }
-    first
+    together
 }
 
 /// Waits for all ranges, and puts them in their order.

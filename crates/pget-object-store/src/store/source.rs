@@ -24,7 +24,7 @@ use tokio::{
 use super::super::object_store::{
     self, Extensions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, path::Path,
 };
-use super::{PgetStore, failure, stream::Begin};
+use super::{PgetStore, failure, known::Known, stream::Begin};
 
 type Piece = object_store::Result<Bytes>;
 
@@ -47,6 +47,7 @@ pub(super) struct Source<T> {
 
 struct Object<T> {
     store: Arc<T>,
+    known: Arc<Known<ObjectMeta>>,
     location: Path,
     if_match: Option<String>,
     version: Option<String>,
@@ -96,6 +97,7 @@ impl<T: ObjectStore> Source<T> {
         Self {
             object: Arc::new(Object {
                 store: Arc::clone(&store.inner),
+                known: Arc::clone(&store.known),
                 location: location.clone(),
                 if_match,
                 version,
@@ -206,6 +208,11 @@ impl<T: ObjectStore> RangeSource for Source<T> {
     async fn read(&self, request: &RangeRequest, chunk: ChunkWriter) -> Result<(), SourceError> {
         let (object, probe) = (Arc::clone(&self.object), self.probe_for(request));
         self.call(object.read(request.clone(), probe, chunk)).await
+    }
+
+    /// What one read of the store has measured, the next one starts from.
+    fn endpoint(&self) -> Option<String> {
+        Some(self.object.known.endpoint())
     }
 
     fn most_requests(&self) -> u32 {

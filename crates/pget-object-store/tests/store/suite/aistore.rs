@@ -113,6 +113,34 @@ async fn a_replaced_object_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_known_object_that_was_replaced_is_read_again() {
+    let cluster = cluster().await;
+    cluster.put("bucket", "large", Object::pattern(7, 8 * MIB));
+    let (store, path) = (store(&cluster), Path::from("large"));
+    let ranges = [5..4 * MIB, 6 * MIB..8 * MIB];
+    let read = async |seed| {
+        let read = store.get_ranges(&path, &ranges).await.expect("there");
+        for (range, bytes) in ranges.iter().zip(&read) {
+            assert_eq!(Pattern::new(seed).check(range.start, bytes), Ok(()));
+        }
+    };
+    let heads = || {
+        let requests = cluster.counts().requests;
+        let heads = requests.iter().filter(|((_, method), _)| method == "HEAD");
+        heads.map(|(_, count)| count).sum::<u64>()
+    };
+    read(7).await;
+    let first = heads();
+    read(7).await;
+    assert_eq!(heads(), first, "the object is known");
+    // Version 1 again, and of the same size.
+    cluster.delete("bucket", "large");
+    cluster.put("bucket", "large", Object::pattern(8, 8 * MIB));
+    read(8).await;
+    assert!(heads() > first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_has_pages() {
     let cluster = cluster().await;
     let count = 10_003;

@@ -75,6 +75,52 @@ async fn small_ranges_go_to_the_store_together() {
     assert_eq!(store.inner().lists_asked.load(Ordering::SeqCst), 2);
 }
 
+/// As the column chunks of a Parquet file.
+#[tokio::test]
+async fn small_ranges_that_lie_together_are_large() {
+    let store = large(Made::new(64 * MIB));
+    let ranges: Vec<_> = (0..8)
+        .map(|at| at * 2 * MIB + 9..(at * 2 + 1) * MIB + 20)
+        .collect();
+    check(&store, 64 * MIB, &ranges).await;
+    assert_eq!(store.inner().lists_asked.load(Ordering::SeqCst), 0);
+    let asked = store.inner().requests();
+    assert!(asked >= 14, "{asked} requests for 15 MiB");
+}
+
+#[tokio::test]
+async fn a_known_object_needs_no_first_request() {
+    let store = large(Made::new(64 * MIB));
+    let ranges = [0..2 * MIB, 10 * MIB..13 * MIB];
+    store.head(&path()).await.expect("there");
+    check(&store, 64 * MIB, &ranges).await;
+    check(&store, 64 * MIB, &ranges).await;
+    let asked = store.inner().asked.lock().expect("no panic");
+    // All ranges are asked for under the condition that the revision is the known one.
+    assert!(
+        asked[0].head && asked[1..].iter().all(|options| options.if_match.is_some()),
+        "{asked:?}"
+    );
+    assert_eq!(asked.len(), 1 + 2 * 5);
+}
+
+#[tokio::test]
+async fn a_known_object_that_was_replaced_is_read_again() {
+    for checks in [true, false] {
+        let mut made = Made::new(64 * MIB);
+        made.checks = checks;
+        let store = large(made);
+        check(&store, 64 * MIB, &[0..3 * MIB]).await;
+        store.inner().seed.store(2, Ordering::SeqCst);
+        let ranges = [5 * MIB..9 * MIB, 20 * MIB..21 * MIB];
+        let read = store.get_ranges(&path(), &ranges).await.expect("there");
+        for (range, bytes) in ranges.iter().zip(&read) {
+            assert_eq!(bytes.len() as u64, range.end - range.start);
+            assert_eq!(Pattern::new(2).check(range.start, bytes), Ok(()), "{range:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_object_without_identity_goes_to_the_store() {
     let mut made = Made::new(64 * MIB);
