@@ -18,6 +18,7 @@ mod shm;
 mod signals;
 mod stat;
 mod status;
+mod streams;
 mod usage;
 
 use std::ffi::OsString;
@@ -32,21 +33,14 @@ use status::status;
 /// It is a whole program: it sets up logging and signals of the process, and expects to be all that
 /// runs there.
 pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> u8 {
+    streams::open();
     let arguments = match parse(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return usage::tell(&error),
     };
     writes_fail_at_the_limit();
     report::log(arguments.verbose);
-    let result = match &arguments.command {
-        Command::Get(get) => fetch(get),
-        Command::Cat(cat) => cat::run(cat).map(|()| 0),
-        Command::Stat(stat) => stat::run(stat).map(|()| 0),
-        Command::Shm(shm) => shm::run(shm).map(|()| 0),
-        Command::Completions { shell } => manual::completions(*shell).map(|()| 0),
-        Command::ManPages { folder } => manual::pages(folder).map(|()| 0),
-    };
-    match result {
+    match run(&arguments.command) {
         Ok(status) => status,
         // As `cat`, which SIGPIPE ends: `pget cat … | head` is not a failure to report.
         Err(error) if writes_to_standard_output(&arguments.command) && output::is_closed(&error) => CLOSED,
@@ -54,6 +48,21 @@ pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -
             report::line(&format!("pget: {}", error.to_line()));
             status(&error)
         }
+    }
+}
+
+/// Runs a command.
+fn run(command: &Command) -> Result<u8, pget::Error> {
+    if writes_to_standard_output(command) {
+        streams::check_output()?;
+    }
+    match command {
+        Command::Get(get) => fetch(get),
+        Command::Cat(cat) => cat::run(cat).map(|()| 0),
+        Command::Stat(stat) => stat::run(stat).map(|()| 0),
+        Command::Shm(shm) => shm::run(shm).map(|()| 0),
+        Command::Completions { shell } => manual::completions(*shell).map(|()| 0),
+        Command::ManPages { folder } => manual::pages(folder).map(|()| 0),
     }
 }
 

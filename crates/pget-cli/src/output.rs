@@ -1,7 +1,7 @@
 //! Standard output: [`Output`] writes to it, and waits where it is non-blocking and full.
 //!
 //! `std::io::Stdout` is not used, because it searches all bytes for the last newline.
-//! A standard output that is closed is `/dev/null`: Rust opens that at the start of every program.
+//! A standard output that is closed is refused before this is used; see [`crate::streams`].
 
 use std::{
     error::Error as _,

@@ -186,6 +186,57 @@ fn case_124_a_reader_that_has_enough_ends_the_program_quietly() {
     wait(child).failed(8, "Broken pipe");
 }
 
+/// Runs the program by a shell that redirects its streams.
+fn redirected(arguments: &[&str], how: &str) -> crate::run::Ended {
+    let mut shell = Command::new("sh");
+    plain_environment(&mut shell);
+    let script = format!("exec \"$0\" \"$@\" {how}");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_pget")]);
+    run(shell.args(arguments))
+}
+
+#[test]
+fn case_124_a_standard_output_that_takes_no_byte_is_refused_at_once() {
+    let (server, url) = server();
+    for arguments in [
+        &["cat", &url][..],
+        &["get", &url, "-o", "-"],
+        &["get", &url, "-o", "/dev/stdout"],
+        &["stat", &url],
+    ] {
+        redirected(arguments, ">&-").failed(8, "standard output is closed");
+        redirected(arguments, ">&- <&-").failed(8, "standard output is closed");
+        redirected(arguments, "1</dev/null").failed(8, "open for reading only");
+    }
+    assert!(server.requests("/o").is_empty(), "nothing is asked for");
+    // What is discarded on purpose is no error.
+    for how in [">/dev/null", "1<>/dev/null"] {
+        assert!(redirected(&["cat", &url], how).succeeded().is_empty());
+    }
+}
+
+/// No file of the program may take the number of a stream that is closed: messages would be
+/// written into it, or its bytes to whatever reads the stream.
+#[test]
+fn case_124_closed_streams_that_are_not_needed_do_no_harm() {
+    let (_server, url) = server();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("o");
+    let name = path.to_str().expect("text");
+    let bytes = PATTERN.bytes(0, usize::try_from(SIZE).expect("small"));
+    for how in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"] {
+        let arguments = ["get", "-vv", &url, "-o", name];
+        let ended = redirected(&arguments, how);
+        assert_eq!(ended.status.code(), Some(0), "{how}: {ended:?}");
+        assert!(fs::read(&path).expect("the file") == bytes, "{how}");
+    }
+    for how in ["<&-", "2>&-", "<&- 2>&-"] {
+        let ended = redirected(&["cat", "-vv", &url], how);
+        assert_eq!(ended.status.code(), Some(0), "{how}: {}", ended.stderr);
+        assert!(ended.stdout == bytes, "{how}: {} bytes", ended.stdout.len());
+    }
+}
+
 #[test]
 fn case_125_a_dash_is_standard_output_and_the_default_name_is_decoded() {
     let (server, url) = server();
