@@ -2,6 +2,7 @@
 //!
 //! - [`Way`]: where requests go: to the object's address, or straight to where that redirects;
 //! - [`Ranges`]: whether they are served;
+//! - [`Conditions`]: whether `If-Match` is understood;
 //! - [`Codings`]: how the bodies of a download are coded.
 //!
 //! Invariants of the way:
@@ -23,6 +24,7 @@ use url::Url;
 
 use crate::{
     client::{Client, Response},
+    conditions::Conditions,
     pool::Origin,
     ranges::Ranges,
     redirect::{self, MOST_REDIRECTS},
@@ -52,6 +54,7 @@ pub(crate) struct Learned {
     asking: tokio::sync::Mutex<()>,
     codings: Codings,
     pub(crate) ranges: Ranges,
+    pub(crate) conditions: Conditions,
 }
 
 #[derive(Default)]

@@ -80,8 +80,8 @@ impl Ranges {
             return false;
         }
         match status.as_u16() {
-            // About the asker, and about the object.
-            401 | 407 | 412 => false,
+            // About the asker.
+            401 | 407 => false,
             // From the first byte on, a range is only empty if the object is.
             416 => request.start == 0,
             400..=599 => matches!(

@@ -14,6 +14,7 @@ use url::Url;
 use crate::{
     checksum::google_checksum,
     client::{Client, Response},
+    conditions::{refused_unasked, refused_without_condition},
     courtesy,
     head::content_length,
     learned::{Codings, Learned},
@@ -134,13 +135,23 @@ impl HttpSource {
         let range = range_of(request)?;
         let range = range.filter(|_| !self.learned.ranges.are_refused(request));
         let mut more = HeaderMap::new();
-        if let Some(condition) = condition(request) {
+        let condition = condition(request).filter(|_| !self.learned.conditions.are_refused());
+        let is_conditional = condition.is_some();
+        if let Some(condition) = condition {
             more.insert(header::IF_MATCH, condition);
         }
         let mut head = self.request(range, more);
         head.connection = request.into();
         let ranges = &self.learned.ranges;
-        let (error, is_refusal) = match self.first_answer(&head, request).await {
+        let answer = match self.first_answer(&head, request).await {
+            Ok((response, _)) if is_conditional && response.status == StatusCode::PRECONDITION_FAILED => {
+                response.body.drain_small(ERROR_BODY).await;
+                head.headers.remove(header::IF_MATCH);
+                self.without_condition(&head, request).await
+            }
+            answer => answer,
+        };
+        let (error, is_refusal) = match answer {
             Ok((response, is_plain)) => {
                 let error = match reply_from_response(request, &response) {
                     Ok(reply) => {
@@ -178,9 +189,28 @@ impl HttpSource {
                     self.learned.ranges.all_refused();
                 }
                 response.body.drain_small(ERROR_BODY).await;
-                Err(error)
+                Err(refused_unasked(error, request, &self.headers))
             }
         }
+    }
+
+    /// Sends `head` once more, from which a condition was taken that the server has refused. Only
+    /// the reply's identity shows whether the object has changed, or whether the server refuses
+    /// conditions.
+    async fn without_condition(
+        &self,
+        head: &RequestHead,
+        request: &RangeRequest,
+    ) -> Result<(Response, bool), SourceError> {
+        tracing::debug!(object = %self.name, "If-Match is refused; asking without it");
+        let response = self.learned.fetch(&self.client, head, request.attempt).await?;
+        if response.status == StatusCode::PRECONDITION_FAILED {
+            response.body.drain_small(ERROR_BODY).await;
+            return Err(refused_without_condition());
+        }
+        let revision = revision_from_headers(&response.headers);
+        self.learned.conditions.compared(request, &revision);
+        Ok((response, false))
     }
 
     /// Waits for the answer to `head`. If that is the download's first range and has no answer for

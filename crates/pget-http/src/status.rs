@@ -27,6 +27,7 @@ const EPOCH_MILLISECONDS: u64 = 1_000_000_000_000;
 /// | status | kind | another attempt |
 /// |---|---|---|
 /// | 429, 503, 509, 529 | [`Unavailable`](ErrorKind::Unavailable) | later, with fewer requests |
+/// | 403 with `retry_after` | `Unavailable` | after that pause |
 /// | 408, 409, 421, 425, 499, other 5xx, from 600 | `Unavailable` | after a backoff |
 /// | 404, 410 | [`NotFound`](ErrorKind::NotFound) | if others are served |
 /// | 401, 403, 407, 451 | [`PermissionDenied`](ErrorKind::PermissionDenied) | if others are served |
@@ -55,6 +56,8 @@ pub fn error_for_status(
         429 | 503 | 509 | 529 => SourceError::throttled(message, retry_after),
         // 499 is a proxy's word for a connection that it has given up.
         408 | 409 | 421 | 425 | 499 => SourceError::retryable(ErrorKind::Unavailable, message),
+        // GitHub, for one, limits the rate by 403, and states when to come back.
+        403 if retry_after.is_some() => SourceError::throttled(message, retry_after),
         404 | 410 => SourceError::refused(ErrorKind::NotFound, message),
         401 | 403 | 407 | 451 => SourceError::refused(ErrorKind::PermissionDenied, message),
         412 => SourceError::fatal(ErrorKind::ObjectChanged, message),
@@ -245,10 +248,26 @@ mod tests {
     }
 
     #[test]
+    fn case_114_a_refusal_that_states_a_pause_is_a_limit() {
+        let seen = |code: u16, pause| {
+            let status = StatusCode::from_u16(code).expect("a status");
+            let error = error_for_status(status, pause, "m");
+            (error.kind(), error.retry())
+        };
+        let pause = Some(Duration::from_secs(7));
+        let limited = (ErrorKind::Unavailable, Retry::Throttled(pause));
+        assert_eq!(seen(403, pause), limited);
+        assert_eq!(seen(403, None), (ErrorKind::PermissionDenied, Retry::Refused));
+        assert_eq!(seen(401, pause), (ErrorKind::PermissionDenied, Retry::Refused));
+        assert_eq!(seen(404, pause), (ErrorKind::NotFound, Retry::Refused));
+    }
+
+    #[test]
     fn case_114_every_status_has_its_kind() {
         let seen = |code: u16| {
             let status = StatusCode::from_u16(code).expect("a status");
-            let error = error_for_status(status, Some(Duration::from_secs(1)), "m");
+            let pause = Some(Duration::from_secs(1)).filter(|_| code != 403);
+            let error = error_for_status(status, pause, "m");
             (error.kind(), error.retry())
         };
         let throttled = Retry::Throttled(Some(Duration::from_secs(1)));

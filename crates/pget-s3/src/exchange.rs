@@ -2,9 +2,12 @@
 //!
 //! Invariant: an answer 200 that is an error document is never taken for the object.
 
+use std::fmt;
+
 use http::{HeaderValue, StatusCode, header};
 use pget_core::{ChunkWriter, ErrorKind, RangeRequest, Reply, SourceError};
 use pget_http::{ByteRange, Method, RedirectPolicy, RequestHead, Response, reply_from_parts};
+use url::Url;
 
 use crate::{errors::Document, session::SignedRequest};
 
@@ -82,4 +85,26 @@ pub(crate) async fn examine(
     }
     let text = "the answer continues after the end of the range";
     Err(SourceError::fatal(ErrorKind::Protocol, text))
+}
+
+/// What an exchange has tried once already.
+#[derive(Default)]
+pub(crate) struct Again {
+    pub(crate) renewed: bool,
+    pub(crate) moved: bool,
+    pub(crate) corrected: bool,
+    pub(crate) followed: u32,
+    pub(crate) to: Option<Url>,
+}
+
+impl fmt::Debug for Again {
+    /// Without the address of a redirect, whose query may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Again")
+            .field("renewed", &self.renewed)
+            .field("moved", &self.moved)
+            .field("corrected", &self.corrected)
+            .field("followed", &self.followed)
+            .finish_non_exhaustive()
+    }
 }

@@ -21,8 +21,8 @@ use pget_core::{
     SourceError, Verify,
 };
 use pget_http::{
-    ByteRange, Client, Codings, ConnectionPolicy, Method, Ranges, Response, amazon_checksum, amazon_etag,
-    google_checksum, range_of, revision_from_headers,
+    ByteRange, Client, Codings, Conditions, ConnectionPolicy, Method, Ranges, Response, amazon_checksum,
+    amazon_etag, google_checksum, range_of, refused_without_condition, revision_from_headers,
 };
 use tokio::time::timeout;
 use url::Url;
@@ -31,7 +31,7 @@ use crate::{
     address::{Address, Cloud},
     cloud,
     errors::Refusal,
-    exchange::{examine, may_be_an_error, reply_of, request},
+    exchange::{Again, examine, may_be_an_error, reply_of, request},
     session::{Session, SignedRequest, Wanted},
     settings::Settings,
 };
@@ -65,6 +65,7 @@ pub struct S3Source {
     endpoint_id: String,
     ranges: Ranges,
     codings: Codings,
+    conditions: Conditions,
 }
 
 impl S3Source {
@@ -104,6 +105,7 @@ impl S3Source {
             name,
             ranges: Ranges::default(),
             codings: Codings::default(),
+            conditions: Conditions::default(),
         })
     }
 
@@ -226,7 +228,22 @@ impl S3Source {
     /// Asks for the range, or for everything where ranges are refused and a plain GET is not.
     async fn get(&self, request: &RangeRequest, pin: Option<&str>) -> Result<Response, SourceError> {
         let range = range_of(request)?.filter(|_| !self.ranges.are_refused(request));
-        let answer = self.ask(Method::Get, range, pin, request.into()).await;
+        let mut pin = pin.filter(|_| !self.conditions.are_refused());
+        let mut answer = self.ask(Method::Get, range, pin, request.into()).await;
+        let is_change = |error: &SourceError| error.kind() == ErrorKind::ObjectChanged;
+        if pin.is_some() && answer.as_ref().is_err_and(is_change) {
+            // The reply's identity shows whether it has changed, or conditions are refused.
+            pin = None;
+            answer = match self.ask(Method::Get, range, None, request.into()).await {
+                Err(error) if is_change(&error) => Err(refused_without_condition()),
+                answer => answer,
+            };
+            if let Ok(response) = &answer {
+                let revision = revision_from_headers(&response.headers);
+                let revision = self.revision(revision, &response.headers);
+                self.conditions.compared(request, &revision);
+            }
+        }
         let refused = match &answer {
             Ok(response) if response.status == StatusCode::PARTIAL_CONTENT => {
                 self.ranges.served();
@@ -431,28 +448,6 @@ impl fmt::Debug for S3Source {
         f.debug_struct("S3Source")
             .field("name", &self.name)
             .field("session", &self.session)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What an exchange has tried once already.
-#[derive(Default)]
-struct Again {
-    renewed: bool,
-    moved: bool,
-    corrected: bool,
-    followed: u32,
-    to: Option<Url>,
-}
-
-impl fmt::Debug for Again {
-    /// Without the address of a redirect, whose query may be secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Again")
-            .field("renewed", &self.renewed)
-            .field("moved", &self.moved)
-            .field("corrected", &self.corrected)
-            .field("followed", &self.followed)
             .finish_non_exhaustive()
     }
 }

@@ -245,9 +245,18 @@ async fn case_110_mirrors_that_differ_are_named_when_one_has_to_follow_another()
 /// One stream whatever is asked for; the last one is cut, so that it has to go on.
 const SHAPES: [Shape; 3] = [Shape::Part, Shape::Ranges(4), Shape::Ranges(16)];
 
+/// Neither the download nor its caller has set a condition, and nothing was read that could have
+/// changed.
+#[tokio::test]
+async fn case_117_a_condition_that_was_not_set_is_no_change() {
+    let error = fails(with(When::Always, Fault::status(412)), ErrorKind::Protocol).await;
+    let text = error.to_line();
+    assert!(text.contains("to a request without a condition"), "{text}");
+}
+
 #[tokio::test]
 async fn case_117_a_refused_first_range_becomes_one_plain_stream() {
-    for status in [400, 403, 404, 405, 406, 410, 416, 451, 501, 505] {
+    for status in [400, 403, 404, 405, 406, 410, 412, 416, 451, 501, 505] {
         let refusing = || with(When::Ranged, Fault::status(status));
         survives_as(&SHAPES, refusing()).await;
         let cut = Fault::Fin { after: CHUNK * 2 + 7 };

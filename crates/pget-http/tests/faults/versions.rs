@@ -51,6 +51,30 @@ async fn case_40_another_etag_is_a_change_where_conditions_are_ignored() {
     .await;
 }
 
+/// A gateway that compares another form of the ETag refuses every condition.
+#[tokio::test]
+async fn case_39_an_object_whose_condition_is_refused_is_read_without_it() {
+    let refusing = || with(When::Conditional, Fault::status(412));
+    survives(refusing()).await;
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", refusing());
+    read(&url).await.complete(Pattern::new(SEED), SIZE);
+    let requests = server.requests("/o");
+    let refused = requests
+        .iter()
+        .filter(|request| request.header("if-match").is_some());
+    let refused = refused.count();
+    assert!(
+        refused <= 4,
+        "{refused} requests had a condition after it was refused"
+    );
+    // The condition is refused because the object has changed.
+    let changed = refusing()
+        .ignoring_conditions()
+        .fault(When::Later, Fault::Revision(other()));
+    fails(changed, ErrorKind::ObjectChanged).await;
+}
+
 #[tokio::test]
 async fn case_41_a_change_between_a_reset_and_the_resume_is_seen() {
     let route = Route::new(object())

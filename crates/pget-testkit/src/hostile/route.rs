@@ -20,6 +20,8 @@ pub enum When {
     Later,
     /// GETs for a range.
     Ranged,
+    /// GETs with `If-Match`.
+    Conditional,
     /// The nth GET, counted from 1.
     Nth(u64),
     /// The first n GETs.
@@ -81,6 +83,10 @@ impl When {
             Self::First => start == 0,
             Self::Later => start > 0,
             Self::Ranged => request.asked.is_some(),
+            Self::Conditional => {
+                let mut headers = request.headers.iter();
+                headers.any(|(name, _)| name.eq_ignore_ascii_case("if-match"))
+            }
             Self::Nth(n) => nth == n,
             Self::UpTo(n) => nth <= n,
             Self::From(n) => nth >= n,
