@@ -140,6 +140,10 @@ all() {
     guard "silent probe makes room" pget-schedule/src/schedule/look.rs 'self.silent_probe(now)?' 'None?'
     guard "refusal asked again" pget-schedule/src/schedule/events.rs 'if how == AttemptEnd::Refused && open_chunk.alone {' 'if how == AttemptEnd::Refused {'
     guard "refusal alone is believed" pget-schedule/src/schedule/events.rs 'if how == AttemptEnd::Refused && open_chunk.alone {' 'if false {'
+    guard "lone refusal is confirmed" pget-schedule/src/schedule/events.rs 'let Some(&pause) = CONFIRMED_AFTER.get(' 'let Some(&pause) = CONFIRMED_AFTER[..0].get('
+    guard "confirmed after a pause" pget-schedule/src/schedule/events.rs 'confirmed_at = now + pause;' 'let _ = pause;'
+    guard "confirmed few times" pget-schedule/src/schedule/events.rs 'open_chunk.refused_alone += 1;' ''
+    guard "refusal of all is final" pget-schedule/src/schedule/events.rs 'let was_served = self.phase != Phase::Probe &&' 'let was_served ='
     guard "stream without identity" pget-schedule/src/schedule/events.rs '|| !self.may_resume() && position > self.plan.start()' '|| !self.may_resume() && position > u64::MAX - 1'
     guard "identity for ranges" pget-schedule/src/schedule/events.rs 'Phase::Probe if !identity && self.plan.chunks()' 'Phase::Probe if false && self.plan.chunks()'
     guard "one writer a slot" pget-core/src/memory/slot.rs '.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)

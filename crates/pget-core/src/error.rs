@@ -120,6 +120,10 @@ impl Error {
                 attempts,
                 format!("{attempts} wrong answers in a row; last{from}: {message}"),
             ),
+            Limit::Refused { attempts } => (
+                attempts,
+                format!("refused {attempts} times in a row; last{from}: {message}"),
+            ),
             Limit::RetryTimeout { waited, attempts, .. } => (
                 attempts,
                 format!(
@@ -336,6 +340,7 @@ mod tests {
         let limits = [
             Limit::Retries { attempts: 3 },
             Limit::Wrong { attempts: 3 },
+            Limit::Refused { attempts: 4 },
             Limit::RetryTimeout {
                 waited: Duration::from_secs(120),
                 attempts: 44,

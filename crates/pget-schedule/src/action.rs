@@ -90,7 +90,8 @@ pub enum AttemptEnd {
     /// It failed, and the server asks for fewer requests, after this long.
     Throttled(Option<Duration>),
     /// The server refused it by a status that is final, unless it was meant for one request too
-    /// many: it is believed when nothing else was in flight.
+    /// many. It is believed when nothing else was in flight; once the object was served, only after
+    /// three more lone refusals within a few seconds.
     Refused,
     /// The reply did not answer the request, and another server or moment may answer it rightly. If
     /// nothing else comes for a while, it is believed.
@@ -113,6 +114,11 @@ pub enum Limit {
     },
     /// A range had so many wrong replies in a row that they are taken for the answer.
     Wrong {
+        /// The attempts.
+        attempts: u32,
+    },
+    /// A range of an object that was served before was refused so many times in a row.
+    Refused {
         /// The attempts.
         attempts: u32,
     },

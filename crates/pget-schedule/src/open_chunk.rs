@@ -36,6 +36,8 @@ pub(super) struct OpenChunk {
     pub(super) failures: u32,
     /// Refusals in a row while other attempts were in flight.
     pub(super) refusals: u32,
+    /// Refusals in a row while nothing else was in flight.
+    pub(super) refused_alone: u32,
     /// The reply to the attempt in flight was accepted.
     pub(super) begun: bool,
     /// The attempt in flight has brought as much as proves that the source serves.
@@ -75,6 +77,7 @@ impl OpenChunk {
             wrong_since: Duration::ZERO,
             failures: 0,
             refusals: 0,
+            refused_alone: 0,
             begun: false,
             proved: false,
             alone: false,
@@ -94,7 +97,8 @@ impl OpenChunk {
     /// A byte was accepted: nothing has failed since. Returns whether replies had been wrong.
     pub(super) const fn progressed(&mut self) -> bool {
         let was_wrong = self.wrong > 0;
-        (self.failing_since, self.failures, self.refusals, self.wrong) = (None, 0, 0, 0);
+        (self.failing_since, self.failures, self.wrong) = (None, 0, 0);
+        (self.refusals, self.refused_alone) = (0, 0);
         self.fenced_since = None;
         was_wrong
     }

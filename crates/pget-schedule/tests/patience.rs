@@ -293,8 +293,8 @@ fn the_clock_of_a_range_stands_still_while_it_waits_for_a_permit() {
     );
 }
 
-/// A refusal is believed when nothing else was in flight. A range that is refused again and again is
-/// asked for alone, long before the others are done.
+/// A refusal is believed when nothing else was in flight, after few seconds. A range that is refused
+/// again and again is asked for alone, long before the others are done.
 #[test]
 fn a_range_that_is_refused_again_and_again_is_asked_for_alone() {
     let mut schedule = Schedule::new(Settings {
@@ -311,6 +311,9 @@ fn a_range_that_is_refused_again_and_again_is_asked_for_alone() {
             flying.push(attempt);
         }
         now += Duration::from_millis(50);
+        if flying.is_empty() {
+            continue;
+        }
         let attempt = flying.remove(0);
         if attempt.chunk == 3 {
             refused += 1;
@@ -325,8 +328,48 @@ fn a_range_that_is_refused_again_and_again_is_asked_for_alone() {
         }
         assert!(now < 60 * SECOND, "it is never asked for alone");
     };
-    assert_eq!(verdict, AfterAttempt::Failed(Limit::Final));
-    assert_eq!(refused, 5, "four times beside others, and once alone");
+    assert_eq!(verdict, AfterAttempt::Failed(Limit::Refused { attempts: 8 }));
+    assert_eq!(refused, 8, "four times beside others, and four times alone");
+}
+
+/// A refusal of everything is final at once until the object was served, and within four seconds
+/// once it was.
+#[test]
+fn case_111_a_lone_refusal_of_what_was_served_is_confirmed() {
+    let mut schedule = Schedule::new(settings(120 * SECOND));
+    let first = poll(&mut schedule, Duration::ZERO).expect("the first attempt");
+    let verdict = schedule.ended(first.id, Duration::ZERO, 0, AttemptEnd::Refused);
+    assert_eq!(verdict, AfterAttempt::Failed(Limit::Final), "nothing was served");
+
+    let mut schedule = Schedule::new(settings(120 * SECOND));
+    let [first, second] = two(&mut schedule);
+    schedule.begun(second.id, Some(10 * CHUNK), false, true, None, Some(2 * CHUNK));
+    for (attempt, end) in [(first, CHUNK), (second, 2 * CHUNK)] {
+        schedule.ended(attempt.id, Duration::ZERO, end, AttemptEnd::Complete);
+        schedule.consumed();
+    }
+    let (mut now, mut times) = (Duration::ZERO, Vec::new());
+    loop {
+        match poll(&mut schedule, now) {
+            Ok(attempt) => {
+                assert_eq!(schedule.in_flight(), 1, "nothing is beside it");
+                times.push(now);
+                now += Duration::from_millis(1);
+                match schedule.ended(attempt.id, now, attempt.start, AttemptEnd::Refused) {
+                    AfterAttempt::GoesOn => {}
+                    AfterAttempt::Failed(limit) => {
+                        assert_eq!(limit, Limit::Refused { attempts: 4 });
+                        break;
+                    }
+                }
+            }
+            Err(Action::Wait(Some(until))) => now = until,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.is_sorted() && pauses[0] >= SECOND / 2, "{pauses:?}");
+    assert!(now < 5 * SECOND, "a real refusal ends the download soon: {now:?}");
 }
 
 /// After an outage permits come back step by step.

@@ -188,7 +188,7 @@ impl Engine {
     pub(crate) fn gave_up(&self, last: Option<SourceError>, limit: Limit, endpoint: Option<&str>) -> Error {
         let range = match limit {
             Limit::RetryTimeout { position, .. } => position.map(|position| position..u64::MAX),
-            Limit::Final | Limit::Retries { .. } | Limit::Wrong { .. } => None,
+            Limit::Final | Limit::Retries { .. } | Limit::Wrong { .. } | Limit::Refused { .. } => None,
         };
         let last = last.unwrap_or_else(|| SourceError::fatal(ErrorKind::Timeout, "no answer"));
         Error::from_attempt(self.object.clone(), range, limit, last, endpoint)

@@ -86,7 +86,24 @@ async fn case_34_refusals_are_final_and_typed() {
 #[tokio::test]
 async fn case_35_a_refusal_in_mid_read_is_final() {
     let error = fails(with(When::Later, Fault::status(403)), ErrorKind::PermissionDenied).await;
+    // Once the object was served, three more refusals within a few seconds confirm the first.
+    assert!(error.attempts() >= 4, "{}", error.to_line());
+    // A caller that wants no second attempt gets none.
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", with(When::Later, Fault::status(403)));
+    let mut once = options();
+    once.retries = Some(0);
+    let outcome = read_with(source(&url), once).await;
+    let error = outcome.failed(Pattern::new(SEED), ErrorKind::PermissionDenied);
     assert_eq!(error.attempts(), 1);
+}
+
+/// A gateway that limits the rate refuses also what arrives alone, and not by 429.
+#[tokio::test]
+async fn case_107_lone_refusals_of_an_object_that_was_served_pass() {
+    for status in [401, 403, 404, 400] {
+        survives(Route::new(object()).fault_times(When::Later, 3, Fault::status(status))).await;
+    }
 }
 
 #[tokio::test]

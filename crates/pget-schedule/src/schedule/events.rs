@@ -18,6 +18,14 @@ const WRONG: u32 = 3;
 /// then replies are wrong now and then. Wrong bytes need no such proof.
 const BELIEVED_AFTER: Duration = Duration::from_secs(10);
 
+/// A range that was refused while nothing else was in flight is asked for again after each of these
+/// pauses, with nothing else in flight. A refusal after the last pause is believed.
+const CONFIRMED_AFTER: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+
 impl Schedule {
     /// The attempt's reply states the object's size (`total`), or does not (`None`);
     /// whether the body is the whole object although a part was asked for (`whole`); whether the
@@ -225,8 +233,19 @@ impl Schedule {
         let open_chunk = &mut self.open_chunks[index];
         let is_wrong = matches!(how, AttemptEnd::Wrong | AttemptEnd::Damaged);
         let is_refusal = !open_chunk.begun && !is_wrong && how != AttemptEnd::Complete;
+        let mut confirmed_at = Duration::ZERO;
         if how == AttemptEnd::Refused && open_chunk.alone {
-            return self.fail(Limit::Final);
+            // The object was served before, so a limit on the rate may refuse a lone request, too.
+            let was_served = self.phase != Phase::Probe && self.settings.retries != Some(0);
+            if !was_served {
+                return self.fail(Limit::Final);
+            }
+            let Some(&pause) = CONFIRMED_AFTER.get(open_chunk.refused_alone as usize) else {
+                let attempts = open_chunk.refusals + 1;
+                return self.fail(Limit::Refused { attempts });
+            };
+            open_chunk.refused_alone += 1;
+            confirmed_at = now + pause;
         }
         if progress >= PROGRESS {
             (open_chunk.fruitless, open_chunk.counted) = (0, 0);
@@ -268,6 +287,7 @@ impl Schedule {
         if progress < PROGRESS {
             self.passes(id, quiet_since, now, how);
         }
+        self.paused_until = self.paused_until.max(confirmed_at);
         if is_refusal {
             let by_status = matches!(how, AttemptEnd::Throttled(_) | AttemptEnd::Refused);
             self.throttle

@@ -47,6 +47,7 @@ impl Schedule {
                 open_chunk.known_position(),
                 open_chunk.counted.into(),
                 open_chunk.refusals.min(REFUSALS).into(),
+                open_chunk.refused_alone.into(),
                 flags,
             ]);
         }

@@ -117,6 +117,7 @@ impl World<'_> {
                 self.wrong_passes |= slot.wrong > 0;
                 slot.last_byte = slot.last_byte.max(last_byte);
                 (slot.wrong, slot.tried, slot.fenced) = (0, None, Duration::ZERO);
+                slot.refused_alone = 0;
             }
             let slot_filled = flight.at >= slot_end;
             if slot_filled {
@@ -184,10 +185,21 @@ impl World<'_> {
         let alone = !self.wrong_passes && wrong_for >= BELIEVED;
         let lasts = how == AttemptEnd::Damaged || fruitless_for >= BELIEVED || alone;
         let believed = wrong && slot.wrong >= 3 && lasts;
+        self.counts.lone_refusals_believed += u64::from(
+            how == AttemptEnd::Refused && flight.alone && self.is_first_reply_in && slot.refused_alone == 3,
+        );
         self.counts.believed_wrong += u64::from(believed);
-        let fails = how == AttemptEnd::Refused && flight.alone
-            || retries.is_some_and(|retries| slot.counted > retries)
-            || believed;
+        let lone = how == AttemptEnd::Refused && flight.alone;
+        // Once the object was served, a lone refusal is believed the fourth time.
+        let unconfirmed = self.is_first_reply_in && retries != Some(0) && slot.refused_alone < 3;
+        if lone && unconfirmed {
+            // The schedule's own pauses, again.
+            let pause = [500, 1000, 2000][slot.refused_alone as usize];
+            slot.refused_alone += 1;
+            self.paused_until = self.paused_until.max(self.now + Duration::from_millis(pause));
+            self.counts.lone_refusals_asked_again += 1;
+        }
+        let fails = lone && !unconfirmed || retries.is_some_and(|retries| slot.counted > retries) || believed;
         if progress < PROGRESS && !fails {
             self.fails(quiet_since, how);
         }

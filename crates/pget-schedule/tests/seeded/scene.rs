@@ -38,6 +38,8 @@ counts! {
     throttled_before_the_reply,
     throttled_in_the_body,
     refused_before_the_reply,
+    lone_refusals_asked_again,
+    lone_refusals_believed,
     wrong_replies,
     damaged_bodies,
     believed_wrong,
@@ -203,6 +205,13 @@ impl Scene {
             settings,
             rng,
         };
+        // The server serves, then refuses all: that ends it before patience does.
+        if (2..4).contains(&fails_for_good) {
+            (scene.fails_by, scene.dead_from) = (AttemptEnd::Refused, Some(scene.rng.u64(1..6)));
+            scene.settings.retries = None;
+            scene.settings.retry_timeout = Duration::from_secs(scene.rng.u64(10..60));
+            (scene.ranges, scene.faults, scene.cancel_at) = (true, 0, None);
+        }
         if scene.cursed.is_some() {
             // The others still bring bytes when patience with this one ends.
             scene.extents.clear();

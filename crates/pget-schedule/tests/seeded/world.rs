@@ -45,6 +45,8 @@ struct Slot {
     fruitless: u32,
     counted: u32,
     wrong: u32,
+    /// Refusals in a row while nothing else was in flight.
+    refused_alone: u32,
     wrong_since: Duration,
     /// For how long it was tried without a byte since an attempt failed, if one did.
     tried: Option<Duration>,
@@ -300,6 +302,7 @@ impl<'a> World<'a> {
             fruitless: 0,
             counted: 0,
             wrong: 0,
+            refused_alone: 0,
             wrong_since: Duration::ZERO,
             tried: None,
             fenced: Duration::ZERO,

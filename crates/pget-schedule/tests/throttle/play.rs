@@ -180,6 +180,10 @@ pub(crate) fn at_most(limit: usize, refusal: Fate) -> Server {
 }
 
 pub(crate) fn a_second(rate: usize) -> Server {
+    a_second_else(rate, THROTTLED)
+}
+
+pub(crate) fn a_second_else(rate: usize, refusal: Fate) -> Server {
     let mut times: VecDeque<Duration> = VecDeque::new();
     Box::new(move |_, now, _| {
         while times
@@ -189,7 +193,7 @@ pub(crate) fn a_second(rate: usize) -> Server {
             times.pop_front();
         }
         if times.len() >= rate {
-            return THROTTLED;
+            return refusal;
         }
         times.push_back(now);
         Fate::Served
