@@ -4,12 +4,13 @@
 //! such a certificate and does not begin there, so webpki refuses it as a server's. A user who
 //! lists the very certificate as trusted means this server, so it is taken, under these conditions:
 //! - its bytes are those of a trusted certificate;
-//! - its names include the host's;
+//! - its names include the host's. If it lists no names (`subjectAltName`), as `openssl req -x509`
+//!   makes it, its common name is the host's;
 //! - it is in date.
 //!
 //! Everything else is verified by webpki alone, and the handshake proves the key in any case.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, SignatureScheme,
@@ -50,10 +51,15 @@ impl ServerCertVerifier for Trust {
         let chains = &self.chains;
         match chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(Error::InvalidCertificate(cause))
-                if is_about_the_chain(&cause) && self.trusted.iter().any(|known| known == end_entity) =>
+                if (is_about_the_chain(&cause) || is_about_the_name(&cause))
+                    && self.trusted.iter().any(|known| known == end_entity) =>
             {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                verify_date(end_entity, now)?;
+                let fields = Fields::of(end_entity);
+                let fields = fields.ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+                if !fields.is_commonly_named(server_name) {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                verify_date(&fields, now)?;
                 Ok(ServerCertVerified::assertion())
             }
             verified => verified,
@@ -98,9 +104,16 @@ const fn is_about_the_chain(cause: &CertificateError) -> bool {
     )
 }
 
-fn verify_date(certificate: &[u8], now: UnixTime) -> Result<(), Error> {
+const fn is_about_the_name(cause: &CertificateError) -> bool {
+    matches!(
+        cause,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+    )
+}
+
+fn verify_date(fields: &Fields<'_>, now: UnixTime) -> Result<(), Error> {
     let refused = |cause| Err(Error::InvalidCertificate(cause));
-    match validity(certificate) {
+    match fields.validity() {
         None => refused(CertificateError::BadEncoding),
         Some((begin, _)) if now.as_secs() < begin => refused(CertificateError::NotValidYet),
         Some((_, end)) if now.as_secs() > end => refused(CertificateError::Expired),
@@ -108,23 +121,83 @@ fn verify_date(certificate: &[u8], now: UnixTime) -> Result<(), Error> {
     }
 }
 
-/// Begin and end of a certificate's validity, in seconds since 1970 (RFC 5280 section 4.1).
-fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
-    const VERSION: u8 = 0xa0;
-    let (certificate, _) = content_of(SEQUENCE, certificate)?;
-    let (mut rest, _) = content_of(SEQUENCE, certificate)?;
-    if rest.first() == Some(&VERSION) {
-        rest = element(rest)?.2;
+/// What is read of a certificate (RFC 5280 section 4.1).
+struct Fields<'a> {
+    dates: &'a [u8],
+    subject: &'a [u8],
+    extensions: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Returns `None` for a certificate that is cut or is not DER.
+    fn of(certificate: &'a [u8]) -> Option<Self> {
+        const VERSION: u8 = 0xa0;
+        const EXTENSIONS: u8 = 0xa3;
+        let (certificate, _) = content_of(SEQUENCE, certificate)?;
+        let (mut rest, _) = content_of(SEQUENCE, certificate)?;
+        if rest.first() == Some(&VERSION) {
+            rest = element(rest)?.2;
+        }
+        // Serial number, algorithm, issuer.
+        for _ in 0..3 {
+            rest = element(rest)?.2;
+        }
+        let (dates, rest) = content_of(SEQUENCE, rest)?;
+        let (subject, rest) = content_of(SEQUENCE, rest)?;
+        let mut extensions = &[][..];
+        // The key, unique identifiers, and extensions.
+        for (tag, content) in elements(rest) {
+            if tag == EXTENSIONS {
+                (extensions, _) = content_of(SEQUENCE, content)?;
+            }
+        }
+        Some(Self {
+            dates,
+            subject,
+            extensions,
+        })
     }
-    // Serial number, algorithm, issuer.
-    for _ in 0..3 {
-        rest = element(rest)?.2;
+
+    /// Begin and end of its validity, in seconds since 1970.
+    fn validity(&self) -> Option<(u64, u64)> {
+        let (tag, begin, rest) = element(self.dates)?;
+        let begin = seconds(tag, begin)?;
+        let (tag, end, _) = element(rest)?;
+        Some((begin, seconds(tag, end)?))
     }
-    let (dates, _) = content_of(SEQUENCE, rest)?;
-    let (tag, begin, rest) = element(dates)?;
-    let begin = seconds(tag, begin)?;
-    let (tag, end, _) = element(rest)?;
-    Some((begin, seconds(tag, end)?))
+
+    /// Whether it lists no alternative names, and its only common name is this host's.
+    fn is_commonly_named(&self, host: &ServerName<'_>) -> bool {
+        const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
+        const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+        let is_listed = elements(self.extensions)
+            .any(|(_, extension)| element(extension).is_some_and(|(_, kind, _)| kind == ALTERNATIVE_NAMES));
+        let attributes = elements(self.subject).flat_map(|(_, set)| elements(set));
+        let names = attributes.filter_map(|(_, attribute)| {
+            let (_, kind, rest) = element(attribute)?;
+            let (_, name, _) = element(rest)?;
+            (kind == COMMON_NAME).then_some(name)
+        });
+        let mut names = names.map(|name| std::str::from_utf8(name).ok());
+        let (Some(Some(name)), None) = (names.next(), names.next()) else {
+            return false;
+        };
+        !is_listed
+            && match host {
+                ServerName::DnsName(host) => host.as_ref().eq_ignore_ascii_case(name),
+                ServerName::IpAddress(host) => name.parse::<IpAddr>() == Ok(IpAddr::from(*host)),
+                _ => false,
+            }
+    }
+}
+
+/// The elements of a constructed one, up to the first that is cut.
+fn elements(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (tag, content, rest) = element(bytes)?;
+        bytes = rest;
+        Some((tag, content))
+    })
 }
 
 const SEQUENCE: u8 = 0x30;
@@ -222,10 +295,11 @@ mod tests {
         let pem = leaf.certificate_pem.as_bytes();
         let der =
             <CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(pem).expect("PEM");
-        let (begin, end) = validity(&der).expect("it has dates");
+        let fields = Fields::of(&der).expect("it is whole");
+        let (begin, end) = fields.validity().expect("it has dates");
         assert!(begin < end);
         for length in 0..der.len() {
-            assert_eq!(validity(&der[..length]), None, "{length}");
+            assert!(Fields::of(&der[..length]).is_none(), "{length}");
         }
     }
 }

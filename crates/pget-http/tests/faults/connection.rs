@@ -214,6 +214,38 @@ async fn case_126_a_certificate_that_is_itself_trusted_is_trusted() {
     }
 }
 
+/// `openssl req -x509 -subj /CN=localhost` lists no names. Its common name counts if the certificate
+/// is itself trusted, and only then.
+#[tokio::test]
+async fn case_126_a_common_name_counts_where_no_names_are_listed() {
+    let named = |name| Leaf::commonly_named(name, &[], Validity::Now).expect("a certificate");
+    for name in ["localhost", "LocalHost"] {
+        let leaf = named(name);
+        let trusted = leaf.certificate_pem.clone();
+        let Some(asked) = ask_with(leaf, &trusted, false).await else {
+            return;
+        };
+        asked.expect("it is trusted");
+    }
+    let stranger = named("localhost").certificate_pem;
+    let expired = Leaf::commonly_named("localhost", &[], Validity::Expired).expect("a certificate");
+    let listed = Leaf::commonly_named("localhost", &["elsewhere"], Validity::Now);
+    for (leaf, trusted) in [
+        (named("localhost"), Some(stranger)),
+        (named("elsewhere"), None),
+        (named("*"), None),
+        (named("localhost.elsewhere"), None),
+        (named(""), None),
+        (listed.expect("a certificate"), None),
+        (expired, None),
+    ] {
+        let trusted = trusted.unwrap_or_else(|| leaf.certificate_pem.clone());
+        let asked = ask_with(leaf, &trusted, false).await.expect("nginx was there");
+        let error = asked.expect_err("it is not to be trusted");
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Protocol, Retry::Never));
+    }
+}
+
 fn authority_of_another() -> Authority {
     Authority::new().expect("an authority")
 }

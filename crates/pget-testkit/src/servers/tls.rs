@@ -8,8 +8,8 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 use super::error::StartError;
@@ -142,6 +142,26 @@ impl Leaf {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        set_validity(&mut params, validity);
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?;
+        Ok(Self {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
+    }
+
+    /// Creates a certificate that is its own authority and has a common name. If `listed` is empty,
+    /// it has no list of names, as `openssl req -x509` makes it by default.
+    ///
+    /// # Errors
+    /// Returns [`StartError::Certificate`].
+    pub fn commonly_named(name: &str, listed: &[&str], validity: Validity) -> Result<Self, StartError> {
+        let listed: Vec<String> = listed.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(listed)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
         set_validity(&mut params, validity);
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
