@@ -14,10 +14,13 @@ use std::{fmt, ops::Range, ptr::NonNull};
 
 use tokio::sync::oneshot;
 
-use super::block::FreshBlocks;
+use super::block::{FreshBlocks, fault_in};
 
 /// Returns the buffer, or signals that a borrowed one is free.
 type Return = Box<dyn FnOnce() + Send>;
+
+/// The fewest bytes whose pages are faulted in by a call of their own.
+const WORTH_A_CALL: usize = 64 << 10;
 
 pub(crate) struct Region {
     start: NonNull<u8>,
@@ -68,11 +71,17 @@ impl Region {
         self
     }
 
-    /// Prepares `range` for its first bytes.
+    /// Prepares `range`, which lies in the region, for its first bytes.
     pub(super) fn prepare(&self, range: Range<usize>) {
         if let Some(fresh) = &self.fresh {
             // SAFETY: the region keeps this memory, for which the blocks were counted.
-            unsafe { fresh.ask(self.start, range) };
+            unsafe { fresh.ask(self.start, range.clone()) };
+        }
+        if range.len() >= WORTH_A_CALL {
+            // SAFETY: the range lies in the region.
+            let start = unsafe { self.start.add(range.start) };
+            // SAFETY: the region keeps this memory, which is about to be written to.
+            unsafe { fault_in(start, range.len()) };
         }
     }
 
