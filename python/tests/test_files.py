@@ -174,3 +174,25 @@ except KeyboardInterrupt:
         os.fspath(tmp_path),
     )
     assert float(out) < 5 and not os.listdir(tmp_path)
+
+
+def test_a_small_object_costs_one_request(store, tmp_path):
+    """Its size comes with its bytes: nothing is asked for before or beside them."""
+    for number in range(100):
+        store.put("many", str(number), pattern(500, number))
+    urls = [f"ais://many/{number}" for number in range(100)]
+    pairs = [(url, tmp_path / url[11:]) for url in urls]
+    (tmp_path / "list").write_text("\n".join(urls) + "\n")
+    program = os.path.join(os.path.dirname(sys.executable), "pget")
+    arguments = [program, "get", "--input-file", tmp_path / "list", "--dir", tmp_path]
+    for call in (
+        lambda: pget.get_files(pairs),
+        lambda: asyncio.run(pget.aio.get_files(pairs)),
+        lambda: [pget.read(url) for url in urls],
+        lambda: subprocess.run(arguments, check=True, timeout=60, capture_output=True),
+    ):
+        store.requests.clear()
+        call()
+        asked = [(request["method"], request["path"]) for request in store.requests]
+        assert sorted(asked) == sorted(("GET", f"/v1/objects/many/{n}") for n in range(100))
+    assert all(path.read_bytes() == pattern(500, n) for n, (_, path) in enumerate(pairs))
