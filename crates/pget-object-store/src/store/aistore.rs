@@ -2,8 +2,9 @@
 //!
 //! Reads are downloads straight from the targets, so they need no wrapper to be parallel. Each
 //! begins with a HEAD, because AIStore ignores conditions and a ranged answer has no time. Several
-//! ranges of an object that is known need none: all answers are compared with that revision. Entity
-//! tags are made here, of version and checksum; an object without a checksum has none.
+//! ranges, and small ones, of an object that is known need none: all answers are compared with that
+//! revision. Entity tags are made here, of version and checksum; an object without a checksum has
+//! none.
 
 use std::{fmt, ops::Range, sync::Arc, time::SystemTime};
 
@@ -154,6 +155,48 @@ impl AistoreStore {
         Ok((Arc::new(source), pin))
     }
 
+    /// Reads a small range of a known object without a HEAD. Returns `None` if that needs one.
+    ///
+    /// The range is read before the result is returned, because another revision would be another
+    /// result.
+    async fn get_known(&self, location: &Path, options: &GetOptions) -> Result<Option<GetResult>> {
+        let has_condition = options.if_match.is_some()
+            || options.if_none_match.is_some()
+            || options.if_modified_since.is_some()
+            || options.if_unmodified_since.is_some();
+        let Some(wanted) = options.range.as_ref() else {
+            return Ok(None);
+        };
+        if options.head || has_condition {
+            return Ok(None);
+        }
+        let Some(entry) = self.known.find(location) else {
+            return Ok(None);
+        };
+        let Ok(range) = wanted.as_range(entry.size) else {
+            return Ok(None);
+        };
+        if range.is_empty() || range.end - range.start > self.settings.threshold {
+            return Ok(None);
+        }
+        let read = self
+            .read_ranges(location, &entry, std::slice::from_ref(&range))
+            .await;
+        match read {
+            Ok(read) => Ok(Some(result!(GetResult {
+                payload: GetResultPayload::Stream(stream::iter(read.into_iter().map(Ok)).boxed()),
+                meta: meta(location.clone(), &entry),
+                range,
+                attributes: Attributes::default()
+            }))),
+            Err(error) if failure::is_of_another_revision(&error) => {
+                self.known.forget(location);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads ranges of the revision that `entry` describes.
     async fn read_ranges(&self, location: &Path, entry: &Entry, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         for range in ranges {
@@ -296,6 +339,9 @@ impl ObjectStore for AistoreStore {
         if options.version.is_some() {
             return Err(missing("get_opts with a version"));
         }
+        if let Some(result) = self.get_known(location, &options).await? {
+            return Ok(result);
+        }
         let entry = self.entry(location).await?;
         let meta = meta(location.clone(), &entry);
         options.check_preconditions(&meta)?;
@@ -329,7 +375,7 @@ impl ObjectStore for AistoreStore {
             && ranges.iter().all(|range| range.start < entry.size)
         {
             match self.read_ranges(location, &entry, ranges).await {
-                Err(object_store::Error::Precondition { .. }) => self.known.forget(location),
+                Err(error) if failure::is_of_another_revision(&error) => self.known.forget(location),
                 result => return result,
             }
         }

@@ -77,6 +77,18 @@ pub(super) fn may_be_about_the_range(error: &object_store::Error) -> bool {
     )
 }
 
+/// Whether a read failed because the object is not the revision that it was pinned to. A shorter
+/// object may not have the range.
+pub(super) fn is_of_another_revision(error: &object_store::Error) -> bool {
+    match error {
+        object_store::Error::Precondition { .. } => true,
+        object_store::Error::Generic { source, .. } => source
+            .downcast_ref::<Error>()
+            .is_some_and(|error| error.kind() == ErrorKind::Range),
+        _ => false,
+    }
+}
+
 /// Returns the error of a store that `error` is.
 pub(super) fn to_store(error: Error, location: &Path) -> object_store::Error {
     use object_store::Error as E;

@@ -11,7 +11,7 @@ use pget_core::{Error, ErrorKind, Options, Ranges};
 use tokio::runtime::Handle;
 
 use super::super::object_store::{
-    Error as StoreError, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, Result, path::Path,
+    GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, Result, path::Path,
 };
 use super::{
     PgetStore, failure,
@@ -41,7 +41,7 @@ pub(super) async fn get<T: ObjectStore>(
         && let Some(buffers) = buffers(ranges, meta.size)
     {
         match read_from(store, location, &meta, None, buffers).await {
-            Err(StoreError::Precondition { .. }) => store.known.forget(location),
+            Err(error) if failure::is_of_another_revision(&error) => store.known.forget(location),
             result => return result,
         }
     }

@@ -119,6 +119,8 @@ async fn a_known_object_that_was_replaced_is_read_again() {
     let (store, path) = (store(&cluster), Path::from("large"));
     let ranges = [5..4 * MIB, 6 * MIB..8 * MIB];
     let read = async |seed| {
+        let small = store.get_range(&path, 9..99).await.expect("there");
+        assert_eq!(Pattern::new(seed).check(9, &small), Ok(()));
         let read = store.get_ranges(&path, &ranges).await.expect("there");
         for (range, bytes) in ranges.iter().zip(&read) {
             assert_eq!(Pattern::new(seed).check(range.start, bytes), Ok(()));
@@ -138,6 +140,21 @@ async fn a_known_object_that_was_replaced_is_read_again() {
     cluster.put("bucket", "large", Object::pattern(8, 8 * MIB));
     read(8).await;
     assert!(heads() > first);
+    cluster.put("bucket", "large", Object::pattern(9, 10));
+    let last = store.get_opts(&path, GetOptions::new().with_range(Some(5..99)));
+    let last = last.await.expect("there");
+    assert_eq!((last.meta.size, last.range.clone()), (10, 5..10));
+    let bytes = last.bytes().await.expect("there");
+    assert_eq!(Pattern::new(9).check(5, &bytes), Ok(()));
+    cluster.put("bucket", "large", Object::pattern(10, 8 * MIB));
+    read(10).await;
+    cluster.put("bucket", "large", Object::pattern(9, 10));
+    let beyond = store.get_range(&path, 50..99).await;
+    let text = beyond.expect_err("the object is shorter").to_string();
+    assert!(text.contains("10"), "{text}");
+    cluster.delete("bucket", "large");
+    let gone = store.get_range(&path, 5..9).await;
+    assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
