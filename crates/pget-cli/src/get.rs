@@ -37,6 +37,10 @@ pub(crate) fn run(get: &Get, address: &str) -> Result<(), Error> {
 
 /// Returns how to read the object, without what reports on it.
 pub(crate) fn builder(get: &Get, address: &str) -> Builder {
+    pget::builder(address).settings(settings(get))
+}
+
+pub(crate) fn settings(get: &Get) -> Settings {
     let mut settings = Settings::default();
     get.reach.fill(&mut settings);
     get.read.fill(&mut settings);
@@ -44,7 +48,7 @@ pub(crate) fn builder(get: &Get, address: &str) -> Builder {
     if let Some(interval) = get.journal_interval {
         settings.file.journal_interval = interval;
     }
-    pget::builder(address).settings(settings)
+    settings
 }
 
 /// Returns the path of a file in the folder that `--dir` names, and makes the folders that are

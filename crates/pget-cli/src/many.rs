@@ -21,7 +21,7 @@ use pget::{Address, Error, ErrorKind, Stats};
 
 use crate::{
     args::Get,
-    get::{builder, in_folder, name_of},
+    get::{in_folder, name_of, settings},
     report::{Reports, Totals},
     status::status,
 };
@@ -45,12 +45,13 @@ pub(crate) fn run(get: &Get) -> Result<u8, Error> {
         ));
     }
     let items = items(get)?;
+    let of_others = properties_of_others(get, &items);
     let (reports, began) = (Reports::begin(&get.show, items.len()), Instant::now());
     let totals = Mutex::new(Totals::default());
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = fetch(get, item, &reports);
+            let result = fetch(get, item, &of_others, &reports);
             let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
                 Ok(stats) => totals.add(&stats),
@@ -75,9 +76,24 @@ pub(crate) fn run(get: &Get) -> Result<u8, Error> {
     Ok(totals.failed.iter().map(status).max().unwrap_or(0))
 }
 
-fn fetch(get: &Get, item: &Item, reports: &Reports) -> Result<Stats, Error> {
+/// The properties that are of some of the addresses and not of others, which are read without them.
+/// A property of no address is refused for each.
+fn properties_of_others(get: &Get, items: &[Item]) -> Vec<String> {
+    let parsed = items.iter().map(|item| Address::parse(&item.address));
+    let addresses: Vec<_> = parsed.filter_map(Result::ok).collect();
+    let is_meant = |name: &String| addresses.iter().any(|address| address.has_property(name));
+    settings(get).properties.into_keys().filter(is_meant).collect()
+}
+
+fn fetch(get: &Get, item: &Item, of_others: &[String], reports: &Reports) -> Result<Stats, Error> {
     let target = in_folder(get, &item.name)?;
-    let (report, builder) = reports.add(&item.name, builder(get, &item.address));
+    let mut settings = settings(get);
+    if let Ok(address) = Address::parse(&item.address) {
+        let is_foreign = |name: &String| of_others.contains(name) && !address.has_property(name);
+        settings.properties.retain(|name, _| !is_foreign(name));
+    }
+    let builder = pget::builder(&item.address).settings(settings);
+    let (report, builder) = reports.add(&item.name, builder);
     let result = builder.blocking().and_then(|object| object.get_file(&target));
     report.end();
     result

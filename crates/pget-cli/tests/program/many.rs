@@ -256,3 +256,42 @@ fn what_was_killed_goes_on() {
     assert!((1..35).contains(&after), "{after} requests for what was left");
     assert_eq!(names(&folder.path().join("d")), ["big", "small"]);
 }
+
+/// A property of one object is not a misspelt one of another.
+#[test]
+fn case_140_a_property_is_for_the_objects_that_have_it() {
+    let (server, folder) = scene();
+    let http = server.route("/o", object(1, SIZE));
+    server.route("/bucket/k", object(2, SIZE));
+    let endpoint = format!("aws.endpoint=http://{}", server.address());
+    let settings = [
+        "--set",
+        &endpoint,
+        "--set",
+        "aws.skip_signature=true",
+        "--retries",
+        "0",
+    ];
+    let both = [&settings[..], &[&http, "s3://bucket/k"]].concat();
+    let ended = run(&mut get(&folder, &both));
+    assert!(ended.status.success(), "{}", ended.stderr);
+    check(&folder, "o", 1, SIZE);
+    check(&folder, "k", 2, SIZE);
+    // One that is of no object is refused for each, and one that is misspelt for its own.
+    let asked = server.requests("/o").len();
+    for (foreign, misspelt) in [
+        ("ais.token=hunter2", 0),
+        ("http.proxy=hunter2", 0),
+        ("aws.regoin=hunter2", 1),
+    ] {
+        let before = server.requests("/bucket/k").len();
+        let wrong = [&both[..], &["--set", foreign]].concat();
+        let ended = run(&mut get(&folder, &wrong));
+        let name = foreign.split('=').next().expect("a name");
+        assert!(ended.stderr.contains(&format!("{name:?}")), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+        assert_eq!(server.requests("/bucket/k").len(), before);
+        assert_eq!(server.requests("/o").len(), asked + misspelt);
+    }
+}
