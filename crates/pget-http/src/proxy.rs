@@ -112,9 +112,10 @@ impl Environment {
             return None;
         }
         let exempt = ["NO_PROXY", "no_proxy"]
-            .map(std::env::var)
             .into_iter()
-            .find_map(Result::ok);
+            .filter_map(|name| std::env::var(name).ok())
+            // An empty one hides no other.
+            .find(|entries| !entries.is_empty());
         Some(Self {
             exempt: Exempt::parse(&exempt.unwrap_or_default()),
             http,

@@ -7,6 +7,7 @@ mod finish;
 mod huge;
 mod interrupts;
 mod many;
+mod names;
 mod output;
 mod report;
 mod resume;

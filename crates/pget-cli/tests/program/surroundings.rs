@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use pget_testkit::{
     content::Pattern,
-    hostile::{Hostile, Object, Route},
+    hostile::{Fault, Hostile, Object, Route, When},
 };
 
 use crate::run::{pget, plain_environment, run};
@@ -64,6 +64,63 @@ fn case_68_a_proxy_of_the_environment_is_asked_and_no_proxy_heeded() {
         .env("REQUEST_METHOD", "GET");
     run(command).failed(6, "object.invalid");
     assert_eq!(proxy.requests(target).len(), asked, "the proxy was asked");
+}
+
+#[test]
+fn case_127_each_hop_of_redirects_is_exempt_by_itself() {
+    let proxy = Hostile::start().expect("a server");
+    let (hub, target) = ("http://hub.invalid/o", "http://object.invalid/o");
+    let object = || Route::new(Object::new(7, SIZE));
+    proxy.route(hub, object().fault(When::HeadToo, Fault::redirect(302, target)));
+    proxy.route(target, object());
+    for (exempt, fails_at) in [
+        ("other.test", None),
+        ("object.invalid", Some("object.invalid")),
+        ("hub.invalid", Some("hub.invalid")),
+    ] {
+        let asked = (proxy.requests(hub).len(), proxy.requests(target).len());
+        let command = &mut cat(hub);
+        command.env("HTTP_PROXY", proxy.url("")).env("NO_PROXY", exempt);
+        match fails_at {
+            None => is_the_object(&run(command).succeeded()),
+            Some(host) => drop(run(command).failed(6, &format!("no host named {host}"))),
+        }
+        let is_hub_asked = proxy.requests(hub).len() > asked.0;
+        assert_eq!(is_hub_asked, exempt != "hub.invalid", "{exempt}");
+        let is_target_asked = proxy.requests(target).len() > asked.1;
+        assert_eq!(is_target_asked, fails_at.is_none(), "{exempt}");
+    }
+}
+
+#[test]
+fn case_127_an_empty_variable_hides_no_other_and_odd_entries_exempt_nothing() {
+    let proxy = Hostile::start().expect("a server");
+    let target = "http://object.invalid/o";
+    proxy.route(target, Route::new(Object::new(7, SIZE)));
+    let with = |lower: &str, upper: &str| {
+        let mut command = cat(target);
+        command.env("HTTP_PROXY", proxy.url(""));
+        command.env("no_proxy", lower).env("NO_PROXY", upper);
+        run(&mut command)
+    };
+    // As in Go, the one in upper case goes first.
+    is_the_object(&with("object.invalid", "other.test").succeeded());
+    with("other.test", "object.invalid").failed(6, "object.invalid");
+    with("", "object.invalid").failed(6, "object.invalid");
+    with("object.invalid", "").failed(6, "object.invalid");
+    for odd in [
+        ",",
+        ".",
+        "x;object.invalid",
+        "\"object.invalid\"",
+        "object.invalid/",
+        "object.invalid:1",
+        "<local>",
+        "192.0.2.0/24",
+        "object.*.example",
+    ] {
+        is_the_object(&with(odd, "").succeeded());
+    }
 }
 
 #[test]
@@ -302,4 +359,44 @@ fn case_128_what_needs_a_thread_says_so() {
         };
         run(&mut command).failed(1, "out of resources: no thread can be started");
     }
+}
+
+/// A limit on descriptors is met before that on threads. Few are enough for a read over few
+/// connections, and fewer are an error of one line.
+#[test]
+fn case_128_few_descriptors_are_enough_or_an_error_of_one_line() {
+    let server = Hostile::start().expect("a server");
+    let url = server.route("/o", Route::new(Object::new(7, SIZE)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut complete = 0;
+    for most in 5..=24 {
+        for arguments in [&["cat", &url][..], &["get", &url, "-o", "x"]] {
+            let mut command = Command::new("prlimit");
+            plain_environment(&mut command);
+            command.args([&format!("--nofile={most}:{most}"), "--"]);
+            command.arg(env!("CARGO_BIN_EXE_pget")).args(arguments);
+            command.args(["--chunk-size", "64KiB", "--concurrency", "16"]);
+            // Another thread might close one, so that is waited for.
+            command.args(["--retry-timeout", "1s"]);
+            let ended = run(command.current_dir(&folder));
+            assert!(!ended.stderr.contains("panicked"), "{most}: {ended:?}");
+            if ended.status.success() {
+                complete += 1;
+                let file = folder.path().join("x");
+                let written = || fs::read(&file).expect("a file");
+                is_the_object(&if arguments[0] == "cat" {
+                    ended.stdout
+                } else {
+                    written()
+                });
+            } else {
+                let is_late = ended.stderr.contains("(retry_timeout)");
+                let status = if is_late { 6 } else { 1 };
+                ended.failed(status, "Too many open files");
+                assert!(!folder.path().join("x.pget-part").exists(), "{most}");
+            }
+            fs::remove_file(folder.path().join("x")).ok();
+        }
+    }
+    assert!(complete >= 16, "{complete} of 40 were complete");
 }

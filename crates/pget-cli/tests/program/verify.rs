@@ -255,3 +255,29 @@ fn case_141_what_cannot_be_verified_is_no_mismatch() {
     run(&mut part).failed(2, "verif");
     assert!(scene.server.requests("/bucket/o").is_empty());
 }
+
+/// A digest that is garbled, or that is of another body than the whole object's, does not count.
+#[test]
+fn case_141_a_digest_that_cannot_be_used_is_no_mismatch() {
+    for (name, value) in [
+        ("x-goog-hash", "crc32c=!!!"),
+        ("x-goog-hash", "crc32c="),
+        ("x-goog-hash", "md5=AAAA"),
+        ("Content-MD5", "not base64"),
+        ("Content-Digest", "sha-256=:AAAA:"),
+        ("x-amz-checksum-sha256", "AAAA"),
+    ] {
+        let mut object = Object::new(7, SIZE);
+        object.headers.push((name.into(), value.into()));
+        let scene = Scene::new();
+        scene.server.route("/bucket/o", Route::new(object));
+        for by_s3 in [false, true] {
+            let ended = run(&mut get(&scene, by_s3, &["--verify", "require"]));
+            assert!(!ended.stderr.contains("mismatch"), "{name}: {value}: {ended:?}");
+            ended.failed(9, "cannot verify");
+            assert!(scene.names().is_empty(), "{name}: {value}: {:?}", scene.names());
+        }
+        run(&mut get(&scene, false, &[])).succeeded();
+        fs::remove_file(scene.folder().join("x")).ok();
+    }
+}

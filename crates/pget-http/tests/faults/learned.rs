@@ -411,3 +411,53 @@ async fn case_118_a_head_that_is_late_is_not_waited_for() {
     let info = within(source(&url).head()).await.expect("it is served");
     assert_eq!(info.size, Some(SIZE));
 }
+
+/// A mirror whose copy has the same identity goes on where another one ended.
+#[tokio::test]
+async fn case_110_a_mirror_with_the_same_identity_follows_another() {
+    for ends in [Fault::status(403), Fault::status(404), Fault::ResetBeforeHead] {
+        let (first, second, hub) = (
+            Hostile::start().expect("a server"),
+            Hostile::start().expect("a server"),
+            Hostile::start().expect("a server"),
+        );
+        let from = first.route("/o", with(When::From(4), ends.clone()));
+        let to = second.route("/o", Route::new(object()));
+        let url = hub.route("/o", hub_to_two(&from, &to));
+        let mut options = patient();
+        options.retries = None;
+        read_with(source(&url), options)
+            .await
+            .complete(Pattern::new(SEED), SIZE);
+        assert!(first.served("/o") > 0, "{ends:?}");
+        assert!(!second.requests("/o").is_empty(), "{ends:?}");
+    }
+}
+
+/// The mirrors' copies have no ETag and equal dates; their sizes alone differ.
+#[tokio::test]
+async fn case_110_mirrors_whose_sizes_differ_are_named() {
+    let (first, second, hub) = (
+        Hostile::start().expect("a server"),
+        Hostile::start().expect("a server"),
+        Hostile::start().expect("a server"),
+    );
+    let dated = |size| {
+        let mut dated = object();
+        (dated.etag, dated.size) = (None, size);
+        Route::new(dated)
+    };
+    let from = first.route("/o", dated(SIZE).fault(When::From(4), Fault::status(403)));
+    let to = second.route("/o", dated(SIZE + 5));
+    let url = hub.route("/o", hub_to_two(&from, &to));
+    let outcome = read(&url).await;
+    let error = outcome.failed(Pattern::new(SEED), ErrorKind::ObjectChanged);
+    let text = error.to_line();
+    for word in [
+        "redirects lead to different servers",
+        &first.address().to_string(),
+        &second.address().to_string(),
+    ] {
+        assert!(text.contains(word), "{text}");
+    }
+}

@@ -366,3 +366,40 @@ async fn case_112_replicas_that_disagree_are_named_and_never_spliced() {
         .failed(Pattern::new(SEED), ErrorKind::ObjectChanged);
     assert!(!error.to_line().contains("replicas"), "{}", error.to_line());
 }
+
+/// Replicas that differ by one second, or by their size, differ.
+#[tokio::test]
+async fn case_112_replicas_that_differ_by_date_or_size_alone_disagree() {
+    let dated = |seed| {
+        let mut dated = Object::new(seed, SIZE);
+        (dated.etag, dated.pattern) = (None, Pattern::new(SEED));
+        dated
+    };
+    let mut shorter = object();
+    shorter.size = SIZE - 5;
+    for (object, other) in [(dated(SEED), dated(SEED + 1)), (object(), shorter)] {
+        for times in [1, 3] {
+            let server = Hostile::start().expect("a server");
+            let route = Route::new(object.clone()).ignoring_conditions();
+            let route = route.fault_times(When::From(4), times, Fault::Revision(other.clone()));
+            let url = server.route("/o", route);
+            let outcome = read(&url).await;
+            let text = outcome.failed(Pattern::new(SEED), ErrorKind::ObjectChanged);
+            let text = text.to_line();
+            assert!(text.contains("replicas or mirrors disagree"), "{text}");
+        }
+    }
+}
+
+/// A replica that leaves the identity out, or does not have the object yet, says nothing of another
+/// revision: it is asked again.
+#[tokio::test]
+async fn case_112_a_replica_that_lags_behind_is_asked_again() {
+    for times in [1, 3] {
+        for fault in [Fault::Etag(None), Fault::status(404), Fault::status(410)] {
+            let route = Route::new(object()).ignoring_conditions();
+            let stats = survives(route.fault_times(When::Later, times, fault)).await;
+            assert!(stats.retries >= 1);
+        }
+    }
+}
