@@ -3,8 +3,8 @@
 `python models.py make FOLDER [--gib 4] [--shards 4]` writes the shards and `shards.txt`; put them
 into a bucket with any tool. `python models.py measure PREFIX FOLDER/shards.txt [--rounds 3]` reads
 `PREFIX/NAME` of each shard, where PREFIX is `s3://bucket/model` or `ais://bucket/model`, with the
-usual variables of each. Other readers than pget read S3 only. A way whose package is not installed
-is left out, and named.
+usual variables of each. AIStore's SDK reads AIStore only, the other readers S3 only. A way whose
+package is not installed is left out, and named.
 
 Each measurement runs in a process of its own. Importing is not counted. Every way copies each
 tensor's first and last element, and drops the tensor: what stays in memory is the reader's own.
@@ -42,6 +42,15 @@ WAYS = {
         "import s3fs, safetensors.numpy; files = s3fs.S3FileSystem()",
         "for url in urls:\n"
         "    tensors = safetensors.numpy.load(files.cat_file(url))\n"
+        "    while tensors: see(*tensors.popitem())",
+    ),
+    "safetensors over AIStore's SDK, numpy": (
+        "import os, safetensors.numpy; from aistore import Client; "
+        "client = Client(os.environ['AIS_ENDPOINT'])",
+        "for url in urls:\n"
+        "    bucket, name = url.removeprefix('ais://').split('/', 1)\n"
+        "    whole = client.bucket(bucket).object(name).get_reader().read_all()\n"
+        "    tensors = safetensors.numpy.load(whole)\n"
         "    while tensors: see(*tensors.popitem())",
     ),
     "safetensors over pget.read, numpy": (
@@ -110,7 +119,8 @@ def measure(prefix: str, shards: list[str], rounds: int) -> None:
     seen, missing = set(), {}
     for _ in range(rounds):
         for name, (prepare, read) in WAYS.items():
-            if name in missing or not ("pget" in name or prefix.startswith("s3:")):
+            other = "s3:" if "SDK" not in name else "ais:"
+            if name in missing or not ("pget" in name or prefix.startswith(other)):
                 continue
             code = CODE.format(prepare=f"    {prepare}", read=read)
             done = subprocess.run(
