@@ -123,3 +123,17 @@ async fn answers_that_do_not_pass_are_errors_in_every_mode() {
         meets(name, route, Some(kind), &RANGES).await;
     }
 }
+
+/// A gateway that refuses every condition has the same object without it, or another one.
+#[tokio::test]
+async fn case_39_a_bucket_that_refuses_conditions_is_read_without_them() {
+    let refusing = || {
+        let refusal = document(412, "PreconditionFailed", "no");
+        Route::new(object()).fault(When::Conditional, refusal)
+    };
+    meets("39, refused conditions", refusing(), None, &RANGES).await;
+    let other = Fault::Revision(Object::new(SEED + 1, SIZE));
+    let changed = refusing().ignoring_conditions().fault(When::Later, other);
+    let due = Some(ErrorKind::ObjectChanged);
+    meets("39, refused as it has changed", changed, due, &RANGES).await;
+}
