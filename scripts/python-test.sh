@@ -12,7 +12,7 @@ environment() {
     if ! cmp -s "$2" "$1/requirements.txt"; then
         rm -rf "$1"
         python3 -m venv "$1"
-        "$1/bin/pip" install -q --disable-pip-version-check -r "$2"
+        "$1/bin/python" -m pip install -q --disable-pip-version-check -r "$2"
         cp "$2" "$1/requirements.txt"
     fi
 }
@@ -37,7 +37,7 @@ scripts/third-party.py python/THIRD-PARTY-NOTICES target/python/sbom.json pget-p
 wheel=$(echo target/python/wheel/*.whl)
 size=$(stat -c %s "$wheel")
 [ "$size" -lt 12000000 ] || { echo "$wheel has $size bytes: too large" >&2; exit 1; }
-"$tools/bin/abi3audit" "$wheel"
+"$tools/bin/python" -m abi3audit "$wheel"
 
 for what in wheel sdist; do
     made=$root/target/python/of-$what
