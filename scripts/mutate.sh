@@ -151,6 +151,8 @@ all() {
             .is_ok() || true'
     guard "fence waits for the writer" pget-core/src/engine/fence.rs 'if flight.slot.is_claimed() {' 'if false {'
     guard "fences of a chunk" pget-schedule/src/schedule/look.rs '&& open_chunk.fences < MOST_OF_A_CHUNK' ''
+    guard "promises double" pget-schedule/src/schedule/look.rs 'MARGIN << open_chunk.fences.saturating_sub(1)' 'MARGIN'
+    guard "two unanswered fences" pget-schedule/src/schedule/look.rs 'open_chunk.fences < MOST_UNANSWERED' 'true'
     guard "fences of a download" pget-schedule/src/schedule/look.rs 'self.stragglers.fences.saturating_sub(self.stragglers.paid * 2)' '0 * self.stragglers.paid'
     guard "far slower" pget-schedule/src/schedule/look.rs 'rate.saturating_mul(FAR) <= norm.rate &&' ''
     guard "no fence while it speeds up" pget-schedule/src/schedule/look.rs 'norm.rate && !track.speeds_up()' 'norm.rate'

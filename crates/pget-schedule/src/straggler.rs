@@ -14,8 +14,8 @@
 //!
 //! Bounds: a fence that paid (the attempt after it was at least twice as fast) makes up for one
 //! that did not. The others are at most 5 % of the requests, rounded up, and one. A chunk is fenced
-//! at most twice for being slow. A fence is no failed attempt: it pays no retry and waits for no
-//! backoff.
+//! at most six times for being slow. From the third on, each fence must promise twice as much as
+//! the one before. A fence is no failed attempt: it pays no retry and waits for no backoff.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -72,8 +72,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// Bytes a second after the first byte. A look saw when that came, so the time is known to a
+    /// quarter of what a chunk takes.
     pub(super) fn body_rate(&self) -> u64 {
-        rate(self.bytes, self.took.saturating_sub(self.first))
+        let body = self.took.saturating_sub(self.first);
+        rate(self.bytes, body.max(self.took / LOOKS))
     }
 }
 
@@ -189,4 +192,22 @@ pub(super) fn time(bytes: u64, rate: u64) -> Duration {
 pub(super) fn median<T: Ord + Copy>(mut values: Vec<T>) -> Option<T> {
     let middle = values.len().checked_sub(1)? / 2;
     Some(*values.select_nth_unstable(middle).1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_whose_first_byte_the_last_look_saw_has_a_rate() {
+        let took = Duration::from_millis(200);
+        let pace = |first| Pace {
+            bytes: 1_000_000,
+            took,
+            first: Duration::from_millis(first),
+        };
+        assert_eq!(pace(200).body_rate(), 20_000_000);
+        assert_eq!(pace(160).body_rate(), 20_000_000);
+        assert_eq!(pace(100).body_rate(), 10_000_000);
+    }
 }

@@ -206,6 +206,30 @@ fn a_wrong_stop_is_corrected() {
     }
 }
 
+/// A share of slow connections does not decide how long a small object takes: what is slow at the
+/// end is asked for again, also if the first and the second connection in its place are slow.
+#[test]
+fn slow_connections_do_not_keep_the_end() {
+    for (rate, link, every, slow) in [
+        (1e6, 9e6, 3, 0.03e6),
+        (2e6, 20e6, 3, 0.05e6),
+        (4e6, 30e6, 4, 0.1e6),
+    ] {
+        for mib in [16, 24, 37] {
+            let mut network = Network::plain(0.01, rate, link);
+            network.size = mib << 20;
+            network.odd = Some((every, slow));
+            let outcome = Outcome::on(&network, 1);
+            assert!(
+                outcome.ratio() < 2.0,
+                "{:?} {:?} on {network}",
+                outcome.chosen,
+                outcome.best
+            );
+        }
+    }
+}
+
 /// Chunks that are open together stay within the memory that the controller was given, also while
 /// the level rises and chunks of an earlier, larger size are still on their way.
 #[test]

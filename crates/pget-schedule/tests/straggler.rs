@@ -18,8 +18,8 @@ struct Network {
     connection: Connection,
     /// Bytes in a step that the consumer takes.
     consumer: u64,
-    /// This chunk comes slowly over each connection.
-    cursed: Option<u64>,
+    /// This chunk comes at so many bytes a second over each connection.
+    cursed: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -99,10 +99,9 @@ fn play(settings: &Settings, network: &Network) -> Outcome {
             let flight = flights.get_mut(&id).expect("it is there");
             let wanted = flight.attempt.end.expect("ranges have ends") - flight.attempt.start;
             let age = now - flight.since;
-            let brought = if network.cursed == Some(flight.attempt.chunk) {
-                bytes(MB, age)
-            } else {
-                (network.connection)(flight.connection, now, age)
+            let brought = match network.cursed {
+                Some((chunk, rate)) if chunk == flight.attempt.chunk => bytes(rate, age),
+                _ => (network.connection)(flight.connection, now, age),
             };
             flight.bytes = brought.clamp(flight.bytes, wanted);
             let position = flight.attempt.start + flight.bytes;
@@ -315,13 +314,21 @@ fn when_fresh_connections_are_no_better_fences_end_at_their_bound() {
     assert_eq!(outcome.fences, 5, "{outcome:?}");
 }
 
+/// Each fence from the third on must promise twice as much as the one before, and there are six.
 #[test]
-fn a_chunk_that_is_slow_each_time_is_fenced_twice() {
-    let network = Network {
-        connection: good,
-        consumer: EAGER,
-        cursed: Some(40),
-    };
-    let outcome = play(&settings(400, 8, Settings::UNBOUNDED), &network);
-    assert_eq!((outcome.fences, outcome.requests), (2, 402), "{outcome:?}");
+fn a_chunk_that_is_slow_each_time_is_fenced_as_often_as_that_may_pay() {
+    for (rate, fences) in [(MB / 10, 6), (MB, 6), (2 * MB, 4), (4 * MB, 3)] {
+        let network = Network {
+            connection: good,
+            consumer: EAGER,
+            cursed: Some((40, rate)),
+        };
+        let outcome = play(&settings(400, 8, Settings::UNBOUNDED), &network);
+        let expected = (fences, 400 + fences);
+        assert_eq!(
+            (outcome.fences, outcome.requests),
+            expected,
+            "{rate}: {outcome:?}"
+        );
+    }
 }

@@ -87,12 +87,13 @@ impl RangeSource for Network {
             met.wrong = met.wrong.or_else(|| self.never(request, &met));
             if let (true, Some(end)) = (request.fresh, request.end) {
                 *met.fresh.entry(end).or_default() += 1;
-                // A chunk is fenced twice for being slow. Besides, one request in twenty, and two, is
-                // sent over a fresh connection because one of those in use was far slower.
-                let renewed: u64 = met.fresh.values().map(|fresh| fresh.saturating_sub(2)).sum();
+                // A chunk is fenced six times for being slow, from the second on over a fresh
+                // connection. Besides, one request in twenty, and two, is sent over a fresh one
+                // because one of those in use was far slower.
+                let renewed: u64 = met.fresh.values().map(|fresh| fresh.saturating_sub(5)).sum();
                 // A probe without an answer makes room for the next, as long as the trouble lasts.
                 if renewed > met.reads / 20 + 2 && !met.silent {
-                    met.wrong = Some("chunks that are fenced more than twice");
+                    met.wrong = Some("chunks that are fenced more than six times");
                 }
             }
             met.reads - 1

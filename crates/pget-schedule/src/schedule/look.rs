@@ -12,7 +12,9 @@ use crate::{
 };
 
 /// At most so many fences of one chunk. More would say that it is not the connection.
-const MOST_OF_A_CHUNK: u32 = 2;
+const MOST_OF_A_CHUNK: u32 = 6;
+/// An attempt without an answer is fenced by comparison only so often for one chunk.
+const MOST_UNANSWERED: u32 = 2;
 
 impl Schedule {
     /// Fences so far.
@@ -193,10 +195,11 @@ impl Schedule {
         // In trouble, connections that were kept may all be dead: each second time, a fresh one is
         // tried.
         open_chunk.silences += u32::from(silent);
-        // A fresh connection starts slowly: for a short rest, one that was used last is as fast.
+        // A fresh connection starts slowly. One that was used last is as fast for a short rest, and
+        // faster as a rule: it is tried first.
         let owed = open_chunk.owed.unwrap_or(Duration::MAX);
-        open_chunk.fresh =
-            !silent && owed >= set_up || self.health.is_in_trouble() && open_chunk.silences.is_multiple_of(2);
+        open_chunk.fresh = !silent && open_chunk.fences > 1 && owed >= set_up
+            || self.health.is_in_trouble() && open_chunk.silences.is_multiple_of(2);
         open_chunk.state = ChunkState::Waiting(now);
         if position >= end {
             open_chunk.state = ChunkState::Filled;
@@ -278,21 +281,25 @@ impl Schedule {
         let long_enough = self.stragglers.long_enough();
         let whole = norm.first + time(range.end - range.start, norm.rate);
         if track.first.is_none() {
-            return now - track.launched >= long_enough + norm.first + whole;
+            return open_chunk.fences < MOST_UNANSWERED
+                && now - track.launched >= long_enough + norm.first + whole;
         }
+        // From the third on, each fence of a chunk must promise twice as much as the one before.
+        let margin = MARGIN << open_chunk.fences.saturating_sub(1);
         // While others wait for the cursor, one more request for its rest costs nothing.
         if index == 0 && self.is_window_full() {
-            return self.is_worth_asking_again(range.end, track, norm);
+            return self.is_worth_asking_again(range.end, track, norm, margin);
         }
         let Some(rate) = track.rate(long_enough) else {
             return false;
         };
         let rest = time(range.end.saturating_sub(track.received()), rate);
-        rate.saturating_mul(FAR) <= norm.rate && !track.speeds_up() && rest >= whole * MARGIN + SETUP
+        rate.saturating_mul(FAR) <= norm.rate && !track.speeds_up() && rest >= whole * margin + SETUP
     }
 
-    /// Whether another request would bring the rest of a chunk up to `end` in half the time.
-    pub(super) fn is_worth_asking_again(&self, end: u64, track: &Track, norm: &Norm) -> bool {
+    /// Whether the rest of a chunk up to `end` takes `margin` times as long as it would take another
+    /// request.
+    fn is_worth_asking_again(&self, end: u64, track: &Track, norm: &Norm, margin: u32) -> bool {
         let paces = self.stragglers.complete.iter();
         let Some(usual) = median(paces.map(Pace::body_rate).collect()) else {
             return false;
@@ -302,6 +309,6 @@ impl Schedule {
         };
         let left = end.saturating_sub(track.received());
         let again = norm.first + time(left, usual);
-        time(left, rate) >= again * MARGIN + SETUP && !track.speeds_up()
+        time(left, rate) >= again * margin + SETUP && !track.speeds_up()
     }
 }

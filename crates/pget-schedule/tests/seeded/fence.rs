@@ -95,7 +95,6 @@ impl World<'_> {
             flight.slow || flight.connection != Connection::Good,
             "as fast as any: {flight:?}"
         );
-        let began = flight.began;
         let first = self.slots.front().expect("it has a slot");
         assert!(first.filled < first.end, "the consumer has something to take");
         let near = u64::from(self.scene.settings.concurrency);
@@ -115,11 +114,7 @@ impl World<'_> {
             .find(|slot| slot.chunk == flight.chunk)
             .expect("a slot");
         slot.fences += 1;
-        assert!(
-            slot.fences <= if began { 2 } else { 6 },
-            "{} fences of a chunk",
-            slot.fences
-        );
+        assert!(slot.fences <= 6, "{} fences of a chunk", slot.fences);
         self.ask_to_let_go(id);
     }
 
