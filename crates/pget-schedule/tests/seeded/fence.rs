@@ -143,6 +143,7 @@ impl World<'_> {
                 self.wrong_passes |= slot.wrong > 0;
                 (slot.last_byte, slot.wrong, slot.tried) = (self.now, 0, None);
                 slot.fenced = Duration::ZERO;
+                slot.refused_alone = 0;
                 (self.failing, self.last_byte) = (None, self.now);
             }
             slot.base = slot.filled;
