@@ -21,6 +21,7 @@ mod exchange;
 mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
+#[path = "../../../fuzz/oracles/aistore.rs"]
 pub mod fuzzing;
 mod hint;
 mod identity;

@@ -16,6 +16,7 @@ mod descriptor;
 mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
+#[path = "../../../fuzz/oracles/file.rs"]
 pub mod fuzzing;
 mod journal;
 mod names;

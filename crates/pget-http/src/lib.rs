@@ -34,6 +34,7 @@ mod dial;
 mod exempt;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
+#[path = "../../../fuzz/oracles/http/mod.rs"]
 pub mod fuzzing;
 mod head;
 mod learned;

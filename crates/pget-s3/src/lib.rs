@@ -11,6 +11,7 @@ mod errors;
 mod exchange;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
+#[path = "../../../fuzz/oracles/s3.rs"]
 pub mod fuzzing;
 mod roots;
 mod session;

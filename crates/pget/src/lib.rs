@@ -78,6 +78,7 @@ mod file;
 mod fingerprint;
 #[cfg(all(any(test, fuzzing), feature = "http"))]
 #[doc(hidden)]
+#[path = "../../../fuzz/oracles/pget.rs"]
 pub mod fuzzing;
 mod object;
 mod properties;

@@ -10,6 +10,9 @@
 //! without user, password and signature.
 
 pub(crate) mod extents;
+#[cfg(any(test, fuzzing))]
+#[path = "../../../../fuzz/oracles/journal.rs"]
+pub(crate) mod oracle;
 pub(crate) mod reader;
 pub(crate) mod writer;
 
@@ -199,36 +202,6 @@ fn checksum(head: &str, body: &[u8]) -> String {
     hasher.update("\n");
     hasher.update(body);
     hex::encode(hasher.finalize())
-}
-
-/// For the fuzz targets: whatever stands in a journal's file, what is read makes sense and, written
-/// again, is read as the same. The digest, which no search would hit, is put before what `input`
-/// has after its first byte, the sequence.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn hold_for_any_input(input: &[u8]) {
-    let Some((&sequence, body)) = input.split_first() else {
-        return;
-    };
-    let head = format!("{MAGIC} {VERSION} {sequence} {}", body.len());
-    let mut bytes = format!("{head} {}\n", checksum(&head, body)).into_bytes();
-    bytes.extend_from_slice(body);
-    for bytes in [&bytes[..], input] {
-        let Some((journal, sequence)) = Journal::read(bytes) else {
-            continue;
-        };
-        let range = journal.range();
-        assert!(range.start <= range.end && range.end <= journal.size.max(range.start));
-        assert!(journal.landed.total() <= range.end - range.start);
-        if let Some(slot) = journal.slot(sequence) {
-            let (again, same) = Journal::read(&slot).expect("it was just written");
-            assert_eq!(same, sequence);
-            assert!(again.landed.total() <= journal.landed.total());
-            assert_eq!(
-                (&again.asked, &again.revision),
-                (&journal.asked, &journal.revision)
-            );
-        }
-    }
 }
 
 #[cfg(test)]
