@@ -1,6 +1,6 @@
 //! Which transport an address means. Pure; called by the builder and by the program.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{fmt, path::PathBuf};
 
 use pget_core::{Error, ErrorKind};
 use url::Url;
@@ -45,14 +45,6 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Returns whether a property of this name may be one of this kind of address. The transport
-    /// decides about the rest of the name when the object is opened.
-    #[must_use]
-    pub fn has_property(&self, name: &str) -> bool {
-        let property = BTreeMap::from([(name.to_owned(), String::new())]);
-        crate::properties::check(self, &property).is_ok()
-    }
-
     /// Finds the transport by the scheme; an address without one is a path.
     ///
     /// # Errors

@@ -10,6 +10,16 @@ use pget_core::{Error, ErrorKind};
 
 use crate::Address;
 
+impl Address {
+    /// Returns whether a property of this name may be one of this kind of address. The transport
+    /// decides about the rest of the name when the object is opened.
+    #[must_use]
+    pub fn has_property(&self, name: &str) -> bool {
+        let property = BTreeMap::from([(name.to_owned(), String::new())]);
+        check(self, &property).is_ok()
+    }
+}
+
 /// The properties of one kind of address.
 struct Kind {
     /// How messages call the addresses.

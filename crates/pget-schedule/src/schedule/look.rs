@@ -297,8 +297,8 @@ impl Schedule {
         rate.saturating_mul(FAR) <= norm.rate && !track.speeds_up() && rest >= whole * margin + SETUP
     }
 
-    /// Whether the rest of a chunk up to `end` takes `margin` times as long as it would take another
-    /// request.
+    /// Whether the rest of a chunk up to `end` takes at least `margin` times as long as another
+    /// request would take for it.
     fn is_worth_asking_again(&self, end: u64, track: &Track, norm: &Norm, margin: u32) -> bool {
         let paces = self.stragglers.complete.iter();
         let Some(usual) = median(paces.map(Pace::body_rate).collect()) else {
