@@ -172,7 +172,7 @@ impl FreshBlocks {
 /// The memory is alive and may be written to.
 pub(super) unsafe fn fault_in(start: NonNull<u8>, length: usize) {
     let Some(fault_in) = FAULT_IN else { return };
-    let size = rustix::param::page_size();
+    let size = page_size();
     // The start of the page that has the byte at `offset`.
     let page = |offset: usize| {
         let byte = start.as_ptr().wrapping_add(offset);
@@ -193,6 +193,16 @@ pub(super) unsafe fn fault_in(start: NonNull<u8>, length: usize) {
     if let Err(error) = done {
         tracing::trace!(%error, "no pages in advance");
     }
+}
+
+/// Returns how many bytes a page of the system has.
+///
+/// By the C library: rustix would read the kernel's auxiliary vector, and what that says of the
+/// process is not true under valgrind.
+fn page_size() -> usize {
+    // SAFETY: the call reads a constant of the system.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
 }
 
 /// Returns the processor's time that this thread has used.
@@ -431,7 +441,7 @@ mod tests {
     /// Which pages of `memory`, whose first byte begins a page, are there.
     #[cfg(all(target_os = "linux", not(pget_portable)))]
     fn present(memory: &[u8]) -> Vec<bool> {
-        let mut pages = vec![0; memory.len().div_ceil(rustix::param::page_size())];
+        let mut pages = vec![0; memory.len().div_ceil(page_size())];
         let start = memory.as_ptr().cast_mut().cast();
         // SAFETY: the memory is alive, and there is one byte for each page of it.
         let status = unsafe { libc::mincore(start, memory.len(), pages.as_mut_ptr()) };
@@ -444,7 +454,7 @@ mod tests {
     fn missing_pages_are_faulted_in_by_one_call() {
         use rustix::mm::{MapFlags, ProtFlags};
 
-        let size = rustix::param::page_size();
+        let size = page_size();
         let length = 400 * size;
         // Not from the allocator, whose memory may have been used before.
         // SAFETY: a new mapping, at a place that the kernel chooses.
