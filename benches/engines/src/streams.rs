@@ -48,7 +48,8 @@ pub async fn run(store: &str, address: &str) -> Result<(), Failure> {
     });
     let streams = try_join_all(read).await?;
     let seconds = began.elapsed().as_secs_f64();
-    // By then, all that is fetched without a consumer has arrived.
+    // Nothing signals that a store fetches no more without a consumer. So the bench waits for
+    // longer than the bytes of a whole window take.
     tokio::time::sleep(Duration::from_secs(2)).await;
     drop(streams);
     println!("streams\t{seconds:.3}\t{}", usage::peak_mb()? - before);

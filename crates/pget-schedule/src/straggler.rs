@@ -15,7 +15,7 @@
 //! Bounds: a fence that paid (the attempt after it was at least twice as fast) makes up for one
 //! that did not. The others are at most 5 % of the requests, rounded up, and one. A chunk is fenced
 //! at most six times for being slow. From the third on, each fence must promise twice as much as
-//! the one before. A fence is no failed attempt: it pays no retry and waits for no backoff.
+//! the one before. A fence does not count as a failed attempt, and no backoff delays it.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -18,7 +18,7 @@ use std::sync::{
 };
 
 use network::Network;
-use play::{Choice, Run, play};
+use play::{Choice, Run, play, whole};
 
 const MIB: u64 = 1 << 20;
 
@@ -141,15 +141,6 @@ fn shares(seeds: u64) -> [f64; 3] {
     shares
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "positive numbers of bytes, below 2^53"
-)]
-fn bytes(number: f64) -> u64 {
-    number as u64
-}
-
 #[test]
 fn random_networks() {
     if let Some(seed) = number("PGET_SEED") {
@@ -184,7 +175,7 @@ fn a_long_download_does_not_oscillate() {
         let mut network = Network::plain(latency, rate, link.min(5e9));
         // Two minutes at the best, in a release build.
         let top = (rate * 128.0).min(network.link);
-        network.size = bytes(top * 120.0).min(if cfg!(debug_assertions) { 4_000 } else { 40_000 } * MIB);
+        network.size = whole(top * 120.0).min(if cfg!(debug_assertions) { 4_000 } else { 40_000 } * MIB);
         let run = play(&network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
         assert!(run.changes <= most, "{run:?} on {network}");
     }
@@ -257,7 +248,7 @@ fn a_full_link_bounds_the_memory() {
             network.size = 1536 * MIB;
             network.jitter = 0.1 * f64::from(seed);
             let run = play(&network, Choice::Measured, seed.into(), f64::INFINITY).expect("it ends");
-            let most = (144 * MIB).max(bytes(link * latency) * 6);
+            let most = (144 * MIB).max(whole(link * latency) * 6);
             assert!(
                 run.most_held <= most,
                 "{run:?} in place of {} MiB on {network}",

@@ -293,8 +293,8 @@ fn the_clock_of_a_range_stands_still_while_it_waits_for_a_permit() {
     );
 }
 
-/// A refusal is believed when nothing else was in flight, after few seconds. A range that is refused
-/// again and again is asked for alone, long before the others are done.
+/// A refusal is believed when nothing else was in flight, after a few seconds. A range that is
+/// refused again and again is asked for alone, long before the others are done.
 #[test]
 fn a_range_that_is_refused_again_and_again_is_asked_for_alone() {
     let mut schedule = Schedule::new(Settings {

@@ -88,7 +88,7 @@ fn case_125_the_default_name_is_no_stream_option_or_path() {
             "{path}"
         );
     }
-    // Where there is no name, nothing is asked for.
+    // An address that ends in no name is refused before a request is sent.
     for path in ["/", "/a/", "/.", "/.."] {
         let url = format!("http://{}{path}", server.address());
         run(&mut pget(["get", &url])).failed(2, "ends in no name");

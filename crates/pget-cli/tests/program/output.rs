@@ -209,7 +209,7 @@ fn case_124_a_standard_output_that_takes_no_byte_is_refused_at_once() {
         redirected(arguments, "1</dev/null").failed(8, "open for reading only");
     }
     assert!(server.requests("/o").is_empty(), "nothing is asked for");
-    // What is discarded on purpose is no error.
+    // A caller may discard the bytes on purpose.
     for how in [">/dev/null", "1<>/dev/null"] {
         assert!(redirected(&["cat", &url], how).succeeded().is_empty());
     }

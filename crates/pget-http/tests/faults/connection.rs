@@ -214,8 +214,8 @@ async fn case_126_a_certificate_that_is_itself_trusted_is_trusted() {
     }
 }
 
-/// `openssl req -x509 -subj /CN=localhost` lists no names. Its common name counts if the certificate
-/// is itself trusted, and only then.
+/// `openssl req -x509 -subj /CN=localhost` lists no names. Its common name counts only if the
+/// certificate is itself trusted.
 #[tokio::test]
 async fn case_126_a_common_name_counts_where_no_names_are_listed() {
     let named = |name| Leaf::commonly_named(name, &[], Validity::Now).expect("a certificate");

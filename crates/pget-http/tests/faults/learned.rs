@@ -212,6 +212,17 @@ async fn case_110_one_of_several_mirrors_serves_a_download() {
     }
 }
 
+/// Checks that the error `text` says that redirects differ, and names both servers.
+fn names_both(text: &str, first: &Hostile, second: &Hostile) {
+    for word in [
+        "redirects lead to different servers",
+        &first.address().to_string(),
+        &second.address().to_string(),
+    ] {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn case_110_mirrors_that_differ_are_named_when_one_has_to_follow_another() {
     for etag in [Some("\"other\"".to_owned()), None] {
@@ -230,13 +241,7 @@ async fn case_110_mirrors_that_differ_are_named_when_one_has_to_follow_another()
             .await
             .failed(Pattern::new(SEED), ErrorKind::ObjectChanged);
         let text = error.to_line();
-        for word in [
-            "redirects lead to different servers",
-            &first.address().to_string(),
-            &second.address().to_string(),
-        ] {
-            assert!(text.contains(word), "{text}");
-        }
+        names_both(&text, &first, &second);
         assert!(!text.contains("hunter2"), "{text}");
         assert_eq!(error.attempts(), 1);
     }
@@ -452,12 +457,5 @@ async fn case_110_mirrors_whose_sizes_differ_are_named() {
     let url = hub.route("/o", hub_to_two(&from, &to));
     let outcome = read(&url).await;
     let error = outcome.failed(Pattern::new(SEED), ErrorKind::ObjectChanged);
-    let text = error.to_line();
-    for word in [
-        "redirects lead to different servers",
-        &first.address().to_string(),
-        &second.address().to_string(),
-    ] {
-        assert!(text.contains(word), "{text}");
-    }
+    names_both(&error.to_line(), &first, &second);
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use fastrand::Rng;
 
+use crate::play::whole;
+
 /// Seconds and bytes per second.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
@@ -83,9 +85,7 @@ impl Network {
         }
         let top = full.min(rate * f64::from(network.limit));
         let seconds = between(&mut rng, 0.5, 20.0);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
-        let size = (top * seconds) as u64;
-        network.size = size.clamp(16 << 20, 16 << 30);
+        network.size = whole(top * seconds).clamp(16 << 20, 16 << 30);
         if one_in(&mut rng, 4) {
             for _ in 0..rng.u32(1..3) {
                 let factor = between(&mut rng, 0.25, 4.0);

@@ -507,6 +507,6 @@ const fn float(bytes: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "casts of floats saturate"
 )]
-const fn whole(value: f64) -> u64 {
+pub(crate) const fn whole(value: f64) -> u64 {
     value as u64
 }

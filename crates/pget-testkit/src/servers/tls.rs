@@ -112,6 +112,19 @@ impl Authority {
     }
 }
 
+fn named(names: &[&str]) -> Result<CertificateParams, StartError> {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    Ok(CertificateParams::new(names)?)
+}
+
+/// Describes a certificate that is its own authority.
+fn authority(names: &[&str], validity: Validity) -> Result<CertificateParams, StartError> {
+    let mut params = named(names)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    set_validity(&mut params, validity);
+    Ok(params)
+}
+
 fn set_validity(params: &mut CertificateParams, validity: Validity) {
     if validity == Validity::Expired {
         params.not_before = date_time_ymd(2000, 1, 1);
@@ -125,13 +138,7 @@ impl Leaf {
     /// # Errors
     /// Returns [`StartError::Certificate`].
     pub fn self_signed(names: &[&str]) -> Result<Self, StartError> {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(names)?.self_signed(&key)?;
-        Ok(Self {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Self::signed_by_itself(&named(names)?)
     }
 
     /// Creates a certificate for a server that is its own authority, as `openssl req -x509` does.
@@ -139,16 +146,7 @@ impl Leaf {
     /// # Errors
     /// Returns [`StartError::Certificate`].
     pub fn own_authority(names: &[&str], validity: Validity) -> Result<Self, StartError> {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        set_validity(&mut params, validity);
-        let key = KeyPair::generate()?;
-        let certificate = params.self_signed(&key)?;
-        Ok(Self {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Self::signed_by_itself(&authority(names, validity)?)
     }
 
     /// Creates a certificate that is its own authority and has a common name. If `listed` is empty,
@@ -157,12 +155,13 @@ impl Leaf {
     /// # Errors
     /// Returns [`StartError::Certificate`].
     pub fn commonly_named(name: &str, listed: &[&str], validity: Validity) -> Result<Self, StartError> {
-        let listed: Vec<String> = listed.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(listed)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let mut params = authority(listed, validity)?;
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
-        set_validity(&mut params, validity);
+        Self::signed_by_itself(&params)
+    }
+
+    fn signed_by_itself(params: &CertificateParams) -> Result<Self, StartError> {
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
         Ok(Self {
