@@ -81,39 +81,6 @@ func texts(what, name, value string, set func(o *C.pget_options, name, value *C.
 	}
 }
 
-// WithChunkSize sets the bytes per range, 1 to 1 GiB; 0, the default: what the source asks for,
-// else found by measuring.
-func WithChunkSize(bytes int64) Option {
-	return number("chunk size", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_chunk_size(o, C.uint64_t(v))
-	})
-}
-
-// WithConcurrency sets the most requests in flight, 1 to 1024; 0, the default: found by measuring.
-// With 1 the object is read as one stream.
-func WithConcurrency(requests int) Option {
-	return number("concurrency", int64(requests), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_concurrency(o, C.uint32_t(v))
-	})
-}
-
-// WithWindow sets how many ranges may be fetched or being fetched but not consumed, up to 65536; 0,
-// the default: half as many again as requests in flight, within the memory limit. GetInto has no
-// window.
-func WithWindow(chunks int) Option {
-	return number("window", int64(chunks), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_window(o, C.uint32_t(v))
-	})
-}
-
-// WithGap sets, for [GetRanges], up to how many bytes between two ranges they are fetched as one
-// and the bytes between thrown away; default 1 MiB. 0: only ranges that touch.
-func WithGap(bytes int64) Option {
-	return number("gap", bytes, math.MaxInt64, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_gap(o, C.uint64_t(v))
-	})
-}
-
 // Verify says whether bytes are compared with the checksum of the whole object that the server
 // publishes.
 type Verify string
@@ -163,65 +130,6 @@ func WithOffset(bytes int64) Option {
 // default, means to the end.
 func WithLength(bytes int64) Option {
 	return func(s *settings) { s.length = bytes }
-}
-
-// WithRetries sets how many failed attempts without progress, in a row, a range may have before the
-// call fails, 0 to 1000; with 0, the first failure ends the call. By default there is no limit but
-// the one of [WithRetryTimeout].
-func WithRetries(attempts int) Option {
-	return number("retries", int64(attempts), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_retries(o, C.uint32_t(v))
-	})
-}
-
-// WithRetryTimeout sets how long the call goes on trying without receiving a byte, since its first
-// failure in a row, 1 ms to a day; default 120 s.
-func WithRetryTimeout(d time.Duration) Option {
-	return duration("retry timeout", d, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_retry_timeout(o, C.uint64_t(v))
-	})
-}
-
-// WithConnectTimeout sets the time to a connection, name look-up and TLS included, 1 ms to a day;
-// default 5 s.
-func WithConnectTimeout(d time.Duration) Option {
-	return duration("connect timeout", d, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_connect_timeout(o, C.uint64_t(v))
-	})
-}
-
-// WithFirstByteTimeout sets the time from the start of a request to its reply's header, 1 ms to a
-// day; default 30 s.
-func WithFirstByteTimeout(d time.Duration) Option {
-	return duration("first byte timeout", d, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_first_byte_timeout(o, C.uint64_t(v))
-	})
-}
-
-// WithStallTimeout sets the time without progress in a body, 1 ms to a day; default 20 s. It does
-// not run while the caller is what the download waits for.
-func WithStallTimeout(d time.Duration) Option {
-	return duration("stall timeout", d, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_stall_timeout(o, C.uint64_t(v))
-	})
-}
-
-// WithMemoryLimit sets how many bytes the call may hold (at least 1 MiB is taken); 0, the default:
-// all calls share the process's budget, a quarter of its memory and at most 1 GiB. A range larger
-// than the limit is still read.
-func WithMemoryLimit(bytes int64) Option {
-	return number("memory limit", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_memory_limit(o, C.uint64_t(v))
-	})
-}
-
-// WithThreads sets the threads of the library's one runtime, 1 to 1024; 0, the default: the
-// environment variable PGET_THREADS, else as many as there are processors, at most 8. The first
-// call of the process that reads anything starts the runtime; from then on this has no effect.
-func WithThreads(threads int) Option {
-	return number("threads", int64(threads), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
-		return C.pget_options_set_threads(o, C.uint32_t(v))
-	})
 }
 
 // WithProperty sets a setting of the transport by its name ("ais.endpoint", "aws.region", ...), in

@@ -707,7 +707,8 @@ pget_options *pget_options_new(void);
 void pget_options_free(pget_options *options);
 
 /**
- * Bytes per range, 1 to 1 GiB; 0, the default: what the source asks for, else found by measuring.
+ * Sets the bytes per range, 1 to 1 GiB. The default, 0, is what the source asks for, else what
+ * measuring finds.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or bytes is out of range. Any
  * thread. Since ABI 1.
@@ -715,8 +716,8 @@ void pget_options_free(pget_options *options);
 pget_status pget_options_set_chunk_size(pget_options *options, uint64_t bytes);
 
 /**
- * The most requests in flight, 1 to 1024; 0, the default: found by measuring. With 1 the object is
- * read as one stream.
+ * Sets the most requests in flight, 1 to 1024. The default, 0, is what measuring finds. With 1,
+ * the object is read as one stream.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or requests is out of range.
  * Any thread. Since ABI 1.
@@ -724,9 +725,9 @@ pget_status pget_options_set_chunk_size(pget_options *options, uint64_t bytes);
 pget_status pget_options_set_concurrency(pget_options *options, uint32_t requests);
 
 /**
- * Sets how many ranges may be fetched or being fetched and not yet consumed, up to 65536; 0, the
- * default: half as many again as requests in flight, within the memory limit. Reading straight
- * into a buffer has no window.
+ * Sets how many ranges may be fetched or being fetched and not yet consumed, 1 to 65536. The
+ * default, 0, is half as many again as requests in flight, within the memory limit.
+ * parallel_get_into has no window.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or chunks is out of range. Any
  * thread. Since ABI 1.
@@ -734,10 +735,10 @@ pget_status pget_options_set_concurrency(pget_options *options, uint32_t request
 pget_status pget_options_set_window(pget_options *options, uint32_t chunks);
 
 /**
- * Sets the gap of parallel_get_ranges in bytes. The default is 1 MiB.
+ * Sets how many bytes may lie between two ranges of parallel_get_ranges that are fetched by one
+ * request. The default is 1 MiB.
  *
- * Ranges at most this far apart are fetched by one request, and the bytes between them are
- * discarded. With 0, only adjacent ranges are fetched together.
+ * The bytes between them are discarded. With 0, only adjacent ranges are fetched together.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
  */
@@ -754,8 +755,9 @@ pget_status pget_options_set_gap(pget_options *options, uint64_t bytes);
 pget_status pget_options_set_range(pget_options *options, uint64_t offset, uint64_t length);
 
 /**
- * Failed attempts without progress, in a row, that a range may have before the call fails, 0 to
- * 1000; with 0, the first failure is the end. Default: no limit but the retry timeout.
+ * Sets how many failed attempts without progress, in a row, a range may have before the call
+ * fails, 0 to 1000. With 0, the first failure ends the call. By default, only the retry timeout
+ * limits them.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or retries is out of range.
  * Any thread. Since ABI 1.
@@ -763,8 +765,8 @@ pget_status pget_options_set_range(pget_options *options, uint64_t offset, uint6
 pget_status pget_options_set_retries(pget_options *options, uint32_t retries);
 
 /**
- * Milliseconds for which the call goes on trying without receiving a byte, since its first failure
- * in a row, 1 to 86400000; default 120000.
+ * Sets how long the call goes on trying without receiving a byte, since its first failure in a
+ * row, 1 ms to a day. The default is 120 s.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
  * range. Any thread. Since ABI 1.
@@ -814,7 +816,7 @@ pget_status pget_options_set_sync(pget_options *options, int32_t sync);
 pget_status pget_options_set_verify(pget_options *options, const char *verify);
 
 /**
- * Milliseconds to a connection, name look-up and TLS included, 1 to 86400000; default 5000.
+ * Sets the time to a connection, name look-up and TLS included, 1 ms to a day. The default is 5 s.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
  * range. Any thread. Since ABI 1.
@@ -822,7 +824,8 @@ pget_status pget_options_set_verify(pget_options *options, const char *verify);
 pget_status pget_options_set_connect_timeout(pget_options *options, uint64_t milliseconds);
 
 /**
- * Milliseconds from the start of a request to its reply's header, 1 to 86400000; default 30000.
+ * Sets the time from the start of a request to its reply's header, 1 ms to a day. The default is
+ * 30 s.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
  * range. Any thread. Since ABI 1.
@@ -830,8 +833,8 @@ pget_status pget_options_set_connect_timeout(pget_options *options, uint64_t mil
 pget_status pget_options_set_first_byte_timeout(pget_options *options, uint64_t milliseconds);
 
 /**
- * Milliseconds without progress in a body, 1 to 86400000; default 20000. It does not run while the
- * caller is what the download waits for.
+ * Sets the time without progress in a body, 1 ms to a day. The default is 20 s. It does not run
+ * while the caller is the bottleneck.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
  * range. Any thread. Since ABI 1.
@@ -839,8 +842,8 @@ pget_status pget_options_set_first_byte_timeout(pget_options *options, uint64_t 
 pget_status pget_options_set_stall_timeout(pget_options *options, uint64_t milliseconds);
 
 /**
- * Bytes that all calls with these options may hold together (at least 1 MiB is taken); 0, the
- * default: they share the process's budget, a quarter of its memory and at most 1 GiB. A range
+ * Sets how many bytes all calls with these options may hold together, at least 1 MiB. With the
+ * default, 0, they share the process's budget, a quarter of its memory and at most 1 GiB. A range
  * larger than the limit is still read.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
@@ -848,9 +851,9 @@ pget_status pget_options_set_stall_timeout(pget_options *options, uint64_t milli
 pget_status pget_options_set_memory_limit(pget_options *options, uint64_t bytes);
 
 /**
- * Threads of the library's one runtime, 1 to 1024; 0, the default: the environment variable
- * PGET_THREADS, else as many as there are processors, at most 8. The first call of the process
- * that reads anything starts the runtime; from then on this has no effect.
+ * Sets the threads of the library's one runtime, 1 to 1024. The default, 0, is the environment
+ * variable PGET_THREADS, else as many as there are processors, at most 8. The first call of the
+ * process that reads anything starts the runtime; from then on this has no effect.
  *
  * Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or threads is out of range.
  * Any thread. Since ABI 1.

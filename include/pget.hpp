@@ -86,23 +86,40 @@ class options {
  public:
   options() : handle_(pget_options_new()) { detail::allocated(handle_.get()); }
 
-  options &chunk_size(std::uint64_t bytes) { return set(pget_options_set_chunk_size(get(), bytes)); }
-  options &concurrency(std::uint32_t n) { return set(pget_options_set_concurrency(get(), n)); }
+  // Written by scripts/header.sh from pget.h.
+  options &chunk_size(std::uint64_t bytes) {
+    return set(pget_options_set_chunk_size(get(), bytes));
+  }
+  options &concurrency(std::uint32_t requests) {
+    return set(pget_options_set_concurrency(get(), requests));
+  }
   options &window(std::uint32_t chunks) { return set(pget_options_set_window(get(), chunks)); }
   options &gap(std::uint64_t bytes) { return set(pget_options_set_gap(get(), bytes)); }
+  options &retries(std::uint32_t retries) { return set(pget_options_set_retries(get(), retries)); }
+  options &retry_timeout(std::uint64_t milliseconds) {
+    return set(pget_options_set_retry_timeout(get(), milliseconds));
+  }
+  options &connect_timeout(std::uint64_t milliseconds) {
+    return set(pget_options_set_connect_timeout(get(), milliseconds));
+  }
+  options &first_byte_timeout(std::uint64_t milliseconds) {
+    return set(pget_options_set_first_byte_timeout(get(), milliseconds));
+  }
+  options &stall_timeout(std::uint64_t milliseconds) {
+    return set(pget_options_set_stall_timeout(get(), milliseconds));
+  }
+  options &memory_limit(std::uint64_t bytes) {
+    return set(pget_options_set_memory_limit(get(), bytes));
+  }
+  options &threads(std::uint32_t threads) { return set(pget_options_set_threads(get(), threads)); }
+  // End of what scripts/header.sh writes.
+
   options &range(std::uint64_t offset, std::uint64_t length = UINT64_MAX) {
     return set(pget_options_set_range(get(), offset, length));
   }
   options &resume(bool yes = true) { return set(pget_options_set_resume(get(), yes)); }
   options &sync(bool yes = true) { return set(pget_options_set_sync(get(), yes)); }
   options &verify(const std::string &how) { return set(pget_options_set_verify(get(), how.c_str())); }
-  options &retries(std::uint32_t n) { return set(pget_options_set_retries(get(), n)); }
-  options &connect_timeout(std::uint64_t ms) { return set(pget_options_set_connect_timeout(get(), ms)); }
-  options &first_byte_timeout(std::uint64_t ms) { return set(pget_options_set_first_byte_timeout(get(), ms)); }
-  options &retry_timeout(std::uint64_t ms) { return set(pget_options_set_retry_timeout(get(), ms)); }
-  options &stall_timeout(std::uint64_t ms) { return set(pget_options_set_stall_timeout(get(), ms)); }
-  options &memory_limit(std::uint64_t bytes) { return set(pget_options_set_memory_limit(get(), bytes)); }
-  options &threads(std::uint32_t n) { return set(pget_options_set_threads(get(), n)); }
   options &property(const std::string &key, const std::string &value) {
     return set(pget_options_set_property(get(), key.c_str(), value.c_str()));
   }

@@ -117,7 +117,8 @@ pub extern "C" fn pget_options_free(options: *mut pget_options) {
     guard::quietly((), || drop(OPTIONS.remove(options)));
 }
 
-/// Bytes per range, 1 to 1 GiB; 0, the default: what the source asks for, else found by measuring.
+/// Sets the bytes per range, 1 to 1 GiB. The default, 0, is what the source asks for, else what
+/// measuring finds.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or bytes is out of range. Any
 /// thread. Since ABI 1.
@@ -129,8 +130,8 @@ pub extern "C" fn pget_options_set_chunk_size(options: *mut pget_options, bytes:
     })
 }
 
-/// The most requests in flight, 1 to 1024; 0, the default: found by measuring. With 1 the object is
-/// read as one stream.
+/// Sets the most requests in flight, 1 to 1024. The default, 0, is what measuring finds. With 1,
+/// the object is read as one stream.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or requests is out of range.
 /// Any thread. Since ABI 1.
@@ -142,9 +143,9 @@ pub extern "C" fn pget_options_set_concurrency(options: *mut pget_options, reque
     })
 }
 
-/// Sets how many ranges may be fetched or being fetched and not yet consumed, up to 65536; 0, the
-/// default: half as many again as requests in flight, within the memory limit. Reading straight
-/// into a buffer has no window.
+/// Sets how many ranges may be fetched or being fetched and not yet consumed, 1 to 65536. The
+/// default, 0, is half as many again as requests in flight, within the memory limit.
+/// parallel_get_into has no window.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or chunks is out of range. Any
 /// thread. Since ABI 1.
@@ -156,10 +157,10 @@ pub extern "C" fn pget_options_set_window(options: *mut pget_options, chunks: u3
     })
 }
 
-/// Sets the gap of parallel_get_ranges in bytes. The default is 1 MiB.
+/// Sets how many bytes may lie between two ranges of parallel_get_ranges that are fetched by one
+/// request. The default is 1 MiB.
 ///
-/// Ranges at most this far apart are fetched by one request, and the bytes between them are
-/// discarded. With 0, only adjacent ranges are fetched together.
+/// The bytes between them are discarded. With 0, only adjacent ranges are fetched together.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
 #[unsafe(no_mangle)]
@@ -189,8 +190,9 @@ pub extern "C" fn pget_options_set_range(
     })
 }
 
-/// Failed attempts without progress, in a row, that a range may have before the call fails, 0 to
-/// 1000; with 0, the first failure is the end. Default: no limit but the retry timeout.
+/// Sets how many failed attempts without progress, in a row, a range may have before the call
+/// fails, 0 to 1000. With 0, the first failure ends the call. By default, only the retry timeout
+/// limits them.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or retries is out of range.
 /// Any thread. Since ABI 1.
@@ -202,8 +204,8 @@ pub extern "C" fn pget_options_set_retries(options: *mut pget_options, retries: 
     })
 }
 
-/// Milliseconds for which the call goes on trying without receiving a byte, since its first failure
-/// in a row, 1 to 86400000; default 120000.
+/// Sets how long the call goes on trying without receiving a byte, since its first failure in a
+/// row, 1 ms to a day. The default is 120 s.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
 /// range. Any thread. Since ABI 1.
@@ -278,7 +280,7 @@ pub unsafe extern "C" fn pget_options_set_verify(
     })
 }
 
-/// Milliseconds to a connection, name look-up and TLS included, 1 to 86400000; default 5000.
+/// Sets the time to a connection, name look-up and TLS included, 1 ms to a day. The default is 5 s.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
 /// range. Any thread. Since ABI 1.
@@ -293,7 +295,8 @@ pub extern "C" fn pget_options_set_connect_timeout(
     })
 }
 
-/// Milliseconds from the start of a request to its reply's header, 1 to 86400000; default 30000.
+/// Sets the time from the start of a request to its reply's header, 1 ms to a day. The default is
+/// 30 s.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
 /// range. Any thread. Since ABI 1.
@@ -308,8 +311,8 @@ pub extern "C" fn pget_options_set_first_byte_timeout(
     })
 }
 
-/// Milliseconds without progress in a body, 1 to 86400000; default 20000. It does not run while the
-/// caller is what the download waits for.
+/// Sets the time without progress in a body, 1 ms to a day. The default is 20 s. It does not run
+/// while the caller is the bottleneck.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or milliseconds is out of
 /// range. Any thread. Since ABI 1.
@@ -324,8 +327,8 @@ pub extern "C" fn pget_options_set_stall_timeout(
     })
 }
 
-/// Bytes that all calls with these options may hold together (at least 1 MiB is taken); 0, the
-/// default: they share the process's budget, a quarter of its memory and at most 1 GiB. A range
+/// Sets how many bytes all calls with these options may hold together, at least 1 MiB. With the
+/// default, 0, they share the process's budget, a quarter of its memory and at most 1 GiB. A range
 /// larger than the limit is still read.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle. Any thread. Since ABI 1.
@@ -340,9 +343,9 @@ pub extern "C" fn pget_options_set_memory_limit(options: *mut pget_options, byte
     })
 }
 
-/// Threads of the library's one runtime, 1 to 1024; 0, the default: the environment variable
-/// PGET_THREADS, else as many as there are processors, at most 8. The first call of the process
-/// that reads anything starts the runtime; from then on this has no effect.
+/// Sets the threads of the library's one runtime, 1 to 1024. The default, 0, is the environment
+/// variable PGET_THREADS, else as many as there are processors, at most 8. The first call of the
+/// process that reads anything starts the runtime; from then on this has no effect.
 ///
 /// Returns PGET_ERR_INVALID_ARGUMENT if options is no options handle or threads is out of range.
 /// Any thread. Since ABI 1.

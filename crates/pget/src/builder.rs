@@ -43,9 +43,8 @@ impl Builder {
         self
     }
 
-    /// Sets the most requests in flight, 1 to 1,024. Default: found by measuring.
-    ///
-    /// With 1 the object is read as one stream.
+    /// Sets the most requests in flight, 1 to 1,024; with 1, the object is read as one stream.
+    /// Default: found by measuring.
     pub const fn concurrency(mut self, requests: u32) -> Self {
         self.settings.options.concurrency = Some(requests);
         self
@@ -60,77 +59,87 @@ impl Builder {
         self
     }
 
-    /// Sets the offset of the first byte. At the object's end there is nothing to read; beyond it
-    /// is an error.
+    /// Sets the offset of the first byte; at the object's end there is nothing to read, and beyond
+    /// it is an error. Default: 0.
     pub const fn offset(mut self, bytes: u64) -> Self {
         self.settings.options.offset = bytes;
         self
     }
 
-    /// Bytes wanted, cut at the object's end. Default: to the end.
+    /// Sets how many bytes to read, cut at the object's end. Default: to the end.
     pub const fn length(mut self, bytes: u64) -> Self {
         self.settings.options.length = Some(bytes);
         self
     }
 
-    /// Sets whether the bytes are compared with the checksum that the source publishes; default
-    /// [`Auto`](Verify::Auto). [`Stats::verification`](crate::Stats::verification) is the outcome.
+    /// Sets whether the bytes are compared with the checksum that the source publishes. Default:
+    /// [`Auto`](Verify::Auto).
+    ///
+    /// [`Stats::verification`](crate::Stats::verification) is the outcome.
     pub const fn verify(mut self, verify: Verify) -> Self {
         self.settings.options.verify = verify;
         self
     }
 
-    /// Sets the gap of a read of several ranges, in bytes. Default: 1 MiB.
+    /// Sets how many bytes may lie between two ranges that are fetched by one request. Default: 1
+    /// MiB.
     ///
-    /// Ranges at most this far apart are fetched by one request, and the bytes between them are
-    /// discarded. With 0, only adjacent ranges are fetched together.
+    /// The bytes between them are discarded. With 0, only adjacent ranges are fetched together.
     pub const fn gap(mut self, bytes: u64) -> Self {
         self.settings.options.gap = bytes;
         self
     }
 
-    /// Sets the revision that the object must have, as an earlier [`stat`](crate::Object::stat) or
-    /// read reported it; another is [`ObjectChanged`](crate::ErrorKind::ObjectChanged) with the
-    /// first reply.
+    /// Sets the revision that the object must have. Default: the one of the first reply.
+    ///
+    /// An earlier [`stat`](crate::Object::stat) or read reported it. If the object has another, the
+    /// first reply is [`ObjectChanged`](crate::ErrorKind::ObjectChanged).
     pub fn pin(mut self, info: ObjectInfo) -> Self {
         self.settings.options.pin = Some(info);
         self
     }
 
-    /// Failed attempts without progress, in a row, that a range may have, 0 to 1,000; with 0, the
-    /// first failure ends the read. Default: no limit but [`retry_timeout`](Self::retry_timeout).
+    /// Sets how many failed attempts without progress, in a row, a range may have, 0 to 1,000; with
+    /// 0, the first failure ends the read. Default: no limit but
+    /// [`retry_timeout`](Self::retry_timeout).
     pub const fn retries(mut self, retries: u32) -> Self {
         self.settings.options.retries = Some(retries);
         self
     }
 
-    /// How long the read goes on trying without receiving a byte, since its first failure in a row;
-    /// more than 0, at most a day; default 120 s.
+    /// Sets how long the read goes on trying without receiving a byte, since its first failure in a
+    /// row; more than 0, at most a day. Default: 120 s.
     pub const fn retry_timeout(mut self, timeout: Duration) -> Self {
         self.settings.options.retry_timeout = timeout;
         self
     }
 
-    /// To a connection, name look-up and TLS included; more than 0, at most a day; default 5 s.
+    /// Sets the time to a connection, name look-up and TLS included; more than 0, at most a day.
+    /// Default: 5 s.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.options.deadlines.connect = timeout;
         self
     }
 
-    /// From the start of a request to its reply's header; more than 0, at most a day; default 30 s.
+    /// Sets the time from the start of a request to its reply's header; more than 0, at most a day.
+    /// Default: 30 s.
     pub const fn first_byte_timeout(mut self, timeout: Duration) -> Self {
         self.settings.options.deadlines.first_byte = timeout;
         self
     }
 
-    /// Without progress in a body; more than 0, at most a day; default 20 s.
+    /// Sets the time without progress in a body; more than 0, at most a day. Default: 20 s.
+    ///
+    /// It does not run while the consumer is the bottleneck.
     pub const fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.settings.options.deadlines.stall = timeout;
         self
     }
 
-    /// Reads within a budget of its own of that many bytes (less than 1 MiB, also 0, is 1 MiB), in
-    /// place of the process's. A chunk at the cursor is read even if it is larger.
+    /// Sets how many bytes the buffers of this read may hold, at least 1 MiB, instead of sharing
+    /// the process's budget. Default: that budget, a quarter of the memory and at most 1 GiB.
+    ///
+    /// Less than 1 MiB, also 0, is 1 MiB. A chunk at the cursor is read even if it is larger.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.settings.options.budget = Budget::new(bytes, Options::MAX_CONCURRENCY as usize);
         self
@@ -142,29 +151,35 @@ impl Builder {
         self
     }
 
-    /// Called on the consumer's thread whenever bytes are given to it; while bytes go straight to
-    /// their destination, ten times a second on the thread that waits for that (of the asynchronous
-    /// form: wherever it is polled). If it panics, the read is cancelled.
+    /// Sets a function that is called with the state of the read. Default: none.
+    ///
+    /// It is called on the consumer's thread whenever bytes are delivered to it. While bytes go
+    /// straight to their destination, it is called ten times a second on the thread that waits for
+    /// them; in the asynchronous form, wherever the read is polled. If it panics, the read is
+    /// cancelled.
     pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.settings.options.progress = Some(Arc::new(progress));
         self
     }
 
-    /// Ends the read, and any other with the same handle, when it is triggered.
+    /// Sets a handle that ends this read, and any other with the same handle, when it is triggered.
+    /// Default: none.
     pub fn cancel(mut self, cancel: Cancel) -> Self {
         self.settings.options.cancel = Some(cancel);
         self
     }
 
-    /// A setting of the transport by its name (`ais.endpoint`, `aws.region`, …); goes before the
-    /// environment.
+    /// Sets a setting of the transport by its name, as `ais.endpoint` or `aws.region`; it takes
+    /// precedence over the environment.
     pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.properties.insert(key.into(), value.into());
         self
     }
 
-    /// A header sent with each request to the address's origin, for `http` and `https`. Never sent
-    /// to another origin. Those that the client writes itself (`Host`, `Range`, …) are refused.
+    /// Adds a header to each request of an `http` or `https` address; it is never sent to another
+    /// origin.
+    ///
+    /// Headers that the client writes itself (`Host`, `Range`, …) are refused.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.headers.push((name.into(), value.into()));
         self
@@ -187,7 +202,8 @@ impl Builder {
         self
     }
 
-    /// Resumes an earlier read into a file, for the same address and range.
+    /// Sets whether a read into a file resumes an earlier one of the same address and range.
+    /// Default: no.
     ///
     /// If the object still has the same revision, the read fetches only the missing bytes. If an
     /// earlier read left nothing, the file is read from its start.
@@ -211,7 +227,8 @@ impl Builder {
         self
     }
 
-    /// Makes a read into a file wait until the file's bytes and its name are on the disk.
+    /// Sets whether a read into a file waits until the file's bytes and its name are on the disk.
+    /// Default: no.
     ///
     /// The file is synced (`fsync`) before it is renamed, and its folder after that. The file then
     /// outlives a crash of the machine.
@@ -227,8 +244,8 @@ impl Builder {
         self
     }
 
-    /// Sets the interval in which a read into a file syncs landed bytes (`fdatasync`) and records
-    /// them in the journal. Default: 2 s. Minimum: 10 ms.
+    /// Sets how often a read into a file syncs landed bytes (`fdatasync`) and records them in the
+    /// journal, 10 ms to a day. Default: 2 s.
     ///
     /// A read that is killed loses the bytes that landed after the last entry. A read that takes
     /// less time than the interval never syncs.
@@ -237,8 +254,8 @@ impl Builder {
         self
     }
 
-    /// Collects in `warnings` what a read into a file could not do and did without. Default: they
-    /// are events of `tracing` alone.
+    /// Sets a list that collects what a read into a file could not do and did without. Default:
+    /// none; they are events of `tracing` alone.
     pub fn warnings(mut self, warnings: crate::Warnings) -> Self {
         self.settings.file.warnings = warnings;
         self
