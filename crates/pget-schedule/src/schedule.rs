@@ -53,8 +53,6 @@ pub struct Schedule {
     /// No new attempt before this time.
     paused_until: Duration,
     control: Option<Control>,
-    /// Bytes that a window beyond the usual may have.
-    affordable: u64,
     memory: bool,
     one_stream: bool,
     next_id: u64,
@@ -85,7 +83,6 @@ impl Schedule {
             in_flight: 0,
             paused_until: Duration::ZERO,
             control: settings.control.map(Control::new),
-            affordable: settings.control.map_or(u64::MAX, |bounds| bounds.memory),
             memory: false,
             one_stream: false,
             next_id: 0,

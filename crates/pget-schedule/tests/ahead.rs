@@ -86,7 +86,7 @@ fn fill(schedule: &mut Schedule, now: Duration) {
 
 #[test]
 fn the_window_is_half_as_many_again_and_more_is_borrowed_while_the_cursor_lags() {
-    let mut follows = settings(CHUNK, 24);
+    let mut follows = settings(1 << 20, 24);
     (follows.concurrency, follows.window_follows) = (8, true);
     let mut schedule = Schedule::new(follows);
     fill(&mut schedule, Duration::ZERO);
@@ -99,6 +99,19 @@ fn the_window_is_half_as_many_again_and_more_is_borrowed_while_the_cursor_lags()
     );
     fill(&mut schedule, Duration::from_millis(21));
     assert_eq!(schedule.open(), 24);
+}
+
+#[test]
+fn set_options_borrow_no_more_than_16_mib() {
+    for (chunk, open) in [(1 << 20, 24), (4 << 20, 16), (8 << 20, 14), (32 << 20, 12)] {
+        let mut follows = settings(chunk, 24);
+        (follows.concurrency, follows.window_follows) = (8, true);
+        let mut schedule = Schedule::new(follows);
+        fill(&mut schedule, Duration::ZERO);
+        assert_eq!(schedule.open(), 12, "{chunk}");
+        fill(&mut schedule, Duration::from_millis(21));
+        assert_eq!(schedule.open(), open, "{chunk}");
+    }
 }
 
 #[test]

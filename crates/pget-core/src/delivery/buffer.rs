@@ -93,7 +93,7 @@ impl Delivery for IntoBuffer {
         Ok(())
     }
 
-    fn memory_for(&self, _bytes: u64) -> Option<u64> {
+    fn memory_for(&self, _bytes: u64, _page: usize) -> Option<u64> {
         None
     }
 

@@ -24,7 +24,7 @@ use crate::{
     budget::Reservation,
     download::Download,
     engine::delivery::{Delivery, Offer, Order},
-    memory::{PAGE, Region, Slot, SlotMemory},
+    memory::{Region, Slot, SlotMemory},
     sync::{Mutex, MutexGuard},
     threads::block_on,
 };
@@ -136,10 +136,10 @@ impl Delivery for IntoDestination {
         Ok(())
     }
 
-    fn memory_for(&self, bytes: u64) -> Option<u64> {
+    fn memory_for(&self, bytes: u64, page: usize) -> Option<u64> {
         match &*self.place() {
-            Place::Unbegun => Some(bytes.min(PAGE as u64)),
-            Place::Put => Some(self.puts.of_chunk(bytes)),
+            Place::Unbegun => Some(bytes.min(page as u64)),
+            Place::Put => Some(self.puts.of_chunk(bytes, page)),
             Place::Memory(_) => None,
             Place::Over => Some(bytes),
         }

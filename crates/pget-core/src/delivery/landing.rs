@@ -9,7 +9,7 @@
 use std::{ops::Range, sync::Arc};
 
 use crate::{
-    memory::{PAGE, Region, SlotMemory},
+    memory::{Region, SlotMemory},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -62,12 +62,12 @@ impl PutMemory {
         self.withholds.store(true, Ordering::Relaxed);
     }
 
-    /// Returns what a chunk of `bytes` takes.
-    pub(crate) fn of_chunk(&self, bytes: u64) -> u64 {
+    /// Returns what a chunk of `bytes` takes, in pages of `page` bytes.
+    pub(crate) fn of_chunk(&self, bytes: u64, page: usize) -> u64 {
         if self.withholds.load(Ordering::Relaxed) {
             bytes
         } else {
-            bytes.min(PAGE as u64)
+            bytes.min(page as u64)
         }
     }
 }

@@ -205,8 +205,8 @@ impl Delivery for IntoRanges {
         Ok(())
     }
 
-    fn memory_for(&self, bytes: u64) -> Option<u64> {
-        Some(self.puts.of_chunk(bytes))
+    fn memory_for(&self, bytes: u64, page: usize) -> Option<u64> {
+        Some(self.puts.of_chunk(bytes, page))
     }
 
     fn slot_memory(&self, range: &Range<u64>, reserved: Option<Reservation>) -> SlotMemory {

@@ -157,8 +157,8 @@ impl<D: Delivery> Delivery for Verified<D> {
         self.inner.begin(offer)
     }
 
-    fn memory_for(&self, bytes: u64) -> Option<u64> {
-        self.inner.memory_for(bytes)
+    fn memory_for(&self, bytes: u64, page: usize) -> Option<u64> {
+        self.inner.memory_for(bytes, page)
     }
 
     fn slot_memory(&self, range: &Range<u64>, reserved: Option<Reservation>) -> SlotMemory {

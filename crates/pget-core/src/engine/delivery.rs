@@ -72,9 +72,9 @@ pub(crate) trait Delivery: Send + Sync {
         Ok(())
     }
 
-    /// Returns the memory that a chunk of `bytes` takes of the budget. `None`: it lands in memory
-    /// that is there already.
-    fn memory_for(&self, bytes: u64) -> Option<u64> {
+    /// Returns the memory that a chunk of `bytes` takes of the budget, in pages of `page` bytes.
+    /// `None`: it lands in memory that is there already.
+    fn memory_for(&self, bytes: u64, _page: usize) -> Option<u64> {
         Some(bytes)
     }
 

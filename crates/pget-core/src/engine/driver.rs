@@ -336,7 +336,8 @@ impl<E: Executor> Driver<E> {
                     at_cursor,
                     retry_at,
                 } => {
-                    let Some(bytes) = self.engine.delivery.memory_for(bytes) else {
+                    let page = self.engine.counters.gauge.page(bytes);
+                    let Some(bytes) = self.engine.delivery.memory_for(bytes, page) else {
                         state.schedule.reserved();
                         continue;
                     };

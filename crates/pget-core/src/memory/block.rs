@@ -1,4 +1,4 @@
-//! Where pages are cut from: blocks of two, each block a huge page of the machine where the kernel
+//! Where pages are cut from: blocks, each of them a huge page of the machine where the kernel
 //! provides one. [`FreshBlocks`] asks for the same in fresh memory of a caller's.
 //!
 //! First touch of fresh memory costs one fault for each 4 KiB, about twice what receiving into it
@@ -31,9 +31,13 @@ use std::{
 
 use rustix::mm::Advice;
 
-/// Bytes in a page. Larger ones cost fewer system calls; smaller ones leave less of a chunk's
-/// memory unused while the chunk is received, which counts where many are.
+/// Bytes in a page where many chunks are received at once: less of a chunk's memory is unused while
+/// the chunk is received.
 pub const PAGE: usize = 256 << 10;
+
+/// Bytes in a page where few are: a page is received, and written, by one system call. Receives get
+/// cheaper up to about this size.
+pub const LARGE_PAGE: usize = 1 << 20;
 
 /// A huge page on x86-64 and on aarch64 with 4 KiB pages.
 const BLOCK: usize = 2 << 20;
@@ -297,19 +301,39 @@ enum Origin {
 unsafe impl Send for Memory {}
 
 impl Memory {
-    /// The pages of a fresh block.
-    pub(super) fn pages() -> [Self; BLOCK / PAGE] {
+    /// The large pages of a fresh block.
+    pub(super) fn large_pages() -> [Self; BLOCK / LARGE_PAGE] {
         let block = Arc::new(Block::new());
         std::array::from_fn(|index| {
             // SAFETY: `index` counts the pages of a block, so this lies in it.
-            let start = unsafe { block.0.add(index * PAGE) };
+            let start = unsafe { block.0.add(index * LARGE_PAGE) };
             Self {
                 start: start.cast(),
-                length: PAGE,
+                length: LARGE_PAGE,
                 initialised: AtomicUsize::new(0),
                 origin: Origin::Block(Arc::clone(&block)),
             }
         })
+    }
+
+    /// Cuts a large page into pages; any other piece stays as it is.
+    pub(super) fn cut(self) -> Vec<Self> {
+        let Origin::Block(block) = &self.origin else {
+            return vec![self];
+        };
+        let initialised = self.initialised();
+        let cut = (0..self.length).step_by(PAGE).map(|offset| {
+            // SAFETY: `offset` is less than this piece's length, so this lies in it.
+            let start = unsafe { self.start.add(offset) };
+            let length = PAGE.min(self.length - offset);
+            Self {
+                start,
+                length,
+                initialised: AtomicUsize::new(initialised.saturating_sub(offset).min(length)),
+                origin: Origin::Block(Arc::clone(block)),
+            }
+        });
+        cut.collect()
     }
 
     /// A piece of `length` bytes.
@@ -492,13 +516,38 @@ mod tests {
 
     #[test]
     fn the_pages_of_a_block_are_apart() {
-        let pages = Memory::pages();
-        let starts: Vec<_> = pages.iter().map(|page| page.start().addr().get()).collect();
-        assert!(starts.is_sorted_by(|one, next| one + PAGE == *next), "{starts:?}");
-        assert!(
-            pages
-                .iter()
-                .all(|page| page.initialised() == 0 && page.len() == PAGE)
-        );
+        let apart = |pages: &[Memory], length| {
+            let starts: Vec<_> = pages.iter().map(|page| page.start().addr().get()).collect();
+            assert!(
+                starts.is_sorted_by(|one, next| one + length == *next),
+                "{starts:?}"
+            );
+            assert!(pages.iter().all(|page| page.len() == length));
+            starts
+        };
+        let pages = Memory::large_pages();
+        let [first, second] = apart(&pages, LARGE_PAGE)[..] else {
+            panic!("a block has two large pages");
+        };
+        assert!(pages.iter().all(|page| page.initialised() == 0));
+        let [page, rest] = pages;
+        // SAFETY: no code reads what is said to be initialised.
+        unsafe { page.set_initialised(PAGE + 9) };
+        let cut = page.cut();
+        assert_eq!(apart(&cut, PAGE)[0], first);
+        assert_eq!(cut.len(), LARGE_PAGE / PAGE);
+        let initialised: Vec<_> = cut.iter().map(Memory::initialised).collect();
+        assert_eq!(initialised, [PAGE, 9, 0, 0]);
+        // The other page of the block is not touched by it.
+        drop(cut);
+        assert_eq!((rest.start().addr().get(), rest.len()), (second, LARGE_PAGE));
+    }
+
+    #[test]
+    fn memory_that_is_of_no_block_is_not_cut() {
+        let [memory] = <[Memory; 1]>::try_from(Memory::of(LARGE_PAGE).cut())
+            .ok()
+            .expect("one piece");
+        assert_eq!(memory.len(), LARGE_PAGE);
     }
 }

@@ -1,12 +1,13 @@
 //! The memory that chunks land in, the watermark that says how much of it is filled, and the view
 //! lent to the consumer.
 //!
-//! A `Slot` holds one chunk. Its memory comes in *pages* of [`PAGE`] bytes, taken from a
-//! process-wide pool as bytes arrive and given back as they are consumed, most recently used first,
-//! so that a consumer that keeps up touches little memory (first touch of fresh memory costs more
-//! than receiving into it). Or the slot lies in the caller's memory, where it is to stay. Or its
-//! bytes go to a destination, from one page of the writer's own. A [`ChunkWriter`] is the only
-//! writer of a slot; a [`Lease`] is a view of filled bytes.
+//! A `Slot` holds one chunk. Its memory comes in *pages* of [`PAGE`] bytes, or of [`LARGE_PAGE`]
+//! while few chunks are received at once, taken from a process-wide pool as bytes arrive and given
+//! back as they are consumed, most recently used first, so that a consumer that keeps up touches
+//! little memory (first touch of fresh memory costs more than receiving into it). Or the slot lies
+//! in the caller's memory, where it is to stay. Or its bytes go to a destination, from one page of
+//! the writer's own. A [`ChunkWriter`] is the only writer of a slot; a [`Lease`] is a view of
+//! filled bytes.
 //!
 //! # Why this is sound
 //!
@@ -33,7 +34,7 @@ mod region;
 mod slot;
 mod writer;
 
-pub use block::PAGE;
+pub use block::{LARGE_PAGE, PAGE};
 pub use lease::Lease;
 pub use writer::ChunkWriter;
 

@@ -12,31 +12,73 @@ use std::{
     mem::{ManuallyDrop, MaybeUninit},
     ops::Range,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use super::{
-    block::{Memory, PAGE},
+    block::{LARGE_PAGE, Memory, PAGE},
     region::Region,
 };
 use crate::fork::{Generation, PerProcess};
 
-/// Free pages kept when no download is active, so that a download every now and then does not pay
-/// for fresh memory each time.
-const KEPT_IDLE: usize = 64;
+/// Bytes of free pages kept when no download is active, so that a download every now and then does
+/// not pay for fresh memory each time.
+const KEPT_IDLE: usize = 16 << 20;
 
-/// Free pages kept while one is: more than any one of them takes by default, and no more, however
-/// much a consumer has collected and lets go at once.
-const KEPT: usize = 768;
+/// Bytes of free pages kept while one is: more than any one of them takes by default, and no more,
+/// however much a consumer has collected and lets go at once.
+const KEPT: usize = 192 << 20;
 
-/// The process-wide free list. Last in, first out: the page freed last is the one most likely in
-/// cache.
+/// A download receives into large pages until it has had more writers than this at once, so it
+/// takes at most 24 MiB more than with small pages. Fewer wake-ups count where a processor is the limit,
+/// and there a few connections are enough; where many are needed, the network is the limit. It does
+/// not go back, as its free pages are small ones then.
+const FEW: usize = 32;
+
+/// The process-wide free pages.
 #[derive(Default)]
 pub(crate) struct Pool {
-    free: Mutex<Vec<Memory>>,
+    free: Mutex<Free>,
     active: AtomicUsize,
+}
+
+/// Last in, first out: the page freed last is the one most likely in cache.
+#[derive(Default)]
+struct Free {
+    large: Vec<Memory>,
+    small: Vec<Memory>,
+}
+
+impl Free {
+    fn bytes(&self) -> usize {
+        self.large.len() * LARGE_PAGE + self.small.len() * PAGE
+    }
+
+    fn large(&mut self) -> Memory {
+        self.large.pop().unwrap_or_else(|| {
+            let [page, rest @ ..] = Memory::large_pages();
+            self.large.extend(rest);
+            page
+        })
+    }
+
+    fn small(&mut self) -> Option<Memory> {
+        if self.small.is_empty() {
+            self.small = self.large().cut();
+        }
+        self.small.pop()
+    }
+
+    /// Drops what is more than `most` bytes, large pages first.
+    fn keep(&mut self, most: usize) {
+        let small = self.small.len().min(most / PAGE);
+        self.small.truncate(small);
+        self.large.truncate((most - small * PAGE) / LARGE_PAGE);
+        self.small.shrink_to(small);
+        self.large.shrink_to(0);
+    }
 }
 
 static POOL: PerProcess<Pool> = PerProcess::new();
@@ -54,31 +96,40 @@ impl Pool {
         POOL.get_or_init(Self::default)
     }
 
-    fn take() -> Memory {
-        let mut free = Self::of_process()
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        free.pop().unwrap_or_else(|| {
-            let [page, rest @ ..] = Memory::pages();
-            free.extend(rest);
-            page
-        })
+    fn free(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A piece of at least `length` bytes (at most [`LARGE_PAGE`]): pooled, unless it is less than
+    /// a page, so that small objects take little.
+    fn take(length: usize) -> Memory {
+        let pooled = match length {
+            ..PAGE => None,
+            PAGE => Self::of_process().free().small(),
+            _ => Some(Self::of_process().free().large()),
+        };
+        pooled.unwrap_or_else(|| Memory::of(length))
     }
 
     fn put(memory: Memory) {
-        if memory.len() != PAGE {
+        let length = memory.len();
+        if length < PAGE {
             return;
         }
         let pool = Self::of_process();
-        let mut free = pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = pool.free();
         let most = if pool.active.load(Ordering::Relaxed) > 0 {
             KEPT
         } else {
             KEPT_IDLE
         };
-        if free.len() < most {
-            free.push(memory);
+        if free.bytes() + length <= most {
+            let list = if length == PAGE {
+                &mut free.small
+            } else {
+                &mut free.large
+            };
+            list.push(memory);
         }
     }
 }
@@ -100,18 +151,19 @@ impl Drop for PoolGuard {
         }
         let pool = Pool::of_process();
         if pool.active.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let mut free = pool.free.lock().unwrap_or_else(PoisonError::into_inner);
-            free.truncate(KEPT_IDLE);
-            free.shrink_to(KEPT_IDLE);
+            pool.free().keep(KEPT_IDLE);
         }
     }
 }
 
-/// Counts the bytes of live pages of one download: what it buffers now, and the most it ever did.
+/// Counts the bytes of live pages of one download (what it buffers now, and the most it ever did)
+/// and the writers that may take more.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     now: AtomicU64,
     peak: AtomicU64,
+    writers: AtomicUsize,
+    had_many: AtomicBool,
 }
 
 impl Gauge {
@@ -126,6 +178,29 @@ impl Gauge {
 
     pub(crate) fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn writer_begins(&self) {
+        if self.writers.fetch_add(1, Ordering::Relaxed) >= FEW {
+            self.had_many.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn writer_ends(&self) {
+        self.writers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many bytes a page has in memory of `length` bytes that is reserved now. The last
+    /// page may have less.
+    pub(crate) fn page(&self, length: u64) -> usize {
+        const LARGE: u64 = LARGE_PAGE as u64;
+        // What the last page does not use is little.
+        let fits = length.is_multiple_of(LARGE) || length >= 4 * LARGE;
+        if fits && !self.had_many.load(Ordering::Relaxed) {
+            LARGE_PAGE
+        } else {
+            PAGE
+        }
     }
 }
 
@@ -153,19 +228,14 @@ enum PageMemory {
 unsafe impl Sync for Page {}
 
 impl Page {
-    /// A page of `length` bytes (at most [`PAGE`]): pooled if it is a full one, of exactly that
-    /// size if not, so that small objects take little.
+    /// A page of at least `length` bytes (at most [`LARGE_PAGE`]).
     pub(crate) fn new(length: usize, gauge: Arc<Gauge>) -> Self {
         debug_assert!(
-            length > 0 && length <= PAGE,
-            "a page holds 1 to {PAGE} bytes, not {length}"
+            length > 0 && length <= LARGE_PAGE,
+            "a page holds 1 to {LARGE_PAGE} bytes, not {length}"
         );
-        let memory = if length == PAGE {
-            Pool::take()
-        } else {
-            Memory::of(length)
-        };
-        gauge.add(length as u64);
+        let memory = Pool::take(length);
+        gauge.add(memory.len() as u64);
         Self {
             place: PageMemory::Own(ManuallyDrop::new(memory)),
             gauge,
@@ -296,10 +366,7 @@ mod tests {
     fn a_child_of_a_process_whose_pool_is_locked_takes_pages() {
         let gauge = Arc::new(Gauge::default());
         let (mut before, mut active) = (Some(Page::new(PAGE, Arc::clone(&gauge))), Some(Pool::enter()));
-        let held = Pool::of_process()
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let held = Pool::of_process().free();
         pget_testkit::forked::in_child(std::time::Duration::from_secs(30), || {
             drop(Page::new(PAGE, Arc::clone(&gauge)));
             // The child's copies only.
@@ -312,14 +379,58 @@ mod tests {
     fn a_consumer_that_lets_go_of_much_at_once_leaves_a_bounded_pool() {
         let _active = Pool::enter();
         let gauge = Arc::new(Gauge::default());
-        let pages: Vec<_> = (0..KEPT + 50)
-            .map(|_| Page::new(PAGE, Arc::clone(&gauge)))
-            .collect();
-        drop(pages);
-        let free = Pool::of_process()
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        assert!(free.len() <= KEPT, "{} MiB without a use", free.len());
+        for length in [PAGE, LARGE_PAGE] {
+            let pages: Vec<_> = (0..KEPT / length + 50)
+                .map(|_| Page::new(length, Arc::clone(&gauge)))
+                .collect();
+            drop(pages);
+            let free = Pool::of_process().free().bytes();
+            assert!(free <= KEPT, "{free} bytes without a use");
+        }
+        let mut free = Free::default();
+        for kept in [8 * LARGE_PAGE, 3 * LARGE_PAGE + PAGE, 2 * PAGE, 0] {
+            free.large.extend((0..8).flat_map(|_| Memory::large_pages()));
+            free.small
+                .extend(Memory::large_pages().into_iter().flat_map(Memory::cut));
+            free.keep(kept);
+            assert!(free.bytes() <= kept && free.bytes() + LARGE_PAGE > kept);
+        }
+    }
+
+    #[test]
+    fn few_writers_have_large_pages_where_they_fit() {
+        const LARGE: u64 = LARGE_PAGE as u64;
+        let gauge = Gauge::default();
+        let pages = [
+            (1, PAGE),
+            (LARGE - 1, PAGE),
+            (LARGE, LARGE_PAGE),
+            (LARGE + 1, PAGE),
+            (3 * LARGE, LARGE_PAGE),
+            (4 * LARGE + 1, LARGE_PAGE),
+        ];
+        for (length, page) in pages {
+            assert_eq!(gauge.page(length), page, "{length}");
+        }
+        for writers in 0..FEW {
+            gauge.writer_begins();
+            assert_eq!(gauge.page(LARGE), LARGE_PAGE, "{writers}");
+        }
+        gauge.writer_ends();
+        gauge.writer_begins();
+        assert_eq!(gauge.page(LARGE), LARGE_PAGE, "no more than before at once");
+        gauge.writer_begins();
+        gauge.writer_ends();
+        assert_eq!(gauge.page(LARGE), PAGE, "it had more");
+    }
+
+    #[test]
+    fn large_pages_are_cut_when_small_ones_are_wanted() {
+        let mut free = Free::default();
+        let large = [free.large(), free.large()];
+        assert_eq!(free.bytes(), 0, "a block has two");
+        free.large.extend(large);
+        let small: Vec<_> = (0..8).map_while(|_| free.small()).collect();
+        assert_eq!((small.len(), free.bytes()), (8, 0), "no other block is needed");
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 
 use super::{
-    block::PAGE,
+    block::LARGE_PAGE,
     lease::Lease,
     page::{Gauge, Page},
     region::Region,
@@ -42,10 +42,22 @@ pub(crate) struct Slot {
     awaited: AtomicWaker,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pages {
     list: Vec<Option<Arc<Page>>>,
+    /// Bytes in each but the last.
+    length: usize,
     memory: SlotMemory,
+}
+
+impl Pages {
+    /// Index of the page that holds byte `at` of the slot, and the offset of that page's first
+    /// byte.
+    fn place_of(&self, at: u64) -> (usize, u64) {
+        let index = at / self.length as u64;
+        let start = index * self.length as u64;
+        (usize::try_from(index).unwrap_or(usize::MAX), start)
+    }
 }
 
 /// Where a slot's memory is.
@@ -68,6 +80,7 @@ impl Default for SlotMemory {
 
 impl Slot {
     pub(crate) fn new(chunk: u64, range: Range<u64>, gauge: Arc<Gauge>, memory: SlotMemory) -> Arc<Self> {
+        let length = page_length(&gauge, &range, &memory);
         Arc::new(Self {
             chunk,
             start: range.start,
@@ -77,6 +90,7 @@ impl Slot {
             puts: AtomicBool::new(matches!(memory, SlotMemory::Put(_))),
             pages: Mutex::new(Pages {
                 list: Vec::new(),
+                length,
                 memory,
             }),
             gauge,
@@ -129,9 +143,14 @@ impl Slot {
 
     /// Becomes the slot's one writer, or `false` while there is another.
     pub(super) fn claim(&self) -> bool {
-        self.claimed
+        let is_claimed = self
+            .claimed
             .compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+            .is_ok();
+        if is_claimed {
+            self.gauge.writer_begins();
+        }
+        is_claimed
     }
 
     /// The writer has let go. What lies elsewhere needs nothing here any more: what was withheld is
@@ -150,6 +169,7 @@ impl Slot {
         drop(pages);
         // Outside the lock: the last of a region calls its owner.
         drop(left);
+        self.gauge.writer_ends();
         // `SeqCst`, as the writer then asks whether anybody waits for this, and who waits says so
         // before looking at `is_claimed`.
         self.claimed.store(false, Ordering::SeqCst);
@@ -186,6 +206,7 @@ impl Slot {
             SlotMemory::Region(..) => None,
         };
         pages.memory = place(reservation);
+        pages.length = page_length(&self.gauge, &(self.start..self.end()), &pages.memory);
         self.puts
             .store(matches!(pages.memory, SlotMemory::Put(_)), Ordering::Relaxed);
     }
@@ -196,7 +217,12 @@ impl Slot {
         drop(left);
     }
 
-    /// A page of `length` bytes that only the writer has.
+    /// Bytes in each of its pages; the last may have fewer.
+    pub(super) fn page_length(&self) -> usize {
+        self.pages().length
+    }
+
+    /// A page of at least `length` bytes that only the writer has.
     pub(super) fn page_of_writer(&self, length: usize) -> Arc<Page> {
         Arc::new(Page::new(length, Arc::clone(&self.gauge)))
     }
@@ -204,10 +230,10 @@ impl Slot {
     /// The page that holds byte `at` (counted from the slot's start) and that page's place in the
     /// slot; made if it is not there.
     pub(super) fn page_for_write(&self, at: u64) -> (Arc<Page>, u64) {
-        let (index, page_start) = page_of(at);
-        let length = (self.end() - self.start - page_start).min(PAGE as u64);
         let mut pages = self.pages();
-        let Pages { list, memory } = &mut *pages;
+        let (index, page_start) = pages.place_of(at);
+        let length = (self.end() - self.start - page_start).min(pages.length as u64);
+        let Pages { list, memory, .. } = &mut *pages;
         if list.len() <= index {
             list.resize_with(index + 1, || None);
         }
@@ -233,8 +259,8 @@ impl Slot {
         if at >= filled {
             return None;
         }
-        let (index, page_start) = page_of(at);
         let mut pages = self.pages();
+        let (index, page_start) = pages.place_of(at);
         // Pages before this one are consumed. The writer and leases may still hold them; the slot
         // need not.
         for consumed in &mut pages.list[..index] {
@@ -254,8 +280,8 @@ impl Slot {
         let mut at = range.start;
         let mut views = Vec::new();
         while at < range.end {
-            let (index, page_start) = page_of(at);
-            let until = range.end.min(page_start + PAGE as u64);
+            let (index, page_start) = pages.place_of(at);
+            let until = range.end.min(page_start + pages.length as u64);
             if let Some(page) = pages.list.get(index).and_then(Option::as_ref) {
                 views.push((
                     Arc::clone(page),
@@ -303,13 +329,16 @@ impl Slot {
     }
 }
 
-/// Index of the page that holds byte `at` of a slot, and the offset of that page's first byte.
-fn page_of(at: u64) -> (usize, u64) {
-    let index = at / PAGE as u64;
-    (usize::try_from(index).unwrap_or(usize::MAX), index * PAGE as u64)
+/// Returns how many bytes a page of a slot for `range` has in `memory`.
+fn page_length(gauge: &Gauge, range: &Range<u64>, memory: &SlotMemory) -> usize {
+    match memory {
+        SlotMemory::Pages(_) | SlotMemory::Put(_) => gauge.page(range.end - range.start),
+        // It is there, and all of it will be used.
+        SlotMemory::Region(..) => LARGE_PAGE,
+    }
 }
 
-/// An offset inside a page, which is at most [`PAGE`].
+/// An offset inside a page, which is at most [`LARGE_PAGE`].
 pub(super) fn in_page(offset: u64) -> usize {
-    usize::try_from(offset).unwrap_or(PAGE)
+    usize::try_from(offset).unwrap_or(LARGE_PAGE)
 }

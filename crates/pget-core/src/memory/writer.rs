@@ -181,7 +181,7 @@ impl ChunkWriter {
         let page = self
             .page
             .take()
-            .filter(|(page, _)| self.slot.puts() && page.len() == PAGE);
+            .filter(|(page, _)| self.slot.puts() && page.len() == next.page_length());
         self.slot.release_writer();
         self.slot = next;
         self.at = self.slot.filled();
@@ -281,7 +281,7 @@ impl ChunkWriter {
             .is_none_or(|(page, start)| self.at >= start + page.len() as u64)
         {
             self.page = Some(if self.slot.puts() && self.withheld_from.is_none() {
-                let length = in_page(self.room().min(PAGE as u64));
+                let length = in_page(self.room().min(self.slot.page_length() as u64));
                 (self.slot.page_of_writer(length), self.at)
             } else {
                 self.slot.page_for_write(self.at)

@@ -5,6 +5,10 @@ use std::time::Duration;
 use super::{Phase, Schedule};
 use crate::{Choice, Flow, Found, controller::Now, open_chunk::ChunkState};
 
+/// Bytes that may be open beyond the usual window of a set concurrency and chunk size, which users
+/// compute memory from.
+const BORROWED: u64 = 16 << 20;
+
 impl Schedule {
     /// Requests that should be in flight, as far as measuring shows.
     #[must_use]
@@ -74,8 +78,9 @@ impl Schedule {
         }
     }
 
-    /// Chunks that may be open: half as many again as requests in flight, and twice that while an
-    /// attempt at the cursor takes far longer than others did.
+    /// Chunks that may be open: half as many again as requests in flight. While an attempt at the
+    /// cursor takes far longer than others did, twice that, if it takes no more memory than the
+    /// controller allows, or [`BORROWED`] more where both options are set.
     pub(super) fn window(&self, now: Option<Duration>) -> usize {
         let most = self.settings.window as usize;
         if !self.settings.window_follows || self.phase != Phase::Parallel {
@@ -85,7 +90,11 @@ impl Schedule {
         let borrowed = now.is_some_and(|now| self.cursor_lags(now));
         let window = level + level.div_ceil(2);
         let window = if borrowed {
-            let affordable = usize::try_from(self.affordable / self.plan.chunk_size()).unwrap_or(usize::MAX);
+            let chunks = |bytes: u64| usize::try_from(bytes / self.plan.chunk_size()).unwrap_or(usize::MAX);
+            let affordable = match self.settings.control {
+                Some(bounds) => chunks(bounds.memory),
+                None => window.saturating_add(chunks(BORROWED)),
+            };
             window.max(affordable.min(most))
         } else {
             window
