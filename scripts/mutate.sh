@@ -141,7 +141,7 @@ all() {
     guard "refusal asked again" pget-schedule/src/schedule/events.rs 'if how == AttemptEnd::Refused && open_chunk.alone {' 'if how == AttemptEnd::Refused {'
     guard "refusal alone is believed" pget-schedule/src/schedule/events.rs 'if how == AttemptEnd::Refused && open_chunk.alone {' 'if false {'
     guard "lone refusal is confirmed" pget-schedule/src/schedule/events.rs 'let Some(&pause) = CONFIRMED_AFTER.get(' 'let Some(&pause) = CONFIRMED_AFTER[..0].get('
-    guard "confirmed after a pause" pget-schedule/src/schedule/events.rs 'confirmed_at = now + pause;' 'let _ = pause;'
+    guard "confirmed after a pause" pget-schedule/src/schedule/events.rs 'return Ok(now + pause);' 'return Ok(now + pause * 0);'
     guard "confirmed few times" pget-schedule/src/schedule/events.rs 'open_chunk.refused_alone += 1;' ''
     guard "refusal of all is final" pget-schedule/src/schedule/events.rs 'let was_served = self.phase != Phase::Probe &&' 'let was_served ='
     guard "stream without identity" pget-schedule/src/schedule/events.rs '|| !self.may_resume() && position > self.plan.start()' '|| !self.may_resume() && position > u64::MAX - 1'

@@ -423,71 +423,89 @@ impl Controller {
         }
         // What comes while something else holds requests back says nothing of the level.
         self.void |= state.held;
+        self.follow(state.limit, now);
+        let Some(full_at) = self.full(now, &state) else {
+            return;
+        };
+        if self.complete {
+            self.measure(now, seen, &state);
+        } else {
+            self.await_answers(now, full_at, seen, &state);
+        }
+    }
+
+    /// Keeps the level that requests may have below what refusals have shown.
+    fn follow(&mut self, limit: Option<u32>, now: Duration) {
         // Where refusals show what the server takes, the level is not what matters.
-        let capped = state.limit.is_some_and(|limit| limit <= self.level);
+        let capped = limit.is_some_and(|limit| limit <= self.level);
         if capped != self.capped {
             self.capped = capped;
             self.settle(now, self.level, None);
         }
-        self.effective = state
-            .limit
-            .map_or(self.level, |limit| limit.min(self.level))
-            .max(1);
+        self.effective = limit.map_or(self.level, |limit| limit.min(self.level)).max(1);
+    }
+
+    /// Returns since when as many requests as the level are in flight, if they are.
+    fn full(&mut self, now: Duration, state: &Now) -> Option<Duration> {
         if self.full_at.is_none() {
             let full = match self.stage {
                 Stage::Less { .. } => state.in_flight <= self.effective,
                 _ => state.in_flight >= self.effective,
             };
-            if !full && !state.held && !state.blocked {
-                return;
+            if full || state.held || state.blocked {
+                self.full_at = Some(now);
             }
-            self.full_at = Some(now);
         }
-        let full_at = self.full_at.unwrap_or(now);
-        // A level is complete when all that were in flight have been answered.
+        self.full_at
+    }
+
+    /// Completes the level when all requests that were in flight at `full_at` have been answered,
+    /// or are late.
+    fn await_answers(&mut self, now: Duration, full_at: Duration, seen: Seen, state: &Now) {
         let late = full_at + self.first.max(SHORTEST) * LATE;
-        if !self.complete {
-            if state.oldest_unanswered.is_some_and(|sent| sent <= full_at) && now < late {
-                return;
-            }
-            if let Stage::Rising {
-                measured, doubts: 0, ..
-            } = self.stage
-                && let Some(mark) = self.mark
-                && measured < self.level
-            {
-                if now < mark.at + SHORTEST {
-                    return;
-                }
-                self.complete = true;
-                return self.judge_rise(now, &mark, seen, state.rest);
-            }
-            self.complete = true;
-            // What was on its way before says little of a new level.
-            self.void |= matches!(self.stage, Stage::Less { .. } | Stage::More { .. });
-            if !matches!(self.stage, Stage::Rising { .. }) || self.mark.is_none() {
-                self.mark = Some(Mark { at: now, seen });
-            }
-            if let Stage::Rising {
-                best,
-                last,
-                doubts: 0,
-                ..
-            } = self.stage
-            {
-                // The next level is on its way while this one is measured.
-                self.stage = Stage::Rising {
-                    best,
-                    last,
-                    measured: self.level,
-                    doubts: 0,
-                };
-                let mark = Mark { at: now, seen };
-                self.step(now, STEP);
-                self.mark = Some(mark);
-            }
+        if state.oldest_unanswered.is_some_and(|sent| sent <= full_at) && now < late {
             return;
         }
+        if let Stage::Rising {
+            measured, doubts: 0, ..
+        } = self.stage
+            && let Some(mark) = self.mark
+            && measured < self.level
+        {
+            if now < mark.at + SHORTEST {
+                return;
+            }
+            self.complete = true;
+            return self.judge_rise(now, &mark, seen, state.rest);
+        }
+        self.complete = true;
+        // What was on its way before says little of a new level.
+        self.void |= matches!(self.stage, Stage::Less { .. } | Stage::More { .. });
+        if !matches!(self.stage, Stage::Rising { .. }) || self.mark.is_none() {
+            self.mark = Some(Mark { at: now, seen });
+        }
+        if let Stage::Rising {
+            best,
+            last,
+            doubts: 0,
+            ..
+        } = self.stage
+        {
+            // The next level is on its way while this one is measured.
+            self.stage = Stage::Rising {
+                best,
+                last,
+                measured: self.level,
+                doubts: 0,
+            };
+            let mark = Mark { at: now, seen };
+            self.step(now, STEP);
+            self.mark = Some(mark);
+        }
+    }
+
+    /// Measures a complete level, and judges it when it was measured for long enough.
+    fn measure(&mut self, now: Duration, seen: Seen, state: &Now) {
         let Some(mark) = self.mark else {
             self.mark = Some(Mark { at: now, seen });
             return;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{control::Measured, track::Track};
+use super::{AttemptEnd, control::Measured, health::PROGRESS, track::Track};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChunkState {
@@ -101,6 +101,32 @@ impl OpenChunk {
         (self.refusals, self.refused_alone) = (0, 0);
         self.fenced_since = None;
         was_wrong
+    }
+
+    /// Counts an attempt that ended before the chunk's end, and returns since when it was quiet.
+    /// One request `too_many` does not count against `retries`.
+    pub(super) fn broke_off(
+        &mut self,
+        now: Duration,
+        progress: u64,
+        how: AttemptEnd,
+        too_many: bool,
+    ) -> Duration {
+        if progress >= PROGRESS {
+            (self.fruitless, self.counted) = (0, 0);
+        } else {
+            self.fruitless += 1;
+            self.counted += u32::from(!too_many);
+        }
+        let quiet_since = self.quiet_since.unwrap_or(now).min(now);
+        let quiet_since = self.fails(quiet_since);
+        self.refusals += u32::from(how == AttemptEnd::Refused);
+        let is_wrong = matches!(how, AttemptEnd::Wrong | AttemptEnd::Damaged);
+        if is_wrong && self.wrong == 0 {
+            self.wrong_since = now;
+        }
+        self.wrong += u32::from(is_wrong);
+        quiet_since
     }
 
     /// An attempt has failed that had brought nothing since `quiet_since`. Returns since when it

@@ -230,53 +230,19 @@ impl Schedule {
         how: AttemptEnd,
     ) -> AfterAttempt {
         let is_served = self.others_are_served(index);
-        let open_chunk = &mut self.open_chunks[index];
         let is_wrong = matches!(how, AttemptEnd::Wrong | AttemptEnd::Damaged);
-        let is_refusal = !open_chunk.begun && !is_wrong && how != AttemptEnd::Complete;
-        let mut confirmed_at = Duration::ZERO;
-        if how == AttemptEnd::Refused && open_chunk.alone {
-            // The object was served before, so a limit on the rate may refuse a lone request, too.
-            let was_served = self.phase != Phase::Probe && self.settings.retries != Some(0);
-            if !was_served {
-                return self.fail(Limit::Final);
-            }
-            let Some(&pause) = CONFIRMED_AFTER.get(open_chunk.refused_alone as usize) else {
-                let attempts = open_chunk.refusals + 1;
-                return self.fail(Limit::Refused { attempts });
-            };
-            open_chunk.refused_alone += 1;
-            confirmed_at = now + pause;
-        }
-        if progress >= PROGRESS {
-            (open_chunk.fruitless, open_chunk.counted) = (0, 0);
-        } else {
-            open_chunk.fruitless += 1;
-            // One request too many is no failed attempt at the range.
-            let too_many = is_refusal && is_served && self.settings.retries != Some(0);
-            open_chunk.counted += u32::from(!too_many);
-        }
-        let quiet_since = open_chunk.quiet_since.unwrap_or(now).min(now);
-        let quiet_since = open_chunk.fails(quiet_since);
-        open_chunk.refusals += u32::from(how == AttemptEnd::Refused);
-        if is_wrong && open_chunk.wrong == 0 {
-            open_chunk.wrong_since = now;
-        }
-        open_chunk.wrong += u32::from(is_wrong);
-        self.some_range_fails = true;
-        let (fruitless, counted) = (open_chunk.fruitless, open_chunk.counted);
-        if self.settings.retries.is_some_and(|retries| counted > retries) {
-            return self.fail(Limit::Retries { attempts: fruitless });
-        }
-        let (attempts, wrong_for) = (open_chunk.wrong, now.saturating_sub(open_chunk.wrong_since));
-        let fruitless_for = self.health.lasted(now);
-        let lasted = if self.wrong_passes {
-            fruitless_for
-        } else {
-            fruitless_for.max(wrong_for)
+        let begun = self.open_chunks[index].begun;
+        let is_refusal = !begun && !is_wrong && how != AttemptEnd::Complete;
+        let confirmed_at = match self.confirmed_at(index, now, how) {
+            Ok(at) => at,
+            Err(limit) => return self.fail(limit),
         };
-        let is_believed = how == AttemptEnd::Damaged || lasted >= BELIEVED_AFTER;
-        if is_wrong && attempts >= WRONG && is_believed {
-            return self.fail(Limit::Wrong { attempts });
+        // One request too many is no failed attempt at the range.
+        let too_many = is_refusal && is_served && self.settings.retries != Some(0);
+        let quiet_since = self.open_chunks[index].broke_off(now, progress, how, too_many);
+        self.some_range_fails = true;
+        if let Some(limit) = self.reached(index, now, how) {
+            return self.fail(limit);
         }
         let clipped = how == AttemptEnd::Complete && progress > 0;
         if clipped && progress >= PROGRESS {
@@ -293,6 +259,7 @@ impl Schedule {
             self.throttle
                 .refused(now, id, self.next_id, self.in_flight, by_status);
         }
+        let fruitless = self.open_chunks[index].fruitless;
         let is_usual = is_refusal && self.throttle.is_share() && self.throttle.is_alone();
         let delay = if fruitless == 0 || fruitless == 1 && is_usual {
             // Where a share of requests fails, another chunk would be asked for as soon.
@@ -305,6 +272,51 @@ impl Schedule {
         self.open_chunks[index].state = ChunkState::Waiting(now + delay);
         self.decide(now);
         AfterAttempt::GoesOn
+    }
+
+    /// Returns when a range that was refused alone is asked for again, alone; zero for every other
+    /// end of an attempt.
+    ///
+    /// # Errors
+    /// The refusal is believed.
+    fn confirmed_at(&mut self, index: usize, now: Duration, how: AttemptEnd) -> Result<Duration, Limit> {
+        let open_chunk = &mut self.open_chunks[index];
+        if how == AttemptEnd::Refused && open_chunk.alone {
+            // The object was served before, so a limit on the rate may refuse a lone request, too.
+            let was_served = self.phase != Phase::Probe && self.settings.retries != Some(0);
+            if !was_served {
+                return Err(Limit::Final);
+            }
+            let Some(&pause) = CONFIRMED_AFTER.get(open_chunk.refused_alone as usize) else {
+                let attempts = open_chunk.refusals + 1;
+                return Err(Limit::Refused { attempts });
+            };
+            open_chunk.refused_alone += 1;
+            return Ok(now + pause);
+        }
+        Ok(Duration::ZERO)
+    }
+
+    /// Returns the limit that the failed attempts at a range have reached, if they have.
+    fn reached(&self, index: usize, now: Duration, how: AttemptEnd) -> Option<Limit> {
+        let open_chunk = &self.open_chunks[index];
+        let (fruitless, counted) = (open_chunk.fruitless, open_chunk.counted);
+        if self.settings.retries.is_some_and(|retries| counted > retries) {
+            return Some(Limit::Retries { attempts: fruitless });
+        }
+        if !matches!(how, AttemptEnd::Wrong | AttemptEnd::Damaged) {
+            return None;
+        }
+        let wrong_for = now.saturating_sub(open_chunk.wrong_since);
+        let fruitless_for = self.health.lasted(now);
+        let lasted = if self.wrong_passes {
+            fruitless_for
+        } else {
+            fruitless_for.max(wrong_for)
+        };
+        let is_believed = how == AttemptEnd::Damaged || lasted >= BELIEVED_AFTER;
+        let attempts = open_chunk.wrong;
+        (attempts >= WRONG && is_believed).then_some(Limit::Wrong { attempts })
     }
 
     /// A failure that another attempt may make up for.
