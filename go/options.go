@@ -41,8 +41,8 @@ func collect(options []Option) *settings {
 	return s
 }
 
-// number is an option that is a number, which the library checks as far as it fits into most.
-func number(name string, value int64, most uint64, set func(*C.pget_options, uint64) C.pget_status) Option {
+// setNumber is an option that is a number, which the library checks as far as it fits into most.
+func setNumber(name string, value int64, most uint64, set func(*C.pget_options, uint64) C.pget_status) Option {
 	return func(s *settings) {
 		s.steps = append(s.steps, step{fmt.Sprintf("%s %d is out of range", name, value), func(o *C.pget_options) C.pget_status {
 			if value < 0 || uint64(value) > most {
@@ -53,8 +53,8 @@ func number(name string, value int64, most uint64, set func(*C.pget_options, uin
 	}
 }
 
-// duration is an option that is a time, in whole milliseconds and at least one.
-func duration(name string, value time.Duration, set func(*C.pget_options, uint64) C.pget_status) Option {
+// setDuration is an option that is a time, in whole milliseconds and at least one.
+func setDuration(name string, value time.Duration, set func(*C.pget_options, uint64) C.pget_status) Option {
 	return func(s *settings) {
 		s.steps = append(s.steps, step{fmt.Sprintf("%s %v is out of range", name, value), func(o *C.pget_options) C.pget_status {
 			if value <= 0 {

@@ -13,7 +13,7 @@ import (
 // WithChunkSize sets the bytes per range, 1 to 1 GiB. The default, 0, is what the source asks for,
 // else what measuring finds.
 func WithChunkSize(bytes int64) Option {
-	return number("chunk size", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
+	return setNumber("chunk size", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_chunk_size(o, C.uint64_t(v))
 	})
 }
@@ -21,7 +21,7 @@ func WithChunkSize(bytes int64) Option {
 // WithConcurrency sets the most requests in flight, 1 to 1024. The default, 0, is what measuring
 // finds. With 1, the object is read as one stream.
 func WithConcurrency(requests int) Option {
-	return number("concurrency", int64(requests), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
+	return setNumber("concurrency", int64(requests), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_concurrency(o, C.uint32_t(v))
 	})
 }
@@ -30,7 +30,7 @@ func WithConcurrency(requests int) Option {
 // The default, 0, is half as many again as requests in flight, within the memory limit. [GetInto]
 // has no window.
 func WithWindow(chunks int) Option {
-	return number("window", int64(chunks), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
+	return setNumber("window", int64(chunks), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_window(o, C.uint32_t(v))
 	})
 }
@@ -40,7 +40,7 @@ func WithWindow(chunks int) Option {
 //
 // The bytes between them are discarded. With 0, only adjacent ranges are fetched together.
 func WithGap(bytes int64) Option {
-	return number("gap", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
+	return setNumber("gap", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_gap(o, C.uint64_t(v))
 	})
 }
@@ -49,7 +49,7 @@ func WithGap(bytes int64) Option {
 // call fails, 0 to 1000. With 0, the first failure ends the call. By default, only the retry
 // timeout limits them.
 func WithRetries(retries int) Option {
-	return number("retries", int64(retries), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
+	return setNumber("retries", int64(retries), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_retries(o, C.uint32_t(v))
 	})
 }
@@ -57,7 +57,7 @@ func WithRetries(retries int) Option {
 // WithRetryTimeout sets how long the call goes on trying without receiving a byte, since its first
 // failure in a row, 1 ms to a day. The default is 120 s.
 func WithRetryTimeout(timeout time.Duration) Option {
-	return duration("retry timeout", timeout, func(o *C.pget_options, v uint64) C.pget_status {
+	return setDuration("retry timeout", timeout, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_retry_timeout(o, C.uint64_t(v))
 	})
 }
@@ -65,7 +65,7 @@ func WithRetryTimeout(timeout time.Duration) Option {
 // WithConnectTimeout sets the time to a connection, name look-up and TLS included, 1 ms to a day.
 // The default is 5 s.
 func WithConnectTimeout(timeout time.Duration) Option {
-	return duration("connect timeout", timeout, func(o *C.pget_options, v uint64) C.pget_status {
+	return setDuration("connect timeout", timeout, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_connect_timeout(o, C.uint64_t(v))
 	})
 }
@@ -73,7 +73,7 @@ func WithConnectTimeout(timeout time.Duration) Option {
 // WithFirstByteTimeout sets the time from the start of a request to its reply's header, 1 ms to a
 // day. The default is 30 s.
 func WithFirstByteTimeout(timeout time.Duration) Option {
-	return duration("first byte timeout", timeout, func(o *C.pget_options, v uint64) C.pget_status {
+	return setDuration("first byte timeout", timeout, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_first_byte_timeout(o, C.uint64_t(v))
 	})
 }
@@ -81,7 +81,7 @@ func WithFirstByteTimeout(timeout time.Duration) Option {
 // WithStallTimeout sets the time without progress in a body, 1 ms to a day. The default is 20 s. It
 // does not run while the caller is the bottleneck.
 func WithStallTimeout(timeout time.Duration) Option {
-	return duration("stall timeout", timeout, func(o *C.pget_options, v uint64) C.pget_status {
+	return setDuration("stall timeout", timeout, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_stall_timeout(o, C.uint64_t(v))
 	})
 }
@@ -90,7 +90,7 @@ func WithStallTimeout(timeout time.Duration) Option {
 // MiB. With the default, 0, they share the process's budget, a quarter of its memory and at most 1
 // GiB. A range larger than the limit is still read.
 func WithMemoryLimit(bytes int64) Option {
-	return number("memory limit", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
+	return setNumber("memory limit", bytes, math.MaxUint64, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_memory_limit(o, C.uint64_t(v))
 	})
 }
@@ -99,7 +99,7 @@ func WithMemoryLimit(bytes int64) Option {
 // environment variable PGET_THREADS, else as many as there are processors, at most 8. The first
 // call of the process that reads anything starts the runtime; from then on this has no effect.
 func WithThreads(threads int) Option {
-	return number("threads", int64(threads), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
+	return setNumber("threads", int64(threads), math.MaxUint32, func(o *C.pget_options, v uint64) C.pget_status {
 		return C.pget_options_set_threads(o, C.uint32_t(v))
 	})
 }

@@ -90,14 +90,14 @@ impl Setter {
             text.push_str(&wrapped(&in_go(&paragraph)));
         }
         let (parameter, helper) = match (unit.as_str(), number.as_str()) {
-            ("milliseconds", _) => ("timeout time.Duration", format!("duration({words:?}, timeout")),
+            ("milliseconds", _) => ("timeout time.Duration", format!("setDuration({words:?}, timeout")),
             (_, "uint32_t") => (
                 &*format!("{unit} int"),
-                format!("number({words:?}, int64({unit}), math.MaxUint32"),
+                format!("setNumber({words:?}, int64({unit}), math.MaxUint32"),
             ),
             _ => (
                 &*format!("{unit} int64"),
-                format!("number({words:?}, {unit}, math.MaxUint64"),
+                format!("setNumber({words:?}, {unit}, math.MaxUint64"),
             ),
         };
         write!(
