@@ -1,24 +1,20 @@
 //! How far the schedule runs ahead of the cursor: no permit idles while the window has room, and the
 //! window follows the permits.
 
+mod common;
+
 use std::time::Duration;
 
-use pget_schedule::{Action, AttemptEnd, Schedule, Settings, Wanted};
+use common::poll;
+use pget_schedule::{Action, AttemptEnd, Schedule, Settings};
 
 const CHUNK: u64 = 8 << 20;
 
 fn settings(chunk_size: u64, window: u32) -> Settings {
     Settings {
-        wanted: Wanted::all(),
-        chunk_size,
-        follow_hint: false,
-        concurrency: 2,
         window,
-        window_follows: false,
-        control: None,
         retries: Some(0),
-        retry_timeout: Duration::from_secs(120),
-        seed: 1,
+        ..common::settings(chunk_size)
     }
 }
 
@@ -28,22 +24,11 @@ fn after_overtaking(settings: Settings, times: &[u64]) -> Vec<Action> {
     let mut schedule = Schedule::new(settings);
     let mut ids = Vec::new();
     while ids.len() < 2 {
-        match schedule.poll(Duration::ZERO) {
-            Action::Request(attempt) => {
-                ids.push(attempt.id);
-                if ids.len() == 1 {
-                    schedule.begun(
-                        attempt.id,
-                        Some(100 * chunk_size),
-                        false,
-                        true,
-                        None,
-                        Some(chunk_size),
-                    );
-                }
-            }
-            Action::Reserve { .. } => schedule.reserved(),
-            other => panic!("{other:?} with {} in flight", ids.len()),
+        let attempt = poll(&mut schedule, Duration::ZERO).expect("two attempts");
+        ids.push(attempt.id);
+        if ids.len() == 1 {
+            let size = Some(100 * chunk_size);
+            schedule.begun(attempt.id, size, false, true, None, Some(chunk_size));
         }
     }
     schedule.ended(ids[1], Duration::ZERO, 2 * chunk_size, AttemptEnd::Complete);
@@ -67,19 +52,13 @@ fn a_free_permit_never_waits_while_the_window_has_room() {
 
 /// Opens chunks at `now` until the schedule waits, and completes all but the first.
 fn fill(schedule: &mut Schedule, now: Duration) {
-    loop {
-        match schedule.poll(now) {
-            Action::Request(attempt) => {
-                let end = attempt.end.expect("a chunk");
-                if attempt.chunk == 0 {
-                    schedule.begun(attempt.id, Some(1000 * CHUNK), false, true, None, Some(end));
-                } else {
-                    let took = now + Duration::from_millis(10);
-                    schedule.ended(attempt.id, took, end, AttemptEnd::Complete);
-                }
-            }
-            Action::Reserve { .. } => schedule.reserved(),
-            _ => return,
+    while let Ok(attempt) = poll(schedule, now) {
+        let end = attempt.end.expect("a chunk");
+        if attempt.chunk == 0 {
+            schedule.begun(attempt.id, Some(1000 * CHUNK), false, true, None, Some(end));
+        } else {
+            let took = now + Duration::from_millis(10);
+            schedule.ended(attempt.id, took, end, AttemptEnd::Complete);
         }
     }
 }
@@ -119,8 +98,8 @@ fn a_connection_that_is_cut_every_megabyte_does_not_end_a_long_download() {
     let mut schedule = Schedule::new(settings(CHUNK, 1));
     let (mut now, mut position) = (Duration::ZERO, 0);
     while position < 100 * CHUNK {
-        match schedule.poll(now) {
-            Action::Request(attempt) => {
+        match poll(&mut schedule, now) {
+            Ok(attempt) => {
                 assert!(
                     attempt.chunk == position / CHUNK && attempt.start == position,
                     "{attempt:?} at {position}"
@@ -140,9 +119,8 @@ fn a_connection_that_is_cut_every_megabyte_does_not_end_a_long_download() {
                     schedule.consumed();
                 }
             }
-            Action::Reserve { .. } => schedule.reserved(),
-            Action::Wait(Some(at)) => now = at,
-            other => panic!("{other:?} at {position}"),
+            Err(Action::Wait(Some(at))) => now = at,
+            Err(other) => panic!("{other:?} at {position}"),
         }
     }
 }

@@ -3,11 +3,11 @@
 //! Besides the invariants (in order, no byte twice, window, concurrency) there is a rule of progress: in every state that is not the end some *good* event is possible (one that is
 //! no fault), and good events never go round in a circle. So whatever went wrong before, if nothing more does, the download ends.
 
+mod common;
+
 use std::{collections::HashMap, time::Duration};
 
-use pget_schedule::{
-    Action, AfterAttempt, AttemptEnd, Flow, Limit, ReplyOutcome, Schedule, Settings, Wanted,
-};
+use pget_schedule::{Action, AfterAttempt, AttemptEnd, Flow, Limit, ReplyOutcome, Schedule, Settings};
 
 /// Two steps of progress.
 const CHUNK: u64 = 8192;
@@ -430,16 +430,11 @@ fn all_states_of_small_downloads() {
                         continue;
                     }
                     let settings = Settings {
-                        wanted: Wanted::all(),
-                        chunk_size: CHUNK,
-                        follow_hint: false,
                         concurrency,
                         window,
-                        window_follows: false,
-                        control: None,
                         retries: Some(retries),
                         retry_timeout: Duration::from_secs(1_000_000),
-                        seed: 1,
+                        ..common::settings(CHUNK)
                     };
                     let server = Server {
                         size,

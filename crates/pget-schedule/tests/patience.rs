@@ -1,8 +1,11 @@
 //! When a download gives up: after `retry_timeout` since the first failure in a row, and never while
 //! bytes arrive.
 
+mod common;
+
 use std::time::Duration;
 
+use common::poll;
 use pget_schedule::{Action, AfterAttempt, Attempt, AttemptEnd, Flow, Limit, Schedule, Settings, Wanted};
 
 const CHUNK: u64 = 1 << 20;
@@ -10,27 +13,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn settings(retry_timeout: Duration) -> Settings {
     Settings {
-        wanted: Wanted::all(),
-        chunk_size: CHUNK,
-        follow_hint: false,
-        concurrency: 2,
         window: 4,
-        window_follows: false,
-        control: None,
-        retries: None,
         retry_timeout,
-        seed: 1,
-    }
-}
-
-/// Polls at `now` until the schedule requests something, or returns what else it says.
-fn poll(schedule: &mut Schedule, now: Duration) -> Result<Attempt, Action> {
-    loop {
-        match schedule.poll(now) {
-            Action::Reserve { .. } => schedule.reserved(),
-            Action::Request(attempt) => return Ok(attempt),
-            other => return Err(other),
-        }
+        ..common::settings(CHUNK)
     }
 }
 

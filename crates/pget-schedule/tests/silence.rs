@@ -1,8 +1,11 @@
 //! What silence means: whole downloads on a virtual clock, from a server that answers each request
 //! after a time of its own, or never.
 
+mod common;
+
 use std::{collections::BTreeMap, time::Duration};
 
+use common::poll;
 use pget_schedule::{Action, Attempt, AttemptEnd, Flow, Schedule, Settings, Wanted};
 
 const CHUNK: u64 = 1 << 20;
@@ -19,30 +22,22 @@ fn play(concurrency: u32, server: Server, end: Duration) -> (Vec<(Duration, u64)
     let chunks = 100_000;
     let mut schedule = Schedule::new(Settings {
         wanted: Wanted::from(0..chunks * CHUNK),
-        chunk_size: CHUNK,
-        follow_hint: false,
         concurrency,
-        window: Settings::UNBOUNDED,
-        window_follows: false,
-        control: None,
-        retries: None,
-        retry_timeout: Duration::from_secs(120),
-        seed: 1,
+        ..common::settings(CHUNK)
     });
     let (mut now, mut requests) = (Duration::ZERO, Vec::new());
     let mut flights: BTreeMap<u64, (Attempt, Option<Duration>)> = BTreeMap::new();
     while now < end {
         let until = loop {
-            match schedule.poll(now) {
-                Action::Request(attempt) => {
+            match poll(&mut schedule, now) {
+                Ok(attempt) => {
                     requests.push((now, attempt.chunk));
                     let answer = server(attempt.chunk, now).map(|after| now + after);
                     flights.insert(attempt.id, (attempt, answer));
                 }
-                Action::Reserve { .. } => schedule.reserved(),
-                Action::Wait(until) => break until,
-                Action::GiveUp(limit) => panic!("{limit:?} at {now:?}"),
-                Action::Finished => return (requests, Some(now)),
+                Err(Action::Wait(until)) => break until,
+                Err(Action::Finished) => return (requests, Some(now)),
+                Err(other) => panic!("{other:?} at {now:?}"),
             }
         };
         let answers = flights.values().filter_map(|&(_, at)| at);

@@ -3,9 +3,12 @@
 //! Attempts go over the connection that idles longest; a fenced attempt's connection is closed, and its rest goes over a new one. Connections have numbers in the order in
 //! which they are made, and each number its speed.
 
+mod common;
+
 use std::{collections::BTreeMap, time::Duration};
 
-use pget_schedule::{Action, Attempt, AttemptEnd, Flow, Schedule, Settings, Wanted};
+use common::poll;
+use pget_schedule::{Attempt, AttemptEnd, Flow, Schedule, Settings, Wanted};
 
 const STEP: Duration = Duration::from_millis(5);
 const CHUNK: u64 = 8 << 20;
@@ -41,15 +44,10 @@ struct Outcome {
 fn settings(chunks: u64, concurrency: u32, window: u32) -> Settings {
     Settings {
         wanted: Wanted::from(0..chunks * CHUNK),
-        chunk_size: CHUNK,
-        follow_hint: false,
         concurrency,
         window,
-        window_follows: false,
-        control: None,
         retries: Some(3),
-        retry_timeout: Duration::from_secs(120),
-        seed: 1,
+        ..common::settings(CHUNK)
     }
 }
 
@@ -65,32 +63,26 @@ fn play(settings: &Settings, network: &Network) -> Outcome {
     let mut filled: BTreeMap<u64, u64> = BTreeMap::new();
     let (mut idle, mut connections, mut requests, mut consumed) = (Vec::new(), 0, 0_u64, 0);
     loop {
-        loop {
-            match schedule.poll(now) {
-                Action::Request(attempt) => {
-                    requests += 1;
-                    let kept = if attempt.fresh { None } else { idle.pop() };
-                    let connection = kept.unwrap_or_else(|| {
-                        connections += 1;
-                        connections - 1
-                    });
-                    filled.entry(attempt.chunk).or_insert(attempt.start);
-                    let (since, bytes) = (now, 0);
-                    flights.insert(
-                        attempt.id,
-                        Flight {
-                            attempt,
-                            connection,
-                            since,
-                            bytes,
-                        },
-                    );
-                    if requests == 1 {
-                        schedule.begun(attempt.id, Some(size), false, true, None, attempt.end);
-                    }
-                }
-                Action::Reserve { .. } => schedule.reserved(),
-                Action::Wait(_) | Action::GiveUp(_) | Action::Finished => break,
+        while let Ok(attempt) = poll(&mut schedule, now) {
+            requests += 1;
+            let kept = if attempt.fresh { None } else { idle.pop() };
+            let connection = kept.unwrap_or_else(|| {
+                connections += 1;
+                connections - 1
+            });
+            filled.entry(attempt.chunk).or_insert(attempt.start);
+            let (since, bytes) = (now, 0);
+            flights.insert(
+                attempt.id,
+                Flight {
+                    attempt,
+                    connection,
+                    since,
+                    bytes,
+                },
+            );
+            if requests == 1 {
+                schedule.begun(attempt.id, Some(size), false, true, None, attempt.end);
             }
         }
         now += STEP;

@@ -1,6 +1,7 @@
 //! What a download does at a server that serves so many requests at once, or so many a second, fails
 //! now and then, or goes away for a while: whole downloads on a virtual clock.
 
+mod common;
 #[path = "throttle/play.rs"]
 mod play;
 

@@ -7,6 +7,8 @@ use std::{
 
 use pget_schedule::{Action, Attempt, AttemptEnd, Backoff, Flow, Limit, Schedule, Settings, Wanted};
 
+use crate::common::{self, poll};
+
 pub(crate) const CHUNK: u64 = 1 << 20;
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -54,15 +56,9 @@ impl Outcome {
 pub(crate) fn settings(chunks: u64, concurrency: u32) -> Settings {
     Settings {
         wanted: Wanted::from(0..chunks * CHUNK),
-        chunk_size: CHUNK,
-        follow_hint: false,
         concurrency,
         window: 3 * concurrency,
-        window_follows: false,
-        control: None,
-        retries: None,
-        retry_timeout: Duration::from_secs(120),
-        seed: 1,
+        ..common::settings(CHUNK)
     }
 }
 
@@ -76,8 +72,8 @@ pub(crate) fn play(settings: &Settings, latency: Duration, service: Duration, mu
     let silent_for = Duration::from_secs(30);
     loop {
         let until = loop {
-            match schedule.poll(now) {
-                Action::Request(attempt) => {
+            match poll(&mut schedule, now) {
+                Ok(attempt) => {
                     let serves = flights
                         .values()
                         .filter(|flight| flight.fate == Fate::Served)
@@ -95,14 +91,11 @@ pub(crate) fn play(settings: &Settings, latency: Duration, service: Duration, mu
                     flights.insert(attempt.id, Flight { attempt, at, fate });
                     outcome.most_in_flight = outcome.most_in_flight.max(flights.len());
                 }
-                Action::Reserve { .. } => schedule.reserved(),
-                Action::Wait(until) => break until,
-                Action::GiveUp(limit) => {
-                    outcome.ended = Some(limit);
-                    outcome.took = now;
-                    return outcome;
-                }
-                Action::Finished => {
+                Err(Action::Wait(until)) => break until,
+                Err(end) => {
+                    if let Action::GiveUp(limit) = end {
+                        outcome.ended = Some(limit);
+                    }
                     outcome.took = now;
                     return outcome;
                 }
