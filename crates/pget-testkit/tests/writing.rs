@@ -36,7 +36,7 @@ const CHECKED: &[&str] = &[
     "crates/pget-core/tests/crowd.rs",
     "crates/pget-core/tests/delivery.rs",
     "crates/pget-core/tests/destination",
-    "crates/pget-core/tests/download.rs",
+    "crates/pget-core/tests/download",
     "crates/pget-core/tests/initialised.rs",
     "crates/pget-core/tests/lingers.rs",
     "crates/pget-core/tests/options.rs",

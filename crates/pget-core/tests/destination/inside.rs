@@ -2,12 +2,25 @@
 
 use std::{
     ops::Range,
-    sync::atomic::{AtomicBool, AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use pget_core::Keeps;
+use async_trait::async_trait;
+use pget_core::{
+    BufMut, Cancel, ChunkWriter, Destination, Download, Error, ErrorKind, Keeps, ObjectInfo, RangeRequest,
+    RangeSource, SourceError, Transfer,
+};
+use pget_testkit::sources::{Play, Staged};
 
-use super::*;
+use crate::{
+    CHUNK, DEADLINE, SIZE,
+    ledger::{Ledger, Mode},
+    object, options, read_to,
+};
 
 /// A source that receives in a thread, in which a put may wait.
 #[derive(Debug, Default)]

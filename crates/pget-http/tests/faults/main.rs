@@ -12,6 +12,7 @@ mod outages;
 mod proxy;
 mod range_protocol;
 mod records;
+mod sealed;
 mod sizes;
 mod status;
 mod streams;

@@ -280,7 +280,7 @@ async fn versions_stay_readable_and_are_told() {
     );
 }
 
-/// Keys that versitygw can store in its files. `answers.rs` sends the others to the misbehaving
+/// Keys that versitygw can store in its files. `addresses.rs` sends the others to the misbehaving
 /// server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_66_keys_are_sent_byte_for_byte() {

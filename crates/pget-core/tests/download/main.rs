@@ -3,9 +3,12 @@
 //! The tests cover failures and resumption, single streams, deadlines, bounds, and resources after
 //! a drop. Time is tokio's, paused.
 
-use std::{sync::Arc, task::Poll, time::Duration};
+mod resources;
+mod streams;
 
-use pget_core::{Budget, BufMut, Download, Error, ErrorKind, Options, RangeSource, Reader, memory::PAGE};
+use std::{sync::Arc, time::Duration};
+
+use pget_core::{BufMut, Download, Error, ErrorKind, Options, RangeSource, Reader, memory::PAGE};
 use pget_testkit::sources::{Form, Object, Play, Staged, Stop};
 
 const CHUNK: u64 = 100_000;
@@ -129,30 +132,6 @@ async fn what_changes_under_way_is_told_and_never_mixed_in() {
     read(&dropping(""), options(2)).await.1.expect("nothing differs");
 }
 
-/// The first reply of a stream has no identity, so an identity in a later reply does not help. The
-/// object may have changed before that reply.
-#[tokio::test(start_paused = true)]
-async fn a_stream_that_began_without_an_identity_goes_on_by_no_later_one() {
-    let source = Staged::new(|call| {
-        let mut object = if call.number < 2 {
-            object()
-        } else {
-            Object::new(2, SIZE)
-        };
-        if call.number != 1 {
-            object.revision = pget_core::Revision::default();
-        }
-        let play = Play::right(object);
-        match call.number {
-            0 => play.stop(0, Stop::Retry(ErrorKind::Unavailable)),
-            1 => play.stop(5_000, Stop::Retry(ErrorKind::Unavailable)),
-            _ => play,
-        }
-    });
-    assert_eq!(kind(&read(&source, options(1)).await.1), ErrorKind::Unavailable);
-    assert_eq!(source.calls().len(), 2);
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_a_writer_did_not_take_is_not_passed_over() {
     let mut reader = reader(&Staged::right(object()), options(16));
@@ -193,161 +172,6 @@ async fn the_edges_of_the_object() {
                 None => assert_eq!(kind(&result), ErrorKind::Range),
             }
         }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_source_that_ignores_ranges_is_read_as_one_stream() {
-    for form in [Form::Whole, Form::WholeUntilEnd] {
-        for offset in [0, 1, 2 * CHUNK + 1, SIZE, SIZE + 1] {
-            for length in [None, Some(CHUNK + 1), Some(2 * SIZE)] {
-                let source = Staged::new(move |_| Play::right(object()).form(form));
-                source.set_head(object());
-                let mut options = options(4);
-                (options.offset, options.length) = (offset, length);
-                let mut reader = reader(&source, options);
-                let (got, result) = read_on(&mut reader, offset).await;
-                if offset > SIZE {
-                    assert_eq!(kind(&result), ErrorKind::Range, "{form:?}");
-                    continue;
-                }
-                result.unwrap_or_else(|error| panic!("{form:?} {offset} {length:?}: {error}"));
-                assert_eq!(got, length.unwrap_or(SIZE).min(SIZE - offset));
-                assert_eq!(source.calls().len(), 1, "one request");
-                assert!(reader.stats().one_stream);
-            }
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_whole_body_that_breaks_off_is_skipped_to_where_it_was() {
-    let source = Staged::new(|call| {
-        let play = Play::right(object()).form(Form::WholeUntilEnd);
-        if call.number == 0 {
-            play.stop(250_000, Stop::Retry(ErrorKind::Protocol))
-        } else {
-            play
-        }
-    });
-    let (length, result) = read(&source, options(4)).await;
-    result.expect("it is identified, so it can be resumed");
-    assert_eq!((length, source.calls().len()), (SIZE, 2));
-    // The second body ends normally, but before the byte at which it should continue. That is not
-    // the end of the object.
-    let short = Staged::new(|call| {
-        let play = Play::right(object()).form(Form::WholeUntilEnd);
-        if call.number == 0 {
-            play.stop(250_000, Stop::Retry(ErrorKind::Protocol))
-        } else {
-            play.stop(1000, Stop::End)
-        }
-    });
-    assert_eq!(kind(&read(&short, options(4)).await.1), ErrorKind::Protocol);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_offset_behind_an_untold_end_stays_one_after_a_failed_attempt() {
-    for (offset, form) in [
-        (SIZE + 1, Form::WholeUntilEnd),
-        (SIZE + 1, Form::Range),
-        (SIZE, Form::WholeUntilEnd),
-        (SIZE, Form::Range),
-    ] {
-        let source = Staged::new(move |call| {
-            if call.number == 0 {
-                let untold = Play::right(object()).form(Form::WholeUntilEnd);
-                untold.stop(250_000, Stop::Retry(ErrorKind::Unavailable))
-            } else {
-                Play::right(object()).form(form)
-            }
-        });
-        source.set_head(object());
-        let mut options = options(4);
-        options.offset = offset;
-        let (got, result) = read(&source, options).await;
-        assert_eq!((got, source.calls().len()), (0, 2), "{form:?}");
-        if offset == SIZE {
-            result.unwrap_or_else(|error| panic!("{form:?}: there is nothing to read: {error}"));
-        } else {
-            assert_eq!(kind(&result), ErrorKind::Range, "{form:?}");
-        }
-    }
-    // A reported size is believed: a body that ends before it was cut short.
-    let short = Staged::new(|call| {
-        let whole = Play::right(object()).form(Form::Whole);
-        match call.number {
-            0 => whole.stop(250_000, Stop::Retry(ErrorKind::Unavailable)),
-            _ => whole.stop(1000, Stop::End),
-        }
-    });
-    let mut options = options(4);
-    options.offset = CHUNK;
-    assert_eq!(kind(&read(&short, options).await.1), ErrorKind::Protocol);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_whole_body_shorter_than_it_said_is_no_success() {
-    let mut sizeless = object();
-    sizeless.size = SIZE;
-    let source = Staged::new(move |_| {
-        Play::right(sizeless.clone())
-            .form(Form::Whole)
-            .stop(SIZE - 1, Stop::End)
-    });
-    assert_eq!(kind(&read(&source, options(4)).await.1), ErrorKind::Protocol);
-}
-
-/// Only the size ties the stream to the probe.
-#[tokio::test(start_paused = true)]
-async fn case_133_a_stream_without_identity_has_the_size_of_its_probe() {
-    for (probe, stream) in [(SIZE - 500_000, SIZE), (SIZE, SIZE - 500_000)] {
-        for sizeless in [false, true] {
-            let source = Staged::new(move |call| {
-                let size = if call.number == 0 { probe } else { stream };
-                let play = Play::right(Object::new(1, size).without_identity());
-                if sizeless && call.number > 0 {
-                    play.form(Form::WholeUntilEnd)
-                } else {
-                    play
-                }
-            });
-            let (length, result) = read(&source, options(4)).await;
-            if sizeless && stream > probe {
-                // Sources themselves notice if a body without a length continues past its end.
-                assert_eq!(length, probe);
-            } else if sizeless {
-                assert_eq!(kind(&result), ErrorKind::Protocol);
-            } else {
-                assert_eq!((length, kind(&result)), (0, ErrorKind::ObjectChanged));
-            }
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_an_identity_there_is_one_stream_and_no_splice() {
-    let source = Staged::new(|_| Play::right(object().without_identity()));
-    let (length, result) = read(&source, options(4)).await;
-    result.expect("one stream is one revision");
-    assert_eq!(
-        (length, source.calls().len()),
-        (SIZE, 2),
-        "the probe and the stream"
-    );
-    assert_eq!(source.calls()[1].request.end, None);
-    // The object has one chunk, or many. A stream that broke off cannot be continued.
-    for size in [CHUNK - 1, SIZE] {
-        let broken = Staged::new(move |_| {
-            let object = Object::new(1, size).without_identity();
-            Play::right(object).stop(5000, Stop::Retry(ErrorKind::Unavailable))
-        });
-        let (length, result) = read(&broken, options(4)).await;
-        assert_eq!(kind(&result), ErrorKind::Unavailable);
-        assert!(
-            length <= 5000 && broken.calls().len() <= 2,
-            "nothing ties a second stream to the first"
-        );
     }
 }
 
@@ -452,80 +276,6 @@ async fn a_slow_consumer_is_no_stall_and_nothing_is_read_ahead_of_the_window() {
     }
 }
 
-/// Drops the reader after `polls` polls, and returns the download's monitor.
-async fn drop_at_poll(source: &Arc<Staged>, options: Options, polls: usize) -> pget_core::Monitor {
-    let mut reader = reader(source, options);
-    let monitor = reader.monitor();
-    let mut count = 0;
-    std::future::poll_fn(|cx| {
-        loop {
-            if count >= polls {
-                return Poll::Ready(());
-            }
-            count += 1;
-            match reader.poll_lease(cx) {
-                Poll::Ready(Ok(Some(_))) => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    })
-    .await;
-    monitor
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drop_at_any_poll_leaves_nothing() {
-    for (concurrency, form) in [(1, Form::Range), (4, Form::Range), (4, Form::Whole)] {
-        for polls in (0..30).chain([40, 60, 100, 1000]) {
-            let source = Staged::new(move |_| {
-                Play::right(object())
-                    .form(form)
-                    .paced(20_000, Duration::from_millis(1))
-                    .delayed(Duration::from_millis(2))
-            });
-            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-            let monitor = drop_at_poll(&source, options(concurrency), polls).await;
-            let mut turns = 0;
-            while source.active() > 0
-                || monitor.stats().buffered > 0
-                || tokio::runtime::Handle::current().metrics().num_alive_tasks() > tasks
-            {
-                assert!(
-                    turns < 100,
-                    "dropped at poll {polls}: {} reads, {:?}",
-                    source.active(),
-                    monitor.stats()
-                );
-                turns += 1;
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_cancel_from_elsewhere_wakes_the_waiting_reader() {
-    let source = Staged::new(|_| Play::right(object()).stop(10, Stop::Stall));
-    let mut reader = reader(&source, options(4));
-    let monitor = reader.monitor();
-    let task = tokio::spawn(async move {
-        let first = reader.next().await.expect("ten bytes").expect("ten bytes");
-        assert_eq!(first.len(), 10);
-        reader.next().await
-    });
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    monitor.cancel();
-    let result = tokio::time::timeout(Duration::from_millis(1), task)
-        .await
-        .expect("at once");
-    assert_eq!(
-        result.expect("no panic").expect_err("cancelled").kind(),
-        ErrorKind::Cancelled
-    );
-    assert_eq!(source.active(), 0);
-}
-
 #[tokio::test(start_paused = true)]
 async fn sources_that_break_the_contract_are_internal_errors() {
     let panics = Staged::new(|_| Play::right(object()).stop(10, Stop::Panic));
@@ -599,59 +349,6 @@ async fn withheld_bytes_of_a_failed_attempt_are_never_delivered() {
         source.calls().iter().all(|call| call.request.start % CHUNK == 0),
         "nothing of the first counts"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn kept_leases_do_not_stop_a_window_of_one() {
-    let source = Staged::right(object());
-    let mut options = options(4);
-    options.window = Some(1);
-    let mut reader = reader(&source, options);
-    let mut kept = Vec::new();
-    while let Some(lease) = reader.next().await.expect("it goes on") {
-        kept.push(lease);
-    }
-    assert_eq!(kept.iter().map(|lease| lease.len() as u64).sum::<u64>(), SIZE);
-    assert!(
-        kept.iter()
-            .all(|lease| object().pattern.check(lease.offset(), lease).is_ok())
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn two_readers_in_turn_under_a_tiny_budget() {
-    // Two downloads share one connection and 1 MiB, which is one chunk. The test reads them in both
-    // orders, and also as a stream that keeps its connection while it waits.
-    let size = 5 << 20;
-    for forms in [
-        (Form::Range, Form::Range),
-        (Form::Whole, Form::Range),
-        (Form::Whole, Form::Whole),
-    ] {
-        let budget = Budget::new(1 << 20, 1);
-        let open = |form| {
-            let object = Object::new(1, size);
-            let source = Staged::new(move |_| Play::right(object.clone()).form(form));
-            let mut options = options(4);
-            options.chunk_size = Some(1 << 20);
-            options.window = Some(4);
-            options.budget = Arc::clone(&budget);
-            reader(&source, options)
-        };
-        let (mut a, mut b) = (open(forms.0), open(forms.1));
-        let both = async {
-            a.next().await.expect("a begins");
-            let mut left = b.next().await.expect("b begins").map_or(0, |lease| lease.len());
-            while let Some(lease) = b.next().await.expect("b goes on while a waits") {
-                left += lease.len();
-            }
-            assert_eq!(left as u64, size);
-            while a.next().await.expect("a goes on").is_some() {}
-        };
-        tokio::time::timeout(Duration::from_secs(3600), both)
-            .await
-            .unwrap_or_else(|_| panic!("{forms:?} wait for each other"));
-    }
 }
 
 #[tokio::test]
