@@ -46,12 +46,43 @@ class Table:
     """The state of each object."""
 
     pairs: list[tuple[Url, Url]]
+    # The options of the call, with the share of requests of each object.
+    options: dict[str, Any]
     results: list[Stats | Failure | None] = field(init=False)
     states: list[Progress | None] = field(init=False)
+    # Those of the properties that at least one of the addresses may have.
+    _known: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.results = [None] * len(self.pairs)
         self.states = [None] * len(self.pairs)
+        self._known = {
+            name
+            for name in dict(self.options.get("properties") or ())
+            if any(_pget.has_property(url, name) for url, _ in self.pairs)
+        }
+
+    def options_of(self, index: int) -> Options:
+        """Returns the options of one object, whose progress goes to the table, too.
+
+        An object is read without the properties that only other addresses of the list may have. A
+        property that no address may have stays, so that each call refuses it.
+        """
+        url, progress = self.pairs[index][0], self.options.get("progress")
+
+        def note(state: Progress) -> None:
+            self.states[index] = state
+            if progress is not None:
+                progress(state)
+
+        options = {**self.options, "progress": note}
+        if self._known:
+            options["properties"] = [
+                (name, value)
+                for name, value in dict(self.options["properties"]).items()
+                if name not in self._known or _pget.has_property(url, name)
+            ]
+        return cast(Options, options)
 
     def progress(self) -> FilesProgress:
         """Returns the sums."""
@@ -91,15 +122,16 @@ def share(options: dict[str, Any], objects: int) -> dict[str, Any]:
     return {**options, "concurrency": max(2, _REQUESTS // objects)}
 
 
-def check(pairs: Iterable[tuple[Url, Url]], at_once: int) -> Table:
-    """Returns the table of a call.
+def check(pairs: Iterable[tuple[Url, Url]], at_once: int, options: dict[str, Any]) -> Table:
+    """Returns the table of a call with these options.
 
     Raises:
         ValueError: ``at_once`` is out of its range.
     """
     if not 1 <= at_once <= 1024:
         raise ValueError(f"at_once must be 1 to 1024, not {at_once}")
-    return Table([(url, path) for url, path in pairs])
+    taken = [(url, path) for url, path in pairs]
+    return Table(taken, share(options, min(at_once, len(taken))))
 
 
 @overload
@@ -149,7 +181,9 @@ def get_files(
         sync: Return only when the files are on the disk.
         return_exceptions: Return failures in their places instead of raising the worst of them.
         files_progress: Called on the caller's thread with the sums.
-        options: See ``Options``; ``progress`` is called for each object.
+        options: See ``Options``; ``progress`` is called for each object. Each object takes those of
+            ``properties`` that its kind of address has, so one call reads addresses of several
+            kinds.
 
     Returns:
         The counters of each object, in the order of ``pairs``.
@@ -157,13 +191,11 @@ def get_files(
     Raises:
         PgetError: The worst failure, when all objects have been tried.
     """
-    table = check(pairs, at_once)
-    shared = share(self._with(options), min(at_once, len(table.pairs)))
+    table = check(pairs, at_once, self._with(options))
 
     def begin(index: int) -> _pget.Op[Stats]:
         url, path = table.pairs[index]
-        how = with_state(table, index, shared)
-        return self._get_file(url, path, resume=resume, sync=sync, **how)
+        return self._get_file(url, path, resume=resume, sync=sync, **table.options_of(index))
 
     def changed() -> None:
         if files_progress is not None:
@@ -214,15 +246,3 @@ def together(
         for call in calls.values():
             call.cancel()
         calls.clear()
-
-
-def with_state(table: Table, index: int, options: dict[str, Any]) -> Options:
-    """Returns the options of one object, whose progress goes to the table, too."""
-    progress = options.get("progress")
-
-    def note(state: Progress) -> None:
-        table.states[index] = state
-        if progress is not None:
-            progress(state)
-
-    return cast(Options, {**options, "progress": note})

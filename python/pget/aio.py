@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Self, Unpack
 
 from . import _pget
 from ._calls import Calls, P, S, T
-from ._files import Failure, check, share, with_state
+from ._files import Failure, check
 from ._pget import Lease
 from ._reader import ReaderState
 from ._settings import Options, Url
@@ -356,14 +356,13 @@ class Client(Calls):
         **options: Unpack[Options],
     ) -> list[Stats | Failure]:
         """As ``pget.Client.get_files``."""
-        table = check(pairs, at_once)
-        shared = share(self._with(options), min(at_once, len(table.pairs)))
+        table = check(pairs, at_once, self._with(options))
         free = asyncio.Semaphore(at_once)
 
         async def one(index: int) -> None:
             url, path = table.pairs[index]
             async with free:
-                how = with_state(table, index, shared)
+                how = table.options_of(index)
                 make = functools.partial(self._get_file, url, path, resume=resume, sync=sync, **how)
                 try:
                     done = await _run(make)

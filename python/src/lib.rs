@@ -69,6 +69,7 @@ fn _pget(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(verbs::read_into, module)?,
         wrap_pyfunction!(verbs::get_file, module)?,
         wrap_pyfunction!(verbs::check, module)?,
+        wrap_pyfunction!(verbs::has_property, module)?,
         wrap_pyfunction!(ranges::read_ranges, module)?,
         wrap_pyfunction!(reader::open, module)?,
         wrap_pyfunction!(shared::get_shared, module)?,

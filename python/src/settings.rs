@@ -129,7 +129,7 @@ impl Settings {
 }
 
 /// An address: a text, or a path as `os.fspath` takes it.
-fn address(url: &Bound<'_, PyAny>) -> PyResult<String> {
+pub(crate) fn address(url: &Bound<'_, PyAny>) -> PyResult<String> {
     if let Ok(text) = url.cast::<PyString>() {
         return Ok(text.to_cow()?.into_owned());
     }

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use pget_rs::{Cancel, Destination, Error, ErrorKind, Object, ObjectInfo, Transfer};
+use pget_rs::{Address, Cancel, Destination, Error, ErrorKind, Object, ObjectInfo, Transfer};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
@@ -19,7 +19,7 @@ use pyo3::{
 use crate::{
     memory::{Lender, Lent, Loan},
     op::{Call, EventSink, Op, object, size_unknown},
-    settings::{Settings, object_info, stats},
+    settings::{Settings, address, object_info, stats},
 };
 
 /// Objects up to this size are read into the library's memory and copied: asking Python for memory
@@ -30,6 +30,13 @@ const SMALL: usize = 256 << 10;
 #[pyfunction]
 pub(crate) fn check(url: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<()> {
     Settings::new(url, options).map(drop)
+}
+
+/// Returns whether a property of this name may be one of the address. No property is one of an
+/// address that cannot be read: its call reports the reason.
+#[pyfunction]
+pub(crate) fn has_property(url: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+    Ok(Address::parse(&address(url)?).is_ok_and(|address| address.has_property(name)))
 }
 
 #[pyfunction]

@@ -196,3 +196,48 @@ def test_a_small_object_costs_one_request(store, tmp_path):
         asked = [(request["method"], request["path"]) for request in store.requests]
         assert sorted(asked) == sorted(("GET", f"/v1/objects/many/{n}") for n in range(100))
     assert all(path.read_bytes() == pattern(500, n) for n, (_, path) in enumerate(pairs))
+
+
+def test_each_object_takes_the_properties_of_its_kind(store, servers, good, tmp_path, monkeypatch):
+    """Addresses of several kinds are read by one call, whose properties are of some of them."""
+    monkeypatch.delenv("AIS_ENDPOINT")
+    (tmp_path / "source").write_bytes(b"a file")
+    pairs = [
+        (servers.nginx + "/65536", tmp_path / "http"),
+        ("ais://bucket/3000000", tmp_path / "ais"),
+        (tmp_path / "source", tmp_path / "file"),
+    ]
+    properties = {"ais.endpoint": store.endpoint, "aws.region": "us-east-1"}
+    wanted = {"http": good[:65536], "ais": pattern(3_000_000, 3_000_000), "file": b"a file"}
+    if servers.s3 is not None:
+        endpoint, key, secret, region, bucket = servers.s3
+        pairs.append((f"s3://{bucket}/65536", tmp_path / "s3"))
+        wanted["s3"] = good[:65536]
+        properties |= {"aws.endpoint": endpoint, "aws.region": region}
+        properties |= {"aws.access_key_id": key, "aws.secret_access_key": secret}
+    else:
+        # A property that no address of the list may have.
+        del properties["aws.region"]
+    for given in (properties, list(properties.items())):
+        for results in ways(pairs, properties=given):
+            assert len(results) == len(pairs)
+            for name, data in wanted.items():
+                assert (tmp_path / name).read_bytes() == data
+                (tmp_path / name).unlink()
+        client = pget.Client(properties=given)
+        assert len(client.get_files(pairs)) == len(pairs)
+
+
+def test_a_property_of_no_address_is_refused_for_each(store, servers, tmp_path):
+    pairs = [
+        (servers.nginx + "/1", tmp_path / "one"),
+        ("ais://bucket/1", tmp_path / "two"),
+        ("nonsense://address", tmp_path / "three"),
+    ]
+    properties = {"ais.endpoint": store.endpoint, "gs.region": "x"}
+    for results in ways(pairs, properties=properties, return_exceptions=True):
+        assert all(isinstance(result, ValueError) for result in results)
+        assert all("gs.region" in str(result) for result in results[:2])
+        assert not os.listdir(tmp_path)
+    for results in ways(pairs, properties={"ais.endpoint": store.endpoint}, return_exceptions=True):
+        assert [type(result) for result in results] == [pget.Stats, pget.Stats, ValueError]

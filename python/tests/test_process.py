@@ -208,22 +208,6 @@ def test_workers_that_were_forked_read(servers, good):
     assert bytes(lease) + reader.read() == good, "the parent's reader goes on"
 
 
-def test_a_data_loader_with_forked_workers(servers, good):
-    torch = pytest.importorskip("torch", reason="torch is not installed: DataLoader is not tested")
-    url = servers.nginx + "/" + str(len(good))
-    assert pget.read(url) == good
-
-    class Data(torch.utils.data.Dataset):
-        def __len__(self):
-            return 32
-
-        def __getitem__(self, index):
-            return hash(pget.read(url)) == hash(good)
-
-    loader = torch.utils.data.DataLoader(Data(), num_workers=4, multiprocessing_context="fork")
-    assert all(bool(item) for item in loader)
-
-
 def test_eight_threads_on_one_of_each(servers, good):
     url = servers.nginx + "/" + str(len(good))
     client, shared = pget.Client(), pget.get_shared(url)
