@@ -2,7 +2,8 @@
 
 `python cost.py PROGRAM URL [--rounds 5]`: PROGRAM is a release build of pget, URL an object of at
 least 256 MiB. Each way runs in a process of its own; its CPU time before the read is subtracted.
-Prints the smallest of the rounds, and the ratio to a program that does the same.
+Prints the smallest of the rounds, and the ratio to a program that does the same: the median of the
+rounds' ratios, because a write to a disk costs twice as much in one round as in another.
 
 For an http address, four threads that only receive are measured, too, into memory that was not used
 before and into memory that was. No program that has the bytes in fresh memory at its end can cost
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -123,8 +125,9 @@ def main() -> None:
     for name, rounds in found.items():
         cpu, seconds = (min(values) / gib for values in zip(*rounds, strict=True))
         other = ways[name][0] if name in ways else name
-        base = min(value for value, _ in found[other]) / gib
-        print(f"| {name} | {cpu:.2f} | {seconds:.2f} | {cpu / base:.2f} of {other} |")
+        pairs = zip(rounds, found[other], strict=True)
+        ratio = statistics.median(mine / others for (mine, _), (others, _) in pairs)
+        print(f"| {name} | {cpu:.2f} | {seconds:.2f} | {ratio:.2f} of {other} |")
 
 
 if __name__ == "__main__":
