@@ -32,9 +32,9 @@ const KEPT_IDLE: usize = 16 << 20;
 const KEPT: usize = 192 << 20;
 
 /// A download receives into large pages until it has had more writers than this at once, so it
-/// takes at most 24 MiB more than with small pages. Fewer wake-ups count where a processor is the limit,
-/// and there a few connections are enough; where many are needed, the network is the limit. It does
-/// not go back, as its free pages are small ones then.
+/// takes at most 24 MiB more than with small pages. Fewer wake-ups count where a processor is the
+/// limit, and there a few connections are enough; where many are needed, the network is the limit.
+/// It does not go back, as its free pages are small ones then.
 const FEW: usize = 32;
 
 /// The process-wide free pages.
