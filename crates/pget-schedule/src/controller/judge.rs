@@ -8,6 +8,17 @@ use super::{
     figures::{Met, bytes, per_second, whole},
 };
 
+/// Returns which share of the growth that `measured` requests promise over `best` came true: 1 is
+/// all of it.
+fn share(best: &Met, measured: u32, rate: f64, chunk: f64) -> f64 {
+    let promise = f64::from(measured) / f64::from(best.level) - 1.0;
+    if promise > 0.0 {
+        (rate / best.rate(chunk).max(1.0) - 1.0) / promise
+    } else {
+        1.0
+    }
+}
+
 impl Controller {
     /// Judges a level that is kept or tried, which brought `goodput` bytes per second.
     pub(super) fn judge(&mut self, now: Duration, goodput: f64) {
@@ -92,31 +103,12 @@ impl Controller {
         self.void = false;
         let chunk = bytes(self.chunk_size);
         let rate = met.rate(chunk);
-        let share = best.map_or(1.0, |best| {
-            let promise = f64::from(measured) / f64::from(best.level) - 1.0;
-            if promise > 0.0 {
-                (rate / best.rate(chunk).max(1.0) - 1.0) / promise
-            } else {
-                1.0
-            }
-        });
+        let share = best.map_or(1.0, |best| share(&best, measured, rate, chunk));
         // Connections that start slowly bring more with time.
         let grows = self.first >= STEPS_SLOWLY && rate >= last * GROWS;
         self.mark = Some(Mark { at: now, seen });
         if share >= WORTH || grows {
-            self.stage = Stage::Rising {
-                best: Some(met),
-                last: rate,
-                measured: self.level,
-                doubts: 0,
-            };
-            if self.level >= self.bounds.most {
-                return self.settle(now, self.level, None);
-            }
-            self.pause = FIRST_PAUSE;
-            self.step(now, if share >= FULLY { STEP } else { 1.25 });
-            self.mark = Some(Mark { at: now, seen });
-            return;
+            return self.rise(now, met, rate, seen, if share >= FULLY { STEP } else { 1.25 });
         }
         if doubts + 1 < DOUBTS {
             self.stage = Stage::Rising {
@@ -135,6 +127,22 @@ impl Controller {
         };
         self.best = Some(of);
         self.try_less(now, of);
+    }
+
+    /// Goes on to the next level, which is `step` times this one, if there is one.
+    fn rise(&mut self, now: Duration, met: Met, rate: f64, seen: Seen, step: f64) {
+        self.stage = Stage::Rising {
+            best: Some(met),
+            last: rate,
+            measured: self.level,
+            doubts: 0,
+        };
+        if self.level >= self.bounds.most {
+            return self.settle(now, self.level, None);
+        }
+        self.pause = FIRST_PAUSE;
+        self.step(now, step);
+        self.mark = Some(Mark { at: now, seen });
     }
 
     /// Tries the level that is computed to suffice, but at least half of this one.
