@@ -23,7 +23,16 @@ WALL = {"as the others": "all connections fast", "slow": "one connection slow"}
 FIGURE = re.compile(r"^figure (\S+) (.*)$", re.MULTILINE)
 
 WIDTH, ROW, LABEL, RIGHT = 760, 22, 190, 120
-OURS, THEIRS = "#2563eb", "#94a3b8"
+# The colours of the page follow the reader's scheme, also where the chart is an image.
+STYLE = """
+.page { fill: #ffffff } text { fill: #0f172a } .quiet { fill: #64748b }
+.ours { fill: #2563eb } .theirs { fill: #94a3b8 }
+.none { fill: #94a3b8; fill-opacity: 0.25; stroke: #64748b; stroke-dasharray: 4 }
+@media (prefers-color-scheme: dark) {
+.page { fill: #0d1117 } text { fill: #e6edf3 } .quiet { fill: #9198a1 }
+.ours { fill: #4f8ff7 } .theirs { fill: #6e7681 }
+}
+"""
 
 
 def cpu(text):
@@ -32,14 +41,15 @@ def cpu(text):
 
 
 def wall(text, server):
-    """Returns seconds by reader; None is a reader that was given up or failed."""
+    """Returns seconds by reader; a text is why a reader has none."""
     found = {}
     for line in text.splitlines():
         # The columns of benches/src/bin/stragglers.rs.
         name, case, rest = line[:22].strip(), line[23:37].strip(), line[38:].strip()
         if case == server:
             match = re.match(r"(\d+\.\d+)\s", rest)
-            found[NAMES.get(name, name)] = float(match[1]) if match else None
+            reason = "not in 2 minutes" if "given up" in rest else "failed"
+            found[NAMES.get(name, name)] = float(match[1]) if match else reason
     return found
 
 
@@ -68,6 +78,15 @@ def is_ours(name):
     return name.startswith("pget")
 
 
+def is_measured(value):
+    return isinstance(value, float)
+
+
+def rank(row):
+    """Orders bars: the shortest first, readers without a figure last."""
+    return (not is_measured(row[1]), row[1])
+
+
 def draw(data):
     """Returns the chart: a heading for each panel, a bar for each reader, shortest first."""
     parts, y = [], 8
@@ -77,36 +96,37 @@ def draw(data):
 
     for panel in dict.fromkeys(group["panel"] for group in data["groups"]):
         groups = [group for group in data["groups"] if group["panel"] == panel]
-        values = [value for group in groups for value in group["values"].values() if value]
-        most = max(values)
+        values = [value for group in groups for value in group["values"].values()]
+        most = max(value for value in values if is_measured(value))
         y += 22
         text(8, y, f"{panel} (shorter is better)", 'font-weight="600" font-size="15"')
         for group in groups:
             y += ROW
-            text(8, y, group["title"], 'fill="#64748b"')
-            rows = sorted(group["values"].items(), key=lambda row: (row[1] is None, row[1]))
+            text(8, y, group["title"], 'class="quiet"')
+            rows = sorted(group["values"].items(), key=rank)
             for name, value in rows:
                 y += ROW
-                length = (WIDTH - LABEL - RIGHT) * (1 if value is None else value / most)
-                color = OURS if is_ours(name) else THEIRS
+                share = value / most if is_measured(value) else 1
+                kind = ("ours" if is_ours(name) else "theirs") if is_measured(value) else "none"
+                length = (WIDTH - LABEL - RIGHT) * share
                 text(LABEL - 8, y, name, 'text-anchor="end"')
-                dashes = 'fill-opacity="0.25" stroke-dasharray="4" stroke="#64748b"'
                 parts.append(
                     f'<rect x="{LABEL}" y="{y - 13}" width="{length:.1f}" height="16" rx="2" '
-                    f'fill="{color}" {dashes if value is None else ""}/>'
+                    f'class="{kind}"/>'
                 )
-                shown = "not in 2 minutes" if value is None else f"{value:.2f}"
+                shown = f"{value:.2f}" if is_measured(value) else value
                 text(f"{LABEL + length + 6:.1f}", y, shown)
             y += 6
         y += 8
     y += 14
-    text(8, y, f"benches/all.sh; load before: {data['load']}", 'fill="#64748b" font-size="11"')
+    text(8, y, f"benches/all.sh; load before: {data['load']}", 'class="quiet" font-size="11"')
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 8}" width="{WIDTH}" '
-        f'font-family="system-ui, sans-serif" font-size="13" fill="#0f172a">\n'
+        f'font-family="system-ui, sans-serif" font-size="13">\n'
         f"<title>CPU and wall time of reads, pget beside others</title>\n"
-        f'<rect width="100%" height="100%" fill="#ffffff"/>\n{body}\n</svg>\n'
+        f"<style>{STYLE}</style>\n"
+        f'<rect width="100%" height="100%" class="page"/>\n{body}\n</svg>\n'
     )
 
 
