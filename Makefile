@@ -25,7 +25,7 @@ PROGRAM ?= $(wildcard $(LIBS)/pget)
 
 fill = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|'
 
-.PHONY: version help check test test-all lib program install uninstall deb header docs fuzz bench bench-baseline bench-compare
+.PHONY: version help check test test-all lib program install uninstall deb rehearse header docs fuzz bench bench-baseline bench-compare
 .DEFAULT_GOAL := help
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo 'make program    target/release/pget'
 	@echo 'make install    program, completions, manual, library, headers, pkg-config and CMake files (PREFIX=, DESTDIR=)'
 	@echo 'make deb        a Debian package of the same in dist/'
+	@echo 'make rehearse   a release without a registry, and a program in each language against it'
 	@echo 'make uninstall  removes them'
 	@echo 'make header     writes include/pget.h from ffi/'
 	@echo 'make docs       the API documentation'
@@ -91,6 +92,9 @@ program:
 
 deb:
 	scripts/deb.sh
+
+rehearse:
+	scripts/release-rehearsal.sh
 
 install: $(needs)
 	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(LIBDIR)/cmake/pget' '$(DESTDIR)$(INCLUDEDIR)'

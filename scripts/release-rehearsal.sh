@@ -1,14 +1,28 @@
 #!/bin/sh
 # Rehearses a release without a registry: packages all crates, the .deb, the wheel and the Go
 # module, and builds a program in each language against nothing but what was packaged.
-# docs/releasing.md describes the steps. Leaves everything in dist/.
+# docs/releasing.md describes the steps. Leaves everything in dist/. The last lines are one for each
+# step, with its seconds, and the sizes before and after stripping.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
 version=$(make -s version)
 rm -rf dist target/package
 mkdir -p dist/crates dist/try
-step() { printf '\n== %s\n' "$1"; }
+passed=
+step=
+# Notes the seconds of the step that has ended.
+ended() {
+    [ -z "$step" ] || passed="$passed$(printf 'passed %5d s  %s' $(($(date +%s) - began)) "$step")
+"
+    step=
+}
+step() {
+    ended
+    step=$1 began=$(date +%s)
+    printf '\n== %s\n' "$step"
+}
+trap '[ -z "$step" ] || printf "\n%sfailed          %s\n" "$passed" "$step"' EXIT
 
 step 'crates: packaged in the order of their dependencies, each built from its package'
 # Packages, builds, and stops before the upload. With one target folder and the profile of the
@@ -110,4 +124,11 @@ for kind in licenses/LICENSE licenses/THIRD-PARTY-NOTICES sboms; do
 done
 
 step 'sizes'
-du -h dist/*.deb dist/*.whl dist/crates/*.crate "$lib"/libpget.so.*.* "$deb/usr/bin/pget" dist/debug/* target/release/libpget.so target/release/pget
+du -h dist/*.deb dist/*.whl dist/*.tar.gz dist/crates/*.crate dist/debug/*
+# row FILE BUILT INSTALLED prints their sizes in MB.
+row() { awk -v b="$(stat -c %s "$2")" -v a="$(stat -c %s "$3")" -v f="$1" \
+    'BEGIN { printf "%-24s %6.1f MB as built  %6.1f MB stripped\n", f, b / 1e6, a / 1e6 }'; }
+row libpget.so target/release/libpget.so "$lib/libpget.so.$version"
+row pget target/release/pget "$deb/usr/bin/pget"
+ended
+printf '\n%s' "$passed"
