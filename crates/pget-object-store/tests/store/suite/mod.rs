@@ -20,6 +20,7 @@ mod made;
 mod memory;
 mod object;
 mod ranges;
+mod runtimes;
 mod streams;
 
 /// Splits whatever can be split, into chunks of seven bytes.
