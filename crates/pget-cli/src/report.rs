@@ -256,10 +256,13 @@ const fn of_object(width: u16) -> &'static str {
 /// The line of all reads together.
 const fn of_total(width: u16) -> &'static str {
     match width {
-        60.. => "{pos}/{len} objects {msg} {elapsed} {wide_bar}",
+        60.. => "{pos}/{len} objects {wide_bar} {msg} {elapsed}",
         _ => "{pos}/{len} {wide_msg}",
     }
 }
+
+/// The line of all reads together in a log.
+const OF_TOTAL: &str = "{pos}/{len} objects, {msg} in {elapsed}";
 
 /// Whether standard error is a terminal whose cursor moves.
 fn is_drawn_on() -> bool {
@@ -322,7 +325,12 @@ impl Reports {
         let Drawn { wanted, target, .. } = drawn(show);
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(objects as u64));
-        total.set_style(style(of_total(width())));
+        total.set_style(style(if is_drawn_on() {
+            of_total(width())
+        } else {
+            OF_TOTAL
+        }));
+        total.set_message(HumanBytes(0).to_string());
         if wanted && pget::threads_can_start() {
             total.enable_steady_tick(TICK);
         }

@@ -129,6 +129,38 @@ fn lines_are_few_and_have_no_bar() {
     );
 }
 
+/// Many objects have one line together, on a terminal in addition to one for each of them.
+#[test]
+fn the_lines_of_many_objects_fit() {
+    let server = Hostile::start().expect("a server");
+    let slow = Fault::Pace {
+        bytes_per_second: 3_000_000,
+    };
+    let route = || Route::new(Object::new(7, 6_000_000)).fault(When::Always, slow.clone());
+    let urls = [server.route("/a", route()), server.route("/b", route())];
+    for (columns, term) in [(40, "xterm"), (80, "xterm"), (80, "dumb"), (200, "xterm")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path().to_str().expect("UTF-8");
+        let arguments = ["get", &urls[0], &urls[1], "--dir", folder, "--concurrency", "1"];
+        let text = shown(columns, term, &arguments);
+        let lines = lines(&text);
+        let case = format!("{columns} columns, {term}: {lines:?}");
+        // A terminal breaks the text after each line, which fills all columns.
+        for line in &lines {
+            if let Some((before, _)) = line.split_once("/2") {
+                let begins = before.chars().count() - 1;
+                assert_eq!(begins % usize::from(columns), 0, "{line:?} of {case}");
+                let length = line.chars().count() - begins;
+                assert!(length <= usize::from(columns), "{line:?} of {case}");
+            }
+        }
+        let is_drawn = term != "dumb";
+        assert_eq!(text.contains('░'), is_drawn && columns >= 60, "{case}");
+        assert!(lines.iter().any(|line| line.contains("0/2")), "{case}");
+        assert!(!text.contains("  0s"), "a gap: {case}");
+    }
+}
+
 #[test]
 fn a_read_that_waits_for_its_server_shows_it() {
     let server = Hostile::start().expect("a server");
