@@ -9,6 +9,7 @@
 #
 # - ROUNDS (3), and FORMATS ("parquet csv").
 # - NETWORK, settings of the shaped server ("latency=20ms,rate=50MB"). An empty one has no limits.
+# - RUNTIME=own, which sends the requests of PgetStore on a thread of their own.
 # - PGET_ENGINES_QUERIES, names of queries such as "Q1 Q6".
 # - ENGINES_DATA, a folder for the data; the default is the temporary folder.
 # - AIS_ENDPOINT, a real AIStore with a bucket `engines`, instead of the stand-in.

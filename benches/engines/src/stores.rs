@@ -14,6 +14,7 @@ use pget_object_store::{
     Options,
     v0_13::{AistoreStore, PgetStore},
 };
+use tokio::runtime::Builder;
 
 use crate::Failure;
 
@@ -24,7 +25,23 @@ pub const BUCKET: &str = "engines";
 pub fn open(store: &str, address: &str, options: Options) -> Result<Arc<dyn ObjectStore>, Failure> {
     Ok(match store {
         "bare" => Arc::new(http(address)?),
-        "pget" => Arc::new(PgetStore::new(http(address)?).with_options(options)?),
+        "pget" => {
+            let store = PgetStore::new(http(address)?).with_options(options)?;
+            match std::env::var("RUNTIME").unwrap_or_default().as_str() {
+                "" => Arc::new(store),
+                "own" => {
+                    let own = Builder::new_multi_thread()
+                        .worker_threads(1)
+                        .enable_all()
+                        .build()?;
+                    let store = store.with_runtime(own.handle().clone());
+                    // It lives as long as the process does.
+                    std::mem::forget(own);
+                    Arc::new(store)
+                }
+                other => return Err(format!("there is no runtime {other}: use own, or nothing").into()),
+            }
+        }
         "aistore" => Arc::new(aistore(address)?.with_options(options)?),
         _ => return Err(format!("there is no store {store}: use bare, pget or aistore").into()),
     })
