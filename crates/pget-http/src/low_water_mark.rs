@@ -25,7 +25,8 @@ const FAR_PIECE: u32 = 256 * 1024;
 const LEAST: u32 = 4096;
 /// Near the consumer, about so much time of data is gathered.
 const NEAR: Duration = Duration::from_millis(5);
-/// The rate is that of the bytes of at least this time.
+/// The rate is that of the bytes of at least this time, over as many bodies as that takes: a body
+/// of 1 MiB may last 4 ms.
 const SPAN: Duration = Duration::from_millis(10);
 
 /// Who waits for the next bytes.
@@ -53,9 +54,11 @@ pub(crate) struct LowWaterMark {
     mark: u32,
     /// Bytes in [`NEAR`]; 0 if that is not known.
     rate: u32,
-    /// Since when `bytes` have come; `None` before the first of them.
-    since: Option<Instant>,
+    /// The last bytes of this body; `None` before the first of them.
+    last: Option<Instant>,
+    /// What came since the rate was computed, and in how long: from the first bytes of each body.
     bytes: u64,
+    time: Duration,
 }
 
 impl LowWaterMark {
@@ -63,40 +66,41 @@ impl LowWaterMark {
         Self {
             mark: 1,
             rate: 0,
-            since: None,
+            last: None,
             bytes: 0,
+            time: Duration::ZERO,
         }
     }
 
     /// The time to the next bytes is not the connection's: a request is sent.
     pub(crate) fn pause(&mut self) {
-        self.since = None;
+        self.last = None;
     }
 
-    /// `count` bytes were received.
-    pub(crate) fn received(&mut self, count: usize) {
-        let Some(since) = self.since else {
-            self.begin();
+    /// `count` bytes were received at `now`.
+    pub(crate) fn received(&mut self, now: Instant, count: usize) {
+        // The first bytes of a body came in a time that is not known.
+        let Some(last) = self.last.replace(now) else {
             return;
         };
         self.bytes += count as u64;
-        let time = since.elapsed();
-        if time >= SPAN {
-            let near = u128::from(self.bytes) * NEAR.as_nanos() / time.as_nanos();
+        self.time += now.saturating_duration_since(last);
+        if self.time >= SPAN {
+            let near = u128::from(self.bytes) * NEAR.as_nanos() / self.time.as_nanos();
             self.rate = u32::try_from(near).unwrap_or(u32::MAX);
             self.begin();
         }
     }
 
-    /// A wait took too long.
-    pub(crate) fn slow(&mut self) {
+    /// A wait took too long, until `now`.
+    pub(crate) fn slow(&mut self, now: Instant) {
         self.rate = 0;
+        self.last = Some(now);
         self.begin();
     }
 
-    fn begin(&mut self) {
-        self.since = Some(Instant::now());
-        self.bytes = 0;
+    const fn begin(&mut self) {
+        (self.bytes, self.time) = (0, Duration::ZERO);
     }
 
     /// Whether data may be held back now.
@@ -161,4 +165,52 @@ mod option {
         i32,
         nix::sys::socket::sockopt::SetStruct<'_, i32>
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: u32 = 250_000_000;
+
+    /// Receives bodies of `length` bytes in records at [`RATE`], with a pause of 20 ms before each.
+    fn receive(mark: &mut LowWaterMark, now: &mut Instant, bodies: u32, length: u32) {
+        const RECORD: u32 = 16 << 10;
+        for _ in 0..bodies {
+            mark.pause();
+            *now += Duration::from_millis(20);
+            for _ in 0..length / RECORD {
+                *now += Duration::from_secs(1) * RECORD / RATE;
+                mark.received(*now, RECORD as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn the_rate_is_found_over_bodies_that_are_shorter_than_its_span() {
+        let near = |rate: u32| rate / 200;
+        for (bodies, length) in [(1, 64 << 20), (4, 1 << 20), (20, 256 << 10)] {
+            let (mut mark, mut now) = (LowWaterMark::new(), Instant::now());
+            assert_eq!(mark.rate, 0);
+            receive(&mut mark, &mut now, bodies, length);
+            let expected = near(RATE);
+            assert!(
+                mark.rate.abs_diff(expected) < expected / 50,
+                "{bodies} x {length}: {} in place of {expected}",
+                mark.rate
+            );
+        }
+    }
+
+    #[test]
+    fn a_wait_that_took_too_long_forgets_the_rate() {
+        let (mut mark, mut now) = (LowWaterMark::new(), Instant::now());
+        receive(&mut mark, &mut now, 8, 1 << 20);
+        assert!(mark.rate > 0);
+        now += Duration::from_millis(10);
+        mark.slow(now);
+        assert_eq!(mark.rate, 0);
+        receive(&mut mark, &mut now, 8, 1 << 20);
+        assert!(mark.rate > 0, "it is found again");
+    }
 }

@@ -55,6 +55,12 @@ const DOUBTS: u32 = 3;
 const BUSY: f64 = 10.0;
 /// Answers that take this many times as long as the fastest do not ask for longer chunks still.
 const DEAR: f64 = 4.0;
+/// Bytes per second that are more than a process takes. Where bodies flow faster together, as from
+/// a server on the same machine, the processor is the limit: more of them only take more memory.
+const PLENTY: f64 = 4e9;
+/// A body flows no faster than this many times a connection's share of all that comes, as far as
+/// the length of chunks goes. Without a limit, chunks on a loopback grew to 7 MiB.
+const BURST: f64 = 2.0;
 /// A chunk may be this share of what is left for its connection.
 const TAIL: f64 = 0.1;
 /// Open chunks may have so many times the bytes that are under way in the network.
@@ -491,6 +497,9 @@ impl Controller {
             ..
         } = self.stage
         {
+            if self.has_plenty() {
+                return self.settle(now, self.level, None);
+            }
             // The next level is on its way while this one is measured.
             self.stage = Stage::Rising {
                 best,

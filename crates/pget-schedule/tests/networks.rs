@@ -181,6 +181,17 @@ fn a_long_download_does_not_oscillate() {
     }
 }
 
+/// A server on the same machine is limited by the processor, which more connections do not change;
+/// one that is as fast and far away is not.
+#[test]
+fn few_connections_are_enough_where_each_is_very_fast() {
+    for (latency, few) in [(0.0002, true), (0.005, false)] {
+        let network = Network::plain(latency, 2e9, 5e9);
+        let run = play(&network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
+        assert_eq!(run.level <= 8, few, "{run:?} on {network}");
+    }
+}
+
 /// A bad moment during the rise must not leave the level low for long: the download takes a quarter
 /// longer than one without that moment, and the moment itself.
 #[test]

@@ -2,7 +2,7 @@
 //! the object.
 
 use super::{
-    BUSY, Controller, DEAR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE, STEP, Stage, TAIL,
+    BURST, BUSY, Controller, DEAR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE, STEP, Stage, TAIL,
     UNDER_WAY,
     figures::{bytes, whole_bytes},
 };
@@ -28,7 +28,14 @@ impl Controller {
         // An answer may take long because the processor is busy, and longer chunks do not help
         // that.
         let latency = self.latency.min(self.nearest * DEAR);
-        let busy = self.body * latency * BUSY;
+        // Bytes that were waiting for this process come faster than the network brings them.
+        let share = self.goodput / f64::from(self.effective);
+        let body = if share > 0.0 {
+            self.body.min(share * BURST)
+        } else {
+            self.body
+        };
+        let busy = body * latency * BUSY;
         // Longer chunks cost more at the end, where connections wait for the last ones.
         let share = rest / f64::from(self.effective);
         let even = (2.0 * share * self.body * self.latency).sqrt().max(share * TAIL);

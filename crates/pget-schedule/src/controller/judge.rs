@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Brought, CHANGED, Controller, DOUBTS, ENOUGH, FIRST_PAUSE, FLOOR, FULLY, GROWS, HUNGRY, LATE,
-    LEAST_RATIO, LONG, LONGEST_PAUSE, Mark, RIPE, SPARE, STEP, STEPS_SLOWLY, Seen, Stage, WORTH,
+    LEAST_RATIO, LONG, LONGEST_PAUSE, Mark, PLENTY, RIPE, SPARE, STEP, STEPS_SLOWLY, Seen, Stage, WORTH,
     figures::{Met, bytes, per_second, whole},
 };
 
@@ -107,6 +107,9 @@ impl Controller {
         // Connections that start slowly bring more with time.
         let grows = self.first >= STEPS_SLOWLY && rate >= last * GROWS;
         self.mark = Some(Mark { at: now, seen });
+        if self.has_plenty() {
+            return self.settle(now, self.level, None);
+        }
         if share >= WORTH || grows {
             return self.rise(now, met, rate, seen, if share >= FULLY { STEP } else { 1.25 });
         }
@@ -192,7 +195,7 @@ impl Controller {
             let brings = Some(was * 0.75 + goodput * 0.25);
             self.stage = Stage::Steady { brings, changes: 0 };
         }
-        if self.level >= self.bounds.most || self.capped {
+        if self.level >= self.bounds.most || self.capped || self.has_plenty() {
             return;
         }
         if now >= self.try_at {
@@ -210,7 +213,7 @@ impl Controller {
     /// A bad moment may have ended the rise too early, or a lower level may be tried in vain.
     pub(super) fn rises_again(&mut self, now: Duration) -> bool {
         let may_rise = self.bounds.level.is_none() && !self.capped && self.level < self.bounds.most;
-        if !may_rise || self.void || !self.is_hungry() {
+        if !may_rise || self.void || self.has_plenty() || !self.is_hungry() {
             return false;
         }
         match self.stage {
@@ -232,6 +235,17 @@ impl Controller {
         };
         self.step(now, STEP);
         true
+    }
+
+    /// Whether answers that come as soon as the first, and bodies that flow as fast as the fastest,
+    /// bring more than a process takes.
+    pub(super) fn has_plenty(&self) -> bool {
+        let met = Met {
+            level: self.level,
+            body: self.fastest,
+            latency: self.nearest,
+        };
+        met.rate(bytes(self.chunk_size)) >= PLENTY
     }
 
     /// Whether bodies flow as fast as one alone, so that the network has room for more of them.
