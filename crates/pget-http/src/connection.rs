@@ -178,7 +178,7 @@ impl Connection {
             if self.low_water_mark.is_raised() {
                 let until = since + demand.patience();
                 ready!(poll_patience(&mut self.patience, until, cx));
-                self.low_water_mark.slow(std::time::Instant::now());
+                self.low_water_mark.slow();
                 self.low_water_mark.lower(self.stream.socket())?;
             }
             Poll::Pending

@@ -92,10 +92,10 @@ impl LowWaterMark {
         }
     }
 
-    /// A wait took too long, until `now`.
-    pub(crate) fn slow(&mut self, now: Instant) {
+    /// A wait took too long. What it gathered comes next, and not in the time that follows.
+    pub(crate) const fn slow(&mut self) {
         self.rate = 0;
-        self.last = Some(now);
+        self.last = None;
         self.begin();
     }
 
@@ -208,9 +208,14 @@ mod tests {
         receive(&mut mark, &mut now, 8, 1 << 20);
         assert!(mark.rate > 0);
         now += Duration::from_millis(10);
-        mark.slow(now);
+        mark.slow();
         assert_eq!(mark.rate, 0);
-        receive(&mut mark, &mut now, 8, 1 << 20);
-        assert!(mark.rate > 0, "it is found again");
+        // What the wait gathered does not count.
+        mark.received(now, 10 << 20);
+        for _ in 0..700 {
+            now += Duration::from_secs(1) * 4096 / RATE;
+            mark.received(now, 4096);
+        }
+        assert!(mark.rate.abs_diff(RATE / 200) < RATE / 200 / 50, "{}", mark.rate);
     }
 }

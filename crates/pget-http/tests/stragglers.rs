@@ -79,9 +79,12 @@ async fn one_slow_connection_in_eight_is_replaced_in_order() {
         assert_eq!(stats.requests, SIZE / CHUNK + stats.fences, "{name}: {stats:?}");
         assert!(took < SOON, "{name}: {took:?}");
         // A fence's attempt goes over a connection that is new to the server, and the fenced one is closed.
+        // One that never answers is fenced later: the window is full by then, and a connection that
+        // has just brought a chunk is idle.
         let seen = server.requests("/o");
-        let fresh = seen.iter().skip(8).filter(|request| !request.reused).count();
-        assert!(fresh as u64 >= stats.fences, "{name}: {fresh} fresh connections");
+        let fresh = seen.iter().skip(8).filter(|request| !request.reused).count() as u64;
+        let least = if name == "never answers" { 0 } else { stats.fences };
+        assert!(fresh >= least, "{name}: {fresh} fresh connections");
         assert!(server.load().open <= 8, "{name}: {:?}", server.load());
     }
 }

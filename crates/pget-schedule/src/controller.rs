@@ -497,9 +497,6 @@ impl Controller {
             ..
         } = self.stage
         {
-            if self.has_plenty() {
-                return self.settle(now, self.level, None);
-            }
             // The next level is on its way while this one is measured.
             self.stage = Stage::Rising {
                 best,

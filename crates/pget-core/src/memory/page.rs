@@ -13,7 +13,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -31,17 +31,19 @@ const KEPT_IDLE: usize = 16 << 20;
 /// however much a consumer has collected and lets go at once.
 const KEPT: usize = 192 << 20;
 
-/// A download receives into large pages until it has had more writers than this at once, so it
-/// takes at most 24 MiB more than with small pages. Fewer wake-ups count where a processor is the
-/// limit, and there a few connections are enough; where many are needed, the network is the limit.
-/// It does not go back, as its free pages are small ones then.
-const FEW: usize = 32;
+/// A download receives into large pages until it begins a chunk while the process has this many
+/// writers, so a process takes at most 24 MiB more than with small pages. Fewer wake-ups count
+/// where a processor is the limit, and there a few connections are enough; where many are needed,
+/// the network is the limit. It does not go back, as its free pages are small ones then.
+const FEW: isize = 32;
 
 /// The process-wide free pages.
 #[derive(Default)]
 pub(crate) struct Pool {
     free: Mutex<Free>,
     active: AtomicUsize,
+    /// Writers of all downloads. A forked child drops writers that it has not counted.
+    writers: AtomicIsize,
 }
 
 /// Last in, first out: the page freed last is the one most likely in cache.
@@ -52,6 +54,7 @@ struct Free {
 }
 
 impl Free {
+    #[cfg(test)]
     fn bytes(&self) -> usize {
         self.large.len() * LARGE_PAGE + self.small.len() * PAGE
     }
@@ -71,13 +74,30 @@ impl Free {
         self.small.pop()
     }
 
-    /// Drops what is more than `most` bytes, large pages first.
+    /// Drops what is more than `most` bytes, small pages first: they were large ones, and cannot be
+    /// again.
     fn keep(&mut self, most: usize) {
-        let small = self.small.len().min(most / PAGE);
-        self.small.truncate(small);
-        self.large.truncate((most - small * PAGE) / LARGE_PAGE);
-        self.small.shrink_to(small);
+        let large = self.large.len().min(most / LARGE_PAGE);
+        self.large.truncate(large);
+        self.small.truncate((most - large * LARGE_PAGE) / PAGE);
         self.large.shrink_to(0);
+        self.small.shrink_to(0);
+    }
+
+    /// Takes a page back, unless the pages of its kind are `most` bytes. Of all, more than that
+    /// are dropped.
+    fn put(&mut self, memory: Memory, most: usize) {
+        let length = memory.len();
+        let (list, others, other) = if length == PAGE {
+            (&mut self.small, &mut self.large, LARGE_PAGE)
+        } else {
+            (&mut self.large, &mut self.small, PAGE)
+        };
+        let kept = (list.len() + 1) * length;
+        if kept <= most {
+            others.truncate((most - kept) / other);
+            list.push(memory);
+        }
     }
 }
 
@@ -96,6 +116,11 @@ impl Pool {
         POOL.get_or_init(Self::default)
     }
 
+    /// Counts a writer. Returns whether there are many.
+    fn writer_begins(&self) -> bool {
+        self.writers.fetch_add(1, Ordering::Relaxed) >= FEW
+    }
+
     fn free(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,25 +137,16 @@ impl Pool {
     }
 
     fn put(memory: Memory) {
-        let length = memory.len();
-        if length < PAGE {
+        if memory.len() < PAGE {
             return;
         }
         let pool = Self::of_process();
-        let mut free = pool.free();
         let most = if pool.active.load(Ordering::Relaxed) > 0 {
             KEPT
         } else {
             KEPT_IDLE
         };
-        if free.bytes() + length <= most {
-            let list = if length == PAGE {
-                &mut free.small
-            } else {
-                &mut free.large
-            };
-            list.push(memory);
-        }
+        pool.free().put(memory, most);
     }
 }
 
@@ -156,13 +172,12 @@ impl Drop for PoolGuard {
     }
 }
 
-/// Counts the bytes of live pages of one download (what it buffers now, and the most it ever did)
-/// and the writers that may take more.
+/// Counts the bytes of live pages of one download (what it buffers now, and the most it ever did),
+/// and knows whether its pages are large.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     now: AtomicU64,
     peak: AtomicU64,
-    writers: AtomicUsize,
     had_many: AtomicBool,
 }
 
@@ -181,13 +196,13 @@ impl Gauge {
     }
 
     pub(super) fn writer_begins(&self) {
-        if self.writers.fetch_add(1, Ordering::Relaxed) >= FEW {
+        if Pool::of_process().writer_begins() {
             self.had_many.store(true, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn writer_ends(&self) {
-        self.writers.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn writer_ends() {
+        Pool::of_process().writers.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Returns how many bytes a page has in memory of `length` bytes that is reserved now. The last
@@ -195,7 +210,8 @@ impl Gauge {
     pub(crate) fn page(&self, length: u64) -> usize {
         const LARGE: u64 = LARGE_PAGE as u64;
         // What the last page does not use is little.
-        let fits = length.is_multiple_of(LARGE) || length >= 4 * LARGE;
+        let unused = length.next_multiple_of(LARGE) - length;
+        let fits = length >= LARGE && unused <= length / 16;
         if fits && !self.had_many.load(Ordering::Relaxed) {
             LARGE_PAGE
         } else {
@@ -307,7 +323,7 @@ impl Page {
     /// zeros, once per piece of memory. Memory of the caller's is initialised in any case.
     ///
     /// # Safety
-    /// As for [`unfilled`](Self::unfilled), and all bytes of the page before `range` were written.
+    /// As for [`unfilled`](Self::unfilled).
     #[allow(
         clippy::mut_from_ref,
         reason = "interior mutability; exclusiveness is the caller's promise"
@@ -320,9 +336,10 @@ impl Page {
             let fresh = &mut room[known - range.start..];
             // SAFETY: the slice is writable, and a zero is a byte.
             unsafe { fresh.as_mut_ptr().write_bytes(0, fresh.len()) };
-            if memory.initialised() < range.end {
-                // SAFETY: what lies before `range` was written, as the caller promises; the rest of
-                // `range` has its zeros.
+            // Bytes before `range` may have been put from another page.
+            if (range.start..range.end).contains(&memory.initialised()) {
+                // SAFETY: what lies before the mark is initialised, and what lies between it and
+                // `range.end` has its zeros.
                 unsafe { memory.set_initialised(range.end) };
             }
         }
@@ -398,6 +415,25 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_come_back_make_room_among_the_other_kind() {
+        let most = 4 * LARGE_PAGE;
+        let mut free = Free::default();
+        for large in [true, false, true] {
+            let pages = (0..4).flat_map(|_| Memory::large_pages());
+            for page in pages.flat_map(|page| if large { vec![page] } else { page.cut() }) {
+                free.put(page, most);
+                assert!(free.bytes() <= most);
+            }
+            let of_kind = if large {
+                free.large.len() * LARGE_PAGE
+            } else {
+                free.small.len() * PAGE
+            };
+            assert_eq!(of_kind, most, "the kind that is in use is kept");
+        }
+    }
+
+    #[test]
     fn few_writers_have_large_pages_where_they_fit() {
         const LARGE: u64 = LARGE_PAGE as u64;
         let gauge = Gauge::default();
@@ -407,21 +443,20 @@ mod tests {
             (LARGE, LARGE_PAGE),
             (LARGE + 1, PAGE),
             (3 * LARGE, LARGE_PAGE),
-            (4 * LARGE + 1, LARGE_PAGE),
+            (4 * LARGE + 1, PAGE),
+            (16 * LARGE + 1, LARGE_PAGE),
+            (15 * LARGE - 1, LARGE_PAGE),
         ];
         for (length, page) in pages {
             assert_eq!(gauge.page(length), page, "{length}");
         }
+        let pool = Pool::default();
         for writers in 0..FEW {
-            gauge.writer_begins();
-            assert_eq!(gauge.page(LARGE), LARGE_PAGE, "{writers}");
+            assert!(!pool.writer_begins(), "{writers}");
         }
-        gauge.writer_ends();
-        gauge.writer_begins();
-        assert_eq!(gauge.page(LARGE), LARGE_PAGE, "no more than before at once");
-        gauge.writer_begins();
-        gauge.writer_ends();
-        assert_eq!(gauge.page(LARGE), PAGE, "it had more");
+        assert!(pool.writer_begins());
+        gauge.had_many.store(true, Ordering::Relaxed);
+        assert_eq!(gauge.page(LARGE), PAGE);
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Slot {
         drop(pages);
         // Outside the lock: the last of a region calls its owner.
         drop(left);
-        self.gauge.writer_ends();
+        Gauge::writer_ends();
         // `SeqCst`, as the writer then asks whether anybody waits for this, and who waits says so
         // before looking at `is_claimed`.
         self.claimed.store(false, Ordering::SeqCst);

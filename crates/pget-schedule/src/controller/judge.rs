@@ -237,12 +237,12 @@ impl Controller {
         true
     }
 
-    /// Whether answers that come as soon as the first, and bodies that flow as fast as the fastest,
-    /// bring more than a process takes.
+    /// Whether bodies that flow as they do now bring more than a process takes, with answers as
+    /// fast as the fastest.
     pub(super) fn has_plenty(&self) -> bool {
         let met = Met {
             level: self.level,
-            body: self.fastest,
+            body: self.body,
             latency: self.nearest,
         };
         met.rate(bytes(self.chunk_size)) >= PLENTY
