@@ -34,6 +34,12 @@ impl Engine {
         start == plan.start() && plan.known_end().is_none() && !is_stated
     }
 
+    /// Returns the memory that a chunk of `bytes`, opened now, takes of the budget. `None`: it
+    /// lands in memory that is there already.
+    pub(crate) fn memory_for(&self, bytes: u64) -> Option<u64> {
+        self.delivery.memory_for(bytes, self.counters.gauge.page(bytes))
+    }
+
     /// Registers an attempt; returns its writer and its request.
     ///
     /// The request begins where the writer does. That may be after where the earlier attempt was

@@ -336,8 +336,7 @@ impl<E: Executor> Driver<E> {
                     at_cursor,
                     retry_at,
                 } => {
-                    let page = self.engine.counters.gauge.page(bytes);
-                    let Some(bytes) = self.engine.delivery.memory_for(bytes, page) else {
+                    let Some(bytes) = self.engine.memory_for(bytes) else {
                         state.schedule.reserved();
                         continue;
                     };

@@ -192,9 +192,7 @@ impl WriterEvents for Engine {
         let order = self.delivery.order();
         state.consume_landed(order, &self.cursor);
         // Memory first: a place once opened must have it.
-        let bytes = state.schedule.plan().chunk_size();
-        let page = self.counters.gauge.page(bytes);
-        let memory = match self.delivery.memory_for(bytes, page) {
+        let memory = match self.memory_for(state.schedule.plan().chunk_size()) {
             None => None,
             Some(bytes) => {
                 // A full slot that waits for its consumer is the one at the cursor, and has its

@@ -301,31 +301,27 @@ enum Origin {
 unsafe impl Send for Memory {}
 
 impl Memory {
-    /// The large pages of a fresh block.
-    pub(super) fn large_pages() -> [Self; BLOCK / LARGE_PAGE] {
-        let block = Arc::new(Block::new());
-        std::array::from_fn(|index| {
-            // SAFETY: `index` counts the pages of a block, so this lies in it.
-            let start = unsafe { block.0.add(index * LARGE_PAGE) };
-            Self {
-                start: start.cast(),
-                length: LARGE_PAGE,
-                initialised: AtomicUsize::new(0),
-                origin: Origin::Block(Arc::clone(&block)),
-            }
-        })
+    /// A fresh block, in one piece.
+    pub(super) fn block() -> Self {
+        let block = Block::new();
+        Self {
+            start: block.0.cast(),
+            length: BLOCK,
+            initialised: AtomicUsize::new(0),
+            origin: Origin::Block(Arc::new(block)),
+        }
     }
 
-    /// Cuts a large page into pages; any other piece stays as it is.
-    pub(super) fn cut(self) -> Vec<Self> {
+    /// Cuts a piece of a block into pages of `page` bytes; any other piece stays as it is.
+    pub(super) fn cut(self, page: usize) -> Vec<Self> {
         let Origin::Block(block) = &self.origin else {
             return vec![self];
         };
         let initialised = self.initialised();
-        let cut = (0..self.length).step_by(PAGE).map(|offset| {
+        let cut = (0..self.length).step_by(page).map(|offset| {
             // SAFETY: `offset` is less than this piece's length, so this lies in it.
             let start = unsafe { self.start.add(offset) };
-            let length = PAGE.min(self.length - offset);
+            let length = page.min(self.length - offset);
             Self {
                 start,
                 length,
@@ -525,15 +521,15 @@ mod tests {
             assert!(pages.iter().all(|page| page.len() == length));
             starts
         };
-        let pages = Memory::large_pages();
+        let pages = Memory::block().cut(LARGE_PAGE);
         let [first, second] = apart(&pages, LARGE_PAGE)[..] else {
             panic!("a block has two large pages");
         };
         assert!(pages.iter().all(|page| page.initialised() == 0));
-        let [page, rest] = pages;
+        let [page, rest] = <[Memory; 2]>::try_from(pages).ok().expect("two");
         // SAFETY: no code reads what is said to be initialised.
         unsafe { page.set_initialised(PAGE + 9) };
-        let cut = page.cut();
+        let cut = page.cut(PAGE);
         assert_eq!(apart(&cut, PAGE)[0], first);
         assert_eq!(cut.len(), LARGE_PAGE / PAGE);
         let initialised: Vec<_> = cut.iter().map(Memory::initialised).collect();
@@ -545,7 +541,7 @@ mod tests {
 
     #[test]
     fn memory_that_is_of_no_block_is_not_cut() {
-        let [memory] = <[Memory; 1]>::try_from(Memory::of(LARGE_PAGE).cut())
+        let [memory] = <[Memory; 1]>::try_from(Memory::of(LARGE_PAGE).cut(PAGE))
             .ok()
             .expect("one piece");
         assert_eq!(memory.len(), LARGE_PAGE);

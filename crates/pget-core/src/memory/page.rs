@@ -59,17 +59,16 @@ impl Free {
         self.large.len() * LARGE_PAGE + self.small.len() * PAGE
     }
 
-    fn large(&mut self) -> Memory {
-        self.large.pop().unwrap_or_else(|| {
-            let [page, rest @ ..] = Memory::large_pages();
-            self.large.extend(rest);
-            page
-        })
+    fn large(&mut self) -> Option<Memory> {
+        if self.large.is_empty() {
+            self.large = Memory::block().cut(LARGE_PAGE);
+        }
+        self.large.pop()
     }
 
     fn small(&mut self) -> Option<Memory> {
         if self.small.is_empty() {
-            self.small = self.large().cut();
+            self.small = self.large()?.cut(PAGE);
         }
         self.small.pop()
     }
@@ -131,7 +130,7 @@ impl Pool {
         let pooled = match length {
             ..PAGE => None,
             PAGE => Self::of_process().free().small(),
-            _ => Some(Self::of_process().free().large()),
+            _ => Self::of_process().free().large(),
         };
         pooled.unwrap_or_else(|| Memory::of(length))
     }
@@ -406,9 +405,9 @@ mod tests {
         }
         let mut free = Free::default();
         for kept in [8 * LARGE_PAGE, 3 * LARGE_PAGE + PAGE, 2 * PAGE, 0] {
-            free.large.extend((0..8).flat_map(|_| Memory::large_pages()));
-            free.small
-                .extend(Memory::large_pages().into_iter().flat_map(Memory::cut));
+            free.large
+                .extend((0..8).flat_map(|_| Memory::block().cut(LARGE_PAGE)));
+            free.small.extend(Memory::block().cut(PAGE));
             free.keep(kept);
             assert!(free.bytes() <= kept && free.bytes() + LARGE_PAGE > kept);
         }
@@ -419,8 +418,8 @@ mod tests {
         let most = 4 * LARGE_PAGE;
         let mut free = Free::default();
         for large in [true, false, true] {
-            let pages = (0..4).flat_map(|_| Memory::large_pages());
-            for page in pages.flat_map(|page| if large { vec![page] } else { page.cut() }) {
+            let length = if large { LARGE_PAGE } else { PAGE };
+            for page in (0..4).flat_map(|_| Memory::block().cut(length)) {
                 free.put(page, most);
                 assert!(free.bytes() <= most);
             }
@@ -464,7 +463,7 @@ mod tests {
         let mut free = Free::default();
         let large = [free.large(), free.large()];
         assert_eq!(free.bytes(), 0, "a block has two");
-        free.large.extend(large);
+        free.large.extend(large.into_iter().flatten());
         let small: Vec<_> = (0..8).map_while(|_| free.small()).collect();
         assert_eq!((small.len(), free.bytes()), (8, 0), "no other block is needed");
     }
