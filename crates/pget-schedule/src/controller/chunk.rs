@@ -29,9 +29,8 @@ impl Controller {
         // that.
         let latency = self.latency.min(self.nearest * DEAR);
         // Bytes that were waiting for this process come faster than the network brings them.
-        let share = self.goodput / f64::from(self.effective);
-        let body = if share > 0.0 {
-            self.body.min(share * BURST)
+        let body = if self.goodput > 0.0 {
+            self.body.min(self.goodput / f64::from(self.effective) * BURST)
         } else {
             self.body
         };

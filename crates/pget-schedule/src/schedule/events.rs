@@ -237,7 +237,7 @@ impl Schedule {
             Ok(at) => at,
             Err(limit) => return self.fail(limit),
         };
-        // One request too many is no failed attempt at the range.
+        // A request that is one too many does not count as a failed attempt at the range.
         let too_many = is_refusal && is_served && self.settings.retries != Some(0);
         let quiet_since = self.open_chunks[index].broke_off(now, progress, how, too_many);
         self.some_range_fails = true;
