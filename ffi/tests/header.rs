@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::{ffi::CStr, fs};
+use std::ffi::CStr;
 
 use support::{compile, root, tool, workshop};
 
@@ -25,16 +25,7 @@ fn generated() -> String {
 
 #[test]
 fn the_committed_header_is_what_the_crate_makes() {
-    let path = root().join("include/pget.h");
-    let fresh = generated();
-    if std::env::var_os("PGET_WRITE_HEADER").is_some() {
-        fs::write(&path, &fresh).expect("written");
-    }
-    let committed = fs::read_to_string(&path).expect("include/pget.h");
-    assert!(
-        committed == fresh,
-        "include/pget.h is stale: run scripts/header.sh"
-    );
+    pget_testkit::committed(&root().join("include/pget.h"), &generated());
 }
 
 #[test]

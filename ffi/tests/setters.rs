@@ -8,6 +8,7 @@ mod support;
 
 use std::{fmt::Write as _, fs};
 
+use pget_testkit::committed;
 use support::root;
 
 const BEGIN: &str = "  // Written by scripts/header.sh from pget.h.\n";
@@ -157,16 +158,6 @@ fn setters() -> Vec<Setter> {
     setters
 }
 
-/// Compares a file with what it should be, after writing it if that was asked for.
-fn check(path: &str, fresh: &str) {
-    let file = root().join(path);
-    if std::env::var_os("PGET_WRITE_HEADER").is_some() {
-        fs::write(&file, fresh).expect("written");
-    }
-    let committed = fs::read_to_string(&file).expect(path);
-    assert!(committed == fresh, "{path} is stale: run scripts/header.sh");
-}
-
 #[test]
 fn the_setters_of_cxx_are_those_of_the_header() {
     let path = "include/pget.hpp";
@@ -174,7 +165,7 @@ fn the_setters_of_cxx_are_those_of_the_header() {
     let (before, rest) = text.split_once(BEGIN).expect("where the setters begin");
     let (_, after) = rest.split_once(END).expect("where the setters end");
     let made: String = setters().iter().map(Setter::cxx).collect();
-    check(path, &format!("{before}{BEGIN}{made}{END}{after}"));
+    committed(&root().join(path), &format!("{before}{BEGIN}{made}{END}{after}"));
     let header = fs::read_to_string(root().join("include/pget.h")).expect("include/pget.h");
     for part in header.split("pget_status pget_options_set_").skip(1) {
         let name = part.split('(').next().expect("a name");
@@ -195,5 +186,8 @@ fn the_setters_of_go_are_those_of_the_header() {
         "import (\n\t\"math\"\n\t\"time\"\n)\n\n",
     ];
     let head = head.concat();
-    check("go/options_numbers.go", &format!("{head}{}", setters.join("\n")));
+    committed(
+        &root().join("go/options_numbers.go"),
+        &format!("{head}{}", setters.join("\n")),
+    );
 }

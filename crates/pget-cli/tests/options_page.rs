@@ -262,16 +262,9 @@ fn the_table_has_every_option_of_the_program() {
 #[test]
 fn the_table_is_what_the_code_makes() {
     let file = path("docs/options.md");
-    let page = fs::read_to_string(&file).expect("docs/options.md");
+    let page = read("docs/options.md");
     let (before, rest) = page.split_once("| Rust | C |").expect("where the table begins");
     let (_, after) = rest.split_once("\n\n").expect("where the table ends");
     let fresh = format!("{before}{}\n{after}", table());
-    if std::env::var_os("PGET_WRITE_HEADER").is_some() {
-        fs::write(&file, &fresh).expect("written");
-    }
-    let committed = fs::read_to_string(&file).expect("docs/options.md");
-    assert!(
-        committed == fresh,
-        "docs/options.md is stale: run scripts/header.sh"
-    );
+    pget_testkit::committed(&file, &fresh);
 }

@@ -19,6 +19,22 @@ pub mod servers;
 pub mod shaped;
 pub mod sources;
 
+/// Checks that the committed file at `path` is what the code makes, `fresh`.
+///
+/// The file is written first if `scripts/header.sh` has set `PGET_WRITE_HEADER`.
+///
+/// # Panics
+/// If the file differs, or cannot be read or written.
+#[track_caller]
+pub fn committed(path: &std::path::Path, fresh: &str) {
+    let name = path.display();
+    if std::env::var_os("PGET_WRITE_HEADER").is_some() {
+        std::fs::write(path, fresh).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(committed == fresh, "{name} is stale: run scripts/header.sh");
+}
+
 /// Returns options with chunks of `chunk_size` bytes, `concurrency` connections and three retries.
 #[must_use]
 pub fn options(chunk_size: u64, concurrency: u32) -> pget_core::Options {
