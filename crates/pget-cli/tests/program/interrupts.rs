@@ -17,7 +17,7 @@ use pget::{ErrorKind, SharedBuffer};
 use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 
 use crate::{
-    run::{pget, plain_environment, run, wait},
+    run::{pget, plain_environment, run, spawn, wait},
     servers::PATTERN,
 };
 
@@ -57,12 +57,7 @@ fn a_signal_leaves_no_final_name_and_the_next_get_takes_over() {
         let url = server.route("/o", Route::new(Object::new(8, SIZE)).fault(When::Always, pace));
         let before = server.load().body_bytes;
         let mut command = pget(["get", &url, "--chunk-size", "1MiB", "--progress", "always", "-o"]);
-        let child = command
-            .arg(&target)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let child = spawn(command.arg(&target));
         until_served(&server, |bytes| bytes > before + (1 << 20));
         tell(&child, signal);
         let ended = wait(child);

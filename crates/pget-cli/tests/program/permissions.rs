@@ -12,8 +12,9 @@ use pget_testkit::hostile::{Fault, When};
 
 use crate::{
     conveniences::{PART, chmod, get, good, mode, script},
+    interrupts::until_served,
     resume::{CHUNK, SIZE, Scene},
-    run::run,
+    run::{run, spawn, wait},
     shim::{Fails, Shim},
 };
 
@@ -71,15 +72,10 @@ fn case_122_a_part_is_as_private_as_the_file() {
         bytes_per_second: SIZE / 16,
     };
     scene.serve(good().fault(When::Always, pace));
-    let child = scene
-        .get(&[])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    crate::interrupts::until(&scene.server, |server| server.load().body_bytes > before + CHUNK);
+    let child = spawn(&mut scene.get(&[]));
+    until_served(&scene.server, |bytes| bytes > before + CHUNK);
     assert_eq!(mode(&scene.at("x.pget-part")), 0o600);
-    crate::run::wait(child).succeeded();
+    wait(child).succeeded();
     // A mode that cannot be set leaves fewer permissions, not more.
     let Some(shim) = Shim::new() else { return };
     scene.serve(good());

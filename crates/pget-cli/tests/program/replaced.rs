@@ -16,8 +16,9 @@ use pget_testkit::hostile::{Fault, When};
 
 use crate::{
     conveniences::{PART, chmod, get, good, mode, script},
+    interrupts::until_served,
     resume::{CHUNK, SIZE, Scene},
-    run::{Ended, can_mount, pget, run},
+    run::{Ended, can_mount, pget, run, spawn, wait},
     servers::PATTERN,
     shim::{Fails, Shim},
 };
@@ -179,25 +180,14 @@ fn case_120_a_target_that_becomes_something_else_loses_nothing() {
         bytes_per_second: SIZE / 16,
     };
     scene.serve(good().fault(When::Always, pace));
-    let child = scene
-        .get(&[])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    crate::interrupts::until(&scene.server, |server| server.load().body_bytes > CHUNK);
+    let child = spawn(&mut scene.get(&[]));
+    until_served(&scene.server, |bytes| bytes > CHUNK);
     fs::create_dir(scene.at("x")).expect("a folder");
-    crate::run::wait(child).failed(8, "all bytes are in");
+    wait(child).failed(8, "all bytes are in");
     assert_eq!(scene.names(), ["x", "x.pget-journal", "x.pget-part"]);
     fs::remove_dir(scene.at("x")).expect("a folder");
     scene.serve(good());
-    let before = scene.server.load().body_bytes;
-    scene.run(&["--resume"]).succeeded();
-    scene.complete();
-    assert!(
-        scene.server.load().body_bytes - before <= CHUNK,
-        "it was all there"
-    );
+    scene.completes_what_is_there();
 }
 
 #[test]
@@ -209,15 +199,10 @@ fn case_120_a_folder_that_vanishes_is_an_error() {
     scene.serve(good().fault(When::Always, pace));
     fs::create_dir(scene.at("f")).expect("a folder");
     let url = scene.server.url("/o");
-    let child = pget(["get", &url, "-o", "f/x", "--concurrency", "1"])
-        .current_dir(scene.folder())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    crate::interrupts::until(&scene.server, |server| server.load().body_bytes > CHUNK);
+    let child = spawn(pget(["get", &url, "-o", "f/x", "--concurrency", "1"]).current_dir(scene.folder()));
+    until_served(&scene.server, |bytes| bytes > CHUNK);
     fs::remove_dir_all(scene.at("f")).expect("a folder");
-    crate::run::wait(child).failed(8, "removed or replaced");
+    wait(child).failed(8, "removed or replaced");
     assert!(scene.names().is_empty());
 }
 

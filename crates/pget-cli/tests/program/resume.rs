@@ -8,7 +8,6 @@ use std::{
     ops::Range,
     os::unix::fs::{FileExt as _, MetadataExt as _, chown},
     path::{Path, PathBuf},
-    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -22,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::{
     interrupts::until,
-    run::{Ended, pget, run, wait},
+    run::{Ended, pget, run, spawn, wait},
     servers::PATTERN,
 };
 
@@ -101,6 +100,18 @@ impl Scene {
         assert_eq!(self.names(), ["x"]);
         let bytes = fs::read(self.at("x")).expect("a file");
         assert_eq!((bytes.len() as u64, PATTERN.check(0, &bytes)), (SIZE, Ok(())));
+    }
+
+    /// Resumes, and checks that almost nothing was fetched.
+    #[track_caller]
+    pub(crate) fn completes_what_is_there(&self) {
+        let before = self.server.load().body_bytes;
+        self.run(&["--resume"]).succeeded();
+        self.complete();
+        assert!(
+            self.server.load().body_bytes - before <= CHUNK,
+            "it was all there"
+        );
     }
 
     /// Checks that none of these bytes was requested after the first `before` requests.
@@ -221,12 +232,7 @@ fn kill_and_resume(turn: u64) -> u64 {
         bytes_per_second: SIZE,
     };
     scene.serve(good.clone().fault(When::Always, pace));
-    let child = scene
-        .get(&["--journal-interval", "10ms", "--progress", "always"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let child = spawn(&mut scene.get(&["--journal-interval", "10ms", "--progress", "always"]));
     // The moment is a number of bytes from the first to the last. A multiplication scatters the
     // moments.
     let moment = (turn + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) % SIZE;
@@ -405,13 +411,7 @@ fn a_complete_part_only_gets_its_name_if_the_object_is_still_that() {
     scene.serve(Route::new(Object::new(8, SIZE)).ignoring_conditions());
     scene.run(&["--resume"]).failed(5, "changed");
     scene.serve(Route::new(Object::new(7, SIZE)));
-    let before = scene.server.load().body_bytes;
-    scene.run(&["--resume"]).succeeded();
-    scene.complete();
-    assert!(
-        scene.server.load().body_bytes - before <= CHUNK,
-        "it was all there"
-    );
+    scene.completes_what_is_there();
 }
 
 #[test]
@@ -483,12 +483,7 @@ fn an_interrupted_get_can_be_resumed_without_having_asked_for_it() {
         bytes_per_second: SIZE / 4,
     };
     scene.serve(good.clone().fault(When::Always, pace));
-    let child = scene
-        .get(&["--journal-interval", "10ms"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let child = spawn(&mut scene.get(&["--journal-interval", "10ms"]));
     until(&scene.server, |_| {
         !journaled(&scene.at("x.pget-journal")).is_empty()
     });

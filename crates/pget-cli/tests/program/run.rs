@@ -35,12 +35,16 @@ pub(crate) fn plain_environment(command: &mut Command) {
 
 /// Runs the command to its end.
 pub(crate) fn run(command: &mut Command) -> Ended {
-    let child = command
+    wait(spawn(command))
+}
+
+/// Starts the command with pipes, for [`wait`].
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the program starts");
-    wait(child)
+        .expect("the program starts")
 }
 
 /// Waits for a child whose standard error, and perhaps its standard output, is a pipe.

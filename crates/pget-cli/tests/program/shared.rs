@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     interrupts::with_signal,
-    run::{can_mount, pget, plain_environment, run, wait},
+    run::{can_mount, pget, plain_environment, run, spawn, wait},
     servers::PATTERN,
 };
 
@@ -52,11 +52,7 @@ fn served(server: &Hostile, path: &str, size: u64, is_slow: bool) -> String {
 
 /// Starts the program and reads the name that it prints, if it lives that long.
 fn begin(command: &mut Command) -> (Child, Option<String>) {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut child = spawn(command);
     let mut line = String::new();
     let mut out = BufReader::new(child.stdout.take().expect("piped"));
     out.read_line(&mut line).expect("text");
@@ -256,11 +252,14 @@ fn python_reads_it_while_it_arrives() {
 }
 
 fn cat_into(ring: &str, url: &str) -> Child {
-    pget(["cat", url, "--chunk-size", "1MiB", "--shared-ring", ring])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts")
+    spawn(&mut pget([
+        "cat",
+        url,
+        "--chunk-size",
+        "1MiB",
+        "--shared-ring",
+        ring,
+    ]))
 }
 
 /// Waits for the ring that a program creates, and attaches.

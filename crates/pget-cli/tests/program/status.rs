@@ -4,7 +4,6 @@
 use std::{
     ffi::OsStr,
     net::{Ipv4Addr, TcpListener},
-    process::Stdio,
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use pget_testkit::{
 };
 
 use crate::{
-    run::{pget, run, wait},
+    run::{pget, run, spawn, wait},
     servers::{Aistore, PATTERN, Transports, ais, s3},
 };
 
@@ -173,11 +172,7 @@ fn a_changed_object_is_5_and_what_was_written_is_right() {
             "--concurrency",
             "2",
         ];
-        let mut child = s3(server.endpoint(), &options)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut child = spawn(&mut s3(server.endpoint(), &options));
         let mut first = vec![0; 100];
         let mut output = child.stdout.take().expect("a pipe");
         std::io::Read::read_exact(&mut output, &mut first).expect("it has begun");
@@ -328,11 +323,7 @@ fn a_read_that_cannot_go_on_ends_soon() {
     );
     let began = std::time::Instant::now();
     // The other connections are very slow. The first one has no reader.
-    let mut child = pget(["cat", &slow, "--chunk-size", "64KiB"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut child = spawn(&mut pget(["cat", &slow, "--chunk-size", "64KiB"]));
     drop(child.stdout.take());
     wait(child).ended_by_its_reader();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());

@@ -2,11 +2,7 @@
 //!
 //! Wrong bytes get no final name, and the bytes of an earlier attempt are verified with the rest.
 
-use std::{
-    fs,
-    os::unix::fs::FileExt as _,
-    process::{Command, Stdio},
-};
+use std::{fs, os::unix::fs::FileExt as _, process::Command};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use nix::{
@@ -21,7 +17,7 @@ use pget_testkit::hostile::{Fault, Hostile, Object, Route, When};
 
 use crate::{
     resume::{SIZE, Scene, asked, journaled},
-    run::{pget, run, wait},
+    run::{pget, run, spawn, wait},
     servers::PATTERN,
 };
 
@@ -164,12 +160,14 @@ fn shared_memory_is_verified_and_readers_are_told() {
             bytes_per_second: SIZE / 8,
         };
         let url = server.route("/o", Route::new(published(is_right)).fault(When::UpTo(1), pace));
-        let mut child = pget(["shm", "get", &url, "--name", &name, "--verify", verify])
-            .args(["--chunk-size", "512KiB", "--concurrency", "4"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut child = spawn(
+            pget(["shm", "get", &url, "--name", &name, "--verify", verify]).args([
+                "--chunk-size",
+                "512KiB",
+                "--concurrency",
+                "4",
+            ]),
+        );
         let mut line = String::new();
         let mut out = std::io::BufReader::new(child.stdout.take().expect("piped"));
         std::io::BufRead::read_line(&mut out, &mut line).expect("text");

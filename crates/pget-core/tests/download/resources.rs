@@ -69,6 +69,7 @@ async fn a_cancel_from_elsewhere_wakes_the_waiting_reader() {
         assert_eq!(first.len(), 10);
         reader.next().await
     });
+    // The clock is simulated, and moves when every task waits: the reader does by then.
     tokio::time::sleep(Duration::from_secs(1)).await;
     monitor.cancel();
     let result = tokio::time::timeout(Duration::from_millis(1), task)

@@ -129,7 +129,8 @@ impl Peer {
                 session.write_tls(&mut flight)?;
                 send(&mut socket, &flight, bytewise)?;
             }
-            // No byte behind the handshake may be read before its keys are known here.
+            // This side learns the keys at the end of the handshake. It reads one record at a
+            // time, so that it reads nothing that follows the handshake before that.
             if session.is_handshaking() {
                 session.read_tls(&mut &record(&mut socket)?[..])?;
                 session.process_new_packets().map_err(io::Error::other)?;
@@ -251,7 +252,7 @@ impl Scripted {
                 let Ok(socket) = socket else { return };
                 let number = counter.fetch_add(1, Ordering::SeqCst);
                 let serve = Arc::clone(&serve);
-                // What a script meets when its client goes away is no failure.
+                // A script fails when its client goes away, which is what some tests do.
                 thread::spawn(move || drop(serve(socket, number)));
             }
         });

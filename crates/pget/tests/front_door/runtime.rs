@@ -42,7 +42,7 @@ fn child_with_many_threads() {
         thread.join().expect("no panic");
     }
     // If several threads come first at the same time, each creates a runtime, and all except one
-    // discard it. The threads of those end a moment later.
+    // discard it. The threads of those end a moment later, which nothing reports.
     let deadline = Instant::now() + DEADLINE;
     while !(1..=8).contains(&workers().len()) {
         assert!(Instant::now() < deadline, "{} workers", workers().len());
@@ -138,7 +138,7 @@ fn child_is_a_host() {
     }
     assert_eq!(signals(), before, "no handler is installed");
     // A thread sets its name and blocks the signal before it does anything else. This check may run
-    // before another thread has begun.
+    // before another thread has begun, which nothing reports.
     let begun = |worker: &String| {
         let mask = worker.lines().find_map(|line| line.strip_prefix("SigBlk:"));
         let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

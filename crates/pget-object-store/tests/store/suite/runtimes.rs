@@ -77,6 +77,7 @@ async fn a_runtime_that_shuts_down_during_a_read_is_an_error() {
     };
     timeout(SOON, ends).await.expect("no hang");
     let closed = async {
+        // The runtime drops the bodies on a thread of its own, and nothing reports that.
         while open.load(Ordering::SeqCst) > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
