@@ -289,7 +289,12 @@ impl Cluster {
         };
         // A server may quote what it was shown.
         let text = self.token.struck_out(text);
-        error_for_status(status, pause, Failure::parse(&text).to_string())
+        let failure = Failure::parse(&text);
+        if failure.is_no_object() {
+            let message = format!("{failure}: HTTP status {}", status.as_u16());
+            return SourceError::refused(ErrorKind::NotFound, message).with_status(status.as_u16());
+        }
+        error_for_status(status, pause, failure.to_string())
     }
 }
 

@@ -21,6 +21,12 @@ impl Failure {
             tcode: String::new(),
         })
     }
+
+    /// Whether the name is not one of an object, whatever the status says. A target answers a GET
+    /// of a folder with status 500: its file system has something of that name.
+    pub(crate) fn is_no_object(&self) -> bool {
+        self.tcode == "ErrLmetaNotFound"
+    }
 }
 
 /// The first line's worth of `text`, without control characters.

@@ -330,6 +330,24 @@ async fn case_118_a_refused_head_is_made_up_for_by_a_byte() {
     }
 }
 
+/// A live target answers a GET of a folder with status 500, and a HEAD with 404.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_not_an_object() {
+    let place = place().await;
+    place.fake().put(BUCKET, "folder/o", pattern(1, SIZE));
+    let folder = place.object("folder");
+    let mut patient = options(100_000, 4);
+    patient.retries = None;
+    let error = within(support::read(&folder, patient))
+        .await
+        .expect_err("a folder");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("ErrLmetaNotFound"), "{error}");
+    let error = within(folder.head()).await.expect_err("a folder");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    expect_content(&place.object("folder/o"), Pattern::new(1), SIZE).await;
+}
+
 /// Targets and the proxy stop and restart one after another during downloads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_143_nodes_restart_one_after_another_in_mid_read() {

@@ -48,8 +48,8 @@ impl Target {
     /// Returns what `target` stands for. `source` is the file that is read, if it is one.
     ///
     /// # Errors
-    /// If `target` is a folder, has a name that is for incomplete files, or its part or journal is
-    /// the file that is read.
+    /// If `target` is a folder or names none of its files, has a name that is for incomplete files,
+    /// or its part or journal is the file that is read.
     pub fn of(source: Option<&Path>, target: &Path) -> Result<Self, Error> {
         // Also where /dev is not mounted, as in a bare container.
         if number(target).is_some() {
@@ -66,6 +66,11 @@ impl Target {
             }
         }
         let name = target.as_os_str().as_bytes();
+        if name.is_empty() || name.ends_with(b"/") {
+            let cause = io::ErrorKind::InvalidInput.into();
+            let shown = if name.is_empty() { Path::new("''") } else { target };
+            return Err(destination(shown, "names no file", cause));
+        }
         if [PART, JOURNAL]
             .iter()
             .any(|suffix| name.ends_with(suffix.as_bytes()))

@@ -47,6 +47,24 @@ fn a_file_named_as_the_part_is_not_destroyed_by_reading_it() {
 }
 
 #[test]
+fn a_target_that_names_no_file_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    fs::write(&source, b"all there is").expect("written");
+    let below = folder.path().join("absent/");
+    for target in [Path::new(""), below.as_path()] {
+        let result = pget::builder(source.to_str().expect("a path"))
+            .blocking()
+            .expect("an object")
+            .get_file(target);
+        let error = result.expect_err("there is no name for the file");
+        assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
+        assert!(error.to_string().contains("names no file"), "{error}");
+        assert!(!Path::new(".pget-part").exists(), "a part without a name");
+    }
+}
+
+#[test]
 fn no_file_gets_a_name_that_a_part_or_journal_may_have() {
     let folder = tempfile::tempdir().expect("a folder");
     let source = folder.path().join("source");

@@ -225,6 +225,12 @@ impl Store {
         Some(found.take(most).collect())
     }
 
+    /// Returns whether the name is a folder of a target's file system: objects are below it.
+    pub(super) fn is_folder(&self, bucket: &Bucket, name: &str) -> bool {
+        let below = self.list(bucket, &format!("{name}/"), name, 1);
+        below.is_some_and(|found| !found.is_empty())
+    }
+
     /// Calls `look` with a name's slot. Returns `None` if nothing is stored there.
     pub(super) fn with<T>(
         &self,

@@ -126,6 +126,10 @@ impl Asking<'_> {
     }
 
     fn missing(&self) -> Failure {
+        if !self.request.is_head() && self.shared.store.is_folder(&self.bucket, &self.name) {
+            let message = format!("{}, err: no data available", self.full_name());
+            return Failure::new(500, "ErrLmetaNotFound", message);
+        }
         let message = format!("{}: {} does not exist", self.node(), self.full_name());
         Failure::new(404, "ErrNotFound", message)
     }
