@@ -15,9 +15,10 @@ it.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -57,14 +58,17 @@ class _File:
         cancel: Cancel | None = None,
     ) -> Iterator[tuple[str, Any]]:
         """Yields tensors as they arrive."""
-        made = [self._framework.empty(tensor.dtype, tensor.shape) for tensor in wanted]
-        places = [self._framework.buffer(tensor) for tensor in made]
+        made = {
+            index: self._framework.empty(tensor.dtype, tensor.shape)
+            for index, tensor in enumerate(wanted)
+        }
+        places = [self._framework.buffer(tensor) for tensor in made.values()]
         ranges = [(tensor.start, tensor.end) for tensor in wanted]
         options: Options = {"pin": self.info}
         if cancel is not None:
             options["cancel"] = cancel
         for index, _ in self._client.iter_ranges(self._url, ranges, into=places, **options):
-            yield wanted[index].name, self._framework.finished(made[index])
+            yield wanted[index].name, self._framework.finished(made.pop(index))
 
     def whole(self, tensor: TensorInfo) -> Any:
         """Returns one tensor."""
@@ -119,7 +123,7 @@ def load_file(
 
 
 def stream(
-    urls: Url | Sequence[Url],
+    urls: Url | Iterable[Url],
     framework: str = "np",
     device: str = "cpu",
     *,
@@ -140,12 +144,13 @@ def stream(
         HeaderError: A file is not one of safetensors.
         PgetError: What ended a download.
     """
-    several = [urls] if isinstance(urls, str) or not isinstance(urls, Sequence) else urls
+    several = [urls] if isinstance(urls, (str, os.PathLike)) else list(urls)
     made = framework_of(framework, device)
     client = Client(**options)
     files = _headers(several, made, client)
     for _index, name, tensor in _Stream(files, memory).tensors():
         yield name, tensor
+        del tensor
 
 
 def _headers(urls: Sequence[Url], framework: Framework, client: Client) -> list[_File]:
@@ -194,6 +199,7 @@ class _Stream:
                 self._give_back(info.size)
                 del item
                 yield index, info.name, tensor
+                del tensor
         finally:
             self._cancel.trigger()
             with self._changed:
@@ -246,6 +252,8 @@ class _Stream:
                 by_name = {tensor.name: tensor for tensor in group}
                 for name, tensor in file.tensors(group, self._cancel):
                     self._ready.put((index, by_name[name], tensor))
+                    # This thread may wait for memory next, and must not keep any.
+                    del tensor
         except BaseException as error:
             self._ready.put(error)
         finally:
@@ -267,11 +275,19 @@ class _Slice:
         return self._info.dtype
 
     def __getitem__(self, key: Any) -> Any:
-        """Returns a part; of the first dimension, only the rows between its bounds are read."""
-        first, *rest = key if isinstance(key, tuple) else (key,)
+        """Returns a part; of the first dimension, only the rows that a number or a slice
+        wants are read.
+        """
         shape = self._info.shape
-        if not shape or not isinstance(first, slice) or self._info.size == 0:
-            return self._file.whole(self._info)[key] if shape else self._file.whole(self._info)
+        indices = key if isinstance(key, tuple) else (key,)
+        if not (shape and indices and self._info.size):
+            return self._file.whole(self._info)[key]
+        first, *rest = indices
+        if type(first) is int and -shape[0] <= first < shape[0]:
+            row = first % shape[0]
+            return self._file.rows(self._info, row, row + 1)[(0, *rest)]
+        if not isinstance(first, slice):
+            return self._file.whole(self._info)[key]
         start, stop, step = first.indices(shape[0])
         if step != 1:
             return self._file.whole(self._info)[key]
@@ -396,6 +412,7 @@ class SafetensorsStreamer:
         """Yields names and tensors of all files as they arrive."""
         for _index, name, tensor in _Stream(self._files, _MEMORY).tensors():
             yield name, tensor
+            del tensor
 
 
 _CREDENTIALS = {

@@ -96,10 +96,16 @@ def test_single_tensors_and_rows(file):
             (slice(1, 4), 2),
             slice(None, None, 2),
             2,
+            -1,
             (2, 3),
+            (-5, slice(1, 3)),
+            (),
             ...,
         ):
             assert part[key].tobytes() == array[key].tobytes(), key
+        for key in (5, -6, (0, 7), (0, 0, 0)):
+            with pytest.raises(IndexError):
+                part[key]
         with pytest.raises(KeyError):
             opened.get_tensor("none")
 
@@ -111,11 +117,50 @@ def test_rows_are_read_alone(tmp_path):
         properties = {"ais.endpoint": store.endpoint}
         with safe_open("ais://bucket/rows", properties=properties) as opened:
             store.requests.clear()
-            assert opened.get_slice("rows")[10:12].tobytes() == rows[10:12].tobytes()
+            part = opened.get_slice("rows")
+            assert part[10:12].tobytes() == rows[10:12].tobytes()
+            assert part[-3].tobytes() == rows[-3].tobytes()
+            assert part[5, 7] == rows[5, 7]
         asked = [request["range"] for request in store.requests if request["range"]]
-        assert len(asked) == 1
-        first, last = asked[0].removeprefix("bytes=").split("-")
-        assert int(last) - int(first) + 1 == 80_000
+        bounds = [text.removeprefix("bytes=").split("-") for text in asked]
+        assert [int(last) - int(first) + 1 for first, last in bounds] == [80_000, 40_000, 40_000]
+
+
+def test_a_tensor_without_dimensions(tmp_path):
+    path = tmp_path / "scalar"
+    path.write_bytes(safetensors.numpy.save({"scalar": numpy.array(3.5)}))
+    with safe_open(path) as opened:
+        part = opened.get_slice("scalar")
+        assert part.get_shape() == [] and part[...] == part[()] == 3.5
+        with pytest.raises(IndexError):
+            part[:]
+
+
+def test_memory_that_is_asked_for_is_not_exceeded(tmp_path):
+    """What was taken is the caller's: beside it there is only what `memory` allows."""
+    import tracemalloc
+
+    size, paths = 1 << 20, [tmp_path / f"shard-{number}" for number in range(4)]
+    for path in paths:
+        tensors = {f"{path.name}.{number}": numpy.zeros(size, "u1") for number in range(8)}
+        path.write_bytes(safetensors.numpy.save(tensors))
+    del tensors
+    peaks = {}
+    for allowed in (1, 8):
+        tracemalloc.start()
+        for count, (_name, tensor) in enumerate(stream(paths, memory=allowed * size), 1):
+            time.sleep(0.005)
+            del tensor
+        peaks[allowed] = tracemalloc.get_traced_memory()[1] / size
+        tracemalloc.stop()
+        assert count == 32
+    # The caller's tensor, the one that is on its way to it, and a MiB for everything else.
+    assert all(peak <= allowed + 3 for allowed, peak in peaks.items()), peaks
+
+
+def test_addresses_may_come_from_a_generator(file):
+    names = {name for name, _ in stream(file)}
+    assert {name for name, _ in stream(path for path in [file])} == names
 
 
 def test_types_that_numpy_lacks(tmp_path):
