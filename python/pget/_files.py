@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -126,12 +127,27 @@ def check(pairs: Iterable[tuple[Url, Url]], at_once: int, options: dict[str, Any
     """Returns the table of a call with these options.
 
     Raises:
-        ValueError: ``at_once`` is out of its range.
+        ValueError: ``at_once`` is out of its range, or two objects have the same file.
     """
     if not 1 <= at_once <= 1024:
         raise ValueError(f"at_once must be 1 to 1024, not {at_once}")
     taken = [(url, path) for url, path in pairs]
+    refuse_twice(taken)
     return Table(taken, share(options, min(at_once, len(taken))))
+
+
+def refuse_twice(pairs: Iterable[tuple[Url, Url]]) -> None:
+    """Checks that no two objects go to one file, before anything is read.
+
+    Raises:
+        ValueError: Two do. One of them would take the place of the other.
+    """
+    seen: set[str] = set()
+    for _url, path in pairs:
+        place = os.path.abspath(path)
+        if place in seen:
+            raise ValueError(f"two objects would have the file {os.fspath(path)!r}")
+        seen.add(place)
 
 
 @overload
@@ -189,6 +205,7 @@ def get_files(
         The counters of each object, in the order of ``pairs``.
 
     Raises:
+        ValueError: Two objects have the same file; nothing was read.
         PgetError: The worst failure, when all objects have been tried.
     """
     table = check(pairs, at_once, self._with(options))

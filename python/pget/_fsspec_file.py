@@ -53,6 +53,24 @@ class PgetFile(AbstractBufferedFile):  # type: ignore[misc, unused-ignore]
             **kwargs,
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the place in the file, and the revision, which the copy reads, too."""
+        how = {
+            "block_size": self.blocksize,
+            "cache_type": self.cache.name if self.cache else "none",
+            **self.kwargs,
+        }
+        return _again, (
+            type(self),
+            self.fs,
+            self.path,
+            self._reads,
+            self._url,
+            self._info,
+            self.loc,
+            how,
+        )
+
     @property
     def info_of_revision(self) -> ObjectInfo:
         """Size and revision of what is read."""
@@ -120,3 +138,19 @@ class PgetFile(AbstractBufferedFile):  # type: ignore[misc, unused-ignore]
         """Ends what is read ahead."""
         self._end_stream()
         super().close()
+
+
+def _again(
+    kind: type[PgetFile],
+    fs: Any,
+    path: str,
+    reads: Client,
+    url: str,
+    info: ObjectInfo,
+    place: int,
+    how: dict[str, Any],
+) -> PgetFile:
+    """Returns a file as ``__reduce__`` noted it."""
+    made = kind(fs, path, reads=reads, url=url, info=info, **how)
+    made.seek(place)
+    return made

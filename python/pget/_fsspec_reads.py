@@ -4,8 +4,10 @@ many files at once.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +17,7 @@ from fsspec.utils import isfilelike, stringify_path
 
 from . import errors
 from ._client import Client
-from ._files import share, together
+from ._files import refuse_twice, share, together
 from ._fsspec_file import PgetFile
 from ._pget import Op
 from ._types import ObjectInfo, Progress, Stats
@@ -56,7 +58,10 @@ class Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
                 **kwargs,
             )
         url = self._url(path)
-        info = self._client.stat(url)
+        # What fsspec's caches noted of the size; the file's revision has its own.
+        kwargs.pop("size", None)
+        with self._refuses_folders(path):
+            info = self._client.stat(url)
         if info.size is None:
             # It can only be read from front to end.
             return self._client.open(url)
@@ -71,11 +76,25 @@ class Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
             **kwargs,
         )
 
+    @contextlib.contextmanager
+    def _refuses_folders(self, path: str) -> Iterator[None]:
+        """Raises ``IsADirectoryError`` where pget was asked for a folder, which has no address."""
+        try:
+            yield
+        except ValueError as error:
+            if not (_may_be_folder(error) and self.isdir(path)):
+                raise
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from error
+
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> bytes:
         """Returns the bytes from ``start`` to ``end``, which may be negative, as in a slice."""
-        url = self._url(self._strip_protocol(path))
+        inner = self._strip_protocol(path)
+        with self._refuses_folders(inner):
+            return self._slice(self._url(inner), start, end)
+
+    def _slice(self, url: str, start: int | None, end: int | None) -> bytes:
         if not start and end is None:
             return self._client.read(url)
         if (start or 0) < 0 or (end is not None and end < 0):
@@ -150,7 +169,7 @@ class Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
         for name, result in zip(paths, self._cat_all(paths, bounds), strict=True):
             if not isinstance(result, BaseException):
                 found[name] = result
-            elif self.isdir(name):
+            elif _may_be_folder(result) and self.isdir(name):
                 # A list of a folder's files has its folders, too.
                 continue
             elif on_error == "raise":
@@ -198,6 +217,7 @@ class Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
         """
         pairs = _Pairs(self)
         AbstractFileSystem.get(pairs, rpath, lpath, recursive, maxdepth=maxdepth, **kwargs)
+        refuse_twice(pairs.found)
         callback.set_size(len(pairs.found) + len(pairs.open))
         for remote, local in pairs.open:
             with callback.branched(remote, local) as child:
@@ -229,7 +249,7 @@ class Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
         for (remote, local), result in zip(pairs.found, results, strict=True):
             if isinstance(result, Stats):
                 continue
-            if not self.isdir(self._strip_protocol(remote)):
+            if not (_may_be_folder(result, local) and self.isdir(self._strip_protocol(remote))):
                 raise result
             os.makedirs(local, exist_ok=True)
 
@@ -261,12 +281,26 @@ class Reads(AbstractFileSystem):  # type: ignore[misc, unused-ignore]
             done = self._client.get_file(
                 self._url(path), local, resume=resume, progress=_into(callback)
             )
-        except (OSError, ValueError):
-            if not self.isdir(path):
+        except (OSError, ValueError) as error:
+            if not (_may_be_folder(error, local) and self.isdir(path)):
                 raise
             os.makedirs(local, exist_ok=True)
         else:
             _complete(callback, done)
+
+
+def _may_be_folder(error: BaseException, local: str | None = None) -> bool:
+    """Whether a read that failed so, into the local file if there is one, may have been of a
+    folder.
+
+    There is no object of its name, the address is not one of an object, or files below it were
+    first, so that the local one is a folder, too. Any other failure says nothing of that.
+    """
+    if isinstance(error, errors.DestinationError):
+        return local is not None and os.path.isdir(local)
+    if isinstance(error, errors.PgetError):
+        return isinstance(error, FileNotFoundError)
+    return isinstance(error, (ValueError, FileNotFoundError, IsADirectoryError))
 
 
 class _Pairs:

@@ -50,6 +50,7 @@ from ._types import ObjectInfo
 __all__ = ["ParallelContentIterProvider", "install", "installed", "reader", "uninstall"]
 
 _LARGEST_CHUNK = 1 << 30
+_MOST_REQUESTS = 1024
 _A_DAY = 86_400.0
 _warned: set[str] = set()
 _client = Client()
@@ -153,9 +154,9 @@ class ParallelContentIterProvider(_SdkProvider):  # type: ignore[misc, unused-ig
     def _how(self, options: dict[str, Any]) -> dict[str, Any]:
         options |= {
             "chunk_size": min(self._chunk_size, _LARGEST_CHUNK),
-            "concurrency": self._num_workers,
+            "concurrency": min(self._num_workers, _MOST_REQUESTS),
             # As the SDK's ring: a slot for each worker.
-            "window": self._num_workers,
+            "window": min(self._num_workers, _MOST_REQUESTS),
             "pin": self._info.get("first"),
         }
         # The options that the user set for pget take precedence over the SDK's.
@@ -206,7 +207,8 @@ class ParallelContentIterProvider(_SdkProvider):  # type: ignore[misc, unused-ig
             kind = ErrBckNotFound if "ErrBckNotFound" in str(error) else ErrObjNotFound
             raise _refused(kind, 404, error) from error
         except errors.AccessError as error:
-            raise _refused(AISError, 403, error) from error
+            status = 401 if "HTTP status 401" in str(error) else 403
+            raise _refused(AISError, status, error) from error
         except errors.TimedOutError as error:
             raise requests.ReadTimeout(str(error)) from error
         except errors.UnavailableError as error:

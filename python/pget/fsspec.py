@@ -13,7 +13,9 @@ Reads are plain calls of pget, without an event loop: they work in a forked work
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -254,77 +256,176 @@ class AISFileSystem(Reads):
         """Returns the bucket of ``path``, the path of the bucket, and the object's name."""
         from aistore.sdk.namespace import Namespace
 
-        namespace, rest, root = None, path, ""
-        if path.startswith(("@", "#")):
-            named, _, rest = path.partition("/")
-            alias, _, name = named.removeprefix("@").partition("#")
-            namespace, root = (
-                Namespace(uuid=alias if path.startswith("@") else "", name=name),
-                f"{named}/",
-            )
-        bucket, _, name = rest.partition("/")
-        return cluster.bucket(bucket, namespace=namespace), root + bucket, name
+        space, bucket, name = _parts(path)
+        namespace = None
+        if space:
+            alias, _, named = space.rstrip("/").removeprefix("@").partition("#")
+            namespace = Namespace(uuid=alias if space.startswith("@") else "", name=named)
+        return cluster.bucket(bucket, namespace=namespace), space + bucket, name
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
         """Returns name, size and type of an object, a bucket, or what names have in common up to a
         slash.
         """
         path = self._strip_protocol(path)
-        with contextlib.suppress(errors.NotFoundError, ValueError):
-            info = self._client.stat(self._url(path))
-            return {
-                "name": path,
-                "size": info.size,
-                "type": "file",
-                "version": info.version,
-                "checksum": info.checksum,
-                "mtime": info.last_modified,
-            }
-        if not path or self.ls(path):
-            return {"name": path, "size": 0, "type": "directory"}
-        raise FileNotFoundError(path)
+        _, bucket, name = _parts(path)
+        if name:
+            with contextlib.suppress(errors.NotFoundError):
+                info = self._client.stat(self._url(path))
+                return {
+                    "name": path,
+                    "size": info.size,
+                    "type": "file",
+                    "version": info.version,
+                    "checksum": info.checksum,
+                    "mtime": info.last_modified,
+                }
+        if bucket:
+            # A bucket without objects is there, too.
+            first = next(self._listed(path), None)
+            if first is None and name:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return _folder(path)
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        """Returns whether there is such a path.
+
+        Raises:
+            PgetError: The server refuses the login, or is away: nothing is known of the path.
+        """
+        try:
+            self.info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def isfile(self, path: str) -> bool:
+        """Returns whether it is an object. Raises as ``exists``."""
+        return self._is(path, "file")
+
+    def isdir(self, path: str) -> bool:
+        """Returns whether it is a bucket or a folder. Raises as ``exists``."""
+        return self._is(path, "directory")
+
+    def _is(self, path: str, kind: str) -> bool:
+        try:
+            return bool(self.info(path)["type"] == kind)
+        except FileNotFoundError:
+            return False
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
         """Returns the objects and folders right below ``path``; the buckets for an empty one."""
         path = self._strip_protocol(path)
-        cluster = self._cluster()
         if not path:
-            found = [
-                {"name": bucket.name, "size": 0, "type": "directory"}
-                for bucket in cluster.cluster().list_buckets(provider="ais")
-            ]
+            with _as_reads(path):
+                buckets = self._cluster().cluster().list_buckets(provider="ais")
+            found = [_folder(bucket.name) for bucket in buckets]
         else:
-            found = list(self._entries(cluster, path))
-            if not found:
-                raise FileNotFoundError(path)
+            found = list(self._entries(path))
         return found if detail else [entry["name"] for entry in found]
 
-    def _entries(self, cluster: Any, path: str) -> Iterator[dict[str, Any]]:
-        from aistore.sdk.errors import AISError
+    def _entries(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yields what is right below ``path``."""
+        is_there = not _parts(path)[2]
+        folders: set[str] = set()
+        for name, below, size in self._listed(path):
+            is_there = True
+            first, slash, _ = below.partition("/")
+            if not slash:
+                # The marker of the folder itself has nothing below.
+                if below or name == path:
+                    yield _file(name, size)
+            elif first not in folders:
+                folders.add(first)
+                yield _folder(f"{path}/{first}")
+        if not is_there:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
-        bucket, root, prefix = self._bucket(cluster, path)
+    def find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Returns the objects below ``path``, at any depth, by one listing.
+
+        Raises:
+            PgetError: The server refuses the login, or is away.
+        """
+        path = self._strip_protocol(path)
+        if not path:
+            return super().find(path, maxdepth, withdirs, detail, **kwargs)
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        most = sys.maxsize if maxdepth is None else maxdepth
+        found: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for name, below, size in self._listed(path):
+                if withdirs and name != path:
+                    steps = [step for step in below.split("/")[:-1] if step][:most]
+                    for depth in range(len(steps) + 1):
+                        folder = "/".join([path, *steps[:depth]])
+                        found.setdefault(folder, _folder(folder))
+                # A name with a slash at its end is the marker of a folder.
+                if not name.endswith("/") and len(below.split("/")) <= most:
+                    found[name] = _file(name, size)
+        names = sorted(found)
+        return {name: found[name] for name in names} if detail else names
+
+    def _listed(self, path: str) -> Iterator[tuple[str, str, int]]:
+        """Yields path, path below ``path``, and size of each object at or below ``path``.
+
+        Raises:
+            FileNotFoundError: There is no such bucket.
+        """
+        bucket, root, prefix = self._bucket(self._cluster(), path)
         below = f"{prefix}/" if prefix else ""
-        folders = set()
-        try:
+        with _as_reads(path):
             for entry in bucket.list_objects_iter(prefix=prefix, props="name,size"):
-                if entry.name == prefix:
-                    yield {
-                        "name": f"{root}/{entry.name}",
-                        "size": int(entry.size or 0),
-                        "type": "file",
-                    }
-                elif entry.name.startswith(below):
-                    name, slash, _ = entry.name.removeprefix(below).partition("/")
-                    if not slash:
-                        yield {
-                            "name": f"{root}/{entry.name}",
-                            "size": int(entry.size or 0),
-                            "type": "file",
-                        }
-                    elif name not in folders:
-                        folders.add(name)
-                        yield {"name": f"{root}/{below}{name}", "size": 0, "type": "directory"}
-        except AISError as error:
-            if error.status_code == 404:
-                raise FileNotFoundError(path) from error
-            raise
+                if entry.name == prefix or entry.name.startswith(below):
+                    name = f"{root}/{entry.name}"
+                    yield name, entry.name[len(below) :], int(entry.size or 0)
+
+
+def _parts(path: str) -> tuple[str, str, str]:
+    """Returns the namespace with its slash, the bucket, and the object's name."""
+    space, rest = "", path
+    if path.startswith(("@", "#")):
+        named, slash, rest = path.partition("/")
+        space = named + slash
+    bucket, _, name = rest.partition("/")
+    return space, bucket, name
+
+
+def _file(name: str, size: int) -> dict[str, Any]:
+    return {"name": name, "size": size, "type": "file"}
+
+
+def _folder(name: str) -> dict[str, Any]:
+    return {"name": name, "size": 0, "type": "directory"}
+
+
+@contextlib.contextmanager
+def _as_reads(path: str) -> Iterator[None]:
+    """Raises failures of the SDK's listing as those of reads."""
+    import requests
+    from aistore.sdk.errors import AISError
+
+    try:
+        yield
+    except AISError as error:
+        if error.status_code == 404:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        kind = "permission_denied" if error.status_code in (401, 403) else "unavailable"
+        raise _failed(kind, path, f"HTTP status {error.status_code}") from error
+    except requests.Timeout as error:
+        raise _failed("timeout", path, "the server is silent") from error
+    except requests.ConnectionError as error:
+        raise _failed("unavailable", path, "the server cannot be reached") from error
+
+
+def _failed(kind: str, path: str, reason: str) -> errors.PgetError:
+    line = f"listing ais://{path}: {reason}"
+    return errors._make(kind, line, f"ais://{path}", None, 0, None, None)

@@ -26,6 +26,8 @@ class SmallAistore:
         self.checksums: dict[tuple[str, str], str] = {}
         self.requests: list[dict[str, Any]] = []
         self.before_get: Callable[[dict[str, Any]], int | None] = lambda request: None
+        # Buckets that have no object.
+        self.empty_buckets: set[str] = set()
         self.token: str | None = None
         self.chunk: int | None = None
         self.lock = threading.Lock()
@@ -131,6 +133,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if data is None:
             if not any(bucket == key[0] for bucket, _ in store.objects):
                 self._fail(404, "ErrBckNotFound", f'bucket "ais://{key[0]}" does not exist')
+            elif self.command == "GET" and any(
+                bucket == key[0] and of.startswith(f"{key[1]}/") for bucket, of in store.objects
+            ):
+                # As the server: its file system has a folder of that name.
+                text = f"ais://{key[0]}/{key[1]}, err: no data available"
+                self._fail(500, "ErrLmetaNotFound", text)
             else:
                 self._fail(404, "ErrNotFound", f"t[x]: ais://{key[0]}/{key[1]} does not exist")
             return
@@ -165,6 +173,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             found = [{"name": name, "provider": "ais"} for name in names]
             body = json.dumps(found).encode()
             self._answer(200, {"Content-Type": "application/json"}, body)
+            return
+        if bucket not in store.empty_buckets and not any(bucket == of for of, _ in store.objects):
+            self._fail(404, "ErrBckNotFound", f'bucket "ais://{bucket}" does not exist')
             return
         wanted = message["value"]
         after = wanted.get("continuation_token") or ""

@@ -191,6 +191,38 @@ def test_errors_are_those_that_the_sdks_users_catch(store, obj, segments):
         store.before_get = lambda request: None
 
 
+def test_all_bytes_before_a_lasting_failure_come_first(store):
+    """Retries wait for the missing range; what is before it is read meanwhile."""
+    broken = 6 * CHUNK
+    store.before_get = lambda request: (
+        503 if int(request["range"].removeprefix("bytes=").partition("-")[0]) >= broken else None
+    )
+    with pget.aistore.installed(retry_timeout=2):
+        obj = Client(store.endpoint).bucket("bucket").object("object")
+        pieces = []
+        with pytest.raises(requests.ConnectionError):
+            for piece in obj.get_reader(chunk_size=CHUNK, num_workers=4):
+                pieces.append(piece)
+    assert b"".join(pieces) == OLD[:broken]
+
+
+def test_a_refused_login_keeps_its_status(store, obj):
+    reader = obj.get_reader(chunk_size=CHUNK, num_workers=2)
+    store.token = "another"
+    with pytest.raises(AISError) as caught:
+        list(reader)
+    assert caught.value.status_code == 401
+
+
+def test_more_workers_than_pget_has_requests(store, obj):
+    for name, data in (("object", OLD), ("one", b"1")):
+        store.put("bucket", name, data)
+        reader = Client(store.endpoint).bucket("bucket").object(name).get_reader(num_workers=5000)
+        assert b"".join(reader) == data
+        with reader.read_all() as whole:
+            assert whole.tobytes() == data
+
+
 def test_silence_is_a_read_timeout(store):
     wait = threading.Event()
     with pget.aistore.installed(retries=0, retry_timeout=1):
