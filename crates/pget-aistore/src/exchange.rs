@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{ErrorKind, SourceError};
 use pget_http::{
@@ -53,8 +54,10 @@ pub(crate) struct Ask {
 /// What is sent with a request. A proxy redirects without looking at what the target is to get.
 pub(crate) enum Content {
     Nothing,
-    ToProxy(Vec<u8>),
-    ToTarget(Vec<u8>),
+    ToProxy(Bytes),
+    ToTarget(Bytes),
+    /// A proxy that redirects by what it reads there.
+    ToBoth(Bytes),
 }
 
 /// What answered.
@@ -257,7 +260,8 @@ impl Cluster {
         head.content = match &ask.content {
             Content::ToProxy(content) if *url == ask.url => content.clone(),
             Content::ToTarget(content) if *url != ask.url => content.clone(),
-            _ => Vec::new(),
+            Content::ToBoth(content) => content.clone(),
+            _ => Bytes::new(),
         };
         if let Some(token) = token {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {

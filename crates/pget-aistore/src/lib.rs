@@ -11,7 +11,8 @@
 //!   proxy: `exchange` and `route`;
 //! - identity: conditional headers are ignored by the server and a 206 has no ETag, so it is
 //!   version + checksum + size; checksums of ranges: `identity`;
-//! - listing, storing and removing, which reads do not need: `objects`;
+//! - listing, storing and removing, which reads do not need: `objects`; uploads by parts, where no
+//!   part may be sent twice: `upload`;
 //! - chunked objects, whose chunks may be uneven and very large: `hint`;
 //! - errors in JSON bodies and in the header `Hdr-Error`: `failure`.
 
@@ -30,8 +31,9 @@ mod properties;
 mod route;
 mod source;
 mod token;
+mod upload;
 
 pub use address::{Bucket, ObjectAddress};
 pub use config::Config;
-pub use objects::{Continuation, Entry, Objects, Page};
+pub use objects::{Continuation, Entry, Listing, Objects, Page};
 pub use source::AistoreSource;

@@ -3,8 +3,13 @@
 //! A list is a GET with a JSON message at the proxy. PUT and DELETE are redirected to the target
 //! that holds the object, which alone gets the content.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pget_core::{Error, ErrorKind, Revision, SourceError};
 use pget_http::{Client, ConnectionPolicy, Method};
@@ -51,6 +56,18 @@ pub struct Entry {
     pub modified: Option<SystemTime>,
 }
 
+/// What to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "made by callers")]
+pub struct Listing {
+    /// Names that begin with it.
+    pub prefix: String,
+    /// Names after it. Buckets of another provider than AIStore list all.
+    pub start_after: Option<String>,
+    /// At most so many entries a page; 0: as many as the server likes, which are 10,000.
+    pub page_size: usize,
+}
+
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,6 +83,29 @@ pub struct Page {
 pub struct Continuation {
     list: String,
     token: String,
+}
+
+/// As a text that can be kept.
+impl fmt::Display for Continuation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.list, self.token)
+    }
+}
+
+impl FromStr for Continuation {
+    type Err = Error;
+
+    /// Reads the text of [`Display`](fmt::Display).
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let Some((list, token)) = text.split_once('/').filter(|(_, token)| !token.is_empty()) else {
+            let message = "this is not where a list continues";
+            return Err(Error::new(ErrorKind::InvalidArgument, "", message));
+        };
+        Ok(Self {
+            list: list.to_owned(),
+            token: token.to_owned(),
+        })
+    }
 }
 
 impl Objects {
@@ -129,7 +169,7 @@ impl Objects {
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if the bucket does not exist.
-    pub async fn put(&self, name: &str, content: Vec<u8>) -> Result<Entry, SourceError> {
+    pub async fn put(&self, name: &str, content: Bytes) -> Result<Entry, SourceError> {
         let cluster = self.cluster(name)?;
         let size = content.len() as u64;
         let ask = self.ask(Method::Put, name, &[], Content::ToTarget(content))?;
@@ -162,24 +202,30 @@ impl Objects {
         Ok(())
     }
 
-    /// Lists the objects whose names begin with `prefix`, from `after` on.
+    /// Lists objects, from `after` on.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if the bucket does not exist.
-    pub async fn list(&self, prefix: &str, after: Option<&Continuation>) -> Result<Page, SourceError> {
+    pub async fn list(&self, listing: &Listing, after: Option<&Continuation>) -> Result<Page, SourceError> {
         let (list, token) = after.map_or(("", ""), |after| (&after.list, &after.token));
-        let message = json!({
+        let mut message = json!({
             "action": "list",
             "value": {
                 "uuid": list,
                 "continuation_token": token,
-                "prefix": prefix,
+                "prefix": listing.prefix,
                 "props": "name,size,version,checksum,atime",
                 "time_format": TIME_FORMAT,
                 "flags": "0",
-                "pagesize": 0,
+                "pagesize": listing.page_size,
             },
         });
+        // A bucket of another provider refuses it.
+        if let Some(name) = &listing.start_after
+            && self.bucket.provider == "ais"
+        {
+            message["value"]["start_after"] = name.as_str().into();
+        }
         let cluster = self.cluster("list")?;
         let url = self.bucket.url(&self.config.endpoint).map_err(in_vain)?;
         let mut headers = HeaderMap::new();
@@ -191,7 +237,7 @@ impl Objects {
             headers,
             remember: false,
             connection: ConnectionPolicy::Any,
-            content: Content::ToProxy(message.to_string().into_bytes()),
+            content: Content::ToProxy(message.to_string().into()),
         };
         let response = cluster.fetch(&ask).await?.response;
         if !response.status.is_success() {
@@ -207,13 +253,13 @@ impl Objects {
         }
     }
 
-    fn cluster(&self, name: &str) -> Result<Cluster, SourceError> {
+    pub(crate) fn cluster(&self, name: &str) -> Result<Cluster, SourceError> {
         let address = self.address(name);
         address.check().map_err(in_vain)?;
         Ok(Cluster::new(self.client.clone(), &self.config, address))
     }
 
-    fn ask(
+    pub(crate) fn ask(
         &self,
         method: Method,
         name: &str,
@@ -337,7 +383,15 @@ mod tests {
         assert!(first.modified.is_some());
         // An empty object has no size, and what was not asked for is missing.
         assert_eq!((second.size, second.modified), (0, None));
-        assert_eq!(page.next.expect("more").token, "b");
+        let next = page.next.expect("more");
+        assert_eq!(next.token, "b");
+        assert_eq!(
+            next.to_string().parse::<Continuation>().expect("its own text"),
+            next
+        );
+        for text in ["", "u", "u/"] {
+            text.parse::<Continuation>().expect_err(text);
+        }
     }
 
     #[test]

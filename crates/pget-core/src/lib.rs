@@ -52,6 +52,8 @@ pub use collector::Collector;
 pub use delivery::{BlockingReader, Destination, Keeps, Monitor, Ranges, Reader, Transfer};
 pub use download::Download;
 pub use engine::head;
+#[doc(hidden)]
+pub use engine::patiently;
 pub use error::{BoxError, Error, ErrorKind, Retry, SourceError};
 pub use exchange::{RangeRequest, Reply};
 pub use memory::{ChunkWriter, Lease};

@@ -154,6 +154,7 @@ impl Learned {
                         | Method::Post
                         | Method::Put
                         | Method::Delete
+                        | Method::DeleteWithContent
                         | Method::GetWithContent => None,
                     };
                     // Another request may have found it since.

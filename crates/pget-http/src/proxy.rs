@@ -237,7 +237,7 @@ impl Proxies {
             Method::Head => reqwest::Method::HEAD,
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
-            Method::Delete => reqwest::Method::DELETE,
+            Method::Delete | Method::DeleteWithContent => reqwest::Method::DELETE,
         };
         let mut sent = client
             .request(method, request.url.clone())

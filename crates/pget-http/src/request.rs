@@ -6,6 +6,7 @@
 use std::{fmt, net::SocketAddr};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::percent_decode_str;
 use pget_core::{ErrorKind, RangeRequest, SourceError};
@@ -26,6 +27,8 @@ pub enum Method {
     Put,
     /// Removes an object.
     Delete,
+    /// A DELETE that has content, as uploads by parts to AIStore are aborted with.
+    DeleteWithContent,
     /// A GET that has content, as lists of AIStore are asked for.
     GetWithContent,
 }
@@ -39,12 +42,15 @@ impl Method {
             Self::Head => "HEAD",
             Self::Post => "POST",
             Self::Put => "PUT",
-            Self::Delete => "DELETE",
+            Self::Delete | Self::DeleteWithContent => "DELETE",
         }
     }
 
     pub(crate) const fn has_content(self) -> bool {
-        matches!(self, Self::Post | Self::Put | Self::GetWithContent)
+        matches!(
+            self,
+            Self::Post | Self::Put | Self::DeleteWithContent | Self::GetWithContent
+        )
     }
 }
 
@@ -157,9 +163,10 @@ pub struct RequestHead {
     /// addresses, where the metadata services of clouds live. Set it for an address from
     /// [`Response::location`](crate::Response::location) whose host is another.
     pub from_server: bool,
-    /// Bytes to send with `Post`, `Put` and `GetWithContent`. The request may reach the server
-    /// twice if a kept connection turns out closed, so it must have the same effect both times.
-    pub content: Vec<u8>,
+    /// Bytes to send with `Post`, `Put`, `DeleteWithContent` and `GetWithContent`. The request may
+    /// reach the server twice if a kept connection turns out closed. So it must have the same
+    /// effect both times, or go over a [fresh](ConnectionPolicy::Fresh) one.
+    pub content: Bytes,
     /// Never through a proxy: for metadata services, which answer this machine only.
     pub direct: bool,
 }
@@ -177,7 +184,7 @@ impl RequestHead {
             follow: RedirectPolicy::Yes,
             connection: ConnectionPolicy::Any,
             from_server: false,
-            content: Vec::new(),
+            content: Bytes::new(),
             direct: false,
         }
     }
@@ -460,13 +467,14 @@ mod tests {
     #[test]
     fn content_goes_with_the_methods_that_have_some() {
         let mut head = RequestHead::get(Url::parse("http://h/").expect("an address"));
-        head.content = b"a=b".to_vec();
+        head.content = Bytes::from_static(b"a=b");
         for (method, content) in [
             (Method::Get, None),
             (Method::Head, None),
             (Method::Post, Some("a=b")),
             (Method::Put, Some("a=b")),
             (Method::Delete, None),
+            (Method::DeleteWithContent, Some("a=b")),
             (Method::GetWithContent, Some("a=b")),
         ] {
             head.method = method;

@@ -29,4 +29,4 @@ mod stat;
 pub(crate) mod state;
 mod watchdog;
 
-pub use stat::head;
+pub use stat::{head, patiently};

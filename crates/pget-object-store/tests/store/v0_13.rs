@@ -17,3 +17,8 @@ fn result(
 
 #[path = "suite/mod.rs"]
 mod suite;
+
+/// object_store 0.13 has no further tests of uploads.
+fn uploads_of_aistore<T>(_: T) -> Option<std::future::Ready<()>> {
+    None
+}

@@ -251,7 +251,7 @@ impl Context {
         head.headers = call.headers.clone();
         head.follow = RedirectPolicy::No;
         head.direct = call.direct;
-        head.content = call.content.to_vec();
+        head.content = call.content.to_vec().into();
         let sent = self.client.get(head).await;
         let response = sent.map_err(|error| {
             let text = format!("{} cannot be asked", call.service);

@@ -129,6 +129,11 @@ impl Cluster {
         self.shared.store.arrived(&bucket.into(), name);
     }
 
+    /// Returns how many uploads by parts have begun and neither completed nor aborted.
+    pub fn open_uploads(&self) -> usize {
+        self.shared.uploads.open()
+    }
+
     /// Adds a rule that makes requests fail.
     pub fn inject(&self, rule: Rule) {
         self.shared.rules().add(rule);

@@ -42,6 +42,7 @@ mod serve;
 mod shared;
 mod store;
 mod target;
+mod upload;
 mod wire;
 
 pub use bucket::Bucket;

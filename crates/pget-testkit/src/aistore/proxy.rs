@@ -237,10 +237,10 @@ fn list(shared: &Shared, bucket: &Bucket, asked: &Value) -> Result<Answer, Failu
         None | Some(0) => PAGE,
         Some(size) => size.min(PAGE),
     };
-    let page = shared.store.list(bucket, text("prefix"), after, most + 1);
-    let mut page = page.ok_or_else(|| no_bucket(bucket))?;
-    let token = if page.len() > most {
-        page.truncate(most);
+    let page = shared.store.list(bucket, text("prefix"), after, most);
+    let page = page.ok_or_else(|| no_bucket(bucket))?;
+    // The last page has a token, too, if it is full. An empty one follows.
+    let token = if page.len() == most {
         page.last().map_or_else(String::new, |(name, _)| name.clone())
     } else {
         String::new()

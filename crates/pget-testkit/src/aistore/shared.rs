@@ -12,6 +12,7 @@ use super::bucket::Bucket;
 use super::fault::{Node, Rules};
 use super::ledger::Ledger;
 use super::store::Store;
+use super::upload::Uploads;
 
 /// Number of targets in a cluster.
 const TARGETS: usize = 2;
@@ -93,6 +94,7 @@ pub(super) struct Control {
 pub(super) struct Shared {
     pub(super) options: ClusterOptions,
     pub(super) store: Arc<Store>,
+    pub(super) uploads: Uploads,
     pub(super) ledger: Ledger,
     members: Vec<Member>,
     rules: Mutex<Rules>,
@@ -113,6 +115,7 @@ impl Shared {
             }),
             options,
             store: Arc::new(Store::new(digests)),
+            uploads: Uploads::default(),
             ledger: Ledger::default(),
             members,
             rules: Mutex::default(),

@@ -1,7 +1,9 @@
-//! A target: HEAD, GET, PUT and DELETE of its objects.
+//! A target: HEAD, GET, PUT and DELETE of its objects, and uploads by parts.
 
 use std::ops::Range;
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::bucket::{Bucket, decode_path, query_value};
 use super::failure::Failure;
@@ -10,10 +12,13 @@ use super::object::Object;
 use super::range::{self, Asked};
 use super::shared::Shared;
 use super::store::{ReadLock, Slot, Store, Stored};
+use super::upload::UniqueName;
 use super::wire::{Answer, Body, Request, Wire};
 
 /// Largest object in bytes that PUT accepts.
 const PUT_LIMIT: usize = 1 << 30;
+/// Largest JSON of an action in bytes.
+const MESSAGE_LIMIT: usize = 1 << 20;
 /// The accepted values of `props`.
 const PROPERTIES: [&str; 12] = [
     "name",
@@ -90,7 +95,8 @@ pub(super) async fn react(
         "HEAD" => asking.head().map(Reaction::Answer),
         "GET" => asking.get(ignore_range).await,
         "PUT" => asking.put(wire).await.map(Reaction::Answer),
-        "DELETE" => asking.delete().await.map(Reaction::Answer),
+        "DELETE" => asking.delete(wire).await.map(Reaction::Answer),
+        "POST" => asking.act(wire).await.map(Reaction::Answer),
         method => Err(Failure::new(405, "", format!("invalid method '{method}'"))),
     }
 }
@@ -358,6 +364,11 @@ impl Asking<'_> {
     async fn put(&self, wire: &mut Wire) -> Result<Answer, Failure> {
         let body = wire.body(self.request, PUT_LIMIT).await.ok().flatten();
         let body = body.ok_or_else(|| Failure::new(400, "", "failed to receive the object"))?;
+        if let Some(id) = query_value(&self.request.query, "uploadId") {
+            let number = query_value(&self.request.query, "partNumber").unwrap_or_default();
+            let uploads = &self.shared.uploads;
+            return uploads.put_part(&self.unique_name(), &id, &number, body);
+        }
         self.unread().await;
         if !self
             .shared
@@ -372,7 +383,42 @@ impl Asking<'_> {
         Ok(with_checksum(answer, &stored).with("Ais-Version", stored.version.to_string()))
     }
 
-    async fn delete(&self) -> Result<Answer, Failure> {
+    /// Returns the name that no other object of the cluster has.
+    fn unique_name(&self) -> UniqueName {
+        (self.bucket.clone(), self.name.clone())
+    }
+
+    /// Returns the JSON of an action, or null without one.
+    async fn message(&self, wire: &mut Wire) -> Value {
+        let body = wire.body(self.request, MESSAGE_LIMIT).await.ok().flatten();
+        serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default()
+    }
+
+    async fn act(&self, wire: &mut Wire) -> Result<Answer, Failure> {
+        let message = self.message(wire).await;
+        let id = query_value(&self.request.query, "uploadId").unwrap_or_default();
+        let uploads = &self.shared.uploads;
+        match message["action"].as_str() {
+            Some("mpt-upload") => {
+                let id = uploads.begin(self.unique_name());
+                let answer = Answer::new(200).with("Content-Type", "text/plain; charset=utf-8");
+                Ok(answer.body(Body::Bytes(id.into())))
+            }
+            Some("mpt-complete") => {
+                let object = uploads.complete(&self.unique_name(), &id, &message["value"])?;
+                self.unread().await;
+                self.shared.store.put(&self.bucket, &self.name, object);
+                Ok(Answer::new(200))
+            }
+            action => Err(Failure::new(400, "", format!("invalid action '{action:?}'"))),
+        }
+    }
+
+    async fn delete(&self, wire: &mut Wire) -> Result<Answer, Failure> {
+        if self.message(wire).await["action"] == "mpt-abort" {
+            let id = query_value(&self.request.query, "uploadId").unwrap_or_default();
+            return self.shared.uploads.abort(&self.unique_name(), &id);
+        }
         self.unread().await;
         let gone = |_| Failure::new(404, "", format!("{} doesn't exist", self.full_name()));
         self.slot(|_| ()).map_err(gone)?;

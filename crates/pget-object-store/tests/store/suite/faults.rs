@@ -1,6 +1,6 @@
 //! `HttpStore` in front of a server that misbehaves.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::StreamExt as _;
 use pget_testkit::{
@@ -20,18 +20,23 @@ use super::super::pget::{
 const SIZE: u64 = 1 << 20;
 const CHUNK: u64 = 64 << 10;
 
-fn http(server: &Hostile) -> PgetStore<HttpStore> {
+/// `HttpStore` that asks again so many times.
+pub(super) fn bare(address: SocketAddr, max_retries: usize) -> HttpStore {
     super::set_cryptography();
     let retry = RetryConfig {
-        max_retries: 0,
+        max_retries,
         ..RetryConfig::default()
     };
-    let store = HttpBuilder::new()
-        .with_url(format!("http://{}", server.address()))
+    HttpBuilder::new()
+        .with_url(format!("http://{address}"))
         .with_client_options(ClientOptions::new().with_allow_http(true))
         .with_retry(retry)
         .build()
-        .expect("usable");
+        .expect("usable")
+}
+
+fn http(server: &Hostile) -> PgetStore<HttpStore> {
+    let store = bare(server.address(), 0);
     let mut options = pget_testkit::options(CHUNK, 4);
     options.deadlines.first_byte = Duration::from_secs(2);
     options.deadlines.stall = Duration::from_secs(2);

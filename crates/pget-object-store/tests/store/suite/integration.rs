@@ -1,10 +1,16 @@
 //! object_store's own tests over the wrapper.
 
 use super::super::pget::object_store::{
-    Error, ObjectStore, integration as test, list::PaginatedListStore, local::LocalFileSystem,
-    memory::InMemory, path::Path, signer::Signer as _,
+    Error, ObjectStore,
+    aws::{AmazonS3Builder, S3CopyIfNotExists},
+    integration as test,
+    list::PaginatedListStore,
+    local::LocalFileSystem,
+    memory::InMemory,
+    path::Path,
+    signer::Signer as _,
 };
-use super::{in_large_chunks, s3, s3_server, wrapped};
+use super::{faults::bare, in_large_chunks, s3, s3_server, s3_with, webdav::WebDav, wrapped};
 
 /// What object_store's own tests ask of each store.
 async fn common(store: &impl ObjectStore) {
@@ -61,6 +67,7 @@ async fn local_files() {
     large(&in_large_chunks(files())).await;
     let store = wrapped(files());
     common(&store).await;
+    test::put_get_attributes(&store).await;
     test::get_opts(&store).await;
     test::copy_if_not_exists(&store).await;
     test::copy_rename_nonexistent_object(&store).await;
@@ -79,6 +86,28 @@ async fn s3_at_versitygw() {
     test::put_get_attributes(&store).await;
     pages(&store).await;
     test::put_opts(&store, true).await;
+}
+
+/// `HttpStore` has no conditional writes, no uploads by parts and no pages, and loses attributes.
+#[tokio::test]
+async fn webdav_on_a_bad_day() {
+    let server = WebDav::start().await.expect("a server");
+    let store = wrapped(bare(server.address, 10));
+    common(&store).await;
+    test::get_opts(&store).await;
+    test::copy_if_not_exists(&store).await;
+    test::copy_rename_nonexistent_object(&store).await;
+    let failures = server.failures();
+    assert!(failures > 30, "{failures} requests have failed");
+}
+
+#[tokio::test]
+async fn s3_copies_at_versitygw() {
+    let server = s3_server();
+    let set = |s3: AmazonS3Builder| s3.with_copy_if_not_exists(S3CopyIfNotExists::Multipart);
+    let store = wrapped(s3_with(&server, set));
+    test::copy_if_not_exists(&store).await;
+    test::copy_rename_nonexistent_object(&store).await;
 }
 
 #[tokio::test]

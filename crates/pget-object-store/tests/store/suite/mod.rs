@@ -12,6 +12,7 @@ use super::pget::{
 
 mod aistore;
 mod aistore_integration;
+mod aistore_writes;
 mod changes;
 mod errors;
 mod faults;
@@ -22,6 +23,7 @@ mod object;
 mod ranges;
 mod runtimes;
 mod streams;
+mod webdav;
 
 /// Splits whatever can be split, into chunks of seven bytes.
 pub(super) fn wrapped<T: ObjectStore>(store: T) -> PgetStore<T> {
@@ -50,15 +52,19 @@ fn set_cryptography() {
 }
 
 pub(super) fn s3(server: &Versitygw) -> AmazonS3 {
+    s3_with(server, |builder| builder)
+}
+
+/// The bucket of `server`, with more settings.
+pub(super) fn s3_with(server: &Versitygw, set: impl Fn(AmazonS3Builder) -> AmazonS3Builder) -> AmazonS3 {
     set_cryptography();
     let endpoint = server.endpoint();
-    AmazonS3Builder::new()
+    let builder = AmazonS3Builder::new()
         .with_allow_http(true)
         .with_endpoint(endpoint.url())
         .with_access_key_id(endpoint.access_key())
         .with_secret_access_key(endpoint.secret_key())
         .with_region(endpoint.region())
-        .with_bucket_name(endpoint.bucket())
-        .build()
-        .expect("usable")
+        .with_bucket_name(endpoint.bucket());
+    set(builder).build().expect("usable")
 }

@@ -6,23 +6,28 @@
 //! revision. Entity tags are made here, of version and checksum; an object without a checksum has
 //! none.
 
-use std::{fmt, ops::Range, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{
-    StreamExt as _, TryStreamExt as _,
+    StreamExt as _,
     stream::{self, BoxStream},
 };
 use pget_aistore::{AistoreSource, Bucket, Config, Entry, Objects};
-use pget_core::{Checksum, Error, ErrorKind, ObjectInfo, Revision, SourceError};
+use pget_core::{Checksum, Error, ErrorKind, ObjectInfo, Revision, SourceError, patiently};
 use pget_http::Client;
 use tokio::runtime::Handle;
 
 use super::super::object_store::{
     self, Attributes, CopyMode, CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, RenameOptions, RenameTargetMode, Result, UploadPart, path::Path,
+    PutResult, RenameOptions, RenameTargetMode, Result, path::Path,
 };
 use super::{
     failure,
@@ -32,15 +37,55 @@ use super::{
     stream::{Begin, Parallel},
 };
 use crate::{Options, runtime, settings::Settings};
+use upload::Upload;
+
+mod pages;
+mod upload;
 
 /// Where errors come from.
 const STORE: &str = "AistoreStore";
+
+/// Bytes per second of the slowest upload that is waited for.
+const SLOWEST_UPLOAD: u64 = 64 << 10;
+
+/// How long, and how often, a request is waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    asks_again: bool,
+    /// On top of what a request without content may take.
+    extra: Duration,
+}
+
+impl Patience {
+    const AGAIN: Self = Self {
+        asks_again: true,
+        extra: Duration::ZERO,
+    };
+    const ONCE: Self = Self {
+        asks_again: false,
+        extra: Duration::ZERO,
+    };
+
+    /// For a request that sends so many bytes.
+    const fn with_content(mut self, bytes: usize) -> Self {
+        self.extra = Duration::from_secs(bytes as u64 / SLOWEST_UPLOAD);
+        self
+    }
+}
 
 /// A bucket of an AIStore cluster.
 ///
 /// It lists, reads, stores and removes objects by AIStore's own API. What that API has not, it
 /// refuses as not implemented: conditional writes, attributes and tags. A copy is a read and a
-/// write through this process. An upload by parts is kept in memory until it is complete.
+/// write through this process.
+///
+/// An upload by parts requires AIStore 4.0. No part of it is sent twice, because AIStore 5.0 loses
+/// the content of such a part: if the answer to one is missing, the upload fails.
+/// [`MultipartStore`](object_store::multipart::MultipartStore) and
+/// [`PaginatedListStore`](object_store::list::PaginatedListStore) are implemented.
+///
+/// Everything else is asked for again as reads are, until
+/// [`retry_timeout`](Options::retry_timeout).
 ///
 /// # Examples
 /// ```
@@ -97,21 +142,33 @@ impl AistoreStore {
         self
     }
 
-    /// Asks the cluster about `location` on the runtime that has the connections.
-    async fn ask<R: Send + 'static>(
+    /// Asks the cluster about `location` on the runtime that has the connections. `attempt` gets
+    /// the number of its attempt, from 0 on.
+    async fn ask<R: Send + 'static, F>(
         &self,
         location: &Path,
-        work: impl Future<Output = std::result::Result<R, SourceError>> + Send + 'static,
-    ) -> Result<R> {
+        patience: Patience,
+        attempt: impl FnMut(u32) -> F + Send + 'static,
+    ) -> Result<R>
+    where
+        F: Future<Output = std::result::Result<R, SourceError>> + Send + 'static,
+    {
         let failed = |error| failure::to_store(error, location);
         let runtime = match &self.settings.runtime {
             Some(runtime) => runtime.clone(),
             None => runtime::handle().map_err(failed)?.clone(),
         };
+        let mut options = self.settings.options.clone();
+        if !patience.asks_again {
+            options.retries = Some(0);
+        }
         let name = format!("{self}/{location}");
+        let work = {
+            let name = name.clone();
+            async move { patiently(&name, &options, patience.extra, attempt).await }
+        };
         match run_on(&runtime, work).await {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => Err(failed(Error::from_source(name, error))),
+            Ok(result) => result.map_err(failed),
             Err(error) => {
                 let message = "the request has ended without a result";
                 Err(failed(Error::with_cause(
@@ -126,9 +183,11 @@ impl AistoreStore {
 
     async fn entry(&self, location: &Path) -> Result<Entry> {
         let (objects, name) = (Arc::clone(&self.objects), location.to_string());
-        let entry = self
-            .ask(location, async move { objects.head(&name).await })
-            .await?;
+        let attempt = move |_| {
+            let (objects, name) = (Arc::clone(&objects), name.clone());
+            async move { objects.head(&name).await }
+        };
+        let entry = self.ask(location, Patience::AGAIN, attempt).await?;
         if entry.checksum.is_some() {
             self.known.note(location, &entry);
         }
@@ -215,50 +274,31 @@ impl AistoreStore {
         ranges::read(location, source, options, self.settings.runtime.clone(), buffers).await
     }
 
-    async fn put_bytes(&self, location: &Path, content: Vec<u8>) -> Result<PutResult> {
+    async fn put_bytes(&self, location: &Path, content: Bytes) -> Result<PutResult> {
         let (objects, name) = (Arc::clone(&self.objects), location.to_string());
-        let put = async move { objects.put(&name, content).await };
-        let entry = self.ask(location, put).await?;
-        Ok(result!(PutResult {
-            e_tag: etag(&entry),
-            version: None
-        }))
+        let patience = Patience::AGAIN.with_content(content.len());
+        let attempt = move |_| {
+            let (objects, name, content) = (Arc::clone(&objects), name.clone(), content.clone());
+            async move { objects.put(&name, content).await }
+        };
+        let entry = self.ask(location, patience, attempt).await?;
+        Ok(stored(&entry))
     }
 
     async fn delete_one(&self, location: Path) -> Result<Path> {
         let (objects, name) = (Arc::clone(&self.objects), location.to_string());
-        self.ask(&location, async move { objects.delete(&name).await })
-            .await?;
-        Ok(location)
-    }
-
-    /// Lists what lies below `prefix`, page by page.
-    fn pages(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        // A prefix is a folder here, and the beginning of a name there.
-        let prefix = prefix
-            .map(ToString::to_string)
-            .filter(|prefix| !prefix.is_empty());
-        let prefix = prefix.map_or_else(String::new, |prefix| prefix + "/");
-        let store = self.clone();
-        stream::try_unfold(Some(None), move |after| {
-            let (store, prefix) = (store.clone(), prefix.clone());
+        let attempt = move |attempts| {
+            let (objects, name) = (Arc::clone(&objects), name.clone());
             async move {
-                let Some(after) = after else {
-                    return Ok::<_, object_store::Error>(None);
-                };
-                let objects = Arc::clone(&store.objects);
-                let ask = async move { objects.list(&prefix, after.as_ref()).await };
-                let page = store.ask(&Path::default(), ask).await?;
-                let metas: Vec<Result<ObjectMeta>> = page
-                    .entries
-                    .iter()
-                    .map(|entry| Ok(meta(Path::parse(&entry.name)?, entry)))
-                    .collect();
-                Ok(Some((stream::iter(metas), page.next.map(Some))))
+                match objects.delete(&name).await {
+                    // An attempt before has removed it, and its answer was lost.
+                    Err(error) if error.kind() == ErrorKind::NotFound && attempts > 0 => Ok(()),
+                    result => result,
+                }
             }
-        })
-        .try_flatten()
-        .boxed()
+        };
+        self.ask(&location, Patience::AGAIN, attempt).await?;
+        Ok(location)
     }
 }
 
@@ -299,6 +339,13 @@ fn meta(location: Path, entry: &Entry) -> ObjectMeta {
     }
 }
 
+fn stored(entry: &Entry) -> PutResult {
+    result!(PutResult {
+        e_tag: etag(entry),
+        version: None
+    })
+}
+
 fn missing(operation: &str) -> object_store::Error {
     object_store::Error::NotImplemented {
         operation: operation.to_owned(),
@@ -319,7 +366,7 @@ impl ObjectStore for AistoreStore {
             return Err(missing("put_opts with a condition"));
         }
         check_extras(opts.tags.encoded(), &opts.attributes)?;
-        self.put_bytes(location, Bytes::from(payload).into()).await
+        self.put_bytes(location, payload.into()).await
     }
 
     async fn put_multipart_opts(
@@ -328,11 +375,8 @@ impl ObjectStore for AistoreStore {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         check_extras(opts.tags.encoded(), &opts.attributes)?;
-        Ok(Box::new(Upload {
-            store: self.clone(),
-            location: location.clone(),
-            content: Vec::new(),
-        }))
+        let id = self.begin_upload(location).await?;
+        Ok(Box::new(Upload::new(self.clone(), location.clone(), id)))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -395,7 +439,7 @@ impl ObjectStore for AistoreStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.pages(prefix)
+        self.list_below(prefix, None)
     }
 
     fn list_with_offset(
@@ -403,36 +447,11 @@ impl ObjectStore for AistoreStore {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        let offset = offset.clone();
-        let is_after = move |meta: &ObjectMeta| std::future::ready(meta.location > offset);
-        self.pages(prefix).try_filter(is_after).boxed()
+        self.list_below(prefix, Some(offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let root = Path::default();
-        let prefix = prefix.unwrap_or(&root);
-        let mut objects = Vec::new();
-        let mut folders = std::collections::BTreeSet::new();
-        let mut all = self.pages(Some(prefix));
-        while let Some(meta) = all.try_next().await? {
-            let Some(mut parts) = meta.location.prefix_match(prefix) else {
-                continue;
-            };
-            let first = parts.next();
-            let is_below = parts.next().is_some();
-            drop(parts);
-            match first {
-                Some(folder) if is_below => {
-                    folders.insert(prefix.clone().join(folder));
-                }
-                Some(_) => objects.push(meta),
-                None => {}
-            }
-        }
-        Ok(result!(ListResult {
-            common_prefixes: folders.into_iter().collect(),
-            objects
-        }))
+        self.list_folder(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -441,7 +460,7 @@ impl ObjectStore for AistoreStore {
             return Err(missing("copy_opts with a condition"));
         }
         let read = self.get_opts(from, GetOptions::default()).await?;
-        self.put_bytes(to, read.bytes().await?.into()).await?;
+        self.put_bytes(to, read.bytes().await?).await?;
         Ok(())
     }
 
@@ -468,32 +487,4 @@ fn check_extras(tags: &str, attributes: &Attributes) -> Result<()> {
         return Ok(());
     }
     Err(missing("put with tags or attributes"))
-}
-
-/// An upload by parts, in memory.
-#[derive(Debug)]
-struct Upload {
-    store: AistoreStore,
-    location: Path,
-    content: Vec<u8>,
-}
-
-#[async_trait]
-impl MultipartUpload for Upload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        for piece in &data {
-            self.content.extend_from_slice(piece);
-        }
-        Box::pin(async { Ok(()) })
-    }
-
-    async fn complete(&mut self) -> Result<PutResult> {
-        let content = std::mem::take(&mut self.content);
-        self.store.put_bytes(&self.location, content).await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.content = Vec::new();
-        Ok(())
-    }
 }
