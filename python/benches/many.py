@@ -89,6 +89,8 @@ def main() -> None:
     ways = ["get_files", "pget get --input-file"]
     if shutil.which("s5cmd"):
         ways.append("s5cmd run")
+        # Its own name for the endpoint; without it, it asks Amazon's servers, again and again.
+        os.environ.setdefault("S3_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL"])
     else:
         print("s5cmd was not measured: it is not installed", file=sys.stderr)
     found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}

@@ -28,6 +28,7 @@ from urllib.parse import unquote
 
 import requests
 from aistore.sdk.const import (
+    DEFAULT_PARALLEL_CHUNK_SIZE,
     QPARAM_LATEST,
     QPARAM_NAMESPACE,
     QPARAM_PROVIDER,
@@ -51,6 +52,10 @@ __all__ = ["ParallelContentIterProvider", "install", "installed", "reader", "uni
 
 _LARGEST_CHUNK = 1 << 30
 _MOST_REQUESTS = 1024
+# Requests of a stream are shorter than its pieces where all together would have more than this
+# under way: memory that is touched for the first time costs more than a request.
+_UNDER_WAY = 64 << 20
+_SHORTEST = 2 << 20
 _A_DAY = 86_400.0
 _warned: set[str] = set()
 _client = Client()
@@ -64,7 +69,7 @@ class ParallelContentIterProvider(_SdkProvider):  # type: ignore[misc, unused-ig
     Args:
         client: The SDK's client of one object; it is asked for the object's size once, here.
         chunk_size: Bytes in each piece and in each request; ``None``: the largest chunk that the
-            server reports, else 8 MiB.
+            server reports, else 8 MiB, and with more than 8 workers shorter requests.
         num_workers: Requests in flight.
 
     Raises:
@@ -98,6 +103,9 @@ class ParallelContentIterProvider(_SdkProvider):  # type: ignore[misc, unused-ig
         settings: Client | None = None,
     ) -> None:
         super().__init__(client, chunk_size, num_workers)
+        is_default = chunk_size is None and self._chunk_size == DEFAULT_PARALLEL_CHUNK_SIZE
+        shorter = max(_UNDER_WAY // num_workers, _SHORTEST)
+        self._request_size = min(self._chunk_size, shorter) if is_default else self._chunk_size
         self._settings = _client if settings is None else settings
         # The revision of the first read; later ones must be of the same.
         self._info: dict[str, ObjectInfo] = {}
@@ -141,7 +149,9 @@ class ParallelContentIterProvider(_SdkProvider):  # type: ignore[misc, unused-ig
             with self._translated():
                 url, options = _source(self._client)
                 try:
-                    size = self._settings.read_into(url, whole.buf, **self._how(options))
+                    size = self._settings.read_into(
+                        url, whole.buf, **self._how(options, self._chunk_size)
+                    )
                 except errors.BufferTooSmallError as error:
                     raise self._replaced(error.needed) from None
             if size != self._object_size:
@@ -151,9 +161,9 @@ class ParallelContentIterProvider(_SdkProvider):  # type: ignore[misc, unused-ig
             raise
         return whole
 
-    def _how(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _how(self, options: dict[str, Any], request_size: int) -> dict[str, Any]:
         options |= {
-            "chunk_size": min(self._chunk_size, _LARGEST_CHUNK),
+            "chunk_size": min(request_size, _LARGEST_CHUNK),
             "concurrency": min(self._num_workers, _MOST_REQUESTS),
             # As the SDK's ring: a slot for each worker.
             "window": min(self._num_workers, _MOST_REQUESTS),
@@ -169,7 +179,8 @@ class ParallelContentIterProvider(_SdkProvider):  # type: ignore[misc, unused-ig
 
     def _open(self, offset: int) -> Reader:
         url, options = _source(self._client)
-        opened = self._settings.open(url, offset=offset, **self._how(options))
+        how = self._how(options, self._request_size)
+        opened = self._settings.open(url, offset=offset, **how)
         try:
             info = opened.info
             if info.size not in (None, self._object_size):

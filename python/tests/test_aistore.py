@@ -115,6 +115,20 @@ def test_the_chunk_is_the_servers_or_8_mib(store, obj, chunk, expected):
     assert [len(piece) for piece in obj.get_reader(num_workers=4)] == expected
 
 
+def test_many_workers_ask_for_short_ranges_and_yield_whole_pieces(store, obj):
+    data = pattern(20_000_000, 3)
+    store.put("bucket", "large", data)
+    large = Client(store.endpoint).bucket("bucket").object("large")
+    for workers, chunk, wanted in ((4, None, 8), (16, None, 4), (32, None, 2), (32, 8 << 20, 8)):
+        store.requests.clear()
+        pieces = list(large.get_reader(chunk_size=chunk, num_workers=workers))
+        assert [len(piece) for piece in pieces] == [8 << 20, 8 << 20, 20_000_000 - (16 << 20)]
+        assert b"".join(pieces) == data
+        asked = [request["range"] for request in store.requests if request["range"]]
+        bounds = [text.removeprefix("bytes=").split("-") for text in asked]
+        assert max(int(last) - int(first) + 1 for first, last in bounds) == wanted << 20
+
+
 def test_names_are_quoted_by_the_sdk_and_literal_for_pget(store, obj):
     bucket = Client(store.endpoint).bucket("bucket")
     for name in ("a b/ü%41?x=1#frag&+~", "%2e", "//slash//"):
