@@ -13,6 +13,8 @@
 # - PGET_ENGINES_QUERIES, names of queries such as "Q1 Q6".
 # - ENGINES_DATA, a folder for the data; the default is the temporary folder.
 # - AIS_ENDPOINT, a real AIStore with a bucket `engines`, instead of the stand-in.
+# On a machine with other work, the processors decide, and `nice` may not help. docs/benchmarks.md
+# has a command that does.
 set -eu
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-../../target/engines}" CARGO_INCREMENTAL=0

@@ -11,7 +11,7 @@ use super::super::pget::{
     AistoreStore, PgetStore,
     object_store::{
         Error, ObjectStore, ObjectStoreExt as _, integration as test, list::PaginatedListStore,
-        multipart::MultipartStore,
+        multipart::MultipartStore, path::Path,
     },
 };
 use super::{
@@ -91,6 +91,50 @@ where
     test::list_paginated(&store, &store).await;
 }
 
+/// Names that servers like to clean, decode or refuse.
+async fn odd_names(store: &Store) {
+    empty(store).await;
+    let names = [
+        "..",
+        ".",
+        "a b",
+        "a%20b",
+        "%41",
+        "ü/日本",
+        "a+b&c=d?e#f",
+        "..%2f",
+        "~",
+        "a\\b",
+        "'\"<>",
+        "a:b@c",
+    ];
+    let paths: Vec<Path> = names
+        .iter()
+        .map(|name| Path::from_iter(["odd", name, "x"]))
+        .collect();
+    for (index, path) in paths.iter().enumerate() {
+        store.put(path, vec![1; index].into()).await.expect("stored");
+    }
+    for (index, path) in paths.iter().enumerate() {
+        let bytes = store.get(path).await.expect("there").bytes().await;
+        assert_eq!(bytes.expect("read").len(), index, "{path}");
+    }
+    let listed = store.list(Some(&Path::from("odd"))).map_ok(|meta| meta.location);
+    let mut listed: Vec<_> = listed.try_collect().await.expect("listed");
+    listed.sort();
+    let mut sorted = paths.clone();
+    sorted.sort();
+    assert_eq!(listed, sorted);
+    let folders = store
+        .list_with_delimiter(Some(&Path::from("odd")))
+        .await
+        .expect("listed");
+    assert_eq!(folders.common_prefixes.len(), names.len());
+    for path in &paths {
+        store.delete(path).await.expect("removed");
+    }
+}
+
 /// Compares which tests pass over the store, alone and in `PgetStore`, with which should.
 async fn check(store: impl Fn() -> AistoreStore) {
     let chunks = |size| {
@@ -114,6 +158,7 @@ async fn check(store: impl Fn() -> AistoreStore) {
             assert!(is_passed, "{store}: {name} failed");
         }
     }
+    odd_names(&(Arc::new(chunks(7)) as Store)).await;
     parts_and_pages(chunks(200_003)).await;
     let wrapped: PgetStore<AistoreStore> = in_large_chunks(store());
     parts_and_pages(wrapped.clone()).await;

@@ -260,3 +260,30 @@ async fn pages_have_tokens_and_only_one_delimiter() {
     let refused = store.list_paginated(None, opts).await;
     assert!(matches!(refused, Err(Error::NotSupported { .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_wrong_token_is_refused_in_every_call() {
+    let cluster = cluster().await;
+    let (store, path) = (store(&cluster), Path::from("object"));
+    store.put(&path, part(0)).await.expect("stored");
+    cluster.set_token(Some("secret-of-the-server"));
+    let refused = [
+        store.head(&path).await.err(),
+        store.get(&path).await.err(),
+        store.get_range(&path, 5..9).await.err(),
+        store.put(&path, "x".into()).await.err(),
+        store.put_multipart(&path).await.err(),
+        store.delete(&path).await.err(),
+        store.copy(&path, &Path::from("other")).await.err(),
+        store.list(None).try_collect::<Vec<_>>().await.err(),
+        store.list_with_delimiter(None).await.err(),
+    ];
+    for (index, error) in refused.into_iter().enumerate() {
+        let error = error.expect("it is refused");
+        assert!(
+            matches!(error, Error::PermissionDenied { .. }),
+            "{index}: {error:?}"
+        );
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
