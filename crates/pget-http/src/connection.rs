@@ -28,6 +28,7 @@ use crate::{
     low_water_mark::{Demand, LowWaterMark},
     secure::Secure,
     socket::Socket,
+    speed::Speed,
 };
 
 /// Bytes asked for while a head or framing is due: few, as what comes after it is copied.
@@ -41,6 +42,7 @@ pub(crate) struct Connection {
     /// Received and not yet used.
     buffer: BytesMut,
     low_water_mark: LowWaterMark,
+    speed: Speed,
     /// Ends a wait with a raised mark.
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -65,6 +67,7 @@ impl Connection {
             stream: Own::new(stream),
             buffer,
             low_water_mark: LowWaterMark::new(),
+            speed: Speed::default(),
             patience: None,
         }
     }
@@ -72,6 +75,11 @@ impl Connection {
     /// The address it leads to.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.socket().peer_addr().ok()
+    }
+
+    /// Bytes a second of its latest body, unless that was short.
+    pub(crate) const fn rate(&self) -> Option<u64> {
+        self.speed.rate
     }
 
     fn socket(&self) -> &TcpStream {
@@ -89,6 +97,7 @@ impl Connection {
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.check_process()?;
         self.low_water_mark.pause();
+        self.speed.pause();
         match &mut *self.stream {
             Stream::Plain(stream) => stream.write_all(bytes).await,
             Stream::Tls(stream) => stream.send(bytes).await,
@@ -154,7 +163,9 @@ impl Connection {
             };
             match received {
                 Poll::Ready(Ok(count)) => {
-                    self.low_water_mark.received(std::time::Instant::now(), count);
+                    let now = std::time::Instant::now();
+                    self.low_water_mark.received(now, count);
+                    self.speed.received(now, count);
                     return Poll::Ready(Ok(count));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -201,6 +212,7 @@ impl Connection {
     /// Prepares for the next exchange; `false` if there cannot be one.
     pub(crate) fn rest(&mut self) -> bool {
         self.patience = None;
+        self.speed.pause();
         if let Stream::Tls(stream) = &mut *self.stream {
             stream.rest();
         }

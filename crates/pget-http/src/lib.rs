@@ -53,6 +53,7 @@ mod resolve;
 mod secure;
 mod socket;
 mod source;
+mod speed;
 mod status;
 mod tls;
 mod trust;

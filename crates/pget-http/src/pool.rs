@@ -1,8 +1,12 @@
 //! Idle connections, by origin.
 //!
-//! Invariants: a connection is here only between two exchanges; the one used last goes first (its
-//! congestion window is open, its buffers are warm); none stays longer than [`IDLE`]. The task that
-//! sees to that ends with the pool.
+//! Which one is used next decides how fast a download is: where one connection in eight is slow and
+//! not all are needed at once, the slow ones end last, and would be used first if only the order
+//! counted.
+//!
+//! Invariants: a connection is here only between two exchanges; of those that are not slow, the one
+//! used last goes first (its congestion window is open, its buffers are warm); none stays longer
+//! than [`IDLE`]. The task that sees to that ends with the pool.
 
 use std::{
     collections::HashMap,
@@ -22,6 +26,8 @@ use crate::{connection::Connection, request::invalid};
 const IDLE: Duration = Duration::from_secs(20);
 /// Idle connections kept for one origin.
 const MOST_IDLE: usize = 256;
+/// A connection is slow if another idle one is more than this many times as fast.
+const SLOWER: u64 = 2;
 
 /// Where a connection leads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -78,10 +84,16 @@ struct Idle {
 }
 
 impl Pool {
-    /// A connection that was idle and is still open as far as can be seen.
+    /// A connection that was idle and is still open as far as can be seen: of those that are not
+    /// slow, the one that was used last.
     pub(crate) fn take(&self, origin: &Origin) -> Option<Connection> {
         loop {
-            let mut idle = self.lock().idle.get_mut(origin)?.pop()?;
+            let mut idle = {
+                let mut state = self.lock();
+                let idle = state.idle.get_mut(origin)?;
+                let rates: Vec<_> = idle.iter().map(|idle| idle.connection.rate()).collect();
+                idle.remove(next(&rates)?)
+            };
             if idle.since.elapsed() < IDLE && idle.connection.is_quiet() {
                 return Some(idle.connection);
             }
@@ -147,6 +159,15 @@ impl Drop for Pool {
     }
 }
 
+/// Returns which connection to use next, given the rate of each, the one that was used last at the
+/// end. One whose rate is not known is not slow.
+fn next(rates: &[Option<u64>]) -> Option<usize> {
+    let fastest = rates.iter().flatten().max().copied().unwrap_or_default();
+    rates
+        .iter()
+        .rposition(|rate| rate.is_none_or(|rate| rate.saturating_mul(SLOWER) >= fastest))
+}
+
 async fn reap(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(IDLE / 4).await;
@@ -154,5 +175,31 @@ async fn reap(pool: Weak<Pool>) {
             Some(pool) if pool.close_old() => {}
             _ => break,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next;
+
+    #[test]
+    fn the_one_used_last_is_next_unless_it_is_slow() {
+        let next = |rates: &[u64]| {
+            next(
+                &rates
+                    .iter()
+                    .map(|&rate| (rate > 0).then_some(rate))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(next(&[]), None);
+        assert_eq!(next(&[0]), Some(0));
+        assert_eq!(next(&[20, 20, 20]), Some(2));
+        assert_eq!(next(&[20, 20, 10]), Some(2), "rates vary");
+        assert_eq!(next(&[20, 20, 9]), Some(1), "it is slow");
+        assert_eq!(next(&[20, 1, 1]), Some(0));
+        assert_eq!(next(&[1, 1, 1]), Some(2), "all are slow");
+        assert_eq!(next(&[20, 0, 1]), Some(1), "it may be fast");
+        assert_eq!(next(&[u64::MAX, 1]), Some(0));
     }
 }

@@ -4,18 +4,20 @@
 //! size; here a chunk over the slow connection would take 10 s, and the whole object less than one without it.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::HeaderMap;
 use pget_core::{Download, Options, Stats};
-use pget_http::{Client, ClientOptions, HttpSource};
+use pget_http::{Client, ClientOptions, HttpSource, RequestHead};
 use pget_testkit::{
     content::Pattern,
     hostile::{Fault, Hostile, Object, Route, When},
 };
 use tokio::time::timeout;
+use url::Url;
 
 const SIZE: u64 = 128 << 20;
 const CHUNK: u64 = 4 << 20;
@@ -123,4 +125,47 @@ async fn connections_that_are_all_alike_are_left_alone() {
         .expect("the test's deadline");
     assert_eq!((stats.fences, stats.requests), (0, SIZE / CHUNK), "{stats:?}");
     assert!(server.load().connections <= 8, "{:?}", server.load());
+}
+
+/// A connection that ends last would be used first if only the order counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_connection_stays_idle_while_another_one_is() {
+    const LENGTH: u64 = 1 << 20;
+    let server = Hostile::start().expect("a server");
+    let slow = When::Connection { of: 4, number: 1 };
+    let route = Route::new(Object::new(3, LENGTH))
+        .fault(slow, pace(4_000_000))
+        .fault(When::Always, pace(40_000_000));
+    let url = Url::parse(&server.route("/o", route)).expect("an address");
+    let client = Client::new(&ClientOptions::default()).expect("the default options are sound");
+    let get = async || {
+        let response = client
+            .get(RequestHead::get(url.clone()))
+            .await
+            .expect("an answer");
+        let body = response.body.bytes(usize::MAX).await.expect("its body");
+        assert_eq!(body.len() as u64, LENGTH);
+    };
+    let all = async {
+        tokio::join!(get(), get(), get(), get());
+        for _ in 0..8 {
+            get().await;
+        }
+    };
+    timeout(DEADLINE, all).await.expect("the test's deadline");
+    let seen = server.requests("/o");
+    let connections = seen
+        .iter()
+        .map(|request| request.connection)
+        .collect::<BTreeSet<_>>();
+    assert_eq!(
+        connections.len(),
+        4,
+        "each request of the first four has its own: {seen:?}"
+    );
+    assert_eq!(
+        server.served_by_rule("/o")[0],
+        1,
+        "one request was slow: {seen:?}"
+    );
 }
