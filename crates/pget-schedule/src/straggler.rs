@@ -21,7 +21,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     open_chunk::OpenChunk,
-    track::{LOOKS, Track, rate},
+    track::{LOOKS, SLOW_START, Track, rate},
 };
 
 /// Of so many requests, one may follow a fence that does not pay.
@@ -40,8 +40,6 @@ const LONGEST: Duration = Duration::from_millis(400);
 const REMEMBERED: usize = 32;
 /// Fewer siblings are no norm.
 pub(super) const LEAST_SIBLINGS: usize = 2;
-/// After so many round trips, a fresh connection is as fast as it gets.
-const SLOW_START: u32 = 12;
 
 /// What a schedule remembers of how fast its attempts were.
 #[derive(Clone, Debug)]
@@ -72,7 +70,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Bytes a second after the first byte. A look saw when that came, so the time is known to a
+    /// Bytes a second after the first byte. Where a look saw when that came, the time is known to a
     /// quarter of what a chunk takes.
     pub(super) fn body_rate(&self) -> u64 {
         let body = self.took.saturating_sub(self.first);
@@ -113,7 +111,8 @@ impl Stragglers {
         }
         let took = now.saturating_sub(track.launched);
         let first = track
-            .first
+            .answered
+            .or(track.first)
             .map_or(took, |first| first.saturating_sub(track.launched));
         let pace = Pace { bytes, took, first };
         let rates = self.complete.iter().map(Pace::body_rate).collect();

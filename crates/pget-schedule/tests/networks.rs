@@ -3,7 +3,8 @@
 //!
 //! Each seed makes a network (`networks/network.rs`): latency, rates, limits, slow start, bad
 //! connections, changes in mid read. `networks/play.rs` plays a download over it. `PGET_SEEDS=n`
-//! runs another number of them, and `PGET_SEED=n` prints one, with what was chosen when and why.
+//! runs another number of them, `PGET_FIRST=n` begins with another one, and `PGET_SEED=n` prints one,
+//! with what was chosen when and why.
 //! The full number runs with `cargo test --release -p pget-schedule --test networks -- --ignored
 //! --nocapture`.
 
@@ -93,14 +94,15 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn play_all(seeds: u64) -> Vec<Outcome> {
-    let next = AtomicU64::new(0);
+    let first = number("PGET_FIRST").unwrap_or(0);
+    let next = AtomicU64::new(first);
     let all = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
+                    if seed >= first + seeds {
                         break;
                     }
                     let outcome = Outcome::of(seed);
@@ -248,6 +250,41 @@ fn slow_connections_do_not_keep_the_end() {
                 outcome.best
             );
         }
+    }
+}
+
+/// Where not all connections are needed, those that are far slower than the others stay idle.
+#[test]
+fn slow_connections_are_used_last() {
+    for (latency, rate, slow) in [(0.025, 43e6, 7e6), (0.01, 60e6, 5e6), (0.04, 50e6, 10e6)] {
+        let mut network = Network::plain(latency, rate, 5e9);
+        network.size = 4 << 30;
+        network.odd = Some((8, slow));
+        let outcome = Outcome::on(&network, 1);
+        assert!(
+            outcome.ratio() < 2.0,
+            "{:?} {:?} on {network}",
+            outcome.chosen,
+            outcome.best
+        );
+    }
+}
+
+/// A fence takes a connection that has not become fast yet, and the one in its place starts as
+/// slowly: far away, that would go on for ever.
+#[test]
+fn connections_that_become_faster_are_not_fenced() {
+    for (latency, rate) in [(0.25, 180e6), (0.12, 640e6), (0.16, 150e6)] {
+        let mut network = Network::plain(latency, rate, 5e9);
+        network.size = 12 << 30;
+        network.slow_start = 30_000.0;
+        let outcome = Outcome::on(&network, 1);
+        assert!(
+            outcome.ratio() < 1.4,
+            "{:?} {:?} on {network}",
+            outcome.chosen,
+            outcome.best
+        );
     }
 }
 

@@ -66,14 +66,15 @@ impl Schedule {
 
     /// The attempt `id` has its answer.
     pub fn answered(&mut self, id: u64, now: Duration) {
-        let Some(control) = &mut self.control else {
-            return;
-        };
         let open_chunk = self
             .open_chunks
             .iter_mut()
             .find(|open_chunk| open_chunk.state == ChunkState::InFlight(id));
-        if let Some(open_chunk) = open_chunk {
+        let Some(open_chunk) = open_chunk else {
+            return;
+        };
+        open_chunk.track.answered = Some(now);
+        if let Some(control) = &mut self.control {
             control.answered(now, &mut open_chunk.measured);
         }
     }

@@ -75,12 +75,13 @@ impl Schedule {
     /// Notes what the attempts in flight have brought.
     fn see(&mut self, now: Duration, flow: impl Fn(u64) -> Option<Flow>) {
         let (mut flows, mut accepted, mut proved) = (false, false, Vec::new());
+        let round = self.stragglers.usual_answer().unwrap_or_default();
         for open_chunk in &mut self.open_chunks {
             let ChunkState::InFlight(id) = open_chunk.state else {
                 continue;
             };
             let Some(flow) = flow(id) else { continue };
-            let (moved, more) = open_chunk.track.saw(now, flow);
+            let (moved, more) = open_chunk.track.saw(now, flow, round);
             open_chunk.begun |= flow.bytes > 0;
             flows |= moved;
             if more {

@@ -19,6 +19,7 @@ const GATHER: f64 = 262_144.0;
 const PATIENCE: f64 = 0.1;
 /// Memory comes in pages of this size.
 const PAGE: u64 = 256 << 10;
+const SLOWER: f64 = 2.0;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Choice {
@@ -73,6 +74,8 @@ struct Connection {
     odd: bool,
     /// Bytes in a round trip, while it starts slowly; else 0.
     window: f64,
+    /// Bytes a second of its last body.
+    pace: f64,
 }
 
 struct Flight {
@@ -88,6 +91,7 @@ struct Flight {
     bytes: f64,
     /// When its last round trip began.
     since: f64,
+    flows_since: f64,
     /// Bytes that its reader has seen, and when.
     seen: u64,
     seen_at: f64,
@@ -304,7 +308,7 @@ impl World<'_> {
         if let Some(cursor) = self.schedule.plan().range(self.schedule.cursor()) {
             self.most_open = self.most_open.max(attempt.chunk_end - cursor.start);
         }
-        let reused = if attempt.fresh { None } else { self.idle.pop() };
+        let reused = if attempt.fresh { None } else { self.take() };
         let mut arrives = self.now;
         let connection = reused.unwrap_or_else(|| {
             arrives += self.network.latency;
@@ -316,6 +320,7 @@ impl World<'_> {
                     .odd
                     .is_some_and(|(every, _)| number % every == every / 2),
                 window: self.network.slow_start,
+                pace: 0.0,
             }
         });
         if self.network.cost > 0.0 {
@@ -340,10 +345,18 @@ impl World<'_> {
             rate: 0.0,
             bytes: 0.0,
             since: 0.0,
+            flows_since: 0.0,
             seen: 0,
             seen_at: self.now,
         };
         self.flights.insert(attempt.id, flight);
+    }
+
+    /// The connection that was used last and was not far slower than the fastest.
+    fn take(&mut self) -> Option<Connection> {
+        let fastest = self.idle.iter().map(|idle| idle.pace).fold(0.0, f64::max);
+        let index = self.idle.iter().rposition(|idle| idle.pace * SLOWER >= fastest)?;
+        Some(self.idle.remove(index))
     }
 
     fn round_trip(&self) -> f64 {
@@ -402,6 +415,10 @@ impl World<'_> {
         let size = Some(self.network.size);
         self.schedule.begun(id, size, false, true, None, Some(end));
         self.schedule.answered(id, self.time());
+        let now = self.now;
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.flows_since = now;
+        }
         self.flows(id);
     }
 
@@ -452,6 +469,7 @@ impl World<'_> {
         // The window has grown with what has come of this round trip.
         let part = ((self.now - flight.since) / self.round_trip()).min(1.0);
         flight.connection.window *= 2_f64.powf(part);
+        flight.connection.pace = flight.bytes / (self.now - flight.flows_since).max(1e-6);
         self.idle.push(flight.connection);
         self.complete += flight.end - flight.start;
         self.schedule
