@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pget_testkit::hostile::{Hostile, Load, Object, Route};
+use pget_testkit::{
+    hostile::{Hostile, Load, Object, Route},
+    servers::socket_buffers,
+};
 
 use crate::{
     run::{pget, wait},
@@ -21,19 +24,6 @@ const MIB: u64 = 1 << 20;
 /// Bytes per second that the consumer reads, and the duration.
 const PACE: usize = 10_000_000;
 const SECONDS: u64 = 20;
-/// Returns the most that the kernel may hold of a connection, on both sides.
-///
-/// It is the largest value of `tcp_rmem` and `tcp_wmem`.
-fn socket_buffers() -> u64 {
-    ["rmem", "wmem"]
-        .iter()
-        .map(|name| {
-            let text = fs::read_to_string(format!("/proc/sys/net/ipv4/tcp_{name}")).expect("Linux");
-            let most = text.split_whitespace().last().expect("three numbers");
-            most.parse::<u64>().expect("a number")
-        })
-        .sum()
-}
 
 #[test]
 #[ignore = "real sizes: run in release mode"]

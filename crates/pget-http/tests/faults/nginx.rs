@@ -9,7 +9,7 @@ use std::{
 use pget_core::{Download, ErrorKind, Reader};
 use pget_testkit::{
     content::Pattern,
-    servers::{Nginx, NginxOptions, require},
+    servers::{Nginx, NginxOptions, require, socket_buffers},
 };
 
 use crate::{SEED, SIZE, expected, kinds, options, reads, source, within};
@@ -127,9 +127,9 @@ async fn case_70_a_consumer_that_stops_resets_no_connection() {
     let Some(nginx) = start("", "send_timeout 1s;") else {
         return;
     };
-    // More than sockets hold.
-    const BIG: u64 = 24 << 20;
-    put(&nginx, Pattern::new(SEED), BIG);
+    // More than the window and the sockets hold, so that nginx waits.
+    let big = socket_buffers() + (16 << 20);
+    put(&nginx, Pattern::new(SEED), big);
     let read = |concurrency: u32| {
         let url = nginx.url("/o");
         async move {
@@ -144,7 +144,7 @@ async fn case_70_a_consumer_that_stops_resets_no_connection() {
             // The pause is the fault: longer than nginx waits for a socket that takes nothing.
             tokio::time::sleep(Duration::from_millis(2500)).await;
             bytes.extend(rest(&mut reader).await.expect("it reads on"));
-            assert_eq!(bytes.len() as u64, BIG);
+            assert_eq!(bytes.len() as u64, big);
             assert_eq!(Pattern::new(SEED).check(0, &bytes), Ok(()));
             reader.stats().retries
         }
@@ -154,7 +154,7 @@ async fn case_70_a_consumer_that_stops_resets_no_connection() {
     // A single stream cannot promise that; it goes on where it was cut.
     assert!(stream >= 1);
     assert_eq!(
-        kinds(source(&nginx.url("/o")), options(), expected(BIG)).await,
+        kinds(source(&nginx.url("/o")), options(), expected(big)).await,
         None
     );
 }

@@ -17,7 +17,7 @@
 //!   call [`require`].
 //! - A start blocks the calling thread for at most [`READY_WITHIN`].
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -72,4 +72,23 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// If the file already exists, or if the file system rejects the length.
 pub fn sparse_file(path: &Path, length: u64) -> io::Result<()> {
     File::create_new(path)?.set_len(length)
+}
+
+/// Returns the most bytes that the kernel holds of a connection, on both sides together.
+///
+/// It is the sum of the largest values of `tcp_rmem` and `tcp_wmem`, which differ from machine to
+/// machine: 10 MiB on one, 36 MiB on another.
+///
+/// # Panics
+/// If the system is not Linux.
+#[must_use]
+pub fn socket_buffers() -> u64 {
+    ["rmem", "wmem"]
+        .iter()
+        .map(|name| {
+            let text = fs::read_to_string(format!("/proc/sys/net/ipv4/tcp_{name}")).expect("Linux");
+            let most = text.split_whitespace().last().expect("three numbers");
+            most.parse::<u64>().expect("a number")
+        })
+        .sum()
 }
