@@ -6,7 +6,8 @@
 //! - Python's `http.server`, which ignores ranges.
 //! - toxiproxy, a bad network before another server.
 //!
-//! [`sparse_file`] makes large files for them to serve.
+//! [`sparse_file`] makes large files for them to serve. A server waits for a client that stops
+//! reading only if the object is longer than [`socket_buffers`].
 //!
 //! Invariants:
 //! - A server listens on a free loopback port, and writes only to its own temporary folder.
