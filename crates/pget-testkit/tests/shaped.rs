@@ -155,6 +155,22 @@ fn a_fresh_connection_starts_slowly_and_stays_fast() {
 }
 
 #[test]
+fn requests_are_answered_one_after_the_other() {
+    let server = serve("per-request=20ms");
+    let mut clients: Vec<_> = (0..8).map(|_| Client::connect(&server)).collect();
+    let began = Instant::now();
+    clients.iter_mut().for_each(|client| client.send("1", ""));
+    clients
+        .iter_mut()
+        .for_each(|client| drop(client.receive().expect("an answer")));
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(160) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+}
+
+#[test]
 fn requests_above_the_limits_are_refused_and_counted() {
     let server = serve("rate=1MB,in-flight=2,retry-after=3");
     let mut clients: Vec<_> = (0..3).map(|_| Client::connect(&server)).collect();

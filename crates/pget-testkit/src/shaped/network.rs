@@ -44,6 +44,8 @@ pub struct Network {
     pub latency: Duration,
     /// Up to this much is added to the latency of each answer.
     pub jitter: Duration,
+    /// Time that the server works for a request. It works for one request after the other.
+    pub per_request: Duration,
     /// Bytes of a new connection's first round trip. The number doubles in each further round trip.
     pub slow_start: Option<u64>,
     /// Requests above this many in flight are refused with 503.
@@ -137,6 +139,7 @@ impl Network {
             "link" => self.link = bytes(value)?,
             "latency" => self.latency = time(value).ok_or_else(unknown)?,
             "jitter" => self.jitter = time(value).ok_or_else(unknown)?,
+            "per-request" => self.per_request = time(value).ok_or_else(unknown)?,
             "slow-start" => self.slow_start = bytes(value)?,
             "in-flight" => self.in_flight = number(value)?,
             "per-second" => self.per_second = number(value)?,
@@ -220,10 +223,11 @@ mod tests {
     fn settings_are_read_and_nonsense_is_refused() {
         let mut network = Network::default();
         network
-            .set_all("rate=20MB,latency=1.5ms,every=8,odd=stalled:64KiB,at=2s:rate=none")
+            .set_all("rate=20MB,latency=1.5ms,per-request=150us,every=8,odd=stalled:64KiB,at=2s:rate=none")
             .expect("all are known");
         assert_eq!(network.rate, Some(20_000_000));
         assert_eq!(network.latency, Duration::from_micros(1500));
+        assert_eq!(network.per_request, Duration::from_micros(150));
         assert_eq!(network.odd, Some(Odd::Stalled(65_536)));
         assert_eq!(network.changes.len(), 1);
         for wrong in [

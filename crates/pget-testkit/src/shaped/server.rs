@@ -58,6 +58,8 @@ pub(super) struct Server {
     link: Pace,
     /// The time at which the limit per second allows the next request.
     requests: Pace,
+    /// The time until which the server works for earlier requests.
+    busy_until: Instant,
     random: u64,
     /// The start of the clock of changes.
     began: Option<Instant>,
@@ -97,6 +99,7 @@ impl Server {
             ready: VecDeque::new(),
             link: Pace::new(now),
             requests: Pace::new(now),
+            busy_until: now,
             random: 0x9e37_79b9_7f4a_7c15,
             began: None,
             changed: 0,
@@ -385,7 +388,8 @@ impl Server {
         } else {
             Stage::Answering
         };
-        connection.answer_at = now + self.network.latency + jitter;
+        self.busy_until = self.busy_until.max(now) + self.network.per_request;
+        connection.answer_at = self.busy_until + self.network.latency + jitter;
         connection.paced = false;
         connection.closes = request.closes;
         (connection.head, connection.body, connection.content) = if refused {
