@@ -46,6 +46,8 @@ pub(super) const LEAST_SIBLINGS: usize = 2;
 pub(super) struct Stragglers {
     /// The latest complete chunks, newest last.
     pub(super) complete: VecDeque<Pace>,
+    /// Their medians, once there are any.
+    pub(super) usual: Option<Usual>,
     /// Between looks. An attempt is judged by [`LOOKS`] of them, which is as long as chunks take,
     /// within limits.
     pub(super) step: Duration,
@@ -78,6 +80,26 @@ impl Pace {
     }
 }
 
+/// The medians of the latest complete chunks. Each is asked for far more often than it changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usual {
+    pub(super) took: Duration,
+    /// To the first byte.
+    pub(super) first: Duration,
+    /// Bytes a second after the first byte.
+    pub(super) body_rate: u64,
+}
+
+impl Usual {
+    fn of(complete: &VecDeque<Pace>) -> Option<Self> {
+        Some(Self {
+            took: median(complete.iter().map(|pace| pace.took).collect())?,
+            first: median(complete.iter().map(|pace| pace.first).collect())?,
+            body_rate: median(complete.iter().map(Pace::body_rate).collect())?,
+        })
+    }
+}
+
 /// What attempts bring as a rule.
 pub(super) struct Norm {
     /// Bytes a second.
@@ -90,6 +112,7 @@ impl Default for Stragglers {
     fn default() -> Self {
         Self {
             complete: VecDeque::new(),
+            usual: None,
             step: LONGEST / LOOKS,
             looked: Duration::ZERO,
             fences: 0,
@@ -106,28 +129,32 @@ impl Stragglers {
         if track.held_up {
             return;
         }
-        if self.complete.len() == REMEMBERED {
-            self.complete.pop_front();
-        }
         let took = now.saturating_sub(track.launched);
         let first = track
             .answered
             .or(track.first)
             .map_or(took, |first| first.saturating_sub(track.launched));
         let pace = Pace { bytes, took, first };
-        let rates = self.complete.iter().map(Pace::body_rate).collect();
         // A connection that is new, or was idle, starts slowly.
         let is_steady = track.count == track.marks.len() && !track.speeds_up();
         if is_steady
             && self.complete.len() >= REMEMBERED / 4
-            && median(rates).is_some_and(|usual| pace.body_rate().saturating_mul(FAR) < usual)
+            && self
+                .usual
+                .is_some_and(|usual| pace.body_rate().saturating_mul(FAR) < usual.body_rate)
             && self.is_worth_a_set_up(&pace)
         {
             self.to_renew += 1;
         }
+        if self.complete.len() == REMEMBERED {
+            self.complete.pop_front();
+        }
         self.complete.push_back(pace);
-        let took = self.complete.iter().map(|pace| pace.took).collect();
-        self.step = median(took).map_or(LONGEST, |took| took.clamp(SHORTEST, LONGEST)) / LOOKS;
+        self.usual = Usual::of(&self.complete);
+        self.step = self
+            .usual
+            .map_or(LONGEST, |usual| usual.took.clamp(SHORTEST, LONGEST))
+            / LOOKS;
     }
 
     /// The attempt of `open_chunk` goes well: notes whether the fence before it has paid.
@@ -161,7 +188,7 @@ impl Stragglers {
 
     /// How long answers take as a rule, once some are known.
     pub(super) fn usual_answer(&self) -> Option<Duration> {
-        median(self.complete.iter().map(|pace| pace.first).collect())
+        self.usual.map(|usual| usual.first)
     }
 
     /// How long a fresh connection takes until it is as fast as one that was in use.
@@ -171,7 +198,7 @@ impl Stragglers {
 
     /// Whether a chunk took so much longer than usual that a fresh connection saves time.
     pub(super) fn is_worth_a_set_up(&self, pace: &Pace) -> bool {
-        let usual = median(self.complete.iter().map(|pace| pace.took).collect()).unwrap_or_default();
+        let usual = self.usual.map_or(Duration::ZERO, |usual| usual.took);
         pace.took.saturating_sub(usual) >= self.set_up()
     }
 

@@ -7,7 +7,7 @@ use crate::{
     Flow,
     health::{LEAST_SILENCE, PROGRESS},
     open_chunk::{ChunkState, OpenChunk},
-    straggler::{FAR, LEAST_SIBLINGS, MARGIN, Norm, Pace, SETUP, SHARE, median, time},
+    straggler::{FAR, LEAST_SIBLINGS, MARGIN, Norm, SETUP, SHARE, median, time},
     track::{Track, rate},
 };
 
@@ -226,9 +226,12 @@ impl Schedule {
         let Some(open_chunk) = self.open_chunks.front() else {
             return false;
         };
-        let usual = median(self.stragglers.complete.iter().map(|pace| pace.took).collect());
+        let running = now.saturating_sub(open_chunk.track.launched);
         matches!(open_chunk.state, ChunkState::InFlight(_))
-            && usual.is_some_and(|usual| now.saturating_sub(open_chunk.track.launched) > usual * 2)
+            && self
+                .stragglers
+                .usual
+                .is_some_and(|usual| running > usual.took * 2)
     }
 
     const fn may_fence(&self) -> bool {
@@ -301,15 +304,14 @@ impl Schedule {
     /// Whether the rest of a chunk up to `end` takes at least `margin` times as long as another
     /// request would take for it.
     fn is_worth_asking_again(&self, end: u64, track: &Track, norm: &Norm, margin: u32) -> bool {
-        let paces = self.stragglers.complete.iter();
-        let Some(usual) = median(paces.map(Pace::body_rate).collect()) else {
+        let Some(usual) = self.stragglers.usual else {
             return false;
         };
         let Some(rate) = track.rate(self.stragglers.step * 2) else {
             return false;
         };
         let left = end.saturating_sub(track.received());
-        let again = norm.first + time(left, usual);
+        let again = norm.first + time(left, usual.body_rate);
         time(left, rate) >= again * margin + SETUP && !track.speeds_up()
     }
 }
