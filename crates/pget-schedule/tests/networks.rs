@@ -39,6 +39,12 @@ const FIXED: [(u32, u64); 12] = [
     (2, 8),
 ];
 
+/// The most of [`FIXED`].
+const MOST: u32 = 128;
+const LONGEST: f64 = 8.0 * 1_048_576.0;
+/// Up to this ratio, it does not matter which setting is the best.
+const CLOSE: f64 = 1.1;
+
 struct Outcome {
     seed: u64,
     chosen: Run,
@@ -50,9 +56,16 @@ impl Outcome {
         Self::on(&Network::random(seed), seed)
     }
 
+    /// The fixed settings need not be played where none can be a tenth faster, and each only for as
+    /// long as the schedule itself took. The ratio is exact above 1.1, and at most what it says below.
     fn on(network: &Network, seed: u64) -> Self {
         let chosen = play(network, Choice::Measured, seed, f64::INFINITY).expect("it ends");
-        let mut best = (f64::INFINITY, 0, 0);
+        let least = network.least_seconds(MOST, LONGEST);
+        if chosen.seconds <= least * CLOSE {
+            let best = (least, chosen.level, chosen.chunk_size / MIB);
+            return Self { seed, chosen, best };
+        }
+        let mut best = (chosen.seconds, chosen.level, chosen.chunk_size / MIB);
         for (concurrency, mib) in FIXED {
             let choice = Choice::Fixed(concurrency, mib * MIB);
             if let Some(run) = play(network, choice, seed, best.0) {
@@ -137,7 +150,7 @@ fn shares(seeds: u64) -> [f64; 3] {
         part(10)
     );
     let median = all[all.len() / 2].ratio();
-    println!("{seeds} networks: within 1.1, 1.3, 2.0 of the best: {shares:.4?}; median {median:.3}");
+    println!("{seeds} networks: within 1.1, 1.3, 2.0 of the best: {shares:.4?}; median at most {median:.3}");
     let most = all.iter().map(|outcome| outcome.chosen.changes).max();
     println!("the most changes of a level: {most:?}");
     shares
@@ -204,10 +217,7 @@ fn a_burst_does_not_keep_connections_few() {
         let run = play(&network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
         let best = play(&network, Choice::Fixed(128, 4 << 20), 1, f64::INFINITY).expect("it ends");
         assert!(
-            {
-                eprintln!("{until} {} {} {}", run.level, run.seconds, best.seconds);
-                true
-            },
+            run.level == 128 && run.seconds < best.seconds * 1.3,
             "{run:?} in place of {best:?} on {network}"
         );
     }

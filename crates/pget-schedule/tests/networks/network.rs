@@ -4,7 +4,7 @@ use std::fmt;
 
 use fastrand::Rng;
 
-use crate::play::whole;
+use crate::play::{float, whole};
 
 /// Seconds and bytes per second.
 #[derive(Clone, Debug)]
@@ -47,6 +47,27 @@ impl Network {
             cost: 0.0,
             changes: Vec::new(),
         }
+    }
+
+    /// Seconds that no setting of at most `most` requests in flight and `longest` bytes each beats.
+    pub(crate) fn least_seconds(&self, most: u32, longest: f64) -> f64 {
+        let requests = f64::from(most.min(self.limit));
+        let brings = |rate: f64, link: f64| link.min(rate * requests);
+        // A connection, and then an answer.
+        let mut at = self.latency * 2.0;
+        let mut top = brings(self.rate, self.link);
+        let mut left = float(self.size);
+        for &(until, rate, link) in &self.changes {
+            let brought = top * (until - at).max(0.0);
+            if brought >= left {
+                break;
+            }
+            left -= brought;
+            at = at.max(until);
+            top = brings(rate, link);
+        }
+        let answers = self.latency * 2.0 + self.cost * (float(self.size) / longest).floor();
+        (at + left / top).max(answers)
     }
 
     pub(crate) fn random(seed: u64) -> Self {

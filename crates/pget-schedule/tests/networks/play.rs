@@ -516,7 +516,7 @@ impl World<'_> {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-const fn float(bytes: u64) -> f64 {
+pub(crate) const fn float(bytes: u64) -> f64 {
     bytes as f64
 }
 
