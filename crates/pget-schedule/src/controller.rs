@@ -65,6 +65,8 @@ const BURST: f64 = 2.0;
 const TAIL: f64 = 0.1;
 /// Open chunks may have so many times the bytes that are under way in the network.
 const UNDER_WAY: f64 = 3.75;
+/// Answers that take this many times as long as the fastest were waiting for their turn.
+const QUEUED: f64 = 2.0;
 /// Levels that the first latency may choose.
 const FEWEST: u32 = 8;
 /// Fewer are not tried.
@@ -235,6 +237,8 @@ pub struct Controller {
     memory: u64,
     /// The level is what the server takes.
     capped: bool,
+    /// The level is what the server answers, which more requests do not change.
+    rationed: bool,
     /// Chunks whose sizes are to differ.
     to_spread: u32,
     /// Something else than the network holds requests back in this period.
@@ -272,6 +276,7 @@ impl Controller {
             changes: 0,
             memory: bounds.memory,
             capped: false,
+            rationed: false,
             to_spread: 0,
             void: false,
         }
@@ -321,6 +326,7 @@ impl Controller {
             Stage::Less { .. } => "fewer requests may bring as much",
             Stage::More { .. } => "more requests may bring more",
             Stage::Steady { .. } if self.capped => "the server refuses more",
+            Stage::Steady { .. } if self.rationed => "the server answers no faster",
             Stage::Steady { .. } if self.level >= self.bounds.most => "more are not allowed",
             Stage::Steady { .. } => "more brought no more",
         };

@@ -263,6 +263,28 @@ fn slow_connections_do_not_keep_the_end() {
     }
 }
 
+/// A server that works for one request after the other, and for each as long, brings more by longer
+/// chunks.
+#[test]
+fn a_server_that_answers_no_faster_gets_longer_chunks() {
+    for (latency, rate, cost) in [
+        (0.035, 114e6, 0.002),
+        (0.023, 87e6, 0.001),
+        (0.01, 390e6, 0.001),
+        (0.02, 60e6, 0.003),
+    ] {
+        let mut network = Network::plain(latency, rate, 5e9);
+        network.size = 6 << 30;
+        network.cost = cost;
+        let run = play(&network, Choice::Measured, 1, f64::INFINITY).expect("it ends");
+        let of_a_mebibyte = cost * 6144.0;
+        assert!(
+            run.seconds < of_a_mebibyte * 0.75 && run.most_held <= 224 * MIB,
+            "{run:?} in place of {of_a_mebibyte} s on {network}"
+        );
+    }
+}
+
 /// Where not all connections are needed, those that are far slower than the others stay idle.
 #[test]
 fn slow_connections_are_used_last() {

@@ -1,10 +1,12 @@
 //! How long a chunk is: long enough to keep its connection busy, within memory and what is left of
 //! the object.
 
+use std::time::Duration;
+
 use super::{
-    BURST, BUSY, Controller, DEAR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE, STEP, Stage, TAIL,
-    UNDER_WAY,
-    figures::{bytes, whole_bytes},
+    BURST, BUSY, Controller, DEAR, FLOOR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE, QUEUED, SPARE,
+    STEP, Stage, TAIL, UNDER_WAY,
+    figures::{bytes, whole, whole_bytes},
 };
 
 impl Controller {
@@ -16,10 +18,13 @@ impl Controller {
         let promised = rate.max(self.body * f64::from(self.effective));
         let most = promised.min(self.goodput * STEP);
         let under_way = whole_bytes(most * self.nearest * UNDER_WAY);
-        self.memory = under_way.clamp(
-            self.bounds.memory,
-            self.bounds.most_memory.max(self.bounds.memory),
-        );
+        // Where the server sets the pace, a longer chunk always brings more, so memory stays flat.
+        self.memory = if self.rationed {
+            self.bounds.memory
+        } else {
+            let most = self.bounds.most_memory.max(self.bounds.memory);
+            under_way.clamp(self.bounds.memory, most)
+        };
         if self.bounds.chunk_size.is_some() || self.body <= 0.0 {
             return;
         }
@@ -54,6 +59,36 @@ impl Controller {
             self.chunk_size = wanted;
             self.changed_chunk();
         }
+    }
+
+    /// Lengthens chunks where a server answers no faster than `answers` a second, however many
+    /// requests wait for it. Returns whether it did.
+    ///
+    /// So many chunks a second bring most when the requests in flight, which by Little's law are
+    /// their rate times the time that each takes, have all the memory. Where too few requests wait
+    /// to show what the server's limit is, this does not help.
+    pub(super) fn asks_for_more(&mut self, now: Duration, answers: f64, rest: u64) -> bool {
+        let set = self.bounds.chunk_size.is_some() || self.bounds.level.is_some();
+        let waits = self.latency > (self.body_time() / 4.0).max(self.nearest * QUEUED);
+        if set || self.capped || self.void || !waits || !self.is_hungry() || answers <= 0.0 {
+            return false;
+        }
+        // A request takes `nearest` and then `chunk / body`, so `answers * (nearest + chunk / body)
+        // * chunk` is the memory.
+        let half = self.nearest * self.body / 2.0;
+        let square = half.mul_add(half, bytes(self.bounds.memory) * self.body / answers);
+        let all = square.sqrt() - half;
+        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+        let share = rest as f64 / f64::from(FLOOR * FLOOR);
+        let chunk = whole_bytes(all.min(share)).min(LARGEST_CHUNK) / PIECE * PIECE;
+        if chunk < self.chunk_size + self.chunk_size / 4 {
+            return false;
+        }
+        let level = answers * (self.nearest + bytes(chunk) / self.body) * SPARE;
+        self.rationed = true;
+        self.chunk_size = chunk;
+        self.settle(now, whole(level.ceil()).max(FLOOR), None);
+        true
     }
 
     /// The server limits the rate of requests, and connections are idle: each request should bring

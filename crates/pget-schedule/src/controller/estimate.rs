@@ -10,9 +10,7 @@ use super::{
 impl Controller {
     /// Chooses the chunk size more often than the level.
     pub(super) fn adapt_chunk(&mut self, now: Duration, seen: &Seen, rest: u64) {
-        if matches!(self.stage, Stage::Rising { .. }) {
-            return;
-        }
+        let rising = matches!(self.stage, Stage::Rising { .. });
         let Some(mark) = self.chunk_mark else {
             self.chunk_mark = Some(Mark { at: now, seen: *seen });
             return;
@@ -24,8 +22,10 @@ impl Controller {
         }
         self.learn(&mark.seen, seen);
         self.goodput = per_second(seen.bytes - mark.seen.bytes, now - mark.at);
+        let answers = (seen.answers - mark.seen.answers) + (seen.first_answers - mark.seen.first_answers);
+        let answers = f64::from(answers) / (now - mark.at).as_secs_f64();
         self.chunk_mark = Some(Mark { at: now, seen: *seen });
-        if !self.rises_again(now) {
+        if !self.asks_for_more(now, answers, rest) && !rising && !self.rises_again(now) {
             self.choose_chunk(rest, self.rate());
         }
     }

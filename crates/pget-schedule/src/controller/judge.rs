@@ -187,6 +187,7 @@ impl Controller {
             self.try_at = now;
             self.fastest = self.body;
             self.floor = FLOOR;
+            self.rationed = false;
             self.stage = Stage::Steady {
                 brings: Some(goodput),
                 changes: 0,
@@ -195,7 +196,7 @@ impl Controller {
             let brings = Some(was * 0.75 + goodput * 0.25);
             self.stage = Stage::Steady { brings, changes: 0 };
         }
-        if self.level >= self.bounds.most || self.capped || self.has_plenty() {
+        if self.level >= self.bounds.most || self.capped || self.rationed || self.has_plenty() {
             return;
         }
         if now >= self.try_at {
@@ -213,7 +214,7 @@ impl Controller {
     /// A bad moment may have ended the rise too early, or a lower level may be tried in vain.
     pub(super) fn rises_again(&mut self, now: Duration) -> bool {
         let may_rise = self.bounds.level.is_none() && !self.capped && self.level < self.bounds.most;
-        if !may_rise || self.void || self.has_plenty() || !self.is_hungry() {
+        if !may_rise || self.rationed || self.void || self.has_plenty() || !self.is_hungry() {
             return false;
         }
         match self.stage {
@@ -249,7 +250,7 @@ impl Controller {
     }
 
     /// Whether bodies flow as fast as one alone, so that the network has room for more of them.
-    fn is_hungry(&self) -> bool {
+    pub(super) fn is_hungry(&self) -> bool {
         self.body >= self.fastest * HUNGRY
     }
 
