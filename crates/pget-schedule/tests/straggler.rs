@@ -196,6 +196,37 @@ fn one_slow_connection_in_eight_costs_less_than_a_seventh() {
     }
 }
 
+/// The fence may come just when others have ended, and have not been asked for the next chunk yet.
+/// Their connections are served all the same, so their permits stay.
+#[test]
+fn one_silent_connection_does_not_take_the_permits_of_the_others() {
+    // At the second rate, a look comes at the end of a round.
+    let connections: [(u32, Connection); 2] = [
+        (
+            170,
+            |number, _, age| if number == 3 { 0 } else { bytes(50 * MB, age) },
+        ),
+        (
+            75,
+            |number, _, age| if number == 3 { 0 } else { bytes(115 * MB, age) },
+        ),
+    ];
+    for (millis, connection) in connections {
+        let network = Network {
+            connection,
+            consumer: EAGER,
+            cursed: None,
+        };
+        let outcome = play(&settings(128, 8, 24), &network);
+        let without = at_most(Duration::from_millis(17) * millis);
+        assert!(
+            at_most(outcome.took) * 85 <= without * 100,
+            "{outcome:?} in place of {without} ms"
+        );
+        assert_eq!(outcome.fences, 1, "{outcome:?}");
+    }
+}
+
 #[test]
 fn the_last_chunks_do_not_wait_for_a_slow_one() {
     let network = Network {

@@ -154,12 +154,20 @@ impl Schedule {
         if open_chunk.silent
             && let ChunkState::InFlight(id) = open_chunk.state
         {
-            let young = |open_chunk: &&OpenChunk| {
-                matches!(open_chunk.state, ChunkState::InFlight(_))
-                    && (open_chunk.begun || now.saturating_sub(open_chunk.track.launched) < LEAST_SILENCE)
+            // Others may just have ended, and their permits be free: all are served but those that
+            // hang.
+            let hangs = |&other: &usize| {
+                let OpenChunk {
+                    state, begun, track, ..
+                } = &self.open_chunks[other];
+                let waited = now.saturating_sub(track.launched);
+                matches!(state, ChunkState::InFlight(_))
+                    && !begun
+                    && (other == index || waited >= LEAST_SILENCE)
             };
-            let served = self.open_chunks.iter().filter(young).count();
-            let served = u32::try_from(served).unwrap_or(u32::MAX);
+            let hung = (0..self.open_chunks.len()).filter(hangs).count();
+            let permits = self.level().min(self.throttle.permits());
+            let served = permits.saturating_sub(u32::try_from(hung).unwrap_or(u32::MAX));
             self.throttle.unanswered(now, id, self.next_id, served);
         }
         Some(index)
