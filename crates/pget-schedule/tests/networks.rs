@@ -41,7 +41,7 @@ const FIXED: [(u32, u64); 12] = [
 
 /// The most of [`FIXED`].
 const MOST: u32 = 128;
-const LONGEST: f64 = 8.0 * 1_048_576.0;
+const LONGEST: u64 = 8 * MIB;
 /// Up to this ratio, it does not matter which setting is the best.
 const CLOSE: f64 = 1.1;
 
@@ -67,6 +67,9 @@ impl Outcome {
         }
         let mut best = (chosen.seconds, chosen.level, chosen.chunk_size / MIB);
         for (concurrency, mib) in FIXED {
+            if network.least_seconds(concurrency, mib * MIB) >= best.0 {
+                continue;
+            }
             let choice = Choice::Fixed(concurrency, mib * MIB);
             if let Some(run) = play(network, choice, seed, best.0) {
                 best = (run.seconds, concurrency, mib);

@@ -50,7 +50,7 @@ impl Network {
     }
 
     /// Seconds that no setting of at most `most` requests in flight and `longest` bytes each beats.
-    pub(crate) fn least_seconds(&self, most: u32, longest: f64) -> f64 {
+    pub(crate) fn least_seconds(&self, most: u32, longest: u64) -> f64 {
         let requests = f64::from(most.min(self.limit));
         let brings = |rate: f64, link: f64| link.min(rate * requests);
         // A connection, and then an answer.
@@ -66,7 +66,7 @@ impl Network {
             at = at.max(until);
             top = brings(rate, link);
         }
-        let answers = self.latency * 2.0 + self.cost * (float(self.size) / longest).floor();
+        let answers = self.latency * 2.0 + self.cost * float(self.size / longest);
         (at + left / top).max(answers)
     }
 
