@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import statistics
 import subprocess
@@ -41,6 +42,7 @@ PYTHON = {
         "[None for piece in obstore.get(store, sys.argv[3]).stream()]",
     ),
 }
+ARIA2_FOLDER = "/dev/shm"
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20}
 
 
@@ -90,13 +92,14 @@ def peers(url):
     if shutil.which("aria2c"):
         found["aria2c"] = [
             "aria2c", "-q", "-x16", "-s16", "-k1M", "--allow-overwrite=true",
-            "--file-allocation=none", "-d", "/dev/shm", "-o", "pget-networks", url,
+            "--file-allocation=none", "-d", ARIA2_FOLDER, "-o", "pget-networks", url,
         ]
-    # The shaped server looks at the last part of a path only.
+    # The shaped server looks at the last part of a path only. s5cmd asks for the bucket first, so
+    # that has the name of an object, too.
     endpoint, key = url.rsplit("/", 1)
     if shutil.which("s5cmd"):
         found["s5cmd"] = [
-            "s5cmd", "--no-sign-request", "--endpoint-url", endpoint, "cat", f"s3://bucket/{key}",
+            "s5cmd", "--no-sign-request", "--endpoint-url", endpoint, "cat", f"s3://1mib/{key}",
         ]
     python = os.environ.get("PEERS_PYTHON", sys.executable)
     for name, (modules, program) in PYTHON.items():
@@ -140,6 +143,9 @@ def measure(server, name, mib, rounds):
             server.control("reset")
             # A time of more than four times the best need not be known exactly.
             result = run(command, min(60.0, best * 4 + 2) if best < 60 else 60.0)
+            # A file of an earlier run would be continued, or refused.
+            for left in pathlib.Path(ARIA2_FOLDER).glob("pget-networks*"):
+                left.unlink()
             if result is None:
                 continue
             runs[way].append(result)
