@@ -65,8 +65,11 @@ const BURST: f64 = 2.0;
 const TAIL: f64 = 0.1;
 /// Open chunks may have so many times the bytes that are under way in the network.
 const UNDER_WAY: f64 = 3.75;
-/// Answers that take this many times as long as the fastest were waiting for their turn.
-const QUEUED: f64 = 2.0;
+/// Answers that take this many times as long as the fastest were waiting for their turn. The first
+/// one over a connection takes twice as long.
+const QUEUED: f64 = 3.0;
+/// This share of the level was in flight, unless something else held requests back.
+const BUSY_LEVEL: f64 = 0.75;
 /// Levels that the first latency may choose.
 const FEWEST: u32 = 8;
 /// Fewer are not tried.

@@ -288,6 +288,17 @@ fn a_server_that_answers_no_faster_gets_longer_chunks() {
     }
 }
 
+/// A slow connection at the cursor fills the window. Then there are few answers, and the one of a new
+/// connection takes twice as long: that is no limit of the server.
+#[test]
+fn a_full_window_does_not_look_like_a_busy_server() {
+    for seed in [15_997, 16_300, 53_117, 63_260, 69_508] {
+        let outcome = Outcome::of(seed);
+        outcome.print();
+        assert!(outcome.ratio() < 2.0);
+    }
+}
+
 /// Where not all connections are needed, those that are far slower than the others stay idle.
 #[test]
 fn slow_connections_are_used_last() {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    BURST, BUSY, Controller, DEAR, FLOOR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE, QUEUED, SPARE,
-    STEP, Stage, TAIL, UNDER_WAY,
+    BURST, BUSY, BUSY_LEVEL, Controller, DEAR, FLOOR, KEPT, LARGEST_CHUNK, LATE, LEAST_CHUNK, LONG, PIECE,
+    QUEUED, SPARE, STEP, Stage, TAIL, UNDER_WAY,
     figures::{bytes, whole, whole_bytes},
 };
 
@@ -70,7 +70,10 @@ impl Controller {
     pub(super) fn asks_for_more(&mut self, now: Duration, answers: f64, rest: u64) -> bool {
         let set = self.bounds.chunk_size.is_some() || self.bounds.level.is_some();
         let waits = self.latency > (self.body_time() / 4.0).max(self.nearest * QUEUED);
-        if set || self.capped || self.void || !waits || !self.is_hungry() || answers <= 0.0 {
+        // Where a full window holds requests back, there are few answers, and no limit of the server.
+        let under_way = answers * (self.latency + self.body_time());
+        let is_busy = under_way >= f64::from(self.level) * BUSY_LEVEL;
+        if set || self.capped || self.void || !waits || !is_busy || !self.is_hungry() {
             return false;
         }
         // A request takes `nearest` and then `chunk / body`, so `answers * (nearest + chunk / body)

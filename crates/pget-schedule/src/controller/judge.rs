@@ -273,6 +273,7 @@ impl Controller {
             return false;
         }
         self.floor = self.level + 1;
+        self.rationed = false;
         self.settle(now, best.level, None);
         true
     }
