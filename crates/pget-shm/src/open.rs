@@ -71,11 +71,11 @@ pub(crate) fn not_ours(why: &str) -> io::Error {
 fn open_names(posix: &Posix, access: OFlags) -> io::Result<(File, File)> {
     let folder = open_folder()?;
     let missing = || io::Error::from(io::ErrorKind::NotFound);
-    let Some(companion) = open_companion(&folder, posix, access)? else {
-        return Err(match statat(&folder, posix.data(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => not_ours("it was not made by pget"),
-            Err(_) => missing(),
-        });
+    let companion = match open_companion(&folder, posix, access)? {
+        Some(companion) => companion,
+        None if statat(&folder, posix.data(), AtFlags::SYMLINK_NOFOLLOW).is_err() => return Err(missing()),
+        // Both may have had their names given in between, the companion first.
+        None => open_companion(&folder, posix, access)?.ok_or_else(|| not_ours("it was not made by pget"))?,
     };
     let data = open_own(&folder, posix.data(), access)?;
     Ok((companion, data.ok_or_else(missing)?))
@@ -119,4 +119,31 @@ fn open_memfd(path: &Path, access: OFlags) -> io::Result<File> {
         return Err(not_ours("it could be cut"));
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::RingWriter;
+
+    /// Who attaches while the names are given finds nothing yet, or all of it.
+    #[test]
+    fn names_that_are_just_given_are_missing_or_there() {
+        for number in 0..2_000 {
+            let name = format!("/pget-open-{}-{number}", std::process::id());
+            let opens = || loop {
+                match open_segment(&name, Access::Read) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    opened => return opened.map(drop),
+                }
+            };
+            thread::scope(|scope| {
+                let opened = scope.spawn(opens);
+                let _ring = RingWriter::create(Some(&name), 1).expect("it is made");
+                opened.join().expect("no panic").expect("it is pget's");
+            });
+        }
+    }
 }
