@@ -17,7 +17,7 @@ import sys
 # The parts with lines `NAME SECONDS  (…)`, CPU seconds per GiB, by their title in the chart.
 CPU = {"recv": "HTTP, in order", "tls": "TLS, no options", "go": "from Go"}
 CPU_LINE = re.compile(r"^(\S.*?)\s+(\d+\.\d+)\s+\(")
-NAMES = {"Go": "pget from Go", "bare": "bare loop of recv", "--program cat": "pget cat"}
+NAMES = {"Go": "pget from Go", "bare": "bare loop", "--program cat": "pget cat"}
 # The servers of `stragglers`, by their title in the chart.
 WALL = {"as the others": "all connections fast", "slow": "one connection slow"}
 FIGURE = re.compile(r"^figure (\S+) (.*)$", re.MULTILINE)

@@ -70,7 +70,7 @@ impl Controller {
     pub(super) fn asks_for_more(&mut self, now: Duration, answers: f64, rest: u64) -> bool {
         let set = self.bounds.chunk_size.is_some() || self.bounds.level.is_some();
         let waits = self.latency > (self.body_time() / 4.0).max(self.nearest * QUEUED);
-        // Where a full window holds requests back, there are few answers, and no limit of the server.
+        // Where a full window holds requests back, there are few answers.
         let under_way = answers * (self.latency + self.body_time());
         let is_busy = under_way >= f64::from(self.level) * BUSY_LEVEL;
         if set || self.capped || self.void || !waits || !is_busy || !self.is_hungry() {
