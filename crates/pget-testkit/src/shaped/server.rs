@@ -148,6 +148,8 @@ impl Server {
                     self.network = shared.network.clone();
                     self.began = None;
                     self.changed = 0;
+                    // Requests of clients that are gone do not delay the next ones.
+                    self.busy_until = Instant::now();
                 }
             }
             let now = Instant::now();
