@@ -191,7 +191,7 @@ impl Throttle {
         });
     }
 
-    /// Attempt `id` had no answer for long, while `served` others had theirs or are young.
+    /// Attempt `id` had no answer for long, while `served` permits do not hang.
     pub(super) fn unanswered(&mut self, now: Duration, id: u64, next: u64, served: u32) {
         let is_new = self.episode.is_none() && id >= self.unanswered_before;
         if !is_new {

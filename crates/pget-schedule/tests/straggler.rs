@@ -196,8 +196,8 @@ fn one_slow_connection_in_eight_costs_less_than_a_seventh() {
     }
 }
 
-/// The fence may come just when others have ended, and have not been asked for the next chunk yet.
-/// Their connections are served all the same, so their permits stay.
+/// The fence may come when other attempts have just ended and none has replaced them yet. The
+/// server serves their connections, so the schedule keeps their permits.
 #[test]
 fn one_silent_connection_does_not_take_the_permits_of_the_others() {
     // At the second rate, a look comes at the end of a round.

@@ -28,8 +28,7 @@ impl Controller {
         if self.bounds.chunk_size.is_some() || self.body <= 0.0 {
             return;
         }
-        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
-        let rest = rest as f64;
+        let rest = bytes(rest);
         // An answer may take long because the processor is busy, and longer chunks do not help
         // that.
         let latency = self.latency.min(self.nearest * DEAR);
@@ -81,8 +80,7 @@ impl Controller {
         let half = self.nearest * self.body / 2.0;
         let square = half.mul_add(half, bytes(self.bounds.memory) * self.body / answers);
         let all = square.sqrt() - half;
-        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
-        let share = rest as f64 / f64::from(FLOOR * FLOOR);
+        let share = bytes(rest) / f64::from(FLOOR * FLOOR);
         let chunk = whole_bytes(all.min(share)).min(LARGEST_CHUNK) / PIECE * PIECE;
         if chunk < self.chunk_size + self.chunk_size / 4 {
             return false;

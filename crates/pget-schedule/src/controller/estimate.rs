@@ -23,7 +23,7 @@ impl Controller {
         self.learn(&mark.seen, seen);
         self.goodput = per_second(seen.bytes - mark.seen.bytes, now - mark.at);
         let answers = (seen.answers - mark.seen.answers) + (seen.first_answers - mark.seen.first_answers);
-        let answers = f64::from(answers) / (now - mark.at).as_secs_f64();
+        let answers = per_second(answers.into(), now - mark.at);
         self.chunk_mark = Some(Mark { at: now, seen: *seen });
         if !self.asks_for_more(now, answers, rest) && !rising && !self.rises_again(now) {
             self.choose_chunk(rest, self.rate());

@@ -20,8 +20,8 @@ impl Met {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a rate")]
-pub(super) fn per_second(bytes: u64, time: Duration) -> f64 {
-    bytes as f64 / time.as_secs_f64().max(1e-9)
+pub(super) fn per_second(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64().max(1e-9)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "an estimate")]
